@@ -1,0 +1,102 @@
+"""A network: its spec, and the verbs that make something of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hiresnet_graph.cost import Cost, count
+from hiresnet_graph.errors import SpecError
+from hiresnet_graph.graph import Graph
+from hiresnet_graph.passes import desugar, resolve
+from hiresnet_graph.plan import Plan, make_plan
+from hiresnet_graph.spec.document import Document, parse_document, read_document
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Architecture(Document):
+    """A spec with its verbs. Frozen: `variant`, `override` and `with_edges` give new ones."""
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph of block calls.
+
+        Raises:
+            SpecError: The spec is wrong; with all mistakes that can be told at once.
+        """
+        section, problems = self.section()
+        graph = desugar(section, problems)
+        problems.raise_if_any()
+        assert graph is not None
+        return graph
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The primitive calls, in order.
+
+        Raises:
+            SpecError: The spec is wrong, or shapes do not fit.
+        """
+        return make_plan(resolve(self.graph))
+
+    def cost(self) -> Cost:
+        """Parameters, multiply-adds and memory."""
+        return count(self.plan)
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """The network as a `torch.fx.GraphModule`.
+
+        Args:
+            seed: Of the initial weights. Each weight is drawn from (seed, its name), so the same weight starts the
+                same in every variant. The global random state is neither read nor changed.
+        """
+        from hiresnet_graph.lower import build
+
+        return build(self.plan, seed)
+
+    def source(self) -> str:
+        """The network as Python source that imports torch alone."""
+        from hiresnet_graph.emit import emit
+
+        return emit(self.plan)
+
+    def validate(self) -> None:
+        """Check the spec, every variant of it included.
+
+        Raises:
+            SpecError: With all mistakes.
+        """
+        problems = []
+        for name in (self.chosen,) if self.chosen is not None else (None, *self.variants):
+            try:
+                _ = self.variant(name).plan
+            except SpecError as error:
+                problems += [problem for problem in error.problems if problem not in problems]
+        if problems:
+            raise SpecError(problems)
+
+
+def load(spec: str | Path) -> Architecture:
+    """The network of a spec file, or of a shipped spec by its name.
+
+    Raises:
+        SpecError: The file cannot be found or read. What the spec says is checked when it is used, or by `validate`.
+    """
+    return Architecture(read_document(spec).tree)
+
+
+def loads(text: str, name: str = "text") -> Architecture:
+    """The network of a spec in YAML or JSON."""
+    return Architecture(parse_document(text, name).tree)
+
+
+def from_dict(data: dict[str, Any]) -> Architecture:
+    """The network of a spec as plain data."""
+    from hiresnet_graph.spec.source import to_json
+
+    return loads(to_json(data), "dict")

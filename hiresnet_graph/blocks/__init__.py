@@ -1,0 +1,39 @@
+"""The blocks: what a node of a spec can be. Any primitive operation is a block too."""
+
+from hiresnet_graph.blocks.base import BLOCKS, Block, PreactShortcut, Shortcut
+from hiresnet_graph.blocks.classifier import ClassifierBlock
+from hiresnet_graph.blocks.conv import ConvBlock, SeparableConvBlock
+from hiresnet_graph.blocks.dense import DenseLayerBlock
+from hiresnet_graph.blocks.mbconv import MBConvBlock, SqueezeExciteBlock
+from hiresnet_graph.blocks.preact import PreactBasicBlock, PreactBottleneckBlock
+from hiresnet_graph.blocks.residual import (
+    BasicBlock,
+    BottleneckBlock,
+    PlainBlock,
+    ResNeXtBlock,
+    ResNeXtBottleneckBlock,
+)
+from hiresnet_graph.blocks.resolution import IdentityBlock, PoolBlock, UpsampleBlock
+
+__all__ = [
+    "BLOCKS",
+    "BasicBlock",
+    "Block",
+    "BottleneckBlock",
+    "ClassifierBlock",
+    "ConvBlock",
+    "DenseLayerBlock",
+    "IdentityBlock",
+    "MBConvBlock",
+    "PlainBlock",
+    "PoolBlock",
+    "PreactBasicBlock",
+    "PreactBottleneckBlock",
+    "PreactShortcut",
+    "ResNeXtBlock",
+    "ResNeXtBottleneckBlock",
+    "SeparableConvBlock",
+    "Shortcut",
+    "SqueezeExciteBlock",
+    "UpsampleBlock",
+]

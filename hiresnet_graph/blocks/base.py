@@ -1,0 +1,65 @@
+"""What a block is: a macro that, knowing the shape of its input, expands into primitive operations."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator
+
+from hiresnet_graph.projections import PROJECTIONS, Projection, StandardProjection
+from hiresnet_graph.registry import Kind, Registry
+from hiresnet_graph.shapes import Shape
+from hiresnet_graph.wire import Wire
+
+
+class Block(Kind):
+    """A node's computation, as fields that a spec sets and an expansion into operations.
+
+    Class attributes:
+        slots: Where edges may arrive. Every block has `input` and `output`; `residual` is where a residual block adds
+            its own shortcut, before its last activation.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ("input", "output")
+
+    @abstractmethod
+    def expand(self, x: Wire) -> Wire:
+        """Apply the block's operations to a value.
+
+        Raises:
+            ShapeError: An operation cannot take its input.
+        """
+
+
+BLOCKS: Registry[Block] = Registry("block")
+
+
+def shortcut_projection(value: Any, **defaults: str) -> Any:
+    """A residual block's shortcut from a mapping, a name, or a projection; `defaults` for what the mapping leaves out."""
+    if isinstance(value, str):
+        return PROJECTIONS.get(value)()
+    if isinstance(value, dict):
+        if "kind" in value:
+            return PROJECTIONS.get(value["kind"]).model_validate({k: v for k, v in value.items() if k != "kind"})
+        return StandardProjection.model_validate({**defaults, **value})
+    return value
+
+
+def _post(value: Any) -> Any:
+    return shortcut_projection(value, spatial="stride")
+
+
+def _pre(value: Any) -> Any:
+    return shortcut_projection(value, spatial="stride", norm="none")
+
+
+Shortcut = Annotated[Projection, BeforeValidator(_post)]
+"""A shortcut that takes every n-th pixel through a 1x1 convolution and batch norm where shapes differ (option B)."""
+PreactShortcut = Annotated[Projection, BeforeValidator(_pre)]
+"""The same without the norm, as pre-activation networks have it."""
+
+
+def identity_if_same(wire: Wire, want: Shape) -> Wire:
+    """The value itself, for shortcuts that exist only where shapes agree."""
+    return wire

@@ -1,0 +1,74 @@
+"""Blocks of mobile networks: `mbconv` and `squeeze_excite`."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from hiresnet_graph.blocks.base import BLOCKS, Block, identity_if_same
+from hiresnet_graph.ops import Count
+from hiresnet_graph.wire import ActivationName, Wire
+
+
+def squeeze_excite(x: Wire, hidden: int, activation: ActivationName) -> Wire:
+    """The value, each channel weighted by a small network of the channel means."""
+    gate = x.adaptive_avg_pool(1).conv2d(hidden, 1, bias=True, name="reduce").activation(activation)
+    gate = gate.conv2d(x.channels, 1, bias=True, name="expand").sigmoid()
+    return x.multiply(gate)
+
+
+@BLOCKS.register
+class SqueezeExciteBlock(Block):
+    """Weights each channel by sigmoid(W2 act(W1 mean)): the squeeze-and-excitation block.
+
+    Attributes:
+        reduction: Hidden channels are the channels divided by this, at least 1.
+
+    Source: Hu et al. 2018, arXiv:1709.01507.
+    """
+
+    kind: ClassVar[str] = "squeeze_excite"
+    reduction: Count = 16
+    activation: ActivationName = "relu"
+
+    def expand(self, x: Wire) -> Wire:
+        """global pool - 1x1 conv - activation - 1x1 conv - sigmoid - product."""
+        return squeeze_excite(x, max(1, x.channels // self.reduction), self.activation)
+
+
+@BLOCKS.register
+class MBConvBlock(Block):
+    """An inverted residual: 1x1 convolution up, depthwise convolution, squeeze-excite if asked for, 1x1 down.
+
+    The input is added where shapes agree. Attributes:
+        expansion: Inner channels are the input's times this; with 1 the first convolution is left out.
+        squeeze: Hidden channels of squeeze-excite, as a share of the input's channels; 0 for none.
+
+    Source: Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381; Tan & Le 2019 for `squeeze`, arXiv:1905.11946.
+    """
+
+    kind: ClassVar[str] = "mbconv"
+    slots: ClassVar[tuple[str, ...]] = ("input", "residual", "output")
+    width: Count
+    expansion: Annotated[float, Field(gt=0, le=64)] = 6
+    kernel_size: Count = 3
+    stride: Count = 1
+    squeeze: Annotated[float, Field(ge=0, le=1)] = 0
+    activation: ActivationName = "relu6"
+
+    def expand(self, x: Wire) -> Wire:
+        """(expand - ) depthwise ( - squeeze-excite) - project ( + input)."""
+        inner = max(1, round(x.channels * self.expansion))
+        out = x
+        if inner != x.channels:
+            out = out.conv2d(inner, 1, name="expand").batch_norm("norm1").activation(self.activation)
+        out = out.conv2d(inner, self.kernel_size, stride=self.stride, groups=inner, name="depthwise")
+        out = out.batch_norm("norm2").activation(self.activation)
+        if self.squeeze:
+            hidden = max(1, round(x.channels * self.squeeze))
+            out = squeeze_excite(out.within("squeeze"), hidden, self.activation)
+            out = out.rescoped(x)
+        out = out.conv2d(self.width, 1, name="project").batch_norm("norm3")
+        own = (x.shortcut(out, identity_if_same),) if out.shape == x.shape else ()
+        return out.join("residual", *own)

@@ -1,0 +1,61 @@
+"""Pre-activation residual blocks: norm and activation come before each convolution."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hiresnet_graph.blocks.base import BLOCKS, PreactShortcut
+from hiresnet_graph.blocks.residual import ResidualBlock
+from hiresnet_graph.projections import StandardProjection
+from hiresnet_graph.wire import Wire
+
+
+class PreactBlock(ResidualBlock):
+    """What both pre-activation blocks share: a shortcut that starts after the first activation where it projects."""
+
+    shortcut: PreactShortcut = StandardProjection(spatial="stride", norm="none")
+
+    def _close(self, x: Wire, active: Wire, out: Wire) -> Wire:
+        projects = out.shape != x.shape or getattr(self.shortcut, "when", "mismatch") == "always"
+        return out.join("residual", (active if projects else x).shortcut(out, self.shortcut.bring))
+
+
+@BLOCKS.register
+class PreactBasicBlock(PreactBlock):
+    """Norm, activation, 3x3 convolution, twice; and a shortcut.
+
+    Source: He et al. 2016, arXiv:1603.05027.
+    """
+
+    kind: ClassVar[str] = "preact_basic"
+
+    def expand(self, x: Wire) -> Wire:
+        """norm1 - activation - conv1 - norm2 - activation - conv2 - (+ shortcut, + edges into `residual`)."""
+        active = x.norm(self.norm, name="norm1").activation(self.activation)
+        out = active.conv2d(
+            self.hidden or self.width, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv1"
+        )
+        out = out.norm(self.norm, name="norm2").activation(self.activation)
+        out = out.conv2d(self.width, 3, groups=self.groups, bias=self._bias, name="conv2")
+        return self._close(x, active, out)
+
+
+@BLOCKS.register
+class PreactBottleneckBlock(PreactBlock):
+    """Norm, activation, convolution, three times (1x1, 3x3, 1x1); and a shortcut. Hidden: a quarter of `width`.
+
+    Source: He et al. 2016, arXiv:1603.05027; the stride is that of the 3x3 convolution.
+    """
+
+    kind: ClassVar[str] = "preact_bottleneck"
+
+    def expand(self, x: Wire) -> Wire:
+        """Three pre-activated convolutions - (+ shortcut, + edges into `residual`)."""
+        hidden = self.hidden or max(1, self.width // 4)
+        active = x.norm(self.norm, name="norm1").activation(self.activation)
+        out = active.conv2d(hidden, 1, bias=self._bias, name="conv1")
+        out = out.norm(self.norm, name="norm2").activation(self.activation)
+        out = out.conv2d(hidden, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv2")
+        out = out.norm(self.norm, name="norm3").activation(self.activation)
+        out = out.conv2d(self.width, 1, bias=self._bias, name="conv3")
+        return self._close(x, active, out)

@@ -1,0 +1,124 @@
+"""Residual blocks with the activation at the end, and the plain block, which is one without its shortcut."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hiresnet_graph.blocks.base import BLOCKS, Block, Shortcut
+from hiresnet_graph.ops import Count
+from hiresnet_graph.projections import StandardProjection
+from hiresnet_graph.wire import ActivationName, NormName, Wire
+
+
+class ResidualBlock(Block):
+    """The fields that all residual blocks have.
+
+    Attributes:
+        width: Output channels.
+        hidden: Channels inside; None for the kind's own rule.
+        groups: Groups of the 3x3 convolutions.
+        stride: Stride of the first 3x3 convolution and of the shortcut.
+        shortcut: The projection of the block's own shortcut.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ("input", "residual", "output")
+    width: Count
+    hidden: Count | None = None
+    groups: Count = 1
+    stride: Count = 1
+    norm: NormName = "batch"
+    activation: ActivationName = "relu"
+    shortcut: Shortcut = StandardProjection(spatial="stride")
+
+    @property
+    def _bias(self) -> bool:
+        return self.norm == "none"
+
+    def _two_convs(self, x: Wire) -> Wire:
+        x = x.conv2d(
+            self.hidden or self.width, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv1"
+        )
+        x = x.norm(self.norm, name="norm1").activation(self.activation)
+        x = x.conv2d(self.width, 3, groups=self.groups, bias=self._bias, name="conv2")
+        return x.norm(self.norm, name="norm2")
+
+    def _three_convs(self, x: Wire, hidden: int) -> Wire:
+        x = x.conv2d(hidden, 1, bias=self._bias, name="conv1")
+        x = x.norm(self.norm, name="norm1").activation(self.activation)
+        x = x.conv2d(hidden, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv2")
+        x = x.norm(self.norm, name="norm2").activation(self.activation)
+        x = x.conv2d(self.width, 1, bias=self._bias, name="conv3")
+        return x.norm(self.norm, name="norm3")
+
+
+@BLOCKS.register
+class PlainBlock(ResidualBlock):
+    """Two 3x3 convolutions as in `basic`, without the shortcut (`shortcut` is accepted and not used).
+
+    Source: He et al. 2016, arXiv:1512.03385 (the plain networks).
+    """
+
+    kind: ClassVar[str] = "plain"
+
+    def expand(self, x: Wire) -> Wire:
+        """conv1 - norm1 - activation - conv2 - norm2 - (edges into `residual`) - activation."""
+        return self._two_convs(x).join("residual").activation(self.activation)
+
+
+@BLOCKS.register
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions and a shortcut; hidden channels are `width` unless given.
+
+    Source: He et al. 2016, arXiv:1512.03385.
+    """
+
+    kind: ClassVar[str] = "basic"
+
+    def expand(self, x: Wire) -> Wire:
+        """conv1 - norm1 - activation - conv2 - norm2 - (+ shortcut, + edges into `residual`) - activation."""
+        out = self._two_convs(x)
+        return out.join("residual", x.shortcut(out, self.shortcut.bring)).activation(self.activation)
+
+
+@BLOCKS.register
+class ResNeXtBlock(BasicBlock):
+    """A basic block whose 3x3 convolutions are grouped, in 4 groups unless told otherwise.
+
+    Source: the cardinality 4 of López & Triesch 2025; grouped residual blocks: Xie et al. 2017, arXiv:1611.05431.
+    """
+
+    kind: ClassVar[str] = "resnext"
+    groups: Count = 4
+
+
+@BLOCKS.register
+class BottleneckBlock(ResidualBlock):
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; hidden channels are a quarter of `width` unless given.
+
+    The stride is that of the 3x3 convolution, as in torchvision ("ResNet v1.5").
+    Source: He et al. 2016, arXiv:1512.03385.
+    """
+
+    kind: ClassVar[str] = "bottleneck"
+
+    def _hidden(self) -> int:
+        return self.hidden or max(1, self.width // 4)
+
+    def expand(self, x: Wire) -> Wire:
+        """Three convolutions with norms - (+ shortcut, + edges into `residual`) - activation."""
+        out = self._three_convs(x, self._hidden())
+        return out.join("residual", x.shortcut(out, self.shortcut.bring)).activation(self.activation)
+
+
+@BLOCKS.register
+class ResNeXtBottleneckBlock(BottleneckBlock):
+    """A bottleneck with a grouped 3x3 convolution: 32 groups and half of `width` hidden unless told otherwise.
+
+    Source: Xie et al. 2017, arXiv:1611.05431 (32x4d at the widths of ResNet-50).
+    """
+
+    kind: ClassVar[str] = "resnext_bottleneck"
+    groups: Count = 32
+
+    def _hidden(self) -> int:
+        return self.hidden or max(1, self.width // 2)

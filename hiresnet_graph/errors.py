@@ -1,0 +1,140 @@
+"""Every error that hiresnet_graph raises, and how one is told to a person.
+
+    HrgError
+    ├── SpecError         a spec says something that cannot be; holds every Problem found, each with its position
+    ├── ExpressionError   bare: a template or edge-set expression is wrong at one character
+    ├── ShapeError        bare: an operation cannot take or give a shape
+    ├── RegistryError     a kind is unknown, or its name is taken
+    ├── UsageError        a command or a call that cannot be carried out as asked
+    ├── RunError          training could not go on, or a run folder cannot be read
+    └── MissingToolError  an optional program or package is not installed
+
+*Bare* errors carry the fact alone; the public verb that reads the file adds where, once, and raises a SpecError.
+Nothing here imports anything of ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A text that was read, kept so that an error can show the line it speaks of."""
+
+    name: str
+    text: str = field(repr=False)
+
+    def line(self, number: int) -> str:
+        """The line with this 1-based number, or an empty string."""
+        lines = self.text.splitlines()
+        return lines[number - 1] if 1 <= number <= len(lines) else ""
+
+
+class Position(NamedTuple):
+    """A place in a source: line and column count from 1."""
+
+    source: Source
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.source.name}:{self.line}:{self.column}"
+
+    def shifted(self, columns: int) -> Position:
+        """The place `columns` characters to the right."""
+        return self._replace(column=self.column + columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where, what must hold and what was found, and what to do.
+
+    Attributes:
+        message: What must hold and what we got, one sentence with its full stop.
+        position: Place in the file, if the mistake has one.
+        path: The address inside the spec, like `edges[7].to`.
+        hint: What to do, one sentence with its full stop.
+    """
+
+    message: str
+    position: Position | None = None
+    path: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.position}: " if self.position else ""
+        path = f"{self.path}: " if self.path else ""
+        return f"{where}{path}{self.message}" + (f" {self.hint}" if self.hint else "")
+
+    def excerpt(self) -> str:
+        """The line of the file with a caret below the place, or an empty string."""
+        if self.position is None:
+            return ""
+        line = self.position.source.line(self.position.line)
+        if not line.strip():
+            return ""
+        start = max(0, self.position.column - 80)
+        shown = line[start : start + 120]
+        return f"{shown}\n{' ' * (self.position.column - 1 - start)}^"
+
+
+class HrgError(Exception):
+    """Any error of this package; its text is fit to be shown to a person."""
+
+
+class SpecError(HrgError):
+    """A spec says something that cannot be. `problems` lists every mistake found, in the order of the file."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems: tuple[Problem, ...] = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
+
+class ExpressionError(HrgError):
+    """A template or an edge-set expression is wrong at character `offset` (from 0) of its text."""
+
+    def __init__(self, message: str, offset: int = 0, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.offset, self.hint = message, offset, hint
+
+
+class ShapeError(HrgError):
+    """An operation cannot take or give a shape."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message, self.hint = message, hint
+
+
+class RegistryError(HrgError):
+    """A kind is unknown, or a name is registered twice."""
+
+
+class UsageError(HrgError):
+    """A command or a call cannot be carried out as asked."""
+
+
+class RunError(HrgError):
+    """Training could not go on, or a run folder cannot be read."""
+
+
+class MissingToolError(HrgError):
+    """An optional program or package is not installed."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A sentence that names the closest known words, or lists them all if they are few and none is close."""
+    names: Sequence[str] = sorted({str(name) for name in known})
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    if names and len(names) <= 24:
+        return "Known: " + ", ".join(names) + "."
+    return ""

@@ -1,0 +1,313 @@
+"""The network as a graph, and what must hold of it.
+
+One type serves two levels. After `passes.desugar` a node is a call of a block, and edges carry slots, merges and
+projections. After `passes.expand` a node is a call of one primitive operation, and an edge is one of its operands.
+A node is a call, weights are a name: calls that share weights are different nodes with one `weights`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import networkx as nx
+
+from hiresnet_graph.blocks import Block
+from hiresnet_graph.errors import HrgError, Position
+from hiresnet_graph.merges import Merge
+from hiresnet_graph.ops import Op, Tensor
+from hiresnet_graph.projections import Projection
+from hiresnet_graph.shapes import Shape
+
+Family = Literal["flow", "skip", "edge", "shortcut", "gate"]
+
+
+class GraphError(HrgError):
+    """An invariant of a graph does not hold."""
+
+
+class CycleError(GraphError):
+    """A cycle has total delay 0, so its order is undefined. `names` are its nodes, in order."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(f"the cycle {' -> '.join([*names, names[0]])} has total delay 0.")
+        self.names = names
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What in the spec caused a node or an edge.
+
+    Attributes:
+        path: Address in the spec, like `nodes.stage1` or `skips.edges`.
+        position: Its place in a file, if it came from one.
+    """
+
+    path: str
+    position: Position | None = None
+
+    def __str__(self) -> str:
+        return f"{self.position} ({self.path})" if self.position else self.path
+
+
+@dataclass(frozen=True, slots=True)
+class PartPatch:
+    """Fields to change in one part of a block. `address` is relative to the block; exact ones win over patterns."""
+
+    address: str
+    fields: Mapping[str, object]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A call of a block or of an operation.
+
+    Attributes:
+        block: What is called; None for an input.
+        weights: Name of its weights; a prefix of the names of all tensors in it.
+        merge: How values that arrive at the slot `input` become one; None for a call of an operation whose edges are
+            its operands.
+        named_weights: The spec gave the name of the weights; such names are global, also inside blocks.
+        private_norms: Norms inside take their tensors from the name of the call, not from `weights`.
+        patches: Fields to change in parts of a block.
+        shape: Of the output, without the batch; known for inputs and after expansion.
+        owner: The node or edge of the spec's level that an operation belongs to.
+    """
+
+    name: str
+    block: Block | Op | None
+    weights: str
+    origin: Origin
+    merge: Merge | None = None
+    named_weights: bool = False
+    private_norms: bool = False
+    patches: tuple[PartPatch, ...] = ()
+    shape: Shape | None = None
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A connection.
+
+    Attributes:
+        name: Prefix of the tensors on the edge.
+        slot: Where it arrives.
+        part: The part of the source's block whose output is meant; empty for the block's own output.
+        rank: Place among the operands of the slot.
+        merge, projection, block, gate, delay: As in the spec; None where it says nothing.
+        ends: Source and target as the spec names them (a stage rather than its last block).
+    """
+
+    source: str
+    target: str
+    name: str
+    origin: Origin
+    family: Family = "flow"
+    slot: str = "input"
+    part: str = ""
+    rank: tuple[float | str, ...] = ()
+    merge: Merge | None = None
+    projection: Projection | None = None
+    block: Block | None = None
+    gate: str | None = None
+    delay: int = 0
+    ends: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """One node of the spec's level, for tables and diagrams. `value` names the call that gives its output."""
+
+    name: str
+    block: str
+    value: str
+    shape: Shape
+    stage: str
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRecord:
+    """One edge of the spec's level, for tables and diagrams. `merge` is empty where it arrives alone."""
+
+    name: str
+    source: str
+    target: str
+    family: Family
+    slot: str
+    merge: str
+    projection: str
+    delay: int
+    ends: tuple[str, str]
+    origin: Origin
+
+
+class Graph:
+    """Nodes and edges, in a networkx MultiDiGraph, with named outputs. Never changed after construction.
+
+    Args:
+        outputs: Name of an output -> name of the node whose value it is.
+        nodes, edges: In the order in which they were written or made.
+        records: What the nodes and edges were at the spec's level, once expanded.
+
+    Raises:
+        GraphError: Two nodes have one name, or an edge ends at no node.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Iterable[Node],
+        edges: Iterable[Edge],
+        outputs: Mapping[str, str],
+        records: tuple[tuple[NodeRecord, ...], tuple[EdgeRecord, ...]] = ((), ()),
+    ) -> None:
+        self.name = name
+        self.outputs = dict(outputs)
+        self.records = records
+        self._nx: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        for node in nodes:
+            if node.name in self._nx:
+                raise GraphError(f"two nodes are called '{node.name}'.")
+            self._nx.add_node(node.name, node=node)
+        for edge in edges:
+            for end in (edge.source, edge.target):
+                if end not in self._nx:
+                    raise GraphError(f"the edge '{edge.name}' ends at '{end}', which is no node.")
+            self._nx.add_edge(edge.source, edge.target, edge=edge)
+
+    def __len__(self) -> int:
+        return len(self._nx)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._nx
+
+    def __getitem__(self, name: str) -> Node:
+        return self._nx.nodes[name]["node"]  # type: ignore[no-any-return]
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, in their order."""
+        return (node for _, node in self._nx.nodes(data="node"))
+
+    @property
+    def edges(self) -> Iterator[Edge]:
+        """All edges, by source in the order of nodes."""
+        return (edge for _, _, edge in self._nx.edges(data="edge"))
+
+    def incoming(self, name: str) -> list[Edge]:
+        """The edges into a node, by slot and rank."""
+        edges = [edge for _, _, edge in self._nx.in_edges(name, data="edge")]
+        return sorted(edges, key=lambda edge: (edge.slot, edge.rank))
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The nodes without a block."""
+        return tuple(node for node in self.nodes if node.block is None)
+
+    @property
+    def expanded(self) -> bool:
+        """Whether every node is a call of one operation."""
+        return all(node.block is None or (isinstance(node.block, Op) and node.merge is None) for node in self.nodes)
+
+    def restricted(self, keep: Callable[[str], bool], same: Mapping[str, str] | None = None) -> Graph:
+        """The graph without some calls; edges and outputs move from a call in `same` to the one it stands for.
+
+        Records of nodes whose value is gone, and of the edges at them, go too.
+        """
+        stand_in = same or {}
+        nodes = [node for node in self.nodes if keep(node.name)]
+        edges = [
+            replace(edge, source=stand_in.get(edge.source, edge.source))
+            for edge in self.edges
+            if keep(edge.target) and keep(stand_in.get(edge.source, edge.source))
+        ]
+        outputs = {name: stand_in.get(value, value) for name, value in self.outputs.items()}
+        kept = {node.name for node in nodes}
+        node_records = [replace(record, value=stand_in.get(record.value, record.value)) for record in self.records[0]]
+        node_records = [record for record in node_records if record.value in kept]
+        named = {record.name for record in node_records}
+        edge_records = [record for record in self.records[1] if record.source in named and record.target in named]
+        return Graph(self.name, nodes, edges, outputs, (tuple(node_records), tuple(edge_records)))
+
+    def to_networkx(self) -> nx.MultiDiGraph[str]:
+        """A copy as networkx has it: nodes with the attribute `node`, edges with `edge`."""
+        return self._nx.copy()
+
+    def order(self) -> list[str]:
+        """A topological order along the edges without delay; among the free nodes, the first written comes first.
+
+        Raises:
+            CycleError: A cycle has total delay 0.
+        """
+        index = {name: i for i, name in enumerate(self._nx)}
+        names = list(self._nx)
+        waiting = [0] * len(names)
+        successors: list[list[int]] = [[] for _ in names]
+        for source, target, edge in self._nx.edges(data="edge"):
+            if edge.delay == 0:
+                successors[index[source]].append(index[target])
+                waiting[index[target]] += 1
+        ready = [i for i, count in enumerate(waiting) if count == 0]
+        order: list[str] = []
+        while ready:
+            i = heapq.heappop(ready)
+            order.append(names[i])
+            for j in successors[i]:
+                waiting[j] -= 1
+                if waiting[j] == 0:
+                    heapq.heappush(ready, j)
+        if len(order) < len(names):
+            stuck = nx.DiGraph()
+            for i, count in enumerate(waiting):
+                if count:
+                    stuck.add_edges_from((names[i], names[j]) for j in successors[i] if waiting[j])
+            raise CycleError([source for source, _ in nx.find_cycle(stuck)])
+        return order
+
+    def check(self) -> None:
+        """Hold the graph against its invariants.
+
+        Raises:
+            GraphError: A cycle has total delay 0; an output is no node; a call of an operation has the wrong number of
+                operands or another shape than its rule gives; shared weights have unequal shapes.
+        """
+        self.order()
+        for output, name in self.outputs.items():
+            if name not in self:
+                raise GraphError(f"the output '{output}' is '{name}', which is no node.")
+        if not self.expanded:
+            return
+        tensors: dict[str, tuple[tuple[Tensor, ...], str]] = {}
+        for node in self.nodes:
+            if not isinstance(node.block, Op):
+                continue
+            operands = self.incoming(node.name)
+            arity = node.block.arity
+            if not operands or (arity is not None and len(operands) != arity):
+                raise GraphError(f"'{node.name}' has {len(operands)} operands.")
+            shapes = [self._shape(edge.source) for edge in operands]
+            if node.block.shape(*shapes) != node.shape:
+                raise GraphError(f"'{node.name}' says {node.shape}, but its rule gives {node.block.shape(*shapes)}.")
+            own = node.block.tensors(*shapes)
+            if own:
+                known, first = tensors.setdefault(node.weights, (own, node.name))
+                if known != own:
+                    raise GraphError(
+                        f"'{first}' and '{node.name}' share the weights '{node.weights}', but these would be "
+                        f"{_sizes(known)} and {_sizes(own)}."
+                    )
+
+    def _shape(self, name: str) -> Shape:
+        shape = self[name].shape
+        if shape is None:
+            raise GraphError(f"the shape of '{name}' is not known.")
+        return shape
+
+
+def _sizes(tensors: tuple[Tensor, ...]) -> str:
+    return ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in tensors if tensor.trainable)

@@ -1,0 +1,74 @@
+"""A plan as one straight-line `torch.fx.GraphModule`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx, nn
+
+from hiresnet_graph.lower.weights import attach, find, make_layers, module_calls
+from hiresnet_graph.ops import Apply, Arg, Weight
+from hiresnet_graph.plan import Plan
+
+
+def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
+    """The module of a plan: no Python loop over the graph at run time, and no trace of this package in it.
+
+    Args:
+        seed: Of the initial weights; each is drawn from (seed, its name) alone.
+
+    Shape: each input [B, channels, height, width] or [B, channels]; the output likewise, or a dict of outputs.
+    """
+    root = nn.Module()
+    attach(root, make_layers(plan, seed))
+    graph = fx.Graph()
+    values: dict[str, fx.Node] = {name: graph.placeholder(_identifier(name)) for name in plan.inputs}
+    for call, is_module in module_calls(plan):
+        inputs = [values[name] for name in call.inputs]
+        if is_module:
+            node = graph.call_module(call.weights, tuple(inputs))
+        else:
+            apply = call.op.apply(*call.input_shapes)
+            if apply is None:
+                raise TypeError(f"'{call.op.kind}' can only run as a layer, and '{call.weights}' holds another one")
+            node = resolved(
+                apply,
+                inputs,
+                lambda name, weights=call.weights: graph.get_attr(f"{weights}.{name}"),
+                lambda target, args, kwargs: graph.call_function(find(target), args, kwargs),
+            )
+        node.name = _identifier(call.name)
+        values[call.name] = node
+    outputs = {name: values[value] for name, value in plan.outputs.items()}
+    graph.output(next(iter(outputs.values())) if len(outputs) == 1 else outputs)
+    graph.lint()
+    return fx.GraphModule(root, graph, class_name=class_name(plan.name))
+
+
+def resolved(
+    value: Any, inputs: list[Any], weight: Callable[[str], Any], call: Callable[[str, tuple[Any, ...], dict[str, Any]], Any]
+) -> Any:
+    """An application with its inputs, weights and calls put in, from the inside out."""
+    if isinstance(value, Arg):
+        return inputs[value.index]
+    if isinstance(value, Weight):
+        return weight(value.name)
+    if isinstance(value, Apply):
+        args = tuple(resolved(arg, inputs, weight, call) for arg in value.args)
+        kwargs = {key: resolved(arg, inputs, weight, call) for key, arg in value.kwargs.items()}
+        return call(value.target, args, kwargs)
+    if isinstance(value, list):
+        return [resolved(item, inputs, weight, call) for item in value]
+    return value
+
+
+def class_name(name: str) -> str:
+    """A network's name as that of a class: `hiresnet18` -> `Hiresnet18`."""
+    words = "".join(char if char.isalnum() else " " for char in name).split()
+    text = "".join(word[0].upper() + word[1:] for word in words)
+    return text if text[:1].isalpha() else f"Net{text}"
+
+
+def _identifier(name: str) -> str:
+    return name.replace(".", "_")

@@ -1,0 +1,92 @@
+"""The torch modules that hold the tensors of a plan, and their seeded initial values."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from hiresnet_graph.ops import Layer, Tensor
+from hiresnet_graph.plan import Call, Plan
+
+
+def find(path: str) -> Any:
+    """The torch object of a dotted path, like `torch.nn.functional.relu`."""
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def holders(plan: Plan) -> dict[str, tuple[Layer, Call]]:
+    """The layers of a plan by the name of their weights (or of their call, if they have none): first call first."""
+    found: dict[str, tuple[Layer, Call]] = {}
+    for call in plan.calls:
+        layer = call.op.layer(*call.input_shapes)
+        if layer is not None:
+            found.setdefault(call.weights, (layer, call))
+    return found
+
+
+def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
+    """One initialised module for each name of weights."""
+    layers = {}
+    for name, (layer, call) in holders(plan).items():
+        with torch.device("meta"):
+            module = cast(nn.Module, find(layer.target)(*layer.args, **layer.kwargs))
+        module.to_empty(device="cpu")
+        initialize(module, name, call.tensors, seed)
+        layers[name] = module
+    return layers
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, name: str, tensors: tuple[Tensor, ...], seed: int) -> None:
+    """Set the tensors of one layer to their initial values, each drawn from (seed, its name)."""
+    for tensor in tensors:
+        value = cast(torch.Tensor, getattr(module, tensor.name))
+        if tensor.init == "zeros":
+            value.zero_()
+        elif tensor.init == "ones":
+            value.fill_(1)
+        else:
+            generator = torch.Generator().manual_seed(_seed(seed, f"{name}.{tensor.name}"))
+            if tensor.init == "he_normal":
+                fan_out = tensor.shape[0] * math.prod(tensor.shape[2:])
+                value.normal_(0, math.sqrt(2 / fan_out), generator=generator)
+            else:
+                bound = 1 / math.sqrt(tensor.fan)
+                value.uniform_(-bound, bound, generator=generator)
+
+
+def _seed(seed: int, name: str) -> int:
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
+    """Put each layer into `root` under its dotted name, in containers without computation."""
+    for name, layer in layers.items():
+        parent = root
+        *folders, last = name.split(".")
+        for folder in folders:
+            child = parent._modules.get(folder)
+            if child is None:
+                child = nn.Module()
+                parent.add_module(folder, child)
+            parent = child
+        parent.add_module(last, layer)
+
+
+def module_calls(plan: Plan) -> Iterator[tuple[Call, bool]]:
+    """Each call, and whether the module that holds its weights computes exactly this call.
+
+    The same weights may be called with another stride or padding: such a call runs as a function of the weights.
+    """
+    held = holders(plan)
+    for call in plan.calls:
+        layer = call.op.layer(*call.input_shapes)
+        yield call, layer is not None and held[call.weights][0] == layer

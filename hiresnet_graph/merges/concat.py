@@ -1,0 +1,25 @@
+"""The merge `concat`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hiresnet_graph.merges.base import MERGES, Merge
+from hiresnet_graph.shapes import Shape
+from hiresnet_graph.wire import Wire
+
+
+@MERGES.register
+class ConcatMerge(Merge):
+    """The values one after another along the channels. Each keeps its channels; the first sets height and width."""
+
+    kind: ClassVar[str] = "concat"
+    default_slot: ClassVar[str] = "input"
+
+    def wants(self, first: Shape, source: Shape) -> Shape:
+        """Height and width of the first value, own channels."""
+        return first._replace(channels=source.channels)
+
+    def combine(self, wires: tuple[Wire, ...]) -> Wire:
+        """One call of `concat`."""
+        return wires[0].concat(*wires[1:])

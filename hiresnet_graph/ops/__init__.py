@@ -1,0 +1,63 @@
+"""The primitive operations: each has a shape rule, a cost rule, its tensors, and its torch form as data."""
+
+from hiresnet_graph.ops.activation import (
+    GELU,
+    Activation,
+    Dropout,
+    Hardswish,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Padding, Pair, Tensor, Weight, pair
+from hiresnet_graph.ops.combine import Add, Concat, Mean, Multiply, PadChannels, Scale, SliceChannels, ToMap
+from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear
+from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm
+from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
+
+__all__ = [
+    "GELU",
+    "OPS",
+    "Activation",
+    "AdaptiveAvgPool",
+    "Add",
+    "Apply",
+    "Arg",
+    "AvgPool",
+    "BatchNorm",
+    "Concat",
+    "Conv2d",
+    "ConvTranspose2d",
+    "Count",
+    "Dropout",
+    "Flatten",
+    "GroupNorm",
+    "Hardswish",
+    "Layer",
+    "LayerNorm",
+    "LeakyReLU",
+    "Linear",
+    "MaxPool",
+    "Mean",
+    "Multiply",
+    "Op",
+    "PadChannels",
+    "Padding",
+    "Pair",
+    "ReLU",
+    "ReLU6",
+    "Resize",
+    "Scale",
+    "SiLU",
+    "Sigmoid",
+    "SliceChannels",
+    "Subsample",
+    "Tanh",
+    "Tensor",
+    "ToMap",
+    "Weight",
+    "pair",
+]

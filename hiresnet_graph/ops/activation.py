@@ -1,0 +1,122 @@
+"""Activations: elementwise, without parameters; and dropout."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Layer, Op
+from hiresnet_graph.shapes import Shape
+
+
+class Activation(Op):
+    """An elementwise function.
+
+    Class attributes:
+        function: Its path in torch.
+    """
+
+    function: ClassVar[str] = ""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """That of the input."""
+        return inputs[0]
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """The function of torch."""
+        return Apply(self.function, (Arg(0),))
+
+
+@OPS.register
+class ReLU(Activation):
+    """max(0, x)."""
+
+    kind: ClassVar[str] = "relu"
+    part: ClassVar[str] = "relu"
+    function: ClassVar[str] = "torch.nn.functional.relu"
+
+
+@OPS.register
+class ReLU6(Activation):
+    """min(max(0, x), 6)."""
+
+    kind: ClassVar[str] = "relu6"
+    part: ClassVar[str] = "relu6"
+    function: ClassVar[str] = "torch.nn.functional.relu6"
+
+
+@OPS.register
+class LeakyReLU(Activation):
+    """x for positive x, `slope` x for negative."""
+
+    kind: ClassVar[str] = "leaky_relu"
+    part: ClassVar[str] = "leaky_relu"
+    slope: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.leaky_relu`."""
+        return Apply("torch.nn.functional.leaky_relu", (Arg(0), self.slope))
+
+
+@OPS.register
+class GELU(Activation):
+    """x times the normal distribution function of x (Hendrycks & Gimpel 2016)."""
+
+    kind: ClassVar[str] = "gelu"
+    part: ClassVar[str] = "gelu"
+    function: ClassVar[str] = "torch.nn.functional.gelu"
+
+
+@OPS.register
+class SiLU(Activation):
+    """x sigmoid(x), also called swish."""
+
+    kind: ClassVar[str] = "silu"
+    part: ClassVar[str] = "silu"
+    function: ClassVar[str] = "torch.nn.functional.silu"
+
+
+@OPS.register
+class Hardswish(Activation):
+    """x relu6(x + 3) / 6 (Howard et al. 2019)."""
+
+    kind: ClassVar[str] = "hardswish"
+    part: ClassVar[str] = "hardswish"
+    function: ClassVar[str] = "torch.nn.functional.hardswish"
+
+
+@OPS.register
+class Sigmoid(Activation):
+    """1 / (1 + exp(-x))."""
+
+    kind: ClassVar[str] = "sigmoid"
+    part: ClassVar[str] = "sigmoid"
+    function: ClassVar[str] = "torch.sigmoid"
+
+
+@OPS.register
+class Tanh(Activation):
+    """The hyperbolic tangent."""
+
+    kind: ClassVar[str] = "tanh"
+    part: ClassVar[str] = "tanh"
+    function: ClassVar[str] = "torch.tanh"
+
+
+@OPS.register
+class Dropout(Op):
+    """Dropout of single values in train mode (Srivastava et al. 2014)."""
+
+    kind: ClassVar[str] = "dropout"
+    part: ClassVar[str] = "dropout"
+    pure: ClassVar[bool] = False
+    p: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """That of the input."""
+        return inputs[0]
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.Dropout`."""
+        return Layer("torch.nn.Dropout", (self.p,))

@@ -1,0 +1,218 @@
+"""Convolutions, transposed convolutions and linear maps: the operations with weights that multiply."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    Count,
+    Layer,
+    Op,
+    Padding,
+    Pair,
+    Tensor,
+    Weight,
+    compact,
+    pair,
+    want_map,
+)
+from hiresnet_graph.shapes import Map, Shape, Vector
+
+
+def _bias(width: int, fan_in: int, present: bool) -> tuple[Tensor, ...]:
+    return (Tensor("bias", (width,), "linear_uniform", fan=fan_in),) if present else ()
+
+
+@OPS.register
+class Conv2d(Op):
+    """A 2-d convolution.
+
+    Without `padding`, half of the (dilated) kernel is padded: at stride 1 an odd kernel keeps height and width.
+    """
+
+    kind: ClassVar[str] = "conv2d"
+    part: ClassVar[str] = "conv"
+    counts_activations: ClassVar[bool] = True
+    width: Count
+    kernel_size: Pair = 3
+    stride: Pair = 1
+    padding: Padding | tuple[Padding, Padding] | None = None
+    dilation: Pair = 1
+    groups: Count = 1
+    bias: bool = True
+
+    def _padding(self) -> tuple[int, int]:
+        if self.padding is not None:
+            return pair(self.padding)
+        (kh, kw), (dh, dw) = pair(self.kernel_size), pair(self.dilation)
+        return dh * (kh - 1) // 2, dw * (kw - 1) // 2
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Height and width: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1."""
+        x = want_map("A convolution", inputs[0])
+        if x.channels % self.groups or self.width % self.groups:
+            raise ShapeError(
+                f"A convolution in {self.groups} groups wants multiples of {self.groups} channels, "
+                f"but goes from {x.channels} to {self.width}.",
+                f"Change 'groups', or the widths to multiples of {self.groups}.",
+            )
+        sizes = []
+        for size, kernel, stride, padding, dilation in zip(
+            x[1:], pair(self.kernel_size), pair(self.stride), self._padding(), pair(self.dilation), strict=True
+        ):
+            out = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+            if out < 1:
+                raise ShapeError(
+                    f"A {kernel}-wide kernel (dilation {dilation}, padding {padding}) does not fit into {x}.",
+                    "Use a larger input, a smaller kernel or more padding.",
+                )
+            sizes.append(out)
+        return Map(self.width, *sizes)
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """`weight` [width, channels / groups, kernel, kernel] and `bias` [width]."""
+        kernel = pair(self.kernel_size)
+        inner = inputs[0].channels // self.groups
+        weight = Tensor("weight", (self.width, inner, *kernel), "he_normal")
+        return (weight, *_bias(self.width, inner * math.prod(kernel), self.bias))
+
+    def macs(self, *inputs: Shape) -> int:
+        """Output elements x kernel area x input channels of a group."""
+        return self.shape(*inputs).elements * math.prod(pair(self.kernel_size)) * (inputs[0].channels // self.groups)
+
+    def _call(self) -> dict[str, object]:
+        given = {
+            "stride": compact(self.stride),
+            "padding": compact(self._padding()),
+            "dilation": compact(self.dilation),
+            "groups": self.groups,
+        }
+        default = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+        return {name: value for name, value in given.items() if value != default[name]}
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.Conv2d`."""
+        extra = {} if self.bias else {"bias": False}
+        return Layer(
+            "torch.nn.Conv2d", (inputs[0].channels, self.width, compact(self.kernel_size)), {**self._call(), **extra}
+        )
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.conv2d`, for a second call of one weight with another stride or padding."""
+        weights = (Weight("weight"), Weight("bias")) if self.bias else (Weight("weight"),)
+        return Apply("torch.nn.functional.conv2d", (Arg(0), *weights), self._call())
+
+
+@OPS.register
+class ConvTranspose2d(Op):
+    """A transposed convolution that enlarges height and width by `stride`, exactly when kernel = stride."""
+
+    kind: ClassVar[str] = "conv_transpose2d"
+    part: ClassVar[str] = "deconv"
+    counts_activations: ClassVar[bool] = True
+    width: Count
+    kernel_size: Pair = 2
+    stride: Pair = 2
+    padding: Padding | tuple[Padding, Padding] = 0
+    output_padding: Padding | tuple[Padding, Padding] = 0
+    groups: Count = 1
+    bias: bool = True
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Height and width: (size - 1) stride - 2 padding + kernel + output padding."""
+        x = want_map("A transposed convolution", inputs[0])
+        if x.channels % self.groups or self.width % self.groups:
+            raise ShapeError(
+                f"A transposed convolution in {self.groups} groups wants multiples of {self.groups} channels, "
+                f"but goes from {x.channels} to {self.width}.",
+                f"Change 'groups', or the widths to multiples of {self.groups}.",
+            )
+        sizes = []
+        for size, kernel, stride, padding, extra in zip(
+            x[1:],
+            pair(self.kernel_size),
+            pair(self.stride),
+            pair(self.padding),
+            pair(self.output_padding),
+            strict=True,
+        ):
+            if extra and extra >= stride:
+                raise ShapeError(f"'output_padding' {extra} must be smaller than the stride {stride}.")
+            out = (size - 1) * stride - 2 * padding + kernel + extra
+            if out < 1:
+                raise ShapeError(f"Padding {padding} leaves nothing of {x}.", "Use less padding.")
+            sizes.append(out)
+        return Map(self.width, *sizes)
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """`weight` [channels, width / groups, kernel, kernel] and `bias` [width]."""
+        kernel, inner = pair(self.kernel_size), self.width // self.groups
+        weight = Tensor("weight", (inputs[0].channels, inner, *kernel), "he_normal")
+        return (weight, *_bias(self.width, inner * math.prod(kernel), self.bias))
+
+    def macs(self, *inputs: Shape) -> int:
+        """Input elements x kernel area x output channels of a group."""
+        return inputs[0].elements * math.prod(pair(self.kernel_size)) * (self.width // self.groups)
+
+    def _call(self) -> dict[str, object]:
+        given = {
+            "stride": compact(self.stride),
+            "padding": compact(self.padding),
+            "output_padding": compact(self.output_padding),
+            "groups": self.groups,
+        }
+        default = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1}
+        return {name: value for name, value in given.items() if value != default[name]}
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.ConvTranspose2d`."""
+        extra = {} if self.bias else {"bias": False}
+        return Layer(
+            "torch.nn.ConvTranspose2d",
+            (inputs[0].channels, self.width, compact(self.kernel_size)),
+            {**self._call(), **extra},
+        )
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.conv_transpose2d`, for a second call of one weight with another stride."""
+        weights = (Weight("weight"), Weight("bias")) if self.bias else (Weight("weight"),)
+        return Apply("torch.nn.functional.conv_transpose2d", (Arg(0), *weights), self._call())
+
+
+@OPS.register
+class Linear(Op):
+    """A linear map of a vector."""
+
+    kind: ClassVar[str] = "linear"
+    part: ClassVar[str] = "linear"
+    counts_activations: ClassVar[bool] = True
+    width: Count
+    bias: bool = True
+
+    def shape(self, *inputs: Shape) -> Vector:
+        """A vector of `width`."""
+        if not isinstance(inputs[0], Vector):
+            raise ShapeError(
+                f"A linear map wants a vector, but gets a feature map of {inputs[0]}.",
+                "Put 'flatten' or a global pooling before it.",
+            )
+        return Vector(self.width)
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """`weight` [width, features] and `bias` [width]."""
+        features = inputs[0].channels
+        weight = Tensor("weight", (self.width, features), "linear_uniform", fan=features)
+        return (weight, *_bias(self.width, features, self.bias))
+
+    def macs(self, *inputs: Shape) -> int:
+        """Features in x features out."""
+        return inputs[0].channels * self.width
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.Linear`."""
+        return Layer("torch.nn.Linear", (inputs[0].channels, self.width), {} if self.bias else {"bias": False})

@@ -1,0 +1,110 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.ops.base import OPS, Count, Layer, Op, Tensor
+from hiresnet_graph.shapes import Map, Shape, Vector
+
+Epsilon = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _affine(channels: int) -> tuple[Tensor, Tensor]:
+    return Tensor("weight", (channels,), "ones"), Tensor("bias", (channels,), "zeros")
+
+
+@OPS.register
+class BatchNorm(Op):
+    """Batch norm over the batch and space (Ioffe & Szegedy 2015), with running statistics for eval mode."""
+
+    kind: ClassVar[str] = "batch_norm"
+    part: ClassVar[str] = "norm"
+    pure: ClassVar[bool] = False
+    normalizes: ClassVar[bool] = True
+    eps: Epsilon = 1e-5
+    momentum: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """That of the input."""
+        return inputs[0]
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """Scale, shift, running mean and variance [channels], and the count of batches."""
+        channels = inputs[0].channels
+        return (
+            *_affine(channels),
+            Tensor("running_mean", (channels,), "zeros", trainable=False),
+            Tensor("running_var", (channels,), "ones", trainable=False),
+            Tensor("num_batches_tracked", (), "zeros", trainable=False),
+        )
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.BatchNorm2d`, or `BatchNorm1d` for a vector."""
+        kwargs: dict[str, float] = {}
+        if self.eps != 1e-5:
+            kwargs["eps"] = self.eps
+        if self.momentum != 0.1:
+            kwargs["momentum"] = self.momentum
+        rank = "2d" if isinstance(inputs[0], Map) else "1d"
+        return Layer(f"torch.nn.BatchNorm{rank}", (inputs[0].channels,), kwargs)
+
+
+@OPS.register
+class GroupNorm(Op):
+    """Group norm (Wu & He 2018). Without `groups`: 32, or the largest common divisor of 32 and the channels."""
+
+    kind: ClassVar[str] = "group_norm"
+    part: ClassVar[str] = "norm"
+    normalizes: ClassVar[bool] = True
+    groups: Count | None = None
+    eps: Epsilon = 1e-5
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """That of the input."""
+        channels = inputs[0].channels
+        if self.groups is not None and channels % self.groups:
+            raise ShapeError(
+                f"Group norm in {self.groups} groups wants a multiple of {self.groups} channels, but gets {channels}.",
+                "Change 'groups'.",
+            )
+        return inputs[0]
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """Scale and shift [channels]."""
+        return _affine(inputs[0].channels)
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.GroupNorm`."""
+        channels = inputs[0].channels
+        groups = self.groups or math.gcd(32, channels)
+        return Layer("torch.nn.GroupNorm", (groups, channels), {} if self.eps == 1e-5 else {"eps": self.eps})
+
+
+@OPS.register
+class LayerNorm(Op):
+    """Layer norm (Ba et al. 2016): over all of a feature map (one group, a scale for each channel), or over a vector."""
+
+    kind: ClassVar[str] = "layer_norm"
+    part: ClassVar[str] = "norm"
+    normalizes: ClassVar[bool] = True
+    eps: Epsilon = 1e-5
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """That of the input."""
+        return inputs[0]
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """Scale and shift [channels]."""
+        return _affine(inputs[0].channels)
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.GroupNorm` with one group, or `torch.nn.LayerNorm` for a vector."""
+        kwargs = {} if self.eps == 1e-5 else {"eps": self.eps}
+        if isinstance(inputs[0], Vector):
+            return Layer("torch.nn.LayerNorm", (inputs[0].channels,), kwargs)
+        return Layer("torch.nn.GroupNorm", (1, inputs[0].channels), kwargs)

@@ -1,0 +1,154 @@
+"""Operations that change height and width without weights: pooling, subsampling, resizing, flattening."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Op, Padding, Pair, compact, pair, want_map
+from hiresnet_graph.shapes import Map, Shape, Vector
+
+
+class Pool(Op):
+    """A window that moves over a feature map. Without `stride`, windows do not overlap."""
+
+    part: ClassVar[str] = "pool"
+    counts_activations: ClassVar[bool] = True
+    function: ClassVar[str] = ""
+    kernel_size: Pair
+    stride: Pair | None = None
+    padding: Padding | tuple[Padding, Padding] = 0
+    ceil_mode: bool = False
+
+    def _stride(self) -> tuple[int, int]:
+        return pair(self.kernel_size if self.stride is None else self.stride)
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Height and width: (size + 2 padding - kernel) / stride + 1, rounded down, or up with `ceil_mode`.
+
+        With `ceil_mode`, a window that would start in the right padding is left out, as torch does.
+        """
+        x = want_map("Pooling", inputs[0])
+        sizes = []
+        for size, kernel, stride, padding in zip(
+            x[1:], pair(self.kernel_size), self._stride(), pair(self.padding), strict=True
+        ):
+            if 2 * padding > kernel:
+                raise ShapeError(f"Padding {padding} is more than half of the kernel {kernel}.", "Use less padding.")
+            span = size + 2 * padding - kernel
+            out = (span + (stride - 1 if self.ceil_mode else 0)) // stride + 1
+            if self.ceil_mode and (out - 1) * stride >= size + padding:
+                out -= 1
+            if out < 1 or span < 0 and not self.ceil_mode:
+                raise ShapeError(
+                    f"A {kernel}-wide window does not fit into {x}.", "Use a larger input or a smaller window."
+                )
+            sizes.append(out)
+        return Map(x.channels, *sizes)
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """The function of torch."""
+        kwargs: dict[str, object] = {}
+        if self._stride() != pair(self.kernel_size):
+            kwargs["stride"] = compact(self._stride())
+        if pair(self.padding) != (0, 0):
+            kwargs["padding"] = compact(self.padding)
+        if self.ceil_mode:
+            kwargs["ceil_mode"] = True
+        return Apply(self.function, (Arg(0), compact(self.kernel_size)), kwargs)
+
+
+@OPS.register
+class MaxPool(Pool):
+    """The maximum of each window."""
+
+    kind: ClassVar[str] = "max_pool"
+    function: ClassVar[str] = "torch.nn.functional.max_pool2d"
+
+
+@OPS.register
+class AvgPool(Pool):
+    """The mean of each window; padding counts as zeros."""
+
+    kind: ClassVar[str] = "avg_pool"
+    function: ClassVar[str] = "torch.nn.functional.avg_pool2d"
+
+
+@OPS.register
+class AdaptiveAvgPool(Op):
+    """Means over windows chosen so that the output has exactly the asked size; size 1 is global average pooling."""
+
+    kind: ClassVar[str] = "adaptive_avg_pool"
+    part: ClassVar[str] = "pool"
+    size: Pair = 1
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Height and width as asked."""
+        return Map(want_map("Pooling", inputs[0]).channels, *pair(self.size))
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.adaptive_avg_pool2d`."""
+        return Apply("torch.nn.functional.adaptive_avg_pool2d", (Arg(0), compact(self.size)))
+
+
+@OPS.register
+class Subsample(Op):
+    """Every `stride`-th row and column, from the first (He et al. 2016, the shortcut of option A)."""
+
+    kind: ClassVar[str] = "subsample"
+    part: ClassVar[str] = "subsample"
+    stride: Pair = 2
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Height and width divided by the stride, rounded up."""
+        x = want_map("Subsampling", inputs[0])
+        height, width = pair(self.stride)
+        return Map(x.channels, -(-x.height // height), -(-x.width // width))
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """A slice with steps."""
+        height, width = pair(self.stride)
+        whole = slice(None)
+        return Apply("operator.getitem", (Arg(0), (whole, whole, slice(None, None, height), slice(None, None, width))))
+
+
+@OPS.register
+class Resize(Op):
+    """Height and width enlarged or shrunk by interpolation: by the factor `scale`, or to `size`."""
+
+    kind: ClassVar[str] = "resize"
+    part: ClassVar[str] = "resize"
+    mode: Literal["nearest", "bilinear"] = "nearest"
+    scale: Count | None = None
+    size: Pair | None = None
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Height and width as asked."""
+        x = want_map("Resizing", inputs[0])
+        if (self.scale is None) == (self.size is None):
+            raise ShapeError("Resizing wants either 'scale' or 'size'.", "Set one of them.")
+        if self.size is not None:
+            return Map(x.channels, *pair(self.size))
+        assert self.scale is not None
+        return Map(x.channels, x.height * self.scale, x.width * self.scale)
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.interpolate`; bilinear without aligned corners."""
+        target = {"scale_factor": self.scale} if self.scale is not None else {"size": compact(self.size or 1)}
+        return Apply("torch.nn.functional.interpolate", (Arg(0),), {**target, "mode": self.mode})
+
+
+@OPS.register
+class Flatten(Op):
+    """A feature map as one vector."""
+
+    kind: ClassVar[str] = "flatten"
+    part: ClassVar[str] = "flatten"
+
+    def shape(self, *inputs: Shape) -> Vector:
+        """All elements in a row."""
+        return Vector(inputs[0].elements)
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.flatten` from axis 1 on."""
+        return Apply("torch.flatten", (Arg(0), 1))

@@ -1,0 +1,24 @@
+"""From a spec's section to a graph of primitive calls: pure functions, one a file, in one fixed order."""
+
+from hiresnet_graph.graph import Graph
+from hiresnet_graph.passes.desugar import desugar
+from hiresnet_graph.passes.expand import expand
+from hiresnet_graph.passes.prune import prune
+from hiresnet_graph.passes.share import share
+
+PASSES = (expand, share, prune)
+"""The order: every pass takes a checked graph and gives one."""
+
+__all__ = ["PASSES", "desugar", "expand", "prune", "resolve", "share"]
+
+
+def resolve(graph: Graph) -> Graph:
+    """The graph after all passes, checked after each.
+
+    Raises:
+        SpecError: Shapes do not fit.
+    """
+    for apply in PASSES:
+        graph = apply(graph)
+        graph.check()
+    return graph

@@ -1,0 +1,435 @@
+"""Block calls as calls of primitive operations: shapes are inferred, projections inserted and slots merged on the way.
+
+A block is a macro that must know the shape of its input (a depthwise convolution, a squeeze-and-excitation), and a
+projection must know two shapes. So expansion, shape inference and projection are one walk in topological order.
+No kind is named here: the merge says what it wants, the projection whether it can, the block what it is made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from hiresnet_graph.blocks import Block
+from hiresnet_graph.errors import Problem, ShapeError, SpecError
+from hiresnet_graph.graph import Edge, EdgeRecord, Graph, GraphError, Node, NodeRecord, Origin, PartPatch
+from hiresnet_graph.merges import AddMerge, Merge
+from hiresnet_graph.ops import Op
+from hiresnet_graph.passes.names import matches
+from hiresnet_graph.shapes import Shape
+from hiresnet_graph.wire import Builder, Wire
+
+
+def expand(graph: Graph) -> Graph:
+    """The graph of primitive calls. A graph that is expanded already comes back as it is.
+
+    Raises:
+        SpecError: Shapes do not fit, or a part that a patch names does not exist; with all such mistakes.
+    """
+    if graph.expanded:
+        return graph
+    expansion = _Expansion()
+    values = expansion.run(graph, _Scope())
+    if expansion.problems:
+        raise SpecError(expansion.problems)
+    outputs = {name: values[node].name for name, node in graph.outputs.items()}
+    records = (tuple(expansion.node_records), tuple(expansion.edge_records))
+    expanded = Graph(graph.name, expansion.nodes, expansion.edges, outputs, records)
+    try:
+        expanded.check()
+    except GraphError as error:
+        raise SpecError([Problem(str(error), hint="Give them different weights, or equal fields.")]) from None
+    return expanded
+
+
+@dataclass(frozen=True)
+class _Scope:
+    """Where a graph stands: at the top, or inside a block that the spec defines.
+
+    Attributes:
+        calls, weights: Prefixes of the names of calls and of weights.
+        owner: The node or edge at the top that it belongs to.
+        inputs: Values of the inputs of an inner graph.
+    """
+
+    calls: str = ""
+    weights: str = ""
+    owner: str = ""
+    private_norms: bool = False
+    patches: tuple[PartPatch, ...] = ()
+    inputs: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def top(self) -> bool:
+        return not self.calls
+
+
+def _joined(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+class Value(NamedTuple):
+    """The output of a call: its name and shape."""
+
+    name: str
+    shape: Shape
+
+
+class _Failed(Exception):
+    """A node cannot be expanded; the problem is noted."""
+
+
+class _Expansion:
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.edges: list[Edge] = []
+        self.values: dict[str, Value] = {}
+        self.problems: list[Problem] = []
+        self.node_records: list[NodeRecord] = []
+        self.edge_records: list[EdgeRecord] = []
+
+    def problem(self, problem: Problem) -> None:
+        """Note a mistake once: the blocks of a stage often share it."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def run(self, graph: Graph, scope: _Scope) -> dict[str, Value]:
+        """Expand every node; gives the value of each. Nodes behind a failed one are left out quietly."""
+        values: dict[str, Value] = {}
+        patched = _apply_patches(graph, scope, self)
+        for name in patched.order():
+            node = patched[name]
+            if node.block is None:
+                values[name] = self._input(node, scope)
+                continue
+            incoming = patched.incoming(name)
+            if any(edge.source not in values for edge in incoming):
+                continue
+            try:
+                values[name] = _NodeExpansion(self, node, scope, incoming, values, patched).run()
+            except _Failed:
+                continue
+            except SpecError as error:
+                for problem in error.problems:
+                    self.problem(problem)
+        return values
+
+    def _input(self, node: Node, scope: _Scope) -> Value:
+        if node.name in scope.inputs:
+            return scope.inputs[node.name]
+        assert node.shape is not None
+        self.nodes.append(node)
+        value = Value(node.name, node.shape)
+        self.values[node.name] = value
+        self.node_records.append(NodeRecord(node.name, "input", node.name, node.shape, "", node.origin))
+        return value
+
+
+def _apply_patches(graph: Graph, scope: _Scope, expansion: _Expansion) -> Graph:
+    """The graph after the patches of its scope that name its nodes; those that name parts go on inwards."""
+    if not scope.patches:
+        return graph
+    nodes = list(graph.nodes)
+    for patch in scope.patches:
+        hit = False
+        for i, node in enumerate(nodes):
+            parts = patch.address.split(".")
+            depth = node.name.count(".") + 1
+            if node.block is None or not matches(".".join(parts[:depth]), node.name):
+                continue
+            hit = True
+            if len(parts) == depth:
+                nodes[i] = replace(node, block=_changed(node.block, patch, expansion))
+            else:
+                inner = PartPatch(".".join(parts[depth:]), patch.fields, patch.origin)
+                nodes[i] = replace(node, patches=(*node.patches, inner))
+        if not hit:
+            expansion.problem(_no_part(patch, [node.name for node in nodes if node.block is not None]))
+    return Graph(graph.name, nodes, graph.edges, graph.outputs)
+
+
+def _changed(kind: Any, patch: PartPatch, expansion: _Expansion) -> Any:
+    """A block or operation with some fields changed."""
+    fields = {name: getattr(kind, name) for name in kind.model_fields_set}
+    try:
+        return type(kind).model_validate({**fields, **patch.fields})
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        expansion.problem(
+            Problem(f"{where}: {detail['msg']}.", patch.origin.position, patch.origin.path, f"It is a '{kind.kind}'.")
+        )
+        return kind
+
+
+def _no_part(patch: PartPatch, known: list[str]) -> Problem:
+    return Problem(
+        f"there is no part '{patch.address}' to patch.",
+        patch.origin.position,
+        patch.origin.path,
+        f"Parts: {', '.join(sorted(set(known)))}." if known else "",
+    )
+
+
+class _NodeExpansion(Builder):
+    """The expansion of one node and of the edges that arrive at it."""
+
+    def __init__(
+        self,
+        expansion: _Expansion,
+        node: Node,
+        scope: _Scope,
+        incoming: list[Edge],
+        values: dict[str, Value],
+        graph: Graph,
+    ) -> None:
+        self.expansion = expansion
+        self.node = node
+        self.scope = scope
+        self.incoming = incoming
+        self.values = values
+        self.graph = graph
+        self.name = _joined(scope.calls, node.name)
+        self.weights = node.weights if node.named_weights else _joined(scope.weights, node.weights)
+        self.private_norms = node.private_norms or scope.private_norms
+        self.owner = self.name if scope.top else scope.owner
+        self.edge: Edge | None = None
+        self.edge_scope = ""
+        self.names: set[str] = set()
+        self.used_patches: set[str] = set()
+
+    def run(self) -> Value:
+        """The node's value."""
+        block = self.node.block
+        if self.node.merge is None:
+            operands = [self._wire(self.values[edge.source], self.name) for edge in self.incoming]
+            out = self._operation(*operands)
+        else:
+            x = replace(self._merged("input", (), self.node.merge), scope=self.name)
+            try:
+                out = block.expand(x) if isinstance(block, Block) else self._operation(x)
+            except ShapeError as error:
+                self._problem(f"'{self.name}': {error.message}", error.hint, self.node.origin)
+                raise _Failed from None
+            out = self._merged("output", (out,), None)
+        unused = [patch for patch in self.node.patches if patch.address not in self.used_patches]
+        for patch in unused:
+            if not isinstance(block, Block) or not getattr(block, "graph", None):
+                parts = [name.removeprefix(f"{self.name}.") for name in self.names]
+                self.expansion.problem(_no_part(patch, parts))
+        value = Value(out.name, out.shape)
+        self.expansion.values[self.name] = value
+        if self.scope.top:
+            kind = getattr(block, "name", None) if getattr(block, "graph", None) else None
+            kind = kind or (block.kind if block is not None else "")
+            self.expansion.node_records.append(
+                NodeRecord(self.name, kind, out.name, out.shape, self.node.owner, self.node.origin)
+            )
+        return value
+
+    def _wire(self, value: Value, scope: str) -> Wire:
+        return Wire(self, value.name, value.shape, scope)
+
+    def _problem(self, message: str, hint: str, origin: Origin) -> None:
+        self.expansion.problem(Problem(message, origin.position, origin.path, hint))
+
+    def _operation(self, *operands: Wire) -> Wire:
+        """A node that is one operation: the call has the node's own name."""
+        assert isinstance(self.node.block, Op)
+        return self._add(self.node.block, operands, self.name, self.name)
+
+    # Builder
+
+    def call(self, op: Op, inputs: tuple[Wire, ...], scope: str, part: str | None) -> Wire:
+        """One call, named below the scope; a second part of one name gets a number."""
+        base = f"{scope}.{part or op.part or op.kind}"
+        name, number = base, 1
+        while name in self.names:
+            number += 1
+            name = f"{base}{number}"
+        return self._add(op, inputs, name, scope)
+
+    def _add(self, op: Op, inputs: tuple[Wire, ...], name: str, scope: str) -> Wire:
+        self.names.add(name)
+        rest = name.removeprefix(f"{self.name}.")
+        for patch in self.node.patches:
+            if self.edge is None and matches(patch.address, rest):
+                self.used_patches.add(patch.address)
+                op = _changed(op, patch, self.expansion)
+        shape = op.shape(*(wire.shape for wire in inputs))
+        origin = self.edge.origin if self.edge is not None else self.node.origin
+        weights = self._weights_of(name)
+        if self.private_norms and op.normalizes:
+            weights = name
+        self.expansion.nodes.append(
+            Node(name, op, weights, origin, shape=shape, owner=self._owner_of(name))
+        )
+        for k, wire in enumerate(inputs):
+            self.expansion.edges.append(Edge(wire.name, name, "", origin, slot="operand", rank=(k,)))
+        self.expansion.values[name] = Value(name, shape)
+        return Wire(self, name, shape, scope)
+
+    def _weights_of(self, name: str) -> str:
+        if self.edge is not None:
+            return _joined(self.scope.weights, self.edge.name) + name[len(self.edge_scope) :]
+        return self.weights + name[len(self.name) :]
+
+    def _owner_of(self, name: str) -> str:
+        if not self.scope.top:
+            return self.scope.owner
+        if self.edge is not None:
+            return self.edge.name
+        shortcut = f"{self.name}.shortcut"
+        return shortcut if name.startswith(f"{shortcut}.") else self.owner
+
+    def shortcut(self, wire: Wire, want: Shape, scope: str, bring: Callable[[Wire, Shape], Wire]) -> Wire:
+        """The block's own shortcut."""
+        before = len(self.expansion.nodes)
+        try:
+            out = bring(replace(wire, scope=scope), want)
+        except ShapeError as error:
+            self._problem(
+                f"the shortcut of '{self.name}' must bring {wire.shape} to {want}: {error.message}",
+                error.hint,
+                self.node.origin,
+            )
+            raise _Failed from None
+        if self.scope.top:
+            projection = getattr(bring, "__self__", None)
+            changed = len(self.expansion.nodes) > before
+            text = projection.describe() if changed and projection is not None else ""
+            source = self.node.name
+            self.expansion.edge_records.append(
+                EdgeRecord(
+                    scope, source, source, "shortcut", "residual", "add", text, 0, (source, source), self.node.origin
+                )
+            )
+        return replace(out, scope=wire.scope)
+
+    def inline(self, wire: Wire, graph: Any) -> Wire:
+        """The output of an inner graph."""
+        inputs = {node.name: Value(wire.name, wire.shape) for node in graph.inputs}
+        self.used_patches |= {patch.address for patch in self.node.patches}
+        scope = _Scope(wire.scope, self._weights_of(wire.scope), self._owner_of(wire.scope), self.private_norms,
+                       self.node.patches, inputs)
+        values = self.expansion.run(graph, scope)
+        (output,) = graph.outputs.values()
+        if output not in values:
+            raise _Failed
+        return self._wire(values[output], wire.scope)
+
+    def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
+        """The value after the edges into a slot."""
+        return replace(self._merged(slot, (wire, *operands), None), scope=wire.scope)
+
+    # slots
+
+    def _merged(self, slot: str, own: tuple[Wire, ...], merge: Merge | None) -> Wire:
+        """What is there already, then the values of the edges into a slot, as one value."""
+        edges = [edge for edge in self.incoming if edge.slot == slot]
+        if merge is None:
+            merge = next((edge.merge for edge in edges if edge.merge is not None), None)
+        merge = merge or AddMerge()
+        edges = self._ordered(edges, merge)
+        operands = list(own)
+        for edge in edges:
+            operands.append(self._arriving(edge, operands[0].shape if operands else None, merge, bool(own) or len(edges) > 1))
+        if len(operands) == 1:
+            return operands[0]
+        try:
+            return merge.combine(tuple(replace(wire, scope=f"{self.name}.{slot}") for wire in operands))
+        except ShapeError as error:
+            place = edges[-1].origin if edges else self.node.origin
+            self._problem(f"the values at '{self.name}' ({merge.kind}) do not fit: {error.message}", error.hint, place)
+            raise _Failed from None
+
+    def _ordered(self, edges: list[Edge], merge: Merge) -> list[Edge]:
+        if merge.order is None:
+            return edges
+        order = {name: i for i, name in enumerate(merge.order)}
+        known = {edge.ends[0] for edge in edges} | {edge.source for edge in edges}
+        for name in merge.order:
+            if name not in known and self.node.merge is merge:
+                self._problem(
+                    f"the 'order' of the merge names '{name}', from which no edge arrives.",
+                    f"Edges arrive from: {', '.join(sorted(known))}.",
+                    self.node.origin,
+                )
+        return sorted(edges, key=lambda edge: order.get(edge.ends[0], order.get(edge.source, len(order))))
+
+    def _arriving(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:
+        """The value of one edge at its slot: its block, its projection, the merge's weight, its gate."""
+        if edge.delay:
+            self._problem(
+                "a delay needs 'time', which this version does not unroll yet.", "Remove 'delay'.", edge.origin
+            )
+            raise _Failed
+        scope = _joined(self.scope.calls, edge.name)
+        source = self._source(edge)
+        self.edge, self.edge_scope = edge, scope
+        try:
+            wire = self._wire(source, scope)
+            if edge.block is not None:
+                wire = edge.block.expand(wire)
+            want = merge.wants(first, wire.shape) if first is not None else wire.shape
+            if edge.projection is not None:
+                wire = edge.projection.bring(wire, want)
+            if wire.shape != want:
+                raise ShapeError("an edge of the flow cannot change shape.", "Use 'edges:' with a 'projection'.")
+            wire = merge.weigh(wire) if several else wire
+            if edge.gate is not None:
+                wire = wire.multiply(self._wire(self.values[edge.gate], scope), name="gate")
+        except ShapeError as error:
+            wanted = merge.wants(first, source.shape) if first is not None else source.shape
+            self._mismatch(edge, source.shape, wanted, merge, error)
+            raise _Failed from None
+        finally:
+            self.edge = None
+        if self.scope.top:
+            changed = wire.name != source.name and edge.projection is not None
+            text = edge.projection.describe() if changed and edge.projection is not None else ""
+            if edge.block is not None:
+                text = edge.block.kind
+            self.expansion.edge_records.append(
+                EdgeRecord(
+                    edge.name,
+                    edge.source,
+                    self.node.name,
+                    edge.family,
+                    edge.slot,
+                    merge.kind if several else "",
+                    text,
+                    edge.delay,
+                    edge.ends,
+                    edge.origin,
+                )
+            )
+        return wire
+
+    def _source(self, edge: Edge) -> Value:
+        if not edge.part:
+            return self.values[edge.source]
+        name = f"{_joined(self.scope.calls, edge.source)}.{edge.part}"
+        if name not in self.expansion.values:
+            prefix = f"{_joined(self.scope.calls, edge.source)}."
+            parts = [known.removeprefix(prefix) for known in self.expansion.values if known.startswith(prefix)]
+            self._problem(
+                f"'{edge.source}' has no part '{edge.part}'.", f"Parts: {', '.join(sorted(parts))}.", edge.origin
+            )
+            raise _Failed
+        return self.expansion.values[name]
+
+    def _mismatch(self, edge: Edge, have: Shape, want: Shape, merge: Merge, error: ShapeError) -> None:
+        source, target = self.graph[edge.source], self.node
+        places = "; ".join(
+            f"'{node.name}' is at {node.origin.position}" for node in (source, target) if node.origin.position
+        )
+        self._problem(
+            f"'{edge.ends[1] or target.name}' ({merge.kind}) wants {want} at its slot '{edge.slot}', but "
+            f"'{edge.ends[0] or source.name}' gives {have}: {error.message}" + (f" ({places}.)" if places else ""),
+            error.hint,
+            edge.origin,
+        )

@@ -1,0 +1,134 @@
+"""Addresses: which nodes and blocks a name, a pattern or a keyword of the spec means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hiresnet_graph.errors import ExpressionError, did_you_mean
+
+NAME = re.compile(r"[A-Za-z0-9_]+\Z")
+RESERVED = frozenset({"input", "edges", "stages", "blocks"})
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a pattern names this: `*` stands for any characters within one part between dots."""
+    parts, own = pattern.split("."), name.split(".")
+    return len(parts) == len(own) and all(
+        re.fullmatch(re.escape(part).replace(r"\*", "[A-Za-z0-9_]*"), have) is not None
+        for part, have in zip(parts, own, strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """One end of an edge.
+
+    Attributes:
+        call: The node of the graph.
+        label: How the spec names it: the stage where the call is its last block (or first, for a target).
+        part: The part inside the block whose output is meant.
+    """
+
+    call: str
+    label: str
+    part: str = ""
+
+
+class Addresses:
+    """The names of one section.
+
+    Args:
+        inputs: Names of the inputs.
+        calls: Names of the calls, in the order of the spec, inputs left out.
+        stages: Stage -> its calls.
+    """
+
+    def __init__(self, inputs: Sequence[str], calls: Sequence[str], stages: Mapping[str, Sequence[str]]) -> None:
+        self.inputs = tuple(inputs)
+        self.calls = dict.fromkeys(calls)
+        self.stages = {stage: tuple(members) for stage, members in stages.items()}
+        self._last = {members[-1]: stage for stage, members in self.stages.items()}
+        self._first = {members[0]: stage for stage, members in self.stages.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        """Every name that an edge may use."""
+        yield from self.inputs
+        yield from self.stages
+        yield from self.calls
+
+    def _unknown(self, address: str) -> ExpressionError:
+        return ExpressionError(f"there is no node '{address}'.", 0, did_you_mean(address, self))
+
+    def sources(self, address: str) -> list[End]:
+        """The ends that an address means as a source.
+
+        Raises:
+            ExpressionError: It means none.
+        """
+        if address in self.stages:
+            return [End(self.stages[address][-1], address)]
+        if address in self.inputs:
+            return [End(address, address)]
+        if address in self.calls:
+            return [End(address, self._last.get(address, address))]
+        if "*" in address:
+            found = [self.sources(name)[0] for name in self if matches(address, name)]
+            if not found:
+                raise ExpressionError(f"the pattern '{address}' matches no node.", 0, f"Known: {', '.join(self)}.")
+            return found
+        parts = address.split(".")
+        for cut in range(len(parts) - 1, 0, -1):
+            call = ".".join(parts[:cut])
+            if call in self.calls:
+                return [End(call, address, ".".join(parts[cut:]))]
+        raise self._unknown(address)
+
+    def targets(self, address: str, slot: str) -> list[End]:
+        """The ends that an address means as a target: the first block of a stage for `input`, else the last.
+
+        Raises:
+            ExpressionError: It means none.
+        """
+        labels = self._first if slot == "input" else self._last
+        if address in self.stages:
+            return [End(self.stages[address][0 if slot == "input" else -1], address)]
+        if address in self.calls:
+            return [End(address, labels.get(address, address))]
+        if address in self.inputs:
+            raise ExpressionError(f"'{address}' is an input; no edge may end there.")
+        if "*" in address:
+            found = [self.targets(name, slot)[0] for name in self if name not in self.inputs and matches(address, name)]
+            if not found:
+                raise ExpressionError(f"the pattern '{address}' matches no node.", 0, f"Known: {', '.join(self)}.")
+            return found
+        if any(address.startswith(f"{call}.") for call in self.calls):
+            raise ExpressionError(
+                f"'{address}' is inside a block, where no edge may end.", 0, "End it at the block, in one of its slots."
+            )
+        raise self._unknown(address)
+
+    def levels(self, items: Sequence[str]) -> list[str]:
+        """Level addresses, keywords and patterns replaced by what they mean.
+
+        Raises:
+            ExpressionError: An item means nothing; `offset` is the index of the item.
+        """
+        found: list[str] = []
+        for index, item in enumerate(items):
+            if item == "stages":
+                means = list(self.stages)
+            elif item == "blocks":
+                means = [call for members in self.stages.values() for call in members]
+            elif "*" in item:
+                means = [name for name in self if name not in self.inputs and matches(item, name)]
+            elif item in self.stages or item in self.calls or item in self.inputs:
+                means = [item]
+            else:
+                error = self._unknown(item)
+                raise ExpressionError(error.message, index, error.hint)
+            if not means:
+                raise ExpressionError(f"'{item}' means no node here.", index, "Give a node its 'depth' to make a stage.")
+            found += means
+        return found

@@ -1,0 +1,121 @@
+"""The ordered list of primitive calls of a network: what is lowered, emitted, counted and stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hiresnet_graph.graph import EdgeRecord, Graph, NodeRecord, Origin
+from hiresnet_graph.ops import Op, Tensor
+from hiresnet_graph.shapes import Map, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One primitive call.
+
+    Attributes:
+        name: Of the value that it gives.
+        inputs, input_shapes: Its operands, in order.
+        weights: Name of its tensors: `<weights>.weight` in the state_dict. Several calls may have one.
+        owner: The node or edge of the spec that it belongs to.
+        origin: What in the spec caused it.
+    """
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
+    shape: Shape
+    weights: str
+    owner: str
+    origin: Origin
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Parameters and buffers."""
+        return self.op.tensors(*self.input_shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A network as calls in order.
+
+    Attributes:
+        inputs: Name -> shape, in the order of the arguments of `forward`.
+        outputs: Name -> name of a call. One output comes out as a tensor, several as a dict.
+        nodes, edges: The spec's level, for tables and diagrams.
+    """
+
+    name: str
+    inputs: Mapping[str, Shape]
+    calls: tuple[Call, ...]
+    outputs: Mapping[str, str]
+    nodes: tuple[NodeRecord, ...]
+    edges: tuple[EdgeRecord, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every parameter and buffer by its `state_dict` name, in the order of the first call that uses it."""
+        found: dict[str, Tensor] = {}
+        for call in self.calls:
+            for tensor in call.tensors:
+                found.setdefault(f"{call.weights}.{tensor.name}", tensor)
+        return found
+
+    def canonical(self) -> dict[str, Any]:
+        """The mathematics of the network as plain data: operations, fields, weights and order; no labels, no files."""
+        return {
+            "inputs": {name: list(shape) for name, shape in self.inputs.items()},
+            "calls": [
+                {
+                    "name": call.name,
+                    "op": call.op.kind,
+                    "fields": call.op.model_dump(mode="json", exclude_defaults=True),
+                    "inputs": list(call.inputs),
+                    "shape": list(call.shape),
+                    **({"weights": call.weights} if call.tensors else {}),
+                }
+                for call in self.calls
+            ],
+            "outputs": dict(self.outputs),
+        }
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, in hexadecimal: equal for equal networks, whatever their files say."""
+        text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """The canonical form, with the name, and with owner and origin of each call."""
+        data = self.canonical()
+        for entry, call in zip(data["calls"], self.calls, strict=True):
+            entry["owner"], entry["origin"] = call.owner, str(call.origin)
+        kinds = {name: "map" if isinstance(shape, Map) else "vector" for name, shape in self.inputs.items()}
+        return {"name": self.name, "input_kinds": kinds, **data}
+
+
+def make_plan(graph: Graph) -> Plan:
+    """The plan of a graph that is expanded and checked; its calls keep the order of the graph's nodes where they can."""
+    shapes = {node.name: node.shape for node in graph.nodes if node.shape is not None}
+    calls = []
+    for name in graph.order():
+        node = graph[name]
+        if isinstance(node.block, Op):
+            inputs = tuple(edge.source for edge in graph.incoming(name))
+            calls.append(
+                Call(
+                    name,
+                    node.block,
+                    inputs,
+                    tuple(shapes[source] for source in inputs),
+                    shapes[name],
+                    node.weights,
+                    node.owner,
+                    node.origin,
+                )
+            )
+    inputs_ = {node.name: shapes[node.name] for node in graph.inputs}
+    return Plan(graph.name, inputs_, tuple(calls), dict(graph.outputs), *graph.records)

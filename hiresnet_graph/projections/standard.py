@@ -1,0 +1,150 @@
+"""The projection `standard`: height and width, then channels, then a norm; the other way round when it enlarges."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.projections.base import PROJECTIONS, Projection
+from hiresnet_graph.shapes import Map, Shape
+from hiresnet_graph.wire import NormName, Wire
+
+Spatial = Literal["avg", "max", "stride", "adaptive", "nearest", "bilinear", "deconv"]
+_UP = ("nearest", "bilinear", "deconv")
+
+
+def _ratio(size: int, want: int) -> tuple[int, bool | None]:
+    """Kernel of a pooling from `size` to `want`, and whether it must round up (None: it divides); 0 if there is none."""
+    if size % want == 0:
+        return size // want, None
+    for step in (size // want, size // want + 1):
+        if size // step == want:
+            return step, False
+        if -(-size // step) == want:
+            return step, True
+    return 0, None
+
+
+@PROJECTIONS.register
+class StandardProjection(Projection):
+    """Pooling (or another change of size), a 1x1 convolution and a norm: the projections of HiResNet by default.
+
+    Attributes:
+        spatial: How height and width change. Down: `avg` and `max` pool with kernel = stride = the ratio of the sizes,
+            `stride` takes every n-th pixel (with `conv1x1`: one convolution with that stride), `adaptive` pools to any
+            size. Up: `nearest`, `bilinear`, `deconv`.
+        channels: How the number of channels changes: `conv1x1`, `pad` (zeros), `slice`, or `none`.
+        norm: The norm at the end. A 1x1 convolution before a norm has no bias.
+        when: `mismatch` leaves a value alone that has the wanted shape; `always` does not.
+
+    Source: López & Triesch 2025 (avg, conv1x1, batch); He et al. 2016 for options A and B of ResNet's shortcut.
+    """
+
+    kind: ClassVar[str] = "standard"
+    spatial: Spatial = "avg"
+    channels: Literal["conv1x1", "pad", "slice", "none"] = "conv1x1"
+    norm: NormName = "batch"
+    when: Literal["mismatch", "always"] = "mismatch"
+
+    def describe(self) -> str:
+        """Its parts, like `avg, conv1x1, batch`."""
+        parts = [part for part in (self.spatial, self.channels, self.norm) if part != "none"]
+        return ", ".join(parts) + (" (always)" if self.when == "always" else "")
+
+    def bring(self, x: Wire, want: Shape) -> Wire:
+        """Down: size, channels, norm. Up: channels, norm, size."""
+        if x.shape == want and self.when == "mismatch":
+            return x
+        if not isinstance(x.shape, Map) or not isinstance(want, Map):
+            if type(x.shape) is type(want):
+                raise ShapeError("a projection of vectors is not built in.", "Use a 'linear' block on the edge.")
+            raise ShapeError(
+                "no projection goes between a feature map and a vector.",
+                "End the edge before the flattening, or flatten its source.",
+            )
+        if want.height > x.shape.height or want.width > x.shape.width:
+            if want.height < x.shape.height or want.width < x.shape.width:
+                raise ShapeError("no projection enlarges one axis and shrinks the other.", "Change the nodes.")
+            return self._enlarge(self._refit(x, want.channels).norm(self.norm, name="norm"), want)
+        if self.spatial == "stride" and self.channels == "conv1x1":
+            x = self._conv(x, want.channels, stride=self._stride(x.shape, want))
+        else:
+            x = self._refit(self._shrink(x, want), want.channels)
+        return x.norm(self.norm, name="norm")
+
+    def _conv(self, x: Wire, channels: int, stride: tuple[int, int] = (1, 1)) -> Wire:
+        return x.conv2d(channels, 1, stride=stride, bias=self.norm == "none", name="conv")
+
+    def _refit(self, x: Wire, channels: int) -> Wire:
+        if self.channels == "conv1x1":
+            return self._conv(x, channels)
+        if x.channels == channels:
+            return x
+        if self.channels == "pad":
+            return x.pad_channels(channels, name="pad")
+        if self.channels == "slice":
+            return x.slice_channels(channels, name="slice")
+        raise ShapeError(
+            "'channels: none' cannot change the number of channels.", "Set 'projection: {channels: conv1x1}'."
+        )
+
+    def _stride(self, have: Map, want: Map) -> tuple[int, int]:
+        """Strides that take every n-th pixel; sizes round up."""
+        strides = [-(-size // target) for size, target in zip(have[1:], want[1:], strict=True)]
+        for stride, size, target in zip(strides, have[1:], want[1:], strict=True):
+            if -(-size // stride) != target:
+                raise ShapeError(
+                    f"no stride takes size {size} to {target}.", "Set 'projection: {spatial: avg}' or 'adaptive'."
+                )
+        return strides[0], strides[1]
+
+    def _shrink(self, x: Wire, want: Map) -> Wire:
+        have = x.shape
+        assert isinstance(have, Map)
+        if have[1:] == want[1:]:
+            return x
+        size = (want.height, want.width)
+        if self.spatial == "adaptive":
+            return x.adaptive_avg_pool(size, name="pool")
+        if self.spatial == "stride":
+            return x.subsample(self._stride(have, want), name="subsample")
+        if self.spatial in _UP:
+            raise ShapeError(
+                f"'spatial: {self.spatial}' enlarges, but the target is smaller.", "Set 'projection: {spatial: avg}'."
+            )
+        (kernel_h, up_h), (kernel_w, up_w) = (_ratio(a, b) for a, b in zip(have[1:], want[1:], strict=True))
+        if not kernel_h or not kernel_w or {up_h, up_w} == {True, False}:
+            raise ShapeError(
+                f"no pooling with kernel = stride takes {have.height}x{have.width} to {want.height}x{want.width}.",
+                "Set 'projection: {spatial: adaptive}'.",
+            )
+        pool = x.max_pool if self.spatial == "max" else x.avg_pool
+        return pool((kernel_h, kernel_w), ceil_mode=bool(up_h or up_w), name="pool")
+
+    def _enlarge(self, x: Wire, want: Map) -> Wire:
+        size = (want.height, want.width)
+        if self.spatial == "nearest" or self.spatial == "bilinear":
+            return x.resize(size, mode=self.spatial, name="resize")
+        if self.spatial == "deconv":
+            have = x.shape
+            assert isinstance(have, Map)
+            ratios = [-(-target // source) for target, source in zip(size, have[1:], strict=True)]
+            over = [ratio * source - target for ratio, source, target in zip(ratios, have[1:], size, strict=True)]
+            if any(extra >= ratio for extra, ratio in zip(over, ratios, strict=True)):
+                raise ShapeError(
+                    f"no transposed convolution takes {have.height}x{have.width} to {want.height}x{want.width}.",
+                    "Set 'projection: {spatial: bilinear}'.",
+                )
+            padding = [-(-extra // 2) for extra in over]
+            return x.conv_transpose2d(
+                want.channels,
+                (ratios[0], ratios[1]),
+                stride=(ratios[0], ratios[1]),
+                padding=(padding[0], padding[1]),
+                output_padding=(2 * padding[0] - over[0], 2 * padding[1] - over[1]),
+                name="deconv",
+            )
+        raise ShapeError(
+            f"'spatial: {self.spatial}' shrinks, but the target is larger.",
+            "Set 'projection: {spatial: nearest}', 'bilinear' or 'deconv'.",
+        )

@@ -1,0 +1,1 @@
+"""The spec language: what a user may write, where each value stands, and what is wrong with it."""

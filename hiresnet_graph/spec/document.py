@@ -1,0 +1,343 @@
+"""A spec as it was written, with its patches: the base file, a file that extends it, a variant, overrides, in this order.
+
+Templates are kept until a section is made, so a changed param reaches every `$name`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
+from hiresnet_graph.shipped import spec_names, spec_path
+from hiresnet_graph.spec.model import LATER, ArchitectureSpec, NodeSpec
+from hiresnet_graph.spec.problems import Problems, known_keys
+from hiresnet_graph.spec.section import Section, is_one_group, whole_section
+from hiresnet_graph.spec.source import MarkedDict, MarkedList, merge, parse, read, to_json, to_yaml
+
+_SPEC_SUFFIXES = (".yaml", ".yml", ".json")
+_MAX_EXTENDS = 16
+
+
+@dataclass(frozen=True)
+class Document:
+    """A spec and what was asked to be changed in it. Frozen: each verb gives a new one.
+
+    Attributes:
+        tree: The file, merged onto those that it extends; templates and variants as written.
+        chosen: Name of the chosen variant.
+        overrides: Changes on top, in their order: address -> value.
+    """
+
+    tree: MarkedDict
+    chosen: str | None = None
+    overrides: tuple[tuple[str, Any, Source | None], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return str(self.tree.get("name", ""))
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants that the file defines."""
+        variants = self.tree.get("variants")
+        return tuple(variants) if isinstance(variants, dict) else ()
+
+    def variant(self, name: str | None) -> Self:
+        """The spec with a variant chosen (another one is replaced; None is the file itself).
+
+        Raises:
+            SpecError: The file has no such variant.
+        """
+        if name is not None and name not in self.variants:
+            position = self.tree.value_positions.get("variants", self.tree.position)
+            raise SpecError(
+                [Problem(f"there is no variant '{name}'.", position, "variants", did_you_mean(name, self.variants))]
+            )
+        return replace(self, chosen=name)
+
+    def override(self, values: Mapping[str, Any], source: Source | None = None) -> Self:
+        """The spec with params or fields changed, over everything else.
+
+        Args:
+            values: `width` names a param, `stage2.depth`, `input.height` or `skips.edges` a field.
+            source: The text that the values were read from, for messages.
+        """
+        return replace(self, overrides=(*self.overrides, *((key, value, source) for key, value in values.items())))
+
+    def with_edges(self, expression: str | list[str], group: str | None = None) -> Self:
+        """The spec with another edge set in its skips, or in one group of them."""
+        key = f"skips.{group}.edges" if group else "skips.edges"
+        return self.override({key: expression}, Source("--edges", str(expression)))
+
+    def patched(self) -> MarkedDict:
+        """The tree with variant and overrides applied, templates as written, without `variants`.
+
+        Raises:
+            SpecError: A patch changes nothing that exists; with all such mistakes.
+        """
+        tree = merge(self.tree, MarkedDict())
+        problems: list[Problem] = []
+        if self.chosen is not None:
+            patch = self.tree["variants"][self.chosen]
+            if isinstance(patch, MarkedDict):
+                tree = merge(tree, _variant_patch(patch, tree, self.chosen, problems))
+            elif patch is not None:
+                problems.append(
+                    Problem(
+                        "a variant wants a mapping of changes.",
+                        self.tree["variants"].value_positions.get(self.chosen),
+                        f"variants.{self.chosen}",
+                        "Write '{}' for a variant without changes.",
+                    )
+                )
+        for key, value, source in self.overrides:
+            tree = _overridden(tree, key, value, source, problems)
+        if problems:
+            raise SpecError(problems)
+        return tree
+
+    def section(self) -> tuple[Section, Problems]:
+        """The spec with all templates evaluated but those of its nodes.
+
+        Raises:
+            SpecError: With all mistakes found so far.
+        """
+        tree = self.patched()
+        problems = Problems(tree)
+        for key in LATER & set(tree):
+            problems.add((key,), f"'{key}' is part of the language that this version does not compile yet.", key=True)
+        known = MarkedDict(
+            {key: value for key, value in tree.items() if key not in LATER},
+            tree.position,
+            tree.key_positions,
+            tree.value_positions,
+        )
+        _check_variants(tree, problems)
+        section = whole_section(known, problems)
+        if section is None:
+            problems.raise_if_any()
+        assert section is not None
+        return section, problems
+
+    def to_yaml(self) -> str:
+        """The spec as YAML, patches applied, templates kept."""
+        return to_yaml(self.patched())
+
+    def to_json(self) -> str:
+        """The spec as JSON, patches applied, templates kept."""
+        return to_json(self.patched())
+
+
+def read_document(spec: str | Path) -> Document:
+    """The spec of a file, or of a shipped spec by its name.
+
+    Raises:
+        SpecError: It cannot be found or read, or what it extends cannot.
+    """
+    return Document(_extended(read(_find(str(spec), None)), ()))
+
+
+def parse_document(text: str, name: str = "text") -> Document:
+    """The spec of a text in YAML or JSON."""
+    return Document(_extended(parse(text, name), ()))
+
+
+def _find(spec: str, base: Position | None) -> Path:
+    """The file that a path or the name of a shipped spec means."""
+    looks_like_file = "/" in spec or spec.endswith(_SPEC_SUFFIXES)
+    folder = Path(base.source.name).parent if base is not None else Path()
+    if looks_like_file or (folder / spec).exists():
+        return folder / spec
+    shipped = spec_path(spec)
+    if shipped is not None:
+        return shipped
+    position = base or Position(Source(spec, ""), 1, 1)
+    raise SpecError(
+        [
+            Problem(
+                f"there is no file and no shipped spec '{spec}'.",
+                position,
+                "extends" if base else "",
+                did_you_mean(spec, spec_names()) or "'hrg list specs' lists them.",
+            )
+        ]
+    )
+
+
+def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
+    base = tree.get("extends")
+    if base is None:
+        return tree
+    position = tree.value_positions.get("extends", tree.position)
+    if not isinstance(base, str):
+        raise SpecError([Problem("this wants the name of a spec or a file.", position, "extends")])
+    path = _find(base, position)
+    key = str(path.resolve())
+    if key in below or len(below) >= _MAX_EXTENDS:
+        raise SpecError(
+            [Problem(f"'{base}' extends itself, directly or through others.", position, "extends", "Break the circle.")]
+        )
+    own = MarkedDict(
+        {k: v for k, v in tree.items() if k != "extends"}, tree.position, tree.key_positions, tree.value_positions
+    )
+    return merge(_extended(read(path), (*below, key)), own)
+
+
+def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: list[Problem]) -> MarkedDict:
+    """A variant as a patch of the tree: `edges` as a text means `skips.edges`."""
+    edges = patch.get("edges")
+    is_set = isinstance(edges, str) or (
+        isinstance(edges, list) and bool(edges) and all(isinstance(item, str) for item in edges)
+    )
+    if not is_set:
+        return patch
+    position = patch.value_positions.get("edges", patch.position)
+    skips = tree.get("skips")
+    if not isinstance(skips, dict) or not is_one_group(skips):
+        groups = ", ".join(skips) if isinstance(skips, dict) else "none"
+        problems.append(
+            Problem(
+                f"'edges' as an edge set means 'skips.edges', and the spec has not one group of skips but: {groups}.",
+                position,
+                f"variants.{name}.edges",
+                "Write 'skips: {GROUP: {edges: ...}}'.",
+            )
+        )
+        return MarkedDict()
+    changed = MarkedDict({k: v for k, v in patch.items() if k != "edges"}, patch.position)
+    changed.key_positions, changed.value_positions = dict(patch.key_positions), dict(patch.value_positions)
+    inner = MarkedDict({"edges": edges}, position)
+    if position is not None:
+        inner.key_positions["edges"] = inner.value_positions["edges"] = position
+    own = changed.get("skips")
+    changed["skips"] = merge(own, inner) if isinstance(own, MarkedDict) else inner
+    return changed
+
+
+def _check_variants(tree: MarkedDict, problems: Problems) -> None:
+    variants = tree.get("variants")
+    if not isinstance(variants, dict):
+        return
+    known = [key for key in (*known_keys(ArchitectureSpec), *sorted(LATER)) if key not in ("variants", "extends")]
+    for name, patch in variants.items():
+        for key in patch if isinstance(patch, dict) else ():
+            if key not in known:
+                problems.add(("variants", name, key), f"unknown key '{key}'.", did_you_mean(key, known), key=True)
+
+
+def _overridden(tree: MarkedDict, key: str, value: Any, source: Source | None, problems: list[Problem]) -> MarkedDict:
+    """The tree with one override applied."""
+    source = source or Source("override", f"{key}={value}")
+    position = Position(source, 1, 1)
+    value_column = source.text.find("=") + 2 if source.text.startswith(f"{key}=") else 1
+    path = _override_path(tree, key, position, problems)
+    if path is None:
+        return tree
+    value_position = position._replace(column=value_column)
+    patch: Any = _marked(value, value_position)
+    for part in reversed(path):
+        patch = MarkedDict({part: patch}, position, {part: position}, {part: value_position})
+    return merge(tree, patch)
+
+
+def _marked(value: Any, position: Position) -> Any:
+    """Plain data with one position for all of it."""
+    if isinstance(value, MarkedDict | MarkedList):
+        return value
+    if isinstance(value, dict):
+        places = dict.fromkeys(value, position)
+        return MarkedDict({k: _marked(v, position) for k, v in value.items()}, position, dict(places), dict(places))
+    if isinstance(value, list | tuple):
+        return MarkedList([_marked(v, position) for v in value], position, [position] * len(value))
+    return value
+
+
+def _override_path(tree: MarkedDict, key: str, position: Position, problems: list[Problem]) -> list[str] | None:
+    """Where in the tree an override's left side points: a param, a top-level field, or a field of a node's address."""
+    params = tree.get("params") if isinstance(tree.get("params"), dict) else {}
+    nodes = tree.get("nodes") if isinstance(tree.get("nodes"), dict) else {}
+    assert isinstance(params, dict) and isinstance(nodes, dict)
+    parts = key.split(".")
+    if len(parts) == 1:
+        if key in params:
+            return ["params", key]
+        if key in ("name", "description"):
+            return [key]
+        hint = did_you_mean(key, params) or "The spec has no params."
+        problems.append(Problem(f"there is no param '{key}'.", position, key, hint))
+        return None
+    if not all(parts):
+        problems.append(Problem(f"'{key}' is no address.", position, key, "Write 'stage2.depth=5'."))
+        return None
+    head = parts[0]
+    if head in ("input", "params", "skips", "blocks", "nodes", "outputs"):
+        if head == "skips" and not isinstance(tree.get("skips"), dict):
+            problems.append(Problem("the spec has no skips.", position, key, "Add 'skips' to the file."))
+            return None
+        if head == "skips" and not _has_group(tree["skips"], parts):
+            groups = [name for name in tree["skips"]]
+            problems.append(
+                Problem(
+                    f"the skips have no group '{parts[1]}'." if len(parts) > 2 else "the skips are in named groups.",
+                    position,
+                    key,
+                    f"Groups: {', '.join(groups)}. Write '--edges GROUP=EXPR'.",
+                )
+            )
+            return None
+        if head == "params" and parts[1] not in params:
+            problems.append(Problem(f"there is no param '{parts[1]}'.", position, key, did_you_mean(parts[1], params)))
+            return None
+        return parts
+    exact = [name for name in nodes if key.startswith(f"{name}.")]
+    is_known = head in nodes or ("*" in head and nodes)
+    if not is_known and not exact:
+        problems.append(
+            Problem(f"there is no node '{head}'.", position, key, did_you_mean(head, [*nodes, "input", "skips"]))
+        )
+        return None
+    cut = _address_length(nodes, parts, tree.get("blocks"))
+    if cut >= len(parts):
+        problems.append(Problem(f"'{key}' names no field.", position, key, f"Write '{key}.FIELD=VALUE'."))
+        return None
+    return ["nodes", ".".join(parts[:cut]), *parts[cut:]]
+
+
+def _has_group(skips: Any, parts: list[str]) -> bool:
+    if is_one_group(skips):
+        return len(parts) == 2 or parts[1] in ("merge", "projection")
+    return parts[1] in skips and len(parts) > 2
+
+
+def _address_length(nodes: Mapping[str, Any], parts: list[str], blocks: Any) -> int:
+    """How many parts of an override's left side are the address; what follows is the field."""
+    length = 1
+    if len(parts) > 2 and re.fullmatch(r"block(\d+|\*)|\*", parts[1]):
+        length = 2
+    definition = _definition(nodes.get(parts[0]), blocks)
+    while len(parts) > length + 1 and definition is not None and parts[length] in definition.get("nodes", {}):
+        inner = definition["nodes"][parts[length]]
+        length += 1
+        if len(parts) > length + 1 and re.fullmatch(r"block(\d+|\*)|\*", parts[length]):
+            length += 1
+        definition = _definition(inner, blocks)
+    known = {*NodeSpec.model_fields}
+    if len(parts) > length + 1 and parts[length] not in known and _is_part(parts[length]):
+        length += 1
+    return length
+
+
+def _is_part(text: str) -> bool:
+    """Whether a word looks like a part of a block (`conv2`, `norm1`) rather than a field with fields (`shortcut`)."""
+    return re.fullmatch(r"(conv|norm|linear|pool|depthwise|pointwise|expand|reduce|project)\d*", text) is not None
+
+
+def _definition(node: Any, blocks: Any) -> Any:
+    kind = node if isinstance(node, str) else node.get("block") if isinstance(node, dict) else None
+    entry = blocks.get(kind) if isinstance(blocks, dict) and isinstance(kind, str) else None
+    return entry if isinstance(entry, dict) and "nodes" in entry else None

@@ -1,0 +1,110 @@
+"""What a user may write: the keys of a spec, after templates are evaluated."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hiresnet_graph.shapes import Map, Shape, Vector
+
+Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Texts = str | list[str]
+Slot = Literal["input", "residual", "output"]
+
+
+class Model(BaseModel):
+    """Frozen; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
+
+
+class InputSpec(Model):
+    """The shape of one input: a feature map, or with `channels` alone a vector."""
+
+    channels: Count = Field(description="Channels of an image, or the length of a vector.")
+    height: Count | None = Field(None, description="Pixels.")
+    width: Count | None = Field(None, description="Pixels.")
+
+    @property
+    def shape(self) -> Shape:
+        """Without the batch."""
+        if self.height is None and self.width is None:
+            return Vector(self.channels)
+        return Map(self.channels, self.height or self.width or 1, self.width or self.height or 1)
+
+
+class NodeSpec(Model):
+    """A node: these keys, and beside them the fields of its block."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
+    block: str = Field(description="A registered block, a primitive operation, or an entry of `blocks`.")
+    depth: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = Field(
+        None, description="The node is a stage of this many blocks, named NODE.block1, NODE.block2, ..."
+    )
+    weights: str | None = Field(
+        None, description="Name of the weights, to share them; `shared` ties all blocks of a stage."
+    )
+    per_step: Literal["none", "norm"] | None = Field(
+        None, description="What each block of a tied stage keeps for itself: its norms (default), or nothing."
+    )
+    merge: str | dict[str, Any] | None = Field(None, description="How the values at the slot `input` become one.")
+
+
+class ConnectionSpec(Model):
+    """What skips and edges have in common."""
+
+    slot: Slot | None = Field(
+        None,
+        description="Where it arrives: `input`; `residual`, before the last activation of a residual block; `output`.",
+    )
+    merge: str | dict[str, Any] | None = Field(None, description="A merge, or a mapping with `kind` and its fields.")
+    projection: str | dict[str, Any] | None = Field(
+        None, description="A registered projection, or a mapping with spatial, channels, norm and when."
+    )
+    delay: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = Field(None, description="Time steps.")
+    gate: str | None = Field(None, description="A node by whose output the value is multiplied.")
+
+
+class SkipSpec(ConnectionSpec):
+    """A group of skips."""
+
+    levels: Texts | None = Field(None, description="Nodes, patterns, `stages` or `blocks`: x0 ... xL.")
+    edges: Texts = Field(description="An edge-set expression, or a list of them.")
+
+
+class EdgeSpec(ConnectionSpec):
+    """One edge (or all pairs of two lists): these keys, and beside them the fields of its block."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, defer_build=True)
+    source: Texts = Field(alias="from", description="A node, a list of nodes or a pattern.")
+    target: Texts = Field(alias="to", description="A node, a list of nodes or a pattern.")
+    name: str | None = Field(None, description="Name of its weights in the state_dict, below `edges`.")
+    block: str | None = Field(None, description="A block on the edge.")
+
+
+class SectionSpec(Model):
+    """The keys that a spec and an entry of `blocks` share."""
+
+    params: dict[str, Any] = Field(default_factory=dict, description="Names for templates, with their default values.")
+    nodes: dict[str, Any] = Field(description="Name -> block and its fields; a dotted key patches what it names.")
+    flow: Texts = Field(default_factory=list, description="Chains like `stem -> stage1 -> head`.")
+    skips: dict[str, Any] | None = Field(None, description="A group of skips, or named groups.")
+    edges: list[dict[str, Any]] = Field(default_factory=list, description="Single edges.")
+
+
+class ArchitectureSpec(SectionSpec):
+    """A spec file."""
+
+    name: str = Field(description="Name of the network.")
+    description: str = Field("", description="A sentence about it.")
+    extends: str | None = Field(None, description="A shipped spec or a file (relative to this one) that this patches.")
+    input: dict[str, Any] = Field(description="Channels, height and width; or several named inputs.")
+    blocks: dict[str, Any] = Field(default_factory=dict, description="Own blocks: a kind with fields, or a small file.")
+    outputs: Texts | None = Field(None, description="Nodes whose values come out, where there are several.")
+    variants: dict[str, Any] = Field(default_factory=dict, description="Named patches of this file.")
+    schema_: str | None = Field(None, alias="$schema", description="For editors.")
+
+
+LATER = {"time", "transitions"}
+"""Keys of the language that this version does not compile yet."""

@@ -1,0 +1,196 @@
+"""Collecting the mistakes of a spec: each gets its place in the file, and none stops the search for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hiresnet_graph.errors import ExpressionError, Position, Problem, SpecError, did_you_mean
+from hiresnet_graph.registry import Kind, Registry
+from hiresnet_graph.spec.source import format_path, key_position_at, position_at, position_in
+
+Path = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+class Problems:
+    """The mistakes found so far in one tree.
+
+    Args:
+        tree: The whole spec, with the positions of its values.
+    """
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+        self.found: list[Problem] = []
+        self._seen: set[tuple[str, str, str]] = set()
+
+    def position(self, path: Sequence[str | int]) -> Position | None:
+        """Where the value at a path stands."""
+        return position_at(self.tree, path)
+
+    def add(
+        self, path: Path, message: str, hint: str = "", *, offset: int = 0, key: bool = False, tree: Any = None
+    ) -> None:
+        """Note a mistake at a path.
+
+        Args:
+            path: Of a value in the spec.
+            offset: The character of the value (a text) where the mistake is.
+            key: The mistake is the key, not the value.
+            tree: What holds the last part of the path, where that is not (or no longer) found in the spec's tree.
+        """
+        at = key_position_at if key else position_at
+        position = at(tree, path[-1:]) if tree is not None else None
+        position = position or at(self.tree, path)
+        if position is not None and offset:
+            position = position_in(position, str(_at(self.tree, path)), offset)
+        self.note(Problem(message, position, format_path(path), hint))
+
+    def note(self, problem: Problem) -> None:
+        """Note a mistake that knows its place; the same one twice counts once."""
+        mark = (str(problem.position), problem.path, problem.message)
+        if mark not in self._seen:
+            self._seen.add(mark)
+            self.found.append(problem)
+
+    def expression(self, path: Path, error: ExpressionError) -> None:
+        """Note a mistake inside an expression."""
+        self.add(path, _sentence(error.message), error.hint, offset=error.offset)
+
+    def absorb(self, error: SpecError) -> None:
+        """Note all mistakes of an error that was raised further in."""
+        for problem in error.problems:
+            self.note(problem)
+
+    def raise_if_any(self) -> None:
+        """Stop if there are mistakes.
+
+        Raises:
+            SpecError: With all of them, in the order of the file.
+        """
+        if self.found:
+            raise SpecError(
+                sorted(self.found, key=lambda p: (p.position.line, p.position.column) if p.position else (0, 0))
+            )
+
+    def model(self, model: type[M], value: Any, path: Path) -> M | None:
+        """A pydantic model of the value at a path, or None after its mistakes are noted."""
+        if not isinstance(value, dict):
+            self.add(path, f"this wants a mapping, not {_shown(value)}.")
+            return None
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            self.validation(error, value, path, model)
+            return None
+
+    def validation(self, error: ValidationError, value: Any, path: Path, model: type[BaseModel]) -> None:
+        """Note the mistakes that pydantic found."""
+        told: set[Path] = set()
+        for detail in error.errors(include_url=False):
+            inner = (detail.get("ctx") or {}).get("error")
+            place = _inside(value, detail["loc"])
+            if isinstance(inner, ValidationError):
+                self.validation(inner, _at(value, place), path + place, model)
+                continue
+            if place in told:
+                continue
+            told.add(place)
+            kind, given = detail["type"], detail["input"]
+            holder = _at(value, place[:-1]) if place else value
+            add = partial(self.add, tree=holder if place else None)
+            if kind == "extra_forbidden":
+                key = str(detail["loc"][-1])
+                add(path + place, f"unknown key '{key}'.", did_you_mean(key, known_keys(model)), key=True)
+            elif kind == "missing":
+                add(path + place, f"the key '{detail['loc'][-1]}' is missing.")
+            elif inner is not None:
+                add(path + place, _sentence(str(inner)))
+            else:
+                add(path + place, f"{_wanted(detail)}, not {_shown(given)}.")
+
+    def kind(
+        self, registry: Registry[Any], name: object, fields: dict[str, Any], path: Path, name_path: Path
+    ) -> Kind | None:
+        """A registered kind with these fields, or None after its mistakes are noted."""
+        if not isinstance(name, str):
+            self.add(name_path, f"this wants the name of a {registry.family}, not {_shown(name)}.")
+            return None
+        if name not in registry:
+            self.add(name_path, f"there is no {registry.family} '{name}'.", did_you_mean(name, registry))
+            return None
+        found: Kind | None = self.model(registry.get(name), fields, path)
+        return found
+
+
+def known_keys(model: type[BaseModel]) -> list[str]:
+    """The keys that a mapping for this model may have."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+_WANTED = {
+    "int_type": "this wants a whole number",
+    "int_parsing": "this wants a whole number",
+    "int_from_float": "this wants a whole number",
+    "float_type": "this wants a number",
+    "float_parsing": "this wants a number",
+    "bool_type": "this wants true or false",
+    "bool_parsing": "this wants true or false",
+    "string_type": "this wants a text",
+    "list_type": "this wants a list",
+    "tuple_type": "this wants a list",
+    "dict_type": "this wants a mapping",
+    "model_type": "this wants a mapping",
+}
+
+
+def _wanted(detail: Any) -> str:
+    kind, ctx = detail["type"], detail.get("ctx") or {}
+    if kind == "literal_error":
+        return f"this wants {ctx['expected']}"
+    for key, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
+        if key in ctx:
+            return f"this wants a number of {words} {ctx[key]}"
+    return _WANTED.get(kind, "this is wrong: " + detail["msg"][0].lower() + detail["msg"][1:])
+
+
+def _inside(value: Any, loc: Sequence[str | int]) -> Path:
+    """The part of a pydantic location that is a path in the data; the rest names branches of unions."""
+    path: list[str | int] = []
+    for i, part in enumerate(loc):
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
+            value = value[part]
+        elif isinstance(value, dict) and i == len(loc) - 1:
+            path.append(part)
+            break
+        else:
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _at(value: Any, path: Path) -> Any:
+    for part in path:
+        value = value[part]
+    return value

@@ -1,0 +1,178 @@
+"""One level of a spec after its templates are evaluated: the whole file, or one use of a block written in a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hiresnet_graph.errors import SpecError
+from hiresnet_graph.shapes import Shape
+from hiresnet_graph.spec.model import ArchitectureSpec, EdgeSpec, InputSpec, SectionSpec, SkipSpec, Texts
+from hiresnet_graph.spec.problems import Path, Problems
+from hiresnet_graph.spec.source import MarkedDict
+from hiresnet_graph.spec.template import resolve_params, substitute
+
+
+@dataclass(frozen=True)
+class Section:
+    """Inputs, nodes and connections, ready to be made a graph.
+
+    Attributes:
+        path: Where the section stands in the spec's tree; empty for the file itself.
+        names: What `$` knows in the fields of nodes.
+        nodes: As written: templates are evaluated when a node is made, since a stage's fields know `i`.
+        skips: Name of a group (empty for the only one) -> the group and its path.
+        blocks: The entries of `blocks`, as written.
+    """
+
+    name: str
+    path: Path
+    names: Mapping[str, Any]
+    inputs: Mapping[str, Shape]
+    nodes: Mapping[str, Any]
+    flow: tuple[tuple[str, Path], ...]
+    skips: Mapping[str, tuple[SkipSpec, Path]]
+    edges: tuple[tuple[EdgeSpec, Path], ...]
+    blocks: Mapping[str, Any]
+    outputs: tuple[str, ...] | None = None
+    input_paths: Mapping[str, Path] = field(default_factory=dict)
+
+
+def texts(value: Texts, path: Path) -> list[tuple[str, Path]]:
+    """A text or a list of texts, each with its path."""
+    return [(value, path)] if isinstance(value, str) else [(text, (*path, i)) for i, text in enumerate(value)]
+
+
+def evaluated(problems: Problems, value: Any, names: Mapping[str, Any], path: Path) -> Any:
+    """The value with its templates evaluated; mistakes are noted, and None comes back."""
+    try:
+        return substitute(value, names)
+    except SpecError as error:
+        for problem in error.problems:
+            text = problem.path
+            prefix = ".".join(str(part) for part in path)
+            joined = prefix + (f".{text}" if text and not text.startswith("[") else text)
+            problems.note(type(problem)(problem.message, problem.position, joined, problem.hint))
+        return None
+
+
+def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
+    """The section of a file, or None if its mistakes (noted) leave nothing to go on with."""
+    names: dict[str, Any] = {}
+    params = tree.get("params")
+    if isinstance(params, MarkedDict):
+        try:
+            names = resolve_params(params)
+        except SpecError as error:
+            problems.absorb(error)
+            return None
+    late = ("nodes", "blocks", "variants", "params")
+    early = {}
+    for key, value in tree.items():
+        early[key] = value if key in late else evaluated(problems, value, names, (key,))
+    spec = problems.model(ArchitectureSpec, early, ())
+    given = early.get("input")
+    inputs, input_paths = _inputs(given, problems) if isinstance(given, dict) else ({}, {})
+    if spec is None:
+        return None
+    outputs = None if spec.outputs is None else tuple(text for text, _ in texts(spec.outputs, ()))
+    if outputs == ():
+        problems.add(("outputs",), "this wants at least one node.")
+    return Section(
+        name=spec.name,
+        path=(),
+        names=names,
+        inputs=inputs,
+        nodes=tree["nodes"],
+        flow=tuple(texts(spec.flow, ("flow",))),
+        skips=_skips(early.get("skips"), problems, ()),
+        edges=_edges(early.get("edges") or [], problems, ()),
+        blocks=spec.blocks,
+        outputs=outputs,
+        input_paths=input_paths,
+    )
+
+
+def block_section(
+    definition: MarkedDict, path: Path, names: Mapping[str, Any], shape: Shape, blocks: Mapping[str, Any], at: Problems
+) -> Section | None:
+    """The section of one use of a block written in the spec, or None after its mistakes are noted.
+
+    Args:
+        definition: The entry of `blocks`.
+        names: Its params and `in_width`.
+        shape: Of its input.
+    """
+    early = {}
+    for key, value in definition.items():
+        early[key] = value if key in ("nodes", "params") else evaluated(at, value, names, (*path, key))
+    spec = at.model(SectionSpec, early, path)
+    if spec is None:
+        return None
+    return Section(
+        name=str(path[-1]),
+        path=path,
+        names=names,
+        inputs={"input": shape},
+        nodes=definition["nodes"],
+        flow=tuple(texts(spec.flow, (*path, "flow"))),
+        skips=_skips(early.get("skips"), at, path),
+        edges=_edges(early.get("edges") or [], at, path),
+        blocks=blocks,
+        input_paths={"input": path},
+    )
+
+
+def _inputs(given: dict[str, Any], problems: Problems) -> tuple[dict[str, Shape], dict[str, Path]]:
+    several = bool(given) and all(isinstance(value, dict) for value in given.values())
+    items = (
+        [(name, value, ("input", name)) for name, value in given.items()]
+        if several
+        else [("input", given, ("input",))]
+    )
+    shapes: dict[str, Shape] = {}
+    paths: dict[str, Path] = {}
+    for name, value, path in items:
+        spec = problems.model(InputSpec, value, path)
+        paths[name] = path
+        if spec is not None:
+            shapes[name] = spec.shape
+    return shapes, paths
+
+
+def is_one_group(skips: Mapping[str, Any]) -> bool:
+    """Whether `skips` is a single group rather than a mapping of named ones."""
+    return bool(set(skips) & set(SkipSpec.model_fields)) or not all(isinstance(v, dict) for v in skips.values())
+
+
+def _skips(given: Any, problems: Problems, path: Path) -> dict[str, tuple[SkipSpec, Path]]:
+    if not isinstance(given, dict) or not given:
+        return {}
+    single = is_one_group(given)
+    groups = {"": (given, (*path, "skips"))} if single else {k: (v, (*path, "skips", k)) for k, v in given.items()}
+    found = {}
+    for name, (value, at) in groups.items():
+        spec = problems.model(SkipSpec, value, at)
+        if spec is not None:
+            found[name] = (spec, at)
+    return found
+
+
+def _edges(given: list[Any], problems: Problems, path: Path) -> tuple[tuple[EdgeSpec, Path], ...]:
+    found = []
+    for i, value in enumerate(given):
+        at = (*path, "edges", i)
+        if isinstance(value, dict) and "block" not in value:
+            known = {field.alias or name for name, field in EdgeSpec.model_fields.items()}
+            unknown = [key for key in value if key not in known]
+            if unknown:
+                from hiresnet_graph.errors import did_you_mean
+
+                for key in unknown:
+                    problems.add((*at, key), f"unknown key '{key}'.", did_you_mean(key, known), key=True)
+                continue
+        spec = problems.model(EdgeSpec, value, at)
+        if spec is not None:
+            found.append((spec, at))
+    return tuple(found)
