@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture(Document):
     """A spec with its verbs. Frozen: `variant`, `override` and `with_edges` give new ones."""
 

@@ -90,11 +90,20 @@ class SpecError(HrgError):
     """A spec says something that cannot be. `problems` lists every mistake found, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: tuple[Problem, ...] = tuple(problems)
+        self.problems: tuple[Problem, ...] = _in_file_order(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Problem, ...]]]:
         return type(self), (self.problems,)
+
+
+def _in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """File by file as they were first named, line by line; what has no place comes first."""
+    found = tuple(problems)
+    names = [problem.position.source.name if problem.position else "" for problem in found]
+    rank = {name: i for i, name in enumerate(dict.fromkeys(["", *names]))}
+    place = {i: (rank[names[i]], *(problem.position or (None, 0, 0))[1:]) for i, problem in enumerate(found)}
+    return tuple(found[i] for i in sorted(place, key=place.__getitem__))
 
 
 class ExpressionError(HrgError):

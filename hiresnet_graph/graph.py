@@ -8,24 +8,31 @@ A node is a call, weights are a name: calls that share weights are different nod
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import networkx as nx
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
 
 from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import HrgError, Position
 from hiresnet_graph.merges import Merge
-from hiresnet_graph.ops import Op, Tensor
+from hiresnet_graph.ops import Layer, Op, Tensor
 from hiresnet_graph.projections import Projection
 from hiresnet_graph.shapes import Shape
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 Family = Literal["flow", "skip", "edge", "shortcut", "gate"]
 
 
 class GraphError(HrgError):
-    """An invariant of a graph does not hold."""
+    """An invariant of a graph does not hold. `origin` is what caused it, if one thing did."""
+
+    def __init__(self, message: str, origin: Origin | None = None) -> None:
+        super().__init__(message)
+        self.origin = origin
 
 
 class CycleError(GraphError):
@@ -147,7 +154,10 @@ class EdgeRecord:
 
 
 class Graph:
-    """Nodes and edges, in a networkx MultiDiGraph, with named outputs. Never changed after construction.
+    """Nodes and edges, with named outputs: a directed multigraph. Never changed after construction.
+
+    networkx is imported where it is asked for (`to_networkx`, the search for a cycle): importing it, and a dict for
+    each edge, would be a good part of the time that a check takes.
 
     Args:
         outputs: Name of an output -> name of the node whose value it is.
@@ -169,40 +179,51 @@ class Graph:
         self.name = name
         self.outputs = dict(outputs)
         self.records = records
-        self._nx: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        self._checked = False
+        self._nodes: dict[str, Node] = {}
         for node in nodes:
-            if node.name in self._nx:
+            if node.name in self._nodes:
                 raise GraphError(f"two nodes are called '{node.name}'.")
-            self._nx.add_node(node.name, node=node)
+            self._nodes[node.name] = node
+        self._outgoing: dict[str, list[Edge]] = {name: [] for name in self._nodes}
         for edge in edges:
             for end in (edge.source, edge.target):
-                if end not in self._nx:
+                if end not in self._nodes:
                     raise GraphError(f"the edge '{edge.name}' ends at '{end}', which is no node.")
-            self._nx.add_edge(edge.source, edge.target, edge=edge)
+            self._outgoing[edge.source].append(edge)
 
     def __len__(self) -> int:
-        return len(self._nx)
+        return len(self._nodes)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._nx
+        return name in self._nodes
 
     def __getitem__(self, name: str) -> Node:
-        return self._nx.nodes[name]["node"]  # type: ignore[no-any-return]
+        return self._nodes[name]
 
     @property
     def nodes(self) -> Iterator[Node]:
         """All nodes, in their order."""
-        return (node for _, node in self._nx.nodes(data="node"))
+        return iter(self._nodes.values())
 
     @property
     def edges(self) -> Iterator[Edge]:
         """All edges, by source in the order of nodes."""
-        return (edge for _, _, edge in self._nx.edges(data="edge"))
+        return chain.from_iterable(self._outgoing.values())
 
-    def incoming(self, name: str) -> list[Edge]:
+    def incoming(self, name: str) -> Sequence[Edge]:
         """The edges into a node, by slot and rank."""
-        edges = [edge for _, _, edge in self._nx.in_edges(name, data="edge")]
-        return sorted(edges, key=lambda edge: (edge.slot, edge.rank))
+        return self._incoming[name]
+
+    @cached_property
+    def _incoming(self) -> dict[str, list[Edge]]:
+        found: dict[str, list[Edge]] = {name: [] for name in self._nodes}
+        for edge in self.edges:
+            found[edge.target].append(edge)
+        for edges in found.values():
+            if len(edges) > 1:
+                edges.sort(key=lambda edge: (edge.slot, edge.rank))
+        return found
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -222,36 +243,48 @@ class Graph:
         stand_in = same or {}
         nodes = [node for node in self.nodes if keep(node.name)]
         edges = [
-            replace(edge, source=stand_in.get(edge.source, edge.source))
+            replace(edge, source=stand_in[edge.source]) if edge.source in stand_in else edge
             for edge in self.edges
             if keep(edge.target) and keep(stand_in.get(edge.source, edge.source))
         ]
         outputs = {name: stand_in.get(value, value) for name, value in self.outputs.items()}
         kept = {node.name for node in nodes}
-        node_records = [replace(record, value=stand_in.get(record.value, record.value)) for record in self.records[0]]
+        node_records = [
+            replace(record, value=stand_in[record.value]) if record.value in stand_in else record
+            for record in self.records[0]
+        ]
         node_records = [record for record in node_records if record.value in kept]
         named = {record.name for record in node_records}
         edge_records = [record for record in self.records[1] if record.source in named and record.target in named]
         return Graph(self.name, nodes, edges, outputs, (tuple(node_records), tuple(edge_records)))
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """A copy as networkx has it: nodes with the attribute `node`, edges with `edge`."""
-        return self._nx.copy()
+        """As networkx has it: nodes with the attribute `node`, edges with `edge`."""
+        import networkx as nx
 
-    def order(self) -> list[str]:
+        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        graph.add_nodes_from((name, {"node": node}) for name, node in self._nodes.items())
+        graph.add_edges_from((edge.source, edge.target, {"edge": edge}) for edge in self.edges)
+        return graph
+
+    def order(self) -> Sequence[str]:
         """A topological order along the edges without delay; among the free nodes, the first written comes first.
 
         Raises:
             CycleError: A cycle has total delay 0.
         """
-        index = {name: i for i, name in enumerate(self._nx)}
-        names = list(self._nx)
+        return self._order
+
+    @cached_property
+    def _order(self) -> list[str]:
+        names = list(self._nodes)
+        index = {name: i for i, name in enumerate(names)}
         waiting = [0] * len(names)
         successors: list[list[int]] = [[] for _ in names]
-        for source, target, edge in self._nx.edges(data="edge"):
+        for edge in self.edges:
             if edge.delay == 0:
-                successors[index[source]].append(index[target])
-                waiting[index[target]] += 1
+                successors[index[edge.source]].append(index[edge.target])
+                waiting[index[edge.target]] += 1
         ready = [i for i, count in enumerate(waiting) if count == 0]
         order: list[str] = []
         while ready:
@@ -262,7 +295,9 @@ class Graph:
                 if waiting[j] == 0:
                     heapq.heappush(ready, j)
         if len(order) < len(names):
-            stuck = nx.DiGraph()
+            import networkx as nx
+
+            stuck: nx.DiGraph[str] = nx.DiGraph()
             for i, count in enumerate(waiting):
                 if count:
                     stuck.add_edges_from((names[i], names[j]) for j in successors[i] if waiting[j])
@@ -276,13 +311,18 @@ class Graph:
             GraphError: A cycle has total delay 0; an output is no node; a call of an operation has the wrong number of
                 operands or another shape than its rule gives; shared weights have unequal shapes.
         """
+        if self._checked:
+            return
         self.order()
         for output, name in self.outputs.items():
             if name not in self:
                 raise GraphError(f"the output '{output}' is '{name}', which is no node.")
-        if not self.expanded:
-            return
-        tensors: dict[str, tuple[tuple[Tensor, ...], str]] = {}
+        if self.expanded:
+            self._check_calls()
+        self._checked = True
+
+    def _check_calls(self) -> None:
+        tensors: dict[str, tuple[tuple[Tensor, ...], Layer | None, Node]] = {}
         for node in self.nodes:
             if not isinstance(node.block, Op):
                 continue
@@ -295,12 +335,18 @@ class Graph:
                 raise GraphError(f"'{node.name}' says {node.shape}, but its rule gives {node.block.shape(*shapes)}.")
             own = node.block.tensors(*shapes)
             if own:
-                known, first = tensors.setdefault(node.weights, (own, node.name))
-                if known != own:
-                    raise GraphError(
-                        f"'{first}' and '{node.name}' share the weights '{node.weights}', but these would be "
-                        f"{_sizes(known)} and {_sizes(own)}."
-                    )
+                layer = node.block.layer(*shapes)
+                known, known_layer, first = tensors.setdefault(node.weights, (own, layer, node))
+                fault = ""
+                if first.block is not None and first.block.kind != node.block.kind:
+                    fault = f"one is a '{first.block.kind}' and the other a '{node.block.kind}'"
+                elif known != own:
+                    fault = f"these would be {_sizes(known)} and {_sizes(own)}"
+                elif layer != known_layer and node.block.apply(*shapes) is None:
+                    fault = f"not all fields that a '{node.block.kind}' must share"
+                if fault:
+                    both = f"'{first.name}' and '{node.name}'"
+                    raise GraphError(f"{both} share the weights '{node.weights}', but {fault}.", node.origin)
 
     def _shape(self, name: str) -> Shape:
         shape = self[name].shape

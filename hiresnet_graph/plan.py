@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import keyword
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hiresnet_graph.graph import EdgeRecord, Graph, NodeRecord, Origin
-from hiresnet_graph.ops import Op, Tensor
+from hiresnet_graph.ops import Layer, Op, Tensor
 from hiresnet_graph.shapes import Map, Shape
 
 
@@ -98,7 +99,7 @@ class Plan:
 
 
 def make_plan(graph: Graph) -> Plan:
-    """The plan of a graph that is expanded and checked; its calls keep the order of the graph's nodes where they can."""
+    """The plan of a graph that is expanded and checked; its calls keep the order of the nodes where they can."""
     shapes = {node.name: node.shape for node in graph.nodes if node.shape is not None}
     calls = []
     for name in graph.order():
@@ -119,3 +120,31 @@ def make_plan(graph: Graph) -> Plan:
             )
     inputs_ = {node.name: shapes[node.name] for node in graph.inputs}
     return Plan(graph.name, inputs_, tuple(calls), dict(graph.outputs), *graph.records)
+
+
+def holders(plan: Plan) -> dict[str, tuple[Layer, Call]]:
+    """The layers of a plan by the name of their weights (or of their call, if they have none): first call first."""
+    found: dict[str, tuple[Layer, Call]] = {}
+    for call in plan.calls:
+        layer = call.op.layer(*call.input_shapes)
+        if layer is not None:
+            found.setdefault(call.weights, (layer, call))
+    return found
+
+
+def module_calls(plan: Plan) -> Iterator[tuple[Call, bool]]:
+    """Each call, and whether the module that holds its weights computes exactly this call.
+
+    The same weights may be called with another stride or padding: such a call runs as a function of the weights.
+    """
+    held = holders(plan)
+    for call in plan.calls:
+        layer = call.op.layer(*call.input_shapes)
+        yield call, layer is not None and held[call.weights][0] == layer
+
+
+def class_name(name: str) -> str:
+    """A network's name as that of a class: `hiresnet18` -> `Hiresnet18`."""
+    words = "".join(char if f"x{char}".isidentifier() and char != "_" else " " for char in name).split()
+    text = "".join(word[0].upper() + word[1:] for word in words)
+    return text if text.isidentifier() and not keyword.iskeyword(text) else f"Net{text}"

@@ -8,8 +8,8 @@ imported through an entry point of the group `hiresnet_graph.kinds` as soon as a
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator
-from typing import ClassVar, Generic, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,15 @@ class Kind(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
     kind: ClassVar[str] = ""
+
+    def changed(self, fields: Mapping[str, Any]) -> Self:
+        """The same kind with some fields changed.
+
+        Raises:
+            ValueError: The kind does not take them; pydantic's error, with the place of each mistake.
+        """
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self).model_validate({**own, **fields})
 
 
 K = TypeVar("K", bound=Kind)
@@ -69,7 +78,9 @@ class Registry(Generic[K]):
         """
         name = kind.__dict__.get("kind", "")
         if not isinstance(name, str) or not name.isidentifier():
-            raise RegistryError(f"{kind.__name__} needs 'kind: ClassVar[str]' with a {self.family} name like 'my_kind'.")
+            raise RegistryError(
+                f"{kind.__name__} needs 'kind: ClassVar[str]' with a {self.family} name like 'my_kind'."
+            )
         old = self._kinds.get(name)
         if old is not None and (old.__module__, old.__qualname__) != (kind.__module__, kind.__qualname__):
             raise RegistryError(

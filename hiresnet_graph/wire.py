@@ -12,15 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hiresnet_graph import ops
-from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.errors import RegistryError, ShapeError
 from hiresnet_graph.ops import Op
-from hiresnet_graph.registry import RegistryError
 from hiresnet_graph.shapes import Shape
 
 NormName = Literal["batch", "group", "layer", "none"]
-ActivationName = Literal[
-    "relu", "relu6", "leaky_relu", "gelu", "silu", "hardswish", "sigmoid", "tanh", "none"
-]
+ActivationName = Literal["relu", "relu6", "leaky_relu", "gelu", "silu", "hardswish", "sigmoid", "tanh", "none"]
 Size = int | tuple[int, int]
 
 

@@ -10,6 +10,7 @@ from hiresnet_graph.blocks.residual import (
     BasicBlock,
     BottleneckBlock,
     PlainBlock,
+    ResidualBlock,
     ResNeXtBlock,
     ResNeXtBottleneckBlock,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "PreactShortcut",
     "ResNeXtBlock",
     "ResNeXtBottleneckBlock",
+    "ResidualBlock",
     "SeparableConvBlock",
     "Shortcut",
     "SqueezeExciteBlock",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
+from hiresnet_graph.errors import RegistryError
 from hiresnet_graph.projections import PROJECTIONS, Projection, StandardProjection
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Shape
@@ -35,15 +36,22 @@ class Block(Kind):
 BLOCKS: Registry[Block] = Registry("block")
 
 
-def shortcut_projection(value: Any, **defaults: str) -> Any:
-    """A residual block's shortcut from a mapping, a name, or a projection; `defaults` for what the mapping leaves out."""
+def shortcut_projection(value: Any, **defaults: str | bool) -> Any:
+    """A block's shortcut from a mapping, a name, or a projection; `defaults` for what a mapping leaves out."""
     if isinstance(value, str):
-        return PROJECTIONS.get(value)()
+        return _projection(value)()
     if isinstance(value, dict):
         if "kind" in value:
-            return PROJECTIONS.get(value["kind"]).model_validate({k: v for k, v in value.items() if k != "kind"})
+            return _projection(value["kind"]).model_validate({k: v for k, v in value.items() if k != "kind"})
         return StandardProjection.model_validate({**defaults, **value})
     return value
+
+
+def _projection(name: object) -> type[Projection]:
+    try:
+        return PROJECTIONS.get(str(name))
+    except RegistryError as error:
+        raise ValueError(str(error)) from None  # which pydantic collects with the other mistakes
 
 
 def _post(value: Any) -> Any:
@@ -51,13 +59,13 @@ def _post(value: Any) -> Any:
 
 
 def _pre(value: Any) -> Any:
-    return shortcut_projection(value, spatial="stride", norm="none")
+    return shortcut_projection(value, spatial="stride", norm="none", bias=False)
 
 
 Shortcut = Annotated[Projection, BeforeValidator(_post)]
 """A shortcut that takes every n-th pixel through a 1x1 convolution and batch norm where shapes differ (option B)."""
 PreactShortcut = Annotated[Projection, BeforeValidator(_pre)]
-"""The same without the norm, as pre-activation networks have it."""
+"""The same without norm and bias, as pre-activation networks have it."""
 
 
 def identity_if_same(wire: Wire, want: Shape) -> Wire:

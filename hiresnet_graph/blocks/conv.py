@@ -60,9 +60,7 @@ class SeparableConvBlock(Block):
     def expand(self, x: Wire) -> Wire:
         """depthwise conv - norm - activation - 1x1 conv - norm - activation."""
         bias = self.norm == "none"
-        x = x.conv2d(
-            x.channels, self.kernel_size, stride=self.stride, groups=x.channels, bias=bias, name="depthwise"
-        )
+        x = x.conv2d(x.channels, self.kernel_size, stride=self.stride, groups=x.channels, bias=bias, name="depthwise")
         x = x.norm(self.norm, name="norm1").activation(self.activation)
         x = x.conv2d(self.width, 1, bias=bias, name="pointwise")
         return x.norm(self.norm, name="norm2").activation(self.activation)

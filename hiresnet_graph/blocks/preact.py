@@ -13,7 +13,7 @@ from hiresnet_graph.wire import Wire
 class PreactBlock(ResidualBlock):
     """What both pre-activation blocks share: a shortcut that starts after the first activation where it projects."""
 
-    shortcut: PreactShortcut = StandardProjection(spatial="stride", norm="none")
+    shortcut: PreactShortcut = StandardProjection(spatial="stride", norm="none", bias=False)
 
     def _close(self, x: Wire, active: Wire, out: Wire) -> Wire:
         projects = out.shape != x.shape or getattr(self.shortcut, "when", "mismatch") == "always"
@@ -32,9 +32,7 @@ class PreactBasicBlock(PreactBlock):
     def expand(self, x: Wire) -> Wire:
         """norm1 - activation - conv1 - norm2 - activation - conv2 - (+ shortcut, + edges into `residual`)."""
         active = x.norm(self.norm, name="norm1").activation(self.activation)
-        out = active.conv2d(
-            self.hidden or self.width, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv1"
-        )
+        out = active.conv2d(self.inner_width, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv1")
         out = out.norm(self.norm, name="norm2").activation(self.activation)
         out = out.conv2d(self.width, 3, groups=self.groups, bias=self._bias, name="conv2")
         return self._close(x, active, out)
@@ -49,9 +47,14 @@ class PreactBottleneckBlock(PreactBlock):
 
     kind: ClassVar[str] = "preact_bottleneck"
 
+    @property
+    def inner_width(self) -> int:
+        """Hidden channels: `hidden`, or a quarter of `width`."""
+        return self.hidden or max(1, self.width // 4)
+
     def expand(self, x: Wire) -> Wire:
         """Three pre-activated convolutions - (+ shortcut, + edges into `residual`)."""
-        hidden = self.hidden or max(1, self.width // 4)
+        hidden = self.inner_width
         active = x.norm(self.norm, name="norm1").activation(self.activation)
         out = active.conv2d(hidden, 1, bias=self._bias, name="conv1")
         out = out.norm(self.norm, name="norm2").activation(self.activation)

@@ -31,18 +31,22 @@ class ResidualBlock(Block):
     shortcut: Shortcut = StandardProjection(spatial="stride")
 
     @property
+    def inner_width(self) -> int:
+        """Hidden channels: `hidden`, or the kind's own rule."""
+        return self.hidden or self.width
+
+    @property
     def _bias(self) -> bool:
         return self.norm == "none"
 
     def _two_convs(self, x: Wire) -> Wire:
-        x = x.conv2d(
-            self.hidden or self.width, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv1"
-        )
+        x = x.conv2d(self.inner_width, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv1")
         x = x.norm(self.norm, name="norm1").activation(self.activation)
         x = x.conv2d(self.width, 3, groups=self.groups, bias=self._bias, name="conv2")
         return x.norm(self.norm, name="norm2")
 
-    def _three_convs(self, x: Wire, hidden: int) -> Wire:
+    def _three_convs(self, x: Wire) -> Wire:
+        hidden = self.inner_width
         x = x.conv2d(hidden, 1, bias=self._bias, name="conv1")
         x = x.norm(self.norm, name="norm1").activation(self.activation)
         x = x.conv2d(hidden, 3, stride=self.stride, groups=self.groups, bias=self._bias, name="conv2")
@@ -101,12 +105,14 @@ class BottleneckBlock(ResidualBlock):
 
     kind: ClassVar[str] = "bottleneck"
 
-    def _hidden(self) -> int:
+    @property
+    def inner_width(self) -> int:
+        """Hidden channels: `hidden`, or a quarter of `width`."""
         return self.hidden or max(1, self.width // 4)
 
     def expand(self, x: Wire) -> Wire:
         """Three convolutions with norms - (+ shortcut, + edges into `residual`) - activation."""
-        out = self._three_convs(x, self._hidden())
+        out = self._three_convs(x)
         return out.join("residual", x.shortcut(out, self.shortcut.bring)).activation(self.activation)
 
 
@@ -120,5 +126,7 @@ class ResNeXtBottleneckBlock(BottleneckBlock):
     kind: ClassVar[str] = "resnext_bottleneck"
     groups: Count = 32
 
-    def _hidden(self) -> int:
+    @property
+    def inner_width(self) -> int:
+        """Hidden channels: `hidden`, or half of `width`."""
         return self.hidden or max(1, self.width // 2)

@@ -24,7 +24,8 @@ def interpret(plan: Plan, module: nn.Module, *inputs: torch.Tensor) -> Any:
         if layer is None:
             values[call.name] = resolved(call.op.apply(*call.input_shapes), args, lambda _: None, _run)
             continue
-        fresh = find(layer.target)(*layer.args, **layer.kwargs)
+        with torch.device("meta"):  # drawing initial weights would move the random state that dropout reads
+            fresh = find(layer.target)(*layer.args, **layer.kwargs)
         fresh.train(module.training)
         held = module.get_submodule(call.weights)
         for tensor in call.tensors:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from hiresnet_graph.lower.weights import attach, find, make_layers, module_calls
+from hiresnet_graph.lower.weights import attach, find, make_layers
 from hiresnet_graph.ops import Apply, Arg, Weight
-from hiresnet_graph.plan import Plan
+from hiresnet_graph.plan import Plan, class_name, module_calls
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -24,20 +24,20 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
     attach(root, make_layers(plan, seed))
     graph = fx.Graph()
     values: dict[str, fx.Node] = {name: graph.placeholder(_identifier(name)) for name in plan.inputs}
+
+    def function(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+        return graph.call_function(find(target), args, kwargs)
+
     for call, is_module in module_calls(plan):
         inputs = [values[name] for name in call.inputs]
         if is_module:
             node = graph.call_module(call.weights, tuple(inputs))
         else:
-            apply = call.op.apply(*call.input_shapes)
-            if apply is None:
-                raise TypeError(f"'{call.op.kind}' can only run as a layer, and '{call.weights}' holds another one")
-            node = resolved(
-                apply,
-                inputs,
-                lambda name, weights=call.weights: graph.get_attr(f"{weights}.{name}"),
-                lambda target, args, kwargs: graph.call_function(find(target), args, kwargs),
-            )
+
+            def weight(name: str, weights: str = call.weights) -> fx.Node:
+                return graph.get_attr(f"{weights}.{name}")
+
+            node = resolved(call.op.apply(*call.input_shapes), inputs, weight, function)
         node.name = _identifier(call.name)
         values[call.name] = node
     outputs = {name: values[value] for name, value in plan.outputs.items()}
@@ -47,7 +47,10 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
 
 
 def resolved(
-    value: Any, inputs: list[Any], weight: Callable[[str], Any], call: Callable[[str, tuple[Any, ...], dict[str, Any]], Any]
+    value: Any,
+    inputs: list[Any],
+    weight: Callable[[str], Any],
+    call: Callable[[str, tuple[Any, ...], dict[str, Any]], Any],
 ) -> Any:
     """An application with its inputs, weights and calls put in, from the inside out."""
     if isinstance(value, Arg):
@@ -61,13 +64,6 @@ def resolved(
     if isinstance(value, list):
         return [resolved(item, inputs, weight, call) for item in value]
     return value
-
-
-def class_name(name: str) -> str:
-    """A network's name as that of a class: `hiresnet18` -> `Hiresnet18`."""
-    words = "".join(char if char.isalnum() else " " for char in name).split()
-    text = "".join(word[0].upper() + word[1:] for word in words)
-    return text if text[:1].isalpha() else f"Net{text}"
 
 
 def _identifier(name: str) -> str:

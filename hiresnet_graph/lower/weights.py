@@ -5,30 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib
 import math
-from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from hiresnet_graph.ops import Layer, Tensor
-from hiresnet_graph.plan import Call, Plan
+from hiresnet_graph.ops import Tensor
+from hiresnet_graph.plan import Plan, holders
 
 
 def find(path: str) -> Any:
     """The torch object of a dotted path, like `torch.nn.functional.relu`."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
-
-
-def holders(plan: Plan) -> dict[str, tuple[Layer, Call]]:
-    """The layers of a plan by the name of their weights (or of their call, if they have none): first call first."""
-    found: dict[str, tuple[Layer, Call]] = {}
-    for call in plan.calls:
-        layer = call.op.layer(*call.input_shapes)
-        if layer is not None:
-            found.setdefault(call.weights, (layer, call))
-    return found
 
 
 def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
@@ -79,14 +68,3 @@ def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
                 parent.add_module(folder, child)
             parent = child
         parent.add_module(last, layer)
-
-
-def module_calls(plan: Plan) -> Iterator[tuple[Call, bool]]:
-    """Each call, and whether the module that holds its weights computes exactly this call.
-
-    The same weights may be called with another stride or padding: such a call runs as a function of the weights.
-    """
-    held = holders(plan)
-    for call in plan.calls:
-        layer = call.op.layer(*call.input_shapes)
-        yield call, layer is not None and held[call.weights][0] == layer

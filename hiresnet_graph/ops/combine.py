@@ -150,9 +150,7 @@ class SliceChannels(Op):
 
     def apply(self, *inputs: Shape) -> Apply:
         """A slice of axis 1."""
-        return Apply(
-            "operator.getitem", (Arg(0), (slice(None), slice(self.start or None, self.start + self.width)))
-        )
+        return Apply("operator.getitem", (Arg(0), (slice(None), slice(self.start or None, self.start + self.width))))
 
 
 @OPS.register

@@ -1,4 +1,4 @@
-"""Torch layers that torch lacks. `emit` copies their source, so each must stand alone with `torch` and `nn` imported."""
+"""Layers that torch lacks. `emit` copies their source, so each must stand alone with `torch` and `nn` imported."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class GroupNorm(Op):
 
 @OPS.register
 class LayerNorm(Op):
-    """Layer norm (Ba et al. 2016): over all of a feature map (one group, a scale for each channel), or over a vector."""
+    """Layer norm (Ba et al. 2016): over a whole feature map, with a scale for each channel, or over a vector."""
 
     kind: ClassVar[str] = "layer_norm"
     part: ClassVar[str] = "norm"

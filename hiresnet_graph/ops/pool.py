@@ -39,7 +39,7 @@ class Pool(Op):
             out = (span + (stride - 1 if self.ceil_mode else 0)) // stride + 1
             if self.ceil_mode and (out - 1) * stride >= size + padding:
                 out -= 1
-            if out < 1 or span < 0 and not self.ceil_mode:
+            if out < 1 or (span < 0 and not self.ceil_mode):
                 raise ShapeError(
                     f"A {kernel}-wide window does not fit into {x}.", "Use a larger input or a smaller window."
                 )

@@ -16,15 +16,15 @@ from hiresnet_graph.errors import ExpressionError, Problem, SpecError, did_you_m
 from hiresnet_graph.graph import CycleError, Edge, Family, Graph, Node, Origin, PartPatch
 from hiresnet_graph.merges import MERGES, AddMerge, Merge
 from hiresnet_graph.ops import OPS, Op
-from hiresnet_graph.passes.names import NAME, RESERVED, Addresses, End, matches
+from hiresnet_graph.passes.names import NAME, Addresses, End, matches, name_fault
 from hiresnet_graph.projections import PROJECTIONS, IdentityProjection, Projection, StandardProjection
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.edge_set import EdgeSet
-from hiresnet_graph.spec.model import ConnectionSpec, NodeSpec, SkipSpec
+from hiresnet_graph.spec.model import MAX_DEPTH, ConnectionSpec, NodeSpec, SkipSpec
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section, block_section, evaluated, texts
 from hiresnet_graph.spec.source import MarkedDict, format_path, merge
-from hiresnet_graph.spec.template import names_in
+from hiresnet_graph.spec.template import resolve_params
 from hiresnet_graph.wire import Wire
 
 
@@ -32,23 +32,36 @@ class WrittenBlock(Block):
     """A block that the spec itself defines with nodes and edges; expands into their graph.
 
     Attributes:
-        values: Its params, evaluated.
+        values: Its params; templates among their defaults are kept, since they may need the input's width.
     """
 
     kind: ClassVar[str] = "written"
     name: str
     values: dict[str, Any]
+    _params: MarkedDict = PrivateAttr()
     _path: Path = PrivateAttr()
     _definition: MarkedDict = PrivateAttr()
     _blocks: Mapping[str, Any] = PrivateAttr()
     _tree: Any = PrivateAttr()
 
     @classmethod
-    def make(cls, name: str, values: dict[str, Any], blocks: Mapping[str, Any], tree: Any) -> WrittenBlock:
+    def make(cls, name: str, params: MarkedDict, blocks: Mapping[str, Any], tree: Any) -> WrittenBlock:
         """The use of the entry `name` of `blocks` with these params."""
-        block = cls(name=name, values=values)
-        block._path, block._definition, block._blocks, block._tree = ("blocks", name), blocks[name], blocks, tree
+        block = cls(name=name, values=dict(params))
+        block._params, block._path, block._definition = params, ("blocks", name), blocks[name]
+        block._blocks, block._tree = blocks, tree
         return block
+
+    def changed(self, fields: Mapping[str, Any]) -> WrittenBlock:
+        """The same block with other params.
+
+        Raises:
+            ValueError: It has no such param.
+        """
+        for key in fields:
+            if key not in self.values:
+                raise ValueError(f"unknown key '{key}'. {did_you_mean(key, self.values)}".strip())
+        return self.make(self.name, _laid_over(self._params, fields), self._blocks, self._tree)
 
     def expand(self, x: Wire) -> Wire:
         """Its graph, for an input of this shape.
@@ -61,7 +74,12 @@ class WrittenBlock(Block):
     def graph(self, shape: Shape) -> Graph:
         """Its graph, for an input of this shape."""
         problems = Problems(self._tree)
-        names = {**self.values, "in_width": shape.channels}
+        names: dict[str, Any] = {"in_width": shape.channels}
+        try:
+            names |= resolve_params(self._params, names)
+        except SpecError as error:
+            prefix = format_path(self._path)
+            raise SpecError([replace(problem, path=f"{prefix}.{problem.path}") for problem in error.problems]) from None
         section = block_section(self._definition, self._path, names, shape, self._blocks, problems)
         graph = desugar(section, problems) if section is not None else None
         problems.raise_if_any()
@@ -72,6 +90,17 @@ class WrittenBlock(Block):
 def desugar(section: Section, problems: Problems) -> Graph | None:
     """The graph of block calls of a section, or None after its mistakes are noted."""
     return _Desugar(section, problems).run()
+
+
+MAX_NODES = 100_000
+MAX_EDGES = 100_000
+MAX_LEVELS = 1_000
+MAX_NESTING = 32
+"""What one section may hold, so that a short line cannot ask for more than a machine has."""
+
+
+class _TooLarge(Exception):
+    """The section holds more than it may; the problem is noted."""
 
 
 class _Desugar:
@@ -87,6 +116,12 @@ class _Desugar:
         self.own_merges: dict[str, Merge] = {}
 
     def run(self) -> Graph | None:
+        try:
+            return self._run()
+        except _TooLarge:
+            return None
+
+    def _run(self) -> Graph | None:
         self._inputs()
         self._nodes()
         self.addresses = Addresses(
@@ -99,8 +134,8 @@ class _Desugar:
         self._skips()
         if len(self.problems.found) > self.before:
             return None
-        self._rank()
-        self._merges()
+        self._connect_inputs()
+        self._rank(self._merges())
         outputs = self._outputs()
         graph = Graph(self.section.name, self.nodes.values(), self.edges, outputs)
         try:
@@ -127,13 +162,10 @@ class _Desugar:
             self.nodes[name] = Node(name, None, name, self._origin(path), shape=shape)
 
     def _check_name(self, name: str, path: Path) -> bool:
-        if not NAME.match(name) or "__" in name:
-            self.problems.add(path, f"'{name}' is no name.", "Use letters, digits and '_', without '__'.", key=True)
-            return False
-        if name in RESERVED:
-            self.problems.add(path, f"the name '{name}' is reserved.", "Choose another.", key=True)
-            return False
-        return True
+        fault = name_fault(name)
+        if fault:
+            self.problems.add(path, fault, "Choose another name.", key=True)
+        return not fault
 
     def _nodes(self) -> None:
         written: dict[str, Any] = {}
@@ -167,12 +199,13 @@ class _Desugar:
                 )
 
     def _inside_broken(self, address: str) -> bool:
-        return address.split(".")[0] in self.broken or "*" in address.split(".")[0] and bool(self.broken)
+        return address.split(".")[0] in self.broken or ("*" in address.split(".")[0] and bool(self.broken))
 
     def _node(self, name: str, value: Any) -> None:
         path = self._path("nodes", name)
         if isinstance(value, str):
-            value = {"block": value}
+            position = self.problems.position(path)
+            value = MarkedDict({"block": value}, position, None, {"block": position} if position else None)
         if not isinstance(value, dict):
             self.problems.add(path, "a node wants a mapping like '{block: conv, width: 16}', or the name of a block.")
             self.broken.add(name)
@@ -181,16 +214,20 @@ class _Desugar:
         fields = _merged(below, value) if below else value
         depth = fields.get("depth")
         if isinstance(depth, str):
-            depth = evaluated(self.problems, depth, self.section.names, (*path, "depth"))
-            fields = {**_marked(fields), "depth": depth}
+            fields = _marked(fields).copy()
+            at = fields.value_positions.get("depth")
+            depth = evaluated(self.problems, depth, self.section.names, (*path, "depth"), at)
+            fields["depth"] = depth
         is_stage = "depth" in fields and fields["depth"] is not None
-        count = depth if is_stage and isinstance(depth, int) and 1 <= depth <= 10_000 else 1
+        count = depth if is_stage and isinstance(depth, int) and 1 <= depth <= MAX_DEPTH else 1
+        if len(self.nodes) + count > MAX_NODES:
+            self.problems.add(path, f"with this one there are more than {MAX_NODES:,} nodes.", "Leave some out.")
+            raise _TooLarge
         members = [f"{name}.block{i + 1}" for i in range(count)] if is_stage else [name]
         if is_stage:
             self.stages[name] = members
-        deferred = is_stage and any("i" in names_in(text) for text in _texts(fields))
         for i, call in enumerate(members):
-            names = {**self.section.names, "i": i} if deferred else self.section.names
+            names = {**self.section.names, "i": i} if is_stage else self.section.names
             own = self._patched(call, fields, path) if is_stage else fields
             made = self._call(call, own, names, path, stage=name if is_stage else None, index=i)
             if made is None:
@@ -199,7 +236,12 @@ class _Desugar:
             self.nodes[call] = made
         for i in range(1, count):
             self._edge(
-                End(members[i - 1], members[i - 1]), End(members[i], members[i]), path, "flow", "input", f"flow.{members[i]}"
+                End(members[i - 1], members[i - 1]),
+                End(members[i], members[i]),
+                path,
+                "flow",
+                "input",
+                f"flow.{members[i]}",
             )
 
     def _patched(self, name: str, fields: Any, path: Path) -> Any:
@@ -224,7 +266,7 @@ class _Desugar:
             fields = _merged(fields, exact)
         return fields
 
-    def _inner_patches(self, call: str) -> tuple[PartPatch, ...]:
+    def _inner_patches(self, call: str, names: Mapping[str, Any]) -> tuple[PartPatch, ...]:
         """The patches of parts inside a block: patterns first, so that exact ones win."""
         found = []
         parts = call.count(".") + 1
@@ -233,7 +275,7 @@ class _Desugar:
             if len(key_parts) > parts and matches(".".join(key_parts[:parts]), call):
                 self.used_patches.add(key)
                 path = self._path("nodes", key)
-                inner = evaluated(self.problems, patch, self.section.names, path)
+                inner = evaluated(self.problems, patch, names, path)
                 found.append(PartPatch(".".join(key_parts[parts:]), inner or {}, self._origin(path)))
         return tuple(sorted(found, key=lambda patch: "*" not in patch.address))
 
@@ -264,7 +306,7 @@ class _Desugar:
             merge=merge_,
             named_weights=spec.weights not in (None, "shared"),
             private_norms=private,
-            patches=self._inner_patches(call),
+            patches=self._inner_patches(call, names),
             owner=stage or "",
         )
 
@@ -285,8 +327,8 @@ class _Desugar:
             return None, False
         if spec.weights is None:
             return call, False
-        if not NAME.match(spec.weights) or "__" in spec.weights or spec.weights == "edges":
-            self.problems.add((*path, "weights"), f"'{spec.weights}' is no name.", "Use letters, digits and '_'.")
+        if fault := name_fault(spec.weights):
+            self.problems.add((*path, "weights"), fault, "Choose another name.")
             return None, False
         return spec.weights + (call[len(stage) :] if stage else ""), False
 
@@ -308,6 +350,9 @@ class _Desugar:
         if name in seen:
             self.problems.add(entry_path, f"the block is defined by itself: {' -> '.join([*seen, name])}.")
             return None
+        if len(seen) >= MAX_NESTING:
+            self.problems.add(entry_path, f"blocks may be built on each other {MAX_NESTING} deep, this lies deeper.")
+            return None
         if "nodes" in entry:
             return self._written(name, entry, fields, path)
         if "block" not in entry or not isinstance(entry["block"], str):
@@ -315,10 +360,9 @@ class _Desugar:
                 entry_path, "an entry of 'blocks' wants 'block' (a kind with fields set) or 'nodes' (a small file)."
             )
             return None
-        preset = evaluated(
-            self.problems, {k: v for k, v in entry.items() if k != "block"}, self.section.names, entry_path
-        )
-        return self._block(entry["block"], {**(preset or {}), **fields}, path, (*seen, name))
+        preset = _subset(entry, [key for key in entry if key != "block"])
+        preset = evaluated(self.problems, preset, self.section.names, entry_path)
+        return None if preset is None else self._block(entry["block"], _laid_over(preset, fields), path, (*seen, name))
 
     def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
         params = entry.get("params") or {}
@@ -331,13 +375,12 @@ class _Desugar:
                 fine = False
                 hint = did_you_mean(key, params) if params else f"'{name}' has no 'params'."
                 self.problems.add((*path, key), f"unknown key '{key}'.", hint, key=True)
-        values: dict[str, Any] = {**params, **fields}
+        values = _laid_over(params, fields)
         for key in params:
             if values[key] is None:
                 fine = False
                 self.problems.add(path, f"the key '{key}' is missing: block '{name}' has no default for it.")
-        values = evaluated(self.problems, values, {**self.section.names, **values}, path) if fine else {}
-        return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if fine and values is not None else None
+        return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if fine else None
 
     # kinds on edges
 
@@ -384,6 +427,9 @@ class _Desugar:
             ends=(source.label, target.label),
             **fields,
         )
+        if len(self.edges) >= MAX_EDGES:
+            self.problems.add(path, f"with this one there are more than {MAX_EDGES:,} edges.", "Choose fewer.")
+            raise _TooLarge
         self.edges.append(edge)
         return edge
 
@@ -429,7 +475,9 @@ class _Desugar:
                         )
                     else:
                         seen[previous.call, target.call] = path
-                        self._edge(previous, target, path, "flow", "input", f"flow.{_plain(previous)}__{_plain(target)}")
+                        self._edge(
+                            previous, target, path, "flow", "input", f"flow.{_plain(previous)}__{_plain(target)}"
+                        )
                 previous = source
         self._first = first
 
@@ -455,8 +503,8 @@ class _Desugar:
             if common is None or (spec.block and block is None):
                 continue
             if spec.name is not None:
-                if not NAME.match(spec.name) or "__" in spec.name:
-                    self.problems.add((*path, "name"), f"'{spec.name}' is no name.", "Use letters, digits and '_'.")
+                if fault := name_fault(spec.name):
+                    self.problems.add((*path, "name"), fault, "Choose another name.")
                     continue
                 if len(sources) * len(targets) > 1:
                     self.problems.add((*path, "name"), "one name cannot serve several edges.", "Write them apart.")
@@ -526,36 +574,55 @@ class _Desugar:
         for level in levels:
             call = self.addresses.sources(level)[0].call
             if call in tensors:
-                twice = f"'{level}' twice" if tensors[call] == level else f"'{tensors[call]}' and '{level}' (one tensor)"
+                twice = (
+                    f"'{level}' twice" if tensors[call] == level else f"'{tensors[call]}' and '{level}' (one tensor)"
+                )
                 self.problems.add((*path, "levels"), f"the levels name {twice}.", "Leave one out.")
                 return []
             tensors[call] = level
 
+        if len(levels) > MAX_LEVELS:
+            self.problems.add(
+                (*path, "levels"), f"these are {len(levels):,} levels; at most {MAX_LEVELS:,} may be named."
+            )
+            return []
+
+        # An edge is known by its calls here, so that `stem>stage2` and this pair of levels are one edge.
+        targets = {
+            call: self.addresses.targets(level, slot)[0]
+            for call, level in tensors.items()
+            if level not in self.addresses.inputs
+        }
+        arriving = {end.call: call for call, end in reversed(targets.items())}
         ends: dict[tuple[str, str], tuple[End, End]] = {}
 
         def single(source: str, target: str) -> Iterable[tuple[str, str]]:
-            for start in self.addresses.sources(source):
-                for stop in self.addresses.targets(target, slot):
-                    key = (f"{start.label}", f"{stop.label}")
+            starts, stops = self.addresses.sources(source), self.addresses.targets(target, slot)
+            if len(starts) * len(stops) > MAX_EDGES:
+                raise ExpressionError(f"these are more than {MAX_EDGES:,} edges.")
+            for start in starts:
+                for stop in stops:
+                    key = (f"{start.call}.{start.part}".strip("."), arriving.get(stop.call, f">{stop.call}"))
                     ends[key] = (start, stop)
                     yield key
 
-        labels = [self.addresses.sources(level)[0].label for level in levels]
-        text: str | Sequence[str] = spec.edges
         try:
-            chosen = EdgeSet.parse(text).select(labels, single)
+            chosen = EdgeSet.parse(spec.edges).select(list(tensors), single)
         except ExpressionError as error:
             item = getattr(error, "item", None)
-            at = (*path, "edges", item) if isinstance(text, list) and item is not None else (*path, "edges")
+            at = (*path, "edges", item) if isinstance(spec.edges, list) and item is not None else (*path, "edges")
             self.problems.expression(at, error)
             return []
-        index = {label: i for i, label in enumerate([*labels, *self.addresses])}
-        found = []
-        for key in sorted(chosen, key=lambda pair: (index.get(pair[0], -1), index.get(pair[1], -1), pair)):
-            if key not in ends:
-                ends[key] = (self.addresses.sources(key[0])[0], self.addresses.targets(key[1], slot)[0])
-            found.append(ends[key])
-        return found
+        for key in chosen - ends.keys():
+            if key[1] not in targets:
+                self.problems.add((*path, "levels"), f"'{key[1]}' is an input; no edge may end there.", "Leave it out.")
+                return []
+            ends[key] = (self.addresses.sources(tensors[key[0]])[0], targets[key[1]])
+        index = {name: i for i, name in enumerate(self.nodes)}
+        return sorted(
+            (ends[key] for key in chosen),
+            key=lambda pair: (index.get(pair[0].call, -1), pair[0].part, index.get(pair[1].call, -1)),
+        )
 
     def _in_flow_order(self, names: list[str]) -> list[str]:
         """Nodes sorted by their place in the flow; those of equal place stay in the order of `nodes`."""
@@ -582,8 +649,8 @@ class _Desugar:
                 depth[target] = max(depth[target], depth[name] + 1)
         return depth
 
-    def _rank(self) -> None:
-        """Connect the input if nothing does, add gates, and give each edge its place among the operands."""
+    def _connect_inputs(self) -> None:
+        """Start at the input if no edge does; any other input must be used."""
         used = {edge.source for edge in self.edges}
         if "input" in self.section.inputs and "input" not in used:
             first = self._first or End(*[next(name for name in self.nodes if name not in self.section.inputs)] * 2)
@@ -598,8 +665,12 @@ class _Desugar:
                     f"Start a chain there: 'flow: [{name} -> ...]'.",
                     key=True,
                 )
+
+    def _rank(self, merges: Mapping[tuple[str, str], Merge]) -> None:
+        """Give each edge its merge and its place among the operands, and add gates."""
         depth = self._flow_depth()
         index = {name: i for i, name in enumerate(self.nodes)}
+        add = AddMerge()
         ranked: list[Edge] = []
         gates: list[Edge] = []
         for edge in self.edges:
@@ -612,18 +683,23 @@ class _Desugar:
                 edge.part,
                 edge.name,
             )
-            ranked.append(replace(edge, rank=rank))
+            ranked.append(replace(edge, rank=rank, merge=merges.get((edge.target, edge.slot), add)))
             if edge.gate is not None:
                 gates.append(
-                    Edge(edge.gate, edge.target, f"{edge.name}.gate", edge.origin, family="gate", slot="gate", rank=rank)
+                    Edge(
+                        edge.gate, edge.target, f"{edge.name}.gate", edge.origin, family="gate", slot="gate", rank=rank
+                    )
                 )
         self.edges = ranked + gates
+        for (name, slot), merge_ in merges.items():
+            if slot == "input":
+                self.nodes[name] = replace(self.nodes[name], merge=merge_)
 
-    def _merges(self) -> None:
-        """One merge for each slot: what the edges say, or the node says of its input."""
+    def _merges(self) -> dict[tuple[str, str], Merge]:
+        """One merge for each (target, slot): what the edges say, or the node says of its input."""
         chosen = {(name, "input"): merge_ for name, merge_ in self.own_merges.items()}
         for edge in self.edges:
-            if edge.merge is None or edge.family == "gate":
+            if edge.merge is None:
                 continue
             key = (edge.target, edge.slot)
             if key in chosen and chosen[key] != edge.merge:
@@ -637,10 +713,7 @@ class _Desugar:
                     )
                 )
             chosen.setdefault(key, edge.merge)
-        self.edges = [
-            edge if edge.family == "gate" else replace(edge, merge=chosen.get((edge.target, edge.slot), AddMerge()))
-            for edge in self.edges
-        ]
+        return chosen
 
     def _outputs(self) -> dict[str, str]:
         sources = {edge.source for edge in self.edges}
@@ -715,7 +788,7 @@ class _Desugar:
                 self.problems.add(
                     self._place_of(name),
                     f"no path leads from the input to '{label}'.",
-                    "Put it into 'flow', give it an edge, or remove it.",
+                    f"Put it into 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it.",
                     key=True,
                 )
 
@@ -753,16 +826,18 @@ def _marked(value: Any) -> MarkedDict:
     return value if isinstance(value, MarkedDict) else MarkedDict(value)
 
 
+def _laid_over(base: Any, fields: Mapping[str, Any]) -> MarkedDict:
+    """A mapping with some values replaced as they are; positions go with their values."""
+    out = _marked(base).copy()
+    for positions in (out.key_positions, out.value_positions):
+        for key in fields:
+            positions.pop(key, None)
+    out.update(fields)
+    if isinstance(fields, MarkedDict):
+        out.key_positions |= fields.key_positions
+        out.value_positions |= fields.value_positions
+    return out
+
+
 def _merged(base: Any, patch: Any) -> MarkedDict:
     return merge(_marked(base), _marked(patch))
-
-
-def _texts(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)

@@ -7,20 +7,28 @@ No kind is named here: the merge says what it wants, the projection whether it c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from hiresnet_graph.blocks import Block
-from hiresnet_graph.errors import Problem, ShapeError, SpecError
+from hiresnet_graph.errors import Problem, ShapeError, SpecError, did_you_mean
 from hiresnet_graph.graph import Edge, EdgeRecord, Graph, GraphError, Node, NodeRecord, Origin, PartPatch
 from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.ops import Op
 from hiresnet_graph.passes.names import matches
+from hiresnet_graph.registry import Kind
 from hiresnet_graph.shapes import Shape
+from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.wire import Builder, Wire
+
+
+K = TypeVar("K", bound=Kind)
+MAX_CALLS = 200_000
+MAX_NESTING = 32
+"""What a network may hold, and how deep its blocks may lie in each other: blocks that use blocks can ask for anything."""
 
 
 def expand(graph: Graph) -> Graph:
@@ -32,7 +40,10 @@ def expand(graph: Graph) -> Graph:
     if graph.expanded:
         return graph
     expansion = _Expansion()
-    values = expansion.run(graph, _Scope())
+    try:
+        values = expansion.run(graph, _Scope())
+    except _TooLarge as error:
+        raise SpecError([*expansion.problems, error.problem]) from None
     if expansion.problems:
         raise SpecError(expansion.problems)
     outputs = {name: values[node].name for name, node in graph.outputs.items()}
@@ -41,7 +52,9 @@ def expand(graph: Graph) -> Graph:
     try:
         expanded.check()
     except GraphError as error:
-        raise SpecError([Problem(str(error), hint="Give them different weights, or equal fields.")]) from None
+        origin = error.origin or Origin("")
+        hint = "Give them different 'weights', or equal fields."
+        raise SpecError([Problem(str(error), origin.position, origin.path, hint)]) from None
     return expanded
 
 
@@ -53,6 +66,7 @@ class _Scope:
         calls, weights: Prefixes of the names of calls and of weights.
         owner: The node or edge at the top that it belongs to.
         inputs: Values of the inputs of an inner graph.
+        depth: In how many such blocks it lies.
     """
 
     calls: str = ""
@@ -61,6 +75,7 @@ class _Scope:
     private_norms: bool = False
     patches: tuple[PartPatch, ...] = ()
     inputs: Mapping[str, Value] = field(default_factory=dict)
+    depth: int = 0
 
     @property
     def top(self) -> bool:
@@ -69,6 +84,11 @@ class _Scope:
 
 def _joined(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
+
+
+def _scoped(wire: Wire, scope: str) -> Wire:
+    """The same value; calls that follow are named below `scope`."""
+    return Wire(wire.builder, wire.name, wire.shape, scope)
 
 
 class Value(NamedTuple):
@@ -82,8 +102,16 @@ class _Failed(Exception):
     """A node cannot be expanded; the problem is noted."""
 
 
+class _TooLarge(Exception):
+    """The network holds more than it may."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+
 class _Expansion:
     def __init__(self) -> None:
+        self.size = 0
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.values: dict[str, Value] = {}
@@ -105,6 +133,7 @@ class _Expansion:
             if node.block is None:
                 values[name] = self._input(node, scope)
                 continue
+            self._grow(node)
             incoming = patched.incoming(name)
             if any(edge.source not in values for edge in incoming):
                 continue
@@ -116,6 +145,12 @@ class _Expansion:
                 for problem in error.problems:
                     self.problem(problem)
         return values
+
+    def _grow(self, node: Node) -> None:
+        self.size += 1
+        if self.size + len(self.nodes) > MAX_CALLS:
+            message = f"with '{node.owner or node.name}' the network has more than {MAX_CALLS:,} blocks and operations."
+            raise _TooLarge(Problem(message, node.origin.position, node.origin.path, "Make it smaller."))
 
     def _input(self, node: Node, scope: _Scope) -> Value:
         if node.name in scope.inputs:
@@ -151,18 +186,20 @@ def _apply_patches(graph: Graph, scope: _Scope, expansion: _Expansion) -> Graph:
     return Graph(graph.name, nodes, graph.edges, graph.outputs)
 
 
-def _changed(kind: Any, patch: PartPatch, expansion: _Expansion) -> Any:
+def _changed(kind: K, patch: PartPatch, expansion: _Expansion) -> K:
     """A block or operation with some fields changed."""
-    fields = {name: getattr(kind, name) for name in kind.model_fields_set}
+    path, position = patch.origin.path, patch.origin.position
     try:
-        return type(kind).model_validate({**fields, **patch.fields})
+        return kind.changed(patch.fields)
     except ValidationError as error:
-        detail = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in detail["loc"])
-        expansion.problem(
-            Problem(f"{where}: {detail['msg']}.", patch.origin.position, patch.origin.path, f"It is a '{kind.kind}'.")
-        )
-        return kind
+        problems = Problems(patch.fields)
+        problems.validation(error, patch.fields, (), type(kind))
+        for problem in problems.found:
+            inner = f"{path}.{problem.path}" if problem.path else path
+            expansion.problem(replace(problem, path=inner, position=problem.position or position))
+    except ValueError as error:
+        expansion.problem(Problem(str(error), position, path))
+    return kind
 
 
 def _no_part(patch: PartPatch, known: list[str]) -> Problem:
@@ -182,7 +219,7 @@ class _NodeExpansion(Builder):
         expansion: _Expansion,
         node: Node,
         scope: _Scope,
-        incoming: list[Edge],
+        incoming: Sequence[Edge],
         values: dict[str, Value],
         graph: Graph,
     ) -> None:
@@ -208,7 +245,7 @@ class _NodeExpansion(Builder):
             operands = [self._wire(self.values[edge.source], self.name) for edge in self.incoming]
             out = self._operation(*operands)
         else:
-            x = replace(self._merged("input", (), self.node.merge), scope=self.name)
+            x = _scoped(self._merged("input", (), self.node.merge), self.name)
             try:
                 out = block.expand(x) if isinstance(block, Block) else self._operation(x)
             except ShapeError as error:
@@ -261,12 +298,10 @@ class _NodeExpansion(Builder):
                 op = _changed(op, patch, self.expansion)
         shape = op.shape(*(wire.shape for wire in inputs))
         origin = self.edge.origin if self.edge is not None else self.node.origin
-        weights = self._weights_of(name)
-        if self.private_norms and op.normalizes:
-            weights = name
-        self.expansion.nodes.append(
-            Node(name, op, weights, origin, shape=shape, owner=self._owner_of(name))
-        )
+        has_tensors = bool(op.tensors(*(wire.shape for wire in inputs)))
+        private = self.private_norms and op.normalizes
+        weights = self._weights_of(name) if has_tensors and not private else name
+        self.expansion.nodes.append(Node(name, op, weights, origin, shape=shape, owner=self._owner_of(name)))
         for k, wire in enumerate(inputs):
             self.expansion.edges.append(Edge(wire.name, name, "", origin, slot="operand", rank=(k,)))
         self.expansion.values[name] = Value(name, shape)
@@ -289,7 +324,7 @@ class _NodeExpansion(Builder):
         """The block's own shortcut."""
         before = len(self.expansion.nodes)
         try:
-            out = bring(replace(wire, scope=scope), want)
+            out = bring(_scoped(wire, scope), want)
         except ShapeError as error:
             self._problem(
                 f"the shortcut of '{self.name}' must bring {wire.shape} to {want}: {error.message}",
@@ -307,14 +342,24 @@ class _NodeExpansion(Builder):
                     scope, source, source, "shortcut", "residual", "add", text, 0, (source, source), self.node.origin
                 )
             )
-        return replace(out, scope=wire.scope)
+        return _scoped(out, wire.scope)
 
     def inline(self, wire: Wire, graph: Any) -> Wire:
         """The output of an inner graph."""
+        if self.scope.depth >= MAX_NESTING:
+            message = f"blocks may lie {MAX_NESTING} deep in each other, '{self.name}' lies deeper."
+            raise _TooLarge(Problem(message, self.node.origin.position, self.node.origin.path, "Does one hold itself?"))
         inputs = {node.name: Value(wire.name, wire.shape) for node in graph.inputs}
         self.used_patches |= {patch.address for patch in self.node.patches}
-        scope = _Scope(wire.scope, self._weights_of(wire.scope), self._owner_of(wire.scope), self.private_norms,
-                       self.node.patches, inputs)
+        scope = _Scope(
+            wire.scope,
+            self._weights_of(wire.scope),
+            self._owner_of(wire.scope),
+            self.private_norms,
+            self.node.patches,
+            inputs,
+            self.scope.depth + 1,
+        )
         values = self.expansion.run(graph, scope)
         (output,) = graph.outputs.values()
         if output not in values:
@@ -323,7 +368,7 @@ class _NodeExpansion(Builder):
 
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
         """The value after the edges into a slot."""
-        return replace(self._merged(slot, (wire, *operands), None), scope=wire.scope)
+        return _scoped(self._merged(slot, (wire, *operands), None), wire.scope)
 
     # slots
 
@@ -336,11 +381,13 @@ class _NodeExpansion(Builder):
         edges = self._ordered(edges, merge)
         operands = list(own)
         for edge in edges:
-            operands.append(self._arriving(edge, operands[0].shape if operands else None, merge, bool(own) or len(edges) > 1))
+            operands.append(
+                self._arriving(edge, operands[0].shape if operands else None, merge, bool(own) or len(edges) > 1)
+            )
         if len(operands) == 1:
             return operands[0]
         try:
-            return merge.combine(tuple(replace(wire, scope=f"{self.name}.{slot}") for wire in operands))
+            return merge.combine(tuple(_scoped(wire, f"{self.name}.{slot}") for wire in operands))
         except ShapeError as error:
             place = edges[-1].origin if edges else self.node.origin
             self._problem(f"the values at '{self.name}' ({merge.kind}) do not fit: {error.message}", error.hint, place)
@@ -350,14 +397,13 @@ class _NodeExpansion(Builder):
         if merge.order is None:
             return edges
         order = {name: i for i, name in enumerate(merge.order)}
-        known = {edge.ends[0] for edge in edges} | {edge.source for edge in edges}
+        nodes = {name for node in self.graph.nodes for name in (node.name, node.owner) if name}
         for name in merge.order:
-            if name not in known and self.node.merge is merge:
-                self._problem(
-                    f"the 'order' of the merge names '{name}', from which no edge arrives.",
-                    f"Edges arrive from: {', '.join(sorted(known))}.",
-                    self.node.origin,
-                )
+            # A node from which no edge arrives is no mistake: a variant may have left the edge out.
+            if name not in nodes:
+                origin = self.node.origin if self.node.merge is merge else edges[0].origin
+                message = f"the 'order' of merge '{merge.kind}' names '{name}', which is no node."
+                self._problem(message, did_you_mean(name, nodes), origin)
         return sorted(edges, key=lambda edge: order.get(edge.ends[0], order.get(edge.source, len(order))))
 
     def _arriving(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,37 @@ from dataclasses import dataclass
 from hiresnet_graph.errors import ExpressionError, did_you_mean
 
 NAME = re.compile(r"[A-Za-z0-9_]+\Z")
+_MAX_HINTS = 100
 RESERVED = frozenset({"input", "edges", "stages", "blocks"})
+# fmt: off
+_MODULE_WORDS = frozenset(
+    {
+        "T_destination", "add_module", "add_submodule", "apply", "bfloat16", "buffers", "call_super_init",
+        "children", "code", "compile", "cpu", "cuda", "delete_all_unused_submodules", "delete_submodule",
+        "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state",
+        "get_parameter", "get_submodule", "graph", "half", "ipu", "load_state_dict", "meta", "modules", "mtia",
+        "named_buffers", "named_children", "named_modules", "named_parameters", "parameters", "print_readable",
+        "recompile", "register_backward_hook", "register_buffer", "register_forward_hook",
+        "register_forward_pre_hook", "register_full_backward_hook", "register_full_backward_pre_hook",
+        "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook", "register_module",
+        "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook", "requires_grad_",
+        "set_extra_state", "set_submodule", "shape_env", "share_memory", "state_dict", "to", "to_empty",
+        "to_folder", "train", "training", "type", "xpu", "zero_grad"
+    }
+)
+# fmt: on
+"""What a torch module has already as an attribute, so that no node can be one (a test holds it against torch)."""
+
+
+def name_fault(name: str) -> str:
+    """What is wrong with the name of a node, an edge or weights: a sentence for the user, or nothing."""
+    if not NAME.match(name) or "__" in name or not name[0].isalpha() or not name.isascii():
+        return f"'{name}' is no name: use letters, digits and '_', a letter first, without '__'."
+    if name in RESERVED:
+        return f"the name '{name}' is reserved."
+    if keyword.iskeyword(name) or name in _MODULE_WORDS:
+        return f"the name '{name}' is taken: it would be an attribute of the module, and means something else there."
+    return ""
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -51,6 +82,7 @@ class Addresses:
         self.stages = {stage: tuple(members) for stage, members in stages.items()}
         self._last = {members[-1]: stage for stage, members in self.stages.items()}
         self._first = {members[0]: stage for stage, members in self.stages.items()}
+        self._hints: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[str]:
         """Every name that an edge may use."""
@@ -59,7 +91,10 @@ class Addresses:
         yield from self.calls
 
     def _unknown(self, address: str) -> ExpressionError:
-        return ExpressionError(f"there is no node '{address}'.", 0, did_you_mean(address, self))
+        # A search among 10,000 names takes a while: each word is sought once, and only the first words are.
+        if address not in self._hints:
+            self._hints[address] = did_you_mean(address, self) if len(self._hints) < _MAX_HINTS else ""
+        return ExpressionError(f"there is no node '{address}'.", 0, self._hints[address])
 
     def sources(self, address: str) -> list[End]:
         """The ends that an address means as a source.
@@ -129,6 +164,8 @@ class Addresses:
                 error = self._unknown(item)
                 raise ExpressionError(error.message, index, error.hint)
             if not means:
-                raise ExpressionError(f"'{item}' means no node here.", index, "Give a node its 'depth' to make a stage.")
+                raise ExpressionError(
+                    f"'{item}' means no node here.", index, "Give a node its 'depth' to make a stage."
+                )
             found += means
         return found

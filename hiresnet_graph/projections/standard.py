@@ -14,7 +14,7 @@ _UP = ("nearest", "bilinear", "deconv")
 
 
 def _ratio(size: int, want: int) -> tuple[int, bool | None]:
-    """Kernel of a pooling from `size` to `want`, and whether it must round up (None: it divides); 0 if there is none."""
+    """Kernel of a pooling from `size` to `want` (0: there is none), and whether it rounds up (None: it divides)."""
     if size % want == 0:
         return size // want, None
     for step in (size // want, size // want + 1):
@@ -34,7 +34,8 @@ class StandardProjection(Projection):
             `stride` takes every n-th pixel (with `conv1x1`: one convolution with that stride), `adaptive` pools to any
             size. Up: `nearest`, `bilinear`, `deconv`.
         channels: How the number of channels changes: `conv1x1`, `pad` (zeros), `slice`, or `none`.
-        norm: The norm at the end. A 1x1 convolution before a norm has no bias.
+        norm: The norm at the end.
+        bias: Whether the 1x1 convolution has a bias; by default only where no norm follows.
         when: `mismatch` leaves a value alone that has the wanted shape; `always` does not.
 
     Source: López & Triesch 2025 (avg, conv1x1, batch); He et al. 2016 for options A and B of ResNet's shortcut.
@@ -44,6 +45,7 @@ class StandardProjection(Projection):
     spatial: Spatial = "avg"
     channels: Literal["conv1x1", "pad", "slice", "none"] = "conv1x1"
     norm: NormName = "batch"
+    bias: bool | None = None
     when: Literal["mismatch", "always"] = "mismatch"
 
     def describe(self) -> str:
@@ -73,7 +75,8 @@ class StandardProjection(Projection):
         return x.norm(self.norm, name="norm")
 
     def _conv(self, x: Wire, channels: int, stride: tuple[int, int] = (1, 1)) -> Wire:
-        return x.conv2d(channels, 1, stride=stride, bias=self.norm == "none", name="conv")
+        bias = self.norm == "none" if self.bias is None else self.bias
+        return x.conv2d(channels, 1, stride=stride, bias=bias, name="conv")
 
     def _refit(self, x: Wire, channels: int) -> Wire:
         if self.channels == "conv1x1":

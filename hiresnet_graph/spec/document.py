@@ -1,4 +1,4 @@
-"""A spec as it was written, with its patches: the base file, a file that extends it, a variant, overrides, in this order.
+"""A spec as it was written, and its patches: the base file, one that extends it, a variant, overrides, in this order.
 
 Templates are kept until a section is made, so a changed param reaches every `$name`.
 """
@@ -22,7 +22,7 @@ _SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_EXTENDS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Document:
     """A spec and what was asked to be changed in it. Frozen: each verb gives a new one.
 
@@ -96,7 +96,8 @@ class Document:
                     )
                 )
         for key, value, source in self.overrides:
-            tree = _overridden(tree, key, value, source, problems)
+            patch = _override_patch(tree, key, value, source, problems)
+            tree = merge(tree, patch) if patch is not None else tree
         if problems:
             raise SpecError(problems)
         return tree
@@ -123,6 +124,21 @@ class Document:
             problems.raise_if_any()
         assert section is not None
         return section, problems
+
+    def as_extension(self, name: str, base: str) -> MarkedDict:
+        """The overrides alone, as a spec called `name` that extends `base` (a shipped spec or a file).
+
+        Raises:
+            SpecError: An override changes nothing that exists.
+        """
+        problems: list[Problem] = []
+        extension = MarkedDict({"name": name, "extends": base})
+        for key, value, source in self.overrides:
+            patch = _override_patch(self.tree, key, value, source, problems)
+            extension = merge(extension, patch) if patch is not None else extension
+        if problems:
+            raise SpecError(problems)
+        return extension
 
     def to_yaml(self) -> str:
         """The spec as YAML, patches applied, templates kept."""
@@ -230,19 +246,22 @@ def _check_variants(tree: MarkedDict, problems: Problems) -> None:
                 problems.add(("variants", name, key), f"unknown key '{key}'.", did_you_mean(key, known), key=True)
 
 
-def _overridden(tree: MarkedDict, key: str, value: Any, source: Source | None, problems: list[Problem]) -> MarkedDict:
-    """The tree with one override applied."""
+def _override_patch(
+    tree: MarkedDict, key: str, value: Any, source: Source | None, problems: list[Problem]
+) -> MarkedDict | None:
+    """One override as a patch of the tree, or None after its mistake is noted."""
     source = source or Source("override", f"{key}={value}")
     position = Position(source, 1, 1)
     value_column = source.text.find("=") + 2 if source.text.startswith(f"{key}=") else 1
     path = _override_path(tree, key, position, problems)
     if path is None:
-        return tree
+        return None
     value_position = position._replace(column=value_column)
     patch: Any = _marked(value, value_position)
     for part in reversed(path):
         patch = MarkedDict({part: patch}, position, {part: position}, {part: value_position})
-    return merge(tree, patch)
+    assert isinstance(patch, MarkedDict)
+    return patch
 
 
 def _marked(value: Any, position: Position) -> Any:
@@ -280,13 +299,15 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
             problems.append(Problem("the spec has no skips.", position, key, "Add 'skips' to the file."))
             return None
         if head == "skips" and not _has_group(tree["skips"], parts):
-            groups = [name for name in tree["skips"]]
+            groups = ", ".join(tree["skips"])
             problems.append(
                 Problem(
                     f"the skips have no group '{parts[1]}'." if len(parts) > 2 else "the skips are in named groups.",
                     position,
                     key,
-                    f"Groups: {', '.join(groups)}. Write '--edges GROUP=EXPR'.",
+                    "They are one group: write '--edges EXPR'."
+                    if is_one_group(tree["skips"])
+                    else f"Groups: {groups}. Write '--edges GROUP=EXPR'.",
                 )
             )
             return None

@@ -11,6 +11,8 @@ from hiresnet_graph.shapes import Map, Shape, Vector
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Texts = str | list[str]
 Slot = Literal["input", "residual", "output"]
+MAX_DEPTH = 1_000
+"""Blocks that one stage may have."""
 
 
 class Model(BaseModel):
@@ -39,7 +41,7 @@ class NodeSpec(Model):
 
     model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
     block: str = Field(description="A registered block, a primitive operation, or an entry of `blocks`.")
-    depth: Annotated[int, Field(ge=1, le=10_000, strict=True)] | None = Field(
+    depth: Annotated[int, Field(ge=1, le=MAX_DEPTH, strict=True)] | None = Field(
         None, description="The node is a stage of this many blocks, named NODE.block1, NODE.block2, ..."
     )
     weights: str | None = Field(

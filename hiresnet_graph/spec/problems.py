@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,10 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from hiresnet_graph.errors import ExpressionError, Position, Problem, SpecError, did_you_mean
 from hiresnet_graph.registry import Kind, Registry
-from hiresnet_graph.spec.source import format_path, key_position_at, position_at, position_in
+from hiresnet_graph.spec.source import MarkedDict, format_path, key_position_at, position_at, position_in
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+_TEMPLATE = re.compile(r"\$(?:\w+|\(.*?\)+)")
 
 
 class Problems:
@@ -52,10 +55,24 @@ class Problems:
 
     def note(self, problem: Problem) -> None:
         """Note a mistake that knows its place; the same one twice counts once."""
+        if elsewhere := self._set_elsewhere(problem.position):
+            problem = replace(problem, hint=f"{problem.hint} {elsewhere}".strip())
         mark = (str(problem.position), problem.path, problem.message)
         if mark not in self._seen:
             self._seen.add(mark)
             self.found.append(problem)
+
+    def _set_elsewhere(self, position: Position | None) -> str:
+        """Where the params of a template were set, if not in the file that has it: by an override or an extension."""
+        params = self.tree.get("params") if isinstance(self.tree, MarkedDict) else None
+        if position is None or not isinstance(params, MarkedDict):
+            return ""
+        for template in _TEMPLATE.finditer(position.source.line(position.line)):
+            if template.start() < position.column <= template.end():
+                places = {name: params.value_positions.get(name) for name in re.findall(r"\w+", template[0])}
+                told = [f"'{n}' is set at {at}." for n, at in places.items() if at and at.source != position.source]
+                return " ".join(told)
+        return ""
 
     def expression(self, path: Path, error: ExpressionError) -> None:
         """Note a mistake inside an expression."""
@@ -73,9 +90,7 @@ class Problems:
             SpecError: With all of them, in the order of the file.
         """
         if self.found:
-            raise SpecError(
-                sorted(self.found, key=lambda p: (p.position.line, p.position.column) if p.position else (0, 0))
-            )
+            raise SpecError(self.found)
 
     def model(self, model: type[M], value: Any, path: Path) -> M | None:
         """A pydantic model of the value at a path, or None after its mistakes are noted."""
@@ -170,21 +185,18 @@ def _wanted(detail: Any) -> str:
     for key, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         if key in ctx:
             return f"this wants a number of {words} {ctx[key]}"
-    return _WANTED.get(kind, "this is wrong: " + detail["msg"][0].lower() + detail["msg"][1:])
+    return _WANTED.get(kind, f"this is wrong: {detail['msg'][0].lower()}{detail['msg'][1:]}")
 
 
 def _inside(value: Any, loc: Sequence[str | int]) -> Path:
     """The part of a pydantic location that is a path in the data; the rest names branches of unions."""
     path: list[str | int] = []
     for i, part in enumerate(loc):
-        if isinstance(value, dict) and part in value:
+        try:
             value = value[part]
-        elif isinstance(value, list | tuple) and isinstance(part, int) and part < len(value):
-            value = value[part]
-        elif isinstance(value, dict) and i == len(loc) - 1:
-            path.append(part)
-            break
-        else:
+        except (LookupError, TypeError):
+            if isinstance(value, dict) and i == len(loc) - 1:
+                path.append(part)
             continue
         path.append(part)
     return tuple(path)

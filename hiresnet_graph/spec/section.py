@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hiresnet_graph.errors import SpecError
+from hiresnet_graph.errors import Position, SpecError
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import ArchitectureSpec, EdgeSpec, InputSpec, SectionSpec, SkipSpec, Texts
 from hiresnet_graph.spec.problems import Path, Problems
@@ -44,16 +44,18 @@ def texts(value: Texts, path: Path) -> list[tuple[str, Path]]:
     return [(value, path)] if isinstance(value, str) else [(text, (*path, i)) for i, text in enumerate(value)]
 
 
-def evaluated(problems: Problems, value: Any, names: Mapping[str, Any], path: Path) -> Any:
-    """The value with its templates evaluated; mistakes are noted, and None comes back."""
+def evaluated(
+    problems: Problems, value: Any, names: Mapping[str, Any], path: Path, position: Position | None = None
+) -> Any:
+    """The value with its templates evaluated; mistakes are noted, and None comes back.
+
+    Args:
+        position: Of the value, if it is not that of `path` in the spec's tree.
+    """
     try:
-        return substitute(value, names)
+        return substitute(value, names, path, position or problems.position(path))
     except SpecError as error:
-        for problem in error.problems:
-            text = problem.path
-            prefix = ".".join(str(part) for part in path)
-            joined = prefix + (f".{text}" if text and not text.startswith("[") else text)
-            problems.note(type(problem)(problem.message, problem.position, joined, problem.hint))
+        problems.absorb(error)
         return None
 
 
@@ -127,9 +129,7 @@ def block_section(
 def _inputs(given: dict[str, Any], problems: Problems) -> tuple[dict[str, Shape], dict[str, Path]]:
     several = bool(given) and all(isinstance(value, dict) for value in given.values())
     items = (
-        [(name, value, ("input", name)) for name, value in given.items()]
-        if several
-        else [("input", given, ("input",))]
+        [(name, value, ("input", name)) for name, value in given.items()] if several else [("input", given, ("input",))]
     )
     shapes: dict[str, Shape] = {}
     paths: dict[str, Path] = {}

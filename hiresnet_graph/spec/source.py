@@ -528,13 +528,9 @@ class _Builder:
             return ""
 
     def check_template(self, text: str, position: Position) -> None:
-        start = text.find("$(")
-        while start >= 0:
-            end = _closing(text, start + 1)
-            if end < 0:
-                self.report_cut(position_in(position, text, start))
-                return
-            start = text.find("$(", end)
+        start = _cut(text)
+        if start >= 0:
+            self.report_cut(position_in(position, text, start))
 
     def block_scalar_position(self, mark: Any) -> Position:
         """The first character of the text below `|` or `>`."""
@@ -702,12 +698,10 @@ class _Builder:
             message = f"a leading '{sign}' has a meaning of its own in YAML."
             return Problem(message, opened, path, f"Put the text in quotes: '{_word_at(self.source, context_mark)}'.")
         line_start = max(text.rfind("\n", 0, index), text.rfind("\r", 0, index)) + 1
-        template = text.find("$(", line_start, index)
-        while template >= 0 and (end := _closing(text[:index], template + 1)) >= 0:
-            template = text.find("$(", end, index)
+        template = _cut(text[line_start:index])
         if template >= 0 and "quoted" not in context:
             problems, self.problems = self.problems, []
-            self.report_cut(_position_of_index(self.source, template))
+            self.report_cut(_position_of_index(self.source, line_start + template))
             cut, self.problems = self.problems[0], problems
             return cut
         if "quoted scalar" in context and ("end of stream" in what or "document indicator" in what):
@@ -786,6 +780,17 @@ def _closing(text: str, start: int) -> int:
     return -1
 
 
+def _cut(text: str) -> int:
+    """The index of the first `$(` that is never closed, or -1."""
+    start = text.find("$(")
+    while start >= 0:
+        end = _closing(text, start + 1)
+        if end < 0:
+            return start
+        start = text.find("$(", end)
+    return -1
+
+
 # -------------------------------------------------------------------------------------------------------- positions
 
 
@@ -839,7 +844,8 @@ def position_in(position: Position, text: str, offset: int) -> Position:
     lines = _lines_of(position.source.text)[position.line - 1 :][: len(text) + 2]
     line = lines[0] if lines else ""
     start = position.column - 1
-    if line.startswith(text[:offset], start) and "\\" not in text[:offset] and "''" not in text[: offset + 1]:
+    raw = line[start : start + offset + 1]
+    if raw.startswith(text[:offset]) and "\\" not in raw and "''" not in raw:
         return position.shifted(offset)
     raw = "".join(lines)
     index, done = start, 0
@@ -946,7 +952,7 @@ def _positions(items: list[Any]) -> list[Position | None]:
 
 # ---------------------------------------------------------------------------------------------------------- writing
 
-_PLAIN = re.compile(r"[\w$(](?:[\w$().*+/<>=%-]| (?! ))*")
+_PLAIN = re.compile(r"[\w$(](?:[\w$().*+/<>=%-]| (?! |$))*")
 _OLD_BOOLEANS = frozenset(("on", "off", "yes", "no"))
 _ESCAPED = re.compile("[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\uffff]")
 
@@ -1078,7 +1084,7 @@ def _number(value: Any) -> str:
 @lru_cache(maxsize=4096)
 def _yaml_text(text: str) -> str:
     """A text as a scalar that is the same inside and outside of brackets."""
-    if _PLAIN.fullmatch(text) and text[-1] != " " and text.lower() not in _OLD_BOOLEANS and _is_text(text):
+    if _PLAIN.fullmatch(text) and text.lower() not in _OLD_BOOLEANS and _is_text(text) and _cut(text) < 0:
         return text
     if text.isprintable() and not _ESCAPED.search(text):
         return "'" + text.replace("'", "''") + "'"

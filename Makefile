@@ -1,0 +1,49 @@
+# Needs Python 3.11 or newer and make; all else goes into .venv beside this file.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+HRG := $(VENV)/bin/hrg
+# The demo's network: hiresnet18 narrowed to 8 channels, for the 8x8 grey images of the digits.
+SMALL := width=8 input.channels=1 input.height=8 input.width=8
+
+.PHONY: help demo test test-slow lint types clean
+.DEFAULT_GOAL := help
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is %d.%d. Set PYTHON=..." % sys.version_info[:2])'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## check, count, draw and train a small ablation on scikit-learn's digits (two minutes)
+	rm -rf demo && mkdir demo
+	$(HRG) validate hiresnet18
+	$(HRG) show hiresnet18 --variant full
+	$(HRG) render hiresnet18 --variant full -o demo/hiresnet18.svg
+	$(HRG) ablate hiresnet18 $(SMALL) --variants none,full,in,out --seeds 2 --data digits --epochs 15 -o demo/ablation
+	$(HRG) report demo/ablation
+	$(HRG) report demo/ablation --format md > demo/table.md
+	@echo
+	@echo "picture: demo/hiresnet18.svg"
+	@echo "table:   demo/table.md"
+	@echo "runs:    demo/ablation/runs (one folder a run: result.json, spec.yaml, model.safetensors)"
+
+test: $(STAMP) ## run the tests
+	$(VENV)/bin/python -m pytest -n auto
+
+test-slow: $(STAMP) ## run the tests marked slow
+	$(VENV)/bin/python -m pytest -n auto -m slow
+
+lint: $(STAMP) ## run the linter and check the formatting
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(STAMP) ## check the types
+	$(VENV)/bin/mypy
+
+clean: ## remove all that was made here, .venv too
+	rm -rf $(VENV) demo build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

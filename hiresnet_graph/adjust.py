@@ -1,0 +1,141 @@
+"""Parameter-matched baselines: hidden channels widened, block by block, to a given number of parameters.
+
+The paper's "adjusted" baselines are of this kind: without them, a network with more edges could win by its size alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.blocks import ResidualBlock
+from hiresnet_graph.errors import UsageError
+
+_BEAM = 4000
+_AROUND = 3
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """A widened network.
+
+    Attributes:
+        architecture: The network, with one `hidden` patch for each widened block.
+        hidden: Block -> its hidden channels, for the blocks that were widened.
+        parameters: What the network has; `off` is how far that is from the target.
+    """
+
+    architecture: Architecture
+    hidden: dict[str, int]
+    parameters: int
+    off: int
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The hidden widths that one block may get: its own, and more in steps of its groups."""
+
+    block: str
+    base: int
+    step: int
+
+    def width(self, factor: float) -> int:
+        """The width nearest below `factor` times the base, in allowed steps."""
+        return self.base + int(self.base * (factor - 1) / self.step) * self.step
+
+
+def adjust(architecture: Architecture, parameters: int) -> Adjusted:
+    """The network with hidden channels widened until it has about so many parameters.
+
+    Every residual block gets its own width, in steps of its groups, at least the one it has. All are widened by about
+    the same factor; among the combinations near it, the one that comes closest wins, and of equally close ones the most
+    even.
+
+    Raises:
+        UsageError: There is no block with hidden channels, or the network has more parameters already.
+    """
+    have = architecture.cost().parameters
+    blocks = {
+        node.name: node.block
+        for node in architecture.graph.nodes
+        if isinstance(node.block, ResidualBlock) and node.weights == node.name
+    }
+    if not blocks:
+        raise UsageError(f"'{architecture.name}' has no block with hidden channels to widen.")
+    if have > parameters:
+        raise UsageError(
+            f"'{architecture.name}' has {have:,} parameters already, more than {parameters:,}. Lower its widths first."
+        )
+    choices = [_Choice(name, block.inner_width, block.groups) for name, block in blocks.items()]
+    factor = _even_factor(architecture, choices, parameters)
+    added = _Added(architecture, have)
+    widths = _closest(choices, factor, parameters - have, added)
+    hidden = {name: width for name, width in widths.items() if width != blocks[name].inner_width}
+    result = _widened(architecture, hidden)
+    count = result.cost().parameters
+    return Adjusted(result, hidden, count, count - parameters)
+
+
+def _widened(architecture: Architecture, hidden: dict[str, int]) -> Architecture:
+    return architecture.override({f"{name}.hidden": width for name, width in hidden.items()})
+
+
+def _even_factor(architecture: Architecture, choices: list[_Choice], parameters: int) -> float:
+    """The common factor at which the widened network reaches the target, before rounding to steps."""
+    low, high = 1.0, 2.0
+
+    def count(factor: float) -> int:
+        return _widened(architecture, {c.block: c.width(factor) for c in choices}).cost().parameters
+
+    while count(high) < parameters:
+        low, high = high, 2 * high
+        if high > 1e5:
+            raise UsageError(f"no width gives '{architecture.name}' {parameters:,} parameters.")
+    for _ in range(30):
+        middle = (low + high) / 2
+        low, high = (middle, high) if count(middle) < parameters else (low, middle)
+    return low
+
+
+class _Added:
+    """How many parameters a block's width adds: counted on the network itself, once a width."""
+
+    def __init__(self, architecture: Architecture, have: int) -> None:
+        self._architecture, self._have = architecture, have
+        self._known: dict[tuple[str, int], int] = {}
+
+    def __call__(self, block: str, width: int) -> int:
+        key = (block, width)
+        if key not in self._known:
+            self._known[key] = _widened(self._architecture, {block: width}).cost().parameters - self._have
+        return self._known[key]
+
+
+def _closest(choices: list[_Choice], factor: float, missing: int, added: _Added) -> dict[str, int]:
+    """Widths near the common factor whose sum of added parameters is closest to `missing`.
+
+    Blocks add up, so partial sums are kept: for each sum the most even way to it, and of all sums those that the blocks
+    still to come can best complete.
+    """
+    options = []
+    for choice in choices:
+        middle = choice.width(factor)
+        widths = [middle + k * choice.step for k in range(-_AROUND, _AROUND + 1)]
+        options.append([(w, added(choice.block, w), abs(w / choice.base - factor)) for w in widths if w >= choice.base])
+    expected_rest = [0.0] * (len(choices) + 1)
+    for i in range(len(choices) - 1, -1, -1):
+        nearest = min(options[i], key=lambda option: option[2])
+        expected_rest[i] = expected_rest[i + 1] + nearest[1]
+    sums: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
+    for i, choice_options in enumerate(options):
+        following: dict[int, tuple[float, tuple[int, ...]]] = {}
+        for total, (uneven, widths_so_far) in sums.items():
+            for width, more, distance in choice_options:
+                candidate = (uneven + distance**2, (*widths_so_far, width))
+                key = total + more
+                if key not in following or candidate < following[key]:
+                    following[key] = candidate
+        kept = sorted(following, key=lambda total: abs(total + expected_rest[i + 1] - missing))[:_BEAM]
+        sums = {total: following[total] for total in kept}
+    best = min(sums, key=lambda total: (abs(total - missing), sums[total][0]))
+    return dict(zip((choice.block for choice in choices), sums[best][1], strict=True))

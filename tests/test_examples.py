@@ -1,0 +1,51 @@
+"""Every example runs, and what it says is right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(*args: str, path: Path | None = None) -> str:
+    """Standard output of Python with these arguments; it must end well."""
+    env = {**os.environ, "PYTHONPATH": str(path)} if path else dict(os.environ)
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=ROOT, env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_an_example_runs(script: Path) -> None:
+    assert run(str(script)).strip()
+
+
+def test_own_kinds() -> None:
+    assert "own: 25,750 parameters, logits of shape (2, 10)" in run("examples/own_kinds.py")
+
+
+def test_compare_edges() -> None:
+    lines = run("examples/compare_edges.py").splitlines()
+    assert len(lines) == 7
+    assert lines[1].split()[:3] == ["full", "273,466", "parameters"]
+
+
+def test_an_installed_package_brings_its_block(tmp_path: Path) -> None:
+    """The plugin is installed for real, into a folder of its own, and found through its entry point."""
+    run("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(tmp_path), "examples/plugin")
+    spec = tmp_path / "v1.yaml"
+    spec.write_text(
+        "name: v1\ninput: {channels: 3, height: 32, width: 32}\n"
+        "nodes: {stem: {block: gabor, width: 8}, head: {block: classifier, classes: 2}}\nflow: stem -> head\n"
+    )
+    code = f"import hiresnet_graph as hrg; print(hrg.load({str(spec)!r}).cost().parameters)"
+    assert run("-c", code, path=tmp_path).strip() == str(3 * 8 * 15 * 15 + 2 * 8 + 8 * 2 + 2)
+    # Without the package the block is unknown.
+    failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert "there is no block 'gabor'" in failed.stderr
