@@ -3,11 +3,59 @@
     import hiresnet_graph as hrg
 
     net = hrg.load("hiresnet18").variant("full")
+    print(net.cost().parameters)
     module = net.build(seed=0)
+
+The names in `__all__` are the public verbs and types. Those that need more than a spec does (training, sweeps, reports)
+load on first use; importing this package loads no torch.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.architecture import Architecture, from_dict, load, loads
 from hiresnet_graph.errors import HrgError, SpecError
+from hiresnet_graph.registry import Kind
 
-__all__ = ["Architecture", "HrgError", "SpecError", "from_dict", "load", "loads"]
+if TYPE_CHECKING:
+    from hiresnet_graph.interop import from_networkx, to_networkx
+    from hiresnet_graph.matching import adjust
+    from hiresnet_graph.report import summarize
+    from hiresnet_graph.sweep import ablate, enumerate_variants
+    from hiresnet_graph.train import Recipe
+
+__all__ = [
+    "Architecture",
+    "HrgError",
+    "Kind",
+    "Recipe",
+    "SpecError",
+    "ablate",
+    "adjust",
+    "enumerate_variants",
+    "from_dict",
+    "from_networkx",
+    "load",
+    "loads",
+    "summarize",
+    "to_networkx",
+]
 __version__ = "0.1.0"
+
+_ON_FIRST_USE = {
+    "Recipe": "hiresnet_graph.train",
+    "ablate": "hiresnet_graph.sweep",
+    "adjust": "hiresnet_graph.matching",
+    "enumerate_variants": "hiresnet_graph.sweep",
+    "from_networkx": "hiresnet_graph.interop",
+    "summarize": "hiresnet_graph.report",
+    "to_networkx": "hiresnet_graph.interop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_FIRST_USE:
+        value = getattr(importlib.import_module(_ON_FIRST_USE[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.cost import Cost, count
-from hiresnet_graph.errors import SpecError
+from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import Graph
 from hiresnet_graph.passes import desugar, resolve
 from hiresnet_graph.plan import Plan, make_plan
@@ -16,6 +16,8 @@ from hiresnet_graph.spec.document import Document, parse_document, read_document
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from hiresnet_graph.render import Direction, Level
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +67,47 @@ class Architecture(Document):
 
         return emit(self.plan)
 
+    def export(self, path: str | Path, *, seed: int = 0, weights: Path | None = None) -> Path:
+        """Write the network as a file; its suffix says as what: `.py`, `.pt2`, `.onnx` or `.json` (the plan).
+
+        Args:
+            weights: A safetensors file with the weights to take instead of initial ones.
+        """
+        from hiresnet_graph.interop import export
+
+        return export(self, Path(path), seed=seed, weights=weights)
+
+    def render(self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR") -> Path:
+        """Draw the network into a file; its suffix says as what: `.svg`, `.pdf`, `.png` or `.dot`.
+
+        Args:
+            level: A box for each of the `stages`, `blocks` or `ops`.
+        """
+        from hiresnet_graph.render import render
+
+        return render(self.plan, Path(path), level=level, direction=direction)
+
+    def _repr_svg_(self) -> str:
+        """The picture that a notebook shows."""
+        from hiresnet_graph.render import to_svg
+
+        return to_svg(self.plan, level="stages")
+
     def validate(self) -> None:
         """Check the spec, every variant of it included.
 
         Raises:
             SpecError: With all mistakes.
         """
-        problems = []
+        problems: dict[tuple[str, str], Problem] = {}
         for name in (self.chosen,) if self.chosen is not None else (None, *self.variants):
             try:
                 _ = self.variant(name).plan
             except SpecError as error:
-                problems += [problem for problem in error.problems if problem not in problems]
+                for problem in error.problems:
+                    problems.setdefault((str(problem.position or problem.path), problem.message), problem)
         if problems:
-            raise SpecError(problems)
+            raise SpecError(problems.values())
 
 
 def load(spec: str | Path) -> Architecture:

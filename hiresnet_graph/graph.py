@@ -61,8 +61,14 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class PartPatch:
-    """Fields to change in one part of a block. `address` is relative to the block; exact ones win over patterns."""
+    """Fields to change in one part of a block.
 
+    Attributes:
+        key: The address as the spec has it; exact ones win over patterns.
+        address: What of it lies inside the block.
+    """
+
+    key: str
     address: str
     fields: Mapping[str, object]
     origin: Origin

@@ -11,7 +11,7 @@ import importlib.metadata
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hiresnet_graph.errors import RegistryError, did_you_mean
 
@@ -32,6 +32,14 @@ class Kind(BaseModel):
         """
         own = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self).model_validate({**own, **fields})
+
+
+class KindError(ValueError):
+    """The fields of a kind that stands inside another are wrong; for validators, since pydantic knows no kinds."""
+
+    def __init__(self, error: ValidationError, kind: type[Kind]) -> None:
+        super().__init__(str(error))
+        self.error, self.kind = error, kind
 
 
 K = TypeVar("K", bound=Kind)

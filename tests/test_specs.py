@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.adjust import adjust
+from hiresnet_graph.matching import adjust
 from hiresnet_graph.shipped import spec_names, spec_path
 
 FAMILIES = ("none", "full", "in", "out", "p1", "p2", "p3")

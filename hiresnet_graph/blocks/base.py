@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError
 
 from hiresnet_graph.errors import RegistryError
-from hiresnet_graph.projections import PROJECTIONS, Projection, StandardProjection
-from hiresnet_graph.registry import Kind, Registry
+from hiresnet_graph.projections import PROJECTIONS, Projection
+from hiresnet_graph.registry import Kind, KindError, Registry
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import Wire
 
@@ -39,19 +39,25 @@ BLOCKS: Registry[Block] = Registry("block")
 def shortcut_projection(value: Any, **defaults: str | bool) -> Any:
     """A block's shortcut from a mapping, a name, or a projection; `defaults` for what a mapping leaves out."""
     if isinstance(value, str):
-        return _projection(value)()
+        return _projection(value, {})
     if isinstance(value, dict):
-        if "kind" in value:
-            return _projection(value["kind"]).model_validate({k: v for k, v in value.items() if k != "kind"})
-        return StandardProjection.model_validate({**defaults, **value})
+        fields = {key: field for key, field in value.items() if key != "kind"}
+        return (
+            _projection(value["kind"], fields) if "kind" in value else _projection("standard", {**defaults, **fields})
+        )
     return value
 
 
-def _projection(name: object) -> type[Projection]:
+def _projection(name: object, fields: dict[str, Any]) -> Projection:
+    # What goes wrong has to be a ValueError, which pydantic collects with the other mistakes.
     try:
-        return PROJECTIONS.get(str(name))
+        kind = PROJECTIONS.get(str(name))
     except RegistryError as error:
-        raise ValueError(str(error)) from None  # which pydantic collects with the other mistakes
+        raise ValueError(str(error)) from None
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise KindError(error, kind) from None
 
 
 def _post(value: Any) -> Any:

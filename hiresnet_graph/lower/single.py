@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from hiresnet_graph.lower.weights import attach, find, make_layers
 from hiresnet_graph.ops import Apply, Arg, Weight
-from hiresnet_graph.plan import Plan, class_name, module_calls
+from hiresnet_graph.plan import Plan, class_name, module_calls, overwriting
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -28,6 +28,7 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
     def function(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         return graph.call_function(find(target), args, kwargs)
 
+    in_place = overwriting(plan)
     for call, is_module in module_calls(plan):
         inputs = [values[name] for name in call.inputs]
         if is_module:
@@ -37,7 +38,8 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
             def weight(name: str, weights: str = call.weights) -> fx.Node:
                 return graph.get_attr(f"{weights}.{name}")
 
-            node = resolved(call.op.apply(*call.input_shapes), inputs, weight, function)
+            apply = in_place.get(call.name) or call.op.apply(*call.input_shapes)
+            node = resolved(apply, inputs, weight, function)
         node.name = _identifier(call.name)
         values[call.name] = node
     outputs = {name: values[value] for name, value in plan.outputs.items()}

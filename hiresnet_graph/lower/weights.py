@@ -67,4 +67,7 @@ def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
                 child = nn.Module()
                 parent.add_module(folder, child)
             parent = child
+        container = parent._modules.get(last)  # weights may lie below the name of other weights
+        for child, module in ({} if container is None else container._modules).items():
+            layer.add_module(child, module)
         parent.add_module(last, layer)

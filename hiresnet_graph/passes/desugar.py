@@ -5,7 +5,7 @@ This is the only place that knows the spec's sugar. What it makes has calls and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -107,11 +107,13 @@ class _Desugar:
     def __init__(self, section: Section, problems: Problems) -> None:
         self.section = section
         self.problems = problems
-        self.before = len(problems.found)
         self.nodes: dict[str, Node] = {}
         self.broken: set[str] = set()
         self.stages: dict[str, list[str]] = {}
         self.edges: list[Edge] = []
+        self.patches: dict[str, Any] = {}
+        self.patterns: list[str] = []
+        self.inner_patches: dict[str, list[str]] = {}
         self.used_patches: set[str] = set()
         self.own_merges: dict[str, Merge] = {}
 
@@ -132,19 +134,19 @@ class _Desugar:
         self._flow()
         self._single_edges()
         self._skips()
-        if len(self.problems.found) > self.before:
+        if self.problems.found:
             return None
         self._connect_inputs()
         self._rank(self._merges())
-        outputs = self._outputs()
+        reached = self._reach()
+        outputs = self._outputs(reached)
         graph = Graph(self.section.name, self.nodes.values(), self.edges, outputs)
         try:
             graph.order()
         except CycleError as error:
             self._cycle(error)
             return None
-        self._reach()
-        return None if len(self.problems.found) > self.before else graph
+        return None if self.problems.found else graph
 
     def _path(self, *parts: str | int) -> Path:
         return (*self.section.path, *parts)
@@ -186,6 +188,11 @@ class _Desugar:
         if not written:
             self.problems.add(self._path("nodes"), "there are no nodes.", "Write at least one, like 'stem: {...}'.")
         self.patches = patches
+        self.patterns = [key for key in patches if "*" in key]
+        for key in patches:
+            parts = key.split(".")
+            for i in range(1, len(parts) if "*" not in key else 0):
+                self.inner_patches.setdefault(".".join(parts[:i]), []).append(key)
         for name, value in written.items():
             self._node(name, value)
         for address in patches:
@@ -210,7 +217,7 @@ class _Desugar:
             self.problems.add(path, "a node wants a mapping like '{block: conv, width: 16}', or the name of a block.")
             self.broken.add(name)
             return
-        below = self._patched(name, {}, path)
+        below = self._patched(name, {})
         fields = _merged(below, value) if below else value
         depth = fields.get("depth")
         if isinstance(depth, str):
@@ -226,10 +233,16 @@ class _Desugar:
         members = [f"{name}.block{i + 1}" for i in range(count)] if is_stage else [name]
         if is_stage:
             self.stages[name] = members
+        # The stride of a stage is that of its first block; a patch may give another block its own.
+        strided = "stride" in fields
+        later = _subset(fields, [key for key in fields if key != "stride"])
         for i, call in enumerate(members):
             names = {**self.section.names, "i": i} if is_stage else self.section.names
-            own = self._patched(call, fields, path) if is_stage else fields
-            made = self._call(call, own, names, path, stage=name if is_stage else None, index=i)
+            own = self._patched(call, later if i else fields) if is_stage else fields
+            if is_stage and own.get("depth") != depth:
+                message = f"'{call}' is a block of a stage, and has no 'depth' of its own."
+                self.problems.add(self._path("nodes", call, "depth"), message, f"Set that of '{name}'.", key=True)
+            made = self._call(call, own, names, path, stage=name if is_stage else None, unstride=strided if i else None)
             if made is None:
                 self.broken.update(members)
                 return
@@ -244,12 +257,14 @@ class _Desugar:
                 f"flow.{members[i]}",
             )
 
-    def _patched(self, name: str, fields: Any, path: Path) -> Any:
+    def _patched(self, name: str, fields: Any) -> Any:
         """The fields of a node or block after the patches with this address; exact beats pattern."""
         exact = self.patches.get(name)
-        patterns = [(key, patch) for key, patch in self.patches.items() if "*" in key and matches(key, name)]
         origin: dict[str, str] = {}
-        for key, patch in patterns:
+        for key in self.patterns:
+            if not matches(key, name):
+                continue
+            patch = self.patches[key]
             self.used_patches.add(key)
             for field in patch:
                 if field in origin and not (exact and field in exact):
@@ -270,18 +285,19 @@ class _Desugar:
         """The patches of parts inside a block: patterns first, so that exact ones win."""
         found = []
         parts = call.count(".") + 1
-        for key, patch in self.patches.items():
+        for key in [*self.patterns, *self.inner_patches.get(call, ())]:
             key_parts = key.split(".")
             if len(key_parts) > parts and matches(".".join(key_parts[:parts]), call):
                 self.used_patches.add(key)
                 path = self._path("nodes", key)
-                inner = evaluated(self.problems, patch, names, path)
-                found.append(PartPatch(".".join(key_parts[parts:]), inner or {}, self._origin(path)))
-        return tuple(sorted(found, key=lambda patch: "*" not in patch.address))
+                fields = evaluated(self.problems, self.patches[key], names, path)
+                found.append(PartPatch(key, ".".join(key_parts[parts:]), fields or {}, self._origin(path)))
+        return tuple(found)
 
     def _call(
-        self, call: str, fields: Any, names: Mapping[str, Any], path: Path, *, stage: str | None, index: int
+        self, call: str, fields: Any, names: Mapping[str, Any], path: Path, *, stage: str | None, unstride: bool | None
     ) -> Node | None:
+        """The node of one call; `unstride` tells, for a later block of a stage, whether the stage has a stride."""
         fields = evaluated(self.problems, fields, names, path)
         if fields is None:
             return None
@@ -289,8 +305,8 @@ class _Desugar:
         if spec is None:
             return None
         own = _subset(fields, spec.model_extra or {})
-        if stage is not None and index > 0 and "stride" in own:
-            own["stride"] = 1
+        if unstride is not None and (unstride or self._is_preset(spec.block, "stride")):
+            own.setdefault("stride", 1)
         block = self._block(spec.block, own, path)
         merge_ = self._merge(spec.merge, (*path, "merge"))
         if spec.merge is not None and merge_ is not None:
@@ -309,6 +325,19 @@ class _Desugar:
             patches=self._inner_patches(call, names),
             owner=stage or "",
         )
+
+    def _is_preset(self, block: str, field: str) -> bool:
+        """Whether an entry of `blocks` sets this field of the kind that it stands for."""
+        seen: set[str] = set()
+        while block not in seen:
+            seen.add(block)
+            entry = self.section.blocks.get(block)
+            if not isinstance(entry, dict) or "nodes" in entry or not isinstance(entry.get("block"), str):
+                return False
+            if field in entry:
+                return True
+            block = entry["block"]
+        return False
 
     def _weights(self, spec: NodeSpec, call: str, path: Path, stage: str | None) -> tuple[str | None, bool]:
         if spec.weights == "shared":
@@ -412,9 +441,9 @@ class _Desugar:
         slots = block.slots if isinstance(block, Block) else ("input", "output")
         if slot not in slots:
             kind = block.kind if block is not None else "an input"
-            self.problems.add(
-                (*path, "slot"), f"'{target.label}' ({kind}) has no slot '{slot}'.", f"It has: {', '.join(slots)}."
-            )
+            message = f"'{target.label}' ({kind}) has no slot '{slot}'."
+            owner = path[:-1] if family == "skip" else path
+            self.problems.add((*owner, "slot"), message, f"It has: {', '.join(slots)}.")
             return None
         edge = Edge(
             source.call,
@@ -427,11 +456,14 @@ class _Desugar:
             ends=(source.label, target.label),
             **fields,
         )
-        if len(self.edges) >= MAX_EDGES:
-            self.problems.add(path, f"with this one there are more than {MAX_EDGES:,} edges.", "Choose fewer.")
-            raise _TooLarge
+        self._grow(1, path)
         self.edges.append(edge)
         return edge
+
+    def _grow(self, count: int, path: Path) -> None:
+        if len(self.edges) + count > MAX_EDGES:
+            self.problems.add(path, f"with this there are more than {MAX_EDGES:,} edges.", "Choose fewer.")
+            raise _TooLarge
 
     def _flow(self) -> None:
         seen: dict[tuple[str, str], Path] = {}
@@ -613,7 +645,8 @@ class _Desugar:
             at = (*path, "edges", item) if isinstance(spec.edges, list) and item is not None else (*path, "edges")
             self.problems.expression(at, error)
             return []
-        for key in chosen - ends.keys():
+        self._grow(len(chosen), (*path, "edges"))
+        for key in sorted(chosen - ends.keys()):
             if key[1] not in targets:
                 self.problems.add((*path, "levels"), f"'{key[1]}' is an input; no edge may end there.", "Leave it out.")
                 return []
@@ -702,11 +735,12 @@ class _Desugar:
             if edge.merge is None:
                 continue
             key = (edge.target, edge.slot)
-            if key in chosen and chosen[key] != edge.merge:
+            if key in chosen and edge.merge not in (chosen[key], chosen[key].changed({"order": None})):
+                other = f"'{chosen[key].kind}'" + (" with other fields" if chosen[key].kind == edge.merge.kind else "")
                 self.problems.note(
                     Problem(
                         f"'{edge.ends[1]}' gets merge '{edge.merge.kind}' at its slot '{edge.slot}', "
-                        f"but has '{chosen[key].kind}' there.",
+                        f"but has {other} there.",
                         edge.origin.position,
                         edge.origin.path,
                         "Put a node '{block: identity}' between, or use one merge.",
@@ -715,26 +749,32 @@ class _Desugar:
             chosen.setdefault(key, edge.merge)
         return chosen
 
-    def _outputs(self) -> dict[str, str]:
+    def _outputs(self, reached: set[str]) -> dict[str, str]:
         sources = {edge.source for edge in self.edges}
         sinks = [name for name in self.nodes if name not in sources and name not in self.section.inputs]
+        sinks = [name for name in sinks if name in reached] or sinks
         given = self.section.outputs
         if given is not None:
             outputs = {}
             for i, address in enumerate(given):
+                # A text alone has no items; its place is that of the key, then.
+                path = self._path("outputs", i)
                 try:
-                    end = self.addresses.sources(address)[0]
+                    ends = self.addresses.sources(address)
                 except ExpressionError as error:
-                    path = self._path("outputs")
-                    self.problems.add((*path, i) if len(given) > 1 else path, error.message, error.hint)
+                    self.problems.add(path, error.message, error.hint)
                     continue
+                if len(ends) > 1 or "*" in address or ends[0].part:
+                    self.problems.add(path, f"an output is one node, '{address}' is not.", "Name nodes or blocks.")
                 if address in outputs:
-                    self.problems.add(self._path("outputs"), f"'{address}' is there twice.", "Leave one out.")
-                outputs[address] = end.call
+                    self.problems.add(path, f"'{address}' is there twice.", "Leave one out.")
+                outputs[address] = ends[0].call
             return outputs
         if len(sinks) != 1:
             labels = ", ".join(self.addresses.sources(sink)[0].label for sink in sinks)
-            if not sinks:
+            if not sinks and all(edge.delay == 0 for edge in self.edges):
+                pass  # then there is a cycle, which is told
+            elif not sinks:
                 self.problems.add(
                     self._path("nodes"),
                     "no node is an end: every value goes on into another node.",
@@ -769,7 +809,8 @@ class _Desugar:
             )
         )
 
-    def _reach(self) -> None:
+    def _reach(self) -> set[str]:
+        """The nodes to which a path leads from an input."""
         successors: dict[str, list[str]] = {name: [] for name in self.nodes}
         for edge in self.edges:
             successors[edge.source].append(edge.target)
@@ -781,6 +822,8 @@ class _Desugar:
                     reached.add(target)
                     todo.append(target)
         told = set()
+        if self.problems.found:
+            return reached  # an input that nothing uses is told, and why the rest is not reached
         for name, node in self.nodes.items():
             label = node.owner or name
             if name not in reached and label not in told:
@@ -791,6 +834,7 @@ class _Desugar:
                     f"Put it into 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it.",
                     key=True,
                 )
+        return reached
 
 
 class OpOnEdge(Block):

@@ -7,7 +7,8 @@ No kind is named here: the merge says what it wants, the projection whether it c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,15 +21,14 @@ from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.ops import Op
 from hiresnet_graph.passes.names import matches
 from hiresnet_graph.registry import Kind
-from hiresnet_graph.shapes import Shape
+from hiresnet_graph.shapes import Shape, Vector
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.wire import Builder, Wire
 
-
 K = TypeVar("K", bound=Kind)
-MAX_CALLS = 200_000
+MAX_CALLS = 100_000
 MAX_NESTING = 32
-"""What a network may hold, and how deep its blocks may lie in each other: blocks that use blocks can ask for anything."""
+"""How much a network may hold, and how deep its blocks may lie in each other: blocks can ask for anything."""
 
 
 def expand(graph: Graph) -> Graph:
@@ -44,6 +44,9 @@ def expand(graph: Graph) -> Graph:
         values = expansion.run(graph, _Scope())
     except _TooLarge as error:
         raise SpecError([*expansion.problems, error.problem]) from None
+    for key, problem in expansion.unused_patches.items():
+        if key not in expansion.used_patches:
+            expansion.problem(problem)
     if expansion.problems:
         raise SpecError(expansion.problems)
     outputs = {name: values[node].name for name, node in graph.outputs.items()}
@@ -118,6 +121,15 @@ class _Expansion:
         self.problems: list[Problem] = []
         self.node_records: list[NodeRecord] = []
         self.edge_records: list[EdgeRecord] = []
+        self.used_patches: set[str] = set()
+        self.unused_patches: dict[str, Problem] = {}
+
+    def used(self, patch: PartPatch, hit: bool, known: list[str]) -> None:
+        """Note whether a patch found its part in a block. An exact one must; a pattern must find one somewhere."""
+        if hit:
+            self.used_patches.add(patch.key)
+        else:
+            self.unused_patches.setdefault(patch.key, _no_part(patch, known))
 
     def problem(self, problem: Problem) -> None:
         """Note a mistake once: the blocks of a stage often share it."""
@@ -127,6 +139,12 @@ class _Expansion:
     def run(self, graph: Graph, scope: _Scope) -> dict[str, Value]:
         """Expand every node; gives the value of each. Nodes behind a failed one are left out quietly."""
         values: dict[str, Value] = {}
+        for edge in graph.edges:
+            if edge.delay:
+                message = "a delay needs 'time', which this version does not unroll yet."
+                self.problem(Problem(message, edge.origin.position, edge.origin.path, "Remove 'delay'."))
+        if any(edge.delay for edge in graph.edges):
+            return values
         patched = _apply_patches(graph, scope, self)
         for name in patched.order():
             node = patched[name]
@@ -168,22 +186,43 @@ def _apply_patches(graph: Graph, scope: _Scope, expansion: _Expansion) -> Graph:
     if not scope.patches:
         return graph
     nodes = list(graph.nodes)
-    for patch in scope.patches:
-        hit = False
-        for i, node in enumerate(nodes):
+    known = [node.name for node in nodes if node.block is not None]
+    hit: set[str] = set()
+    for i, node in enumerate(nodes):
+        if node.block is None:
+            continue
+        depth = node.name.count(".") + 1
+        own, inner = [], []
+        for patch in scope.patches:
             parts = patch.address.split(".")
-            depth = node.name.count(".") + 1
-            if node.block is None or not matches(".".join(parts[:depth]), node.name):
-                continue
-            hit = True
-            if len(parts) == depth:
-                nodes[i] = replace(node, block=_changed(node.block, patch, expansion))
+            if matches(patch.address, node.name) or (node.owner and matches(patch.address, node.owner)):
+                own.append(patch)
+            elif matches(".".join(parts[:depth]), node.name):
+                inner.append(replace(patch, address=".".join(parts[depth:])))
             else:
-                inner = PartPatch(".".join(parts[depth:]), patch.fields, patch.origin)
-                nodes[i] = replace(node, patches=(*node.patches, inner))
-        if not hit:
-            expansion.problem(_no_part(patch, [node.name for node in nodes if node.block is not None]))
+                continue
+            hit.add(patch.key)
+        block = _patched(node.block, own, node.name, expansion)
+        nodes[i] = replace(node, block=block, patches=(*node.patches, *inner))
+    for patch in scope.patches:
+        expansion.used(patch, patch.key in hit, known)
     return Graph(graph.name, nodes, graph.edges, graph.outputs)
+
+
+def _patched(kind: K, patches: Sequence[PartPatch], name: str, expansion: _Expansion) -> K:
+    """A block or operation with fields changed; exact patches beat patterns, which may not contradict each other."""
+    exact = {name for patch in patches if "*" not in patch.key for name in patch.fields}
+    first: dict[str, PartPatch] = {}
+    for patch in patches:
+        for set_field in patch.fields if "*" in patch.key else ():
+            other = first.setdefault(set_field, patch)
+            if other is not patch and set_field not in exact:
+                message = f"'{patch.key}' and '{other.key}' both set '{set_field}' of '{name}'."
+                hint = "Set it under an address without '*', or in one pattern."
+                expansion.problem(Problem(message, patch.origin.position, patch.origin.path, hint))
+    for patch in sorted(patches, key=lambda patch: "*" not in patch.key):
+        kind = _changed(kind, patch, expansion)
+    return kind
 
 
 def _changed(kind: K, patch: PartPatch, expansion: _Expansion) -> K:
@@ -237,6 +276,7 @@ class _NodeExpansion(Builder):
         self.edge_scope = ""
         self.names: set[str] = set()
         self.used_patches: set[str] = set()
+        self.inlined = False
 
     def run(self) -> Value:
         """The node's value."""
@@ -247,16 +287,15 @@ class _NodeExpansion(Builder):
         else:
             x = _scoped(self._merged("input", (), self.node.merge), self.name)
             try:
-                out = block.expand(x) if isinstance(block, Block) else self._operation(x)
+                with _computed():
+                    out = block.expand(x) if isinstance(block, Block) else self._operation(x)
             except ShapeError as error:
                 self._problem(f"'{self.name}': {error.message}", error.hint, self.node.origin)
                 raise _Failed from None
             out = self._merged("output", (out,), None)
-        unused = [patch for patch in self.node.patches if patch.address not in self.used_patches]
-        for patch in unused:
-            if not isinstance(block, Block) or not getattr(block, "graph", None):
-                parts = [name.removeprefix(f"{self.name}.") for name in self.names]
-                self.expansion.problem(_no_part(patch, parts))
+        parts = [name.removeprefix(f"{self.name}.") for name in self.names]
+        for patch in self.node.patches if not self.inlined else ():
+            self.expansion.used(patch, patch.key in self.used_patches, parts)
         value = Value(out.name, out.shape)
         self.expansion.values[self.name] = value
         if self.scope.top:
@@ -292,10 +331,10 @@ class _NodeExpansion(Builder):
     def _add(self, op: Op, inputs: tuple[Wire, ...], name: str, scope: str) -> Wire:
         self.names.add(name)
         rest = name.removeprefix(f"{self.name}.")
-        for patch in self.node.patches:
-            if self.edge is None and matches(patch.address, rest):
-                self.used_patches.add(patch.address)
-                op = _changed(op, patch, self.expansion)
+        if self.node.patches and self.edge is None:
+            patches = [patch for patch in self.node.patches if matches(patch.address, rest)]
+            self.used_patches |= {patch.key for patch in patches}
+            op = _patched(op, patches, name, self.expansion)
         shape = op.shape(*(wire.shape for wire in inputs))
         origin = self.edge.origin if self.edge is not None else self.node.origin
         has_tensors = bool(op.tensors(*(wire.shape for wire in inputs)))
@@ -324,7 +363,8 @@ class _NodeExpansion(Builder):
         """The block's own shortcut."""
         before = len(self.expansion.nodes)
         try:
-            out = bring(_scoped(wire, scope), want)
+            with _computed():
+                out = bring(_scoped(wire, scope), want)
         except ShapeError as error:
             self._problem(
                 f"the shortcut of '{self.name}' must bring {wire.shape} to {want}: {error.message}",
@@ -347,10 +387,12 @@ class _NodeExpansion(Builder):
     def inline(self, wire: Wire, graph: Any) -> Wire:
         """The output of an inner graph."""
         if self.scope.depth >= MAX_NESTING:
-            message = f"blocks may lie {MAX_NESTING} deep in each other, '{self.name}' lies deeper."
-            raise _TooLarge(Problem(message, self.node.origin.position, self.node.origin.path, "Does one hold itself?"))
+            message = f"blocks may lie {MAX_NESTING} deep in each other, this '{graph.name}' lies deeper."
+            raise _TooLarge(
+                Problem(message, self.node.origin.position, self.node.origin.path, "A block must not hold itself.")
+            )
         inputs = {node.name: Value(wire.name, wire.shape) for node in graph.inputs}
-        self.used_patches |= {patch.address for patch in self.node.patches}
+        self.inlined = True
         scope = _Scope(
             wire.scope,
             self._weights_of(wire.scope),
@@ -368,6 +410,9 @@ class _NodeExpansion(Builder):
 
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
         """The value after the edges into a slot."""
+        if self.edge is not None:  # the block stands on an edge: what arrives at the node is not for it
+            own = tuple(_scoped(operand, f"{wire.scope}.{slot}") for operand in (wire, *operands))
+            return _scoped(AddMerge().combine(own), wire.scope) if operands else wire
         return _scoped(self._merged(slot, (wire, *operands), None), wire.scope)
 
     # slots
@@ -408,29 +453,24 @@ class _NodeExpansion(Builder):
 
     def _arriving(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:
         """The value of one edge at its slot: its block, its projection, the merge's weight, its gate."""
-        if edge.delay:
-            self._problem(
-                "a delay needs 'time', which this version does not unroll yet.", "Remove 'delay'.", edge.origin
-            )
-            raise _Failed
         scope = _joined(self.scope.calls, edge.name)
         source = self._source(edge)
         self.edge, self.edge_scope = edge, scope
         try:
             wire = self._wire(source, scope)
             if edge.block is not None:
-                wire = edge.block.expand(wire)
+                wire = self._through(edge, edge.block, wire)
+            have = wire.shape
             want = merge.wants(first, wire.shape) if first is not None else wire.shape
             if edge.projection is not None:
-                wire = edge.projection.bring(wire, want)
+                with _computed():
+                    wire = edge.projection.bring(wire, want)
             if wire.shape != want:
                 raise ShapeError("an edge of the flow cannot change shape.", "Use 'edges:' with a 'projection'.")
             wire = merge.weigh(wire) if several else wire
-            if edge.gate is not None:
-                wire = wire.multiply(self._wire(self.values[edge.gate], scope), name="gate")
+            wire = self._gated(edge, wire)
         except ShapeError as error:
-            wanted = merge.wants(first, source.shape) if first is not None else source.shape
-            self._mismatch(edge, source.shape, wanted, merge, error)
+            self._mismatch(edge, have, want, merge, error)
             raise _Failed from None
         finally:
             self.edge = None
@@ -468,14 +508,56 @@ class _NodeExpansion(Builder):
             raise _Failed
         return self.expansion.values[name]
 
+    def _through(self, edge: Edge, block: Block, wire: Wire) -> Wire:
+        """The value after the block on an edge."""
+        try:
+            with _computed():
+                return block.expand(wire)
+        except ShapeError as error:
+            message = f"the block on the edge from '{edge.ends[0]}' cannot take {_said(wire.shape)}: {error.message}"
+            self._problem(message, error.hint, edge.origin)
+            raise _Failed from None
+
+    def _gated(self, edge: Edge, wire: Wire) -> Wire:
+        """The value of an edge, multiplied by that of its gate."""
+        if edge.gate is None:
+            return wire
+        gate = self.values[edge.gate]
+        try:
+            return wire.multiply(self._wire(gate, wire.scope), name="gate")
+        except ShapeError:
+            self._problem(
+                f"the gate '{edge.gate}' gives {_said(gate.shape)}, but it multiplies {_said(wire.shape)}.",
+                "A gate has the shape of what it multiplies, or 1 channel, or 1x1 height and width.",
+                edge.origin,
+            )
+            raise _Failed from None
+
     def _mismatch(self, edge: Edge, have: Shape, want: Shape, merge: Merge, error: ShapeError) -> None:
         source, target = self.graph[edge.source], self.node
         places = "; ".join(
             f"'{node.name}' is at {node.origin.position}" for node in (source, target) if node.origin.position
         )
         self._problem(
-            f"'{edge.ends[1] or target.name}' ({merge.kind}) wants {want} at its slot '{edge.slot}', but "
-            f"'{edge.ends[0] or source.name}' gives {have}: {error.message}" + (f" ({places}.)" if places else ""),
+            f"'{edge.ends[1] or target.name}' ({merge.kind}) wants {_said(want)} at its slot '{edge.slot}', but "
+            f"'{edge.ends[0] or source.name}'{' with the block of the edge' if edge.block is not None else ''} gives "
+            f"{_said(have)}: {error.message}" + (f" ({places}.)" if places else ""),
             error.hint,
             edge.origin,
         )
+
+
+@contextmanager
+def _computed() -> Iterator[None]:
+    """Tells a field that a block or projection has computed out of its range as a mistake in the shapes."""
+    try:
+        yield
+    except ValidationError as error:
+        detail = error.errors(include_url=False)[0]
+        message = f"the field '{detail['loc'][0]}' of {error.title} would be {detail['input']}, which is out of range."
+        raise ShapeError(message, "Use other numbers.") from None
+
+
+def _said(shape: Shape) -> str:
+    """A shape in a message."""
+    return f"a vector of {shape}" if isinstance(shape, Vector) else str(shape)

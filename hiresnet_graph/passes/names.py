@@ -45,11 +45,27 @@ def name_fault(name: str) -> str:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern names this: `*` stands for any characters within one part between dots."""
+    if "*" not in pattern:
+        return pattern == name
     parts, own = pattern.split("."), name.split(".")
-    return len(parts) == len(own) and all(
-        re.fullmatch(re.escape(part).replace(r"\*", "[A-Za-z0-9_]*"), have) is not None
-        for part, have in zip(parts, own, strict=True)
-    )
+    return len(parts) == len(own) and all(_part_matches(part, have) for part, have in zip(parts, own, strict=True))
+
+
+def _part_matches(pattern: str, name: str) -> bool:
+    # Not by a regular expression: with many stars, one may take longer than anyone waits.
+    first, *rest = pattern.split("*")
+    if not rest:
+        return pattern == name
+    *middle, last = rest
+    start, end = len(first), len(name) - len(last)
+    if start > end or not name.startswith(first) or not name.endswith(last):
+        return False
+    for piece in middle:
+        found = name.find(piece, start, end)
+        if found < 0:
+            return False
+        start = found + len(piece)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def _find(spec: str, base: Position | None) -> Path:
     """The file that a path or the name of a shipped spec means."""
     looks_like_file = "/" in spec or spec.endswith(_SPEC_SUFFIXES)
     folder = Path(base.source.name).parent if base is not None else Path()
-    if looks_like_file or (folder / spec).exists():
+    if looks_like_file or _exists(folder / spec):
         return folder / spec
     shipped = spec_path(spec)
     if shipped is not None:
@@ -185,6 +185,13 @@ def _find(spec: str, base: Position | None) -> Path:
     )
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
     base = tree.get("extends")
     if base is None:
@@ -193,6 +200,9 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
     if not isinstance(base, str):
         raise SpecError([Problem("this wants the name of a spec or a file.", position, "extends")])
     path = _find(base, position)
+    if not _exists(path) or path.is_dir():
+        message = f"there is no file '{path}'." if not _exists(path) else f"'{path}' is a folder, not a file."
+        raise SpecError([Problem(message, position, "extends", "A file is named relative to the one that extends it.")])
     key = str(path.resolve())
     if key in below or len(below) >= _MAX_EXTENDS:
         raise SpecError(
@@ -215,15 +225,12 @@ def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: lis
     position = patch.value_positions.get("edges", patch.position)
     skips = tree.get("skips")
     if not isinstance(skips, dict) or not is_one_group(skips):
-        groups = ", ".join(skips) if isinstance(skips, dict) else "none"
-        problems.append(
-            Problem(
-                f"'edges' as an edge set means 'skips.edges', and the spec has not one group of skips but: {groups}.",
-                position,
-                f"variants.{name}.edges",
-                "Write 'skips: {GROUP: {edges: ...}}'.",
-            )
-        )
+        found, hint = "the spec has no skips", "Add 'skips' to the file, or give a list of edges."
+        if isinstance(skips, dict) and skips:
+            found = f"the skips are in named groups: {', '.join(skips)}"
+            hint = f"Write 'skips: {{{next(iter(skips))}: {{edges: ...}}}}'."
+        message = f"an edge set in 'edges' means 'skips.edges', but {found}."
+        problems.append(Problem(message, position, f"variants.{name}.edges", hint))
         return MarkedDict()
     changed = MarkedDict({k: v for k, v in patch.items() if k != "edges"}, patch.position)
     changed.key_positions, changed.value_positions = dict(patch.key_positions), dict(patch.value_positions)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hiresnet_graph.errors import ExpressionError, Position, Problem, SpecError, did_you_mean
-from hiresnet_graph.registry import Kind, Registry
+from hiresnet_graph.registry import Kind, KindError, Registry
 from hiresnet_graph.spec.source import MarkedDict, format_path, key_position_at, position_at, position_in
 
 Path = tuple[str | int, ...]
@@ -29,7 +29,7 @@ class Problems:
     def __init__(self, tree: Any) -> None:
         self.tree = tree
         self.found: list[Problem] = []
-        self._seen: set[tuple[str, str, str]] = set()
+        self._seen: set[tuple[str, str]] = set()
 
     def position(self, path: Sequence[str | int]) -> Position | None:
         """Where the value at a path stands."""
@@ -57,7 +57,7 @@ class Problems:
         """Note a mistake that knows its place; the same one twice counts once."""
         if elsewhere := self._set_elsewhere(problem.position):
             problem = replace(problem, hint=f"{problem.hint} {elsewhere}".strip())
-        mark = (str(problem.position), problem.path, problem.message)
+        mark = (str(problem.position or problem.path), problem.message)
         if mark not in self._seen:
             self._seen.add(mark)
             self.found.append(problem)
@@ -105,28 +105,31 @@ class Problems:
 
     def validation(self, error: ValidationError, value: Any, path: Path, model: type[BaseModel]) -> None:
         """Note the mistakes that pydantic found."""
-        told: set[Path] = set()
+        branches: dict[Path, list[Any]] = {}
         for detail in error.errors(include_url=False):
             inner = (detail.get("ctx") or {}).get("error")
-            place = _inside(value, detail["loc"])
-            if isinstance(inner, ValidationError):
-                self.validation(inner, _at(value, place), path + place, model)
-                continue
-            if place in told:
-                continue
-            told.add(place)
-            kind, given = detail["type"], detail["input"]
-            holder = _at(value, place[:-1]) if place else value
-            add = partial(self.add, tree=holder if place else None)
-            if kind == "extra_forbidden":
-                key = str(detail["loc"][-1])
-                add(path + place, f"unknown key '{key}'.", did_you_mean(key, known_keys(model)), key=True)
-            elif kind == "missing":
-                add(path + place, f"the key '{detail['loc'][-1]}' is missing.")
-            elif inner is not None:
-                add(path + place, _sentence(str(inner)))
+            place = _inside(value, detail)
+            if isinstance(inner, KindError):
+                self.validation(inner.error, _at(value, place), path + place, inner.kind)
             else:
-                add(path + place, f"{_wanted(detail)}, not {_shown(given)}.")
+                branches.setdefault(place, []).append(detail)
+        for place, details in branches.items():
+            if any(len(other) > len(place) and other[: len(place)] == place for other in branches) and place:
+                continue  # another form of the value is meant, and what is wrong with it is told further in
+            kind, given = details[0]["type"], details[0]["input"]
+            key = str(details[0]["loc"][-1]) if details[0]["loc"] else ""
+            holder = _at(value, place[:-1]) if place else value
+            add = partial(self.add, path + place, tree=holder if place else None)
+            inner = (details[0].get("ctx") or {}).get("error")
+            if kind == "extra_forbidden":
+                add(f"unknown key '{key}'.", did_you_mean(key, known_keys(model)), key=True)
+            elif kind == "missing":
+                add(f"the key '{key}' is missing.")
+            elif inner is not None:
+                add(_sentence(str(inner)))
+            else:
+                wanted = " or ".join(dict.fromkeys(_wanted(detail) for detail in details))
+                add(f"this wants {wanted}, not {_shown(given)}.")
 
     def kind(
         self, registry: Registry[Any], name: object, fields: dict[str, Any], path: Path, name_path: Path
@@ -155,47 +158,53 @@ def _shown(value: object) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
-        return "a list"
-    if value is None:
-        return "nothing"
+        return f"a list of {len(value)}"
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 _WANTED = {
-    "int_type": "this wants a whole number",
-    "int_parsing": "this wants a whole number",
-    "int_from_float": "this wants a whole number",
-    "float_type": "this wants a number",
-    "float_parsing": "this wants a number",
-    "bool_type": "this wants true or false",
-    "bool_parsing": "this wants true or false",
-    "string_type": "this wants a text",
-    "list_type": "this wants a list",
-    "tuple_type": "this wants a list",
-    "dict_type": "this wants a mapping",
-    "model_type": "this wants a mapping",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
 }
 
 
 def _wanted(detail: Any) -> str:
     kind, ctx = detail["type"], detail.get("ctx") or {}
     if kind == "literal_error":
-        return f"this wants {ctx['expected']}"
+        return str(ctx["expected"])
+    if kind in ("too_long", "too_short") and "tuple" in str(detail["loc"][-1]):
+        return f"a list of {ctx.get('max_length', ctx.get('min_length'))}"
+    if kind == "missing":
+        return "a longer list"
     for key, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         if key in ctx:
-            return f"this wants a number of {words} {ctx[key]}"
-    return _WANTED.get(kind, f"this is wrong: {detail['msg'][0].lower()}{detail['msg'][1:]}")
+            return f"a number of {words} {ctx[key]:,}"
+    return _WANTED.get(kind, f"something else ({detail['msg'][0].lower()}{detail['msg'][1:]})")
 
 
-def _inside(value: Any, loc: Sequence[str | int]) -> Path:
+def _inside(value: Any, detail: Any) -> Path:
     """The part of a pydantic location that is a path in the data; the rest names branches of unions."""
     path: list[str | int] = []
+    loc = detail["loc"]
     for i, part in enumerate(loc):
         try:
             value = value[part]
         except (LookupError, TypeError):
-            if isinstance(value, dict) and i == len(loc) - 1:
+            if isinstance(value, dict) and i == len(loc) - 1 and detail["type"] == "missing":
                 path.append(part)
             continue
         path.append(part)

@@ -171,7 +171,7 @@ def _summary(kind: type) -> str:
 
 def _templated(field: Schema) -> Schema:
     """A field that may hold a template in each of its places."""
-    kept = {key: field[key] for key in ("description", "default") if key in field}
+    kept: Schema = {key: field[key] for key in ("description", "default") if key in field}
     return {**kept, "anyOf": [*_options(field), {"$ref": "#/$defs/template"}]}
 
 
@@ -265,7 +265,10 @@ def _node(kinds: Mapping[str, type]) -> Schema:
     name = _named(kinds, "An entry of `blocks`, or a block of another package.")
     keys = {**_node_keys(), "block": {**_node_keys()["block"], **name}}
     mapping = {"type": "object", "properties": keys, "allOf": _if_block("node", kinds)}
-    return {"description": "A block with its fields, or its name alone.", "anyOf": [*name["anyOf"], mapping, {"type": "null"}]}
+    return {
+        "description": "A block with its fields, or its name alone.",
+        "anyOf": [*name["anyOf"], mapping, {"type": "null"}],
+    }
 
 
 def _patch(fields: Mapping[str, Mapping[str, Schema]]) -> Schema:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hiresnet_graph.errors import Position, SpecError
-from hiresnet_graph.shapes import Shape
+from hiresnet_graph.shapes import Shape, Vector
 from hiresnet_graph.spec.model import ArchitectureSpec, EdgeSpec, InputSpec, SectionSpec, SkipSpec, Texts
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.source import MarkedDict
@@ -59,6 +59,23 @@ def evaluated(
         return None
 
 
+_STAND_INS = {"name": "?", "input": {"channels": 1}}
+"""For what is wrong, so that its absence is not told as well."""
+
+
+def _early(
+    tree: MarkedDict, late: tuple[str, ...], names: Mapping[str, Any], path: Path, problems: Problems
+) -> dict[str, Any]:
+    """The keys of a section, those that are not `late` with their templates evaluated."""
+    early = {}
+    for key, value in tree.items():
+        early[key] = value if key in late else evaluated(problems, value, names, (*path, key))
+        if early[key] is None and value is not None:
+            early.pop(key)
+            early |= {key: _STAND_INS[key]} if key in _STAND_INS else {}
+    return early
+
+
 def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
     """The section of a file, or None if its mistakes (noted) leave nothing to go on with."""
     names: dict[str, Any] = {}
@@ -70,9 +87,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
             problems.absorb(error)
             return None
     late = ("nodes", "blocks", "variants", "params")
-    early = {}
-    for key, value in tree.items():
-        early[key] = value if key in late else evaluated(problems, value, names, (key,))
+    early = _early(tree, late, names, (), problems)
     spec = problems.model(ArchitectureSpec, early, ())
     given = early.get("input")
     inputs, input_paths = _inputs(given, problems) if isinstance(given, dict) else ({}, {})
@@ -106,9 +121,7 @@ def block_section(
         names: Its params and `in_width`.
         shape: Of its input.
     """
-    early = {}
-    for key, value in definition.items():
-        early[key] = value if key in ("nodes", "params") else evaluated(at, value, names, (*path, key))
+    early = _early(definition, ("nodes", "params"), names, path, at)
     spec = at.model(SectionSpec, early, path)
     if spec is None:
         return None
@@ -136,8 +149,7 @@ def _inputs(given: dict[str, Any], problems: Problems) -> tuple[dict[str, Shape]
     for name, value, path in items:
         spec = problems.model(InputSpec, value, path)
         paths[name] = path
-        if spec is not None:
-            shapes[name] = spec.shape
+        shapes[name] = Vector(1) if spec is None else spec.shape
     return shapes, paths
 
 

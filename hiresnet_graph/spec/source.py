@@ -12,6 +12,7 @@ What the data must say is left to the models of `spec`; templates are left to `t
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import math
 import re
@@ -309,14 +310,18 @@ def _parse(source: Source) -> Any:
     """The one value of a text, or `_EMPTY`."""
     if problems := _character_problems(source):
         raise SpecError(problems)
-    parser = _fast_parser()
-    builder = _Builder(source)
+    # Many objects that all stay: looking for garbage among them again and again would take a third of the time.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
-        return builder.run(parser(source.text))
-    except _SurrogateEscape:
-        pass
-    # libyaml refuses the pairs of \u escapes that JSON writes for characters above U+FFFF; PyYAML's scanner does not.
-    return _Builder(source).run(_PurePythonParser(source.text))
+        try:
+            return _Builder(source).run(_fast_parser()(source.text))
+        except _SurrogateEscape:
+            # libyaml refuses the pairs of escapes that JSON writes for characters above U+FFFF; the other does not.
+            return _Builder(source).run(_PurePythonParser(source.text))
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _SurrogateEscape(Exception):

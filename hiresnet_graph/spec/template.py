@@ -339,18 +339,18 @@ def _parts(text: str) -> tuple[str | _Template, ...]:
 def _end(text: str, index: int, start: int) -> int:
     """The index of the bracket that closes a `$(`; brackets inside quotes do not count."""
     depth = 1
-    for match in _BRACKET_OR_STRING.finditer(text, index):
+    for match in _BRACKET_OR_STRING.finditer(text, index, index + MAX_EXPRESSION + 1):
         if match[0] in "()":
             depth += 1 if match[0] == "(" else -1
             if depth == 0:
                 return match.start()
+    if len(text) - index > MAX_EXPRESSION:
+        message = f"an expression has at most {MAX_EXPRESSION:,} characters, and this one is not closed within them."
+        raise ExpressionError(message, start)
     raise ExpressionError("this '$(' is never closed.", start)
 
 
 def _parse(text: str, offset: int, start: int) -> _Template:
-    if len(text) > MAX_EXPRESSION:
-        message = f"an expression has at most {MAX_EXPRESSION:,} characters, this one has {len(text):,}."
-        raise ExpressionError(message, start)
     if not text.strip():
         raise ExpressionError("expected an expression between the brackets.", offset)
     try:

@@ -1,0 +1,15 @@
+"""The command line `hrg`: arguments, one verb, a printed result.
+
+Commands stand in files by what they are for: `look`, `show`, `make`, `train`, `machine`. What they share is in
+`arguments` (what the words of a command line mean), `screen` (how results look), `summary` (what a network amounts to),
+`failure` (errors and exit codes) and `help`; `app` puts it together.
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Run `hrg` with the arguments of this process."""
+    from hiresnet_graph.cli.app import run
+
+    run()

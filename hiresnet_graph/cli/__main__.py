@@ -1,0 +1,5 @@
+"""`python -m hiresnet_graph.cli` is `hrg`."""
+
+from hiresnet_graph.cli import main
+
+main()

@@ -1,0 +1,178 @@
+"""The arguments that many commands share, and what they mean: specs, changes, a variant or edge sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiresnet_graph.architecture import Architecture, load
+from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
+from hiresnet_graph.shipped import spec_names
+from hiresnet_graph.spec.source import parse_value
+
+Spec = Annotated[
+    str,
+    typer.Argument(metavar="SPEC", help="A spec file or the name of a shipped spec; SPEC@VARIANT chooses a variant."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[K=V]...", help="Changes of a param (width=32) or a field (stage2.depth=5).", show_default=False
+    ),
+]
+Variant = Annotated[str | None, typer.Option(metavar="V", help="A variant that the spec defines.")]
+Edges = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="E",
+        help="Another edge set for the skips, like 'in + out'; GROUP=E for one of several groups (repeatable).",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Data for programs, alone on stdout.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.", show_default=False)]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the initial weights.")]
+
+Subsets = Annotated[
+    str,
+    typer.Option(
+        metavar="RULE",
+        help="Of the spec's skips: all, size:K, size:A-B, leave-one-out, one-at-a-time; or family: none, full, in, ...",
+    ),
+]
+Group = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The group of skips that is meant, if the spec has several.")
+]
+
+_CHANGE = re.compile(r"[A-Za-z0-9_*.$]+=")
+_GROUP = re.compile(r"\s*([A-Za-z0-9_]+)\s*=(.*)", re.DOTALL)
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def architecture(
+    spec: str, changes: Sequence[str] | None = None, variant: str | None = None, edges: Sequence[str] | None = None
+) -> Architecture:
+    """The network that the arguments of a command mean.
+
+    Raises:
+        UsageError: The arguments contradict each other, or a change is none.
+        SpecError: The spec cannot be read, or a change or variant names nothing that it has.
+    """
+    if is_change(spec) and not Path(spec).exists():
+        raise UsageError(f"'{spec}' is a change, and the spec comes first: 'hrg show SPEC {spec}'.")
+    name, chosen = split_variant(spec)
+    if chosen is not None and variant is not None:
+        raise UsageError(f"'{spec}' and '--variant {variant}' both choose a variant. Give one.")
+    variant = chosen if variant is None else variant
+    if variant is not None and edges:
+        raise UsageError(
+            f"variant '{variant}' and '--edges' both say which edges there are. Give one, or choose the edges of a "
+            "variant with a change: 'skips.edges=...'."
+        )
+    network = load(name)
+    if variant is not None:
+        network = _chosen(network, variant, f"--variant {variant}" if chosen is None else spec)
+    for change in changes or ():
+        network = changed(network, change)
+    return with_edges(network, edges or ())
+
+
+def _chosen(network: Architecture, variant: str, written: str) -> Architecture:
+    """The network with a variant chosen by the words `written`, at whose end the variant stands."""
+    if variant not in network.variants:
+        position = Position(Source("command line", written), 1, len(written) - len(variant) + 1)
+        hint = did_you_mean(variant, network.variants) or "It has no variants."
+        raise SpecError([Problem(f"'{network.name}' has no variant '{variant}'.", position, hint=hint)])
+    return network.variant(variant)
+
+
+def sides(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Specs, each with the changes that stand behind it.
+
+    Raises:
+        UsageError: A change stands before every spec.
+    """
+    found: list[tuple[str, list[str]]] = []
+    for word in words:
+        if not is_change(word) or Path(word).exists():
+            found.append((word, []))
+        elif found:
+            found[-1][1].append(word)
+        else:
+            raise UsageError(f"the change '{word}' stands before every spec. Write it behind the spec that it changes.")
+    return found
+
+
+def is_change(word: str) -> bool:
+    """Whether a word of the command line is a change, `key=value`."""
+    return _CHANGE.match(word) is not None
+
+
+def split_variant(spec: str) -> tuple[str, str | None]:
+    """A spec and the variant behind its `@`, if it has one."""
+    name, at, variant = spec.rpartition("@")
+    if not at or Path(spec).exists():
+        return spec, None
+    if not name or not variant:
+        raise UsageError(f"'{spec}' has nothing on one side of '@'. Write 'SPEC@VARIANT', like 'hiresnet18@full'.")
+    return name, variant
+
+
+def changed(network: Architecture, change: str) -> Architecture:
+    """The network with one `key=value` changed.
+
+    Raises:
+        UsageError: It is not of this form.
+        SpecError: The value cannot be read.
+    """
+    if not is_change(change):
+        raise UsageError(f"'{change}' is no change of the form K=V. {_guess(network, change)}".strip())
+    key, _, text = change.partition("=")
+    source = Source("command line", change)
+    try:
+        value = parse_value(text, source.name)
+    except SpecError as error:
+        raise SpecError(_shifted(problem, source, key) for problem in error.problems) from None
+    return network.override({key: value}, source)
+
+
+def _guess(network: Architecture, word: str) -> str:
+    if word in network.variants:
+        return f"Did you mean '--variant {word}'?"
+    if word in spec_names() or word.endswith(_SUFFIXES) or "/" in word:
+        return "This command takes one spec; 'hrg diff' compares two."
+    if word.startswith("@"):
+        return f"Write the variant behind the spec, without a space: SPEC{word}."
+    return did_you_mean(word, network.variants).replace("Did you mean '", "Did you mean '--variant ", 1)
+
+
+def _shifted(problem: Problem, source: Source, key: str) -> Problem:
+    """A problem of a value, at its place in the whole argument."""
+    position = problem.position
+    if position is not None:
+        position = position._replace(source=source, column=position.column + len(key) + 1)
+    return Problem(problem.message, position, key, problem.hint)
+
+
+def with_edges(network: Architecture, edges: Sequence[str]) -> Architecture:
+    """The network with other edge sets in its groups of skips.
+
+    Raises:
+        UsageError: A group gets two.
+    """
+    seen: dict[str | None, str] = {}
+    for text in edges:
+        match = _GROUP.fullmatch(text)
+        group, expression = (match[1], match[2].strip()) if match else (None, text)
+        if group in seen:
+            place = f"group '{group}'" if group else "the skips"
+            raise UsageError(
+                f"--edges gives {place} two edge sets. Join them: --edges '({seen[group]}) + ({expression})'."
+            )
+        seen[group] = expression
+        network = network.with_edges(expression, group)
+    return network

@@ -1,0 +1,59 @@
+"""How `--help` looks: plain text that fits any terminal and pipe, with the commands in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from typer.core import TyperCommand, TyperGroup
+
+
+class Command(TyperCommand):
+    """A command whose arguments are shown as they are typed, without the names of Python types."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """The arguments; `--debug` is a global option, and is taken here, too."""
+        own = args.index("--") if "--" in args else len(args)
+        if "--debug" in args[:own] and ctx.parent is not None:
+            args.remove("--debug")
+            ctx.parent.params["debug"] = True
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """What stands behind the command in its usage line."""
+        return ["[OPTIONS]", *(name for name, _ in _records(self, ctx, "argument"))]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The arguments, then the options."""
+        for title, kind in (("Arguments", "argument"), ("Options", "option")):
+            records = _records(self, ctx, kind)
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def _records(command: Any, ctx: Any, kind: str) -> list[tuple[str, str]]:
+    found = []
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx) if param.param_type_name == kind else None
+        if record is not None:
+            name, text = record
+            is_argument = kind == "argument"
+            found.append((param.metavar, text.replace("[required]", "").strip()) if is_argument else (name, text))
+    return found
+
+
+class Group(TyperGroup):
+    """All commands, under headings.
+
+    Class attributes:
+        headings: Heading -> names of its commands.
+    """
+
+    headings: ClassVar[Mapping[str, Sequence[str]]] = {}
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands under their headings, one line each where the terminal is wide enough."""
+        for heading, names in self.headings.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(200)) for name in names])

@@ -1,0 +1,198 @@
+"""Commands that say what there is and whether it is right: `list`, `validate`, `enumerate`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from hiresnet_graph.architecture import Architecture, load
+from hiresnet_graph.blocks import BLOCKS
+from hiresnet_graph.cli import arguments as args
+from hiresnet_graph.cli import failure
+from hiresnet_graph.cli.arguments import Changes, Edges, Json, Spec, Variant, architecture, sides
+from hiresnet_graph.cli.screen import (
+    Column,
+    counted,
+    exact,
+    note,
+    number_column,
+    painted,
+    short,
+    write,
+    write_json,
+    write_table,
+)
+from hiresnet_graph.errors import Problem, SpecError
+from hiresnet_graph.merges import MERGES
+from hiresnet_graph.ops import OPS
+from hiresnet_graph.projections import PROJECTIONS
+from hiresnet_graph.registry import Registry
+from hiresnet_graph.shipped import spec_names
+
+
+class Family(StrEnum):
+    """What `hrg list` can list."""
+
+    SPECS = "specs"
+    BLOCKS = "blocks"
+    OPERATIONS = "operations"
+    MERGES = "merges"
+    PROJECTIONS = "projections"
+    DATASETS = "datasets"
+
+
+def list_(
+    family: Annotated[
+        Family | None, typer.Argument(metavar="[FAMILY]", help=f"One of {', '.join(Family)}.", show_default=False)
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List what there is: specs, blocks, operations, merges, projections, data sets."""
+    listing = {name: _listed(name) for name in ([family] if family else Family)}
+    if json:
+        write_json({name.value: rows for name, rows in listing.items()})
+        return
+    for i, (name, rows) in enumerate(listing.items()):
+        columns = [Column(name.value, keep=11), Column("", wraps=True, keep=10)]
+        if name is Family.SPECS:
+            columns.insert(1, number_column("parameters", keep=1))
+        if i:
+            write()
+        write_table(columns, [[f"{v:,}" if isinstance(v, int) else v for v in row.values()] for row in rows])
+
+
+def _listed(family: Family) -> list[dict[str, Any]]:
+    if family is Family.SPECS:
+        return [_listed_spec(name) for name in spec_names()]
+    if family is Family.DATASETS:
+        from hiresnet_graph.data import DATASETS
+
+        return _listed_kinds(DATASETS)
+    registries: dict[Family, Registry[Any]] = {
+        Family.BLOCKS: BLOCKS,
+        Family.OPERATIONS: OPS,
+        Family.MERGES: MERGES,
+        Family.PROJECTIONS: PROJECTIONS,
+    }
+    return _listed_kinds(registries[family])
+
+
+def _listed_spec(name: str) -> dict[str, Any]:
+    network = load(name)
+    description = str(network.tree.get("description", ""))
+    if network.variants:
+        description += f" Variants: {', '.join(network.variants)}."
+    return {"name": name, "parameters": network.cost().parameters, "description": description.strip()}
+
+
+def _listed_kinds(registry: Registry[Any]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "description": (inspect.getdoc(registry.get(name)) or "").split("\n")[0]} for name in registry
+    ]
+
+
+def validate(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC...", help="Spec files or names of shipped specs; changes (K=V) stand behind their spec."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Check specs and tell every mistake with its place.
+
+    All variants of a spec are checked, unless it is SPEC@VARIANT. Exit code 1 if there are mistakes.
+    """
+    results: list[tuple[str, Architecture | None, tuple[Problem, ...]]] = []
+    for spec, changes in sides(specs):
+        network = None
+        try:
+            network = architecture(spec, changes)
+            network.validate()
+            results.append((spec, network, ()))
+        except SpecError as error:
+            results.append((spec, network, error.problems))
+    bad = sum(bool(problems) for _, _, problems in results)
+    if json:
+        write_json({"valid": not bad, "specs": [_validated(*result) for result in results]})
+    else:
+        for spec, network, problems in results:
+            if problems:
+                failure.draw(problems, sys.stdout)
+            elif network is not None:
+                write(f"{spec}: {painted('ok', 'green', sys.stdout)}{_ok(network)}")
+    if bad:
+        found = counted(sum(len(problems) for _, _, problems in results), "problem")
+        note(f"{found} in {counted(bad, 'spec')} of {len(results)}." if len(results) > 1 else f"{found}.")
+        raise typer.Exit(failure.FINDINGS)
+
+
+def _ok(network: Architecture) -> str:
+    count = f"{network.cost().parameters:,} parameters"
+    if network.chosen is None and network.variants:
+        count += f"; {counted(len(network.variants), 'variant')}: {', '.join(network.variants)}"
+    return f", {count}"
+
+
+def _validated(spec: str, network: Architecture | None, problems: Iterable[Problem]) -> dict[str, Any]:
+    found = [
+        {
+            "file": problem.position.source.name if problem.position else None,
+            "line": problem.position.line if problem.position else None,
+            "column": problem.position.column if problem.position else None,
+            "path": problem.path,
+            "message": problem.message,
+            "hint": problem.hint or None,
+        }
+        for problem in problems
+    ]
+    return {"spec": spec, "name": network.name if network else None, "valid": not found, "problems": found}
+
+
+def enumerate_(
+    spec: Spec,
+    changes: Changes = None,
+    subsets: args.Subsets = "all",
+    group: args.Group = None,
+    variant: Variant = None,
+    edges: Edges = None,
+    json: Json = False,
+) -> None:
+    """List edge subsets with their parameters, without training.
+
+    These are the variants that 'hrg ablate SPEC --subsets RULE' trains.
+    """
+    from hiresnet_graph.sweep import enumerate_variants
+
+    network = architecture(spec, changes, variant, edges)
+    found = [(entry, entry.of(network)) for entry in enumerate_variants(network, subsets, group)]
+    first: dict[str, str] = {}
+    for entry, member in found:
+        first.setdefault(member.plan.digest(), entry.label)
+    rows: list[dict[str, Any]] = [
+        {
+            "label": entry.label,
+            "edges": entry.edges,
+            "parameters": member.cost().parameters,
+            "macs": member.cost().macs,
+            "same_as": None if first[member.plan.digest()] == entry.label else first[member.plan.digest()],
+        }
+        for entry, member in found
+    ]
+    if json:
+        write_json({"name": network.name, "variant": network.chosen, "rule": subsets, "variants": rows})
+        return
+    cells = []
+    for i, row in enumerate(rows, 1):
+        label = f"{row['label']} (= {row['same_as']})" if row["same_as"] else row["label"]
+        cells.append([str(i), label, exact(row["parameters"]), short(row["macs"])])
+    write_table(
+        [number_column("", 1), Column("variant"), number_column("parameters", 8), number_column("MACs", 5)], cells
+    )
+    note(f"{counted(len(rows), 'variant')}, {counted(len(first), 'different network')}.")

@@ -1,0 +1,154 @@
+"""The command `doctor`: what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from hiresnet_graph import __version__
+from hiresnet_graph.cli import failure
+from hiresnet_graph.cli.arguments import Json
+from hiresnet_graph.cli.screen import note, painted, write, write_json
+from hiresnet_graph.errors import HrgError
+from hiresnet_graph.registry import ENTRY_POINT_GROUP, load_plugins
+
+_NEEDED = (
+    "torch",
+    "torchvision",
+    "networkx",
+    "pydantic",
+    "typer",
+    "rich",
+    "PyYAML",
+    "numpy",
+    "scikit-learn",
+    "safetensors",
+)
+_OPTIONAL = {
+    "onnx": "hrg compile -o model.onnx",
+    "onnxscript": "hrg compile -o model.onnx",
+    "onnxruntime": "running ONNX files",
+}
+
+
+def doctor(json: Json = False) -> None:
+    """Say what this machine has, and what is missing.
+
+    Versions, torch and its devices, the layout engine of diagrams, optional packages, plugins.
+    """
+    checks = {
+        "hrg": _program,
+        "python": _python,
+        "torch": _torch,
+        "devices": _devices,
+        "diagrams": _diagrams,
+        "needed": _needed,
+        "optional": _optional,
+        "plugins": _plugins,
+    }
+    found = {name: _checked(check) for name, check in checks.items()}
+    bad = [name for name, result in found.items() if not result["ok"]]
+    if json:
+        write_json({"ok": not bad, "checks": found})
+    else:
+        for name, result in found.items():
+            mark = painted("ok ", "green", sys.stdout) if result["ok"] else painted("bad", "red", sys.stdout)
+            write(f"{mark}  {name:<9} {result['text']}")
+    if bad:
+        note(f"To mend: {', '.join(bad)}.")
+        raise typer.Exit(failure.FINDINGS)
+
+
+def _checked(check: Callable[[], tuple[bool, str, Any]]) -> dict[str, Any]:
+    """The result of a check; one that fails in a way that nobody foresaw is a finding, too."""
+    try:
+        ok, text, data = check()
+    except Exception as error:
+        ok, text, data = False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", None
+    return {"ok": ok, "text": text, "data": data}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _program() -> tuple[bool, str, Any]:
+    place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return True, f"{__version__} in {place}", {"version": __version__, "path": place}
+
+
+def _python() -> tuple[bool, str, Any]:
+    version = platform.python_version()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    text = f"{version} on {platform.system()} {platform.machine()}, {cores} cores"
+    return sys.version_info >= (3, 11), text, {"version": version, "platform": platform.platform(), "cores": cores}
+
+
+def _torch() -> tuple[bool, str, Any]:
+    import torch
+
+    data = {
+        "version": torch.__version__,
+        "torchvision": _version("torchvision"),
+        "threads": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+    text = f"{data['version']}, torchvision {data['torchvision']}, {data['threads']} threads, {data['cpu']}"
+    try:
+        import torchvision  # noqa: F401  (a torchvision that was built for another torch fails here)
+    except Exception as error:
+        return False, f"{text}; torchvision cannot be imported: {str(error).splitlines()[0]}", data
+    return True, text, data
+
+
+def _devices() -> tuple[bool, str, Any]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return True, "cpu alone", {"cuda": None, "gpus": []}
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return True, f"CUDA {torch.version.cuda}: {', '.join(names)}", {"cuda": torch.version.cuda, "gpus": names}
+
+
+def _diagrams() -> tuple[bool, str, Any]:
+    from hiresnet_graph.render import layout_engine
+
+    try:
+        engine = str(layout_engine())
+    except HrgError as error:
+        return False, str(error), None
+    return True, engine, {"engine": engine}
+
+
+def _needed() -> tuple[bool, str, Any]:
+    versions = {name: _version(name) for name in _NEEDED}
+    missing = [name for name, version in versions.items() if version is None]
+    text = (
+        f"missing: {', '.join(missing)}. 'pip install {' '.join(missing)}'"
+        if missing
+        else f"all {len(versions)} packages"
+    )
+    return not missing, text, versions
+
+
+def _optional() -> tuple[bool, str, Any]:
+    versions = {name: _version(name) for name in _OPTIONAL}
+    have = [f"{name} {version}" for name, version in versions.items() if version]
+    lacking = [f"{name} (for {_OPTIONAL[name]})" for name, version in versions.items() if version is None]
+    text = "; ".join(part for part in (", ".join(have), f"not there: {', '.join(lacking)}" if lacking else "") if part)
+    return True, text, versions
+
+
+def _plugins() -> tuple[bool, str, Any]:
+    entries = [f"{entry.name} ({entry.value})" for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)]
+    load_plugins()
+    return True, ", ".join(entries) or "none", entries

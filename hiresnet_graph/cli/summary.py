@@ -1,0 +1,167 @@
+"""What a network amounts to, as plain data: the content of `hrg show` and `hrg diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.cost import Cost, count, count_parts
+from hiresnet_graph.plan import Call, Plan
+from hiresnet_graph.shapes import Shape
+
+BYTES = 4  # of a float32 value
+
+
+def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
+    """Totals, nodes and edges of a network; shapes are [channels, height, width] or [length].
+
+    Args:
+        calls: List the primitive calls, too.
+    """
+    plan = network.plan
+    parts = count_parts(plan)
+    shapes = dict(plan.inputs) | {call.name: call.shape for call in plan.calls}
+    data: dict[str, Any] = {
+        "name": plan.name,
+        "variant": network.chosen,
+        "description": str(network.tree.get("description", "")),
+        **_costs(count(plan)),
+        "digest": plan.digest(),
+        "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
+        "outputs": {name: list(shapes[value]) for name, value in plan.outputs.items()},
+        "nodes": [
+            {
+                "name": node.name,
+                "block": node.block,
+                "stage": node.stage or None,
+                "shape": list(node.shape),
+                **_costs(parts.get(node.name, Cost())),
+            }
+            for node in plan.nodes
+        ],
+        "edges": [
+            {
+                "name": edge.name,
+                "from": edge.ends[0] or edge.source,
+                "to": edge.ends[1] or edge.target,
+                "family": edge.family,
+                "slot": edge.slot,
+                "merge": edge.merge or None,
+                "projection": edge.projection or "identity",
+                "delay": edge.delay,
+                **_costs(parts.get(edge.name, Cost())),
+                "source": edge.source,
+                "target": edge.target,
+                "origin": str(edge.origin),
+            }
+            for edge in plan.edges
+        ],
+    }
+    data["share"] = shares(data)
+    if calls:
+        data["calls"] = _calls(plan)
+    return data
+
+
+def shares(data: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """What the nodes, and each family of edges, have of the parameters, MACs and memory."""
+    families = {"nodes": data["nodes"]}
+    for edge in data["edges"]:
+        families.setdefault(edge["family"], []).append(edge)
+    return {name: added(rows) for name, rows in families.items() if name in ("nodes", "skip") or any_cost(rows)}
+
+
+def any_cost(rows: Iterable[dict[str, Any]]) -> bool:
+    """Whether any of the rows costs something."""
+    return any(sum(added([row]).values()) for row in rows)
+
+
+def added(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+    """The sum of the costs of some rows."""
+    rows = list(rows)
+    return {key: sum(row[key] for row in rows) for key in ("parameters", "macs", "memory_bytes")}
+
+
+def _costs(cost: Cost) -> dict[str, int]:
+    return {"parameters": cost.parameters, "macs": cost.macs, "memory_bytes": BYTES * cost.memory}
+
+
+def _calls(plan: Plan) -> list[dict[str, Any]]:
+    seen: set[str] = set()
+    return [
+        {
+            "name": call.name,
+            "op": call.op.kind,
+            "fields": fields(call),
+            "inputs": list(call.inputs),
+            "shape": list(call.shape),
+            "weights": call.weights if call.tensors else None,
+            "parameters": _new_parameters(call, seen),
+            "macs": call.op.macs(*call.input_shapes),
+            "memory_bytes": BYTES * call.shape.elements,
+            "owner": call.owner,
+        }
+        for call in plan.calls
+    ]
+
+
+def _new_parameters(call: Call, seen: set[str]) -> int:
+    """Parameters that no call before has."""
+    total = 0
+    for tensor in call.tensors:
+        name = f"{call.weights}.{tensor.name}"
+        if tensor.trainable and name not in seen:
+            total += tensor.elements
+        seen.add(name)
+    return total
+
+
+def fields(call: Call) -> dict[str, Any]:
+    """The fields of a call's operation that are not its defaults."""
+    return call.op.model_dump(mode="json", exclude_defaults=True)
+
+
+def shape_text(shape: Iterable[int] | Shape) -> str:
+    """A shape as people write it: `16x32x32`."""
+    return "x".join(str(size) for size in shape)
+
+
+def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    """What differs between two summaries that list their calls.
+
+    `nodes` and `edges` are lists of `{name, change, a, b}`, where `change` is added, removed or changed. `same` says
+    that both compute the same network, whatever their files say.
+    """
+    return {
+        "same": a["digest"] == b["digest"],
+        "parameters": b["parameters"] - a["parameters"],
+        "macs": b["macs"] - a["macs"],
+        "memory_bytes": b["memory_bytes"] - a["memory_bytes"],
+        "nodes": _differing(a, b, "nodes", ("block", "shape", "parameters", "macs")),
+        "edges": _differing(a, b, "edges", ("family", "slot", "merge", "projection", "delay", "parameters", "macs")),
+    }
+
+
+def _differing(a: dict[str, Any], b: dict[str, Any], level: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    old, new = {row["name"]: row for row in a[level]}, {row["name"]: row for row in b[level]}
+    old_operations, new_operations = _operations(a), _operations(b)
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        before, after = old.get(name), new.get(name)
+        if before is None or after is None:
+            found.append({"name": name, "change": "added" if before is None else "removed", "a": before, "b": after})
+            continue
+        same = all(before[key] == after[key] for key in keys)
+        if not same or old_operations.get(name) != new_operations.get(name):
+            found.append({"name": name, "change": "changed", "a": before, "b": after})
+    return found
+
+
+def _operations(data: dict[str, Any]) -> dict[str, list[Any]]:
+    """What each node and edge computes; merges left out, since another edge into a node does not change the node."""
+    found: dict[str, list[Any]] = {}
+    for call in data["calls"]:
+        if len(call["inputs"]) == 1:
+            found.setdefault(call["owner"], []).append((call["op"], call["fields"], call["weights"]))
+    return found

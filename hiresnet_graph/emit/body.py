@@ -1,0 +1,343 @@
+"""The two methods of a class: `__init__`, which makes the parts, and `forward`, which calls them in a straight line.
+
+`forward` nests calls whose value is read once, up to three deep, and calls its variables after the nodes, or `x` where
+a value is read in the next line alone. Nesting delays a call; items whose order matters are never delayed past another.
+"""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hiresnet_graph.emit.forms import (
+    DEFAULTS,
+    MISSING,
+    Form,
+    Given,
+    Held,
+    New,
+    Row,
+    Slot,
+    Span,
+    Step,
+    Use,
+    source_name,
+)
+from hiresnet_graph.emit.text import Brackets, Chain, Doc, Labelled, Postfix, flat, in_brackets, literal, statement
+from hiresnet_graph.emit.units import Item, Unit
+from hiresnet_graph.ops import Activation
+
+INDENT = 8
+_OPERATORS = {"operator.add": "+", "operator.sub": "-", "operator.mul": "*", "operator.truediv": "/"}
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+_OF_MODULE_DICT = frozenset({"clear", "items", "keys", "pop", "update", "values"})
+_DEEPEST = 3
+_LARGEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What is written as one class.
+
+    Attributes:
+        items: What each step of the form was.
+        arguments: Names of the arguments of `forward`.
+        results: Keys under which the values come out; one value without a key comes out as it is.
+        hints: Names for the value of an item, the best first.
+        final: The values that nodes of the spec give: each gets its line.
+        first: The place of an item in `__init__`.
+        sensitive: Whether the order matters in which an item runs.
+        slots: The expression of each number in `__init__`, and (True) in `forward`.
+        constant: The number in a slot; MISSING where a parameter stands.
+    """
+
+    form: Form
+    items: Sequence[Item]
+    arguments: tuple[str, ...]
+    results: tuple[str, ...]
+    hints: Callable[[Item], list[str]]
+    final: Callable[[Item], bool]
+    first: Callable[[Item], int]
+    sensitive: Callable[[Item], bool]
+    slots: Callable[[int, bool], str]
+    constant: Callable[[int], Any]
+    reserved: frozenset[str]
+
+
+class Places:
+    """How the modules of a class are reached: `self.conv1`, `self.stage1["block1"]`."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.modules = {step.path for step in steps if step.path}
+        self._children: dict[str, set[str]] = {}
+        for path in self.modules:
+            while path:
+                parent, _, name = path.rpartition(".")
+                self._children.setdefault(parent, set()).add(name)
+                path = parent
+        self._read: dict[str, str] = {"": "self"}
+
+    def _is_dict(self, path: str) -> bool:
+        return bool(path) and path not in self.modules and not _OF_MODULE_DICT & self._children.get(path, set())
+
+    def holds(self, path: str) -> bool:
+        """Whether a module has others below it."""
+        return bool(path) and path in self._children
+
+    def read(self, path: str) -> str:
+        """The expression of a module."""
+        if path not in self._read:
+            parent, _, name = path.rpartition(".")
+            before = self.read(parent)
+            if self._is_dict(parent):
+                self._read[path] = f"{before}[{literal(name)}]"
+            elif _is_plain(name) and not parent:
+                self._read[path] = f"{before}.{name}"
+            else:
+                self._read[path] = f"{before}.get_submodule({literal(name)})"
+        return self._read[path]
+
+    def assign(self, path: str, value: Doc) -> list[str]:
+        """The lines that put a module in its place."""
+        parent, _, name = path.rpartition(".")
+        if self._is_dict(parent) or (_is_plain(name) and not parent):
+            return statement(f"{self.read(path)} = ", value, INDENT)
+        return statement("", Brackets(f"{self.read(parent)}.add_module", (literal(name), value)), INDENT)
+
+    def containers(self, path: str) -> Iterator[tuple[str, Doc]]:
+        """The containers around a module, the outermost first, and how each is made."""
+        end = path.find(".")
+        while end > 0:
+            outer = path[:end]
+            if outer not in self.modules:
+                yield outer, Brackets("nn.ModuleDict" if self._is_dict(outer) else "nn.Module", ())
+            end = path.find(".", end + 1)
+
+
+def _is_plain(name: str) -> bool:
+    return name.isidentifier() and not keyword.iskeyword(name)
+
+
+class Body:
+    """The lines of the methods of a class."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.places = Places(script.form.steps)
+
+    def parts(self, given: Callable[[str], Doc]) -> list[str]:
+        """The lines of `__init__` that make the parts; `given` is the expression of a part that comes from outside."""
+        lines: list[str] = []
+        made: set[str] = set()
+        first = self.script.first
+        steps, items = self.script.form.steps, self.script.items
+        order = sorted(range(len(items)), key=lambda k: (not self.places.holds(steps[k].path), first(items[k])))
+        for step in (steps[k] for k in order):
+            if not step.path or step.path in made:
+                continue
+            for container, doc in self.places.containers(step.path):
+                if container not in made:
+                    made.add(container)
+                    lines += self.places.assign(container, doc)
+            made.add(step.path)
+            lines += self.places.assign(step.path, given(step.path) if step.make is None else self._new(step.make))
+        return lines
+
+    def _new(self, new: New) -> Doc:
+        args: list[Doc] = []
+        for parameter, value in zip(new.target.parameters, new.values, strict=True):
+            default = self.script.constant(value.index) if isinstance(value, Slot) else value
+            if default is not MISSING and parameter.default is not MISSING and default == parameter.default:
+                continue
+            doc = self._new(value) if isinstance(value, New) else self._plain(value, stored=False)
+            args.append(doc if parameter.positional else Labelled(f"{parameter.name}=", doc))
+        return Brackets(new.target.name, tuple(args))
+
+    def _plain(self, value: Any, *, stored: bool) -> str:
+        """A number or another constant; `stored` in `forward`, which reads parameters from `self`."""
+        return self.script.slots(value.index, stored) if isinstance(value, Slot) else literal(value)
+
+    def forward(self) -> list[str]:
+        """The lines of `forward`."""
+        script, form = self.script, self.script.form
+        roots = self._roots()
+        lines_of = [i for i in range(len(form.steps)) if i in roots]
+        reads: list[list[int]] = [self._reads(i, roots) for i in lines_of]
+        line_of = {i: k for k, i in enumerate(lines_of)}
+        last: dict[int, int] = {}
+        for k, values in enumerate(reads):
+            for value in values:
+                last[value] = k
+        returned = self._returned()
+        for value in form.results:
+            last[value] = len(lines_of)
+        names: dict[int, str] = dict(enumerate(script.arguments))
+        held: dict[str, int] = {name: value for value, name in names.items()}
+        lines: list[str] = []
+        for i in lines_of:
+            if i == returned:
+                continue
+            k, value = line_of[i], form.inputs + i
+            doc = self._expression(i, roots, names)
+            free = (name for name in self._names(script.items[i], last.get(value, k) <= k + 1))
+            name = next(name for name in free if name not in held or last.get(held[name], -1) <= k)
+            held[name], names[value] = value, name
+            lines += statement(f"{name} = ", doc, INDENT)
+        results: list[Doc] = []
+        for value in form.results:
+            whole = returned is not None and value == form.inputs + returned
+            results.append(self._expression(value - form.inputs, roots, names) if whole else names[value])
+        if script.results:
+            pairs = zip(script.results, results, strict=True)
+            entries = tuple(Labelled(f"{literal(key)}: ", result) for key, result in pairs)
+            return [*lines, *statement("return ", Brackets("", entries, "{}"), INDENT)]
+        return [*lines, *statement("return ", results[0], INDENT)]
+
+    def _returned(self) -> int | None:
+        """The step that is written behind `return`: the last, if its value is the only result and read nowhere else."""
+        form = self.script.form
+        if len(form.results) != 1 or self.script.results or form.results[0] != form.inputs + len(form.steps) - 1:
+            return None
+        return len(form.steps) - 1
+
+    def _names(self, item: Item, brief: bool) -> Iterator[str]:
+        """Names for a value, endlessly; `brief` if it is read in the next line alone."""
+        hints = self.script.hints(item)
+        for name in ["x", *hints] if brief else hints:
+            yield self._legal(name)
+        number = 1
+        while True:
+            number += 1
+            yield self._legal(f"{hints[-1]}{number}")
+
+    def _legal(self, name: str) -> str:
+        if not name.isidentifier():
+            name = f"v{name}"
+        reserved = keyword.iskeyword(name) or name in ("F", "Tensor", "nn", "self", "torch", *self.script.reserved)
+        return f"{name}_" if reserved else name
+
+    def _roots(self) -> set[int]:
+        """The steps that get a line of their own."""
+        form, items = self.script.form, self.script.items
+        readers: list[list[int]] = [[] for _ in form.steps]
+        for i, step in enumerate(form.steps):
+            for value in step.operands:
+                if value >= form.inputs:
+                    readers[value - form.inputs].append(i)
+        results = {value - form.inputs for value in form.results}
+        depth = [0] * len(form.steps)
+        size = [1] * len(form.steps)
+        roots: set[int] = set()
+        delayed: int | None = None
+        for i, step in enumerate(form.steps):
+            nested = [value - form.inputs for value in step.operands if value >= form.inputs]
+            nested = [k for k in nested if k not in roots]
+            sensitive = self.script.sensitive(items[i])
+            if delayed is not None and sensitive and delayed not in nested:
+                roots.add(delayed)
+                delayed = None
+            if delayed in nested or sensitive:
+                delayed = i
+            inner = max((depth[k] for k in nested if k not in roots), default=0)
+            depth[i] = inner + (0 if _is_operator(step) else 1)
+            size[i] += sum(size[k] for k in nested if k not in roots)
+            alone = len(readers[i]) == 1 and i not in results and size[i] < _LARGEST
+            if not alone or not self._nests(i, readers[i][0], depth[i]):
+                roots.add(i)
+                if delayed == i:
+                    delayed = None
+        return roots
+
+    def _nests(self, i: int, reader: int, depth: int) -> bool:
+        """Whether a call reads well inside the one that reads its value."""
+        item, target = self.script.items[i], self.script.items[reader]
+        if _is_merge(target):
+            return depth <= 1
+        if self.script.final(item) or (not isinstance(item, Unit) and isinstance(item.op, Activation)):
+            return False
+        return depth < _DEEPEST
+
+    def _reads(self, i: int, roots: set[int]) -> list[int]:
+        """The named values in the expression of a step."""
+        found, todo = [], [i]
+        while todo:
+            for value in self.script.form.steps[todo.pop()].operands:
+                inner = value - self.script.form.inputs
+                if inner >= 0 and inner not in roots:
+                    todo.append(inner)
+                else:
+                    found.append(value)
+        return found
+
+    def _expression(self, i: int, roots: set[int], names: dict[int, str]) -> Doc:
+        step, start = self.script.form.steps[i], self.script.form.inputs
+        operands: list[Doc] = [
+            names[value] if value < start or value - start in roots else self._expression(value - start, roots, names)
+            for value in step.operands
+        ]
+        if step.path:
+            return Brackets(self.places.read(step.path), tuple(operands))
+        return self._used(step.use, operands)
+
+    def _used(self, tree: Any, operands: list[Doc]) -> Doc:
+        match tree:
+            case Given(index):
+                return operands[index]
+            case Held(path, name):
+                return f"{self.places.read(path)}.{name}"
+            case Row(items, is_list):
+                return Brackets("", tuple(self._used(item, operands) for item in items), "[]" if is_list else "()")
+            case Use("operator.pos", (value,)):
+                return self._used(value, operands)
+            case Use("operator.getitem", (value, index)):
+                return Postfix(self._used(value, operands), f"[{self._index(index)}]")
+            case Use(target, (left, right)) if target in _OPERATORS:
+                return _joined(_OPERATORS[target], self._used(left, operands), self._used(right, operands))
+            case Use(target, args, kwargs):
+                docs = [self._used(arg, operands) for arg in args]
+                if target.startswith("."):
+                    head, docs = f"{flat(in_brackets(docs[0]))}{target}", docs[1:]
+                else:
+                    head = source_name(target)
+                defaults = DEFAULTS.get(target, {})
+                for name, value in kwargs:
+                    constant = self.script.constant(value.index) if isinstance(value, Slot) else value
+                    if constant is MISSING or constant != defaults.get(name, MISSING):
+                        docs.append(Labelled(f"{name}=", self._used(value, operands)))
+                return Brackets(head, tuple(docs))
+        return self._plain(tree, stored=True)
+
+    def _index(self, tree: Any) -> str:
+        """What stands in the brackets of an indexing."""
+        match tree:
+            case Row(items, False):
+                return ", ".join(self._index(item) for item in items)
+            case Span(start, stop, step):
+                text = ":".join("" if end is None else self._plain(end, stored=True) for end in (start, stop))
+                return text if step is None else f"{text}:{self._plain(step, stored=True)}"
+        return self._plain(tree, stored=True)
+
+
+def _is_operator(step: Step) -> bool:
+    return isinstance(step.use, Use) and (step.use.target in _OPERATORS or step.use.target == "operator.getitem")
+
+
+def _is_merge(item: Item) -> bool:
+    return not isinstance(item, Unit) and item.op.arity is None
+
+
+def _joined(operator: str, left: Doc, right: Doc) -> Doc:
+    """Two operands, with brackets where the order of evaluation needs them."""
+    rank = _PRECEDENCE[operator]
+    if isinstance(right, Chain):
+        right = in_brackets(right)
+    if isinstance(left, Chain):
+        if left.operator == operator:
+            return Chain(operator, (*left.operands, right))
+        if _PRECEDENCE[left.operator] <= rank:
+            left = in_brackets(left)
+        else:
+            return Chain(operator, (flat(left), right))
+    return Chain(operator, (left, right))

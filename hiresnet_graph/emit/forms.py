@@ -1,0 +1,327 @@
+"""The form of a unit: its steps with every number taken out, so that units of one form can share a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hiresnet_graph.emit.units import Item, Unit, Units, value_of
+from hiresnet_graph.ops import Apply, Arg, Layer, Weight
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING = _Missing()
+"""The default of a parameter that has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a class's `__init__`.
+
+    Attributes:
+        role: What its number is, like `stride`; `channels` for all that count channels or features.
+        positional: It is passed by place.
+        annotation: Its type, for classes that are written here.
+    """
+
+    name: str
+    role: str
+    default: Any = MISSING
+    positional: bool = False
+    annotation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A class that can be instantiated: its name in the source and its parameters."""
+
+    name: str
+    path: str
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number that was taken out of a form.
+
+    Attributes:
+        role: As of a parameter; like `stride`.
+        place: The part of the unit that it belongs to, like `conv1`.
+    """
+
+    role: str
+    place: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The place of the k-th number."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The k-th operand of a step."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A tensor of the module at a path, like `weight` of `stage1.block1.conv1`."""
+
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A slice."""
+
+    start: Any
+    stop: Any
+    step: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A list or a tuple of values."""
+
+    items: tuple[Any, ...]
+    is_list: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A function of values."""
+
+    target: str
+    args: tuple[Any, ...]
+    kwargs: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """An instance of a class, with a value for each of its parameters."""
+
+    target: Target
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One item of a unit.
+
+    Attributes:
+        path: Of the module that is called, below the unit; empty for a function.
+        make: How the module is made; None for a function, and for one that is given from outside.
+        use: The function.
+        operands: Values: first the unit's inputs are counted, then its steps.
+    """
+
+    path: str
+    make: New | None
+    use: Any
+    operands: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The steps of a unit, and the values that it gives."""
+
+    inputs: int
+    steps: tuple[Step, ...]
+    results: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Reading:
+    """A unit read: its form, the numbers that fill it, and where its own shortcut, if any, was passed over.
+
+    Attributes:
+        items: What each step was.
+        bypassed: (step, operand) where the input of the shortcut stands for its output; (-1, 0) for the result.
+    """
+
+    form: Form
+    numbers: list[Number] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    bypassed: frozenset[tuple[int, int]] = frozenset()
+
+
+def _parameters(positional: str, keywords: Mapping[str, Any] | None = None) -> tuple[Parameter, ...]:
+    names = [Parameter(name, _role(name), positional=True) for name in positional.split()]
+    return (*names, *(Parameter(name, _role(name), default) for name, default in (keywords or {}).items()))
+
+
+def _role(name: str) -> str:
+    counts_channels = ("in_channels", "out_channels", "num_features", "num_channels", "in_features", "out_features")
+    return "channels" if name in (*counts_channels, "normalized_shape") else name
+
+
+_CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True}
+_DECONV = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "bias": True}
+_NORM = {"eps": 1e-5, "momentum": 0.1}
+_LAYERS = {
+    "torch.nn.BatchNorm1d": _parameters("num_features", _NORM),
+    "torch.nn.BatchNorm2d": _parameters("num_features", _NORM),
+    "torch.nn.Conv2d": _parameters("in_channels out_channels kernel_size", _CONV),
+    "torch.nn.ConvTranspose2d": _parameters("in_channels out_channels kernel_size", _DECONV),
+    "torch.nn.Dropout": _parameters("p"),
+    "torch.nn.GroupNorm": _parameters("num_groups num_channels", {"eps": 1e-5}),
+    "torch.nn.LayerNorm": _parameters("normalized_shape", {"eps": 1e-5}),
+    "torch.nn.Linear": _parameters("in_features out_features", {"bias": True}),
+}
+_POOL = {"stride": None, "padding": 0, "ceil_mode": False}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "torch.nn.functional.avg_pool2d": _POOL,
+    "torch.nn.functional.max_pool2d": _POOL,
+}
+"""Keyword arguments of functions that some calls give and others do not."""
+_ROLES = {
+    "torch.nn.functional.adaptive_avg_pool2d": ("", "size"),
+    "torch.nn.functional.avg_pool2d": ("", "pool_size"),
+    "torch.nn.functional.leaky_relu": ("", "slope"),
+    "torch.nn.functional.max_pool2d": ("", "pool_size"),
+    "torch.nn.functional.pad": ("", "pad"),
+}
+
+
+def source_name(path: str) -> str:
+    """A dotted path as the source writes it: `torch.nn.functional.relu` -> `F.relu`."""
+    for prefix, short in (("torch.nn.functional.", "F."), ("torch.nn.", "nn."), ("torch.", "torch.")):
+        if path.startswith(prefix):
+            return short + path.removeprefix(prefix)
+    return path.rpartition(".")[2]
+
+
+class Reader:
+    """Reads units and whole plans.
+
+    Args:
+        instance: The instance that a unit becomes.
+    """
+
+    def __init__(self, units: Units, instance: Callable[[Unit], New]) -> None:
+        self.units = units
+        self.instance = instance
+
+    def unit(self, unit: Unit, *, whole: bool) -> Reading:
+        """A unit; unless `whole`, its own shortcut is passed over as if it were the identity."""
+        passed = None if whole else next((item for item in unit.items if unit.is_shortcut(item)), None)
+        return self.read(unit.items, unit.inputs, (unit.output,), unit, passed)
+
+    def read(
+        self,
+        items: tuple[Item, ...],
+        inputs: tuple[str, ...],
+        results: tuple[str, ...],
+        unit: Unit | None = None,
+        passed: Item | None = None,
+    ) -> Reading:
+        """Items in order, the values that they read, and those that they give."""
+        numbers: list[Number] = []
+        values = {name: k for k, name in enumerate(inputs)}
+        steps: list[Step] = []
+        for item in items:
+            if item is passed:
+                continue
+            operands = tuple(item.inputs)
+            if passed is not None:
+                operands = tuple(passed.inputs[0] if name == value_of(passed) else name for name in operands)
+            places = tuple(values[name] for name in operands)
+            steps.append(self._step(item, places, unit, numbers))
+            values[value_of(item)] = len(inputs) + len(steps) - 1
+        kept = [item for item in items if item is not passed]
+        bypassed: set[tuple[int, int]] = set()
+        if passed is not None:
+            out = value_of(passed)
+            bypassed = {(i, k) for i, item in enumerate(kept) for k, name in enumerate(item.inputs) if name == out}
+            bypassed |= {(-1, k) for k, name in enumerate(results) if name == out}
+            values[out] = values[passed.inputs[0]]
+        form = Form(len(inputs), tuple(steps), tuple(values[name] for name in results))
+        return Reading(form, numbers, kept, frozenset(bypassed))
+
+    def _step(self, item: Item, operands: tuple[int, ...], unit: Unit | None, numbers: list[Number]) -> Step:
+        start = len(unit.weights) + 1 if unit else 0
+        path = item.weights[start:]
+        if isinstance(item, Unit):
+            given = unit is not None and unit.is_shortcut(item)
+            return Step(path, None if given else self._numbered(self.instance(item), path, numbers), None, operands)
+        layer = self.units.layers.get(item.name)
+        if layer is not None and item.name not in self.units.functional:
+            return Step(path, self._layer(layer, path, numbers), None, operands)
+        place = item.name[len(unit.name) + 1 :] if unit else item.name
+        use = self._tree(item.op.apply(*item.input_shapes), place, "", item.weights[start:], numbers)
+        return Step("", None, use, operands)
+
+    def _numbered(self, new: New, place: str, numbers: list[Number]) -> New:
+        """An instance with its numbers taken out."""
+        values: list[Any] = []
+        for parameter, value in zip(new.target.parameters, new.values, strict=True):
+            if isinstance(value, New):
+                values.append(self._numbered(value, place, numbers))
+            elif parameter.role == "module":
+                values.append(value)
+            else:
+                values.append(_taken(value, parameter.role, place, numbers))
+        return New(new.target, tuple(values))
+
+    def _layer(self, layer: Layer, place: str, numbers: list[Number]) -> New:
+        parameters = _LAYERS.get(layer.target)
+        if parameters is None:
+            names = [Parameter(f"value{k}", "value", positional=True) for k in range(len(layer.args))]
+            parameters = (*names, *(Parameter(name, name) for name in layer.kwargs))
+        given = dict(zip((parameter.name for parameter in parameters), layer.args, strict=False)) | layer.kwargs
+        values = tuple(
+            self._tree(given.get(parameter.name, parameter.default), place, parameter.role, "", numbers)
+            for parameter in parameters
+        )
+        return New(Target(source_name(layer.target), layer.target, parameters), values)
+
+    def _tree(self, value: Any, place: str, role: str, held: str, numbers: list[Number]) -> Any:
+        """A value of an operation's torch form, with its numbers taken out."""
+
+        def inner(value: Any, role: str) -> Any:
+            return self._tree(value, place, role, held, numbers)
+
+        match value:
+            case Arg(index):
+                return Given(index)
+            case Weight(name):
+                return Held(held, name)
+            case Apply(target, args, kwargs):
+                roles = (*_ROLES.get(target, ()), *[""] * len(args))
+                new_args = tuple(inner(arg, role) for arg, role in zip(args, roles, strict=False))
+                named = {**DEFAULTS.get(target, {}), **kwargs}
+                pool = "pool_" if target in DEFAULTS else ""
+                roles_ = {name: name if name == "ceil_mode" else pool + name for name in named}
+                pairs = ((name, inner(arg, roles_[name])) for name, arg in named.items())
+                return Use(target, new_args, tuple(pairs))
+            case slice():
+                return Span(inner(value.start, "start"), inner(value.stop, "stop"), inner(value.step, "stride"))
+            case list():
+                return Row(tuple(inner(item, role) for item in value), True)
+            case tuple() if not _is_number(value):
+                return Row(tuple(inner(item, role) for item in value), False)
+        if _is_number(value) or (value is None and role.startswith("pool_")):
+            return _taken(value, role or "value", place, numbers)
+        return value
+
+
+def _taken(value: Any, role: str, place: str, numbers: list[Number]) -> Slot:
+    numbers.append(Number(role, place, value))
+    return Slot(len(numbers) - 1)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return bool(value) and all(_is_number(item) for item in value)
+    return isinstance(value, int | float)

@@ -1,0 +1,299 @@
+"""A plan as a Python file that imports torch alone."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hiresnet_graph.cost import count
+from hiresnet_graph.emit.body import Body, Script
+from hiresnet_graph.emit.classes import SHORTCUT, Classes, Written, attributes
+from hiresnet_graph.emit.forms import MISSING, Number, Parameter
+from hiresnet_graph.emit.text import WIDTH, Brackets, literal, statement
+from hiresnet_graph.emit.units import Item, Unit, Units, value_of
+from hiresnet_graph.ops import Apply
+from hiresnet_graph.plan import Plan, class_name
+from hiresnet_graph.shapes import Shape
+
+_NEVER = {"F", "None", "Tensor", "nn", "torch"}
+
+
+def emit(plan: Plan) -> str:
+    """The network as Python source: one class for each kind of block, and one for the network.
+
+    The module's `state_dict` has the keys of that of `lower.build`, and with equal tensors its outputs are equal bit
+    for bit. Equal plans give equal text.
+    """
+    units = Units(plan)
+    copied = _copied(plan)
+    taken = {*_NEVER, *copied}
+    name = class_name(plan.name)
+    while name in taken:
+        name += "Net"
+    classes = Classes(units, plan, {*taken, name})
+    reserved = frozenset({name, *copied, *(written.target.name for written in classes.written)})
+    parts = [*copied.values()]
+    parts += [_block_class(written, classes, reserved) for written in classes.written]
+    parts.append(_network_class(plan, name, classes, reserved))
+    body = "\n\n\n".join(parts)
+    imports = _imports(body)
+    return f"{_heading(plan)}\n\n{imports}\n\n\n{body}\n"
+
+
+def _block_class(written: Written, classes: Classes, reserved: frozenset[str]) -> str:
+    unit, reading = written.unit, written.reading
+    kept = attributes(written)
+    used: set[str] = set()
+
+    def slot(k: int, stored: bool) -> str:
+        expression = written.slots[k]
+        if expression is None:
+            return literal(reading.numbers[k].value)
+        if not stored:
+            return expression
+        used.add(expression)
+        return f"self.{kept[expression]}"
+
+    def constant(k: int) -> Any:
+        return reading.numbers[k].value if written.slots[k] is None else MISSING
+
+    script = Script(
+        form=reading.form,
+        items=reading.items,
+        arguments=_arguments(unit),
+        results=(),
+        hints=lambda item: _inner_hints(item, unit),
+        final=lambda _: False,
+        first=classes.units.first,
+        sensitive=classes.units.is_sensitive,
+        slots=slot,
+        constant=constant,
+        reserved=reserved,
+    )
+    body = Body(script)
+    forward = body.forward()
+    shortcut = SHORTCUT if written.shortcut == "always" else f"nn.Identity() if {SHORTCUT} is None else {SHORTCUT}"
+    made = body.parts(lambda _: shortcut)
+    stored = [f"        self.{kept[name]} = {name}" for name in kept if name in used]
+    arguments = ", ".join(f"{name}: Tensor" for name in script.arguments)
+    return "\n".join(
+        [
+            f"class {written.target.name}(nn.Module):",
+            *_docstring(written.doc, 4),
+            "",
+            *_signature(written.target.parameters),
+            "        super().__init__()",
+            *stored,
+            *made,
+            "",
+            f"    def forward(self, {arguments}) -> Tensor:",
+            *forward,
+        ]
+    )
+
+
+def _signature(parameters: Sequence[Parameter]) -> list[str]:
+    entries = ["self"]
+    for parameter in parameters:
+        default = "" if parameter.default is MISSING else f" = {literal(parameter.default)}"
+        entries.append(f"{parameter.name}: {parameter.annotation}{default}")
+    lines = statement("def ", Brackets("__init__", tuple(entries)), 4)
+    whole = f"{lines[0]} -> None:"
+    if len(lines) == 1 and len(whole) <= WIDTH:
+        return [whole]
+    inner = f"        {', '.join(entries)}"
+    entries_lines = [inner] if len(inner) <= WIDTH else [f"        {entry}," for entry in entries]
+    return ["    def __init__(", *entries_lines, "    ) -> None:"]
+
+
+def _arguments(unit: Unit) -> tuple[str, ...]:
+    """`x`, and what else arrives, by what it is for."""
+    names = ["x"]
+    for value in unit.inputs[1:]:
+        reader = next(item for item in unit.items if value in item.inputs)
+        inner = reader.name[len(unit.name) + 1 :].split(".")
+        word = inner[0] if inner[0] in ("gate", "residual") else "skip"
+        name, number = word, 1
+        while name in names:
+            number += 1
+            name = f"{word}{number}"
+        names.append(name)
+    return tuple(names)
+
+
+def _inner_hints(item: Item, unit: Unit) -> list[str]:
+    parts = item.name[len(unit.name) + 1 :].split(".")
+    if parts[0] == "edges" and len(parts) > 1:
+        parts = parts[1:]
+        return [parts[0], "out"]
+    joins = ("input", "output", "residual")
+    named = parts[0] not in joins and (len(parts) > 1 or isinstance(item, Unit))
+    return [parts[0], "out"] if named else ["out"]
+
+
+def _network_class(plan: Plan, name: str, classes: Classes, reserved: frozenset[str]) -> str:
+    several = len(plan.outputs) > 1
+    reading = classes.reader.read(classes.units.items, tuple(plan.inputs), tuple(plan.outputs.values()))
+    numbers: list[Number] = reading.numbers
+    values = {node.value for node in plan.nodes}
+    arguments = _inputs(plan)
+    script = Script(
+        form=reading.form,
+        items=reading.items,
+        arguments=tuple(arguments.values()),
+        results=tuple(plan.outputs) if several else (),
+        hints=_hints,
+        final=lambda item: value_of(item) in values,
+        first=classes.units.first,
+        sensitive=classes.units.is_sensitive,
+        slots=lambda k, _: literal(numbers[k].value),
+        constant=lambda k: numbers[k].value,
+        reserved=reserved,
+    )
+    body = Body(script)
+    forward = Brackets("forward", ("self", *(f"{argument}: Tensor" for argument in arguments.values())))
+    head = statement("def ", forward, 4)
+    head[-1] += f" -> {'dict[str, Tensor]' if several else 'Tensor'}:"
+    return "\n".join(
+        [
+            f"class {name}(nn.Module):",
+            *_docstring(f"{_one_line(plan.name)}: {_shapes(plan)}.", 4),
+            "",
+            "    def __init__(self) -> None:",
+            "        super().__init__()",
+            *body.parts(lambda path: path),
+            *_initial(plan),
+            "",
+            *head,
+            *body.forward(),
+        ]
+    )
+
+
+def _inputs(plan: Plan) -> dict[str, str]:
+    """The arguments of `forward` by the names of the inputs."""
+    if list(plan.inputs) == ["input"]:
+        return {"input": "x"}
+    names: dict[str, str] = {}
+    for name in plan.inputs:
+        text = name.replace(".", "_")
+        names[name] = text if text.isidentifier() and text not in ("F", "nn", "self", "torch") else f"{text}_"
+    return names
+
+
+def _hints(item: Item) -> list[str]:
+    owner = item.name if isinstance(item, Unit) else item.owner or item.name
+    parts = owner.split(".")
+    if parts[0] in ("edges", "flow") and len(parts) > 1:
+        return [parts[-1], "_".join(parts[1:]), item.name.replace(".", "_")]
+    return [parts[0], "_".join(parts), item.name.replace(".", "_")]
+
+
+def _initial(plan: Plan) -> list[str]:
+    """The lines that draw initial weights where torch's default is another."""
+    drawn: dict[str, None] = {}
+    for call in plan.calls:
+        layer = call.op.layer(*call.input_shapes)
+        if layer is not None and layer.target.startswith("torch.nn."):
+            for tensor in call.tensors:
+                if tensor.init == "he_normal" and tensor.name == "weight":
+                    drawn[f"nn.{layer.target.removeprefix('torch.nn.')}"] = None
+    if not drawn:
+        return []
+    return [
+        "",
+        "        for module in self.modules():",
+        f"            if isinstance(module, {' | '.join(sorted(drawn))}):",
+        '                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")',
+    ]
+
+
+def _heading(plan: Plan) -> str:
+    cost = count(plan)
+    lines = _docstring(
+        f"{_one_line(plan.name)}: {cost.parameters:,} parameters, {cost.macs:,} multiply-adds for one sample.", 0
+    )
+    return "\n".join([lines[0].removesuffix('"""'), "", *textwrap.wrap(f"{_shapes(plan)}.", WIDTH), '"""'])
+
+
+def _shapes(plan: Plan) -> str:
+    """The shapes of inputs and outputs, like `x [B, 3, 32, 32] -> [B, 10]`."""
+    shapes = {**plan.inputs, **{call.name: call.shape for call in plan.calls}}
+    arguments = _inputs(plan)
+    left = ", ".join(f"{arguments[name]} {_size(shape)}" for name, shape in plan.inputs.items())
+    if len(plan.outputs) == 1:
+        return f"{left} -> {_size(shapes[next(iter(plan.outputs.values()))])}"
+    return f"{left} -> " + ", ".join(f"{key} {_size(shapes[value])}" for key, value in plan.outputs.items())
+
+
+def _size(shape: Shape) -> str:
+    return f"[{', '.join(['B', *(str(size) for size in shape)])}]"
+
+
+def _one_line(name: str) -> str:
+    """A name as it can stand in a docstring."""
+    return textwrap.shorten(re.sub(r'[\\"\x00-\x1f\x7f]', " ", name), 60, placeholder="...") or "network"
+
+
+def _docstring(text: str, indent: int) -> list[str]:
+    """A docstring, in one line if it fits."""
+    pad = " " * indent
+    if len(text) + indent + 6 <= WIDTH:
+        return [f'{pad}"""{text}"""']
+    lines = textwrap.wrap(text, WIDTH - indent - 3, break_long_words=True)
+    return [f'{pad}"""{lines[0]}', *(f"{pad}{line}" for line in lines[1:]), f'{pad}"""']
+
+
+def _targets(plan: Plan) -> Iterable[str]:
+    """The dotted paths of all classes and functions that a plan calls."""
+    for call in plan.calls:
+        layer = call.op.layer(*call.input_shapes)
+        if layer is not None:
+            yield layer.target
+        todo: list[Any] = [call.op.apply(*call.input_shapes)]
+        while todo:
+            value = todo.pop()
+            if isinstance(value, Apply):
+                yield value.target
+                todo += [*value.args, *value.kwargs.values()]
+            elif isinstance(value, list | tuple):
+                todo += value
+
+
+def _copied(plan: Plan) -> dict[str, str]:
+    """The source of each class and function that torch lacks, by its name."""
+    found: dict[str, str] = {}
+    for target in dict.fromkeys(_targets(plan)):
+        module, _, name = target.rpartition(".")
+        if module and module.partition(".")[0] not in ("torch", "operator"):
+            found[name] = _definition(module, name)
+    return found
+
+
+def _definition(module: str, name: str) -> str:
+    """The text of a class or function, read from its file: the file is not run."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"the source of '{module}.{name}' cannot be found.")
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    raise ImportError(f"the source of '{module}.{name}' cannot be found in {spec.origin}.")
+
+
+def _imports(body: str) -> str:
+    """The imports that the body needs."""
+    used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    lines = ["import torch"] if "torch" in used else []
+    names = [name for name in ("Tensor", "nn") if name in used]
+    lines.append(f"from torch import {', '.join(names)}")
+    if "F" in used:
+        lines.append("from torch.nn import functional as F")
+    return "\n".join(lines)

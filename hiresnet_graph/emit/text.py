@@ -1,0 +1,123 @@
+"""Python text laid out in lines of 120 characters, broken where a formatter would break them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 120
+STEP = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Brackets:
+    """Something in brackets: `head(item, item)`, `[item, item]`."""
+
+    head: str
+    items: tuple[Doc, ...]
+    ends: str = "()"
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Operands joined by one operator, from the left: `a + b + c`."""
+
+    operator: str
+    operands: tuple[Doc, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A keyword argument or an entry of a dict: a label and its value."""
+
+    label: str
+    value: Doc
+
+
+@dataclass(frozen=True, slots=True)
+class Postfix:
+    """A value with something behind it: `value[:, ::2]`."""
+
+    value: Doc
+    suffix: str
+
+
+Doc = str | Brackets | Chain | Labelled | Postfix
+"""An expression that is still to be laid out."""
+
+
+def literal(value: Any) -> str:
+    """A plain value as source, with double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        items = ", ".join(literal(item) for item in value)
+        return f"({items},)" if len(value) == 1 else f"({items})"
+    return repr(value)
+
+
+def in_brackets(doc: Doc) -> Doc:
+    """The expression in round brackets if it has an operator outside of any."""
+    return Brackets("", (doc,)) if isinstance(doc, Chain) else doc
+
+
+def flat(doc: Doc) -> str:
+    """The expression in one line."""
+    match doc:
+        case Brackets(head, items, ends):
+            return f"{head}{ends[0]}{', '.join(flat(item) for item in items)}{ends[1]}"
+        case Chain(operator, operands):
+            return f" {operator} ".join(flat(operand) for operand in operands)
+        case Labelled(label, value):
+            return f"{label}{flat(value)}"
+        case Postfix(value, suffix):
+            return f"{flat(in_brackets(value))}{suffix}"
+    return doc
+
+
+def statement(before: str, doc: Doc, indent: int) -> list[str]:
+    """The lines of `before` and an expression, like `x = ` and `f(x)`."""
+    line = f"{' ' * indent}{before}{flat(doc)}"
+    if len(line) <= WIDTH:
+        return [line]
+    match doc:
+        case Chain(operator, (Brackets("") as first, last)):
+            return _broken(before, first, f" {operator} {flat(last)}", indent)
+        case Chain(operator, (first, Brackets() as last)):
+            lines = _broken(f"{before}{flat(first)} {operator} ", last, "", indent)
+            if len(lines[0]) <= WIDTH:
+                return lines
+    return _broken(before, in_brackets(doc), "", indent)
+
+
+def _broken(before: str, doc: Doc, after: str, indent: int) -> list[str]:
+    """The lines of an expression that does not fit into one."""
+    pad = " " * indent
+    match doc:
+        case Labelled(label, value):
+            return _broken(f"{before}{label}", value, after, indent)
+        case Postfix(value, suffix):
+            return _broken(before, in_brackets(value), f"{suffix}{after}", indent)
+        case Chain(operator, operands):
+            lines = _fitted(before, operands[0], "", indent)
+            for operand in operands[1:]:
+                lines += _fitted(f"{operator} ", operand, "", indent)
+            return [*lines[:-1], f"{lines[-1]}{after}"]
+        case Brackets(head, items, ends) if items:
+            lines = [f"{pad}{before}{head}{ends[0]}"]
+            inner = f"{' ' * (indent + STEP)}{', '.join(flat(item) for item in items)}"
+            if len(inner) <= WIDTH:
+                lines.append(inner)
+            elif len(items) == 1:
+                lines += _broken("", items[0], "", indent + STEP)
+            else:
+                for item in items:
+                    lines += _fitted("", item, ",", indent + STEP)
+            return [*lines, f"{pad}{ends[1]}{after}"]
+    return [f"{pad}{before}{flat(doc)}{after}"]
+
+
+def _fitted(before: str, doc: Doc, after: str, indent: int) -> list[str]:
+    line = f"{' ' * indent}{before}{flat(doc)}{after}"
+    return [line] if len(line) <= WIDTH else _broken(before, doc, after, indent)

@@ -1,0 +1,337 @@
+"""Which calls of a plan become a class of their own: the calls of one node or edge, if they can be cut out.
+
+A group of calls can be cut out if one value of it alone is read outside, if no other call uses its weights (unless the
+same group is called again), and if everything it reads can be computed before it. What cannot is written call by call
+where it stands: a plan is always emitted, only less prettily.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+
+from hiresnet_graph.ops import Layer
+from hiresnet_graph.plan import Call, Plan, holders
+from hiresnet_graph.shapes import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Calls that become one call of a class.
+
+    Attributes:
+        name: Prefix of the names of its calls.
+        weights: Prefix of the names of its weights.
+        items: What it is made of, in an order in which it can run.
+        inputs: The values that it reads.
+        output, shape: The one value that is read outside.
+        first: Place in the plan of its first call that has a layer.
+        sensitive: The order in which it runs among other such items matters: it draws random numbers, or changes a
+            buffer that others change too.
+    """
+
+    name: str
+    weights: str
+    items: tuple[Item, ...]
+    inputs: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
+    output: str
+    shape: Shape
+    first: int
+    sensitive: bool
+
+    def is_shortcut(self, item: Item) -> bool:
+        """Whether an item of it is its own shortcut, a module that it is given rather than makes."""
+        return (
+            isinstance(item, Unit)
+            and (item.name, item.weights) == (f"{self.name}.shortcut", f"{self.weights}.shortcut")
+            and len(item.inputs) == 1
+        )
+
+    @property
+    def height(self) -> int:
+        """How deep units are nested in it; shortcuts count for nothing."""
+        inner = [item.height + (not self.is_shortcut(item)) for item in self.items if isinstance(item, Unit)]
+        return max(inner, default=0)
+
+
+Item = Call | Unit
+
+
+def value_of(item: Item) -> str:
+    """The name of the value that an item gives."""
+    return item.output if isinstance(item, Unit) else item.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Calls whose names begin alike, by their place in the plan."""
+
+    name: str
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate(_Group):
+    """A group that gives one value.
+
+    Attributes:
+        whole: The group that it was found in; calls at its ends may have been left out.
+    """
+
+    weights: str
+    output: str
+    whole: _Group
+
+
+class Units:
+    """The calls of a plan, cut into units.
+
+    Attributes:
+        items: The plan's calls and units, in an order in which they can run.
+        layers: The layer of each call by its name, where it has one.
+        functional: Names of calls that run as a function of weights which another layer holds.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.calls = plan.calls
+        self.layers: dict[str, Layer] = {}
+        for call in plan.calls:
+            layer = call.op.layer(*call.input_shapes)
+            if layer is not None:
+                self.layers[call.name] = layer
+        self._layered = {i for i, call in enumerate(plan.calls) if call.name in self.layers}
+        held = holders(plan)
+        self.functional = {
+            call.name
+            for call in plan.calls
+            if call.name in self.layers and held[call.weights][0] != self.layers[call.name]
+        }
+        self._index = {call.name: i for i, call in enumerate(plan.calls)}
+        self._readers: list[list[int]] = [[] for _ in plan.calls]
+        for i, call in enumerate(plan.calls):
+            for name in call.inputs:
+                if name in self._index:
+                    self._readers[self._index[name]].append(i)
+        self._given = {self._index[name] for name in plan.outputs.values() if name in self._index}
+        self._users = Counter(call.weights for call in plan.calls if call.name in self.layers)
+        self._below: Counter[str] = Counter()
+        for weights, count in self._users.items():
+            for prefix in _prefixes(weights):
+                self._below[prefix] += count
+        self._sensitive = {i for i, call in enumerate(plan.calls) if self._is_sensitive(call)}
+        self._after = dict(zip(sorted(self._sensitive)[1:], sorted(self._sensitive), strict=False))
+        self.items = self._arrange(range(len(plan.calls)), self._owned(plan), "")
+
+    def _is_sensitive(self, call: Call) -> bool:
+        own_buffers = call.op.normalizes and bool(call.tensors) and self._users[call.weights] == 1
+        return not call.op.pure and not own_buffers
+
+    def _owned(self, plan: Plan) -> list[_Group]:
+        """The calls of each node, its own shortcut included, and of each edge."""
+        owners = {edge.name: edge.source for edge in plan.edges if edge.family == "shortcut"}
+        members: dict[str, list[int]] = {}
+        for i, call in enumerate(plan.calls):
+            members.setdefault(owners.get(call.owner, call.owner), []).append(i)
+        return [_Group(name, tuple(found)) for name, found in members.items() if name]
+
+    def _arrange(self, body: Sequence[int], groups: Iterable[_Group], inside: str) -> tuple[Item, ...]:
+        """The calls of a body as items; `inside` is the prefix of all weights there."""
+        found = self._candidates(groups, inside)
+        while stuck := self._stuck(body, found):
+            rest = [part for k in stuck for part in self._parts(found[k].whole)]
+            found = self._candidates(rest, inside, [found[k] for k in range(len(found)) if k not in stuck])
+        units = [self._unit(candidate) for candidate in found]
+        place = {i: k for k, candidate in enumerate(found) for i in candidate.members}
+        items: dict[int, Item] = {}
+        for i in body:
+            items.setdefault(self._key(i, place), units[place[i]] if i in place else self.calls[i])
+        return tuple(self._ordered(body, place, items))
+
+    @staticmethod
+    def _key(i: int, place: dict[int, int]) -> int:
+        """One number for all calls of a unit (negative), another for each other call."""
+        return -1 - place[i] if i in place else i
+
+    def _dependencies(self, body: Sequence[int], place: dict[int, int]) -> set[tuple[int, int]]:
+        inside = set(body)
+        found = set()
+        for i in body:
+            before = [self._index[name] for name in self.calls[i].inputs if name in self._index]
+            if i in self._after:
+                before.append(self._after[i])
+            target = self._key(i, place)
+            found |= {(self._key(j, place), target) for j in before if j in inside}
+        return {(source, target) for source, target in found if source != target}
+
+    def _stuck(self, body: Sequence[int], found: list[_Candidate]) -> set[int]:
+        """The candidates that would have to run both before and after another item."""
+        place = {i: k for k, candidate in enumerate(found) for i in candidate.members}
+        graph: nx.DiGraph[int] = nx.DiGraph(self._dependencies(body, place))
+        loops = (part for part in nx.strongly_connected_components(graph) if len(part) > 1)
+        return {-1 - key for part in loops for key in part if key < 0}
+
+    def _ordered(self, body: Sequence[int], place: dict[int, int], items: dict[int, Item]) -> list[Item]:
+        """Items after what they read; among the free ones, the first in the plan comes first."""
+        first: dict[int, int] = {}
+        for i in body:
+            first.setdefault(self._key(i, place), i)
+        waiting = dict.fromkeys(items, 0)
+        readers: dict[int, list[int]] = {key: [] for key in items}
+        for source, target in self._dependencies(body, place):
+            waiting[target] += 1
+            readers[source].append(target)
+        ready = [(first[key], key) for key, count in waiting.items() if count == 0]
+        heapq.heapify(ready)
+        order = []
+        while ready:
+            _, key = heapq.heappop(ready)
+            order.append(items[key])
+            for target in readers[key]:
+                waiting[target] -= 1
+                if waiting[target] == 0:
+                    heapq.heappush(ready, (first[target], target))
+        return order
+
+    def _candidates(self, groups: Iterable[_Group], inside: str, known: Iterable[_Candidate] = ()) -> list[_Candidate]:
+        """The groups that can be cut out, or the parts of them that can."""
+        found, todo = list(known), list(groups)
+        while todo:
+            rest: list[_Group] = []
+            for group in todo:
+                candidate = self._candidate(group, inside)
+                if candidate is None:
+                    rest += self._parts(group)
+                else:
+                    found.append(candidate)
+            clashing = self._clashing(found)
+            found = [candidate for candidate in found if candidate.weights not in clashing]
+            todo = rest + [part for several in clashing.values() for one in several for part in self._parts(one.whole)]
+        return sorted(found, key=lambda candidate: candidate.members[0])
+
+    def _parts(self, group: _Group) -> list[_Group]:
+        """A group by the next part of the names."""
+        start = len(group.name) + 1
+        parts: dict[str, list[int]] = {}
+        for i in group.members:
+            name = self.calls[i].name
+            end = name.find(".", start)
+            if name.startswith(f"{group.name}.") and end > 0:
+                parts.setdefault(name[:end], []).append(i)
+        return [_Group(name, tuple(members)) for name, members in parts.items()]
+
+    def _candidate(self, group: _Group, inside: str) -> _Candidate | None:
+        """A group without the merges at its ends and what it shares with others; None if it is not one thing."""
+        name = group.name
+        parts = self._parts(group)
+        if len(parts) == 1 and len(parts[0].members) == len(group.members):
+            return None
+        if any(not self.calls[i].name.startswith(f"{name}.") for i in group.members):
+            return None
+        ends = (f"{name}.input.", f"{name}.output.")
+        inner = [i for i in group.members if i in self._layered or not self.calls[i].name.startswith(ends)]
+        members = set(inner)
+        if len(self._exits(members)) > 1:
+            read_outside = self._exits(set(group.members))
+            members = set()
+            for i in inner:
+                leading = all(self._index.get(source) not in members for source in self.calls[i].inputs)
+                if i in self._layered or not (leading and i in read_outside):
+                    members.add(i)
+        layers = [self.calls[i].weights for i in sorted(members & self._layered)]
+        shortcut = name.endswith(".shortcut")
+        if not members or not (shortcut or (layers and len(members) > 1)):
+            return None
+        exits = self._exits(members)
+        weights = _common_weights(name, layers)
+        if len(exits) != 1 or not weights or (inside and not weights.startswith(f"{inside}.")):
+            return None
+        if weights in self._users or any(self.calls[i].name in self.functional for i in members):
+            return None
+        return _Candidate(name, tuple(sorted(members)), weights, self.calls[exits[0]].name, group)
+
+    def _exits(self, members: set[int]) -> list[int]:
+        """The calls whose values are read outside."""
+        return [
+            i for i in sorted(members) if i in self._given or any(reader not in members for reader in self._readers[i])
+        ]
+
+    def _clashing(self, found: list[_Candidate]) -> dict[str, list[_Candidate]]:
+        """The candidates that would have weights in common with others, by the prefix of their weights."""
+        by_weights: dict[str, list[_Candidate]] = {}
+        for candidate in found:
+            by_weights.setdefault(candidate.weights, []).append(candidate)
+        clashing = {}
+        for weights, several in by_weights.items():
+            used = sum(i in self._layered for one in several for i in one.members)
+            alike = len(several) == 1 or len({self._fingerprint(one) for one in several}) == 1
+            if used != self._below[weights] or not alike:
+                clashing[weights] = several
+        return clashing
+
+    def _fingerprint(self, candidate: _Candidate) -> object:
+        """What must agree for two groups to be two calls of one object."""
+        start = len(candidate.name)
+        own = {self.calls[i].name for i in candidate.members}
+        outer: dict[str, int] = {}
+        found = []
+        for i in candidate.members:
+            call = self.calls[i]
+            inputs = tuple(name[start:] if name in own else outer.setdefault(name, len(outer)) for name in call.inputs)
+            weights = call.weights[len(candidate.weights) :] if i in self._layered else ""
+            form = self.layers.get(call.name) or call.op.apply(*call.input_shapes)
+            found.append((call.name[start:], inputs, weights, repr(form)))
+        return (tuple(found), candidate.output[start:])
+
+    def _unit(self, candidate: _Candidate) -> Unit:
+        members = candidate.members
+        group = _Group(candidate.name, members)
+        items = self._arrange(members, self._parts(group), candidate.weights)
+        own = {value_of(item) for item in items}
+        inputs: dict[str, Shape] = {}
+        for item in items:
+            for name, shape in zip(item.inputs, item.input_shapes, strict=True):
+                if name not in own:
+                    inputs.setdefault(name, shape)
+        return Unit(
+            candidate.name,
+            candidate.weights,
+            items,
+            tuple(inputs),
+            tuple(inputs.values()),
+            candidate.output,
+            self.calls[self._index[candidate.output]].shape,
+            min(self._layered.intersection(members), default=members[0]),
+            any(i in self._sensitive for i in members),
+        )
+
+    def first(self, item: Item) -> int:
+        """Where in the plan an item's weights come first."""
+        return item.first if isinstance(item, Unit) else self._index[item.name]
+
+    def is_sensitive(self, item: Item) -> bool:
+        """Whether the order in which the item runs among other such items matters."""
+        return item.sensitive if isinstance(item, Unit) else self._index[item.name] in self._sensitive
+
+
+def _prefixes(name: str) -> Iterable[str]:
+    end = name.find(".")
+    while end > 0:
+        yield name[:end]
+        end = name.find(".", end + 1)
+
+
+def _common_weights(name: str, layers: list[str]) -> str:
+    """The prefix that all names of weights in a group have."""
+    if all(weights.startswith(f"{name}.") for weights in layers):
+        return name
+    common: list[str] = []
+    for parts in zip(*(weights.split(".")[:-1] for weights in layers), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(parts[0])
+    return ".".join(common)

@@ -1,0 +1,228 @@
+"""A scene as DOT text: with places where `layout` has them, or else with hints for Graphviz's own layout."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import graphviz  # type: ignore[import-untyped]
+
+from hiresnet_graph.graph import Family
+from hiresnet_graph.render.layout import HEAD, LABEL, LINE, NOTE, TITLE, Direction, Places, halves, place
+from hiresnet_graph.render.scene import Arrow, Box, Group, Scene
+
+FONT = "Helvetica,Arial,sans-serif"
+INK, SOFT, FAINT = "#1a1a1a", "#5a5a5a", "#8c8c8c"
+
+_HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Okabe and Ito's colours, which people with any colour vision can tell apart (without black and yellow)."""
+_HUES_OF_TEXT = ("#005A8C", "#A84900", "#00694D", "#96487A", "#8A5F00", "#1E6C9C")
+"""The same, dark enough to read."""
+_FILL = {"input": "#ececec", "block": "#ffffff", "stage": "#e6eef7", "fold": "#f4f4f4", "op": "#ffffff"}
+
+
+def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
+    """The scene in the DOT language. Equal scenes give equal text.
+
+    A chain has its places in it, so `dot`, whatever its version, draws it as it is meant; for other graphs `dot` finds
+    the places.
+    """
+    places = place(scene, direction)
+    graph = graphviz.Digraph(_identifier(scene.title) or "network", encoding="utf-8")
+    graph.attr("graph", **_graph(scene, places, direction))
+    graph.attr("node", shape="box", style="rounded,filled", fontname=FONT, fontsize=_number(LINE), penwidth="1")
+    graph.attr("edge", fontname=FONT, fontsize=_number(LABEL), arrowsize=_number(HEAD / 10), color=INK)
+    clusters = {group.name: f"cluster_{_identifier(group.name)}" for group in scene.groups}
+    for group in scene.groups:
+        with graph.subgraph(name=clusters[group.name]) as inner:
+            inner.attr("graph", **_group(group, places))
+            for box in scene.boxes:
+                if box.group == group.name:
+                    inner.node(_identifier(box.name), **_box(box, places))
+    for box in scene.boxes:
+        if not box.group:
+            graph.node(_identifier(box.name), **_box(box, places))
+    for arrow in scene.arrows:
+        attributes = _arrow(arrow, scene, places, clusters)
+        graph.edge(_identifier(arrow.source), _identifier(arrow.target), **attributes)
+    return str(graph.source)
+
+
+# text
+
+
+def _identifier(name: str) -> str:
+    """A name that means nothing else in DOT; what has a meaning there is written like %3A."""
+    return re.sub(r'[:\\"<>%\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", name)
+
+
+def _clean(text: str) -> str:
+    """Text without characters that XML cannot have, or that nobody can see."""
+    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in text)
+
+
+def _text(text: str) -> str:
+    """Text for an HTML-like label."""
+    return html.escape(_clean(text))
+
+
+def _plain(lines: Iterable[str]) -> str:
+    """Lines of plain text, each in the middle."""
+    text: str = graphviz.nohtml("\\n".join(graphviz.escape(_clean(line)) for line in lines))
+    return text
+
+
+def _lines(lines: list[str]) -> str:
+    return "<" + "<br/>".join(lines) + ">"
+
+
+def _sized(text: str, size: float, color: str = INK, *, bold: bool = False) -> str:
+    inner = f"<b>{_text(text)}</b>" if bold else _text(text)
+    return f'<font point-size="{_number(size)}" color="{color}">{inner}</font>'
+
+
+def _tooltip(text: str) -> str:
+    tooltip: str = graphviz.nohtml("\n".join(graphviz.escape(_clean(line)) for line in text.split("\n")))
+    return tooltip
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+# attributes
+
+
+def _graph(scene: Scene, places: Places | None, direction: Direction) -> dict[str, str]:
+    # Plain text and not HTML-like: Graphviz then leaves it to the reader's font where a line begins.
+    caption = [*([] if places is not None else [" "]), *scene.caption]
+    attributes = {
+        "label": _plain(caption),
+        "fontcolor": SOFT,
+        "fontname": FONT,
+        "fontsize": _number(LABEL),
+        "bgcolor": "white",
+        "outputorder": "edgesfirst",
+    }
+    if places is not None:
+        page = places.page
+        box = ",".join(map(_number, (page.left, page.low, page.right, page.high)))
+        attributes |= {"layout": "nop2", "bb": box, "lp": _point(places.caption), "pad": "0.14", "notranslate": "true"}
+        return attributes
+    return attributes | {
+        "layout": "dot",
+        "rankdir": direction,
+        "compound": "true",
+        "labelloc": "b",
+        "nodesep": "0.22",
+        "ranksep": "0.3" if scene.level == "ops" else "0.45",
+        "splines": "true",
+        "pad": "0.15",
+    }
+
+
+def _point(point: tuple[float, float]) -> str:
+    return f"{_number(point[0])},{_number(point[1])}"
+
+
+def _group(group: Group, places: Places | None) -> dict[str, str]:
+    lines = [_sized(group.title, LINE, INK, bold=True)]
+    if group.note:
+        lines.append(_sized(group.note, NOTE, SOFT))
+    attributes = {
+        "label": _lines(lines),
+        "tooltip": _tooltip(group.name),
+        "style": "rounded,filled",
+        "color": "#b9c6d6",
+        "fillcolor": "#f1f5fa",
+        "margin": "9",
+        "labelloc": "t",
+        "labeljust": "l",
+        "fontname": FONT,
+    }
+    if group.family is not None:
+        attributes |= {"color": "#c9c9c9", "fillcolor": "#fafafa"}
+    if places is not None:
+        rect = places.groups[group.name]
+        attributes["bb"] = ",".join(map(_number, (rect.left, rect.low, rect.right, rect.high)))
+        attributes["lp"] = _point(places.headers[group.name])
+        if abs(places.headers[group.name].x - rect.centre.x) < 0.1:
+            attributes["class"] = "centred"
+    return attributes
+
+
+def _box(box: Box, places: Places | None) -> dict[str, str]:
+    small = box.role == "op"
+    lines = [_sized(box.title, LINE if small else TITLE, INK, bold=True)]
+    lines += [_sized(line, NOTE if small else LINE, SOFT if small else INK) for line in box.lines]
+    lines += [_sized(note, NOTE, SOFT) for note in box.notes]
+    attributes = {
+        "label": _lines(lines),
+        "tooltip": _tooltip(box.tooltip),
+        "id": f"node.{_identifier(box.name)}",
+        "class": "centred",
+        "fillcolor": _FILL[box.role],
+        "color": "#4a4a4a",
+        "margin": "0.08,0.04",
+    }
+    if box.role == "fold":
+        attributes["style"] = "rounded,filled,dashed"
+    if box.output:
+        attributes["penwidth"] = "2"
+    if places is not None:
+        rect = places.boxes[box.name]
+        attributes["pos"] = _point(rect.centre)
+        attributes["width"] = f"{rect.width / 72:.4f}"
+        attributes["height"] = f"{rect.height / 72:.4f}"
+    elif small:
+        attributes["height"] = "0.3"
+    return attributes
+
+
+def _stroke(arrow: Arrow) -> dict[str, str]:
+    color, text, width, style = _family(arrow.family, arrow.hue)
+    if arrow.delay:
+        style = "dashed"
+    return {"color": color, "fontcolor": text, "penwidth": width, "style": style}
+
+
+def _family(family: Family, hue: int) -> tuple[str, str, str, str]:
+    """Colour, colour of the text, width and style."""
+    if family == "skip":
+        i = (max(1, hue) - 1) % len(_HUES)
+        return _HUES[i], _HUES_OF_TEXT[i], "1.6", "solid"
+    if family == "shortcut":
+        return FAINT, SOFT, "0.8", "solid"
+    if family == "gate":
+        return SOFT, SOFT, "1.2", "dotted"
+    return INK, INK, "1.2", "solid"
+
+
+def _arrow(arrow: Arrow, scene: Scene, places: Places | None, clusters: dict[str, str]) -> dict[str, str]:
+    attributes = _stroke(arrow)
+    attributes["id"] = f"edge.{_identifier(arrow.name)}"
+    attributes["tooltip"] = _tooltip(arrow.tooltip)
+    if arrow.family == "shortcut":
+        attributes["arrowsize"] = _number(HEAD / 10 * 0.8)
+    if places is not None:
+        path = places.arrows[arrow.name]
+        attributes["pos"] = f"e,{_point(path.tip)} " + " ".join(map(_point, path.points))
+        label = places.labels.get(arrow.name)
+        if label is not None:
+            attributes["label"] = _plain(label.lines)
+            attributes["lp"] = _point(label.at)
+        return attributes
+    if arrow.label and scene.labelled and (arrow.family, arrow.label) != ("shortcut", "identity"):
+        attributes["label"] = _plain([f"\u00a0{line}\u00a0" for line in halves(arrow.label)])
+        attributes["labeltooltip"] = attributes["tooltip"]
+    if arrow.family in ("flow", "edge") and not arrow.delay:
+        attributes["weight"] = "8"
+    if arrow.delay or arrow.family == "gate":
+        attributes["constraint"] = "false"
+    if arrow.source_group:
+        attributes["ltail"] = clusters[arrow.source_group]
+    if arrow.target_group:
+        attributes["lhead"] = clusters[arrow.target_group]
+    return attributes
