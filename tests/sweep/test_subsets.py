@@ -1,0 +1,65 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.sweep import count_subsets, subsets
+
+ABC = ("a", "b", "c")
+
+
+def test_all_goes_from_none_to_all() -> None:
+    assert subsets(ABC, "all") == [(), ("a",), ("b",), ("c",), ("a", "b"), ("a", "c"), ("b", "c"), ABC]
+    assert subsets((), "all") == [()]
+
+
+def test_sizes() -> None:
+    assert subsets(ABC, "size:2") == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert subsets(ABC, "size:0-1") == [(), ("a",), ("b",), ("c",)]
+    assert subsets(ABC, "size:3-3") == [ABC]
+
+
+def test_the_first_of_a_comparison_is_what_the_others_are_compared_with() -> None:
+    assert subsets(ABC, "leave-one-out") == [ABC, ("b", "c"), ("a", "c"), ("a", "b")]
+    assert subsets(ABC, "one-at-a-time") == [(), ("a",), ("b",), ("c",)]
+    assert subsets((), "leave-one-out") == subsets((), "one-at-a-time") == [()]
+
+
+@given(st.integers(0, 8), st.data())
+def test_a_rule_gives_different_subsets_in_the_order_of_the_edges_as_many_as_counted(
+    n: int, data: st.DataObject
+) -> None:
+    edges = [f"e{i}" for i in range(n)]
+    least = data.draw(st.integers(0, n))
+    most = data.draw(st.integers(least, n))
+    for rule in ("all", f"size:{least}-{most}", f"size:{most}", "leave-one-out", "one-at-a-time"):
+        found = subsets(edges, rule)
+        assert len(set(found)) == len(found) == count_subsets(n, rule)
+        assert all(subset == tuple(edge for edge in edges if edge in subset) for subset in found)
+
+
+def test_too_many_are_counted_not_made() -> None:
+    edges = [str(i) for i in range(33)]
+    with pytest.raises(UsageError, match=r"'all' over 33 edges gives 8,589,934,592 subsets; 100,000 is the limit"):
+        subsets(edges, "all")
+    assert count_subsets(500, "size:250") == math.comb(500, 250)
+    assert len(subsets(edges, "size:0-3")) == 1 + 33 + 528 + 5456
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("leave-one-in", "there is no subset rule 'leave-one-in'. Did you mean 'leave-one-out'?"),
+        ("size", "there is no subset rule 'size'. Write 'size:2' or 'size:1-3'."),
+        ("size:two", "there is no subset rule 'size:two'. Write 'size:2' or 'size:1-3'."),
+        ("size:4", "rule 'size:4': sizes go from 0 to 3"),
+        ("size:2-1", "rule 'size:2-1': sizes go from 0 to 3, the number of edges, the smaller one first."),
+        ("", "there is no subset rule ''."),
+    ],
+)
+def test_a_wrong_rule_is_told(rule: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        subsets(ABC, rule)
+    assert message in str(error.value)

@@ -1,0 +1,104 @@
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.sweep import Variant, choose_variants, enumerate_variants
+
+
+def skips(arch: hrg.Architecture) -> set[tuple[str, str]]:
+    return {edge.ends for edge in arch.plan.edges if edge.family == "skip"}
+
+
+def grouped() -> hrg.Architecture:
+    return hrg.loads(
+        """
+name: grouped
+input: {channels: 1, height: 4, width: 4}
+nodes: {a: {block: conv, width: 2}, b: {block: conv, width: 2}, c: {block: conv, width: 2}}
+flow: a -> b -> c
+skips:
+  short: {edges: [a>b, b>c]}
+  long: {levels: [a, b, c], edges: a>c, slot: input}
+"""
+    )
+
+
+def test_every_family_of_the_paper_is_a_variant() -> None:
+    arch = hrg.load("hiresnet18")
+    variants = enumerate_variants(arch, "family")
+    assert [variant.label for variant in variants] == ["none", "full", "in", "out", "p1", "p2", "p3"]
+    for variant in variants[1:]:
+        assert variant.of(arch).plan.digest() == arch.variant(variant.label).plan.digest()
+    assert variants[0].of(arch).plan.digest() == arch.variant("original").plan.digest()
+
+
+def test_all_subsets_of_the_paper_s_network() -> None:
+    arch = hrg.load("hiresnet18")
+    variants = enumerate_variants(arch, "all")
+    assert len({variant.label for variant in variants}) == len(variants) == 64
+    assert (variants[0].label, variants[-1].label) == ("none", "all")
+    for variant in (variants[0], variants[5], variants[20], variants[-1]):
+        chosen = {tuple(edge.split(">")) for edge in (variant.edges or "").split(" + ") if ">" in edge}
+        assert skips(variant.of(arch)) == chosen
+
+
+def test_leaving_one_out(tiny: hrg.Architecture) -> None:
+    variants = enumerate_variants(tiny, "leave-one-out")
+    whole = {("stem", "stage1"), ("stem", "stage2"), ("stage1", "stage2")}
+    assert variants[0].label == "all"
+    assert skips(variants[0].of(tiny)) == whole
+    for variant in variants[1:]:
+        source, target = variant.label.removeprefix("without ").split(">")
+        assert skips(variant.of(tiny)) == whole - {(source, target)}
+    assert len({variant.label for variant in variants}) == 4
+
+
+def test_the_edges_are_those_that_the_network_has(tiny: hrg.Architecture) -> None:
+    variants = enumerate_variants(tiny.with_edges("in"), "one-at-a-time")
+    assert [variant.label for variant in variants] == ["none", "stem>stage1", "stem>stage2"]
+
+
+def test_a_group_is_asked_for_and_kept_apart() -> None:
+    arch = grouped()
+    variants = enumerate_variants(arch, "one-at-a-time", "short")
+    assert variants == [
+        Variant("none", "none", "short"),
+        Variant("a>b", "a>b", "short"),
+        Variant("b>c", "b>c", "short"),
+    ]
+    assert skips(variants[1].of(arch)) == {("a", "b"), ("a", "c")}
+    assert [variant.label for variant in enumerate_variants(arch, "family", "long")][-1] == "p2"
+    with pytest.raises(UsageError, match=r"the skips of 'grouped' are in groups. Say which one: long, short"):
+        enumerate_variants(arch, "all")
+    with pytest.raises(SpecError):
+        enumerate_variants(arch, "family", "other")
+    with pytest.raises(UsageError, match=r"no skips in a group 'shrt'. Did you mean 'short'"):
+        enumerate_variants(arch, "all", "shrt")
+
+
+def test_a_network_without_skips_has_no_subsets(tiny: hrg.Architecture) -> None:
+    with pytest.raises(UsageError, match="'tiny' has no skips to take subsets of"):
+        enumerate_variants(tiny.with_edges("none"), "all")
+
+
+def test_variants_by_name_are_those_of_the_spec_or_edge_sets(tiny: hrg.Architecture) -> None:
+    variants = choose_variants(tiny, ["original", " in", "full - p1"])
+    assert variants == [Variant("original"), Variant("in", "in"), Variant("full - p1", "full - p1")]
+    assert skips(variants[0].of(tiny)) == set()
+    assert skips(variants[1].of(tiny)) == {("stem", "stage1"), ("stem", "stage2")}
+    assert skips(variants[2].of(tiny)) == {("stem", "stage2")}
+    with pytest.raises(SpecError, match="nonsense"):
+        _ = choose_variants(tiny, ["nonsense"])[0].of(tiny).plan
+
+
+@pytest.mark.parametrize("names", [[], ["in", "in"], ["in", ""]])
+def test_variants_by_name_want_different_names(tiny: hrg.Architecture, names: list[str]) -> None:
+    with pytest.raises(UsageError, match="variants: "):
+        choose_variants(tiny, names)
+
+
+def test_a_wrong_rule_names_the_right_one(tiny: hrg.Architecture) -> None:
+    with pytest.raises(UsageError, match=r"there is no subset rule 'famly'. Did you mean 'family'"):
+        enumerate_variants(tiny, "famly")
+    with pytest.raises(UsageError, match="sizes go from 0 to 3"):
+        enumerate_variants(tiny, "size:9")
