@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hiresnet_graph.collector import collector_paused
 from hiresnet_graph.cost import Cost, count
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import Graph
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 class Architecture(Document):
     """A spec with its verbs. Frozen: `variant`, `override` and `with_edges` give new ones."""
 
+    @property
+    def title(self) -> str:
+        """The name, with the variant if one is chosen."""
+        return f"{self.name} ({self.chosen})" if self.chosen else self.name
+
     @cached_property
     def graph(self) -> Graph:
         """The graph of block calls.
@@ -31,8 +37,9 @@ class Architecture(Document):
         Raises:
             SpecError: The spec is wrong; with all mistakes that can be told at once.
         """
-        section, problems = self.section()
-        graph = desugar(section, problems)
+        with collector_paused():
+            section, problems = self.section()
+            graph = desugar(section, problems)
         problems.raise_if_any()
         assert graph is not None
         return graph
@@ -44,7 +51,8 @@ class Architecture(Document):
         Raises:
             SpecError: The spec is wrong, or shapes do not fit.
         """
-        return make_plan(resolve(self.graph))
+        with collector_paused():
+            return make_plan(resolve(self.graph))
 
     def cost(self) -> Cost:
         """Parameters, multiply-adds and memory."""
@@ -85,13 +93,13 @@ class Architecture(Document):
         """
         from hiresnet_graph.render import render
 
-        return render(self.plan, Path(path), level=level, direction=direction)
+        return render(self.plan, Path(path), level=level, direction=direction, title=self.title)
 
     def _repr_svg_(self) -> str:
         """The picture that a notebook shows."""
         from hiresnet_graph.render import to_svg
 
-        return to_svg(self.plan, level="stages")
+        return to_svg(self.plan, level="stages", title=self.title)
 
     def validate(self) -> None:
         """Check the spec, every variant of it included.

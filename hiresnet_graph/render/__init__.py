@@ -2,7 +2,7 @@
 
 from hiresnet_graph.render.dot import to_dot
 from hiresnet_graph.render.draw import FORMATS, layout_engine, render, to_svg
-from hiresnet_graph.render.layout import Direction
+from hiresnet_graph.render.geometry import Direction
 from hiresnet_graph.render.scene import Arrow, Box, Group, Level, Scene, make_scene
 
 __all__ = [

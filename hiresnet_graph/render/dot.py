@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import graphviz  # type: ignore[import-untyped]
 
 from hiresnet_graph.graph import Family
-from hiresnet_graph.render.layout import HEAD, LABEL, LINE, NOTE, TITLE, Direction, Places, halves, place
+from hiresnet_graph.render.geometry import HEAD, LABEL, LINE, NOTE, TITLE, Direction, Places, halves
+from hiresnet_graph.render.layout import place
 from hiresnet_graph.render.scene import Arrow, Box, Group, Scene
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -26,8 +27,8 @@ _FILL = {"input": "#ececec", "block": "#ffffff", "stage": "#e6eef7", "fold": "#f
 def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
     """The scene in the DOT language. Equal scenes give equal text.
 
-    A chain has its places in it, so `dot`, whatever its version, draws it as it is meant; for other graphs `dot` finds
-    the places.
+    What `layout` has places for has them in it, so that every version of `dot` draws it as it is meant; for the rest
+    `dot` finds them.
     """
     places = place(scene, direction)
     graph = graphviz.Digraph(_identifier(scene.title) or "network", encoding="utf-8")
@@ -75,7 +76,9 @@ def _plain(lines: Iterable[str]) -> str:
 
 
 def _lines(lines: list[str]) -> str:
-    return "<" + "<br/>".join(lines) + ">"
+    """Lines of HTML-like text, each in the middle, with some air between them."""
+    rows = "".join(f"<tr><td>{line}</td></tr>" for line in lines)
+    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
 
 
 def _sized(text: str, size: float, color: str = INK, *, bold: bool = False) -> str:
@@ -117,7 +120,7 @@ def _graph(scene: Scene, places: Places | None, direction: Direction) -> dict[st
         "compound": "true",
         "labelloc": "b",
         "nodesep": "0.22",
-        "ranksep": "0.3" if scene.level == "ops" else "0.45",
+        "ranksep": "0.45",
         "splines": "true",
         "pad": "0.15",
     }
@@ -176,8 +179,6 @@ def _box(box: Box, places: Places | None) -> dict[str, str]:
         attributes["pos"] = _point(rect.centre)
         attributes["width"] = f"{rect.width / 72:.4f}"
         attributes["height"] = f"{rect.height / 72:.4f}"
-    elif small:
-        attributes["height"] = "0.3"
     return attributes
 
 

@@ -20,7 +20,7 @@ from typing import Any, get_args
 from hiresnet_graph.errors import HrgError, MissingToolError, UsageError, did_you_mean
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render.dot import to_dot
-from hiresnet_graph.render.layout import Direction
+from hiresnet_graph.render.geometry import Direction
 from hiresnet_graph.render.scene import Level, Scene, make_scene
 
 FORMATS = ("svg", "pdf", "png", "dot")
@@ -112,11 +112,9 @@ def _dot(scene: Scene, direction: Direction, *, drawn: bool) -> str:
     if direction not in directions:
         raise UsageError(f"there is no direction '{direction}'. Known: {', '.join(directions)}.")
     if drawn and len(scene.boxes) > MOST_BOXES:
-        coarser = f'Use level="{"blocks" if scene.level == "ops" else "stages"}", or write a .dot file.'
-        if scene.level == "ops":
-            coarser = 'Use level="stages" or level="blocks", or write a .dot file.'
         raise UsageError(
-            f"the diagram of '{scene.title}' would have {len(scene.boxes):,} boxes, more than {MOST_BOXES:,}. {coarser}"
+            f"the diagram of '{scene.title}' would have {len(scene.boxes):,} boxes, more than {MOST_BOXES:,}. "
+            'Use level="stages", or write a .dot file.'
         )
     return to_dot(scene, direction=direction)
 

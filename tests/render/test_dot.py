@@ -1,0 +1,108 @@
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pygraphviz
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.render import Arrow, Box, Direction, Group, Level, Scene, make_scene, to_dot
+from hiresnet_graph.shapes import Map
+
+NASTY = ['a"b', "a<b>&c", "a:b:n", "Größe → 模型", "back\\slash\\", "-", "digraph", "<b>x</b>", "two\nlines", "100%"]
+
+
+def box(name: str, **fields: object) -> Box:
+    plain = Box(name, name, (), (), "block", "", (name,), Map(1, 2, 2), False, name)
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+def arrow(source: str, target: str, **fields: object) -> Arrow:
+    plain = Arrow(f"{source}>{target}", source, target, "flow", "", "", "", 0, 1, 1, (), f"{source} > {target}")
+    return replace(plain, **fields)  # type: ignore[arg-type]
+
+
+def scene_of(boxes: list[Box], arrows: list[Arrow], groups: tuple[Group, ...] = ()) -> Scene:
+    return Scene("test", "blocks", tuple(boxes), groups, tuple(arrows), ("caption",), True)
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+@pytest.mark.parametrize("level", ["stages", "blocks", "ops"])
+def test_graphviz_reads_as_many_nodes_and_edges_as_the_scene_has(level: Level, direction: Direction) -> None:
+    scene = make_scene(hrg.load("hiresnet18").variant("full").plan, level=level)
+    graph = pygraphviz.AGraph(string=to_dot(scene, direction=direction))
+    assert sorted(graph.nodes()) == sorted(box.name for box in scene.boxes)
+    assert sorted(graph.edges()) == sorted((arrow.source, arrow.target) for arrow in scene.arrows)
+    assert len(graph.subgraphs()) == len(scene.groups)
+
+
+def test_equal_scenes_give_equal_text() -> None:
+    one, two = (to_dot(make_scene(hrg.load("hiresnet18").variant("full").plan)) for _ in range(2))
+    assert one == two
+
+
+def test_chains_have_places_and_other_networks_are_left_to_dot() -> None:
+    placed = pygraphviz.AGraph(string=to_dot(make_scene(hrg.load("hiresnet18").plan)))
+    assert placed.graph_attr["layout"] == "nop2"
+    assert all(node.attr["pos"] for node in placed.nodes())
+    assert all(edge.attr["pos"] for edge in placed.edges())
+    free = pygraphviz.AGraph(
+        string=to_dot(scene_of([box("a"), box("b"), box("c")], [arrow("a", "c"), arrow("b", "c")]))
+    )
+    assert free.graph_attr["layout"] == "dot"
+    assert not any(node.attr["pos"] for node in free.nodes())
+
+
+@pytest.mark.parametrize("name", NASTY)
+@pytest.mark.parametrize("chain", [True, False])
+def test_any_name_is_drawn_as_it_is(name: str, chain: bool) -> None:
+    arrows = [arrow("in", name, family="skip", label=name)]
+    boxes = [box("in"), box(name)]
+    arrows += [arrow("in", name, name="flow")] if chain else [arrow(name, "in", name="back")]
+    group = Group(name, name, "")
+    boxes[1] = replace(boxes[1], group=name)
+    text = to_dot(scene_of(boxes, arrows, (group,)))
+    graph = pygraphviz.AGraph(string=text)
+    assert (graph.number_of_nodes(), graph.number_of_edges()) == (2, 2)
+    svg = graph.draw(format="svg", prog=graph.graph_attr["layout"]).decode()
+    shown = "".join(ElementTree.fromstring(svg).itertext())
+    assert shown.count(name.replace("\n", " ")) >= 3  # box, group and arrow
+
+
+def test_families_differ_in_colour_width_and_line() -> None:
+    boxes = [box("a"), box("b"), box("c")]
+    arrows = [
+        arrow("a", "b"),
+        arrow("b", "c"),
+        arrow("a", "c", family="skip", hue=1),
+        arrow("a", "c", family="skip", hue=2, name="second"),
+        arrow("b", "b", family="shortcut"),
+        arrow("a", "c", family="gate", name="gate"),
+        arrow("c", "a", family="edge", delay=1, label="delay 1"),
+    ]
+    graph = pygraphviz.AGraph(string=to_dot(scene_of(boxes, arrows)))
+    by_id = {edge.attr["id"].removeprefix("edge."): edge.attr for edge in graph.edges()}
+    assert by_id["a%3Eb"]["color"] == "#1a1a1a"
+    assert by_id["a%3Ec"]["color"] != by_id["second"]["color"]
+    assert float(by_id["b%3Eb"]["penwidth"]) < float(by_id["a%3Eb"]["penwidth"]) < float(by_id["a%3Ec"]["penwidth"])
+    assert by_id["gate"]["style"] == "dotted"
+    assert by_id["c%3Ea"]["style"] == "dashed" and "delay 1" in by_id["c%3Ea"]["label"]
+
+
+def test_text_on_white_has_contrast() -> None:
+    from hiresnet_graph.render.dot import _HUES, _HUES_OF_TEXT, INK, SOFT
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in (*_HUES_OF_TEXT, INK, SOFT):
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5, colour
+    assert len(set(_HUES)) == len(_HUES) == len(_HUES_OF_TEXT)
+
+
+def test_a_skip_to_a_stage_ends_at_its_frame_in_a_network_that_branches() -> None:
+    boxes = [box("a"), box("b", group="s"), box("c", group="s"), box("d", group="s")]
+    arrows = [arrow("b", "d"), arrow("c", "d"), arrow("a", "d", family="skip", target_group="s")]
+    text = to_dot(scene_of(boxes, arrows, (Group("s", "s", ""),)))
+    assert "lhead=cluster_s" in text and "compound=true" in text

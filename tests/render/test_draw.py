@@ -1,0 +1,220 @@
+import os
+import re
+import stat
+import struct
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import pygraphviz
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import MissingToolError, UsageError
+from hiresnet_graph.plan import Plan
+from hiresnet_graph.render import FORMATS, Level, layout_engine, make_scene, render, to_svg
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return hrg.load("hiresnet18").variant("full").plan
+
+
+@pytest.fixture
+def bundled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No `dot` on PATH, so that pygraphviz draws."""
+    monkeypatch.setenv("PATH", "")
+
+
+@pytest.fixture
+def nothing(bundled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither `dot` nor pygraphviz."""
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+
+
+def titles(root: ElementTree.Element, kind: str) -> list[str]:
+    found = []
+    for group in root.iter(f"{SVG}g"):
+        if kind in group.get("class", "").split():
+            found.append(group.findtext(f"{SVG}title") or "")
+    return found
+
+
+@pytest.mark.parametrize("level", ["stages", "blocks", "ops"])
+def test_svg_has_every_box_and_every_skip(plan: Plan, tmp_path: Path, level: Level) -> None:
+    path = render(plan, tmp_path / "net.svg", level=level, title="HiResNet <full> & more")
+    root = ElementTree.parse(path).getroot()
+    assert root.tag == f"{SVG}svg"
+    assert root[0].tag == f"{SVG}title" and root[0].text == "HiResNet <full> & more"
+    scene = make_scene(plan, level=level)
+    assert sorted(titles(root, "node")) == sorted(box.name for box in scene.boxes)
+    assert sorted(titles(root, "edge")) == sorted(f"{arrow.source}->{arrow.target}" for arrow in scene.arrows)
+    text = path.read_text(encoding="utf-8")
+    for edge in plan.edges:
+        if edge.family == "skip":
+            assert edge.name in text
+    words = [element.text or "" for element in root.iter(f"{SVG}text")]
+    assert any("1x1 conv" in word for word in words)
+    assert "16x32x32" in words
+
+
+def test_svg_refers_to_nothing_outside(plan: Plan) -> None:
+    text = to_svg(plan)
+    assert text.startswith("<svg ") and text.rstrip().endswith("</svg>")
+    assert "<!DOCTYPE" not in text and "<image" not in text and "href=" not in text
+    assert set(re.findall(r'https?://[^"\s<]*', text)) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+def test_svg_keeps_text_in_the_middle_of_boxes_in_any_font(plan: Plan) -> None:
+    root = ElementTree.fromstring(to_svg(plan))
+    for group in root.iter(f"{SVG}g"):
+        if "node" in group.get("class", "").split():
+            texts = list(group.iter(f"{SVG}text"))
+            assert texts and {text.get("text-anchor") for text in texts} == {"middle"}
+            assert len({text.get("x") for text in texts}) == 1
+
+
+def test_png_is_large_enough_to_print(plan: Plan, tmp_path: Path) -> None:
+    data = render(plan, tmp_path / "net.png", level="stages").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", data[16:24])
+    assert 1500 < width < 4000 and 400 < height < 2000
+
+
+def test_pdf_is_a_pdf(plan: Plan, tmp_path: Path) -> None:
+    data = render(plan, tmp_path / "net.PDF", direction="TB").read_bytes()
+    assert data.startswith(b"%PDF-") and data.rstrip().endswith(b"%%EOF")
+
+
+def test_dot_needs_no_graphviz(plan: Plan, tmp_path: Path, nothing: None) -> None:
+    text = render(plan, tmp_path / "net.dot").read_text(encoding="utf-8")
+    assert text.startswith("digraph")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_equal_networks_have_equal_files(plan: Plan, tmp_path: Path, kind: str) -> None:
+    again = hrg.load("hiresnet18").variant("full").plan
+    one = render(plan, tmp_path / f"one.{kind}").read_bytes()
+    two = render(again, tmp_path / f"two.{kind}").read_bytes()
+    assert one == two
+
+
+def test_the_bundled_graphviz_draws_all_formats(plan: Plan, tmp_path: Path, bundled: None) -> None:
+    assert layout_engine().endswith(f"(in pygraphviz {pygraphviz.__version__})")
+    for kind in ("svg", "pdf", "png"):
+        assert render(plan, tmp_path / f"net.{kind}").stat().st_size > 1000
+
+
+def _program(folder: Path, script: str) -> None:
+    folder.mkdir()
+    program = folder / "dot"
+    program.write_text(f"#!{sys.executable}\n{script}")
+    program.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for `dot` is a script")
+def test_dot_on_the_path_is_used_first(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = """
+import sys
+if sys.argv[1:] == ["-V"]:
+    print("dot - graphviz version 2.43.0 (0)", file=sys.stderr)
+else:
+    graph = sys.stdin.read()
+    print(f'<!DOCTYPE x><svg a="b">{" ".join(sys.argv[1:])}, {len(graph) > 1000}</svg>')
+"""
+    _program(tmp_path / "bin", script)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert layout_engine() == f"Graphviz 2.43.0 ({tmp_path / 'bin' / 'dot'})"
+    assert to_svg(plan, title="t") == '<svg a="b" role="img">\n<title>t</title>-Tsvg, True</svg>\n'
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the stand-in for `dot` is a script")
+def test_a_dot_that_fails_gives_way(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _program(tmp_path / "bin", "import sys; sys.exit('Format: \"pdf\" not recognized.')")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert render(plan, tmp_path / "net.pdf").read_bytes().startswith(b"%PDF-")
+    assert "pygraphviz" in layout_engine()
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    with pytest.raises(UsageError, match=r'cannot draw this as pdf: Format: "pdf" not recognized'):
+        render(plan, tmp_path / "net.pdf")
+
+
+def test_without_any_graphviz_the_message_says_how_to_get_it(plan: Plan, tmp_path: Path, nothing: None) -> None:
+    with pytest.raises(MissingToolError, match=r"pip install pygraphviz.*apt install graphviz"):
+        render(plan, tmp_path / "net.svg")
+    with pytest.raises(MissingToolError):
+        layout_engine()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("net.jpg", "'.jpg' is no format"), ("net", "has no suffix")])
+def test_an_unknown_suffix_is_told_with_the_known_ones(plan: Plan, tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(UsageError, match=r"must be one of \.svg, \.pdf, \.png, \.dot") as error:
+        render(plan, tmp_path / name)
+    assert said in str(error.value)
+
+
+def test_a_near_miss_of_a_suffix_gets_a_suggestion(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'svg'"):
+        render(plan, tmp_path / "net.svgz")
+
+
+def test_an_unknown_direction_is_told_with_the_known_ones(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no direction 'up'\. Known: LR, TB"):
+        render(plan, tmp_path / "net.svg", direction="up")  # type: ignore[arg-type]
+
+
+def test_a_missing_folder_is_told_before_anything_is_drawn(plan: Plan, tmp_path: Path, nothing: None) -> None:
+    with pytest.raises(UsageError, match=r"there is no folder '.*missing' for 'net.svg'"):
+        render(plan, tmp_path / "missing" / "net.svg")
+    (tmp_path / "net.svg").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        render(plan, tmp_path / "net.svg")
+
+
+def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "net.dot"
+    target.write_text("old")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(UsageError, match=r"net\.dot' cannot be written: Permission denied"):
+        render(plan, target)
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user for whom permissions count")
+def test_a_folder_without_permission_is_told(plan: Plan, tmp_path: Path) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        with pytest.raises(UsageError, match="cannot be written"):
+            render(plan, tmp_path / "net.dot")
+    finally:
+        tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_a_picture_of_thousands_of_boxes_is_refused(plan: Plan, tmp_path: Path) -> None:
+    node = plan.nodes[1]
+    many = replace(plan, nodes=tuple(replace(node, name=f"n{i}", value=f"n{i}") for i in range(2001)), edges=())
+    with pytest.raises(UsageError, match=r'2,001 boxes, more than 2,000\. .*level="stages"'):
+        render(many, tmp_path / "net.svg")
+    assert render(many, tmp_path / "net.dot").stat().st_size > 0
+
+
+def test_drawing_does_not_load_torch() -> None:
+    code = (
+        "import sys, hiresnet_graph as hrg\n"
+        "from hiresnet_graph.render import to_svg\n"
+        "to_svg(hrg.load('hiresnet18').plan)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
