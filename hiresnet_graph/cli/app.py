@@ -48,7 +48,7 @@ class Commands(Group):
         except (HrgError, OSError) as error:
             self._end(error, ctx)
         except Exception as error:
-            if type(error).__module__.startswith("typer"):  # wrong usage, and typer.Exit: typer tells them
+            if type(error).__module__.startswith(("typer", "click")):  # wrong usage, and typer.Exit: typer tells them
                 raise
             self._end(error, ctx)
         return result
@@ -107,7 +107,9 @@ for _commands in _COMMANDS.values():
 
 def run() -> None:
     """Run `hrg` with the arguments of this process."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - stays open to the end
         # A terminal that cannot show a letter shows '?'.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        getattr(sys, name).reconfigure(errors="replace")
     app()

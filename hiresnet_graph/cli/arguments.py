@@ -147,7 +147,8 @@ def _guess(network: Architecture, word: str) -> str:
         return "This command takes one spec; 'hrg diff' compares two."
     if word.startswith("@"):
         return f"Write the variant behind the spec, without a space: SPEC{word}."
-    return did_you_mean(word, network.variants).replace("Did you mean '", "Did you mean '--variant ", 1)
+    hint = did_you_mean(word, network.variants)
+    return hint.replace("'", "'--variant ", 1) if hint.startswith("Did") else ""
 
 
 def _shifted(problem: Problem, source: Source, key: str) -> Problem:

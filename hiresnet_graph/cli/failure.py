@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import IO
 
-from hiresnet_graph.cli.screen import counted, painted, printable, width
+from hiresnet_graph.cli.screen import clean, counted, painted, printable, width
 from hiresnet_graph.errors import HrgError, MissingToolError, Position, Problem, SpecError, UsageError
 
 FINDINGS, USAGE, MISSING_TOOL, INTERRUPTED = 1, 2, 3, 130
@@ -45,7 +45,7 @@ def tell(error: Exception, command: str) -> None:
             print(f"{counted(len(error.problems), 'problem')}.", file=stream)
         return
     if isinstance(error, HrgError):
-        text = str(error)
+        text = clean(str(error), stream)
     elif isinstance(error, OSError):
         text = _told_os_error(error)
     elif package := _missing_package(error):

@@ -94,6 +94,12 @@ def compile_(
     variant: Variant = None,
     edges: Edges = None,
     seed: Seed = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Weights to take instead: the model.safetensors of a run.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Compile to Python source, an exported program, ONNX or JSON.
 
@@ -103,7 +109,7 @@ def compile_(
     _ = network.plan  # mistakes of the spec are told before torch is imported
     from hiresnet_graph.interop.export import export
 
-    export(network, output, seed=seed)
+    export(network, output, seed=seed, weights=weights)
     note(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")
 
 

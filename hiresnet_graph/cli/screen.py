@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import IO, Any, Literal
 _GAP = 2  # columns of the terminal between two of a table
 # Wider than any table: what is written to a file or a pipe is never cut or wrapped.
 _UNLIMITED = 10_000
+_COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 _ANSI = {"bold": "1", "red": "1;31", "dim": "2", "cyan": "36", "green": "32"}
 
 
@@ -35,8 +37,15 @@ def painted(text: str, style: str, stream: IO[str]) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters as `?`: nothing that a file says may steer the terminal."""
+    """The text as one line with control characters as `?`: nothing that a file says may steer the terminal."""
     return "".join(char if char.isprintable() else " " if char == "\t" else "?" for char in text)
+
+
+def clean(text: str, stream: IO[str]) -> str:
+    """The lines of a text, with nothing in them that steers the terminal but our own colours, where they are wanted."""
+    parts = _COLOR.split(text) if has_colors(stream) else [text]
+    # What stands between the parts of the pattern is at odd places.
+    return "".join(part if i % 2 else "\n".join(map(printable, part.split("\n"))) for i, part in enumerate(parts))
 
 
 def is_unicode() -> bool:
@@ -46,12 +55,12 @@ def is_unicode() -> bool:
 
 def write(text: str = "") -> None:
     """A result, on stdout."""
-    print(text)
+    print(clean(text, sys.stdout))
 
 
 def note(text: str) -> None:
     """Something for people about what happened, on stderr."""
-    print(text, file=sys.stderr)
+    print(clean(text, sys.stderr), file=sys.stderr)
 
 
 def write_json(data: Any) -> None:

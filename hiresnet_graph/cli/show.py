@@ -16,7 +16,6 @@ from hiresnet_graph.cli.screen import (
     memory,
     number_column,
     painted,
-    printable,
     share,
     short,
     write,
@@ -50,7 +49,7 @@ def show(
         write_json(data)
         return
     chosen = f", variant {data['variant']}" if data["variant"] else ""
-    write(f"{painted(data['name'] + chosen, 'bold', sys.stdout)}  {printable(data['description'])}".rstrip())
+    write(f"{painted(data['name'] + chosen, 'bold', sys.stdout)}  {data['description']}".rstrip())
     for chain in _chains(data):
         write(f"flow  {chain}")
     write()
@@ -218,7 +217,7 @@ def diff(
         }
         write_json({**sides_, **differences})
         return
-    write(f"a: {printable(labels[0])}\nb: {printable(labels[1])}")
+    write(f"a: {labels[0]}\nb: {labels[1]}")
     if differences["same"]:
         write("\nBoth are the same network.")
         return

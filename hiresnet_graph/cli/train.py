@@ -47,10 +47,10 @@ def _recipe(epochs: int, lr: float, batch_size: int) -> Recipe:
 
 
 @contextmanager
-def _progress(total: int, noun: str) -> Iterator[Callable[[int, str], None]]:
+def _progress(noun: str, total: int) -> Iterator[Callable[[int, int, str], None]]:
     """A function that shows how many are done and says a word about the last: a bar on a terminal, else lines."""
     if not has_colors(sys.stderr):
-        yield lambda done, text: note(f"{noun} {done}/{total}  {text}")
+        yield lambda done, total, text: note(f"{noun} {done}/{total}  {text}")
         return
     from rich.console import Console
     from rich.progress import (
@@ -65,7 +65,7 @@ def _progress(total: int, noun: str) -> Iterator[Callable[[int, str], None]]:
     columns = (TextColumn(noun), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[last]}"), console=Console(stderr=True)) as bar:
         task = bar.add_task(noun, total=total, last="")
-        yield lambda done, text: bar.update(task, completed=done, last=text)
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, last=text)
 
 
 def train(
@@ -97,10 +97,14 @@ def train(
     if not force and read_record(output) is not None:
         raise UsageError(f"'{output}' holds a finished run. Choose another folder, or replace it with '--force'.")
     try:
-        with _progress(epochs, "epoch") as step:
+        with _progress("epoch", epochs) as step:
 
             def told(epoch: Epoch) -> None:
-                step(epoch.epoch, f"loss {epoch.train_loss:.3f}, validation {100 * epoch.validation_accuracy:.2f} %")
+                step(
+                    epoch.epoch,
+                    epochs,
+                    f"loss {epoch.train_loss:.3f}, validation {100 * epoch.validation_accuracy:.2f} %",
+                )
 
             record = train_once(
                 network, out=output, data=data, recipe=_recipe(epochs, lr, batch_size), seed=seed, progress=told
@@ -159,7 +163,6 @@ def ablate(
         raise UsageError("say what to compare: either '--variants none,full' or '--subsets leave-one-out'.")
     network = architecture(spec, changes)
     _ = network.plan
-    from hiresnet_graph.sweep import ablate as train_all
     from hiresnet_graph.sweep import choose_variants, enumerate_variants
 
     chosen = (
@@ -174,9 +177,11 @@ def ablate(
         note(f"{runs}: nothing was trained.")
         return
     note(f"{network.name} on {data}: {runs}.")
+    from hiresnet_graph.sweep import ablate as train_all
+
     reused = 0
     try:
-        with _progress(len(chosen) * seeds, "run") as step:
+        with _progress("run", len(chosen) * seeds) as step:
 
             def told(progress: Progress) -> None:
                 nonlocal reused
@@ -184,7 +189,7 @@ def ablate(
                 record = progress.record
                 if not progress.reused:
                     accuracy = "diverged" if record.test_accuracy is None else f"{100 * record.test_accuracy:.2f} %"
-                    step(progress.done, f"{record.variant}, seed {record.seed}: {accuracy}")
+                    step(progress.done, progress.total, f"{record.variant}, seed {record.seed}: {accuracy}")
 
             train_all(
                 network,

@@ -192,7 +192,8 @@ def _wanted(detail: Any) -> str:
         return "a longer list"
     for key, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
         if key in ctx:
-            return f"a number of {words} {ctx[key]:,}"
+            limit = ctx[key]
+            return f"a number of {words} {int(limit) if limit == int(limit) else limit:,}"
     return _WANTED.get(kind, f"something else ({detail['msg'][0].lower()}{detail['msg'][1:]})")
 
 

@@ -36,6 +36,7 @@ def schema() -> Schema:
     """
     kinds = {name: OPS.get(name) for name in OPS} | {name: BLOCKS.get(name) for name in BLOCKS}
     fields = {name: _fields(kind) for name, kind in kinds.items()}
+    node_keys, edge_keys = _node_keys(), _connection(EdgeSpec)
     root = _properties(ArchitectureSpec)
     root |= {
         "input": _reference("input", root["input"]),
@@ -92,8 +93,10 @@ def schema() -> Schema:
             "merge": _choice(MERGES, "add"),
             "projection": _choice(PROJECTIONS, "standard"),
             **{f"kind.{name}": _kind(kinds[name], fields[name]) for name in kinds},
-            **{f"node.{name}": _with_fields(_node_keys(), name, fields[name]) for name in kinds},
-            **{f"edge.{name}": _with_fields(_connection(EdgeSpec), name, fields[name]) for name in kinds},
+            "node_keys": {"properties": node_keys},
+            "edge_keys": {"properties": edge_keys},
+            **{f"node.{name}": _with_fields(node_keys, "node_keys", name, fields[name]) for name in kinds},
+            **{f"edge.{name}": _with_fields(edge_keys, "edge_keys", name, fields[name]) for name in kinds},
         },
     }
 
@@ -208,10 +211,11 @@ def _named(kinds: Mapping[str, type], other: str) -> Schema:
     return {"anyOf": [*known, {"$ref": "#/$defs/template"}, {"type": "string", "description": other}]}
 
 
-def _with_fields(keys: Mapping[str, Schema], kind: str, fields: Iterable[str]) -> Schema:
-    """A node or an edge of one kind: its own keys, and the fields of the kind."""
+def _with_fields(keys: Iterable[str], keys_at: str, kind: str, fields: Iterable[str]) -> Schema:
+    """A node or an edge of one kind: the fields of the kind, and its own keys."""
     own = {name: {"$ref": f"#/$defs/kind.{kind}/properties/{name}"} for name in fields}
-    return {"properties": {**own, **keys}, "additionalProperties": False}
+    common = {name: {"$ref": f"#/$defs/{keys_at}/properties/{name}"} for name in keys}
+    return {"properties": {**own, **common}, "additionalProperties": False}
 
 
 def _if_block(level: str, kinds: Iterable[str]) -> list[Schema]:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hiresnet_graph.errors import Position, SpecError
+from hiresnet_graph.errors import Position, SpecError, did_you_mean
 from hiresnet_graph.shapes import Shape, Vector
 from hiresnet_graph.spec.model import ArchitectureSpec, EdgeSpec, InputSpec, SectionSpec, SkipSpec, Texts
-from hiresnet_graph.spec.problems import Path, Problems
+from hiresnet_graph.spec.problems import Path, Problems, known_keys
 from hiresnet_graph.spec.source import MarkedDict
 from hiresnet_graph.spec.template import resolve_params, substitute
 
@@ -93,6 +93,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
     inputs, input_paths = _inputs(given, problems) if isinstance(given, dict) else ({}, {})
     if spec is None:
         return None
+    _check_blocks(spec.blocks, problems)
     outputs = None if spec.outputs is None else tuple(text for text, _ in texts(spec.outputs, ()))
     if outputs == ():
         problems.add(("outputs",), "this wants at least one node.")
@@ -153,6 +154,26 @@ def _inputs(given: dict[str, Any], problems: Problems) -> tuple[dict[str, Shape]
     return shapes, paths
 
 
+def is_block_entry(entry: Any) -> bool:
+    """Whether this can be an entry of `blocks`, as far as its form tells."""
+    return isinstance(entry, dict) and ("nodes" in entry or isinstance(entry.get("block"), str))
+
+
+def _check_blocks(blocks: Mapping[str, Any], problems: Problems) -> None:
+    """Note what is wrong with the form of the entries of `blocks`, whether they are used or not."""
+    for name, entry in blocks.items():
+        if isinstance(entry, str):
+            continue
+        if not is_block_entry(entry):
+            message = "an entry of 'blocks' wants 'block' (a kind with fields set) or 'nodes' (a small file)."
+            problems.add(("blocks", name), message)
+        elif "nodes" in entry:
+            known = known_keys(SectionSpec)
+            for key in set(entry) - set(known):
+                message = f"unknown key '{key}'."
+                problems.add(("blocks", name, key), message, did_you_mean(key, known), key=True)
+
+
 def is_one_group(skips: Mapping[str, Any]) -> bool:
     """Whether `skips` is a single group rather than a mapping of named ones."""
     return bool(set(skips) & set(SkipSpec.model_fields)) or not all(isinstance(v, dict) for v in skips.values())
@@ -179,8 +200,6 @@ def _edges(given: list[Any], problems: Problems, path: Path) -> tuple[tuple[Edge
             known = {field.alias or name for name, field in EdgeSpec.model_fields.items()}
             unknown = [key for key in value if key not in known]
             if unknown:
-                from hiresnet_graph.errors import did_you_mean
-
                 for key in unknown:
                     problems.add((*at, key), f"unknown key '{key}'.", did_you_mean(key, known), key=True)
                 continue

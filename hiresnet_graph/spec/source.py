@@ -33,6 +33,7 @@ from yaml.events import (
     StreamEndEvent,
 )
 
+from hiresnet_graph.collector import collector_paused
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
 
 __all__ = [
@@ -158,7 +159,8 @@ def parse(text: str, name: str) -> MarkedDict:
         SpecError: The text is no YAML, breaks a limit, or is no mapping; every mistake found.
     """
     source = Source(name, text.removeprefix("\ufeff"))
-    tree = _parse(source)
+    with collector_paused():
+        tree = _parse(source)
     if tree is _EMPTY:
         _fail(source, "expected a mapping, but there is nothing here.")
     if not isinstance(tree, MarkedDict):

@@ -66,14 +66,15 @@ def test_every_sketch_fits(validator, path):
         BASE + "nodes: {a: {block: $block, width: 3, depth: $n}, 'a.block*': {hidden: 3}, a.block1.conv2: {groups: 2}}",
         BASE + "nodes: {a: {block: basic, width: 4, shortcut: {kind: identity}}, b: {block: basic, shortcut: $s}}",
         BASE + "nodes: {a: relu}\nskips: {near: {levels: [a], edges: p1}, far: {edges: [a>b, c>d], slot: input}}",
-        BASE
-        + "nodes: {a: relu}\nedges: [{from: [a, b], to: 'c*', block: conv, width: 3, merge: {kind: concat, order: [a]}}]",
-        BASE
-        + "nodes: {a: relu}\nvariants: {v: {edges: full}, w: {edges: [in, out]}, x: {edges: [{from: a, to: b}]}, y: null}",
+        BASE + "nodes: {a: relu}\nedges: [{from: [a, b], to: 'c*', block: conv, width: 3}]",
+        BASE + "nodes: {a: relu}\nedges: [{from: a, to: b, merge: {kind: concat, order: [a]}}]",
+        BASE + "nodes: {a: relu}\nvariants: {v: {edges: full}, w: {edges: [in, out]}, y: null}",
+        BASE + "nodes: {a: relu}\nvariants: {x: {edges: [{from: a, to: b}], nodes: {b: gelu}}}",
         BASE
         + "nodes: {a: relu}\nblocks: {b: relu, c: {block: conv, norm: none}, d: {params: {w: }, nodes: {e: relu}}}",
         "name: x\nextends: hiresnet18\nnodes: {stage1: null, stage2: {hidden: 3}}\nskips: null\ninput: {height: 16}",
-        "name: x\ninput: {left: {channels: 3}, right: {channels: $c}}\nnodes: {a: relu}\noutputs: [a, b]\n$schema: s.json",
+        "name: x\ninput: {left: {channels: 3}, right: {channels: $c}}\nnodes: {a: relu}\noutputs: [a, b]",
+        BASE + "$schema: s.json\nnodes: {a: relu}\noutputs: a",
     ],
 )
 def test_what_is_right_fits(validator, text):

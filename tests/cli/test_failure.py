@@ -1,0 +1,107 @@
+import errno
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from hiresnet_graph.cli import app as program
+from hiresnet_graph.cli.app import Commands
+from hiresnet_graph.cli.failure import draw, exit_code
+from hiresnet_graph.cli.screen import memory, printable, share, short
+from hiresnet_graph.errors import HrgError, MissingToolError, Position, Problem, RunError, Source, SpecError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SpecError([Problem("bad.")]), 1),
+        (RunError("bad"), 1),
+        (HrgError("bad"), 1),
+        (UsageError("bad"), 2),
+        (MissingToolError("bad"), 3),
+        (ModuleNotFoundError("bad", name="onnx"), 3),
+        (ModuleNotFoundError("bad", name="hiresnet_graph.nosuch"), 1),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 1),
+        (ZeroDivisionError("bad"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_ends_in_its_exit_code_and_one_message(error, code):
+    app = typer.Typer(cls=Commands, rich_markup_mode=None)
+
+    @app.callback()
+    def options(debug: bool = False) -> None:
+        pass
+
+    @app.command()
+    def go() -> None:
+        raise error
+
+    result = CliRunner().invoke(app, ["go"])
+    assert result.exit_code == code == exit_code(error)
+    assert result.stdout == "" and result.stderr and "Traceback" not in result.stderr
+    if isinstance(error, ZeroDivisionError):
+        assert "internal error, ZeroDivisionError: bad" in result.stderr and "--debug" in result.stderr
+    if code != 130:
+        assert "Traceback" in CliRunner().invoke(app, ["--debug", "go"]).stderr
+
+
+def test_debug_is_taken_behind_the_command_too():
+    for args in (["--debug", "show", "nosuch"], ["show", "nosuch", "--debug"]):
+        result = CliRunner().invoke(program.app, args)
+        assert result.exit_code == 1 and "Traceback" in result.stderr
+    assert "--debug" in CliRunner().invoke(program.app, ["show", "unet", "--", "--debug"]).stderr
+
+
+def _drawn(capsys, line, column, hint="", columns="80"):
+    position = Position(Source("a.yaml", f"\n{line}"), 2, column)
+    import sys
+
+    draw([Problem("this is wrong.", position, "nodes.a", hint)], sys.stdout)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_problem_is_drawn_with_its_line_and_caret(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert _drawn(capsys, "  a: {width: x}", 14, "Do this.") == [
+        "a.yaml:2:14: nodes.a: this is wrong.",
+        "      a: {width: x}",
+        "    " + " " * 13 + "^",
+        "  hint: Do this.",
+    ]
+
+
+def test_long_lines_are_cut_around_the_caret(capsys, monkeypatch):
+    for columns in (20, 40, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, line, caret = _drawn(capsys, "x" * 300 + "HERE" + "y" * 300, 301)
+        assert len(line) <= columns + 4 and line[caret.index("^") :].startswith("HERE")
+
+
+def test_the_caret_stands_below_wide_characters_and_at_the_end(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert _drawn(capsys, "網: x", 4)[2] == "    " + " " * 4 + "^"
+    assert _drawn(capsys, "ab", 3)[1:] == ["    ab", "      ^"]
+    assert _drawn(capsys, "ab", 99)[1:] == ["    ab", "      ^"]
+    assert _drawn(capsys, "", 1) == ["a.yaml:2:1: nodes.a: this is wrong."]
+    assert "\x1b" not in "".join(_drawn(capsys, "a\x1b[31m\tb", 2))
+
+
+def test_numbers_have_their_units():
+    assert [short(n) for n in (0, 999, 1000, 35_827_840, 999_960, 4_089_184_256)] == [
+        "0",
+        "999",
+        "1.000 k",
+        "35.83 M",
+        "1.000 M",
+        "4.089 G",
+    ]
+    assert [memory(n) for n in (0, 552, 1024, 196_608, 1_500_000)] == [
+        "0 B",
+        "552 B",
+        "1.00 KiB",
+        "192 KiB",
+        "1.43 MiB",
+    ]
+    assert (share(1, 8), share(0, 0)) == ("12.5 %", "")
+    assert printable("a\tb\x00c\x1b") == "a b?c?"

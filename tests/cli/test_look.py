@@ -1,0 +1,138 @@
+import json
+
+import pytest
+
+import hiresnet_graph as hg
+from hiresnet_graph.blocks import BLOCKS
+from hiresnet_graph.merges import MERGES
+from hiresnet_graph.ops import OPS
+from hiresnet_graph.projections import PROJECTIONS
+from hiresnet_graph.shipped import spec_names
+
+BAD = """\
+name: bad
+params: {width: 16}
+input: {channels: 3, height: 32, width: 32}
+nodes:
+  stem: {block: conv, width: abc, kernl: 3}
+  stage1: {block: basc, width: $width, depth: 2}
+  head: {block: classifier, classes: 10}
+flow: stem -> stge1 -> head
+"""
+
+
+@pytest.fixture
+def bad(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text(BAD)
+    return "bad.yaml"
+
+
+def test_list_names_everything_with_its_first_line(hrg):
+    listing = json.loads(hrg("list", "--json").stdout)
+    assert [row["name"] for row in listing["specs"]] == spec_names()
+    for family, registry in (
+        ("blocks", BLOCKS),
+        ("operations", OPS),
+        ("merges", MERGES),
+        ("projections", PROJECTIONS),
+    ):
+        assert [row["name"] for row in listing[family]] == list(registry)
+        assert all(row["description"] for row in listing[family])
+    assert "digits" in [row["name"] for row in listing["datasets"]]
+    text = hrg("list").stdout
+    assert all(row["name"] in text and row["description"] in text for rows in listing.values() for row in rows)
+
+
+def test_list_of_specs_has_parameters(hrg):
+    line = next(line for line in hrg("list", "specs").stdout.splitlines() if line.startswith("resnet50 "))
+    assert line.split()[:2] == ["resnet50", "25,557,032"]
+    assert "basic" not in hrg("list", "specs").stdout.split()
+
+
+def test_list_of_an_unknown_family_is_wrong_usage(hrg):
+    result = hrg("list", "layers")
+    assert result.exit_code == 2 and "'blocks'" in result.stderr
+
+
+def test_validate_accepts_every_shipped_spec(hrg):
+    result = hrg("validate", *spec_names())
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == spec_names()
+    assert "hiresnet18: ok, 273,466 parameters; 7 variants: original, full, in, out, p1, p2, p3" in result.stdout
+
+
+def test_validate_tells_all_mistakes_with_place_line_caret_and_hint(hrg, bad):
+    result = hrg("validate", bad)
+    assert result.exit_code == 1
+    assert result.stderr == "4 problems.\n"
+    lines = result.stdout.splitlines()
+    at = lines.index("bad.yaml:5:30: nodes.stem.width: this wants a whole number, not 'abc'.")
+    assert lines[at + 1] == "      stem: {block: conv, width: abc, kernl: 3}"
+    assert lines[at + 2].index("^") == lines[at + 1].index("abc")
+    assert "bad.yaml:5:35: nodes.stem.kernl: unknown key 'kernl'." in lines
+    assert "  hint: Did you mean 'kernel_size'?" in lines
+    places = [tuple(map(int, line.split(":")[1:3])) for line in lines if line.startswith("bad.yaml:")]
+    assert len(places) == 4 and places == sorted(places)
+
+
+def test_validate_goes_on_after_a_bad_spec(hrg, bad):
+    result = hrg("validate", bad, "hiresnet18", "nosuch.yaml", ".")
+    assert result.exit_code == 1
+    assert "hiresnet18: ok" in result.stdout
+    assert "nosuch.yaml:1:1: there is no such file." in result.stdout
+    assert ".:1:1: expected a file, got a folder." in result.stdout
+    assert result.stderr == "6 problems in 3 specs of 4.\n"
+
+
+def test_validate_json_has_data_alone(hrg, bad):
+    result = hrg("validate", bad, "unet", "--json")
+    assert result.exit_code == 1
+    data = json.loads(result.stdout)
+    assert not data["valid"]
+    first, second = data["specs"]
+    assert (first["spec"], first["name"], first["valid"]) == ("bad.yaml", "bad", False)
+    assert first["problems"][0] == {
+        "file": "bad.yaml",
+        "line": 5,
+        "column": 30,
+        "path": "nodes.stem.width",
+        "message": "this wants a whole number, not 'abc'.",
+        "hint": None,
+    }
+    assert second == {"spec": "unet", "name": "unet", "valid": True, "problems": []}
+
+
+def test_validate_checks_variants_and_changes(hrg, tmp_path):
+    path = tmp_path / "v.yaml"
+    path.write_text("name: v\nextends: hiresnet18\nvariants:\n  fine: {edges: in}\n  broken: {edges: p7}\n")
+    assert f"{path}:5:19: " in hrg("validate", path).stdout
+    assert hrg("validate", f"{path}@fine").exit_code == 0
+    assert hrg("validate", f"{path}@broken").exit_code == 1
+    result = hrg("validate", "hiresnet18", "stage1.width=abc", "unet")
+    assert result.exit_code == 1 and "unet: ok" in result.stdout
+    assert "command line:1:14: nodes.stage1.width: this wants a whole number, not 'abc'.\n" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("rule", "number"), [("all", 64), ("size:0-1", 7), ("leave-one-out", 7), ("one-at-a-time", 7), ("family", 7)]
+)
+def test_enumerate_counts_the_subsets(hrg, rule, number):
+    data = json.loads(hrg("enumerate", "hiresnet18", "--subsets", rule, "--json").stdout)
+    assert len(data["variants"]) == number
+    for row in data["variants"][:7]:
+        expected = hg.load("hiresnet18").with_edges(row["edges"]).cost()
+        assert (row["parameters"], row["macs"]) == (expected.parameters, expected.macs)
+
+
+def test_enumerate_prints_a_table(hrg):
+    result = hrg("enumerate", "hiresnet18", "block=plain", "--subsets", "family")
+    assert ["2", "full", "270,682"] in [line.split()[:3] for line in result.stdout.splitlines()]
+    assert result.stderr == "7 variants, 7 different networks.\n"
+
+
+def test_enumerate_without_skips_says_what_to_do(hrg):
+    result = hrg("enumerate", "resnet18", "--subsets", "all")
+    assert result.exit_code == 2 and "no skips" in result.stderr
+    result = hrg("enumerate", "hiresnet18", "--subsets", "al")
+    assert result.exit_code == 2 and "Did you mean 'all'?" in result.stderr

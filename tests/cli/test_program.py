@@ -1,0 +1,230 @@
+"""`hrg` as a shell runs it: exit codes, streams, pipes, terminals, interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROGRAM = [sys.executable, "-m", "hiresnet_graph.cli"]
+NO_TORCH = """
+import sys
+from hiresnet_graph.cli.app import app
+try:
+    app(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0, end.code
+heavy = "torch torchvision sklearn scipy numpy pygraphviz graphviz altair optuna onnx".split()
+print("loaded:", [name for name in heavy if name in sys.modules], file=sys.stderr)
+"""
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """This process's environment with changes; None removes a variable."""
+    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR", "PYTHONIOENCODING")}
+    for key, value in changes.items():
+        if value is None:
+            env.pop(key, None)
+        else:
+            env[key] = value
+    return env
+
+
+@pytest.fixture
+def program() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line as a program, as a shell would."""
+
+    def call(*args: str | Path, **env: str | None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, *map(str, args)],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment(**env),
+            timeout=120,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["validate", "hiresnet18"],
+        ["show", "hiresnet18", "--variant", "full"],
+        ["show", "unet", "--ops", "--json"],
+        ["diff", "hiresnet18@in", "hiresnet18@out"],
+        ["enumerate", "hiresnet18", "--subsets", "leave-one-out"],
+        ["ablate", "hiresnet18", "--variants", "none,full", "-o", "nosuch", "--dry-run"],
+        ["list"],
+        ["schema"],
+        ["init", "-o", "-"],
+        ["adjust", "hiresnet18", "block=plain", "--edges", "none", "-p", "265100"],
+    ],
+    ids=" ".join,
+)
+def test_reading_imports_no_torch_nor_anything_heavy(args):
+    done = subprocess.run([sys.executable, "-c", NO_TORCH, *args], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "loaded: []", done.stderr
+
+
+def test_the_installed_program_is_this_one(program):
+    assert program("--version").stdout.startswith("hrg ")
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        (["validate", "unet"], 0),
+        (["validate", "nosuch"], 1),
+        (["show", "unet", "foo=1"], 1),
+        (["show", "unet", "foo"], 2),
+        (["nosuch"], 2),
+        (["report", "nosuch"], 1),
+        (["render", "unet", "-o", "x.nosuch"], 2),
+    ],
+    ids=str,
+)
+def test_exit_codes(program, args, code):
+    done = program(*args)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_tool_is_exit_code_3(program, tmp_path):
+    # A folder that hides the package from this one program.
+    hidden = tmp_path / "pygraphviz.py"
+    hidden.write_text("raise ImportError('hidden')")
+    done = program("render", "unet", "-o", tmp_path / "x.svg", PYTHONPATH=str(tmp_path), PATH="/nonexistent")
+    assert done.returncode == 3, done.stderr
+    assert done.stderr.startswith("hrg render: ") and "Traceback" not in done.stderr
+
+
+def test_json_is_alone_on_stdout_and_ascii_where_it_must_be(program):
+    for encoding in ("utf-8", "ascii"):
+        done = program("list", "--json", PYTHONIOENCODING=encoding)
+        listing = json.loads(done.stdout)
+        assert done.stderr == "" and listing["blocks"]
+        assert done.stdout.isascii() or encoding == "utf-8"
+
+
+@pytest.mark.parametrize("columns", [None, "20", "40", "80", "160"])
+def test_tables_fit_the_width(program, columns):
+    done = program("show", "hiresnet18@full", COLUMNS=columns)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    tables = [line for line in lines if line.startswith(("─", "stem", "stage", "nodes", "skips", "all"))]
+    assert len(tables) > 15
+    if columns is None:
+        assert all(line == line.rstrip() for line in lines)
+        assert "avg, conv1x1, batch" in done.stdout and "memory" in done.stdout and done.stderr == ""
+    else:
+        assert all(len(line) <= int(columns) for line in tables)
+        assert ("memory" in done.stderr) == (int(columns) < 160)
+
+
+def test_output_is_plain_unless_a_terminal_wants_colours(program):
+    assert "\x1b" not in program("show", "unet", "foo=1").stderr
+    assert "\x1b" not in program("show", "unet").stdout
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+@pytest.mark.parametrize(("changes", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
+def test_colours_on_a_terminal(changes, coloured):
+    env = environment(**{"TERM": "xterm-256color", **changes})
+    main, side = os.openpty()
+    done = subprocess.Popen([*PROGRAM, "show", "unet"], stdout=side, stderr=side, env=env)
+    os.close(side)
+    text = b""
+    while True:
+        try:
+            part = os.read(main, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        text += part
+    assert done.wait(60) == 0
+    os.close(main)
+    assert b"482,754" in text
+    assert (b"\x1b[" in text) == coloured
+
+
+def test_a_terminal_without_unicode_is_enough(program):
+    done = program("show", "hiresnet18", PYTHONIOENCODING="ascii", COLUMNS="80")
+    assert done.returncode == 0 and done.stdout.isascii()
+    assert "-----" in done.stdout and "273,466" in done.stdout
+    done = program("list", "projections", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0 and done.stdout.isascii()
+    assert program("show", "--help", PYTHONIOENCODING="ascii").returncode == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_reader_that_leaves_early_gets_no_complaint():
+    command = f"{sys.executable} -m hiresnet_graph.cli show resnet110 --ops | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
+    assert done.stdout.splitlines()[1] == "0" and done.stderr == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_and_closed_streams_are_told_without_traceback():
+    for redirection, code in (("> /dev/full", 1), (">&-", 0), ("2>&-", 0)):
+        command = f"{sys.executable} -m hiresnet_graph.cli show unet {redirection}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
+        assert done.returncode == code and "Traceback" not in done.stderr and "Exception" not in done.stderr
+        assert ("hrg show: no space left on device." in done.stderr) == (code == 1)
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(program, tmp_path):
+    path = tmp_path / "esc.yaml"
+    path.write_text('name: "\\e[31mred"\ndescription: "\\e]0;title\\a"\ninput: {channels: 2}\nnodes: {a: "\\e[2J"}\n')
+    done = program("show", path)
+    assert done.returncode == 1 and "\x1b" not in done.stdout + done.stderr
+    path.write_text('name: "\\e[31mred"\ndescription: "\\e]0;title\\a"\ninput: {channels: 2}\nnodes: {a: relu}\n')
+    for args in (["show"], ["validate"], ["diff", path, path]):
+        done = program(*args, path)
+        assert "\x1b" not in done.stdout + done.stderr and "\a" not in done.stdout
+
+
+def _interrupted(args, ready, tmp_path):
+    """What a program says that gets Ctrl-C as soon as a word is on its stderr."""
+    log = tmp_path / "stderr.txt"
+    with log.open("wb") as stderr:
+        running = subprocess.Popen(
+            [*PROGRAM, *map(str, args)], stdout=subprocess.PIPE, stderr=stderr, env=environment()
+        )
+        limit = time.monotonic() + 90
+        while ready not in log.read_text() and running.poll() is None and time.monotonic() < limit:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        stdout, _ = running.communicate(timeout=60)
+    return running.returncode, stdout.decode(), log.read_text()
+
+
+SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
+
+
+def test_ctrl_c_in_training_is_one_line_and_exit_code_130(tmp_path):
+    out = tmp_path / "run"
+    code, stdout, stderr = _interrupted(["train", *SMALL, "--epochs", 500, "-o", out], "epoch 2/500", tmp_path)
+    assert code == 130 and stdout == ""
+    last = stderr.splitlines()[-1]
+    assert last.startswith("Interrupted: ") and str(out) in last and "Again: hrg train hiresnet18 width=2" in last
+    assert "Traceback" not in stderr
+
+
+def test_ctrl_c_in_an_ablation_says_what_is_saved_and_how_to_go_on(tmp_path):
+    out = tmp_path / "study"
+    args = ["ablate", *SMALL, "--variants", "none,full", "--seeds", 50, "--epochs", 1, "--jobs", 1, "-o", out]
+    code, stdout, stderr = _interrupted(args, "run 1/100", tmp_path)
+    assert code == 130 and stdout == "" and "Traceback" not in stderr
+    last = stderr.splitlines()[-1]
+    assert last.startswith("Interrupted: ") and " of 100 runs are finished and kept in " in last
+    assert f"Go on with: hrg {' '.join(map(str, args))}" in last
+    assert (out / "runs" / "none-seed0" / "result.json").exists()
