@@ -1,7 +1,7 @@
 """A block, a merge and a projection of one's own, used from a spec: `python examples/own_kinds.py`.
 
-Each is one class with its fields, registered under its `kind`. The spec, the table, the module, the emitted source and the
-diagram know it from then on.
+Each is one class with its fields, registered under its `kind`. The spec, the table, the module, the emitted source
+and the diagram know it from then on.
 """
 
 from typing import ClassVar

@@ -78,7 +78,7 @@ def assert_runs(net: hrg.Architecture) -> None:
         assert out.shape == (3, *(calls[value].shape if value in calls else plan.inputs[value]))
     assert sum(p.numel() for p in module.parameters()) == net.cost().parameters
     assert sum(b.numel() for b in module.buffers()) == net.cost().buffers
-    assert list(dict(module.state_dict())) == list(plan.tensors()) or set(module.state_dict()) == set(plan.tensors())
+    assert set(module.state_dict()) == set(plan.tensors())
 
 
 @pytest.mark.parametrize("kind", list(BLOCKS))
@@ -148,7 +148,7 @@ def test_a_name_is_registered_once() -> None:
 
         kind = "standard"
 
-    with pytest.raises(hrg.HrgError, match="'standard' is taken by hiresnet_graph.projections.standard"):
+    with pytest.raises(hrg.HrgError, match="'standard' is taken by hiresnet_graph"):
         PROJECTIONS.register(Other)
     assert PROJECTIONS.get("standard") is StandardProjection
 

@@ -1,4 +1,4 @@
-"""Outputs and gradients against networks that others wrote: torchvision's and pytorchcv's, with their weights copied."""
+"""Outputs and gradients against networks that others wrote: torchvision's and pytorchcv's, with copied weights."""
 
 from __future__ import annotations
 

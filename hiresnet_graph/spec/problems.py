@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -130,6 +130,23 @@ class Problems:
             else:
                 wanted = " or ".join(dict.fromkeys(_wanted(detail) for detail in details))
                 add(f"this wants {wanted}, not {_shown(given)}.")
+
+    def mended(self, model: type[M], value: Mapping[str, Any], path: Path, stand_ins: Mapping[str, Any]) -> M | None:
+        """As `model`, but wrong keys are left out once their mistakes are noted, so that the rest can be looked at too.
+
+        Args:
+            stand_ins: What to put for keys that are wrong or missing and cannot be left out.
+        """
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            self.validation(error, value, path, model)
+            wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+        kept = {key: item for key, item in value.items() if key not in wrong}
+        try:
+            return model.model_validate({**{k: v for k, v in stand_ins.items() if k in wrong}, **kept})
+        except ValidationError:
+            return None
 
     def kind(
         self, registry: Registry[Any], name: object, fields: dict[str, Any], path: Path, name_path: Path

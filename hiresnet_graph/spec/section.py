@@ -88,7 +88,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
             return None
     late = ("nodes", "blocks", "variants", "params")
     early = _early(tree, late, names, (), problems)
-    spec = problems.model(ArchitectureSpec, early, ())
+    spec = problems.mended(ArchitectureSpec, early, (), _STAND_INS)
     given = early.get("input")
     inputs, input_paths = _inputs(given, problems) if isinstance(given, dict) else ({}, {})
     if spec is None:
@@ -105,7 +105,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
         nodes=tree["nodes"],
         flow=tuple(texts(spec.flow, ("flow",))),
         skips=_skips(early.get("skips"), problems, ()),
-        edges=_edges(early.get("edges") or [], problems, ()),
+        edges=_edges(early.get("edges"), problems, ()),
         blocks=spec.blocks,
         outputs=outputs,
         input_paths=input_paths,
@@ -123,7 +123,7 @@ def block_section(
         shape: Of its input.
     """
     early = _early(definition, ("nodes", "params"), names, path, at)
-    spec = at.model(SectionSpec, early, path)
+    spec = at.mended(SectionSpec, early, path, {})
     if spec is None:
         return None
     return Section(
@@ -134,7 +134,7 @@ def block_section(
         nodes=definition["nodes"],
         flow=tuple(texts(spec.flow, (*path, "flow"))),
         skips=_skips(early.get("skips"), at, path),
-        edges=_edges(early.get("edges") or [], at, path),
+        edges=_edges(early.get("edges"), at, path),
         blocks=blocks,
         input_paths={"input": path},
     )
@@ -192,7 +192,9 @@ def _skips(given: Any, problems: Problems, path: Path) -> dict[str, tuple[SkipSp
     return found
 
 
-def _edges(given: list[Any], problems: Problems, path: Path) -> tuple[tuple[EdgeSpec, Path], ...]:
+def _edges(given: Any, problems: Problems, path: Path) -> tuple[tuple[EdgeSpec, Path], ...]:
+    if not isinstance(given, list):
+        return ()
     found = []
     for i, value in enumerate(given):
         at = (*path, "edges", i)
