@@ -66,12 +66,14 @@ class PartPatch:
     Attributes:
         key: The address as the spec has it; exact ones win over patterns.
         address: What of it lies inside the block.
+        optional: It names a whole node elsewhere, so nothing is amiss if there is no such part.
     """
 
     key: str
     address: str
     fields: Mapping[str, object]
     origin: Origin
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

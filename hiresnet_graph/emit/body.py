@@ -35,6 +35,7 @@ _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 _OF_MODULE_DICT = frozenset({"clear", "items", "keys", "pop", "update", "values"})
 _DEEPEST = 3
 _LARGEST = 8
+_LONGEST = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,6 @@ class Places:
     def _is_dict(self, path: str) -> bool:
         return bool(path) and path not in self.modules and not _OF_MODULE_DICT & self._children.get(path, set())
 
-    def holds(self, path: str) -> bool:
-        """Whether a module has others below it."""
-        return bool(path) and path in self._children
-
     def read(self, path: str) -> str:
         """The expression of a module."""
         if path not in self._read:
@@ -131,11 +128,17 @@ class Body:
         """The lines of `__init__` that make the parts; `given` is the expression of a part that comes from outside."""
         lines: list[str] = []
         made: set[str] = set()
-        first = self.script.first
-        steps, items = self.script.form.steps, self.script.items
-        order = sorted(range(len(items)), key=lambda k: (not self.places.holds(steps[k].path), first(items[k])))
+        steps = self.script.form.steps
+        first: dict[str, int] = {}
+        for step, item in zip(steps, self.script.items, strict=True):
+            path = step.path
+            while path:
+                first[path] = min(first.get(path, self.script.first(item)), self.script.first(item))
+                path = path.rpartition(".")[0]
+        order = [k for k, step in enumerate(steps) if step.path]
+        order.sort(key=lambda k: (first[steps[k].path], len(steps[k].path)))
         for step in (steps[k] for k in order):
-            if not step.path or step.path in made:
+            if step.path in made:
                 continue
             for container, doc in self.places.containers(step.path):
                 if container not in made:
@@ -198,7 +201,7 @@ class Body:
     def _returned(self) -> int | None:
         """The step that is written behind `return`: the last, if its value is the only result and read nowhere else."""
         form = self.script.form
-        if len(form.results) != 1 or self.script.results or form.results[0] != form.inputs + len(form.steps) - 1:
+        if not form.steps or self.script.results or form.results != (form.inputs + len(form.steps) - 1,):
             return None
         return len(form.steps) - 1
 
@@ -254,7 +257,8 @@ class Body:
         """Whether a call reads well inside the one that reads its value."""
         item, target = self.script.items[i], self.script.items[reader]
         if _is_merge(target):
-            return depth <= 1
+            long = len(self.places.read(self.script.form.steps[i].path)) > _LONGEST
+            return depth <= 1 and not (long and len(target.inputs) == 2)
         if self.script.final(item) or (not isinstance(item, Unit) and isinstance(item.op, Activation)):
             return False
         return depth < _DEEPEST

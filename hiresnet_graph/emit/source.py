@@ -190,7 +190,7 @@ def _hints(item: Item) -> list[str]:
     owner = item.name if isinstance(item, Unit) else item.owner or item.name
     parts = owner.split(".")
     if parts[0] in ("edges", "flow") and len(parts) > 1:
-        return [parts[-1], "_".join(parts[1:]), item.name.replace(".", "_")]
+        return [name for name in (parts[-1], "_".join(parts[1:])) if len(name) <= 32] or ["skip"]
     return [parts[0], "_".join(parts), item.name.replace(".", "_")]
 
 

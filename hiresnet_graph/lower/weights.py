@@ -68,6 +68,6 @@ def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
                 parent.add_module(folder, child)
             parent = child
         container = parent._modules.get(last)  # weights may lie below the name of other weights
-        for child, module in ({} if container is None else container._modules).items():
-            layer.add_module(child, module)
+        for below, module in () if container is None else container._modules.items():
+            layer.add_module(below, module)
         parent.add_module(last, layer)

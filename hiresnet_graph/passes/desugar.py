@@ -22,7 +22,7 @@ from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.edge_set import EdgeSet
 from hiresnet_graph.spec.model import MAX_DEPTH, ConnectionSpec, NodeSpec, SkipSpec
 from hiresnet_graph.spec.problems import Path, Problems
-from hiresnet_graph.spec.section import Section, block_section, evaluated, texts
+from hiresnet_graph.spec.section import Section, block_section, evaluated, is_block_entry, texts
 from hiresnet_graph.spec.source import MarkedDict, format_path, merge
 from hiresnet_graph.spec.template import resolve_params
 from hiresnet_graph.wire import Wire
@@ -195,6 +195,11 @@ class _Desugar:
                 self.inner_patches.setdefault(".".join(parts[:i]), []).append(key)
         for name, value in written.items():
             self._node(name, value)
+        whole = {key for key in self.patterns if any(matches(key, name) for name in self.nodes)}
+        for name, node in self.nodes.items():
+            if any(patch.key in whole for patch in node.patches):
+                marked = tuple(replace(patch, optional=patch.key in whole) for patch in node.patches)
+                self.nodes[name] = replace(node, patches=marked)
         for address in patches:
             if address not in self.used_patches and not self._inside_broken(address):
                 known = [*written, *self.nodes]
@@ -373,9 +378,8 @@ class _Desugar:
         entry_path = ("blocks", name)
         if isinstance(entry, str):
             entry = {"block": entry}
-        if not isinstance(entry, dict):
-            self.problems.add(entry_path, "an entry of 'blocks' wants a mapping with 'block' or with 'nodes'.")
-            return None
+        if not is_block_entry(entry):
+            return None  # which is told where the section is read
         if name in seen:
             self.problems.add(entry_path, f"the block is defined by itself: {' -> '.join([*seen, name])}.")
             return None
@@ -384,11 +388,6 @@ class _Desugar:
             return None
         if "nodes" in entry:
             return self._written(name, entry, fields, path)
-        if "block" not in entry or not isinstance(entry["block"], str):
-            self.problems.add(
-                entry_path, "an entry of 'blocks' wants 'block' (a kind with fields set) or 'nodes' (a small file)."
-            )
-            return None
         preset = _subset(entry, [key for key in entry if key != "block"])
         preset = evaluated(self.problems, preset, self.section.names, entry_path)
         return None if preset is None else self._block(entry["block"], _laid_over(preset, fields), path, (*seen, name))
@@ -629,7 +628,11 @@ class _Desugar:
         ends: dict[tuple[str, str], tuple[End, End]] = {}
 
         def single(source: str, target: str) -> Iterable[tuple[str, str]]:
-            starts, stops = self.addresses.sources(source), self.addresses.targets(target, slot)
+            starts = self.addresses.sources(source)
+            try:
+                stops = self.addresses.targets(target, slot)
+            except ExpressionError as error:
+                raise ExpressionError(error.message, len(source) + 1, error.hint) from None
             if len(starts) * len(stops) > MAX_EDGES:
                 raise ExpressionError(f"these are more than {MAX_EDGES:,} edges.")
             for start in starts:

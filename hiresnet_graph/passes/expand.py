@@ -126,7 +126,7 @@ class _Expansion:
 
     def used(self, patch: PartPatch, hit: bool, known: list[str]) -> None:
         """Note whether a patch found its part in a block. An exact one must; a pattern must find one somewhere."""
-        if hit:
+        if hit or patch.optional:
             self.used_patches.add(patch.key)
         else:
             self.unused_patches.setdefault(patch.key, _no_part(patch, known))
@@ -393,6 +393,7 @@ class _NodeExpansion(Builder):
             )
         inputs = {node.name: Value(wire.name, wire.shape) for node in graph.inputs}
         self.inlined = True
+        self.expansion.size += 10  # to read a block's definition takes about as long as ten nodes
         scope = _Scope(
             wire.scope,
             self._weights_of(wire.scope),
@@ -429,6 +430,10 @@ class _NodeExpansion(Builder):
             operands.append(
                 self._arriving(edge, operands[0].shape if operands else None, merge, bool(own) or len(edges) > 1)
             )
+        if not operands:
+            hint = "Put it into 'flow', or give it an edge without 'slot'."
+            self._problem(f"no edge arrives at the input of '{self.name}'.", hint, self.node.origin)
+            raise _Failed
         if len(operands) == 1:
             return operands[0]
         try:

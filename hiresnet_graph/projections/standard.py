@@ -13,16 +13,12 @@ Spatial = Literal["avg", "max", "stride", "adaptive", "nearest", "bilinear", "de
 _UP = ("nearest", "bilinear", "deconv")
 
 
-def _ratio(size: int, want: int) -> tuple[int, bool | None]:
-    """Kernel of a pooling from `size` to `want` (0: there is none), and whether it rounds up (None: it divides)."""
-    if size % want == 0:
-        return size // want, None
+def _ratio(size: int, want: int, up: bool) -> int:
+    """Kernel of a pooling from `size` to `want`, sizes rounded up or down; 0 if there is none."""
     for step in (size // want, size // want + 1):
-        if size // step == want:
-            return step, False
-        if -(-size // step) == want:
-            return step, True
-    return 0, None
+        if (-(-size // step) if up else size // step) == want:
+            return step
+    return 0
 
 
 @PROJECTIONS.register
@@ -115,14 +111,15 @@ class StandardProjection(Projection):
             raise ShapeError(
                 f"'spatial: {self.spatial}' enlarges, but the target is smaller.", "Set 'projection: {spatial: avg}'."
             )
-        (kernel_h, up_h), (kernel_w, up_w) = (_ratio(a, b) for a, b in zip(have[1:], want[1:], strict=True))
-        if not kernel_h or not kernel_w or {up_h, up_w} == {True, False}:
-            raise ShapeError(
-                f"no pooling with kernel = stride takes {have.height}x{have.width} to {want.height}x{want.width}.",
-                "Set 'projection: {spatial: adaptive}'.",
-            )
         pool = x.max_pool if self.spatial == "max" else x.avg_pool
-        return pool((kernel_h, kernel_w), ceil_mode=bool(up_h or up_w), name="pool")
+        for up in (False, True):
+            kernel = _ratio(have.height, want.height, up), _ratio(have.width, want.width, up)
+            if all(kernel):
+                return pool(kernel, ceil_mode=up, name="pool")
+        raise ShapeError(
+            f"no pooling with kernel = stride takes {have.height}x{have.width} to {want.height}x{want.width}.",
+            "Set 'projection: {spatial: adaptive}'.",
+        )
 
     def _enlarge(self, x: Wire, want: Map) -> Wire:
         size = (want.height, want.width)

@@ -1,0 +1,170 @@
+"""Exported files: what is in them, equal outputs, and what is said when one cannot be written."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import MissingToolError, UsageError
+from hiresnet_graph.interop import export
+from hiresnet_graph.interop.export import export_program
+from hiresnet_graph.lower import class_name
+
+TWO = """
+name: two heads
+input: {left: {channels: 2, height: 8, width: 8}, right: {channels: 3, height: 8, width: 8}}
+nodes:
+  a: {block: conv, width: 4}
+  b: {block: conv, width: 4, stride: 2}
+  both: {block: basic, width: 4}
+  one: {block: classifier, classes: 3}
+  zwei: {block: classifier, classes: 2}
+flow: [left -> a -> both -> zwei, right -> b, both -> one]
+edges: [{from: b, to: both, merge: concat, projection: {spatial: nearest, channels: none, norm: none}}]
+outputs: [one, zwei]
+"""
+
+
+def outputs(module: torch.nn.Module, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        out = module(*inputs)
+    return out if isinstance(out, dict) else {"": out}
+
+
+def batches(network: hrg.Architecture, size: int) -> list[torch.Tensor]:
+    torch.manual_seed(size)
+    return [torch.randn(size, *shape) for shape in network.plan.inputs.values()]
+
+
+@pytest.mark.parametrize("network", [hrg.load("hiresnet18").variant("full"), hrg.loads(TWO)], ids=["hiresnet18", "two"])
+@pytest.mark.parametrize("size", [1, 5])
+def test_an_exported_program_gives_equal_bits_at_any_batch_size(
+    network: hrg.Architecture, size: int, tmp_path: Path
+) -> None:
+    module = network.build(seed=3).eval()
+    program = torch.export.load(export(network, tmp_path / "model.pt2", seed=3)).module()
+    inputs = batches(network, size)
+    expected, got = outputs(module, *inputs), outputs(program, *inputs)
+    assert list(got) == list(expected)
+    assert all(torch.equal(got[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("network", [hrg.load("hiresnet18").variant("full"), hrg.loads(TWO)], ids=["hiresnet18", "two"])
+def test_onnx_gives_equal_outputs(network: hrg.Architecture, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    path = export(network, tmp_path / "model.onnx", seed=3)
+    assert b"site-packages" not in path.read_bytes()
+    session = runtime.InferenceSession(path)
+    module = network.build(seed=3).eval()
+    assert [entry.name for entry in session.get_inputs()] == list(network.plan.inputs)
+    assert [entry.name for entry in session.get_outputs()] == list(network.plan.outputs)
+    for size in (1, 5):
+        inputs = batches(network, size)
+        names = zip(network.plan.inputs, inputs, strict=True)
+        got = session.run(None, {name: value.numpy() for name, value in names})
+        for one, expected in zip(got, outputs(module, *inputs).values(), strict=True):
+            np.testing.assert_allclose(one, expected.numpy(), atol=1e-5, rtol=0)
+
+
+def test_onnx_without_its_packages_says_what_to_install(
+    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingToolError, match=r"pip install 'hiresnet-graph\[onnx\]'"):
+        export(tiny, tmp_path / "model.onnx")
+
+
+def test_source_stands_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    path = tiny.export(tmp_path / "model.py")
+    spec = importlib.util.spec_from_file_location("model", path)
+    assert spec is not None and spec.loader is not None
+    model = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(model)
+    module = getattr(model, class_name(tiny.name))()
+    module.load_state_dict(tiny.build().state_dict())
+    assert "hiresnet_graph" not in path.read_text()
+
+
+def test_json_is_the_plan(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    assert json.loads(export(tiny, tmp_path / "plan.json").read_text()) == tiny.plan.to_json()
+    assert json.loads(export(tiny.plan, tmp_path / "plan.JSON").read_text()) == tiny.plan.to_json()
+
+
+def test_weights_come_from_a_file(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    trained = tiny.build(seed=7)
+    save_file(trained.state_dict(), tmp_path / "model.safetensors")
+    path = export_program(tiny, tmp_path / "model.pt2", weights=tmp_path / "model.safetensors")
+    program = torch.export.load(path).module()
+    x = batches(tiny, 2)
+    assert torch.equal(outputs(program, *x)[""], outputs(trained.eval(), *x)[""])
+
+
+def test_weights_of_another_network_are_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    wide = tiny.override({"width": 5}).build()
+    save_file(wide.state_dict(), tmp_path / "wide.safetensors")
+    with pytest.raises(UsageError, match=r"another network: 'stem.conv.weight' is \[5, 1, 3, 3\], not \[4, 1, 3, 3\]"):
+        export(tiny, tmp_path / "model.pt2", weights=tmp_path / "wide.safetensors")
+    plain = tiny.variant("original").build()
+    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    with pytest.raises(UsageError, match=r"it lacks 'edges\..* and \d+ more"):
+        export(tiny, tmp_path / "model.pt2", weights=tmp_path / "plain.safetensors")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(UsageError, match="no safetensors file"):
+        export(tiny, tmp_path / "model.pt2", weights=tmp_path / "text.safetensors")
+    with pytest.raises(UsageError, match="cannot be read"):
+        export(tiny, tmp_path / "model.pt2", weights=tmp_path / "none.safetensors")
+    assert not (tmp_path / "model.pt2").exists()
+
+
+@pytest.mark.parametrize("suffix", [".py", ".json"])
+def test_files_without_weights_take_none(tiny: hrg.Architecture, tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(UsageError, match="holds no weights"):
+        export(tiny, tmp_path / f"model{suffix}", weights=tmp_path / "model.safetensors")
+
+
+def test_an_unknown_suffix_lists_the_known(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"one of \.py, \.pt2, \.onnx, \.json\. Did you mean '\.onnx'"):
+        export(tiny, tmp_path / "model.onx")
+    with pytest.raises(UsageError, match="has no suffix"):
+        export(tiny, tmp_path / "model")
+
+
+def test_a_place_that_cannot_be_written_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        export(tiny, tmp_path / "none" / "model.py")
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        export(tiny, tmp_path / "folder.py")
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.py"
+    path.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UsageError, match=r"cannot be written: No space left on device\."):
+        export(tiny, path)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.py"]
+
+
+def test_a_folder_without_permission_is_told(
+    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UsageError, match="no permission"):
+        export(tiny, tmp_path / "model.py")

@@ -1,0 +1,103 @@
+"""Networks to networkx and back from random graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import networkx as nx
+import pytest
+import torch
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.interop import from_networkx, to_networkx
+
+INPUT = {"channels": 3, "height": 8, "width": 8}
+CONV = {"block": "conv", "width": 4}
+
+
+def random_dag(seed: int) -> nx.DiGraph[int]:
+    """A small-world graph whose edges go from the lower node to the higher (Xie et al. 2019)."""
+    graph: nx.DiGraph[int] = nx.DiGraph()
+    small_world = nx.connected_watts_strogatz_graph(12, 4, 0.75, seed=seed)
+    graph.add_nodes_from(range(12))
+    graph.add_edges_from(sorted((min(edge), max(edge)) for edge in small_world.edges))
+    return graph
+
+
+def test_costs_and_edges_are_attributes() -> None:
+    network = hrg.load("hiresnet18").variant("full")
+    graph = to_networkx(network)
+    assert nx.is_directed_acyclic_graph(graph)
+    cost = network.cost()
+    everything = [data for _, data in graph.nodes(data=True)] + [data for *_, data in graph.edges(data=True)]
+    assert sum(data["parameters"] for data in everything) == cost.parameters
+    assert sum(data["macs"] for data in everything) == cost.macs
+    assert graph.nodes["stage2.block1"]["block"] == "basic"
+    assert graph.nodes["stage2.block1"]["shape"] == "32x16x16"
+    skip = graph.edges["stem", "stage2.block3", "edges.stem__stage2"]
+    assert (skip["family"], skip["slot"], skip["merge"]) == ("skip", "output", "add")
+
+
+def test_shortcuts_can_be_edges() -> None:
+    network = hrg.load("hiresnet18").variant("full")
+    graph = to_networkx(network, shortcuts=True)
+    loops = [data for *_, data in graph.edges(data=True) if data["family"] == "shortcut"]
+    assert len(loops) == 8
+    total = sum(data["parameters"] for _, data in graph.nodes(data=True))
+    assert total + sum(data["parameters"] for *_, data in graph.edges(data=True)) == network.cost().parameters
+
+
+def test_graphml_keeps_everything(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    graph = to_networkx(tiny)
+    nx.write_graphml(graph, tmp_path / "tiny.graphml")
+    read = nx.read_graphml(tmp_path / "tiny.graphml", force_multigraph=True)
+    assert sorted(read.nodes) == sorted(graph.nodes)
+    assert all(read.nodes[name] == graph.nodes[name] for name in graph)
+    found = sorted((u, v, sorted(data.items())) for u, v, data in read.edges(data=True))
+    expected = sorted((u, v, sorted(data.items())) for u, v, data in graph.edges(data=True))
+    assert [(u, v) for u, v, _ in found] == [(u, v) for u, v, _ in expected]
+    for (_, _, got), (_, _, want) in zip(found, expected, strict=True):
+        assert [pair for pair in got if pair[0] != "id"] == want
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_random_graph_becomes_a_network_that_runs(seed: int) -> None:
+    graph = random_dag(seed)
+    network = from_networkx(
+        graph, name="small world", input=INPUT, default=CONV, head={"block": "classifier", "classes": 5}
+    )
+    module = network.build()
+    assert module(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+    again = to_networkx(hrg.loads(network.to_yaml()))
+    inner = {(source, target) for source, target in again.edges() if source != "input" and target != "head"}
+    assert inner == {(f"n{source}", f"n{target}") for source, target in graph.edges}
+
+
+def test_attributes_are_fields() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("a", block="conv", width=4)
+    graph.add_node("b", block="conv", width=8, stride=2)
+    graph.add_node("c", block="classifier", classes=2)
+    graph.add_edges_from([("a", "b"), ("b", "c")])
+    graph.add_edge("a", "b", slot="output", projection={"spatial": "avg", "channels": "conv1x1", "norm": "batch"})
+    graph.add_edge("a", "c", merge="concat", projection={"spatial": "avg", "channels": "none", "norm": "none"})
+    with pytest.raises(SpecError, match="no edge arrives at the input of 'b'"):
+        _ = from_networkx(graph, input=INPUT).plan
+    multi: nx.MultiDiGraph[str] = nx.MultiDiGraph(graph)
+    multi.add_edge("a", "b", name="main")
+    assert "edges.a__b.conv.weight" in from_networkx(multi, input=INPUT).build().state_dict()
+
+
+def test_what_cannot_be_a_network_is_refused() -> None:
+    with pytest.raises(UsageError, match="no direction"):
+        from_networkx(nx.path_graph(3), input=INPUT, default=CONV)
+    loop: nx.DiGraph[int] = nx.DiGraph([(0, 1), (1, 2), (2, 1)])
+    with pytest.raises(UsageError, match=r"cycle: 1 -> 2 -> 1\."):
+        from_networkx(loop, input=INPUT, default=CONV)
+    with pytest.raises(UsageError, match="no nodes"):
+        from_networkx(nx.DiGraph(), input=INPUT)
+    with pytest.raises(UsageError, match="one name"):
+        from_networkx(nx.DiGraph([(1, "n1")]), input=INPUT, default=CONV)
+    with pytest.raises(UsageError, match="'head'"):
+        from_networkx(nx.DiGraph([("a", "head")]), input=INPUT, default=CONV, head=CONV)

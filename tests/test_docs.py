@@ -1,0 +1,412 @@
+"""The documentation, followed word for word: every command, spec and snippet runs, and gives what the page shows.
+
+The blocks of a page run in their order, in a folder of its own. What a block is for is said by comments before it:
+
+    <!-- test: file NAME -->         it is written to this file (a spec is validated, too)
+    <!-- test: patch of SPEC -->     a part of a spec: it is validated as an extension of this one
+    <!-- test: invalid: WHY -->      a spec with mistakes, which the page goes on to show
+    <!-- test: exit N -->            the last command ends with this code
+    <!-- test: numbers vary: WHY --> numbers may differ from those shown
+    <!-- test: slow: WHY -->         runs with the slow tests alone
+    <!-- test: skip: WHY -->         does not run
+    <!-- test: sums -->              every `a = b` in it is calculated
+
+In `bash` and `console` the commands run; in `console` they start with `$ ` and what they print is compared, `...` standing
+for anything. A `text` block right behind a `python` block is what that prints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph import reference
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+ALL = [*PAGES, ROOT / "CHANGELOG.md", *sorted(REFERENCE.glob("*.md"))]
+LANGUAGES = {"bash", "console", "json", "make", "python", "text", "toml", "yaml"}
+PROGRAMS = {"hrg", "python", "cat", "ls", "cp", "mkdir", "head"}
+REASONED = {"invalid", "numbers vary", "slow", "skip"}
+MARK = re.compile(r"<!-- test: (file|patch of|exit|sums|invalid|numbers vary|slow|skip)(?:(:)? (\S.*?))? -->")
+
+
+@dataclass
+class Block:
+    page: str
+    line: int
+    language: str
+    text: str = ""
+    marks: dict[str, str] = field(default_factory=dict)
+    follows: Block | None = None
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks_of(path: Path) -> list[Block]:
+    """The fenced blocks of a page, each with the marks before it."""
+    found: list[Block] = []
+    marks: dict[str, str] = {}
+    current: Block | None = None
+    near: Block | None = None
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if current is not None:
+            if line.strip() == "```":
+                found.append(current)
+                near, current = current, None
+            else:
+                current.text += line + "\n"
+            continue
+        where = f"{path.name}:{number}"
+        if line.startswith("<!-- test:"):
+            match = MARK.fullmatch(line)
+            assert match is not None, f"{where}: no such mark"
+            assert (match[1] in REASONED) == bool(match[2]), f"{where}: a reason is wanted, after a colon"
+            assert match[3] or match[1] == "sums", f"{where}: this mark says nothing"
+            marks[match[1]] = match[3] or ""
+        elif line.startswith("```"):
+            language = line.removeprefix("```").strip()
+            assert language in LANGUAGES, f"{where}: a block of language {language!r}"
+            current = Block(path.name, number, language, marks=marks, follows=near)
+            marks = {}
+        elif line.strip():
+            assert not marks, f"{where}: a mark without a block"
+            near = None
+    assert current is None and not marks
+    return found
+
+
+def commands(block: Block) -> Iterator[tuple[str, str | None]]:
+    """Each command, with what is shown below it (None in `bash`)."""
+    lines = block.text.splitlines()
+    found: list[tuple[str, list[str]]] = []
+    is_open = False
+    for line in lines:
+        if is_open:
+            command, shown = found[-1]
+            found[-1] = (f"{command}\n{line}", shown)
+        elif block.language == "console" and not line.startswith("$ "):
+            assert found, f"{block}: a command starts with '$ '"
+            found[-1][1].append(line)
+            continue
+        elif line.strip() and not line.startswith("#"):
+            found.append((line.removeprefix("$ "), []))
+        is_open = line.endswith("\\")
+    for command, shown in found:
+        yield command, "\n".join(shown) if block.language == "console" else None
+
+
+SESSION = r"""
+import contextlib, io, json, sys, traceback
+names = {"__name__": "__main__"}
+for line in sys.stdin:
+    out = io.StringIO()
+    error = ""
+    with contextlib.redirect_stdout(out):
+        try:
+            exec(compile(json.loads(line), "<docs>", "exec"), names)
+        except BaseException:
+            error = traceback.format_exc()
+    sys.__stdout__.write(json.dumps([out.getvalue(), error]) + "\n")
+    sys.__stdout__.flush()
+"""
+
+
+class Follower:
+    """Somebody who does what a page says, in a folder of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        self.env.pop("COLUMNS", None)
+        self.session: subprocess.Popen[str] | None = None
+        self.printed = ""
+        (folder / "examples").symlink_to(ROOT / "examples")
+
+    def close(self) -> None:
+        if self.session is not None:
+            self.session.kill()
+            self.session.communicate()
+
+    def follow(self, block: Block) -> None:
+        if "skip" in block.marks:
+            return
+        if name := block.marks.get("file"):
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(block.text)
+        if "sums" in block.marks:
+            check_sums(block)
+        if block.language in ("bash", "console"):
+            self.run(block)
+        elif block.language == "yaml" and "invalid" not in block.marks:
+            self.validate(block)
+        elif block.language == "python" and "file" not in block.marks:
+            self.printed = self.python(block.text, block)
+        elif block.language == "text" and block.follows is not None and block.follows.language == "python":
+            compare(block, block.text.strip(), self.printed)
+        elif block.language == "json":
+            json.loads(block.text)
+
+    def run(self, block: Block) -> None:
+        given = list(commands(block))
+        for i, (command, shown) in enumerate(given):
+            assert command.split()[0] in PROGRAMS, f"{block}: '{command}' needs a mark, 'skip: WHY'"
+            done = subprocess.run(
+                ["bash", "-c", f"set -o pipefail; {command}"],
+                cwd=self.folder,
+                env=self.env,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=250,
+            )
+            code = int(block.marks.get("exit", 0)) if i == len(given) - 1 else 0
+            assert done.returncode == code, f"{block}: '{command}' ended with {done.returncode}:\n{done.stdout}"
+            if shown is not None:
+                compare(block, shown, done.stdout)
+
+    def validate(self, block: Block) -> None:
+        text = block.text
+        if base := block.marks.get("patch of"):
+            text = f"name: part\nextends: {base}\n{text}"
+        elif "file" in block.marks and not re.search(r"(?m)^(nodes|extends):", text):
+            return
+        # In the session, so that kinds that the page has defined are known, and in its folder.
+        self.python(f"import hiresnet_graph as hrg; hrg.loads({text!r}, {str(block)!r}).validate()", block)
+
+    def python(self, code: str, block: Block) -> str:
+        if self.session is None:
+            self.session = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", SESSION],
+                cwd=self.folder,
+                env=self.env,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+        assert self.session.stdin is not None and self.session.stdout is not None
+        self.session.stdin.write(json.dumps(code) + "\n")
+        self.session.stdin.flush()
+        printed, error = json.loads(self.session.stdout.readline())
+        assert not error, f"{block}:\n{error}"
+        return str(printed)
+
+
+def compare(block: Block, shown: str, got: str) -> None:
+    """Hold what a page shows against what came; a `...` stands for anything, alone in a line for any lines."""
+    rough = "numbers vary" in block.marks
+
+    def plain(text: str) -> list[str]:
+        lines = [line.rstrip() for line in text.strip("\n").splitlines()]
+        return [re.sub(r"[─ ]+", " ", re.sub(r"[\d,.]*\d", "0", line)) for line in lines] if rough else lines
+
+    pattern = ""
+    for line in plain(shown):
+        if line == "...":
+            pattern += r"(?:.*\n)*?"
+        else:
+            pattern += ".*?".join(re.escape(part) for part in line.split("...")) + "\n"
+    lines = plain(got)
+    assert re.fullmatch(pattern, "\n".join(lines) + "\n"), f"{block}: it came:\n{got}"
+
+
+def check_sums(block: Block) -> None:
+    """Calculate both sides of every equation in a block. What stands before two spaces is a label."""
+    equations = 0
+    for line in block.text.splitlines():
+        sides = re.sub(r"^\S+( \S+)*  ", "", line).replace(",", "").replace(" ", "").split("=")
+        values = []
+        for side in filter(None, sides if len(sides) > 1 else ()):
+            assert re.fullmatch(r"[\d+*/()-]+", side), f"{block}: '{side}' in '{line}'"
+            values.append(eval(side))
+        equations += len(values) > 1
+        assert len(set(values)) <= 1, f"{block}: '{line}' gives {values}"
+    assert equations, f"{block}: there is no equation"
+
+
+def follow(page: Path, folder: Path, slow: bool) -> None:
+    follower = Follower(folder)
+    try:
+        for block in blocks_of(page):
+            behind = block.follows is not None and "slow" in block.follows.marks and block.language == "text"
+            if slow or not ("slow" in block.marks or behind):
+                follower.follow(block)
+    finally:
+        follower.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
+    follow(page, tmp_path, slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if "<!-- test: slow:" in page.read_text()], ids=lambda path: path.stem
+)
+def test_a_page_can_be_followed_with_its_slow_parts(page: Path, tmp_path: Path) -> None:
+    follow(page, tmp_path, slow=True)
+
+
+# -------------------------------------------------------------------------------------------------------------- links
+
+
+def slug(heading: str) -> str:
+    """The anchor that a heading gets on GitHub."""
+    text = re.sub(r"\[([^]]*)]\([^)]*\)", r"\1", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"(?ms)^```.*?^```$", "", text)
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_links_and_images_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"`[^`\n]*`", "", without_code(page.read_text()))
+    for target in [*re.findall(r"]\(([^)\s]+)\)", text), *re.findall(r'src="([^"]+)"', text)]:
+        if re.match(r"https?://", target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        assert path.is_relative_to(ROOT), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"(?m)^#+ (.*)$", without_code(path.read_text()))
+            assert anchor in {slug(heading) for heading in headings}, f"{page.name}: {target}"
+
+
+def test_the_picture_of_the_readme_is_that_of_today(tmp_path: Path) -> None:
+    """Layouts may differ by a hair between versions of Graphviz; what is written in it may not."""
+
+    def words(path: Path) -> list[str]:
+        return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text())
+
+    new = hrg.load("hiresnet18").variant("full").render(tmp_path / "new.svg", level="stages")
+    assert sorted(words(ROOT / "docs" / "images" / "hiresnet18.svg")) == sorted(words(new))
+
+
+# ---------------------------------------------------------------------------------------------------------- reference
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    made = reference.pages()
+    assert {path.name for path in REFERENCE.glob("*")} == set(made), (
+        "run: python -m hiresnet_graph.reference docs/reference"
+    )
+    for name, text in made.items():
+        stale = (REFERENCE / name).read_text() != text
+        assert not stale, f"{name} is stale: python -m hiresnet_graph.reference docs/reference"
+
+
+# -------------------------------------------------------------------------------------------------------------- README
+
+
+def section(text: str, heading: str) -> str:
+    """What stands below a heading."""
+    match = re.search(rf"(?ms)^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text)
+    assert match is not None, heading
+    return match[1]
+
+
+def demo_commands() -> list[str]:
+    """The commands of `make demo`, as make would run them."""
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    given = dict(re.match(r"(\w+) :?=\s*(.*)", line).groups() for line in lines if re.match(r"\w+ :?= ", line))  # type: ignore[union-attr]
+    start = next(i for i, line in enumerate(lines) if line.startswith("demo:"))
+    recipe = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("\t"):
+            break
+        recipe.append(re.sub(r"\$\((\w+)\)", lambda match: given[match[1]], line.strip()))
+    return [line.replace(".venv/bin/", "").replace("$(VENV)/bin/", "") for line in recipe if "hrg " in line]
+
+
+def small_network() -> hrg.Architecture:
+    """The network that the demo trains."""
+    ablate = next(line for line in demo_commands() if "ablate" in line)
+    changes: dict[str, Any] = dict(re.findall(r" ([\w.]+)=(\d+)", ablate))
+    return hrg.load("hiresnet18").override({key: int(value) for key, value in changes.items()})
+
+
+def test_the_spec_in_the_readme_is_the_shipped_one() -> None:
+    text = (ROOT / "specs" / "hiresnet18.yaml").read_text()
+    body = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
+    assert body.strip() in [block.text.strip() for block in blocks_of(README)]
+
+
+def test_the_numbers_in_the_readme_come_from_the_networks() -> None:
+    """Every number with a thousands comma is the number of parameters of a network that the README speaks of."""
+    small, net = small_network(), hrg.load("hiresnet18")
+    known = {
+        net.override({"block": block}).with_edges(edges).cost().parameters
+        for block in ("plain", "basic", "resnext")
+        for edges in ("none", "full", "in", "out", "p1", "p2", "p3")
+    }
+    known |= {hrg.load(f"hiresnet18_{block}_adjusted").cost().parameters for block in ("plain", "basic", "resnext")}
+    known |= {small.with_edges(edges).cost().parameters for edges in ("none", "full", "in", "out")}
+    known |= {net.with_edges("full").cost().parameters - net.with_edges("none").cost().parameters}
+    found = {int(number.replace(",", "")) for number in re.findall(r"\b\d{1,3}(?:,\d{3})+\b", README.read_text())}
+    assert len(found) > 4
+    assert found <= known, found - known
+
+
+def test_the_table_of_the_demo_is_that_of_its_variants() -> None:
+    rows = re.findall(
+        r"(?m)^\| (none|full|in|out) \| ([\d,]+) \| 2 \| [\d.]+ \([\d.]+\) \| [\d.]+ \([\d.]+\) \|$", README.read_text()
+    )
+    assert [name for name, _ in rows] == ["none", "full", "in", "out"]
+    for name, parameters in rows:
+        assert small_network().with_edges(name).cost().parameters == int(parameters.replace(",", ""))
+    (ablate,) = [line for line in demo_commands() if "ablate" in line]
+    assert " ".join(ablate.split()) in " ".join(README.read_text().replace("\\\n", " ").split())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_demo(tmp_path: Path) -> None:
+    """The commands of `make demo`, without the installation: they end well, and the table has the rows of the README."""
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    (tmp_path / "demo").mkdir()
+    for command in demo_commands():
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, check=True)
+    table = (tmp_path / "demo" / "table.md").read_text()
+    for name, parameters in re.findall(r"(?m)^\| (none|full|in|out) \| ([\d,]+) \|", README.read_text()):
+        assert f"| {name} | {parameters} | 2 |" in table
+    assert "<svg" in (tmp_path / "demo" / "hiresnet18.svg").read_text()
+
+
+# ------------------------------------------------------------------------------------------------------- the test itself
+
+
+def test_comparing_sees_a_difference() -> None:
+    block = Block("page", 1, "console")
+    compare(block, "a  1\n...\nend", "a  1\nx\ny\nend\n")
+    compare(block, "in ... s", "in 12 s\n")
+    with pytest.raises(AssertionError):
+        compare(block, "a  1\nend", "a  2\nend\n")
+    with pytest.raises(AssertionError):
+        compare(block, "a", "a\nb\n")
+    compare(Block("page", 1, "console", marks={"numbers vary": "chance"}), "none  97.7 (1)", "none   8.25 (12)")
+
+
+def test_sums_are_calculated() -> None:
+    check_sums(Block("page", 1, "text", "stem 1  3 * 3 * 3 * 16 = 432\n"))
+    check_sums(Block("page", 1, "text", "all  1,000 + 1 = 1,001\n"))
+    with pytest.raises(AssertionError):
+        check_sums(Block("page", 1, "text", "stem  3 * 3 = 8\n"))

@@ -1,0 +1,540 @@
+"""Emitted source: bit for bit the network of the other lowerings, with the same `state_dict`, and well written."""
+
+from __future__ import annotations
+
+import ast
+import json
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import hiresnet_graph as hrg
+from hiresnet_graph.blocks import BLOCKS
+from hiresnet_graph.emit import emit
+from hiresnet_graph.errors import SpecError
+from hiresnet_graph.lower import build, class_name, interpret
+from hiresnet_graph.ops import OPS
+from hiresnet_graph.plan import Plan
+from hiresnet_graph.shipped import spec_names
+
+
+def load_source(text: str) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    exec(compile(text, "model.py", "exec"), names)
+    return names
+
+
+def values(output: torch.Tensor | dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return output if isinstance(output, dict) else {"": output}
+
+
+def assert_equal_tensors(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def assert_same(plan: Plan) -> str:
+    """Interpreter, fx module and emitted source agree in outputs and running statistics, in train and in eval mode."""
+    text = emit(plan)
+    assert emit(plan) == text
+    emitted: nn.Module = load_source(text)[class_name(plan.name)]()
+    built, reference = build(plan, 1), build(plan, 1)
+    assert list(emitted.state_dict()) == list(built.state_dict())
+    emitted.load_state_dict(built.state_dict())
+    built.load_state_dict(emitted.state_dict())
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, *shape) for shape in plan.inputs.values()]
+    for training in (True, False):
+        outputs = []
+        for module in (emitted, built, reference):
+            module.train(training)
+            torch.manual_seed(1)
+            with torch.no_grad():
+                run = interpret(plan, module, *inputs) if module is reference else module(*inputs)
+            outputs.append(values(run))
+        assert_equal_tensors(outputs[0], outputs[1])
+        assert_equal_tensors(outputs[0], outputs[2])
+        assert_equal_tensors(emitted.state_dict(), built.state_dict())
+        assert_equal_tensors(emitted.state_dict(), reference.state_dict())
+    return text
+
+
+def assert_well_written(text: str) -> None:
+    ruff = [sys.executable, "-m", "ruff"]
+    options = ["--isolated", "--line-length", "120", "--stdin-filename", "model.py", "-"]
+    for command in (["check", "--select", "E,F,I"], ["format", "--diff"]):
+        done = subprocess.run([*ruff, *command, *options], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    imported = {node.module if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports(text)}
+    assert imported <= {"torch", "torch.nn"}
+
+
+def imports(text: str) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
+def network(nodes: str, flow: str, more: str = "", size: int = 8) -> hrg.Architecture:
+    shape = f"{{channels: 8, height: {size}, width: {size}}}"
+    return hrg.loads(f"name: net\ninput: {shape}\nnodes:\n{nodes}\nflow: {flow}\n{more}")
+
+
+# The shipped specs
+
+
+def small(name: str) -> hrg.Architecture:
+    """A shipped spec, at a smaller input where it was made for large images."""
+    architecture = hrg.load(name)
+    (shape,) = architecture.plan.inputs.values()
+    large = len(shape) == 3 and shape[1] >= 224
+    return architecture.override({"input.height": 64, "input.width": 64}) if large else architecture
+
+
+LARGE = {"vgg16", "wide_resnet50_2", "resnet101", "densenet121"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in spec_names()]
+)
+def test_shipped_specs_give_equal_bits(name: str) -> None:
+    assert_well_written(assert_same(small(name).plan))
+
+
+@pytest.mark.parametrize("name", sorted(LARGE))
+def test_large_specs_are_well_written(name: str) -> None:
+    assert_well_written(emit(hrg.load(name).plan))
+
+
+def test_variants_of_hiresnet18_give_equal_bits() -> None:
+    for variant in ("original", "in", "out", "p1"):
+        assert_same(hrg.load("hiresnet18").variant(variant).plan)
+    for block in ("plain", "resnext", "preact_basic", "bottleneck"):
+        assert_same(hrg.load("hiresnet18").override({"block": block}).variant("full").plan)
+
+
+# Every kind
+
+FIELDS: dict[str, list[str]] = {
+    "basic": ["width: 8", "width: 12, stride: 2", "width: 8, shortcut: {channels: pad, norm: none}, norm: group"],
+    "bottleneck": ["width: 8", "width: 16, stride: 2, hidden: 3"],
+    "classifier": ["classes: 3", "classes: 3, dropout: 0.5"],
+    "conv": ["width: 4", "width: 4, kernel_size: [1, 3], norm: none, activation: gelu", "width: 8, groups: 8"],
+    "dense_layer": ["growth: 4", "growth: 4, bottleneck: 0, dropout: 0.5"],
+    "identity": [""],
+    "mbconv": ["width: 8", "width: 4, stride: 2, squeeze: 0.25, kernel_size: 5", "width: 8, expansion: 1"],
+    "plain": ["width: 8", "width: 8, norm: layer, activation: leaky_relu"],
+    "pool": ["", "pool: avg, kernel_size: 3, ceil_mode: true", "pool: adaptive, size: [3, 2]"],
+    "preact_basic": ["width: 8", "width: 12, stride: 2"],
+    "preact_bottleneck": ["width: 8", "width: 12, stride: 2"],
+    "resnext": ["width: 8", "width: 16, stride: 2"],
+    "resnext_bottleneck": ["width: 8, groups: 4", "width: 16, stride: 2, groups: 2"],
+    "separable_conv": ["width: 8", "width: 12, stride: 2, norm: none"],
+    "squeeze_excite": ["", "reduction: 2, activation: silu"],
+    "upsample": ["", "mode: bilinear, scale: 3", "mode: deconv, width: 4"],
+}
+OP_FIELDS: dict[str, list[str]] = {
+    "adaptive_avg_pool": ["size: 2"],
+    "avg_pool": ["kernel_size: 2", "kernel_size: 3, stride: 2, padding: 1"],
+    "conv2d": ["width: 4", "width: 4, kernel_size: 2, stride: 2, padding: 0, dilation: 2, bias: false"],
+    "conv_transpose2d": ["width: 4", "width: 4, kernel_size: 3, padding: 1, output_padding: 1, groups: 2"],
+    "dropout": ["p: 0.3"],
+    "group_norm": ["", "groups: 2, eps: 0.001"],
+    "batch_norm": ["", "momentum: 0.2"],
+    "leaky_relu": ["slope: 0.2"],
+    "max_pool": ["kernel_size: 3, ceil_mode: true"],
+    "pad_channels": ["width: 11"],
+    "resize": ["size: [5, 12]", "scale: 2, mode: bilinear"],
+    "scale": ["", "sigmoid: true"],
+    "slice_channels": ["width: 5", "width: 3, start: 2"],
+    "subsample": ["stride: [2, 1]"],
+}
+NEED_A_VECTOR = {"linear": "width: 4", "to_map": ""}
+
+
+def test_every_kind_of_block_is_tried() -> None:
+    assert set(FIELDS) == {kind for kind in BLOCKS if kind not in OPS}
+    assert set(OP_FIELDS) <= set(OPS)
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(kind, fields) for kind in FIELDS for fields in FIELDS[kind]])
+def test_blocks_give_equal_bits(kind: str, fields: str) -> None:
+    text = assert_same(network(f"  a: {{block: {kind}, {fields}}}", "input -> a").plan)
+    assert_well_written(text)
+    if "width: 8" in fields:
+        assert_well_written(assert_same(network(f"  a: {{block: {kind}, {fields}, depth: 3}}", "input -> a").plan))
+
+
+@pytest.mark.parametrize("kind", sorted(set(OPS) - set(NEED_A_VECTOR)))
+def test_operations_give_equal_bits(kind: str) -> None:
+    for fields in OP_FIELDS.get(kind, [""]):
+        assert_well_written(assert_same(network(f"  a: {{block: {kind}, {fields}}}", "input -> a").plan))
+
+
+@pytest.mark.parametrize("kind", ["linear", "to_map", "batch_norm", "layer_norm", "scale"])
+def test_operations_on_vectors_give_equal_bits(kind: str) -> None:
+    nodes = f"  f: flatten\n  a: {{block: {kind}, {NEED_A_VECTOR.get(kind, '')}}}"
+    assert_well_written(assert_same(network(nodes, "input -> f -> a", size=2).plan))
+
+
+# What a person would have to think about
+
+CELL = """
+blocks:
+  cell:
+    params: {width: 8}
+    nodes:
+      a: {block: conv, width: $width}
+      b: {block: basic, width: $width}
+      out: {block: identity, merge: concat}
+    flow: input -> a -> b -> out
+    edges: [{from: input, to: out, block: conv, width: 4}, {from: a, to: out}]
+  twice:
+    params: {width: 8}
+    nodes: {one: {block: cell, width: $width}, fit: {block: conv2d, width: $width, kernel_size: 1}}
+    flow: one -> fit
+"""
+CASES = {
+    "shared weights with another stride": network(
+        "  a: {block: conv, width: 8, weights: w}\n  b: {block: conv, width: 8, stride: 2, weights: w}",
+        "input -> a -> b",
+    ),
+    "shared weights, called alike": network(
+        "  a: {block: conv, width: 8, weights: w}\n  b: {block: conv, width: 8, weights: w}", "input -> a -> b"
+    ),
+    "shared weights at another size": network(
+        "  a: {block: basic, width: 8, weights: w}\n  p: {block: pool}\n  b: {block: basic, width: 8, weights: w}",
+        "input -> a -> p -> b",
+    ),
+    "weights below other weights": network(
+        "  a: {block: conv, width: 8, weights: w}\n  b: {block: conv2d, width: 8, weights: w}", "input -> a -> b"
+    ),
+    "tied stage": network("  s: {block: bottleneck, width: 8, depth: 3, weights: shared}", "input -> s"),
+    "tied stage with one set of norms": network(
+        "  s: {block: basic, width: 8, depth: 3, weights: shared, per_step: none}", "input -> s"
+    ),
+    "tied stage with a stride": network(
+        "  s: {block: bottleneck, width: 8, stride: 2, depth: 2, weights: shared, shortcut: {when: always}}",
+        "input -> s",
+    ),
+    "nested blocks": network(
+        "  s: {block: twice, depth: 2}\n  t: {block: twice, width: 12}\n  h: {block: classifier, classes: 2}",
+        "input -> s -> t -> h",
+        CELL,
+    ),
+    "nested blocks with shared weights": network(
+        "  s: {block: twice, weights: w}\n  t: {block: twice, weights: w}", "input -> s -> t", CELL
+    ),
+    "edges with blocks": network(
+        "  a: {block: conv, width: 8}\n  b: {block: basic, width: 8}\n  c: {block: plain, width: 8}",
+        "input -> a -> b -> c",
+        CELL
+        + """
+edges:
+  - {from: a, to: c, slot: output, block: basic, width: 8}
+  - {from: a, to: b, slot: residual, block: basic, width: 8}
+  - {from: input, to: c, slot: residual, block: cell, projection: {spatial: avg}}
+""",
+    ),
+    "gates": network(
+        "  g: sigmoid\n  a: {block: conv, width: 8}\n  b: {block: basic, width: 8}\n  c: {block: basic, width: 8}",
+        "[input -> a -> b -> c, input -> g]",
+        """
+edges:
+  - {from: a, to: c, slot: output, gate: g}
+  - {from: a, to: b, slot: residual, gate: g, block: conv, width: 8}
+""",
+    ),
+    "weighted, gated and mean": network(
+        "  a: {block: conv, width: 8}\n  b: {block: basic, width: 12, stride: 2}\n  c: {block: basic, width: 8}\n"
+        "  d: {block: conv, width: 8}",
+        "input -> a -> b -> c -> d",
+        """
+edges:
+  - {from: a, to: b, slot: output, merge: weighted, projection: {spatial: avg}}
+  - {from: a, to: c, slot: output, merge: gated, projection: {spatial: avg}}
+  - {from: b, to: c, slot: output, merge: gated, projection: {spatial: avg}}
+  - {from: a, to: d, slot: output, merge: mean, projection: {spatial: max}}
+  - {from: b, to: d, slot: output, merge: mean, projection: {spatial: max}}
+""",
+    ),
+    "concat": network(
+        "  a: {block: conv, width: 8}\n  b: {block: conv, width: 4}\n  c: {block: conv, width: 4}",
+        "input -> a -> b -> c",
+        "skips: {levels: [input, a, b, c], edges: full - p1, merge: concat}",
+    ),
+    "multiply": network(
+        "  a: {block: conv, width: 8}\n  b: {block: conv, width: 8}",
+        "input -> a -> b",
+        "edges: [{from: input, to: b, slot: output, merge: multiply}]",
+    ),
+    "edge from inside a block": network(
+        "  a: {block: basic, width: 8}\n  b: {block: conv, width: 8}",
+        "input -> a -> b",
+        "edges: [{from: a.conv1, to: b, slot: output}]",
+    ),
+    "edges that pool one value alike": network(
+        "  a: {block: conv, width: 8}\n  b: {block: conv, width: 12, stride: 2}\n  c: {block: conv, width: 16}",
+        "input -> a -> b -> c",
+        "skips: {levels: [a, b, c], edges: full}",
+    ),
+    "edges in groups": network(
+        "  a: {block: conv, width: 8}\n  b: {block: conv, width: 8}\n  c: {block: conv, width: 8}",
+        "input -> a -> b -> c",
+        """
+skips:
+  near: {levels: [a, b, c], edges: p1, projection: {when: always}}
+  far: {levels: [a, b, c], edges: p2, projection: {when: always}}
+""",
+    ),
+    "names of methods": network(
+        "  a: {block: conv, width: 8}\n  b: {block: conv, width: 8}\n  pop: {block: conv, width: 8}",
+        "input -> a -> b -> pop",
+        """
+edges:
+  - {from: a, to: b, slot: output, name: update, projection: {when: always}}
+  - {from: a, to: pop, slot: output, name: keys, projection: {when: always}}
+""",
+    ),
+    "names that Python uses": network(
+        "  F: {block: conv, width: 8}\n  nn: {block: basic, width: 8}\n  x: {block: conv, width: 8}\n"
+        "  torch: {block: conv, width: 8}\n  Tensor: {block: conv2d, width: 8}\n  ConvBlock: {block: conv, width: 8}",
+        "input -> F -> nn -> x -> torch -> Tensor -> ConvBlock",
+        "skips: {levels: [F, nn, x, torch, Tensor, ConvBlock], edges: full}",
+    ),
+    "dropout on two ways": network(
+        "  a: {block: conv, width: 8}\n  d: {block: dropout, p: 0.5}\n"
+        "  b: {block: dense_layer, growth: 8, dropout: 0.5}\n"
+        "  c: {block: basic, width: 8}\n  e: {block: dropout, p: 0.5}",
+        "[input -> a -> b -> c, input -> d -> e]",
+        """
+edges:
+  - {from: a, to: c, slot: residual, block: dropout, p: 0.4}
+  - {from: d, to: b, slot: output, block: dropout, p: 0.4, projection: {channels: pad, norm: none}}
+  - {from: e, to: c, slot: output}
+""",
+    ),
+    "long sums": network(
+        "  a_node_with_a_long_name: {block: conv, width: 8}\n"
+        "  another_node_with_a_long_name: {block: conv, width: 8, stride: 2}\n"
+        "  the_last_node_with_a_long_name: {block: conv, width: 8, stride: 2}\n"
+        "  all_of_the_nodes_in_one_place: {block: conv, width: 8, merge: concat}",
+        "input -> a_node_with_a_long_name -> another_node_with_a_long_name -> the_last_node_with_a_long_name -> "
+        "all_of_the_nodes_in_one_place",
+        """
+skips:
+  sums:
+    levels: [a_node_with_a_long_name, another_node_with_a_long_name, the_last_node_with_a_long_name]
+    edges: full
+  rows:
+    levels: [input, "*_node_with*", all_of_the_nodes_in_one_place]
+    edges: in + out - p1
+    slot: input
+    merge: concat
+""",
+    ),
+    "only an input": network("  a: identity", "input -> a"),
+    "several inputs and outputs": hrg.loads(
+        """
+name: net
+input: {left: {channels: 2, height: 8, width: 8}, right: {channels: 3, height: 4, width: 4}, F: {channels: 4}}
+nodes:
+  a: {block: conv, width: 4}
+  b: {block: conv, width: 4}
+  c: {block: basic, width: 4}
+  d: {block: linear, width: 4}
+  m: to_map
+  one: {block: classifier, classes: 3}
+  two: {block: classifier, classes: 2}
+flow: [left -> a -> c -> one, right -> b, c -> two, F -> d -> m]
+edges:
+  - {from: b, to: c, merge: concat, projection: {spatial: nearest, channels: none, norm: none}}
+  - {from: m, to: c, slot: output, merge: multiply}
+outputs: [one, two, c]
+"""
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_cases_give_equal_bits(case: str) -> None:
+    assert_well_written(assert_same(CASES[case].plan))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_specs_give_equal_bits(seed: int) -> None:
+    plan = None
+    draw = random.Random(seed)
+    while plan is None:
+        try:
+            plan = hrg.loads(random_spec(draw)).plan
+        except SpecError:
+            continue
+    assert_same(plan)
+
+
+def random_spec(draw: random.Random) -> str:
+    """Nodes in a chain, with edges of every sort between them; not every such spec can be."""
+    kinds = ["basic", "plain", "preact_basic", "mbconv", "conv", "cell", "twice", "dense_layer", "dropout", "conv2d"]
+    merges = ["add", "mean", "weighted", "gated", "concat", "multiply"]
+    names = [f"n{k}" for k in range(draw.randint(2, 5))]
+    nodes: dict[str, Any] = {}
+    for name in names:
+        kind = draw.choice(kinds)
+        node: dict[str, Any] = {"block": kind}
+        if kind == "dense_layer":
+            node |= {"growth": 4, "dropout": draw.choice([0, 0.3])}
+        elif kind != "dropout":
+            node |= {"width": draw.choice([8, 8, 8, 12])}
+        if kind != "dropout" and draw.random() < 0.4:
+            node |= {"depth": draw.randint(1, 3), **({"weights": "shared"} if draw.random() < 0.3 else {})}
+        elif kind != "dropout" and draw.random() < 0.3:
+            node["weights"] = draw.choice(["w1", "w2"])
+        if kind in ("basic", "plain", "preact_basic", "mbconv", "conv") and draw.random() < 0.3:
+            node["stride"] = 2
+        nodes[name] = node
+    edges = []
+    merge_at: dict[tuple[str, str], str] = {}
+    for k in range(draw.randint(0, 6)):
+        source, target = sorted(draw.sample(range(-1, len(names)), 2))
+        slot = draw.choice(["input", "output", "output", "residual"])
+        merge = merge_at.setdefault((names[target], slot), draw.choice(merges))
+        edge: dict[str, Any] = {"from": "input" if source < 0 else names[source], "to": names[target], "slot": slot}
+        edge |= {"merge": merge, "name": f"e{k}", "projection": {"spatial": draw.choice(["avg", "stride", "adaptive"])}}
+        if merge == "concat":
+            edge["projection"] |= {"channels": "none"}
+        if source >= 0 and draw.random() < 0.2:
+            edge["from"] += draw.choice([".conv", ".conv1", ".norm1", ".a.conv"])
+        if draw.random() < 0.3:
+            block = draw.choice(["conv", "basic", "cell", "dropout"])
+            edge |= {"block": block, **({} if block == "dropout" else {"width": 8})}
+        edges.append(edge)
+    spec = {
+        "name": "random",
+        "input": {"channels": 8, "height": 8, "width": 8},
+        "nodes": {**nodes, "head": {"block": "classifier", "classes": 3}},
+        "flow": " -> ".join(["input", *names, "head"]),
+        "edges": edges,
+    }
+    return "\n".join(f"{key}: {json.dumps(value)}" for key, value in spec.items()) + CELL
+
+
+# The text
+
+
+def test_hiresnet18_reads_as_a_person_would_write_it() -> None:
+    text = emit(hrg.load("hiresnet18").variant("full").plan)
+    assert text.startswith('"""hiresnet18: 273,466 parameters, 36,618,880 multiply-adds for one sample.\n')
+    classes = [node.name for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
+    assert sorted(classes) == [
+        "BasicBlock",
+        "ClassifierBlock",
+        "ConvBlock",
+        "ConvNormShortcut",
+        "Hiresnet18",
+        "NormShortcut",
+        "Projection",
+    ]
+    assert (
+        """
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x)))
+        out = self.norm2(self.conv2(out))
+        return F.relu(out + self.shortcut(x))
+"""
+        in text
+    )
+    assert (
+        """
+        self.stage2["block1"] = BasicBlock(16, 32, stride=2, shortcut=ConvNormShortcut(16, 32))
+        self.stage2["block2"] = BasicBlock(32, 32)
+"""
+        in text
+    )
+    assert (
+        """
+        x = self.stage2["block1"](stage1)
+        x = self.stage2["block2"](x)
+        stage2 = self.stage2["block3"](x) + self.edges["stage1__stage2"](stage1) + self.edges["stem__stage2"](stem)
+"""
+        in text
+    )
+
+
+def test_blocks_of_one_form_share_a_class() -> None:
+    text = emit(hrg.load("resnet110").plan)
+    assert text.count("class BasicBlock") == 1
+    assert text.count("BasicBlock(64, 64)") == 17
+
+
+def test_shared_weights_are_made_once() -> None:
+    text = emit(CASES["shared weights at another size"].plan)
+    assert text.count("BasicBlock(8)") == 1
+    assert text.count("self.w(") == 2
+
+
+def test_layers_of_our_own_are_copied_once() -> None:
+    text = emit(CASES["weighted, gated and mean"].plan)
+    assert text.count("class Scale(nn.Module):") == 1
+    assert "hiresnet_graph" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["scale", "f", "nn", "tensor", "none", "true", "conv block", "3d", "a²", 'a "b" \\ c\n"""', "x" * 300]
+)
+def test_any_name_of_a_network_will_do(name: str) -> None:
+    plan = replace(CASES["weighted, gated and mean"].plan, name=name)
+    text = emit(plan)
+    ast.parse(text)
+    module = next(value for key, value in reversed(load_source(text).items()) if isinstance(value, type))()
+    assert set(module.state_dict()) == set(build(plan).state_dict())
+
+
+def test_initial_weights_have_the_same_distributions() -> None:
+    plan = network(
+        "  a: {block: conv, width: 64, norm: none}\n  b: {block: conv, width: 64, groups: 4}\n"
+        "  u: {block: upsample, mode: deconv, width: 32}\n  h: {block: classifier, classes: 400}",
+        "input -> a -> b -> u -> h",
+    ).plan
+    torch.manual_seed(0)
+    emitted = load_source(emit(plan))["Net"]().state_dict()
+    for name, value in build(plan).state_dict().items():
+        if value.is_floating_point():
+            assert emitted[name].std().item() == pytest.approx(value.std().item(), rel=0.2, nan_ok=True), name
+            assert emitted[name].abs().max().item() == pytest.approx(value.abs().max().item(), rel=0.35), name
+
+
+def test_emitting_does_not_import_torch() -> None:
+    program = """
+import sys
+import hiresnet_graph as hrg
+assert "class Scale" in hrg.load("hiresnet18").override({"skips.merge": "weighted"}).variant("full").source()
+assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent)
+
+
+def test_the_time_grows_with_the_plan_alone() -> None:
+    def seconds(depth: int) -> float:
+        plan = network(
+            f"  s: {{block: basic, width: 8, depth: {depth}}}", "input -> s", "skips: {levels: blocks, edges: p2}"
+        ).plan
+        start = time.perf_counter()
+        emit(plan)
+        return time.perf_counter() - start
+
+    seconds(10)
+    assert seconds(400) < 40 * max(seconds(40), 0.02)
+
+
+def test_a_stage_of_a_thousand_blocks_compiles() -> None:
+    text = emit(network("  s: {block: plain, width: 8, depth: 1000}", "input -> s").plan)
+    compile(text, "model.py", "exec")
+    assert text.count("PlainBlock(8)") == 1000
