@@ -18,7 +18,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -159,29 +161,37 @@ def kept_bytes(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -
 
 
 def peak_growth(case: Case, who: str, threads: int) -> int | None:
-    """Growth of the resident size of a fresh process over two steps, in bytes; None where the system cannot tell."""
+    """Growth of the resident size of a fresh process over two steps, in bytes, as the median of three processes.
+
+    None where the system cannot tell.
+    """
     command = [sys.executable, "-m", "benchmarks.step", _PEAK, who, case.name, str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    grown: int | None = json.loads(done.stdout.splitlines()[-1])
-    return grown
+    runs = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(3))
+    grown = [json.loads(done.stdout.splitlines()[-1]) for done in runs]
+    return None if None in grown else sorted(grown)[1]
 
 
 def print_peak(who: str, name: str, threads: int) -> None:
-    """Print the growth of this process over two steps of one network."""
-    try:
-        import resource
-    except ImportError:
-        print("null")
-        return
+    """Print the growth of this process over two steps of one network, as Linux tells it; `null` elsewhere."""
     torch.set_num_threads(threads)
     (case,) = (case for case in cases(quick=False) if case.name == name)
     network = case.ours() if who == "ours" else case.theirs()
     step = step_of(network.train(), *case.data())
-    unit = 1 if sys.platform == "darwin" else 1024
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    status = Path("/proc/self/status")
+    if not status.exists():
+        print("null")
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = _kibibytes(status, "VmRSS")
     step()
     step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before)
+    print(1024 * (_kibibytes(status, "VmHWM") - before))
+
+
+def _kibibytes(status: Path, key: str) -> int:
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1])
 
 
 def measured(case: Case, given: Options) -> tuple[Pair, dict[str, Any]]:

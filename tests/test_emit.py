@@ -8,9 +8,10 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,10 +20,11 @@ from torch import nn
 import hiresnet_graph as hrg
 from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.emit import emit
-from hiresnet_graph.errors import SpecError
+from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.lower import build, class_name, interpret
-from hiresnet_graph.ops import OPS
+from hiresnet_graph.ops import OPS, Apply, Arg, Layer, Op
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.shipped import spec_names
 
 
@@ -484,6 +486,74 @@ def test_layers_of_our_own_are_copied_once() -> None:
     text = emit(CASES["weighted, gated and mean"].plan)
     assert text.count("class Scale(nn.Module):") == 1
     assert "hiresnet_graph" not in text
+
+
+PLUGIN = """
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def softly(x: Tensor, beta: float) -> Tensor:
+    return F.softplus(x, beta)
+
+
+class Offset(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop(x) + self.channels
+"""
+
+
+class Softly(Op):
+    """A function of a plug-in."""
+
+    kind: ClassVar[str] = "softly"
+    part: ClassVar[str] = "softly"
+    module: ClassVar[str] = "hrg_test_plugin"
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+    def apply(self, *inputs: Shape) -> Apply:
+        return Apply(f"{self.module}.softly", (Arg(0),), {"beta": 2.0})
+
+
+class Offset(Softly):
+    """A layer of a plug-in."""
+
+    kind: ClassVar[str] = "offset"
+    part: ClassVar[str] = "offset"
+    pure: ClassVar[bool] = False
+
+    def layer(self, *inputs: Shape) -> Layer:
+        return Layer(f"{self.module}.Offset", (inputs[0].channels,))
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "hrg_test_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    for kind in (Softly, Offset):
+        OPS.register(kind)
+    yield
+    for kind in (Softly, Offset):
+        OPS.discard(kind.kind)
+    sys.modules.pop("hrg_test_plugin", None)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_layers_of_a_plugin_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = network("  a: softly\n  b: offset\n  c: offset", "input -> a -> b -> c").plan
+    text = assert_same(plan)
+    assert_well_written(text)
+    assert text.count("def softly") == text.count("class Offset") == 1
+    monkeypatch.setattr(Softly, "module", "__main__")
+    with pytest.raises(UsageError, match=r"needs the text of '__main__\.softly'"):
+        emit(plan)
 
 
 @pytest.mark.parametrize(

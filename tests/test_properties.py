@@ -484,14 +484,14 @@ def test_compiles_as_one_graph(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_compiles_to_machine_code(seed: int) -> None:
     sample = next(s for i in range(100) if "dropout" not in (s := make(f"inductor-{seed}-{i}")).features)
     assert_compiles(net(sample), "inductor")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["hiresnet18", "unet", "densenet40", "resnet50"])
+@pytest.mark.parametrize("name", ["hiresnet18", "unet"])
 def test_compiles_what_ships_to_machine_code(name: str) -> None:
     assert_compiles(small(name), "inductor")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from hiresnet_graph.errors import RegistryError
 from hiresnet_graph.projections import PROJECTIONS, Projection
@@ -68,9 +68,9 @@ def _pre(value: Any) -> Any:
     return shortcut_projection(value, spatial="stride", norm="none", bias=False)
 
 
-Shortcut = Annotated[Projection, BeforeValidator(_post)]
+Shortcut = Annotated[SerializeAsAny[Projection], BeforeValidator(_post)]
 """A shortcut that takes every n-th pixel through a 1x1 convolution and batch norm where shapes differ (option B)."""
-PreactShortcut = Annotated[Projection, BeforeValidator(_pre)]
+PreactShortcut = Annotated[SerializeAsAny[Projection], BeforeValidator(_pre)]
 """The same without norm and bias, as pre-activation networks have it."""
 
 

@@ -174,8 +174,8 @@ class Body:
             for value in values:
                 last[value] = k
         returned = self._returned()
-        for value in form.results:
-            last[value] = len(lines_of)
+        results = set(form.results)
+        last |= dict.fromkeys(results, len(lines_of))
         names: dict[int, str] = dict(enumerate(script.arguments))
         held: dict[str, int] = {name: value for value, name in names.items()}
         lines: list[str] = []
@@ -184,19 +184,19 @@ class Body:
                 continue
             k, value = line_of[i], form.inputs + i
             doc = self._expression(i, roots, names)
-            free = (name for name in self._names(script.items[i], last.get(value, k) <= k + 1))
+            free = (name for name in self._names(script.items[i], value not in results and last.get(value, k) <= k + 1))
             name = next(name for name in free if name not in held or last.get(held[name], -1) <= k)
             held[name], names[value] = value, name
             lines += statement(f"{name} = ", doc, INDENT)
-        results: list[Doc] = []
+        given: list[Doc] = []
         for value in form.results:
             whole = returned is not None and value == form.inputs + returned
-            results.append(self._expression(value - form.inputs, roots, names) if whole else names[value])
+            given.append(self._expression(value - form.inputs, roots, names) if whole else names[value])
         if script.results:
-            pairs = zip(script.results, results, strict=True)
+            pairs = zip(script.results, given, strict=True)
             entries = tuple(Labelled(f"{literal(key)}: ", result) for key, result in pairs)
             return [*lines, *statement("return ", Brackets("", entries, "{}"), INDENT)]
-        return [*lines, *statement("return ", results[0], INDENT)]
+        return [*lines, *statement("return ", given[0], INDENT)]
 
     def _returned(self) -> int | None:
         """The step that is written behind `return`: the last, if its value is the only result and read nowhere else."""

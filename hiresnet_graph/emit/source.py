@@ -16,6 +16,7 @@ from hiresnet_graph.emit.classes import SHORTCUT, Classes, Written, attributes
 from hiresnet_graph.emit.forms import MISSING, Number, Parameter
 from hiresnet_graph.emit.text import WIDTH, Brackets, literal, statement
 from hiresnet_graph.emit.units import Item, Unit, Units, value_of
+from hiresnet_graph.errors import UsageError
 from hiresnet_graph.ops import Apply
 from hiresnet_graph.plan import Plan, class_name
 from hiresnet_graph.shapes import Shape
@@ -28,6 +29,9 @@ def emit(plan: Plan) -> str:
 
     The module's `state_dict` has the keys of that of `lower.build`, and with equal tensors its outputs are equal bit
     for bit. Equal plans give equal text.
+
+    Raises:
+        UsageError: The source of a layer that torch lacks cannot be found.
     """
     units = Units(plan)
     copied = _copied(plan)
@@ -277,15 +281,16 @@ def _copied(plan: Plan) -> dict[str, str]:
 
 def _definition(module: str, name: str) -> str:
     """The text of a class or function, read from its file: the file is not run."""
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise ImportError(f"the source of '{module}.{name}' cannot be found.")
-    text = Path(spec.origin).read_text(encoding="utf-8")
+    try:
+        spec = importlib.util.find_spec(module)
+        text = Path(spec.origin).read_text(encoding="utf-8") if spec is not None and spec.origin else ""
+    except (ImportError, OSError, ValueError):
+        text = ""
     for node in ast.parse(text).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-    raise ImportError(f"the source of '{module}.{name}' cannot be found in {spec.origin}.")
+    raise UsageError(f"source needs the text of '{module}.{name}'. Define it at the top level of a file.")
 
 
 def _imports(body: str) -> str:

@@ -1,0 +1,127 @@
+"""Addresses: what a name, a pattern or a keyword means, at each end of an edge."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hiresnet_graph.errors import ExpressionError
+from hiresnet_graph.passes.names import Addresses, End, matches, name_fault
+
+STAGE1 = ["stage1.block1", "stage1.block2"]
+STAGE2 = ["stage2.block1", "stage2.block2", "stage2.block3"]
+ADDRESSES = Addresses(
+    ["input", "right"], ["stem", *STAGE1, "pool", *STAGE2, "head"], {"stage1": STAGE1, "stage2": STAGE2}
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "call", "label", "part"),
+    [
+        ("stem", "stem", "stem", ""),
+        ("input", "input", "input", ""),
+        ("stage1", "stage1.block2", "stage1", ""),
+        ("stage1.block2", "stage1.block2", "stage1", ""),
+        ("stage1.block1", "stage1.block1", "stage1.block1", ""),
+        ("stage2.block1.conv2", "stage2.block1", "stage2.block1.conv2", "conv2"),
+        ("stem.residual.add", "stem", "stem.residual.add", "residual.add"),
+    ],
+)
+def test_a_source_is_the_last_block_of_a_stage(address: str, call: str, label: str, part: str) -> None:
+    assert ADDRESSES.sources(address) == [End(call, label, part)]
+
+
+@pytest.mark.parametrize(
+    ("address", "slot", "call", "label"),
+    [
+        ("stage2", "input", "stage2.block1", "stage2"),
+        ("stage2", "residual", "stage2.block3", "stage2"),
+        ("stage2", "output", "stage2.block3", "stage2"),
+        ("stage2.block1", "input", "stage2.block1", "stage2"),
+        ("stage2.block1", "output", "stage2.block1", "stage2.block1"),
+        ("stage2.block3", "output", "stage2.block3", "stage2"),
+        ("stage2.block3", "input", "stage2.block3", "stage2.block3"),
+        ("head", "output", "head", "head"),
+    ],
+)
+def test_a_target_is_the_first_block_for_its_input_and_else_the_last(
+    address: str, slot: str, call: str, label: str
+) -> None:
+    assert ADDRESSES.targets(address, slot) == [End(call, label)]
+
+
+def test_two_names_of_one_end_have_one_label() -> None:
+    assert ADDRESSES.sources("stage1") == ADDRESSES.sources("stage1.block2")
+    assert ADDRESSES.targets("stage2", "input") == ADDRESSES.targets("stage2.block1", "input")
+    assert ADDRESSES.targets("stage2", "output") == ADDRESSES.targets("stage2.block3", "output")
+
+
+def test_patterns_stay_within_one_part() -> None:
+    assert [end.call for end in ADDRESSES.sources("stage1.*")] == STAGE1
+    assert [end.call for end in ADDRESSES.sources("*.block1")] == ["stage1.block1", "stage2.block1"]
+    assert [end.label for end in ADDRESSES.sources("s*")] == ["stage1", "stage2", "stem"]
+    assert [end.call for end in ADDRESSES.targets("stage*", "input")] == ["stage1.block1", "stage2.block1"]
+    # As a target, an input is never meant.
+    assert "input" in [end.call for end in ADDRESSES.sources("*")]
+    assert "input" not in [end.call for end in ADDRESSES.targets("*", "output")]
+
+
+def test_levels() -> None:
+    assert ADDRESSES.levels(["stem", "stages"]) == ["stem", "stage1", "stage2"]
+    assert ADDRESSES.levels(["blocks"]) == [*STAGE1, *STAGE2]
+    assert ADDRESSES.levels(["stage*.block1", "head"]) == ["stage1.block1", "stage2.block1", "head"]
+    assert ADDRESSES.levels(["input", "pool"]) == ["input", "pool"]
+
+
+@pytest.mark.parametrize(
+    ("call", "words", "hint"),
+    [
+        (lambda: ADDRESSES.sources("stage3"), "no node 'stage3'", "Did you mean 'stage"),
+        (lambda: ADDRESSES.sources("x*"), "matches no node", "Known: input, right"),
+        (lambda: ADDRESSES.targets("x*", "input"), "matches no node", "Known: input"),
+        (lambda: ADDRESSES.targets("input", "input"), "no edge may end there", ""),
+        (lambda: ADDRESSES.targets("stem.conv", "input"), "inside a block", "in one of its slots"),
+        (lambda: ADDRESSES.targets("nothing.conv", "input"), "no node 'nothing.conv'", ""),
+        (lambda: ADDRESSES.levels(["stem", "x*"]), "'x*' means no node here", ""),
+        (lambda: Addresses([], ["a"], {}).levels(["stages"]), "'stages' means no node here", "'depth'"),
+    ],
+)
+def test_what_is_not_there(call: object, words: str, hint: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        call()  # type: ignore[operator]
+    assert words in caught.value.message and hint in caught.value.hint
+
+
+def test_the_item_of_a_wrong_level_is_told() -> None:
+    with pytest.raises(ExpressionError) as caught:
+        ADDRESSES.levels(["stem", "stages", "hed"])
+    assert caught.value.offset == 2
+
+
+@given(st.text("ab*_.", max_size=8), st.text("ab_.", max_size=8))
+def test_matching_is_that_of_stars_within_parts(pattern: str, name: str) -> None:
+    regex = re.escape(pattern).replace(r"\*", "[^.]*")
+    assert matches(pattern, name) == (re.fullmatch(regex, name) is not None)
+
+
+def test_many_stars_take_no_time() -> None:
+    start = time.process_time()
+    assert not matches("a*" * 200, "a" * 5000 + "b" + "c" * 100 + ".")
+    assert matches("*a" * 200, "a" * 5000)
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("name", ["a", "stage1", "V1", "x_y", "resnet18_2"])
+def test_names(name: str) -> None:
+    assert not name_fault(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "1a", "_a", "a-b", "a.b", "a b", "a__b", "é", "input", "edges", "stages", "blocks", "train", "class"]
+)
+def test_what_is_no_name(name: str) -> None:
+    assert name_fault(name).endswith(".")
