@@ -7,7 +7,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -591,19 +590,7 @@ assert "torch" not in sys.modules
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parent)
 
 
-def test_the_time_grows_with_the_plan_alone() -> None:
-    def seconds(depth: int) -> float:
-        plan = network(
-            f"  s: {{block: basic, width: 8, depth: {depth}}}", "input -> s", "skips: {levels: blocks, edges: p2}"
-        ).plan
-        start = time.perf_counter()
-        emit(plan)
-        return time.perf_counter() - start
-
-    seconds(10)
-    assert seconds(400) < 40 * max(seconds(40), 0.02)
-
-
+@pytest.mark.timeout(120)  # linear in the calls: a second or two
 def test_a_stage_of_a_thousand_blocks_compiles() -> None:
     text = emit(network("  s: {block: plain, width: 8, depth: 1000}", "input -> s").plan)
     compile(text, "model.py", "exec")

@@ -7,7 +7,6 @@ import json
 import math
 import pickle
 import string
-import time
 from pathlib import Path
 from typing import Any
 
@@ -350,12 +349,11 @@ def test_nesting_is_bounded(either: str) -> None:
     assert at == (64, 12) and "64 deep" in message
 
 
+@pytest.mark.timeout(60)  # expanding it would never end
 def test_alias_bombs_are_found_without_expanding(either: str) -> None:
     text = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     text += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30))
-    start = time.perf_counter()
     at, message, _ = only(text)
-    assert time.perf_counter() - start < 5
     assert at == (7, 10) and "1,000,000" in message
 
 
@@ -453,15 +451,12 @@ def test_files_that_are_too_large(tmp_path: Path) -> None:
     assert "16 MiB" in read_problem(path).message
 
 
-def test_a_large_file_is_read_fast() -> None:
+def test_a_large_file_is_read() -> None:
     lines = ["nodes:"]
     lines += [f"  n{i}: {{block: basic, width: $(2 * w), stride: 1}}" for i in range(10_000)]
     lines += ["edges:"]
     lines += [f"  - {{from: n{i % 9999}, to: n{i % 7777}, merge: add}}" for i in range(30_000)]
-    start = time.perf_counter()
     tree = parse("\n".join(lines), "f")
-    # About 0.7 s; the bound is loose since test machines are busy.
-    assert time.perf_counter() - start < (8 if yaml.__with_libyaml__ else 60)
     assert place(position_at(tree, ("edges", 29_999, "merge")))[0] == 40_002  # type: ignore[index]
 
 
