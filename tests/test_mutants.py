@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 import resource
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,7 +58,7 @@ def limited() -> Iterator[None]:
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if sys.platform == "darwin" else 1024) / 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def flaw(problem: Problem) -> str:
@@ -130,3 +133,83 @@ def test_mutants(batch: int) -> None:
 def test_many_mutants(batch: int) -> None:
     told = failures([f"slow-{batch}-{i}" for i in range(60)])
     assert not told, told
+
+
+def validate(files: list[Path]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hiresnet_graph.cli", "validate", *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def is_valid(path: Path) -> bool:
+    try:
+        hrg.load(path).validate()
+    except SpecError:
+        return False
+    return True
+
+
+def test_mutants_on_the_command_line(tmp_path: Path) -> None:
+    files = []
+    for i in range(20):
+        path = tmp_path / f"mutant{i}.yaml"
+        path.write_bytes(mutant(f"cli-{i}")[1].encode("utf-8", "surrogatepass"))
+        files.append(path)
+    valid = [path for path in files if is_valid(path)]
+    assert 0 < len(valid) < len(files)
+    done = validate(files)
+    out = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in out, out
+    for path in files:
+        place = re.compile(re.escape(str(path)) + r":\d+:\d+: ")
+        assert (path in valid) != bool(place.search(out)), out
+    for path in (valid[0], next(path for path in files if path not in valid)):
+        one = validate([path])
+        assert one.returncode == (path not in valid) and "Traceback" not in one.stdout + one.stderr
+
+
+HEAD = "name: net\ninput: {channels: 3, height: 8, width: 8}\n"
+BOMBS = {
+    # What a short text may ask for: refused, or done at once.
+    "deep stages in deep stages": HEAD
+    + "blocks:\n"
+    + "".join(f"  c{i}: {{nodes: {{x: {{block: c{i + 1}, depth: 1000}}}}}}\n" for i in range(5))
+    + "  c5: {nodes: {x: identity}}\nnodes: {a: c0}\n",
+    "two of itself": HEAD + "blocks: {c: {nodes: {x: c, y: c}, flow: x -> y}}\nnodes: {a: c}\n",
+    "ever deeper": HEAD + "blocks: {c: {params: {n: 9}, nodes: {x: {block: c, n: $(n + 1)}}}}\nnodes: {a: c}\n",
+    "all pairs of blocks": HEAD + "nodes: {a: {block: relu, depth: 1000}}\nedges: [{from: 'a.*', to: 'a.*'}]\n",
+    "all pairs of a set": HEAD + "nodes: {a: {block: relu, depth: 1000}}\nskips: {edges: 'a.*>a.*'}\n",
+    "full over all blocks": HEAD + "nodes: {a: {block: relu, depth: 1000}}\nskips: {levels: blocks, edges: full}\n",
+    "depth": HEAD + "nodes: {a: {block: relu, depth: 10000}}\n",
+    "many stages": HEAD + "nodes: {" + ", ".join(f"n{i}: {{block: relu, depth: 1000}}" for i in range(200)) + "}\n",
+    "long chain of aliases": HEAD
+    + "blocks: {"
+    + ", ".join(f"c{i}: {{block: c{i + 1}}}" for i in range(5000))
+    + ", c5000: {block: relu}}\nnodes: {a: c0}\n",
+    "stars": HEAD + f"nodes: {{{'a' * 300}b: relu, '{'a*' * 100}.x': {{y: 1}}}}\n",
+    "width": HEAD + "nodes: {a: {block: conv, width: 1000000}, b: {block: conv, width: 1000000}}\nflow: a -> b\n",
+    "pixels": "name: net\ninput: {channels: 1000000, height: 1000000, width: 1000000}\nnodes: {a: flatten}\n",
+    "larger and larger": HEAD + "nodes: {a: {block: upsample, scale: 1000000, depth: 3}}\n",
+    "wider and wider": HEAD + "nodes: {a: {block: mbconv, width: 1000000, expansion: 64, depth: 3}}\n",
+    "power": HEAD + "params: {w: $(9 ** 9 ** 9)}\nnodes: {a: {block: conv, width: $w}}\n",
+    "brackets": HEAD + "params: {w: $(" + "(" * 500 + "1" + ")" * 500 + ")}\nnodes: {a: relu}\n",
+    "brackets of a set": HEAD
+    + "nodes: {a: relu}\nskips: {levels: [a], edges: "
+    + "(" * 5000
+    + "full"
+    + ")" * 5000
+    + "}\n",
+    "text": HEAD
+    + "params: {"
+    + ", ".join(f"p{i}: $p{i + 1}$p{i + 1}" for i in range(60))
+    + ", p60: x}\nnodes: {a: relu}\n",
+    "lists": HEAD
+    + "params: {"
+    + ", ".join(f"p{i}: [$p{i + 1}, $p{i + 1}]" for i in range(60))
+    + ", p60: x}\nnodes: {a: relu}\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_short_text_cannot_ask_for_too_much(name: str) -> None:
+    what = verdict(BOMBS[name])
+    assert not what, what

@@ -75,7 +75,7 @@ class Document:
         return self.override({key: expression}, Source("--edges", str(expression)))
 
     def patched(self) -> MarkedDict:
-        """The tree with variant and overrides applied, templates as written, without `variants`.
+        """The tree with variant and overrides applied, templates as written.
 
         Raises:
             SpecError: A patch changes nothing that exists; with all such mistakes.

@@ -1,0 +1,258 @@
+"""A spec and its patches: the base file, a file that extends it, a variant, overrides, in this order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import Source, SpecError
+from hiresnet_graph.spec.document import parse_document, read_document
+
+BASE = """\
+name: base
+params: {width: 4, double: $(2 * width)}
+input: {channels: 3, height: 8, width: 8}
+nodes:
+  stem: {block: conv, width: $width}
+  stage1: {block: basic, width: $double, depth: 2, shortcut: {norm: none}}
+  stage1.block2: {hidden: 3}
+  head: {block: classifier, classes: 2}
+flow: stem -> stage1 -> head
+skips: {levels: [stem, stages], edges: full}
+edges:
+  - {from: stem, to: stage1, slot: residual, projection: standard, name: extra}
+variants:
+  none: {edges: none}
+  wide: {params: {width: 6}}
+  bare: {skips: null, edges: [{from: stem, to: stage1, slot: output, projection: standard, name: extra}]}
+"""
+
+
+def net(text: str = BASE) -> hrg.Architecture:
+    return hrg.loads(text, "base.yaml")
+
+
+def blocks(made: hrg.Architecture) -> dict[str, Any]:
+    return {node.name: node.block for node in made.graph.nodes if node.block is not None}
+
+
+# ------------------------------------------------------------------------------------------------------- variants
+
+
+def test_names() -> None:
+    assert net().name == "base" and net().variants == ("none", "wide", "bare")
+    assert net().chosen is None and net().variant("wide").chosen == "wide"
+
+
+def test_a_changed_param_reaches_every_template() -> None:
+    wide = blocks(net().variant("wide"))
+    assert wide["stem"].width == 6 and wide["stage1.block1"].width == 12
+    assert blocks(net())["stage1.block1"].width == 8
+
+
+def test_another_variant_replaces_the_first() -> None:
+    assert net().variant("wide").variant("none").plan.digest() == net().variant("none").plan.digest()
+    assert net().variant("wide").variant(None).plan.digest() == net().plan.digest()
+
+
+def test_variants_leave_the_spec_as_it_was() -> None:
+    one = net()
+    before = one.to_yaml()
+    digest = one.plan.digest()
+    for name in one.variants:
+        _ = one.variant(name).override({"stage1.depth": 3}).plan
+    assert one.to_yaml() == before and net().plan.digest() == digest
+
+
+def test_null_deletes_and_edges_of_one_name_replace() -> None:
+    bare = net().variant("bare")
+    assert [edge.name for edge in bare.graph.edges if edge.family in ("skip", "edge")] == ["edges.extra"]
+    assert next(edge for edge in bare.graph.edges if edge.family == "edge").slot == "output"
+
+
+def test_edges_without_a_name_are_added() -> None:
+    text = BASE + "  more: {edges: [{from: stem, to: head, slot: input, projection: standard}]}\n"
+    added = net(text).variant("more")
+    assert {edge.name for edge in added.graph.edges if edge.family == "edge"} == {"edges.extra", "edges.stem__head"}
+
+
+@pytest.mark.parametrize("edges", ["none", "[none]", "p1 - p1", "[in - out, none]"])
+def test_edges_of_a_variant_as_a_set(edges: str) -> None:
+    text = BASE + f"  v: {{edges: {edges}}}\n"
+    skips = [edge for edge in net(text).variant("v").graph.edges if edge.family == "skip"]
+    assert skips == []
+
+
+def test_a_variant_may_have_a_set_and_other_skips_fields() -> None:
+    text = BASE + "  v: {edges: p1, skips: {slot: residual}}\n"
+    (skip,) = [edge for edge in net(text).variant("v").graph.edges if edge.family == "skip"]
+    assert skip.slot == "residual"
+
+
+def test_an_empty_variant_changes_nothing() -> None:
+    for patch in ("{}", ""):
+        text = BASE + f"  same: {patch}\n"
+        assert net(text).variant("same").plan.digest() == net().plan.digest()
+
+
+# ------------------------------------------------------------------------------------------------------ overrides
+
+
+def test_overrides_are_above_variants() -> None:
+    made = net().variant("wide").override({"width": 2})
+    assert blocks(made)["stem"].width == 2 and blocks(made)["stage1.block1"].width == 4
+    assert blocks(net().override({"width": 2}).variant("wide"))["stem"].width == 2
+
+
+def test_later_overrides_are_above_earlier_ones() -> None:
+    assert blocks(net().override({"width": 2}).override({"width": 8}))["stem"].width == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "call", "field", "expected"),
+    [
+        ("stage1.depth", 3, "stage1.block3", "width", 8),
+        ("stage1.hidden", 5, "stage1.block1", "hidden", 5),
+        ("stage1.hidden", 5, "stage1.block2", "hidden", 3),
+        ("stage1.block1.hidden", 5, "stage1.block1", "hidden", 5),
+        ("stage1.block2.hidden", None, "stage1.block2", "hidden", None),
+        ("stage1.*.hidden", 5, "stage1.block2", "hidden", 3),
+        ("stage*.norm", "group", "stage1.block1", "norm", "group"),
+        ("*.block1.hidden", 7, "stage1.block1", "hidden", 7),
+        ("nodes.stem.width", 5, "stem", "width", 5),
+        ("stem.width", "$(width + 1)", "stem", "width", 5),
+        ("params.width", 6, "stem", "width", 6),
+        ("stage1.stride", 2, "stage1.block2", "stride", 1),
+    ],
+)
+def test_fields(key: str, value: Any, call: str, field: str, expected: Any) -> None:
+    assert getattr(blocks(net().override({key: value}))[call], field) == expected
+
+
+def test_a_field_of_a_field() -> None:
+    made = net().override({"stage1.shortcut.spatial": "avg", "stage1.block2.shortcut.norm": "group"})
+    one, two = (blocks(made)[f"stage1.block{i}"].shortcut for i in (1, 2))
+    assert (one.spatial, one.norm) == ("avg", "none") and (two.spatial, two.norm) == ("avg", "group")
+
+
+def test_a_part_of_a_block() -> None:
+    made = net().override({"stage1.block1.conv2.bias": True})
+    biased = {call.name for call in made.plan.calls if getattr(call.op, "bias", False) and call.op.kind == "conv2d"}
+    # The convolution of the shortcut has a bias since no norm follows it.
+    assert biased == {"stage1.block1.conv2", "stage1.block1.shortcut.conv"}
+
+
+def test_a_part_of_a_written_block() -> None:
+    text = """name: n
+input: {channels: 3, height: 8, width: 8}
+blocks: {cell: {params: {w: 4}, nodes: {x: {block: basic, width: $w, depth: 2}}}}
+nodes: {a: {block: cell, depth: 2}}
+"""
+    made = hrg.loads(text).override(
+        {"a.block1.x.block2.hidden": 7, "a.block2.w": 6, "a.block1.x.block1.conv1.bias": True}
+    )
+    calls = {call.name: call for call in made.plan.calls}
+    assert calls["a.block1.x.block2.conv1"].shape.channels == 7
+    assert calls["a.block2.x.block1.conv1"].shape.channels == 6
+    assert getattr(calls["a.block1.x.block1.conv1"].op, "bias", None) is True
+
+
+def test_input_skips_and_name() -> None:
+    made = net().override({"input.height": 7, "skips.edges": "in", "skips.merge": "mean", "name": "other"})
+    assert made.plan.inputs == {"input": (3, 7, 8)} and made.plan.name == "other"
+    assert [edge.merge for edge in made.plan.edges if edge.family == "skip"] == ["mean"]
+
+
+def test_edges() -> None:
+    assert net().with_edges("none").plan.digest() == net().variant("none").plan.digest()
+    assert net().variant("none").with_edges(["in", "out"]).plan.digest() == net().plan.digest()
+    groups = BASE.replace("skips: {levels", "skips: {one: {levels").replace("edges: full}", "edges: full}}")
+    made = net(groups.replace("  none: {edges: none}\n", ""))
+    assert made.with_edges("none", "one").cost() == net().with_edges("none").cost()
+
+
+def test_overrides_know_their_text() -> None:
+    source = Source("command line", "stage1.depth=x")
+    with pytest.raises(
+        SpecError, match=r"^command line:1:14: nodes\.stage1\.depth: this wants a whole number, not 'x'\."
+    ):
+        _ = net().override({"stage1.depth": "x"}, source).plan
+
+
+def test_all_wrong_overrides_at_once() -> None:
+    with pytest.raises(SpecError) as caught:
+        _ = net().override({"widht": 3, "stage9.depth": 2, "stage1.": 3, "width": 8}).plan
+    assert len(caught.value.problems) == 3
+
+
+# -------------------------------------------------------------------------------------------------------- extends
+
+
+def test_a_file_that_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "net.yaml").write_text(
+        "name: net\nextends: ../base.yaml\nparams: {width: 6}\nnodes: {stage1: {depth: 1}, stage1.block2: null}\n"
+        "variants: {narrow: {params: {width: 2}}}\n"
+    )
+    made = hrg.load(tmp_path / "more" / "net.yaml")
+    assert made.name == "net" and made.variants == ("none", "wide", "bare", "narrow")
+    assert set(blocks(made)) == {"stem", "stage1.block1", "head"}
+    assert blocks(made)["stem"].width == 6 and blocks(made.variant("narrow"))["stem"].width == 2
+    # A variant of the base is above the file that extends it.
+    assert blocks(made.variant("wide").override({"stem.norm": "none"}))["stem"].width == 6
+
+
+def test_extending_twice(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(BASE)
+    (tmp_path / "b.yaml").write_text("name: b\nextends: a.yaml\nparams: {width: 6}\n")
+    (tmp_path / "c.json").write_text('{"name": "c", "extends": "b.yaml", "nodes": {"stem": {"norm": "none"}}}')
+    made = hrg.load(tmp_path / "c.json")
+    assert (blocks(made)["stem"].width, blocks(made)["stem"].norm) == (6, "none")
+
+
+def test_extending_what_ships() -> None:
+    made = hrg.loads("name: mine\nextends: hiresnet18\nparams: {block: plain}\nskips: {edges: none}\n")
+    assert made.cost().parameters == 265_050
+
+
+def test_a_file_beside_the_spec_comes_before_one_that_ships(tmp_path: Path) -> None:
+    (tmp_path / "hiresnet18").write_text(BASE)
+    (tmp_path / "net.yaml").write_text("name: net\nextends: hiresnet18\n")
+    assert hrg.load(tmp_path / "net.yaml").plan.digest() == net().plan.digest()
+
+
+def test_an_extension_holds_the_overrides_alone() -> None:
+    changed = net().override({"stage1.block1.hidden": 5, "width": 6})
+    extension = changed.as_extension("changed", "base.yaml")
+    assert extension == {
+        "name": "changed",
+        "extends": "base.yaml",
+        "nodes": {"stage1.block1": {"hidden": 5}},
+        "params": {"width": 6},
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- dumps
+
+
+def test_dumps_keep_templates_and_apply_patches() -> None:
+    text = net().variant("wide").override({"stage1.depth": 3}).to_yaml()
+    assert "$width" in text and "$(2 * width)" in text and "depth: 3" in text
+    again = hrg.loads(text)
+    assert again.tree["params"]["width"] == 6
+    assert again.plan.digest() == net().variant("wide").override({"stage1.depth": 3}).plan.digest()
+
+
+def test_yaml_and_json_say_the_same() -> None:
+    assert parse_document(net().to_json(), "net.json").tree == parse_document(net().to_yaml(), "net.yaml").tree
+
+
+def test_the_key_schema_is_for_editors(tmp_path: Path) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(net().to_json().replace("{", '{"$schema": "hrg.schema.json", ', 1))
+    assert hrg.load(path).plan.digest() == net().plan.digest()
+    assert read_document(path).name == "base"
