@@ -28,7 +28,7 @@ class Architecture(Document):
     @property
     def title(self) -> str:
         """The name, with the variant if one is chosen."""
-        return f"{self.name} ({self.chosen})" if self.chosen else self.name
+        return f"{self.name}, {self.chosen}" if self.chosen else self.name
 
     @cached_property
     def graph(self) -> Graph:

@@ -66,7 +66,7 @@ def run(module: Callable[..., Any], x: tuple[torch.Tensor, ...]) -> dict[str, to
 
 
 def assert_same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor], *, close: bool = False) -> None:
-    assert one.keys() == two.keys() and one
+    assert one.keys() == two.keys()
     for name, value in one.items():
         assert value.shape == two[name].shape and value.dtype == two[name].dtype, name
         if close:
@@ -229,9 +229,8 @@ def without_some_edges(sample: Sample) -> Iterator[tuple[hrg.Architecture, EdgeR
         yield hrg.from_dict(spec), record
 
 
-@quick
-@given(samples)
-def test_removing_an_edge(sample: Sample) -> None:
+def assert_an_edge_adds(sample: Sample) -> int:
+    """Without an edge, there are not more parameters, and every other weight starts the same. How many were tried."""
     before = net(sample).plan
     tensors, state = before.tensors(), net(sample).build(seed=3).state_dict()
     found = 0
@@ -250,7 +249,13 @@ def test_removing_an_edge(sample: Sample) -> None:
                 assert torch.equal(value, state[name]), name
             else:
                 assert concatenated
-    assume(found)
+    return found
+
+
+@quick
+@given(samples)
+def test_removing_an_edge(sample: Sample) -> None:
+    assume(assert_an_edge_adds(sample))
 
 
 @pytest.mark.parametrize("name", ["hiresnet18", "unet", "ror3_56"])
@@ -290,10 +295,17 @@ def nested(sample: Sample) -> dict[str, Any]:
     }
 
 
+def can_be_nested(sample: Sample) -> bool:
+    return not sample.features & {"two inputs", "several outputs", "named weights"}
+
+
 @quick
-@given(samples)
+@given(samples.filter(can_be_nested))
 def test_a_nested_block_is_the_same_as_what_it_holds(sample: Sample) -> None:
-    assume(not sample.features & {"two inputs", "several outputs", "named weights"})
+    assert_nested_is_inline(sample)
+
+
+def assert_nested_is_inline(sample: Sample) -> None:
     inline, inside = net(sample), hrg.from_dict(nested(sample))
     assert inside.cost() == inline.cost()
     one, two = inline.build(seed=1), inside.build(seed=2)
@@ -527,6 +539,23 @@ def test_the_state_dict_is_what_the_plan_says(sample: Sample) -> None:
     }
     assert sum(p.numel() for p in module.parameters()) == architecture.cost().parameters
     assert {name for name, _ in module.named_parameters()} == {name for name, t in tensors.items() if t.trainable}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(20))
+def test_many_samples(batch: int) -> None:
+    for i in range(20):
+        sample = make(f"many-{batch}-{i}")
+        architecture = net(sample)
+        assert_round_trip(architecture)
+        assert_order_does_not_matter(sample.spec, i)
+        assert_passes_are_pure(architecture.graph)
+        assert_interpreter_agrees(architecture)
+        assert_emitted_source_agrees(architecture)
+        assert_survives_copies(architecture)
+        assert_an_edge_adds(sample)
+        if can_be_nested(sample):
+            assert_nested_is_inline(sample)
 
 
 @quick

@@ -131,8 +131,7 @@ def render(
     from hiresnet_graph.render import render as draw
 
     network = architecture(spec, changes, variant, edges)
-    title = f"{network.name}, {network.chosen}" if network.chosen else None
-    draw(network.plan, output, level=cast("Level", level), direction=cast("Direction", direction), title=title)
+    draw(network.plan, output, level=cast("Level", level), direction=cast("Direction", direction), title=network.title)
     note(f"Wrote {output}.")
 
 
@@ -158,6 +157,8 @@ def adjust(
     found = widen(architecture(spec, changes, edges=edges), parameters)
     base = os.path.relpath(name, output.parent if output else ".") if Path(name).exists() else name
     extension = found.architecture.as_extension(output.stem if output else f"{found.architecture.name}_adjusted", base)
+    if found.architecture.variants:
+        extension["variants"] = None  # they would put edges on top of the widths
     text = f"# {found.parameters:,} parameters.\n" + to_yaml(extension)
     if output is None:
         write(text.rstrip("\n"))

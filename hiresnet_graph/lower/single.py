@@ -40,7 +40,7 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
 
             apply = in_place.get(call.name) or call.op.apply(*call.input_shapes)
             node = resolved(apply, inputs, weight, function)
-        node.name = _identifier(call.name)
+        node._rename(_identifier(call.name))  # unlike setting `name`, this keeps `a.conv` and `a_conv` apart
         values[call.name] = node
     outputs = {name: values[value] for name, value in plan.outputs.items()}
     graph.output(next(iter(outputs.values())) if len(outputs) == 1 else outputs)

@@ -21,7 +21,7 @@ from hiresnet_graph.projections import PROJECTIONS, IdentityProjection, Projecti
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.edge_set import EdgeSet
 from hiresnet_graph.spec.model import MAX_DEPTH, ConnectionSpec, NodeSpec, SkipSpec
-from hiresnet_graph.spec.problems import Path, Problems
+from hiresnet_graph.spec.problems import Path, Problems, known_keys
 from hiresnet_graph.spec.section import Section, block_section, evaluated, is_block_entry, texts
 from hiresnet_graph.spec.source import MarkedDict, format_path, merge
 from hiresnet_graph.spec.template import resolve_params
@@ -85,6 +85,9 @@ class WrittenBlock(Block):
         problems.raise_if_any()
         assert graph is not None
         return graph
+
+
+_NODE_KEYS = known_keys(NodeSpec)
 
 
 def desugar(section: Section, problems: Problems) -> Graph | None:
@@ -217,7 +220,12 @@ class _Desugar:
         path = self._path("nodes", name)
         if isinstance(value, str):
             position = self.problems.position(path)
-            value = MarkedDict({"block": value}, position, None, {"block": position} if position else None)
+            value = evaluated(self.problems, value, self.section.names, path)
+            if value is None:
+                self.broken.add(name)
+                return
+            if isinstance(value, str):
+                value = MarkedDict({"block": value}, position, None, {"block": position} if position else None)
         if not isinstance(value, dict):
             self.problems.add(path, "a node wants a mapping like '{block: conv, width: 16}', or the name of a block.")
             self.broken.add(name)
@@ -374,7 +382,9 @@ class _Desugar:
                 self.problems.add((*path, "block"), f"there is no block '{name}'.", did_you_mean(name, known))
                 return None
             registry = BLOCKS if name in BLOCKS else OPS
-            return cast("Block | Op | None", self.problems.kind(registry, name, fields, path, (*path, "block")))
+            return cast(
+                "Block | Op | None", self.problems.kind(registry, name, fields, path, (*path, "block"), _NODE_KEYS)
+            )
         entry_path = ("blocks", name)
         if isinstance(entry, str):
             entry = {"block": entry}

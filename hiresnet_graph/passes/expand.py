@@ -472,6 +472,7 @@ class _NodeExpansion(Builder):
                     wire = edge.projection.bring(wire, want)
             if wire.shape != want:
                 raise ShapeError("an edge of the flow cannot change shape.", "Use 'edges:' with a 'projection'.")
+            projected = wire.name != source.name and edge.projection is not None
             wire = merge.weigh(wire) if several else wire
             wire = self._gated(edge, wire)
         except ShapeError as error:
@@ -480,8 +481,7 @@ class _NodeExpansion(Builder):
         finally:
             self.edge = None
         if self.scope.top:
-            changed = wire.name != source.name and edge.projection is not None
-            text = edge.projection.describe() if changed and edge.projection is not None else ""
+            text = edge.projection.describe() if projected and edge.projection is not None else ""
             if edge.block is not None:
                 text = edge.block.kind
             self.expansion.edge_records.append(

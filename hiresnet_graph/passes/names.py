@@ -38,7 +38,7 @@ def name_fault(name: str) -> str:
         return f"'{name}' is no name: use letters, digits and '_', a letter first, without '__'."
     if name in RESERVED:
         return f"the name '{name}' is reserved."
-    if keyword.iskeyword(name) or name in _MODULE_WORDS:
+    if keyword.iskeyword(name) or name in _MODULE_WORDS or name == "self":
         return f"the name '{name}' is taken: it would be an attribute of the module, and means something else there."
     return ""
 

@@ -292,7 +292,7 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
     if len(parts) == 1:
         if key in params:
             return ["params", key]
-        if key in ("name", "description"):
+        if key in ("name", "description", "outputs"):
             return [key]
         hint = did_you_mean(key, params) or "The spec has no params."
         problems.append(Problem(f"there is no param '{key}'.", position, key, hint))

@@ -92,18 +92,24 @@ class Problems:
         if self.found:
             raise SpecError(self.found)
 
-    def model(self, model: type[M], value: Any, path: Path) -> M | None:
-        """A pydantic model of the value at a path, or None after its mistakes are noted."""
+    def model(self, model: type[M], value: Any, path: Path, beside: Sequence[str] = ()) -> M | None:
+        """A pydantic model of the value at a path, or None after its mistakes are noted.
+
+        Args:
+            beside: Further keys that may stand there, for hints.
+        """
         if not isinstance(value, dict):
             self.add(path, f"this wants a mapping, not {_shown(value)}.")
             return None
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            self.validation(error, value, path, model)
+            self.validation(error, value, path, model, beside)
             return None
 
-    def validation(self, error: ValidationError, value: Any, path: Path, model: type[BaseModel]) -> None:
+    def validation(
+        self, error: ValidationError, value: Any, path: Path, model: type[BaseModel], beside: Sequence[str] = ()
+    ) -> None:
         """Note the mistakes that pydantic found."""
         branches: dict[Path, list[Any]] = {}
         for detail in error.errors(include_url=False):
@@ -122,7 +128,7 @@ class Problems:
             add = partial(self.add, path + place, tree=holder if place else None)
             inner = (details[0].get("ctx") or {}).get("error")
             if kind == "extra_forbidden":
-                add(f"unknown key '{key}'.", did_you_mean(key, known_keys(model)), key=True)
+                add(f"unknown key '{key}'.", did_you_mean(key, [*known_keys(model), *beside]), key=True)
             elif kind == "missing":
                 add(f"the key '{key}' is missing.")
             elif inner is not None:
@@ -149,16 +155,22 @@ class Problems:
             return None
 
     def kind(
-        self, registry: Registry[Any], name: object, fields: dict[str, Any], path: Path, name_path: Path
+        self,
+        registry: Registry[Any],
+        name: object,
+        fields: dict[str, Any],
+        path: Path,
+        name_path: Path,
+        beside: Sequence[str] = (),
     ) -> Kind | None:
-        """A registered kind with these fields, or None after its mistakes are noted."""
+        """A registered kind with these fields, or None after its mistakes are noted; `beside` as for `model`."""
         if not isinstance(name, str):
             self.add(name_path, f"this wants the name of a {registry.family}, not {_shown(name)}.")
             return None
         if name not in registry:
             self.add(name_path, f"there is no {registry.family} '{name}'.", did_you_mean(name, registry))
             return None
-        found: Kind | None = self.model(registry.get(name), fields, path)
+        found: Kind | None = self.model(registry.get(name), fields, path, beside)
         return found
 
 
