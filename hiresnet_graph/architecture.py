@@ -21,14 +21,19 @@ if TYPE_CHECKING:
     from hiresnet_graph.render import Direction, Level
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Architecture(Document):
     """A spec with its verbs. Frozen: `variant`, `override` and `with_edges` give new ones."""
 
     @property
     def title(self) -> str:
-        """The name, with the variant if one is chosen."""
-        return f"{self.name}, {self.chosen}" if self.chosen else self.name
+        """The name, the variant if one is chosen, and up to three overrides, which are told as their number if more."""
+        changes = [f"{key.replace('skips.edges', 'edges')}={value}" for key, value, _ in self.overrides]
+        told = changes if len(changes) <= 3 else [f"{len(changes)} changes"]
+        return ", ".join([self.name, *([self.chosen] if self.chosen else []), *told])
+
+    def __repr__(self) -> str:
+        return f"<Architecture {self.title}>"
 
     @cached_property
     def graph(self) -> Graph:

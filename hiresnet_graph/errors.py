@@ -71,6 +71,14 @@ class Problem:
     path: str = ""
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        # What the file says is repeated here, and may hold line breaks, or what a terminal obeys.
+        for name in ("message", "path", "hint"):
+            text = getattr(self, name)
+            if not text.isprintable():
+                shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+                object.__setattr__(self, name, shown)
+
     def __str__(self) -> str:
         where = f"{self.position}: " if self.position else ""
         path = f"{self.path}: " if self.path else ""
@@ -84,7 +92,7 @@ class Problem:
         if not line.strip():
             return ""
         start = max(0, self.position.column - 80)
-        shown = line[start : start + 120]
+        shown = "".join(c if c.isprintable() else " " for c in line[start : start + 120])
         return f"{shown}\n{' ' * (self.position.column - 1 - start)}^"
 
 

@@ -217,7 +217,7 @@ CASES: dict[str, Case] = {
     "cycle": case(
         but(more="edges: [«{from: b, to: a, projection: {spatial: nearest}}]\n"),
         "the cycle a -> b -> a has total delay 0",
-        "'delay: 1'",
+        "Turn the edge that closes the loop round",
     ),
     "cycle in flow": Case(
         but("flow: a -> b -> head => flow: «a -> b -> a", "  head =>   «head"),
@@ -503,6 +503,10 @@ CASES: dict[str, Case] = {
     "a list": case("«- a\n", "the top level must be a mapping, got a list"),
     "a text": case("«hello\n", "the top level must be a mapping, got text 'hello'"),
     "two documents": case("name: x\n«---\nname: y\n", "one document"),
+    "what a terminal obeys": case(
+        '{"name": "x", "input": {"channels": 3}, "nodes": {"a": "relu"}, "«\\u001b[2J\\n": 1}',
+        "unknown key '\\x1b[2J\\n'",
+    ),
     "control character": case("name: x«\x07y\n", "U+0007"),
 }
 

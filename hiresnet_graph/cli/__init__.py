@@ -7,9 +7,13 @@ Commands stand in files by what they are for: `look`, `show`, `make`, `train`, `
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run `hrg` with the arguments of this process."""
-    from hiresnet_graph.cli.app import run
-
+    try:
+        from hiresnet_graph.cli.app import run
+    except KeyboardInterrupt:  # while modules load; `run` tells of a later one itself
+        sys.exit(130)
     run()

@@ -48,8 +48,7 @@ def show(
     if json:
         write_json(data)
         return
-    chosen = f", variant {data['variant']}" if data["variant"] else ""
-    write(f"{painted(data['name'] + chosen, 'bold', sys.stdout)}  {data['description']}".rstrip())
+    write(f"{painted(network.title, 'bold', sys.stdout)}  {data['description']}".rstrip())
     for chain in _chains(data):
         write(f"flow  {chain}")
     write()

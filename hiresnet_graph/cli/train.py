@@ -219,6 +219,7 @@ class Format(StrEnum):
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study or of a run.")],
     format: Annotated[Format, typer.Option("--format", "-f", help="For people, a paper, or programs.")] = Format.TABLE,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Print the table of a study.
 
@@ -228,6 +229,7 @@ def report(
     from hiresnet_graph.report.formats import HEADER
 
     table = summarize(folder)
+    format = Format.JSON if json else format
     if format is not Format.TABLE:
         write(FORMATS[format.value](table).rstrip("\n"))
         return

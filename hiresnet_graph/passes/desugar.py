@@ -818,7 +818,7 @@ class _Desugar:
                 str(error),
                 chosen.origin.position,
                 chosen.origin.path,
-                "Set 'delay: 1' on the edge that closes the loop, or turn it round.",
+                "Turn the edge that closes the loop round, or remove it.",
             )
         )
 

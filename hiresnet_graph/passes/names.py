@@ -110,6 +110,9 @@ class Addresses:
         # A search among 10,000 names takes a while: each word is sought once, and only the first words are.
         if address not in self._hints:
             self._hints[address] = did_you_mean(address, self) if len(self._hints) < _MAX_HINTS else ""
+            if re.fullmatch(r"x\d+", address):
+                numbered = "x0, x1, ... number the levels in papers; a file has the names of nodes."
+                self._hints[address] = f"{numbered} {self._hints[address]}"
         return ExpressionError(f"there is no node '{address}'.", 0, self._hints[address])
 
     def sources(self, address: str) -> list[End]:

@@ -360,7 +360,7 @@ def _parse(text: str, offset: int, start: int) -> _Template:
             tree = ast.parse(f"({text.translate(_SPACE)}\n)", mode="eval").body
     except SyntaxError as error:
         column = (error.offset or 1) - 2 if error.lineno == 1 else len(text)
-        reason = error.msg.removesuffix(" (detected at line 1)").rstrip(".")
+        reason = error.msg.removesuffix(" (detected at line 1)").split(". Perhaps")[0].rstrip(".?")
         hint = "Inside $(...) names stand without a '$'." if "$" in text else _HINT
         place = offset + min(max(column, 0), len(text))
         raise ExpressionError(f"this is no expression: {reason}.", place, hint) from None

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.sweep.subsets import RULES, subsets
+
+_SET = re.compile(r"none|full|in|out|p\d+")
 
 
 class Variant(NamedTuple):
@@ -32,7 +35,7 @@ def choose_variants(arch: Architecture, names: Iterable[str], group: str | None 
     """Variants by name: those of the spec, and any edge-set expression, in the order given.
 
     Raises:
-        UsageError: None is given, or one twice.
+        UsageError: None is given, one twice, or a word that is neither a variant nor an edge set.
     """
     labels = [name.strip() for name in names]
     for label in labels:
@@ -40,6 +43,10 @@ def choose_variants(arch: Architecture, names: Iterable[str], group: str | None 
             raise UsageError(f"variants: {f'{label!r} is there twice' if label else 'one is empty'}. Leave it out.")
     if not labels:
         raise UsageError("variants: none is given. Name some, like 'none,full'.")
+    for label in labels:
+        if label not in arch.variants and re.fullmatch(r"[A-Za-z]\w*", label) and not _SET.fullmatch(label):
+            known = [*arch.variants, "none", "full", "in", "out"]
+            raise UsageError(f"variants: '{label}' is no variant and no edge set. {did_you_mean(label, known)}")
     return [Variant(label) if label in arch.variants else Variant(label, label, group) for label in labels]
 
 

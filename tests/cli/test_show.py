@@ -67,7 +67,7 @@ def test_changes_and_edge_sets_give_the_counts_of_the_paper(hrg, block, edges, p
 def test_the_table_names_nodes_edges_and_totals(hrg):
     text = hrg("show", "hiresnet18@full").stdout
     lines = text.splitlines()
-    assert lines[0].startswith("hiresnet18, variant full")
+    assert lines[0].startswith("hiresnet18, full")
     assert lines[1] == "flow  input -> stem -> stage1 -> stage2 -> stage3 -> head"
     row = next(line for line in lines if line.startswith("stage2.block1 "))
     assert row.split() == ["stage2.block1", "basic", "32x16x16", "13,952", "3.539", "M", "224", "KiB"]

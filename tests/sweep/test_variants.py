@@ -87,8 +87,10 @@ def test_variants_by_name_are_those_of_the_spec_or_edge_sets(tiny: hrg.Architect
     assert skips(variants[0].of(tiny)) == set()
     assert skips(variants[1].of(tiny)) == {("stem", "stage1"), ("stem", "stage2")}
     assert skips(variants[2].of(tiny)) == {("stem", "stage2")}
-    with pytest.raises(SpecError, match="nonsense"):
-        _ = choose_variants(tiny, ["nonsense"])[0].of(tiny).plan
+    with pytest.raises(UsageError, match="'orginal' is no variant and no edge set"):
+        choose_variants(tiny, ["orginal"])
+    with pytest.raises(SpecError, match="nowhere"):
+        _ = choose_variants(tiny, ["stem>nowhere"])[0].of(tiny).plan
 
 
 @pytest.mark.parametrize("names", [[], ["in", "in"], ["in", ""]])
