@@ -16,7 +16,7 @@ KNOWN = {
     "ror3_56": 762_746,
     "nasbench101_cell": 2_694_282,
 }
-"""Parameters: DESIGN section 7, He et al. 2016, pytorchcv 0.0.74, the API documentation of NAS-Bench-101."""
+"""Parameters: docs/explanation.md, He et al. 2016, pytorchcv 0.0.74, the API documentation of NAS-Bench-101."""
 
 
 @pytest.mark.parametrize("name", KNOWN)

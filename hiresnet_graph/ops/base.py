@@ -10,7 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.registry import Kind, Registry
@@ -18,8 +18,6 @@ from hiresnet_graph.shapes import Map, Shape
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A positive whole number: channels, kernel sizes, strides."""
-Pair = Count | tuple[Count, Count]
-"""One number for height and width, or two."""
 Padding = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 
 
@@ -32,6 +30,10 @@ def compact(value: int | tuple[int, int]) -> int | tuple[int, int]:
     """One number where height and width agree."""
     height, width = pair(value)
     return height if height == width else (height, width)
+
+
+Pair = Annotated[Count | tuple[Count, Count], AfterValidator(compact)]
+"""One number for height and width, or two; two equal ones are kept as one, so that both spellings are one network."""
 
 
 @dataclass(frozen=True, slots=True)

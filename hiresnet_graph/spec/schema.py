@@ -54,7 +54,8 @@ def schema() -> Schema:
         "anyOf": [*_TEXTS["anyOf"], root["edges"]],
     }
     root["variants"] = {
-        **root["variants"],
+        **{key: value for key, value in root["variants"].items() if key != "type"},
+        "type": ["object", "null"],
         "additionalProperties": {"type": ["object", "null"], "properties": patch, "additionalProperties": False},
     }
     section = _properties(SectionSpec)
