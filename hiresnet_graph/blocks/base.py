@@ -24,6 +24,10 @@ class Block(Kind):
 
     slots: ClassVar[tuple[str, ...]] = ("input", "output")
 
+    def describe(self) -> str:
+        """What tables and diagrams call it."""
+        return self.kind
+
     @abstractmethod
     def expand(self, x: Wire) -> Wire:
         """Apply the block's operations to a value.

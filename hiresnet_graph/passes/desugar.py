@@ -63,6 +63,10 @@ class WrittenBlock(Block):
                 raise ValueError(f"unknown key '{key}'. {did_you_mean(key, self.values)}".strip())
         return self.make(self.name, _laid_over(self._params, fields), self._blocks, self._tree)
 
+    def describe(self) -> str:
+        """Its name in `blocks`."""
+        return self.name
+
     def expand(self, x: Wire) -> Wire:
         """Its graph, for an input of this shape.
 
@@ -855,6 +859,10 @@ class OpOnEdge(Block):
 
     kind: ClassVar[str] = "operation"
     op: Op
+
+    def describe(self) -> str:
+        """The operation's kind."""
+        return self.op.kind
 
     def expand(self, x: Wire) -> Wire:
         """One call."""

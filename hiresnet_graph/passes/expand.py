@@ -299,8 +299,7 @@ class _NodeExpansion(Builder):
         value = Value(out.name, out.shape)
         self.expansion.values[self.name] = value
         if self.scope.top:
-            kind = getattr(block, "name", None) if getattr(block, "graph", None) else None
-            kind = kind or (block.kind if block is not None else "")
+            kind = block.describe() if isinstance(block, Block) else block.kind if block is not None else ""
             self.expansion.node_records.append(
                 NodeRecord(self.name, kind, out.name, out.shape, self.node.owner, self.node.origin)
             )
@@ -483,7 +482,7 @@ class _NodeExpansion(Builder):
         if self.scope.top:
             text = edge.projection.describe() if projected and edge.projection is not None else ""
             if edge.block is not None:
-                text = edge.block.kind
+                text = edge.block.describe()
             self.expansion.edge_records.append(
                 EdgeRecord(
                     edge.name,
