@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import hiresnet_graph as hrg
+from hiresnet_graph.lower import interpret
 from hiresnet_graph.matching import adjust
 from hiresnet_graph.shipped import spec_names, spec_path
 
@@ -136,3 +138,22 @@ def test_the_shares_of_nodes_and_edges_add_up() -> None:
     assert len(skips) == 6
     assert sum(parts[name].parameters for name in skips if name in parts) == 5_632
     assert "edges.stem__stage1" not in parts  # the identity x0 -> x1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", spec_names())
+def test_a_shipped_spec_exports_and_compiles_as_one_graph(name: str) -> None:
+    """Equal bits in eval mode; ImageNet's networks at 64x64, since only the size of the images makes them slow."""
+    net = hrg.load(name)
+    if net.plan.inputs["input"][1] > 64:
+        net = net.override({"input.height": 64, "input.width": 64})
+    if name == "vgg16":
+        net = net.override({"hidden": 64})
+    module = net.build().eval()
+    x = torch.randn(2, *net.plan.inputs["input"])
+    with torch.no_grad():
+        expected = interpret(net.plan, module, x)
+        assert torch.equal(module(x), expected)
+        assert torch.equal(torch.export.export(module, (x,)).module()(x), expected)
+        torch._dynamo.reset()
+        assert torch.equal(torch.compile(module, fullgraph=True, backend="aot_eager")(x), expected)
