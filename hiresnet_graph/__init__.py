@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.matching import adjust
     from hiresnet_graph.report import summarize
     from hiresnet_graph.sweep import ablate, enumerate_variants
-    from hiresnet_graph.train import Recipe
+    from hiresnet_graph.train import Recipe, from_pretrained, load_run, save_pretrained
 
 __all__ = [
     "Architecture",
@@ -35,8 +35,11 @@ __all__ = [
     "enumerate_variants",
     "from_dict",
     "from_networkx",
+    "from_pretrained",
     "load",
+    "load_run",
     "loads",
+    "save_pretrained",
     "summarize",
     "to_networkx",
 ]
@@ -48,6 +51,9 @@ _ON_FIRST_USE = {
     "adjust": "hiresnet_graph.matching",
     "enumerate_variants": "hiresnet_graph.sweep",
     "from_networkx": "hiresnet_graph.interop",
+    "from_pretrained": "hiresnet_graph.train",
+    "load_run": "hiresnet_graph.train",
+    "save_pretrained": "hiresnet_graph.train",
     "summarize": "hiresnet_graph.report",
     "to_networkx": "hiresnet_graph.interop",
 }

@@ -7,6 +7,7 @@
     ├── RegistryError     a kind is unknown, or its name is taken
     ├── UsageError        a command or a call that cannot be carried out as asked
     ├── RunError          training could not go on, or a run folder cannot be read
+    │   └── OutOfMemory   there was not enough memory for it
     └── MissingToolError  an optional program or package is not installed
 
 *Bare* errors carry the fact alone; the public verb that reads the file adds where, once, and raises a SpecError.
@@ -146,6 +147,10 @@ class UsageError(HrgError):
 
 class RunError(HrgError):
     """Training could not go on, or a run folder cannot be read."""
+
+
+class OutOfMemory(RunError):
+    """There was not enough memory for a step of training."""
 
 
 class MissingToolError(HrgError):

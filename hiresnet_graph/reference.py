@@ -73,7 +73,13 @@ def pages() -> dict[str, str]:
             "(`kind` is `standard` unless told). Skips have `standard`, other edges `identity`.",
             PROJECTIONS,
         ),
-        "datasets.md": _kinds("Data sets", "What `--data NAME` can name.", DATASETS),
+        "datasets.md": _kinds(
+            "Data sets",
+            "What `--data` can name: `NAME`, or with fields `NAME:FIELD=VALUE,FIELD=VALUE`; in a study file also a "
+            "mapping like `{kind: NAME, FIELD: VALUE}`. The file of `npz` and the folder of `imagefolder` stand right "
+            "behind the colon: `npz:FILE`, `imagefolder:DIR,size=32`. [How to use them](../how-to.md#use-a-data-set).",
+            DATASETS,
+        ),
         "specs.md": _specs(),
         "cli.md": _cli(),
         "python.md": _python(),

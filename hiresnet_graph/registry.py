@@ -71,10 +71,11 @@ class Registry(Generic[K]):
 
     Args:
         family: What one kind is called in messages, like "block".
+        dashes: Whether a name may have dashes between its words.
     """
 
-    def __init__(self, family: str) -> None:
-        self.family = family
+    def __init__(self, family: str, *, dashes: bool = False) -> None:
+        self.family, self.dashes = family, dashes
         self._kinds: dict[str, type[K]] = {}
 
     def register(self, kind: type[C]) -> type[C]:
@@ -85,7 +86,7 @@ class Registry(Generic[K]):
                 cell that runs twice does, replaces the old one.)
         """
         name = kind.__dict__.get("kind", "")
-        if not isinstance(name, str) or not name.isidentifier():
+        if not isinstance(name, str) or not (name.replace("-", "_") if self.dashes else name).isidentifier():
             raise RegistryError(
                 f"{kind.__name__} needs 'kind: ClassVar[str]' with a {self.family} name like 'my_kind'."
             )

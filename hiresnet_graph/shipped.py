@@ -1,4 +1,4 @@
-"""Finds the reference specs, which stand beside the package in a checkout and inside it once installed."""
+"""Finds the reference specs and studies, which stand beside the package in a checkout and inside it once installed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ _PACKAGE = Path(__file__).resolve().parent
 
 def spec_path(name: str) -> Path | None:
     """The file of a shipped spec, or None if `name` is not the name of one."""
-    return _specs().get(name)
+    return _files("").get(name)
 
 
 def spec_names() -> list[str]:
     """Names of the shipped specs, sorted."""
-    return sorted(_specs())
+    return sorted(_files(""))
 
 
-def _specs() -> dict[str, Path]:
+def study_path(name: str) -> Path | None:
+    """The file of a shipped study, or None if `name` is not the name of one."""
+    return _files("studies").get(name)
+
+
+def study_names() -> list[str]:
+    """Names of the shipped studies, sorted."""
+    return sorted(_files("studies"))
+
+
+def _files(folder: str) -> dict[str, Path]:
     inside = _PACKAGE / "_specs"
-    folder = inside if inside.is_dir() else _PACKAGE.parent / "specs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    specs = inside if inside.is_dir() else _PACKAGE.parent / "specs"
+    return {path.stem: path for path in sorted((specs / folder).glob("*.yaml"))}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib.util
 import os
+import tempfile
+from pathlib import Path
 
 # Before torch is imported: the workers of pytest-xdist already use every core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -37,3 +41,34 @@ variants:
 def tiny() -> hrg.Architecture:
     """A network for the digits that trains in a moment; three levels, so three skips."""
     return hrg.loads(TINY, "tiny.yaml")
+
+
+PACKED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A folder with CIFAR-10, CIFAR-100 and Tiny-ImageNet (57 classes) as they are published; do not write into it.
+
+    It is that of the environment variable HRG_TEST_DATA, or is unpacked once for all processes and sessions from the
+    packed sets that may lie beside the project. Without either, the test is skipped.
+    """
+    if given := os.environ.get("HRG_TEST_DATA"):
+        return Path(given)
+    if not (PACKED / "unpack.py").is_file():
+        pytest.skip("the real data sets are not here")
+    folder = Path(tempfile.gettempdir()) / f"hiresnet-graph-test-data-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    done = folder / "complete"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            spec = importlib.util.spec_from_file_location("unpack", PACKED / "unpack.py")
+            assert spec is not None and spec.loader is not None
+            unpack = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(unpack)
+            unpack.write_cifar("cifar10", folder)
+            unpack.write_cifar("cifar100", folder)
+            unpack.write_tiny(folder)
+            done.touch()
+    return folder

@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any, ClassVar
 import typer
 
 from hiresnet_graph import __version__
-from hiresnet_graph.cli import failure, look, machine, make, show, train
+from hiresnet_graph.cli import ablate, failure, look, machine, make, report, search, show, status, train
 from hiresnet_graph.cli.help import Command, Group
 from hiresnet_graph.cli.screen import note
 from hiresnet_graph.errors import HrgError
@@ -19,7 +19,7 @@ from hiresnet_graph.errors import HrgError
 _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look": (look.list_, look.validate, show.show, show.diff, look.enumerate_),
     "Make": (make.init, make.schema, make.compile_, make.render, make.adjust),
-    "Train": (train.train, train.ablate, train.report),
+    "Train": (train.train, ablate.ablate, search.search, status.status, report.report),
     "This machine": (machine.doctor,),
 }
 

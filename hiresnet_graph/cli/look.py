@@ -32,13 +32,14 @@ from hiresnet_graph.merges import MERGES
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.registry import Registry
-from hiresnet_graph.shipped import spec_names
+from hiresnet_graph.shipped import spec_names, study_names
 
 
 class Family(StrEnum):
     """What `hrg list` can list."""
 
     SPECS = "specs"
+    STUDIES = "studies"
     BLOCKS = "blocks"
     OPERATIONS = "operations"
     MERGES = "merges"
@@ -52,7 +53,7 @@ def list_(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List what there is: specs, blocks, operations, merges, projections, data sets."""
+    """List what there is: specs, studies, blocks, operations, merges, projections, data sets."""
     listing = {name: _listed(name) for name in ([family] if family else Family)}
     if json:
         write_json({name.value: rows for name, rows in listing.items()})
@@ -61,6 +62,8 @@ def list_(
         columns = [Column(name.value, keep=11), Column("", wraps=True, keep=10)]
         if name is Family.SPECS:
             columns.insert(1, number_column("parameters", keep=1))
+        if name is Family.DATASETS:
+            rows = [_told_dataset(row) for row in rows]
         if i:
             write()
         write_table(columns, [[f"{v:,}" if isinstance(v, int) else v for v in row.values()] for row in rows])
@@ -69,10 +72,12 @@ def list_(
 def _listed(family: Family) -> list[dict[str, Any]]:
     if family is Family.SPECS:
         return [_listed_spec(name) for name in spec_names()]
-    if family is Family.DATASETS:
-        from hiresnet_graph.data import DATASETS
+    if family is Family.STUDIES:
+        from hiresnet_graph.sweep.study import read_study
 
-        return _listed_kinds(DATASETS)
+        return [{"name": name, "description": read_study(name).description} for name in study_names()]
+    if family is Family.DATASETS:
+        return _listed_datasets()
     registries: dict[Family, Registry[Any]] = {
         Family.BLOCKS: BLOCKS,
         Family.OPERATIONS: OPS,
@@ -94,6 +99,28 @@ def _listed_kinds(registry: Registry[Any]) -> list[dict[str, Any]]:
     return [
         {"name": name, "description": (inspect.getdoc(registry.get(name)) or "").split("\n")[0]} for name in registry
     ]
+
+
+def _listed_datasets() -> list[dict[str, Any]]:
+    from hiresnet_graph.data import DATASETS, PublishedData
+
+    rows = _listed_kinds(DATASETS)
+    for row in rows:
+        kind = DATASETS.get(row["name"])
+        row["usage"] = kind.usage()
+        if issubclass(kind, PublishedData):
+            row["found"] = str(folder) if (folder := kind().found()) else None
+    return rows
+
+
+def _told_dataset(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for people: how it is asked for, what it is, and whether it is here."""
+    description = row["description"]
+    if "found" in row:
+        description += (
+            f" Found: {row['found']}." if row["found"] else " Not found here; when asked for, it says how to get it."
+        )
+    return {"usage": row["usage"], "description": description}
 
 
 def validate(

@@ -1,30 +1,30 @@
-"""Data sets: labelled images in memory, with a split that never moves.
+"""Data sets: labelled images with a split that never moves, in memory or read as they are needed.
 
-A data set is a kind in a registry, like a block; listing the kinds imports neither torch nor scikit-learn.
+A data set is a kind in a registry, like a block; naming and listing them imports neither torch nor scikit-learn.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from hiresnet_graph.data.cifar import Cifar10Data, Cifar100Data
 from hiresnet_graph.data.digits import DigitsData
-from hiresnet_graph.data.kind import DATASETS, DatasetKind
-from hiresnet_graph.errors import RegistryError, UsageError
+from hiresnet_graph.data.imagefolder import ImageFolderData
+from hiresnet_graph.data.kind import DATASETS, DatasetKind, PublishedData
+from hiresnet_graph.data.npz import NpzData
+from hiresnet_graph.data.source import data_source, load_dataset
+from hiresnet_graph.data.synthetic import SyntheticData
+from hiresnet_graph.data.tiny_imagenet import TinyImagenetData
 
-if TYPE_CHECKING:
-    from hiresnet_graph.data.dataset import Dataset
-
-__all__ = ["DATASETS", "DatasetKind", "DigitsData", "load_dataset"]
-
-
-def load_dataset(name: str) -> Dataset:
-    """The data set of this name, with its standard split.
-
-    Raises:
-        UsageError: There is none; the message has the closest name.
-    """
-    try:
-        kind = DATASETS.get(name)
-    except RegistryError as error:
-        raise UsageError(str(error)) from None
-    return kind().load()
+__all__ = [
+    "DATASETS",
+    "Cifar10Data",
+    "Cifar100Data",
+    "DatasetKind",
+    "DigitsData",
+    "ImageFolderData",
+    "NpzData",
+    "PublishedData",
+    "SyntheticData",
+    "TinyImagenetData",
+    "data_source",
+    "load_dataset",
+]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from hiresnet_graph.data.kind import DATASETS, DatasetKind
+from hiresnet_graph.data.split import TEST_SHARE, hold_out
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
-
-# Chosen by us: these images come without a test set of their own.
-TEST_SHARE = 0.2
-VALIDATION_SHARE = 0.1  # of what is not test, as in the recipe of the paper
 
 
 @DATASETS.register
 class DigitsData(DatasetKind):
     """1,797 grey images of handwritten digits, 8x8, in 10 classes.
+
+    They have no test set of their own: 20 % are held out for the test (chosen by us). The grey levels 0 to 16 are
+    stretched to 0 to 255.
 
     Source: E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits (UCI, 1998), as in scikit-learn.
     """
@@ -24,12 +24,11 @@ class DigitsData(DatasetKind):
     kind: ClassVar[str] = "digits"
 
     def load(self) -> Dataset:
-        """The images with grey levels 0-16 stretched to 0-255; 20 % are test, 10 % of the rest validation."""
+        """The images, the labels and the split."""
         import torch
         from sklearn.datasets import load_digits
 
         from hiresnet_graph.data.dataset import Dataset
-        from hiresnet_graph.data.split import hold_out
 
         digits = load_digits()
         levels_NHW = torch.from_numpy(digits.images)
@@ -37,7 +36,8 @@ class DigitsData(DatasetKind):
         return Dataset(
             name="digits",
             classes=10,
-            images_NCHW=(levels_NHW * (255 / 16)).round().to(torch.uint8).unsqueeze(1),
+            images=(levels_NHW * (255 / 16)).round().to(torch.uint8).unsqueeze(1),
             labels_N=labels_N,
-            split=hold_out(labels_N.tolist(), TEST_SHARE, VALIDATION_SHARE, self.split_seed),
+            split=hold_out(labels_N.tolist(), TEST_SHARE, self.validation_share, self.split_seed),
+            class_names=tuple(str(digit) for digit in range(10)),
         )

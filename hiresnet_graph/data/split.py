@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from hiresnet_graph.errors import UsageError
+
+# Chosen by us, for sets that come without a test set of their own.
+TEST_SHARE = 0.2
 
 
 class Split(NamedTuple):
@@ -33,6 +38,41 @@ def hold_out(labels: Sequence[int], test_share: float, validation_share: float, 
         validation=tuple(sorted(order[test:validation])),
         test=tuple(sorted(order[:test])),
     )
+
+
+def keep_test(labels: Sequence[int], test: int, validation_share: float, seed: int) -> Split:
+    """The split of a set whose last `test` images are its test set: validation is held out of the others."""
+    rest = len(labels) - test
+    return hold_out(labels[:rest], 0.0, validation_share, seed)._replace(test=tuple(range(rest, len(labels))))
+
+
+def check_split(
+    name: str,
+    split: Split,
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    complete: Sequence[str] = ("train", "test"),
+) -> None:
+    """Make sure that every part has images, and those in `complete` have images of every class.
+
+    Raises:
+        UsageError: It is not so.
+    """
+    for part, places in split._asdict().items():
+        if not places:
+            raise UsageError(
+                f"data '{name}': {len(labels):,} images are too few for the split: no image is left for {part}. "
+                "Give it more images, or change 'validation_share'."
+            )
+    counts = Counter(labels)
+    for part in complete:
+        present = {labels[place] for place in getattr(split, part)}
+        for label, class_name in enumerate(class_names):
+            if label not in present:
+                raise UsageError(
+                    f"data '{name}': class '{class_name}' has too few images for the split: {counts[label]:,} in all, "
+                    f"none of them for {part}. Give it more images, or leave the class out."
+                )
 
 
 def stratified_order(labels: Sequence[int], seed: int) -> list[int]:

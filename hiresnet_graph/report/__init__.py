@@ -1,6 +1,44 @@
-"""What the runs of a folder have in common and how they differ, as a table."""
+"""What the runs of a study have in common and how they differ: tables, statistics, and their text."""
 
-from hiresnet_graph.report.formats import FORMATS, cells, to_csv, to_json, to_markdown
-from hiresnet_graph.report.table import Row, Spread, Table, summarize
+from hiresnet_graph.report.curves import CurvePoint, learning_curves
+from hiresnet_graph.report.effects import EdgeEffect, Effect, Effects, edge_effects, shapley_values
+from hiresnet_graph.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
+from hiresnet_graph.report.pareto import Point, pareto_front
+from hiresnet_graph.report.report import PARTS, Report, make_report
+from hiresnet_graph.report.scores import Spread
+from hiresnet_graph.report.sheets import Heading, Sheet, sheets
+from hiresnet_graph.report.statistics import Comparison, Difference, Estimate, Interval, compare
+from hiresnet_graph.report.table import Row, Table, make_table, summarize
 
-__all__ = ["FORMATS", "Row", "Spread", "Table", "cells", "summarize", "to_csv", "to_json", "to_markdown"]
+__all__ = [
+    "FORMATS",
+    "PARTS",
+    "Comparison",
+    "CurvePoint",
+    "Difference",
+    "EdgeEffect",
+    "Effect",
+    "Effects",
+    "Estimate",
+    "Heading",
+    "Interval",
+    "Point",
+    "Report",
+    "Row",
+    "Sheet",
+    "Spread",
+    "Table",
+    "compare",
+    "edge_effects",
+    "learning_curves",
+    "make_report",
+    "make_table",
+    "pareto_front",
+    "shapley_values",
+    "sheets",
+    "summarize",
+    "to_csv",
+    "to_json",
+    "to_latex",
+    "to_markdown",
+]

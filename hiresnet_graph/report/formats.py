@@ -1,88 +1,147 @@
-"""A table as text: rounded for people (Markdown), in full for programs (CSV, JSON)."""
+"""A report as text: rounded for people (Markdown, LaTeX), in full for programs (CSV, JSON)."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
+import re
 from collections.abc import Callable, Mapping
 
-from hiresnet_graph.report.table import Row, Spread, Table
+from hiresnet_graph.report.report import Report
+from hiresnet_graph.report.sheets import Record, Sheet, sheets
+from hiresnet_graph.report.table import Table
 
-HEADER = ("variant", "parameters", "n", "test accuracy", "at last epoch")
-
-
-def cells(table: Table) -> list[tuple[str, ...]]:
-    """The rows as people read them, in the order of `HEADER`."""
-    return [
-        (
-            f"{row.variant} (= {row.same_as})" if row.same_as else row.variant,
-            f"{row.parameters:,}",
-            _count(row),
-            _percent(row.test),
-            _percent(row.last),
-        )
-        for row in table.rows
-    ]
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    '"': "''",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
 
 
-def to_markdown(table: Table) -> str:
-    """A Markdown table with its caption below."""
-    lines = [
-        f"| {' | '.join(HEADER)} |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells(table)),
-    ]
-    return "\n".join(lines) + f"\n\n{table.caption}\n"
+def to_markdown(report: Report | Table) -> str:
+    """Markdown tables, each with its caption below."""
+    found = sheets(_whole(report))
+    return "\n".join(_markdown(sheet, has_title=len(found) > 1) for sheet in found)
 
 
-def to_csv(table: Table) -> str:
-    """One line a variant, with all digits; empty where there is no number."""
+def to_latex(report: Report | Table) -> str:
+    """LaTeX tables, which want the package `booktabs`."""
+    return "% In the preamble: \\usepackage{booktabs}\n" + "\n".join(map(_latex, sheets(_whole(report))))
+
+
+def to_csv(report: Report | Table) -> str:
+    """The first part of a report with all digits, a line a row; empty where there is no number."""
+    whole = _whole(report)
+    records = [_flat(record) for sheet in sheets(whole) if sheet.part == whole.parts[0] for record in sheet.records]
+    names = dict.fromkeys(name for record in records for name in record)
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    rows = [_plain(row) for row in table.rows]
-    writer.writerow(rows[0].keys())
-    writer.writerows(row.values() for row in rows)
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return file.getvalue()
 
 
-def to_json(table: Table) -> str:
-    """All of the table, with all digits."""
-    data = {
+def to_json(report: Report | Table) -> str:
+    """All of a report, with all digits; what is no number is null."""
+    whole = _whole(report)
+    table = whole.table
+    data: Record = {
+        "name": table.name,
         "architecture": table.architecture,
         "data": table.data,
         "recipe": table.recipe.model_dump(mode="json"),
-        "seeds": list(table.seeds),
-        "machines": list(table.machines),
-        "rows": [_plain(row) for row in table.rows],
+        "baseline": table.baseline,
+        "seeds": [seeds._asdict() for seeds in table.seeds],
+        "machines": [{**machine.model_dump(mode="json"), "runs": runs} for machine, runs in table.machines.items()],
+        "mixed": list(table.mixed),
     }
-    return json.dumps(data, indent=2) + "\n"
+    for sheet in sheets(whole):
+        records = data.setdefault("rows" if sheet.part == "table" else sheet.part, [])
+        assert isinstance(records, list)
+        records.extend(sheet.records)
+    if whole.effects:
+        data["effects_missing"] = [effects.missing for effects in whole.effects if effects.missing]
+    return json.dumps(_finite(data), indent=2, allow_nan=False, default=str) + "\n"
 
 
-FORMATS: Mapping[str, Callable[[Table], str]] = {"md": to_markdown, "csv": to_csv, "json": to_json}
+FORMATS: Mapping[str, Callable[[Report], str]] = {"md": to_markdown, "csv": to_csv, "tex": to_latex, "json": to_json}
 
 
-def _plain(row: Row) -> dict[str, str | int | float | None]:
-    return {
-        "variant": row.variant,
-        "same_as": row.same_as or None,
-        "parameters": row.parameters,
-        "runs": row.runs,
-        "n": row.n,
-        "diverged": row.diverged,
-        "test_mean": row.test.mean if row.test else None,
-        "test_std": row.test.std if row.test else None,
-        "last_mean": row.last.mean if row.last else None,
-        "last_std": row.last.std if row.last else None,
-    }
+def _whole(report: Report | Table) -> Report:
+    return Report(report) if isinstance(report, Table) else report
 
 
-def _count(row: Row) -> str:
-    text = str(row.n) if row.n == row.runs else f"{row.n} of {row.runs}"
-    return f"{text}, {row.diverged} diverged" if row.diverged else text
+def _markdown(sheet: Sheet, has_title: bool) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+
+    title = f"## {_plain(sheet.title)}\n\n" if has_title else ""
+    rules = tuple("---:" if heading.is_number else "---" for heading in sheet.headings)
+    head = [line(tuple(heading.text for heading in sheet.headings)), f"| {' | '.join(rules)} |"]
+    return title + "\n".join([*head, *map(line, sheet.rows)]) + f"\n\n{sheet.caption}\n"
 
 
-def _percent(spread: Spread | None) -> str:
-    if spread is None:
-        return "-"
-    return f"{spread.mean:.2f} ({'-' if spread.std is None else f'{spread.std:.2f}'})"
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\|*`<])", r"\\\1", _plain(text))
+
+
+def _latex(sheet: Sheet) -> str:
+    def line(cells: tuple[str, ...]) -> str:
+        # Braces keep `\\` from taking an opening bracket as its own.
+        return f"  {{}}{' & '.join(_tex(cell) for cell in cells)} \\\\"
+
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(sheet.title)}. {_tex(sheet.caption)}}}",
+            rf"\begin{{tabular}}{{{''.join('r' if heading.is_number else 'l' for heading in sheet.headings)}}}",
+            r"\toprule",
+            line(tuple(heading.text for heading in sheet.headings)),
+            r"\midrule",
+            *map(line, sheet.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _tex(text: str) -> str:
+    """Text as LaTeX, with a minus before numbers that are negative."""
+    escaped = "".join(_TEX.get(character, character) for character in _plain(text))
+    return re.sub(r"(^|[\[ ])-(?=\d)", r"\1$-$", escaped)
+
+
+def _plain(text: str) -> str:
+    """In one line, without what is no letter."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _flat(record: Record, prefix: str = "") -> Record:
+    """A record without records in it; None for what is no number."""
+    found: Record = {}
+    for name, value in record.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = "; ".join(map(str, value)) if isinstance(value, list) else _finite(value)
+    return found
+
+
+def _finite(value: object) -> object:
+    """JSON data without NaN and infinity, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

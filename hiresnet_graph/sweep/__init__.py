@@ -1,36 +1,42 @@
 """Many runs: which variants of a network to compare, and training each of them with several seeds.
 
-Enumerating needs no torch; `ablate` loads it on first use.
+Reading and enumerating needs no torch; `ablate` loads it on first use.
 """
 
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.sweep.study import Study, StudyVariant, read_study
+from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan, plan_study
+from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, read_results
+from hiresnet_graph.sweep.study import Study, read_study
 from hiresnet_graph.sweep.subsets import RULES, count_subsets, subsets
 from hiresnet_graph.sweep.variants import Variant, choose_variants, enumerate_variants
 
 if TYPE_CHECKING:
-    from hiresnet_graph.sweep.ablation import Interrupted, Progress, ablate
+    from hiresnet_graph.sweep.ablation import ablate
 
 __all__ = [
     "RULES",
-    "Interrupted",
-    "Progress",
+    "NetworkInfo",
+    "PlannedRow",
+    "Results",
+    "RunRow",
     "Study",
-    "StudyVariant",
+    "StudyPlan",
     "Variant",
     "ablate",
     "choose_variants",
     "count_subsets",
     "enumerate_variants",
+    "plan_study",
+    "read_results",
     "read_study",
     "subsets",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Interrupted", "Progress", "ablate"):
-        from hiresnet_graph.sweep import ablation
+    if name == "ablate":
+        from hiresnet_graph.sweep.ablation import ablate
 
-        return getattr(ablation, name)
+        return ablate
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,11 +1,12 @@
-"""Rules that say which subsets of a set of edges are compared."""
+"""Rules that say which subsets of a set of edges are compared, and draws that are the same everywhere."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, count
 
 from hiresnet_graph.errors import UsageError, did_you_mean
 
@@ -15,31 +16,36 @@ RULES = {
     "size:K": "every subset of K edges; size:A-B for all sizes from A to B",
     "leave-one-out": "all edges, and all but each one",
     "one-at-a-time": "no edge, and each edge alone",
+    "random:K": "K different subsets drawn by chance; random:K,SEED draws others",
 }
 _SIZE = re.compile(r"size:(\d+)(?:-(\d+))?")
+_RANDOM = re.compile(r"random:(\d+)(?:,\s*(\d+))?")
 
 
 def subsets(edges: Sequence[str], rule: str) -> list[tuple[str, ...]]:
     """The subsets that a rule means, each in the order of `edges`.
 
-    `leave-one-out` starts with the whole set and then leaves out the first edge, the second, ...; all other rules go
-    from small to large. So the first subset is the one that `leave-one-out` and `one-at-a-time` compare with.
+    `leave-one-out` starts with the whole set and then leaves out the first edge, the second, ...; all other rules but
+    `random` go from small to large. So the first subset is the one that `leave-one-out` and `one-at-a-time` compare
+    with. `random:5` is the start of `random:10`; every subset is equally likely.
 
     Args:
         edges: All different.
         rule: One of `RULES`.
 
     Raises:
-        UsageError: There is no such rule, a size is larger than the set, or there are more than 100,000 subsets.
+        UsageError: There is no such rule, a size or number is larger than there is, or there are more than 100,000
+            subsets.
     """
-    sizes = _sizes(len(edges), rule)
-    number = sum(math.comb(len(edges), size) for size in sizes)
+    number = count_subsets(len(edges), rule)
     if number > MAX_SUBSETS:
         raise UsageError(
             f"rule '{rule}' over {len(edges)} edges gives {number:,} subsets; {MAX_SUBSETS:,} is the limit. "
             "Choose sizes, like 'size:0-2', or fewer edges."
         )
-    found = [subset for size in sizes for subset in combinations(edges, size)]
+    if match := _RANDOM.fullmatch(rule):
+        return _drawn(edges, number, int(match[2] or 0))
+    found = [subset for size in _sizes(len(edges), rule) for subset in combinations(edges, size)]
     return [found[0], *reversed(found[1:])] if rule == "leave-one-out" else found
 
 
@@ -47,9 +53,25 @@ def count_subsets(edges: int, rule: str) -> int:
     """How many subsets a rule gives of so many edges, whatever the limit.
 
     Raises:
-        UsageError: There is no such rule, or a size is larger than the set.
+        UsageError: There is no such rule, or a size or number is larger than there is.
     """
+    if match := _RANDOM.fullmatch(rule):
+        number = int(match[1])
+        if not 1 <= number <= 2**edges:
+            raise UsageError(f"rule '{rule}': {edges} edges have 1 to {2**edges:,} different subsets.")
+        return number
     return sum(math.comb(edges, size) for size in _sizes(edges, rule))
+
+
+def is_random(rule: str) -> bool:
+    """Whether a rule draws by chance, so that its first subset is no more than the others."""
+    return rule.startswith("random")
+
+
+def chance(*of: object, bits: int = 256) -> int:
+    """A number drawn by what it is for: no generator of random numbers promises its stream for ever."""
+    digest = hashlib.shake_256("/".join(map(str, of)).encode()).digest((bits + 7) // 8)
+    return int.from_bytes(digest, "big") & ((1 << bits) - 1)
 
 
 def _sizes(edges: int, rule: str) -> list[int]:
@@ -61,10 +83,29 @@ def _sizes(edges: int, rule: str) -> list[int]:
         return [0, 1] if edges else [0]
     match = _SIZE.fullmatch(rule)
     if match is None:
-        known = [name for name in RULES if name != "size:K"]
-        hint = "Write 'size:2' or 'size:1-3'." if rule.startswith("size") else did_you_mean(rule, [*known, "size:K"])
+        known = [name for name in RULES if not name.endswith(":K")]
+        hint = did_you_mean(rule, [*known, "size:K", "random:K"])
+        if rule.startswith("size"):
+            hint = "Write 'size:2' or 'size:1-3'."
+        elif is_random(rule):
+            hint = "Write 'random:10', or 'random:10,3' with a seed."
         raise UsageError(f"there is no subset rule '{rule}'. {hint}")
     least, most = int(match[1]), int(match[2] or match[1])
     if not least <= most <= edges:
         raise UsageError(f"rule '{rule}': sizes go from 0 to {edges}, the number of edges, the smaller one first.")
     return list(range(least, most + 1))
+
+
+def _drawn(edges: Sequence[str], number: int, seed: int) -> list[tuple[str, ...]]:
+    """The first subsets, all different, of a stream of draws. Few edges are shuffled, so that it ends."""
+    if len(edges) <= 16:
+        draws = sorted(range(2 ** len(edges)), key=lambda mask: chance("subset", seed, mask))
+        masks = draws[:number]
+    else:
+        found: dict[int, None] = {}
+        for attempt in count():
+            if len(found) == number:
+                break
+            found[chance("subset", seed, attempt, bits=len(edges))] = None
+        masks = list(found)
+    return [tuple(edge for i, edge in enumerate(edges) if mask >> i & 1) for mask in masks]

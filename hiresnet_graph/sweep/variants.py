@@ -1,53 +1,128 @@
-"""The networks that a study compares, each as a label and a change of its edges."""
+"""The networks that a study compares, each as a label and a change of the network that the study is about."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.errors import Source, UsageError, did_you_mean
+from hiresnet_graph.spec.source import format_path
 from hiresnet_graph.sweep.subsets import RULES, subsets
 
+Place = tuple[str | int, ...]
+SourceOf = Callable[[Place, str, str], Source]
 _SET = re.compile(r"none|full|in|out|p\d+")
 
 
-class Variant(NamedTuple):
+def named_source(place: Place, key: str, text: str) -> Source:
+    """The source that messages name for a value of a study without a file.
+
+    Args:
+        place: Where in the study it stands.
+        key: What it is given to, if that can be wrong as well.
+    """
+    return Source(format_path(place), f"{key}={text}" if key else text)
+
+
+@dataclass(frozen=True)
+class Variant:
     """A network of a study.
 
     Attributes:
         label: What tables call it.
-        edges: Its edge set, as an expression; None for the variant of the spec that is called `label`.
+        edges: Its edge set, as an expression or several; None for the edges that it has anyway.
         group: The group of skips that `edges` is about, if the spec names its groups.
+        variant: The variant of the spec that it starts from.
+        changes: Params and fields that are changed, as on the command line.
+        place: Where in the study it stands.
     """
 
     label: str
-    edges: str | None = None
+    edges: str | Sequence[str] | None = None
     group: str | None = None
+    variant: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    place: Place = field(default=(), compare=False)
 
-    def of(self, arch: Architecture) -> Architecture:
-        """The network that it is."""
-        return arch.variant(self.label) if self.edges is None else arch.with_edges(self.edges, self.group)
+    def of(self, arch: Architecture, source_of: SourceOf = named_source) -> Architecture:
+        """The network that it is.
+
+        Args:
+            source_of: Gives the source that messages name for what stands at a place of the study.
+
+        Raises:
+            SpecError: The spec has no such variant.
+        """
+        network = arch.variant(self.variant) if self.variant is not None else arch
+        for key, value in self.changes.items():
+            network = network.override({key: value}, source_of((*self.place, key), key, str(value)))
+        if self.edges is None:
+            return network
+        text = self.edges if isinstance(self.edges, str) else " + ".join(self.edges)
+        key = f"skips.{self.group}.edges" if self.group else "skips.edges"
+        return network.override({key: self.edges}, source_of((*self.place, "edges"), "", text))
 
 
-def choose_variants(arch: Architecture, names: Iterable[str], group: str | None = None) -> list[Variant]:
-    """Variants by name: those of the spec, and any edge-set expression, in the order given.
+def choose_variants(
+    arch: Architecture, names: Iterable[str] | Mapping[str, Any], group: str | None = None
+) -> list[Variant]:
+    """Variants by name: those of the spec, and any edge-set expression, in the order given; or label -> changes.
 
     Raises:
-        UsageError: None is given, one twice, or a word that is neither a variant nor an edge set.
+        UsageError: None is given, one twice, a word that is neither a variant nor an edge set, or no change at all.
     """
-    labels = [name.strip() for name in names]
-    for label in labels:
-        if not label or labels.count(label) > 1:
-            raise UsageError(f"variants: {f'{label!r} is there twice' if label else 'one is empty'}. Leave it out.")
-    if not labels:
+    found: dict[str, Variant] = {}
+    for place, label, value in entries_of(names):
+        try:
+            if label in found:
+                raise UsageError(f"'{label}' is there twice. Leave it out.")
+            found[label] = variant_of(arch, label, value, group, place)
+        except UsageError as error:
+            raise UsageError(f"variants: {error}") from None
+    if not found:
         raise UsageError("variants: none is given. Name some, like 'none,full'.")
-    for label in labels:
-        if label not in arch.variants and re.fullmatch(r"[A-Za-z]\w*", label) and not _SET.fullmatch(label):
+    return list(found.values())
+
+
+def entries_of(names: Iterable[str] | Mapping[str, Any]) -> list[tuple[Place, str, Any]]:
+    """Place, label and value of each entry of a list or a mapping of variants."""
+    if isinstance(names, Mapping):
+        return [(("variants", label), label.strip(), value) for label, value in names.items()]
+    return [(("variants", i), name.strip(), name.strip()) for i, name in enumerate(names)]
+
+
+def variant_of(arch: Architecture, label: str, value: Any, group: str | None = None, place: Place = ()) -> Variant:
+    """The variant that an entry says: the name of one, an edge set, or a mapping of changes.
+
+    Raises:
+        UsageError: It says none of these, or names no variant of the spec.
+    """
+    if not label:
+        raise UsageError("one is empty. Leave it out.")
+    if isinstance(value, str):
+        if value in arch.variants:
+            return Variant(label, variant=value, place=place)
+        if re.fullmatch(r"[A-Za-z]\w*", value) and not _SET.fullmatch(value):
             known = [*arch.variants, "none", "full", "in", "out"]
-            raise UsageError(f"variants: '{label}' is no variant and no edge set. {did_you_mean(label, known)}")
-    return [Variant(label) if label in arch.variants else Variant(label, label, group) for label in labels]
+            raise UsageError(f"'{value}' is no variant and no edge set. {did_you_mean(value, known)}")
+        return Variant(label, value, group, place=place)
+    if not isinstance(value, Mapping):
+        raise UsageError(
+            f"'{label}' wants an edge set, the name of a variant, or changes like {{edges: full, width: 8}}."
+        )
+    changes = {key: item for key, item in value.items() if key not in ("edges", "variant")}
+    edges, variant = value.get("edges"), value.get("variant")
+    is_list = isinstance(edges, list | tuple) and all(isinstance(item, str) for item in edges)
+    if edges is not None and not isinstance(edges, str) and not is_list:
+        raise UsageError(f"the edges of '{label}' want an edge set like 'full - p2', or a list of them.")
+    if variant is not None and variant not in arch.variants:
+        raise UsageError(
+            f"'{arch.name}' has no variant '{variant}'. {did_you_mean(str(variant), arch.variants)}".strip()
+        )
+    return Variant(label, edges, group if edges is not None else None, variant, changes, place)
 
 
 def enumerate_variants(arch: Architecture, rule: str, group: str | None = None) -> list[Variant]:
@@ -63,12 +138,12 @@ def enumerate_variants(arch: Architecture, rule: str, group: str | None = None) 
         UsageError: There is no such rule, there are no skips, the group is not said, or there are too many variants.
     """
     if rule == "family":
-        levels = len({level for pair in _skips(arch.with_edges("full", group), group) for level in pair})
+        levels = len({level for edge in candidates(arch, group) for level in edge.split(">")})
         names = ["none", "full", "in", "out", *(f"p{distance}" for distance in range(1, levels))]
         return [Variant(name, name, group) for name in names]
     if rule.split(":")[0] not in {name.split(":")[0] for name in RULES}:
         raise UsageError(f"there is no subset rule '{rule}'. {did_you_mean(rule, [*RULES, 'family'])}")
-    edges = [f"{source}>{target}" for source, target in _skips(arch, group)]
+    edges = skips(arch, group)
     return [_subset(subset, edges, rule, group) for subset in subsets(edges, rule)]
 
 
@@ -82,9 +157,23 @@ def _subset(subset: tuple[str, ...], edges: list[str], rule: str, group: str | N
     return Variant(expression, expression, group)
 
 
-def _skips(arch: Architecture, group: str | None) -> list[tuple[str, str]]:
-    """Source and target of each skip of the group, by the names that edge sets use."""
-    found: list[tuple[str, str]] = []
+def candidates(arch: Architecture, group: str | None = None) -> list[str]:
+    """All edges that could be between the levels of a group of skips.
+
+    Raises:
+        SpecError: The group has no levels.
+        UsageError: As of `skips`.
+    """
+    return skips(arch.with_edges("full", group), group)
+
+
+def skips(arch: Architecture, group: str | None = None) -> list[str]:
+    """The skips of a group, as edge sets write them (`stem>stage2`).
+
+    Raises:
+        UsageError: There are none, or the group is not said.
+    """
+    found: list[str] = []
     groups = set()
     for edge in arch.plan.edges:
         if edge.family == "skip":
@@ -92,7 +181,7 @@ def _skips(arch: Architecture, group: str | None) -> list[tuple[str, str]]:
             own = edge.name.split(".")[1] if edge.name.count(".") == 2 else None
             groups.add(own)
             if own == group:
-                found.append(edge.ends)
+                found.append(">".join(edge.ends))
     if not found:
         named = sorted(name for name in groups if name is not None)
         if group is not None:

@@ -1,22 +1,64 @@
 """One training program, its recipe, and the record that it leaves.
 
-Records and recipes need no torch; `train` loads it on first use.
+Records, recipes, requests and events need no torch; `run`, `train` and what reads weights load it on first use.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import Epoch, Machine, RunRecord, read_record, run_key
+from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.train.recipe import Recipe, make_recipe
+from hiresnet_graph.train.record import Epoch, Machine, RunRecord, Seeds, read_record, run_key
+from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
-    from hiresnet_graph.train.program import train
+    from hiresnet_graph.train.key import key_of, kinds_of
+    from hiresnet_graph.train.pretrained import from_pretrained, save_pretrained
+    from hiresnet_graph.train.program import run
+    from hiresnet_graph.train.run_folder import Run, load_run
+    from hiresnet_graph.train.single import train
 
-__all__ = ["Epoch", "Machine", "Recipe", "RunRecord", "read_record", "run_key", "train"]
+__all__ = [
+    "Epoch",
+    "EpochDone",
+    "Event",
+    "Finished",
+    "Machine",
+    "Paused",
+    "Recipe",
+    "Run",
+    "RunRecord",
+    "RunRequest",
+    "Saved",
+    "Seeds",
+    "Started",
+    "from_pretrained",
+    "key_of",
+    "kinds_of",
+    "load_run",
+    "make_recipe",
+    "read_record",
+    "run",
+    "run_key",
+    "save_pretrained",
+    "train",
+]
+
+_ON_FIRST_USE = {
+    "Run": "run_folder",
+    "from_pretrained": "pretrained",
+    "key_of": "key",
+    "kinds_of": "key",
+    "load_run": "run_folder",
+    "run": "program",
+    "save_pretrained": "pretrained",
+    "train": "single",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train":
-        from hiresnet_graph.train.program import train
-
-        return train
+    if name in _ON_FIRST_USE:
+        value = getattr(importlib.import_module(f"hiresnet_graph.train.{_ON_FIRST_USE[name]}"), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

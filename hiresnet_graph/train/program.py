@@ -1,99 +1,245 @@
-"""The training program: one network, one data set, one seed, one thread of the CPU, the same bits every time.
+"""The training program: one network, one data set, one recipe, and on the CPU the same bits every time.
 
-Axes: N images of the data set, B images of a batch, C channels, H height, W width, K classes.
+A run is an iterator of events. Between two of them nothing of torch's global state is changed; what the next step
+depends on is all in a checkpoint, so that a run that was stopped anywhere goes on as if it had not been.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-import platform
+import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 
-import torch
 from safetensors.torch import save
-from torch import nn
-from torch.nn.functional import cross_entropy
 
-from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Map, Vector
+from hiresnet_graph.train.checkpoint import (
+    Files,
+    drop_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
+from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.train.key import kinds_of
+from hiresnet_graph.train.machine import choose_device, interrupt_noted, keep_memory
+from hiresnet_graph.train.parallel import ALONE, Processes
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import RESULT, Epoch, Machine, RunRecord, make_folder, run_key, write_atomic
+from hiresnet_graph.train.record import (
+    BEST,
+    LAST,
+    METRICS,
+    RESULT,
+    SETTINGS,
+    SPEC,
+    Epoch,
+    RunRecord,
+    Settings,
+    make_folder,
+    read_record,
+    read_settings,
+    run_key,
+    write_atomic,
+)
+from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.trainer import Ask, Trainer, Turn, Watch
 
-_EVALUATION_BATCH = 500
 
-
-def train(
-    arch: Architecture,
+def run(
+    request: RunRequest,
+    folder: Path,
     *,
-    out: Path | str,
-    data: str | Dataset = "digits",
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    label: str = "",
-    progress: Callable[[Epoch], None] | None = None,
-) -> RunRecord:
-    """Train a network and write its record, its spec and the weights of its best epoch.
+    until: int | None = None,
+    stop: Ask | None = None,
+    arch: Architecture | None = None,
+    dataset: Dataset | None = None,
+    ship_files: bool = False,
+    fresh: bool = False,
+    watch: Watch | None = None,
+    processes: Processes = ALONE,
+) -> Iterator[Event]:
+    """Train a network in a folder, going on from the newest checkpoint that it has.
 
     Test images are seen after training only: with the weights of the best validation epoch, and with the last ones.
 
     Args:
-        out: Folder of the run; a finished run in it is replaced.
-        data: Name of a data set, or one in memory. Its images are brought to the shape of the network's input.
-        recipe: The protocol of the paper, if left out.
-        seed: Of the initial weights, the order of the images and dropout: three streams, one number.
-        label: What the record calls the variant; the chosen variant of the spec, if left out.
-        progress: Called after each epoch.
+        until: Pause after this epoch, with a checkpoint.
+        stop: Asked after each step; when it says yes, the run saves a checkpoint and pauses.
+        arch: The network of `request.spec`, if it is there already.
+        dataset: The data of `request.data`, likewise.
+        ship_files: Let events carry the files that they speak of.
+        fresh: Start over, in place of any run in the folder.
+        watch: Called after each step.
+        processes: Those that train this one network together.
 
     Raises:
         SpecError: The spec is wrong.
-        UsageError: Network and data do not go together.
-        RunError: A file cannot be written, or a batch cannot be computed.
+        UsageError: Network, data, recipe and device do not go together, or the folder holds another run.
+        RunError: A file cannot be written, memory is short, or a batch cannot be computed.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was saved before.
     """
-    recipe = recipe or Recipe()
-    folder = make_folder(Path(out))
-    dataset = fit(load_dataset(data) if isinstance(data, str) else data, arch.plan)
-    start = time.perf_counter()
-    with _one_thread(), torch.random.fork_rng(devices=[]):
-        run = _Run(arch.build(seed), dataset, recipe, seed)
-        run.train(progress)
-    time_s = time.perf_counter() - start
-    cost = arch.cost()
+    arch = arch or loads(request.spec, request.label)
+    device = choose_device(
+        f"cuda:{processes.local}" if processes.world > 1 and request.device != "cpu" else request.device
+    )
+    dataset = fit(dataset or load_dataset(request.data), arch.plan)
+    recipe = _checked(request.recipe.resolved(dataset.standard_augmentation), dataset)
     plan, fingerprint = arch.plan.digest(), dataset.fingerprint()
-    record = RunRecord(
-        key=run_key(plan, recipe, seed, fingerprint),
+    key = run_key(plan, recipe, request.seeds, fingerprint, kinds_of(arch.plan))
+    told = Settings(
+        key=key,
         architecture=arch.name,
-        variant=label or arch.chosen or "",
-        seed=seed,
+        variant=request.label,
+        plan=plan,
+        seeds=request.seeds,
         data=dataset.name,
+        source=request.data.as_data(),
         data_fingerprint=fingerprint,
         recipe=recipe,
-        plan=plan,
+        device=request.device,
+        threads=request.threads,
+        checkpoint_s=request.checkpoint_s,
+        data_workers=request.data_workers,
+    )
+    finished = None if fresh else _claim(folder, told)
+    if finished is not None:
+        yield Started(len(finished.epochs), finished.machine)
+        yield Finished(finished, _run_files(folder) if ship_files else ())
+        return
+    keep_memory()
+    trainer = Trainer(arch, dataset, recipe, request, device, processes)
+    if fresh and processes.first:
+        _clear(folder)
+    point = processes.shared(load_checkpoint(folder) if processes.first else None)
+    if point is not None:
+        if point.counters.key != key:
+            raise UsageError(f"{folder} holds checkpoints of another run. Choose another folder, or delete this one.")
+        trainer.restore(point)
+    if processes.first:
+        make_folder(folder)
+        write_atomic(folder / SETTINGS, (told.model_dump_json(indent=2) + "\n").encode())
+        write_atomic(folder / SPEC, arch.to_yaml().encode())
+        write_atomic(folder / METRICS, "".join(map(_lines, trainer.epochs)).encode())
+
+    keeper = _Keeper(folder, trainer, key, request.checkpoint_s, ship_files)
+    yield Started(trainer.epoch, trainer.machine)
+    for epoch in trainer.epochs:  # whoever listens may not have heard of them
+        yield EpochDone(epoch)
+    with closing(trainer):
+        is_over = yield from _until_over(trainer, keeper, until, stop or (lambda: False), watch)
+    if not is_over:
+        yield Paused(trainer.epoch)
+        return
+    record = _record(trainer, arch, told)
+    if processes.first:
+        if record.outcome == "complete":
+            write_atomic(folder / LAST, save(trainer.last_weights))
+            write_atomic(folder / BEST, save(trainer.best_weights))
+        write_atomic(folder / RESULT, (record.model_dump_json(indent=2) + "\n").encode())
+        drop_checkpoints(folder)
+    yield Finished(record, _run_files(folder) if ship_files else ())
+
+
+class _Keeper:
+    """Writes what a run has reached into its folder, when it is time."""
+
+    def __init__(self, folder: Path, trainer: Trainer, key: str, checkpoint_s: float, ship_files: bool) -> None:
+        self._folder, self._trainer, self._key, self._ship_files = folder, trainer, key, ship_files
+        self._checkpoint_s, self._time, self._place = checkpoint_s, time.monotonic(), trainer.place
+
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is long ago."""
+        return 0 < self._checkpoint_s <= time.monotonic() - self._time
+
+    def wants(self, turn: Turn) -> bool:
+        """Whether a checkpoint belongs here."""
+        return turn in ("stopped", "due") or (turn == "epoch" and (self.is_due() or not self._checkpoint_s))
+
+    def save(self) -> Iterator[Saved]:
+        """Write a checkpoint, unless the last one is of this very place."""
+        if self._trainer.place != self._place:
+            counters, tensors = self._trainer.state(self._key)
+            files = save_checkpoint(self._folder, counters, tensors) if self._trainer.processes.first else ()
+            self._time, self._place = time.monotonic(), self._trainer.place
+            yield Saved(self._trainer.epoch, files if self._ship_files else ())
+
+    def log(self, epoch: Epoch) -> None:
+        """Write the curves of an epoch."""
+        if self._trainer.processes.first:
+            path = self._folder / METRICS
+            try:
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(_lines(epoch))
+            except OSError as error:
+                raise RunError(f"{path}: cannot be written: {error.strerror}.") from error
+
+
+def _until_over(
+    trainer: Trainer, keeper: _Keeper, until: int | None, stop: Ask, watch: Watch | None
+) -> Generator[Event, None, bool]:
+    """Train until all is done, or a stop is asked for; gives which of them."""
+    while until is None or until >= trainer.recipe.epochs or trainer.epoch < until:
+        events: list[Event] = []
+        with interrupt_noted() as interrupted:
+
+            def asked(interrupted: Ask = interrupted) -> bool:
+                return stop() or interrupted()
+
+            turn = trainer.advance(asked, keeper.is_due, watch)
+            if turn in ("diverged", "tested"):
+                return True
+            if turn == "epoch":
+                keeper.log(trainer.epochs[-1])
+                events.append(EpochDone(trainer.epochs[-1]))
+            if keeper.wants(turn) or interrupted():
+                events += keeper.save()
+        try:
+            yield from events
+        except (GeneratorExit, KeyboardInterrupt):  # nobody listens any more
+            for _ in keeper.save():
+                pass
+            raise
+        if interrupted():
+            raise KeyboardInterrupt
+        if turn == "stopped":
+            return False
+    yield from keeper.save()
+    return False
+
+
+def _record(trainer: Trainer, arch: Architecture, told: Settings) -> RunRecord:
+    """What is known of a run that is over."""
+    cost, best = arch.cost(), trainer.best
+    tested, last = trainer.tests or (None, None)
+    return RunRecord(
+        key=told.key,
+        architecture=told.architecture,
+        variant=told.variant,
+        seeds=told.seeds,
+        data=told.data,
+        data_fingerprint=told.data_fingerprint,
+        recipe=told.recipe,
+        plan=told.plan,
         parameters=cost.parameters,
         macs=cost.macs,
-        outcome="complete" if run.diverged_at is None else "diverged",
-        diverged_at=run.diverged_at,
-        best_epoch=run.best.epoch if run.best else None,
-        validation_accuracy=run.best.validation_accuracy if run.best else None,
-        test_accuracy=run.test_accuracy,
-        last_test_accuracy=run.last_test_accuracy,
-        epochs=tuple(run.epochs),
-        machine=_machine(time_s),
+        outcome="complete" if tested else "diverged",
+        diverged_at=trainer.diverged_at,
+        best_epoch=best.epoch if best and tested else None,
+        validation_accuracy=best.validation_accuracy if best and tested else None,
+        test_accuracy=tested.accuracy if tested else None,
+        test_top_k=tested.top_k if tested else None,
+        last_test_accuracy=last.accuracy if last else None,
+        last_test_top_k=last.top_k if last else None,
+        epochs=tuple(trainer.epochs),
+        machine=trainer.machine,
+        time_s=round(trainer.time_s, 3),
     )
-    (folder / RESULT).unlink(missing_ok=True)
-    write_atomic(folder / "spec.yaml", arch.to_yaml().encode())
-    if record.outcome == "complete":
-        write_atomic(folder / "model.safetensors", save(run.best_weights))
-    write_atomic(folder / RESULT, (record.model_dump_json(indent=2) + "\n").encode())
-    return record
 
 
 def fit(dataset: Dataset, plan: Plan) -> Dataset:
@@ -118,120 +264,76 @@ def fit(dataset: Dataset, plan: Plan) -> Dataset:
     return dataset.fitted_to(shapes[0])
 
 
-class _Run:
-    """A run in progress, and what it has found so far."""
-
-    def __init__(self, module: nn.Module, dataset: Dataset, recipe: Recipe, seed: int) -> None:
-        self.module, self.dataset, self.recipe, self.seed = module, dataset, recipe, seed
-        self.optimizer = torch.optim.Adam(module.parameters(), lr=recipe.lr)
-        self.places = {part: torch.tensor(places) for part, places in dataset.split._asdict().items()}
-        self.step = 0
-        self.epochs: list[Epoch] = []
-        self.best: Epoch | None = None
-        self.best_weights: dict[str, torch.Tensor] = {}
-        self.diverged_at: int | None = None
-        self.test_accuracy: float | None = None
-        self.last_test_accuracy: float | None = None
-
-    def train(self, progress: Callable[[Epoch], None] | None) -> None:
-        for number in range(1, self.recipe.epochs + 1):
-            train_loss = self._pass(number)
-            loss, accuracy = self._evaluate("validation") if math.isfinite(train_loss) else (math.nan, 0.0)
-            if not math.isfinite(loss):
-                self.best, self.best_weights, self.diverged_at = None, {}, self.step
-                return
-            epoch = Epoch(
-                epoch=number,
-                lr=self.recipe.lr_at(number),
-                train_loss=train_loss,
-                validation_loss=loss,
-                validation_accuracy=accuracy,
-            )
-            self.epochs.append(epoch)
-            if self.best is None or _merit(epoch) > _merit(self.best):
-                self.best = epoch
-                self.best_weights = {name: value.clone() for name, value in self.module.state_dict().items()}
-            if progress is not None:
-                progress(epoch)
-        _, self.last_test_accuracy = self._evaluate("test")
-        self.module.load_state_dict(self.best_weights)
-        _, self.test_accuracy = self._evaluate("test")
-
-    def _pass(self, epoch: int) -> float:
-        """Train on each image once; the mean loss, or the first one that is not finite."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.lr_at(epoch)
-        places_N = self.places["train"]
-        order_N = places_N[torch.randperm(len(places_N), generator=_generator(self.seed, "order", epoch))]
-        # Dropout draws from the global stream, which is set anew for each epoch.
-        torch.manual_seed(_number(self.seed, "noise", epoch))
-        self.module.train()
-        total = 0.0
-        for places_B in torch.split(order_N, self.recipe.batch_size):
-            self.step += 1
-            x_BCHW, labels_B = self.dataset.batch(places_B)
-            try:
-                loss = cross_entropy(self.module(x_BCHW), labels_B)
-            except ValueError as error:  # batch norm of one value per channel
-                raise RunError(
-                    f"seed {self.seed}, step {self.step}: a batch of {len(labels_B)} cannot be computed: {error}. "
-                    "Choose another batch size."
-                ) from error
-            value = loss.item()
-            if not math.isfinite(value):
-                return value
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-            total += value * len(labels_B)
-        return total / len(places_N)
-
-    @torch.no_grad()
-    def _evaluate(self, part: str) -> tuple[float, float]:
-        """Mean loss and accuracy over one part of the data."""
-        self.module.eval()
-        places_N = self.places[part]
-        total, right = 0.0, 0
-        for places_B in torch.split(places_N, _EVALUATION_BATCH):
-            x_BCHW, labels_B = self.dataset.batch(places_B)
-            logits_BK = self.module(x_BCHW)
-            total += cross_entropy(logits_BK, labels_B, reduction="sum").item()
-            right += int((logits_BK.argmax(1) == labels_B).sum())
-        return total / len(places_N), right / len(places_N)
+def _checked(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe, if the data set can be trained with it."""
+    images = len(dataset.split.train)
+    if recipe.batch_size > images:
+        raise UsageError(
+            f"recipe.batch_size: at most {images} is possible, the training images of data '{dataset.name}', "
+            f"not {recipe.batch_size}."
+        )
+    return recipe
 
 
-def _merit(epoch: Epoch) -> tuple[float, float]:
-    return epoch.validation_accuracy, -epoch.validation_loss
+def _claim(folder: Path, told: Settings) -> RunRecord | None:
+    """The record of this very run, if it is finished in the folder.
+
+    Raises:
+        UsageError: The folder holds another run.
+    """
+    record, old = read_record(folder), read_settings(folder)
+    if (record is not None and record.key != told.key) or (old is not None and old.key != told.key):
+        found: RunRecord | Settings | None = record or old
+        assert found is not None
+        raise UsageError(
+            f"{folder} holds another run: {'; '.join(_differences(found, told))}. Choose another folder, or start "
+            "over in this one with '--fresh'."
+        )
+    return record
 
 
-def _number(seed: int, stream: str, epoch: int) -> int:
-    """A number for one use of chance: streams differ by name, so that a new one changes no other."""
-    digest = hashlib.blake2b(f"{seed}/{stream}/{epoch}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def _generator(seed: int, stream: str, epoch: int) -> torch.Generator:
-    return torch.Generator().manual_seed(_number(seed, stream, epoch))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread for torch, because sums over several threads depend on how many there are."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def _clear(folder: Path) -> None:
+    """Delete a run from its folder, and nothing else."""
     try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+        for name in (RESULT, SETTINGS, SPEC, METRICS, BEST, LAST):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{error.filename or folder}: cannot be deleted: {error.strerror}.") from error
+    drop_checkpoints(folder)
 
 
-def _machine(time_s: float) -> Machine:
-    return Machine(
-        time_s=round(time_s, 3),
-        device="cpu",
-        threads=1,
-        platform=f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        python=platform.python_version(),
-        torch=torch.__version__,
-        hiresnet_graph=version("hiresnet-graph"),
-    )
+def _differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:
+    """What makes two runs different, in words."""
+    before, now = old.recipe.mathematics(), new.recipe.mathematics()
+    pairs: dict[str, tuple[object, object]] = {
+        "architecture": (old.architecture, new.architecture),
+        "seed": (old.seeds, new.seeds),
+        "data": (old.data, new.data),
+        **{f"recipe.{name}": (before.get(name), now.get(name)) for name in {**before, **now}},
+    }
+    different = [f"{name} was {was}, now {is_}" for name, (was, is_) in pairs.items() if was != is_]
+    if old.plan != new.plan:
+        different.append(f"the network was another ('{old.variant or old.architecture}')")
+    if old.data == new.data and old.data_fingerprint != new.data_fingerprint:
+        different.append("the images, their split or their size were others")
+    yield from different or ["it was made by another version of the training program"]
+
+
+def _lines(epoch: Epoch) -> str:
+    """The lines of an epoch in metrics.jsonl: one for each part of the data."""
+    train = {"epoch": epoch.epoch, "split": "train", "loss": epoch.train_loss, "accuracy": epoch.train_accuracy}
+    train |= {"lr": epoch.lr, "time_s": epoch.time_s}
+    validation = {
+        "epoch": epoch.epoch,
+        "split": "validation",
+        "loss": epoch.validation_loss,
+        "accuracy": epoch.validation_accuracy,
+        "top_k": epoch.validation_top_k,
+    }
+    return f"{json.dumps(train)}\n{json.dumps(validation)}\n"
+
+
+def _run_files(folder: Path) -> Files:
+    """The files of a finished run."""
+    names = (SETTINGS, SPEC, METRICS, LAST, BEST, RESULT)
+    return tuple((name, (folder / name).read_bytes()) for name in names if (folder / name).exists())

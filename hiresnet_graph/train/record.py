@@ -1,6 +1,7 @@
-"""What a run leaves in its folder: `result.json`, and beside it `spec.yaml` and `model.safetensors`.
+"""What a run leaves in its folder: `run.json` from the start, `result.json` at the end.
 
-`result.json` is written last, in one piece: a folder that has it holds a finished run.
+`result.json` is written last, in one piece: a folder that has it holds a finished run. Beside them lie `spec.yaml`,
+`metrics.jsonl`, `model.safetensors` (best validation), `last.safetensors`, and `checkpoints/` while it is trained.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.train.recipe import Recipe
 
-RESULT = "result.json"
+RESULT, SETTINGS, SPEC, METRICS = "result.json", "run.json", "spec.yaml", "metrics.jsonl"
+BEST, LAST = "model.safetensors", "last.safetensors"
 # Raised when the training program changes what it computes, so that old runs are not taken for new ones.
-SEMANTICS = 1
+SEMANTICS = 2
 
 
 class _Record(BaseModel):
@@ -26,73 +28,102 @@ class _Record(BaseModel):
 
 
 class Epoch(_Record):
-    """One pass over the training images. Losses are means over images, accuracies shares from 0 to 1."""
+    """One pass over the training images. Losses are means over images, accuracies shares from 0 to 1.
+
+    Attributes:
+        lr: Learning rate of its first step.
+        train_accuracy: Of the images as they were seen: augmented, with the weights of that moment.
+        validation_top_k: How often the right class was among the recipe's `top_k` first.
+        time_s: Of this epoch, validation included. Not part of the result.
+    """
 
     epoch: int
     lr: float
     train_loss: float
+    train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    validation_top_k: float
+    time_s: float
 
 
 class Machine(_Record):
-    """Where and how long a run was computed: nothing here is part of what was asked for."""
+    """Where and how a run was computed: nothing here is part of what was asked for.
 
-    time_s: float
+    Attributes:
+        device: `cpu`, or the name of the GPU.
+        backend: What computed the steps, like `eager` or `compile`.
+        commit: Of the git checkout that the package was run from, if it was from one.
+    """
+
     device: str
     threads: int
+    channels_last: bool
+    backend: str
     platform: str
     python: str
     torch: str
     hiresnet_graph: str
+    commit: str | None = None
+
+
+class Seeds(NamedTuple):
+    """The two seeds of a run; mostly one number.
+
+    Attributes:
+        init: Of the initial weights.
+        data: Of the order of the images, their augmentation, and dropout.
+    """
+
+    init: int
+    data: int
+
+    def __str__(self) -> str:
+        return str(self.init) if self.init == self.data else f"{self.init}/{self.data}"
 
 
 class RunRecord(_Record):
-    """One variant trained with one seed.
+    """One network trained with one pair of seeds.
 
     Attributes:
         key: Equal for runs that compute the same.
+        variant: What tables call the network.
         plan: Hash of the compiled network.
         data_fingerprint: Hash of the images as the network sees them, their classes and the split.
-        outcome: `diverged` if a loss was not finite; such a run has no accuracy.
+        recipe: With `augment` as it was resolved for the data set.
+        outcome: `diverged` if a loss was not finite; such a run has no accuracy. `pruned` if a search gave it up: what
+            was seen in validation until then stands.
         diverged_at: The training step, counted from 1, at or after which that was seen.
         best_epoch: The epoch of highest validation accuracy; of equal ones, that of lowest validation loss.
         validation_accuracy: At that epoch.
         test_accuracy: At that epoch: the number to report.
+        test_top_k: Of the recipe's `top_k`, at that epoch.
         last_test_accuracy: At the last epoch.
         epochs: What was seen on the way.
+        time_s: Computing time of all attempts that led here. Not part of the result.
     """
 
     key: str
     architecture: str
     variant: str
-    seed: int
+    seeds: Seeds
     data: str
     data_fingerprint: str
     recipe: Recipe
     plan: str
     parameters: int
     macs: int
-    outcome: Literal["complete", "diverged"]
+    outcome: Literal["complete", "diverged", "pruned"]
     diverged_at: int | None = None
     best_epoch: int | None = None
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
+    test_top_k: float | None = None
     last_test_accuracy: float | None = None
+    last_test_top_k: float | None = None
     epochs: tuple[Epoch, ...]
     machine: Machine
-
-
-def run_key(plan: str, recipe: Recipe, seed: int, data_fingerprint: str) -> str:
-    """Hash of all that decides what a run computes; labels, machines and versions are left out."""
-    parts = {
-        "plan": plan,
-        "recipe": recipe.model_dump(mode="json"),
-        "seed": seed,
-        "data": data_fingerprint,
-        "semantics": SEMANTICS,
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    time_s: float
 
 
 def read_record(folder: Path) -> RunRecord | None:
@@ -117,6 +148,68 @@ def read_record(folder: Path) -> RunRecord | None:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
 
 
+class Settings(_Record):
+    """What a run's folder says about the run from its first moment on: enough to go on with it.
+
+    Attributes:
+        source: The data set as a mapping that names it, or None if it was handed over in memory.
+        variant: What tables call the network.
+    """
+
+    key: str
+    architecture: str
+    variant: str
+    plan: str
+    seeds: Seeds
+    data: str
+    source: dict[str, Any] | None
+    data_fingerprint: str
+    recipe: Recipe
+    device: str
+    threads: int
+    checkpoint_s: float
+    data_workers: int
+
+
+def read_settings(folder: Path) -> Settings | None:
+    """What was asked for of the run in a folder, or None if there is none.
+
+    Raises:
+        RunError: The file is there and says something else.
+    """
+    path = folder / SETTINGS
+    try:
+        return Settings.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise RunError(
+            f"{path}: this was not written by this version. Delete the folder or choose another one."
+        ) from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def run_key(plan: str, recipe: Recipe, seeds: Seeds, data_fingerprint: str, kinds: str = "") -> str:
+    """A hash of everything that changes what a run computes: 24 hexadecimal digits.
+
+    Args:
+        plan: Digest of the compiled network.
+        recipe: With its augmentation resolved: `standard` means something else for each data set.
+        kinds: Source of the operations that are not ours, as `kinds_of` gives it.
+    """
+    assert recipe.augment != "standard", "the recipe must be resolved: recipe.resolved(dataset.standard_augmentation)"
+    content = {
+        "data": data_fingerprint,
+        "kinds": kinds,
+        "plan": plan,
+        "recipe": recipe.mathematics(),
+        "seeds": list(seeds),
+        "semantics": SEMANTICS,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
+
+
 def make_folder(path: Path) -> Path:
     """The folder, made if it is not there.
 
@@ -134,14 +227,29 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write a file that is there in full or not at all, even if the power fails.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: It cannot be written; what was there before is untouched.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}.") from error
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder last; where folders cannot be opened (Windows), the system does it in its own time."""
+    if os.name == "posix":
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -44,6 +44,18 @@ def test_list_names_everything_with_its_first_line(hrg):
     assert all(row["name"] in text and row["description"] in text for rows in listing.values() for row in rows)
 
 
+def test_list_of_data_sets_says_how_to_ask_for_them_and_where_they_are(hrg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HRG_DATA", str(tmp_path))
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    rows = {row["name"]: row for row in json.loads(hrg("list", "datasets", "--json").stdout)["datasets"]}
+    assert rows["cifar10"]["found"] == str(tmp_path / "cifar-10-batches-py") and rows["cifar100"]["found"] is None
+    assert rows["npz"]["usage"] == "npz:FILE" and "found" not in rows["npz"]
+    lines = {line.split()[0]: line for line in hrg("list", "datasets").stdout.splitlines()[2:]}
+    assert f"Found: {tmp_path}/cifar-10-batches-py." in lines["cifar10"] and "Not found here" in lines["cifar100"]
+    assert "imagefolder:DIR" in lines
+
+
 def test_list_of_specs_has_parameters(hrg):
     line = next(line for line in hrg("list", "specs").stdout.splitlines() if line.startswith("resnet50 "))
     assert line.split()[:2] == ["resnet50", "25,557,032"]

@@ -61,7 +61,6 @@ def program() -> Callable[..., subprocess.CompletedProcess[str]]:
         ["show", "unet", "--ops", "--json"],
         ["diff", "hiresnet18@in", "hiresnet18@out"],
         ["enumerate", "hiresnet18", "--subsets", "leave-one-out"],
-        ["ablate", "hiresnet18", "--variants", "none,full", "-o", "nosuch", "--dry-run"],
         ["list"],
         ["schema"],
         ["init", "-o", "-"],

@@ -1,7 +1,14 @@
-import csv
+"""`hrg train`: what it says, and that it goes on."""
+
 import json
+import os
+import signal
 
 import pytest
+
+from hiresnet_graph.cli import train as command
+from hiresnet_graph.cli.progress import duration
+from hiresnet_graph.train.trainer import Trainer
 
 SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
 
@@ -12,27 +19,68 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def record_of(folder):
+    return json.loads((folder / "run" / "result.json").read_text())
+
+
 def test_train_keeps_a_run_and_never_replaces_it_unasked(hrg, folder):
-    result = hrg("train", *SMALL, "--variant", "in", "--epochs", "1", "--seed", "4", "-o", "run")
+    result = hrg("train", *SMALL, "--variant", "in", "--epochs", "2", "--seed", "4", "-o", "run")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("run: test accuracy ")
-    assert "epoch 1/1  loss " in result.stderr
-    record = json.loads((folder / "run" / "result.json").read_text())
-    assert (record["variant"], record["seed"], record["recipe"]["epochs"]) == ("in", 4, 1)
+    first, last = [line for line in result.stderr.splitlines() if line.startswith("epoch ")]
+    assert first.startswith("epoch 1/2  loss ") and ", train " in first and ", validation " in first
+    assert " img/s, ETA " in first and " img/s" in last and "ETA" not in last
+    record = record_of(folder)
+    assert (record["variant"], record["seeds"], record["recipe"]["epochs"]) == ("in", [4, 4], 2)
+
     exported = hrg("compile", *SMALL, "--variant", "in", "--weights", "run/model.safetensors", "-o", "run.pt2")
     assert exported.exit_code == 0, exported.stderr
     misfit = hrg("compile", *SMALL, "width=3", "--weights", "run/model.safetensors", "-o", "other.pt2")
     assert misfit.exit_code == 2 and not (folder / "other.pt2").exists()
-    again = hrg("train", *SMALL, "--epochs", "1", "-o", "run")
-    assert again.exit_code == 2 and "--force" in again.stderr
-    assert json.loads((folder / "run" / "result.json").read_text()) == record
-    assert hrg("train", *SMALL, "--epochs", "1", "-o", "run", "--force").exit_code == 0
-    assert json.loads((folder / "run" / "result.json").read_text())["seed"] == 0
+
+    again = hrg("train", *SMALL, "--variant", "in", "--epochs", "2", "--seed", "4", "-o", "run")
+    assert (again.exit_code, again.stdout) == (0, result.stdout) and "finished already" in again.stderr
+    other = hrg("train", *SMALL, "--epochs", "1", "-o", "run")
+    assert other.exit_code == 2 and "recipe.epochs was 2, now 1" in other.stderr and "--fresh" in other.stderr
+    assert record_of(folder) == record
+    assert hrg("train", *SMALL, "--epochs", "1", "-o", "run", "--fresh").exit_code == 0
+    assert record_of(folder)["seeds"] == [0, 0]
+
+
+def test_every_field_of_the_recipe_can_be_set(hrg, folder):
+    fields = ["optimizer=sgd", "momentum=0.8", "schedule=one-cycle", "clip_norm=1e-1", "top_k=3", "nesterov=true"]
+    options = [word for field in fields for word in ("--recipe", field)]
+    one_step = ["--epochs", "1", "--batch-size", "1294"]
+    result = hrg("train", *SMALL, *one_step, "--threads", "2", "--device", "cpu", *options, "-o", "run")
+    assert result.exit_code == 0, result.stderr
+    record = record_of(folder)
+    expected = dict(optimizer="sgd", momentum=0.8, schedule="one-cycle", clip_norm=0.1, top_k=3, nesterov=True)
+    assert expected.items() <= record["recipe"].items() and record["machine"]["threads"] == 2
 
 
 def test_a_run_that_diverges_is_exit_code_1(hrg):
     result = hrg("train", *SMALL, "--epochs", "1", "--lr", "1e30", "-o", "run")
     assert result.exit_code == 1 and result.stdout.startswith("run: diverged at step ")
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(hrg, folder, monkeypatch):
+    args = ["train", *SMALL, "--epochs", "3", "--recipe", "augment=flip"]
+    assert hrg(*args, "-o", "whole").exit_code == 0
+    learn, steps = Trainer._learn, []
+
+    def pressed(self, *others):
+        steps.append(1)
+        if len(steps) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return learn(self, *others)
+
+    monkeypatch.setattr(Trainer, "_learn", pressed)
+    result = hrg(*args, "-o", "run")
+    assert result.exit_code == 130 and result.stdout == ""
+    assert result.stderr.splitlines()[-1] == ("Interrupted: a checkpoint is in run. Go on with: hrg train --resume run")
+    resumed = hrg("train", "--resume", "run", "--threads", "1")
+    assert resumed.exit_code == 0 and "epoch 1/3" not in resumed.stderr and "epoch 3/3" in resumed.stderr
+    assert (folder / "run/last.safetensors").read_bytes() == (folder / "whole/last.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -42,57 +90,53 @@ def test_a_run_that_diverges_is_exit_code_1(hrg):
         ([*SMALL, "--data", "digts", "-o", "x"], "digits"),
         ([*SMALL, "--lr", "-1", "-o", "x"], "a number above 0 is wanted"),
         ([*SMALL, "--epochs", "0", "-o", "x"], "--epochs"),
-        ([*SMALL], "--output"),
+        ([*SMALL, "--batch-size", "2000", "-o", "x"], "recipe.batch_size: at most 1294 is possible"),
+        ([*SMALL, "--recipe", "epohcs=3", "-o", "x"], "recipe.epohcs: there is no such field. Did you mean 'epochs'?"),
+        ([*SMALL, "--recipe", "lr=0", "-o", "x"], "recipe.lr: a number above 0 is wanted, not 0."),
+        ([*SMALL, "--recipe", "lr", "-o", "x"], "--recipe lr: a field and its value are wanted"),
+        ([*SMALL, "--lr", "1", "--recipe", "lr=1", "-o", "x"], "'lr' is set twice"),
+        ([*SMALL, "--device", "cuda:9", "-o", "x"], "device 'cuda:9' is a GPU"),
+        ([*SMALL, "--data", "npz:nosuch.npz", "-o", "x"], "nosuch.npz"),
+        ([*SMALL], "--output DIR"),
+        (["-o", "x"], "a SPEC is wanted"),
+        ([*SMALL, "--resume", "x"], "--resume x: the folder says all about its run"),
+        (["--resume", "x", "--fresh"], "--resume x: the folder says all about its run"),
     ],
 )
 def test_train_mistakes_are_wrong_usage(hrg, folder, args, message):
     result = hrg("train", *args)
-    assert result.exit_code == 2 and message in result.stderr
-    assert not (folder / "x" / "result.json").exists()
-
-
-def test_ablate_trains_then_reports_and_trains_nothing_twice(hrg):
-    args = ["ablate", *SMALL, "--variants", "none,full", "--epochs", "1", "--jobs", "1", "-o", "study"]
-    first = hrg(*args, "--seeds", "1")
-    assert first.exit_code == 0, first.stderr
-    assert "2 variants x 1 seed, 1 epoch each" in first.stderr and "run 2/2  full, seed 0: " in first.stderr
-    second = hrg(*args, "--seeds", "2")
-    assert "2 runs of them were there already" in second.stderr and "seed 0" not in second.stderr
-
-    lines = hrg("report", "study").stdout.splitlines()
-    assert [line.split()[0] for line in lines[2:4]] == ["none", "full"]
-    rows = json.loads(hrg("report", "study", "--format", "json").stdout)["rows"]
-    assert [(row["variant"], row["n"]) for row in rows] == [("none", 2), ("full", 2)]
-    assert rows[0]["parameters"] < rows[1]["parameters"]
-    table = list(csv.DictReader(hrg("report", "study", "-f", "csv").stdout.splitlines()))
-    assert [row["parameters"] for row in table] == [str(row["parameters"]) for row in rows]
-    assert hrg("report", "study", "-f", "md").stdout.startswith("| variant |")
-
-
-def test_ablate_dry_run_lists_and_trains_nothing(hrg, folder):
-    result = hrg("ablate", *SMALL, "--subsets", "leave-one-out", "-o", "study", "--dry-run")
-    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 9
-    assert "7 variants x 5 seeds" in result.stderr and not (folder / "study").exists()
+    assert result.exit_code == 2 and message in result.stderr, result.stderr
+    assert not (folder / "x").exists()
 
 
 @pytest.mark.parametrize(
-    "args",
-    [
-        [],
-        ["--variants", "none", "--subsets", "all"],
-        ["--subsets", "nosuch"],
-        ["--variants", "none,none"],
-        ["--variants", "none", "--data", "nosuch"],
-        ["--variants", "none", "--seeds", "0"],
-    ],
+    ("args", "message"), [(["--resume", "x"], "x: there is no run to go on with"), ([*SMALL, "-o", "file/x"], "file")]
 )
-def test_ablate_mistakes_are_wrong_usage(hrg, folder, args):
-    result = hrg("ablate", *SMALL, *args, "-o", "study")
-    assert result.exit_code == 2 and result.stdout == ""
-    assert not (folder / "study").exists()
+def test_a_folder_that_cannot_be_used_is_exit_code_1(hrg, folder, args, message):
+    (folder / "file").write_text("")
+    result = hrg("train", *args)
+    assert result.exit_code == 1 and message in result.stderr, result.stderr
 
 
-def test_report_of_nothing_says_what_makes_one(hrg):
-    result = hrg("report", "nosuch")
-    assert result.exit_code == 1 and "hrg ablate" in result.stderr
-    assert hrg("report", "nosuch", "--format", "xls").exit_code == 2
+def test_of_several_processes_one_talks(monkeypatch, capsys):
+    from hiresnet_graph.train import Recipe
+
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        talk = command._Talk(Recipe(epochs=3))
+        talk.note("a network")
+        with talk.until_saved("folder"):
+            for step in (1, 2):
+                talk.step(1, step, 2)
+        assert ("a network" in capsys.readouterr().err) == (rank == "0")
+
+
+def test_times_are_said_as_people_do():
+    assert [duration(t) for t in (0.4, 99, 100, 5_900, 11_100, 400_000)] == [
+        "0 s",
+        "99 s",
+        "2 min",
+        "98 min",
+        "3 h 05 min",
+        "4 d 15 h",
+    ]

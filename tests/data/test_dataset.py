@@ -1,14 +1,15 @@
-import subprocess
-import sys
-from collections import Counter
+import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from hiresnet_graph.data import DATASETS, load_dataset
+from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.data.files import ImageFiles
 from hiresnet_graph.data.split import Split
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.shapes import Map
 
 
@@ -19,49 +20,20 @@ def colours() -> Dataset:
     return Dataset("colours", 2, images_NCHW, torch.tensor([0, 1, 0, 1]), Split((0, 1), (2,), (3,)))
 
 
-def test_digits_are_the_images_of_scikit_learn() -> None:
-    digits = load_dataset("digits")
-    assert digits.shape == Map(1, 8, 8)
-    assert digits.classes == 10
-    assert digits.images_NCHW.dtype == torch.uint8
-    assert (int(digits.images_NCHW.min()), int(digits.images_NCHW.max())) == (0, 255)
-    assert [len(part) for part in digits.split] == [1294, 144, 359]
-    # the first image is a zero: dark in the middle, bright beside it
-    assert digits.labels_N[0] == 0
-    assert digits.images_NCHW[0, 0, 3].tolist() == [0, 64, 191, 0, 0, 128, 128, 0]
-
-
-def test_each_part_of_the_digits_has_each_class_in_its_share() -> None:
-    digits = load_dataset("digits")
-    whole = Counter(digits.labels_N.tolist())
-    for part in digits.split:
-        counts = Counter(digits.labels_N[torch.tensor(part)].tolist())
-        for label, number in whole.items():
-            assert abs(counts[label] - number * len(part) / 1797) <= 1.5
-
-
-def test_the_split_of_the_digits_is_a_field_of_the_kind() -> None:
-    kind = DATASETS.get("digits")
-    assert kind(split_seed=1).load().split != kind().load().split
-    assert kind(split_seed=1).load().fingerprint() != kind().load().fingerprint()
-
-
-def test_a_batch_is_normalised_with_the_training_images_alone() -> None:
-    x_BCHW, labels_B = colours().batch(torch.tensor([0, 1, 2]))
-    assert x_BCHW.dtype == torch.float32
-    assert labels_B.tolist() == [0, 1, 0]
-    # mean 20, standard deviation 10
-    assert x_BCHW[:, 0, 0, 0].tolist() == [-1, 1, 23]
+def test_the_levels_are_those_of_the_training_images_alone() -> None:
+    mean_C11, std_C11 = colours().levels
+    assert mean_C11.flatten().tolist() == [20, 0, 0]
     # a channel without spread stays finite
-    assert x_BCHW[:, 1:].abs().max() == 0
+    assert std_C11.flatten().tolist() == [10, 1, 1]
 
 
-def test_normalised_digits_have_mean_0_and_standard_deviation_1() -> None:
+def test_the_levels_are_counted_exactly() -> None:
     digits = load_dataset("digits").fitted_to(Map(3, 12, 10))
-    x_BCHW, _ = digits.batch(torch.tensor(digits.split.train))
-    std_C, mean_C = torch.std_mean(x_BCHW.double(), dim=(0, 2, 3), correction=0)
-    assert torch.allclose(mean_C, torch.zeros(3, dtype=torch.float64), atol=1e-6)
-    assert torch.allclose(std_C, torch.ones(3, dtype=torch.float64), atol=1e-6)
+    std_C, mean_C = torch.std_mean(
+        digits.images_NCHW[torch.tensor(digits.split.train)].double(), (0, 2, 3), correction=0
+    )
+    assert torch.equal(digits.levels[0].flatten(), mean_C.float())
+    assert torch.allclose(digits.levels[1].flatten(), std_C.float(), rtol=1e-7)
 
 
 def test_grey_is_repeated_for_a_network_that_wants_colour() -> None:
@@ -71,6 +43,14 @@ def test_grey_is_repeated_for_a_network_that_wants_colour() -> None:
     assert colour.shape == Map(3, 8, 8)
     assert all(torch.equal(colour.images_NCHW[:, c], digits.images_NCHW[:, 0]) for c in range(3))
     assert digits.fitted_to(Map(3, 16, 16)).shape == Map(3, 16, 16)
+
+
+def test_fitting_starts_from_the_images_as_they_were_read() -> None:
+    digits = load_dataset("digits")
+    small = digits.fitted_to(Map(1, 2, 2))
+    assert small.fitted_to(Map(1, 16, 16)).fingerprint() == digits.fitted_to(Map(1, 16, 16)).fingerprint()
+    assert torch.equal(small.fitted_to(Map(1, 8, 8)).images_NCHW, digits.images_NCHW)
+    assert digits.fitted_to(Map(1, 2, 2)) is small, "what is known of it must not be found out again"
 
 
 def test_the_size_is_changed_bilinearly() -> None:
@@ -88,22 +68,50 @@ def test_colour_does_not_become_grey() -> None:
 
 def test_the_fingerprint_tells_images_labels_and_split_apart() -> None:
     base = colours()
-    moved = Dataset(base.name, 2, base.images_NCHW, base.labels_N, Split((0, 2), (1,), (3,)))
-    relabelled = Dataset(base.name, 2, base.images_NCHW, 1 - base.labels_N, base.split)
-    redrawn = Dataset(base.name, 2, base.images_NCHW + 1, base.labels_N, base.split)
-    named = Dataset("other", 2, base.images_NCHW.clone(), base.labels_N, base.split)
-    assert len({data.fingerprint() for data in (base, moved, relabelled, redrawn)}) == 4
+    others = [
+        dataclasses.replace(base, split=Split((0, 2), (1,), (3,))),
+        dataclasses.replace(base, labels_N=1 - base.labels_N),
+        dataclasses.replace(base, images=base.images + 1),
+        dataclasses.replace(base, images=base.images.view(4, 3, 1, 4)),
+        dataclasses.replace(base, classes=3),
+        base.fitted_to(Map(3, 4, 4)),
+        base.fitted_to(Map(3, 4, 2)),
+    ]
+    assert len({data.fingerprint() for data in [base, *others]}) == 8
+    named = dataclasses.replace(base, name="other", class_names=("a", "b"), images=base.images.clone())
     assert named.fingerprint() == base.fingerprint()
 
 
-def test_an_unknown_data_set_is_named_with_the_closest() -> None:
-    with pytest.raises(UsageError, match=r"there is no data set 'digit'\. Did you mean 'digits'\?"):
-        load_dataset("digit")
+def write_images(folder: Path, count: int) -> ImageFiles:
+    chance = torch.Generator().manual_seed(0)
+    for place in range(count):
+        pixels_HWC = torch.randint(256, (6, 6, 3), generator=chance, dtype=torch.uint8)
+        Image.fromarray(pixels_HWC.numpy()).save(folder / f"{place}.png")
+    return ImageFiles(folder, tuple(f"{place}.png" for place in range(count)), Map(3, 6, 6))
 
 
-def test_listing_the_kinds_does_not_import_torch() -> None:
-    code = (
-        "import sys; from hiresnet_graph.data import DATASETS; print(list(DATASETS)); assert 'torch' not in sys.modules"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "digits" in out
+def test_the_fingerprint_of_streamed_images_is_that_of_their_files(tmp_path: Path) -> None:
+    files = write_images(tmp_path, 4)
+
+    def made(names: tuple[str, ...] = files.names, shape: Map = files.shape) -> Dataset:
+        return dataclasses.replace(colours(), images=ImageFiles(tmp_path, names, shape))
+
+    first = made().fingerprint()
+    assert made().fingerprint() == first
+    assert made(files.names[::-1]).fingerprint() != first
+    assert made(shape=Map(3, 5, 5)).fingerprint() != first
+    (tmp_path / "2.png").write_bytes((tmp_path / "2.png").read_bytes() + b"\0")
+    assert made().fingerprint() != first
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(RunError, match=r"2\.png: this image is gone"):
+        made().fingerprint()
+
+
+def test_the_levels_of_many_streamed_images_are_those_of_a_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hiresnet_graph.data.dataset._SAMPLE", 4)
+    files = write_images(tmp_path, 10)
+    streamed = Dataset("files", 1, files, torch.zeros(10).long(), Split(tuple(range(9)), (9,), ()))
+    sample = dataclasses.replace(streamed, images=files.loaded(False), split=Split((0, 3, 6), (9,), ()))
+    assert all(torch.equal(a, b) for a, b in zip(streamed.levels, sample.levels, strict=True))

@@ -1,220 +1,178 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.sweep import Interrupted, Progress, Variant, ablate, choose_variants, read_study
-from hiresnet_graph.train import Recipe, RunRecord, train
+from hiresnet_graph.sweep import Results, Study, ablate
+from hiresnet_graph.sweep.ablation import Begun, Interrupted, Progress, devices_of, executor_of, workers_of
+from hiresnet_graph.sweep.results import read_status
+from hiresnet_graph.train import Recipe, Seeds, train
+from tests.sweep.works import Inline
 
 QUICK = Recipe(epochs=1, batch_size=400)
 
 
+def study(arch: hrg.Architecture, *variants: str, seeds: Any = (0, 1), **others: Any) -> Study:
+    return Study(network=arch, variants=variants, seeds=seeds, **{"recipe": QUICK, **others})
+
+
 def results(folder: Path) -> dict[str, object]:
-    """Every record of a study as it lies in its file, without what may differ between equal runs."""
+    """Every run of a study as it lies in its files, without what may differ between equal runs."""
     found = {}
     for path in sorted(folder.glob("runs/*/result.json")):
         record = json.loads(path.read_text())
-        del record["machine"]
-        weights = (path.parent / "model.safetensors").read_bytes()
+        for name in ("machine", "time_s"):
+            del record[name]
+        for epoch in record["epochs"]:
+            del epoch["time_s"]
+        weights = [(path.parent / f"{name}.safetensors").read_bytes() for name in ("model", "last")]
         found[path.parent.name] = (record, weights, (path.parent / "spec.yaml").read_text())
     return found
 
 
-def test_the_same_comes_out_with_any_number_of_workers(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    variants = choose_variants(tiny, ["none", "full"])
-    alone = ablate(tiny, variants, seeds=[0, 1], recipe=QUICK, out=tmp_path / "a", jobs=1)
-    seen: list[Progress] = []
-    shared = ablate(tiny, variants, seeds=[0, 1], recipe=QUICK, out=tmp_path / "b", jobs=2, progress=seen.append)
-    assert [(record.variant, record.seed) for record in alone] == [("none", 0), ("none", 1), ("full", 0), ("full", 1)]
-    assert [record.key for record in alone] == [record.key for record in shared]
-    assert results(tmp_path / "a") == results(tmp_path / "b")
-    assert list(results(tmp_path / "a")) == ["full-seed0", "full-seed1", "none-seed0", "none-seed1"]
-    assert [(step.done, step.total, step.reused) for step in seen] == [(n, 4, False) for n in (1, 2, 3, 4)]
+def states(found: Results) -> list[tuple[str, Seeds, str]]:
+    return [(found.networks[row.network].label, row.seeds, row.state) for row in found.rows]
+
+
+def test_the_same_comes_out_with_any_workers_and_neighbours(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    alone = ablate(study(tiny, "full", seeds=[1]), out=tmp_path / "a", executor=Inline())
+    shared = ablate(study(tiny, "none", "full"), out=tmp_path / "b", jobs=2)
+    one = ablate(study(tiny, "p2", "full", seeds=[2, 1]), out=tmp_path / "c", executor=Inline())
+    assert states(shared) == [(label, Seeds(seed, seed), "complete") for label in ("none", "full") for seed in (0, 1)]
+    assert alone.rows[0].key == shared.rows[3].key == one.rows[3].key
+    assert results(tmp_path / "a")["full-seed1"] == results(tmp_path / "b")["full-seed1"]
+    assert results(tmp_path / "a")["full-seed1"] == results(tmp_path / "c")["full-seed1"]
+    assert list(results(tmp_path / "b")) == ["full-seed0", "full-seed1", "none-seed0", "none-seed1"]
     # and the same as one run by itself
-    train(tiny.with_edges("full"), out=tmp_path / "c/runs/full-seed1", recipe=QUICK, seed=1, label="full")
-    assert results(tmp_path / "c")["full-seed1"] == results(tmp_path / "a")["full-seed1"]
+    train(tiny.with_edges("full"), out=tmp_path / "d/runs/full-seed1", recipe=QUICK, seed=1, label="full")
+    assert results(tmp_path / "d")["full-seed1"] == results(tmp_path / "a")["full-seed1"]
 
 
 def test_nothing_is_trained_twice_and_a_study_can_grow(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    first = ablate(tiny, choose_variants(tiny, ["none"]), seeds=[0], recipe=QUICK, out=tmp_path, jobs=1)
-    written = (tmp_path / "runs/none-seed0/result.json").stat().st_mtime_ns
     seen: list[Progress] = []
-    both = ablate(
-        tiny,
-        choose_variants(tiny, ["in", "none"]),
-        seeds=[0, 1],
-        recipe=QUICK,
-        out=tmp_path,
-        jobs=1,
-        progress=seen.append,
-    )
+    begun: list[Begun] = []
+    first = ablate(study(tiny, "none", seeds=[0]), out=tmp_path, executor=Inline())
+    written = (tmp_path / "runs/none-seed0/result.json").stat().st_mtime_ns
+    larger = study(tiny, "in", "none")
+    both = ablate(larger, out=tmp_path, executor=Inline(), begun=begun.append, progress=seen.append)
     assert (tmp_path / "runs/none-seed0/result.json").stat().st_mtime_ns == written
-    assert both[2] == first[0]
-    assert [(step.record.variant, step.record.seed, step.reused) for step in seen] == [
-        ("none", 0, True),
-        ("in", 0, False),
-        ("in", 1, False),
-        ("none", 1, False),
-    ]
-    study = read_study(tmp_path)
-    assert study is not None
-    assert [variant.label for variant in study.variants] == ["none", "in"]
-    assert study.seeds == (0, 1)
-    # a run that was lost is trained again, and comes out the same
-    before = results(tmp_path)
-    (tmp_path / "runs/in-seed1/result.json").unlink()
-    ablate(tiny, choose_variants(tiny, ["in"]), seeds=[1], recipe=QUICK, out=tmp_path, jobs=1)
-    assert results(tmp_path) == before
+    assert both.rows[2].record == first.rows[0].record and {state for *_, state in states(both)} == {"complete"}
+    assert [(step.total, step.done) for step in begun] == [(4, 1)]
+    assert sorted(step.name for step in seen if step.record) == ["in-seed0", "in-seed1", "none-seed1"]
+    assert [step.done for step in seen if step.record] == [2, 3, 4]
+    # once more: nothing to do, so no worker is needed
+    again = ablate(larger, out=tmp_path, executor=Failing(), begun=begun.append)
+    assert again == both and begun[-1].done == 4
+    # a smaller study leaves the other rows out, and keeps them
+    smaller = ablate(study(tiny, "none", seeds=[1]), out=tmp_path, executor=Failing())
+    assert states(smaller) == [("none", Seeds(1, 1), "complete")]
+    assert ablate(larger, out=tmp_path, executor=Failing()) == both
 
 
-def test_equal_networks_share_their_runs(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    variants = [Variant("original"), Variant("none", "none"), Variant("p2", "p2"), Variant("long", "stem>stage2")]
-    records = ablate(tiny, variants, seeds=[0], recipe=QUICK, out=tmp_path, jobs=1)
-    assert sorted(results(tmp_path)) == ["original-seed0", "p2-seed0"]
-    assert records[0] is records[1]
-    assert records[2] is records[3]
-    study = read_study(tmp_path)
-    assert study is not None
-    assert {variant.label: variant.runs_as for variant in study.variants} == {
-        "original": "original",
-        "none": "original",
-        "p2": "p2",
-        "long": "p2",
-    }
+class Failing(Inline):
+    """Nobody works here."""
+
+    def submit(self, task: object) -> None:
+        raise AssertionError("nothing is to be trained")
+
+
+def test_equal_networks_and_their_labels_share_runs(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    found = ablate(study(tiny, "original", "none", "p2", "stem>stage2", seeds=1), out=tmp_path, executor=Inline())
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["original-seed0", "p2-seed0"]
+    assert [row.record for row in found.rows[::2]] == [row.record for row in found.rows[1::2]]
+    assert [network.same_as for network in found.networks] == ["", "original", "", "p2"]
     # in a later call too, where only the other label is named
-    again = ablate(tiny, [Variant("long", "stem>stage2")], seeds=[0], recipe=QUICK, out=tmp_path, jobs=1)
-    assert again == [records[3]]
+    later = ablate(study(tiny, "stem>stage2", seeds=1), out=tmp_path, executor=Failing())
+    assert later.rows[0].record == found.rows[3].record
 
 
-def test_a_folder_with_other_settings_is_refused_before_training(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    none = choose_variants(tiny, ["none"])
-    ablate(tiny, none, seeds=[0], recipe=QUICK, out=tmp_path, jobs=1)
+def test_a_grid_and_two_kinds_of_seeds_come_out_row_by_row(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    wanted = study(tiny, "none", "full", seeds={"init": 2, "data": [5]}, grid={"lr": [0.01, 0.1]}, baseline="full")
+    found = ablate(wanted, out=tmp_path, executor=Inline())
+    assert found.baseline == "full" and len(found.networks) == 4 and len(found.rows) == 8
+    for row in found.rows:
+        assert row.record is not None
+        assert (row.record.recipe.lr, row.record.seeds) == (found.networks[row.network].setting["recipe.lr"], row.seeds)
+    accuracies = {row.seeds: row.record.test_accuracy for row in found.rows[:2] if row.record}
+    assert set(accuracies) == {Seeds(0, 5), Seeds(1, 5)} and len(set(accuracies.values())) == 2
+
+
+def test_subsets_are_known_to_the_results(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    found = ablate(Study(network=tiny, subsets="leave-one-out", seeds=1, recipe=QUICK), out=tmp_path, executor=Inline())
+    assert found.subsets_of == ("stem>stage1", "stage1>stage2", "stem>stage2") and found.baseline == "all"
+    assert [len(network.edges) for network in found.networks] == [3, 2, 2, 2]
+
+
+def test_a_changed_study_is_refused_unless_that_is_accepted(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    ablate(study(tiny, "none", seeds=1), out=tmp_path, executor=Inline())
     before = results(tmp_path)
-    with pytest.raises(UsageError, match=r"holds a study with another recipe \(epochs=1 .*, now epochs=2"):
-        ablate(tiny, none, seeds=[0, 1], recipe=Recipe(epochs=2, batch_size=400), out=tmp_path, jobs=1)
-    with pytest.raises(UsageError, match=r"has another network as 'none'"):
-        ablate(tiny.override({"width": 3}), none, seeds=[0, 1], recipe=QUICK, out=tmp_path, jobs=1)
-    with pytest.raises(UsageError, match=r"holds a study with another data fingerprint"):
-        ablate(tiny.override({"input.height": 6}), none, seeds=[0, 1], recipe=QUICK, out=tmp_path, jobs=1)
-    train(tiny.with_edges("none"), out=tmp_path / "runs/none-seed1", recipe=Recipe(epochs=2, batch_size=400), seed=1)
-    with pytest.raises(UsageError, match=r"none-seed1 holds a run with other settings"):
-        ablate(tiny, none, seeds=[0, 1], recipe=QUICK, out=tmp_path, jobs=1)
-    assert results(tmp_path)["none-seed0"] == before["none-seed0"]
+    for changed, message in (
+        (
+            study(tiny, "none", seeds=1, recipe=Recipe(epochs=2, batch_size=400)),
+            r"another recipe \(epochs=1, now 2",
+        ),
+        (study(tiny.override({"width": 3}), "none", seeds=1), "another network as 'none'"),
+        (study(tiny.override({"input.height": 6}), "none", seeds=1), "other data|other images"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            ablate(changed, out=tmp_path, executor=Failing())
+        assert results(tmp_path) == before
+    wider = study(tiny.override({"width": 3}), "none", seeds=1)
+    found = ablate(wider, out=tmp_path, executor=Inline(), accept_changes=True)
+    assert found.networks[0].parameters < tiny.with_edges("none").cost().parameters and len(found.rows) == 1
+    assert read_status(tmp_path).outside == 1
+    assert before.items() <= results(tmp_path).items()
 
 
-def test_what_makes_no_study_is_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    none = choose_variants(tiny, ["none"])
-    with pytest.raises(UsageError, match="at least one variant and one seed"):
-        ablate(tiny, [], out=tmp_path)
-    with pytest.raises(UsageError, match="at least one variant and one seed"):
-        ablate(tiny, none, seeds=[], out=tmp_path)
-    with pytest.raises(UsageError, match="jobs: at least 1 is wanted, not 0"):
-        ablate(tiny, none, out=tmp_path, jobs=0)
-    with pytest.raises(UsageError, match="two variants have one label"):
-        ablate(tiny, [Variant("a", "none"), Variant("a", "full")], out=tmp_path)
+def test_what_makes_no_study_is_refused_and_leaves_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    none = study(tiny, "none")
+    for wrong, message in (
+        ({"jobs": 0}, "jobs: at least 1 is wanted, not 0"),
+        ({"threads": 0}, "threads: at least 1 is wanted, not 0"),
+        ({"executor": "loca"}, "there is no executor 'loca'. Did you mean 'local'"),
+        ({"device": "gpu"}, "device: 'cpu', 'cuda', 'cuda:N' or 'auto' is wanted, not 'gpu'"),
+        ({"address": "auto"}, "address 'auto' is one of a Ray cluster"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            ablate(none, out=tmp_path / "x", **wrong)
     with pytest.raises(UsageError, match="there is no data set 'digts'"):
-        ablate(tiny, none, data="digts", out=tmp_path)
+        ablate(study(tiny, "none", data="digts"), out=tmp_path / "x")
     with pytest.raises(UsageError, match="training wants one output of 10 values"):
-        ablate(tiny.override({"head.classes": 3}), none, out=tmp_path)
+        ablate(study(tiny.override({"head.classes": 3}), "none"), out=tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_fails_stops_no_other(
-    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail_once(arch: hrg.Architecture, *, label: str, **others: object) -> RunRecord:
-        if label == "none":
-            raise RunError("the disk is full.")
-        return train(arch, label=label, **others)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("hiresnet_graph.sweep.ablation.train", fail_once)
-    with pytest.raises(RunError, match="run 'none', seed 0: the disk is full") as error:
-        ablate(tiny, choose_variants(tiny, ["none", "full"]), seeds=[0], recipe=QUICK, out=tmp_path, jobs=1)
+def test_a_run_that_fails_stops_no_other(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "none-seed0").mkdir(parents=True)
+    (tmp_path / "runs" / "none-seed0" / "result.json").write_text("{}")
+    with pytest.raises(RunError, match=r"run 'none-seed0': .*no result of this version") as error:
+        ablate(study(tiny, "none", "full", seeds=1), out=tmp_path, executor=Inline())
     assert "1 of 2 runs are finished" in str(error.value)
-    assert list(results(tmp_path)) == ["full-seed0"]
+    assert (tmp_path / "runs/full-seed0/result.json").exists()
 
 
 def test_ctrl_c_keeps_what_is_finished(tiny: hrg.Architecture, tmp_path: Path) -> None:
     def stop(step: Progress) -> None:
-        if not step.reused:
+        if step.record is not None:
             raise KeyboardInterrupt
 
-    variants = choose_variants(tiny, ["none", "full"])
-    with pytest.raises(Interrupted, match=r"1 of 2 runs are finished and kept in .* trains the other 1"):
-        ablate(tiny, variants, seeds=[0], recipe=QUICK, out=tmp_path, jobs=1, progress=stop)
+    two = study(tiny, "none", "full", seeds=1)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(two, out=tmp_path, executor=Inline(), progress=stop)
     assert list(results(tmp_path)) == ["none-seed0"]
-    assert len(ablate(tiny, variants, seeds=[0], recipe=QUICK, out=tmp_path, jobs=1)) == 2
+    assert {state for *_, state in states(ablate(two, out=tmp_path, executor=Inline()))} == {"complete"}
+    assert issubclass(Interrupted, KeyboardInterrupt)
 
 
-DRIVER = """
-import os, sys
-from pathlib import Path
-import hiresnet_graph as hrg
-from hiresnet_graph.sweep import Interrupted, ablate, choose_variants
-from hiresnet_graph.train import Recipe
-
-if __name__ == "__main__":
-    arch = hrg.load(sys.argv[1])
-    variants = choose_variants(arch, ["none", "full", "in", "out", "p1", "p2"])
-    try:
-        ablate(arch, variants, seeds=range(100), recipe=Recipe(epochs=1, batch_size=400), out=sys.argv[2], jobs=2,
-               progress=lambda step: print(step.done, flush=True))
-    except Interrupted as stop:
-        print(stop, flush=True)
-        sys.exit(130)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="a terminal's Ctrl-C is a signal to a process group")
-@pytest.mark.parametrize("how", ["ctrl-c", "kill"])
-def test_a_driver_that_is_stopped_leaves_no_worker_and_only_whole_runs(
-    tiny: hrg.Architecture, tmp_path: Path, how: str
-) -> None:
-    (tmp_path / "tiny.yaml").write_text(tiny.to_yaml())
-    (tmp_path / "driver.py").write_text(DRIVER)
-    with subprocess.Popen(
-        [sys.executable, "driver.py", "tiny.yaml", "study"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as driver:
-        assert driver.stdout is not None and driver.stderr is not None
-        assert driver.stdout.readline() == "1\n"
-        if how == "ctrl-c":
-            os.killpg(driver.pid, signal.SIGINT)
-        else:
-            driver.kill()
-        rest, errors = driver.communicate(timeout=60)
-    if how == "ctrl-c":
-        assert driver.returncode == 130
-        assert "runs are finished and kept in study. The same command trains the other" in rest
-        assert errors == ""
-    # the pipes are closed, so no worker holds them any more; none is left in the group either
-    deadline = time.monotonic() + 60
-    while _group_lives(driver.pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    kept = results(tmp_path / "study")
-    assert len(kept) >= 1
-    arch = hrg.load(tmp_path / "tiny.yaml")
-    for name in list(kept)[:1]:
-        label, seed = name.rsplit("-seed", 1)
-        train(arch.with_edges(label), out=tmp_path / "again/runs" / name, recipe=QUICK, seed=int(seed), label=label)
-        assert results(tmp_path / "again")[name] == kept[name]
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def test_workers_fill_the_machine_and_are_no_more_than_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hiresnet_graph.sweep.ablation._cores", lambda: 8)
+    assert workers_of(None, ("cpu",), 1) == 8 and workers_of(None, ("cpu",), 3) == 2
+    assert workers_of(None, ("cpu",), 9) == 1 and workers_of(None, ("cpu",), 1, runs=3) == 3
+    assert workers_of(5, ("cpu",), 1, runs=20) == 5 and workers_of(5, ("cpu",), 1, runs=0) == 1
+    assert workers_of(None, ("cuda:0", "cuda:1"), 1) == 2 and workers_of(6, ("cuda:0", "cuda:1"), 1) == 6
+    assert devices_of("cpu") == ("cpu",)
+    with executor_of("local", jobs=3, device="cpu", runs=10) as executor:
+        assert executor.slots == 3

@@ -1,37 +1,238 @@
-import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from hiresnet_graph.errors import RunError
-from hiresnet_graph.sweep.study import read_study, run_folder
+import hiresnet_graph as hrg
+from hiresnet_graph.data import data_source
+from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.shipped import spec_names, study_names, study_path
+from hiresnet_graph.spec.source import MarkedDict
+from hiresnet_graph.sweep import Study, read_study
+from hiresnet_graph.sweep.plan import networks_of
+from hiresnet_graph.sweep.study import is_study, study_of
+from hiresnet_graph.train import Recipe, Seeds
 
-
-def test_the_name_of_a_folder_can_be_read() -> None:
-    names = [
-        run_folder(Path("s"), label, 3).name for label in ("full", "a>b + b.c>d", "without stem>stage1", "full - p1")
-    ]
-    assert names[:3] == ["full-seed3", "a-to-b+b.c-to-d-seed3", "without-stem-to-stage1-seed3"]
-    assert re.fullmatch(r"full_-_p1-[0-9a-f]{8}-seed3", names[3])
-    assert run_folder(Path("s"), "full", 0) == Path("s/runs/full-seed0")
+SMALL = "network: hiresnet18\nchanges: {width: 2}\n"
 
 
-@given(st.text(min_size=1, max_size=300))
-def test_any_label_is_a_file_name(label: str) -> None:
-    name = run_folder(Path("s"), label, 0).name
-    assert re.fullmatch(r"[A-Za-z0-9_.+-]{1,120}", name)
+def told(folder: Path, text: str) -> list[str]:
+    """Every mistake of a study file, as `line:column: message`."""
+    path = folder / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as error:
+        networks_of(read_study(path))
+    for problem in error.value.problems:
+        assert problem.position is not None and problem.position.source.name == str(path), problem
+    return [str(problem).removeprefix(f"{path}:") for problem in error.value.problems]
 
 
-def test_different_labels_have_different_folders() -> None:
-    labels = ["a>b", "a b", "a_b", "a&b", "a - b", "a-b", "x" * 200, "x" * 201, "(a)", "a", "ä", "ö"]
-    assert len({run_folder(Path("s"), label, 0) for label in labels}) == len(labels)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("network: hiresnet18\nvaraints: [none]\n", "2:1: varaints: unknown key 'varaints'. Did you mean 'variants'?"),
+        (SMALL + "variants: none\n", "3:11: variants: this wants a list or a mapping, not 'none'."),
+        (SMALL + "variants: [none]\nseeds: []\n", "4:8: seeds: at least one seed is wanted."),
+        (SMALL + "variants: [none]\nseeds: [1, 2, 1]\n", "4:8: seeds: a seed is there twice."),
+        (SMALL + "variants: [none]\nseeds: {init: 3}\n", "4:8: seeds.data: the key 'data' is missing."),
+        (SMALL + "variants: [none]\nrecipe: {lr: 0}\n", "4:14: recipe.lr: this wants a number of more than 0, not 0."),
+        (SMALL + "variants: [none]\nrecipe: {epochs: -1}\n", "4:18: recipe.epochs: this wants a number of more than 0"),
+        (
+            SMALL + "variants: [none]\nrecipe: {epoch: 1}\n",
+            "4:10: recipe.epoch: unknown key 'epoch'. Did you mean 'epochs'?",
+        ),
+        (SMALL, "1:1: a study wants something to compare: 'variants', 'subsets' or 'grid'."),
+        (SMALL + "variants: []\n", "3:11: variants: none is given."),
+        (SMALL + "variants: [none]\nsubsets: all\n", "4:1: subsets: a study has 'variants' or 'subsets', not both."),
+        (
+            SMALL + "variants: [none, ful]\n",
+            "3:18: variants[1]: 'ful' is no variant and no edge set. Did you mean 'full'?",
+        ),
+        (SMALL + "variants: [none, none]\n", "3:18: variants[1]: 'none' is there twice."),
+        (SMALL + "variants: [none, full - p9]\n", "3:25: skips.edges: 'p9' selects nothing"),
+        (
+            SMALL + "variants:\n  a: {edges: stem>stag1}\n",
+            "4:19: skips.edges: there is no node 'stag1'. Did you mean 'stage1'?",
+        ),
+        (SMALL + "variants:\n  a: {edges: [in, stem>]}\n", "4:24: skips.edges[1]: expected a node's name after '>'"),
+        (SMALL + "variants:\n  a: {widht: 3}\n", "4:7: widht: there is no param 'widht'. Did you mean 'width'?"),
+        ("network: hiresnet18\nchanges: {stem.width: no}\nvariants: [none]\n", "2:23: nodes.stem.width: this wants"),
+        (SMALL + "subsets: size:9\n", "3:10: subsets: rule 'size:9': sizes go from 0 to 6"),
+        (SMALL + "subsets: al\n", "3:10: subsets: there is no subset rule 'al'. Did you mean 'all'?"),
+        ("network: resnet20\nsubsets: all\n", "2:10: subsets: 'resnet20' has no skips"),
+        (
+            "network: nosuch\nvariants: [none]\n",
+            "1:10: network: 'nosuch': there is no file and no shipped spec",
+        ),
+        ("network: ./no.yaml\nvariants: [none]\n", "1:10: network: './no.yaml': there is no such file."),
+        ("network: hiresnet18@fll\nvariants: [none]\n", "1:10: network: 'hiresnet18' has no variant 'fll'."),
+        (
+            SMALL + "variants: [none]\ngrid: {lr: [0.1, -1]}\n",
+            "4:18: grid.lr[1]: recipe.lr: a number above 0",
+        ),
+        (SMALL + "variants: [none]\ngrid: {lr: [1, 1]}\n", "4:16: grid.lr[1]: this value is there twice."),
+        (SMALL + "variants: [none]\ngrid: {lr: []}\n", "4:12: grid.lr: at least one value is wanted."),
+        (SMALL + "variants: [none]\ngrid: {recipe.l: [1]}\n", "4:8: grid.recipe.l: the recipe has no field 'l'."),
+        (SMALL + "variants: [none]\ngrid: {width: [1]}\n", "4:8: grid.width: 'width' is in 'changes', too."),
+        (SMALL + "variants: [none]\ngrid: {stge1.depth: [1]}\n", "4:8: stge1.depth: there is no node 'stge1'."),
+        (SMALL + "variants: [none]\nbaseline: ful\n", "4:11: baseline: there is no variant 'ful'. Known: none."),
+        (SMALL + "search: {space: {edges: full}}\n", "3:9: search: the networks of this study are chosen by a search."),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    assert told(tmp_path, text)[0].startswith(message)
 
 
-def test_a_study_that_is_none_is_told(tmp_path: Path) -> None:
-    assert read_study(tmp_path) is None
-    assert read_study(tmp_path / "nowhere") is None
-    (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(RunError, match=r"study\.json: architecture: .*This is no study of this version"):
-        read_study(tmp_path)
+def test_a_mistake_that_shows_in_the_spec_says_where_the_value_was_set(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL + "variants:\n  a: {block: plian}\n")
+    with pytest.raises(SpecError, match=r"there is no block 'plian'.*'block' is set at .*study\.yaml:4:14\."):
+        networks_of(read_study(tmp_path / "study.yaml"))
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    found = told(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\ncontrols: [adjsted]\n")
+    assert [line.split(": ")[0] for line in found] == ["4:12"]
+    found = told(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\n")
+    assert [line.split(": ")[0] for line in found] == ["3:12", "3:23", "3:34"]
+
+
+def test_without_a_file_a_mistake_is_wrong_usage(tiny: hrg.Architecture) -> None:
+    with pytest.raises(UsageError, match=r"^variants\[1\]: 'ful' is no variant"):
+        networks_of(Study(network=tiny, variants=["none", "ful"]))
+    with pytest.raises(SpecError, match=r"^variants\[0\].edges:1:6: skips.edges: there is no node 'nowhere'"):
+        networks_of(Study(network=tiny, variants=["stem>nowhere"]))
+    with pytest.raises(UsageError, match="seeds: at least one seed is wanted"):
+        study_of(MarkedDict({"network": "x", "seeds": []}))
+
+
+def test_seeds_are_counted_listed_or_crossed() -> None:
+    def pairs(seeds: Any) -> list[tuple[int, int]]:
+        return [tuple(pair) for pair in Study(network="x", seeds=seeds).seed_pairs]
+
+    assert pairs(2) == [(0, 0), (1, 1)]
+    assert pairs([3, 1]) == [(3, 3), (1, 1)]
+    assert pairs({"init": 2, "data": [7]}) == [(0, 7), (1, 7)]
+    assert pairs({"init": [5, 4], "data": 2}) == [(5, 0), (5, 1), (4, 0), (4, 1)]
+    assert Study(network="x").seed_pairs == tuple(Seeds(seed, seed) for seed in range(5))
+
+
+def test_a_spec_is_found_beside_the_study(
+    tmp_path: Path, tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "tiny.yaml").write_text(tiny.to_yaml())
+    (tmp_path / "nets" / "study.yaml").write_text("network: tiny.yaml@full\nvariants: [original, p2]\n")
+    monkeypatch.chdir(tmp_path)
+    for path in ("nets/study.yaml", tmp_path / "nets" / "study.yaml"):
+        assert read_study(path).base().plan.digest() == tiny.variant("full").plan.digest()
+    monkeypatch.chdir(tmp_path / "nets")
+    assert read_study("study.yaml").base().chosen == "full"
+
+
+def test_a_study_may_be_written_and_read_again(tmp_path: Path, tiny: hrg.Architecture) -> None:
+    study = Study(
+        network=tiny,
+        changes={"width": 3},
+        variants={"a": "none", "b": {"edges": ["p1", "p2"], "stage1.depth": 2}},
+        controls=["adjusted"],
+        seeds={"init": 2, "data": [0]},
+        grid={"lr": [0.1, 0.01]},
+        data=data_source("digits:split_seed=3"),
+        recipe=Recipe(epochs=3),
+    )
+    (tmp_path / "s.yaml").write_text(study.to_yaml())
+    again = read_study(tmp_path / "s.yaml")
+    assert again.to_yaml() == study.to_yaml()
+    assert again.recipe == study.recipe and again.seed_pairs == study.seed_pairs
+    again, study = (one.model_copy(update={"controls": ()}) for one in (again, study))
+    assert [m.info for m in networks_of(again).members] == [m.info for m in networks_of(study).members]
+
+
+def test_options_go_before_the_file_and_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(SMALL + "subsets: all\nseeds: 3\nrecipe: {epochs: 7, lr: 0.1}\n")
+    study = read_study(path).patched({"subsets": None, "variants": ["none"], "recipe": {"lr": 0.2}}, "hrg ablate x")
+    assert (study.subsets, study.seeds, study.recipe.epochs, study.recipe.lr) == (None, 3, 7, 0.2)
+    assert "variants: [none]" in study.to_yaml()
+    with pytest.raises(SpecError, match=r"^command line:1:1: recipe.lr: this wants a number of more than 0, not -1"):
+        read_study(path).patched({"recipe": {"lr": -1}}, "hrg ablate x --lr -1")
+
+
+def test_a_study_is_told_from_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("s.yaml").write_text(SMALL)
+    Path("n.yaml").write_text("name: n\nextends: hiresnet18\n")
+    assert is_study("s.yaml") and is_study("table2")
+    assert not is_study("n.yaml") and not is_study("hiresnet18") and not is_study("hiresnet18@full")
+    assert not is_study("nosuch.yaml") and not is_study("nosuch")
+    assert not set(spec_names()) & set(study_names())
+    with pytest.raises(SpecError, match=r"there is no file and no shipped study 'table3'. Did you mean 'table2'"):
+        read_study("table3")
+
+
+# ------------------------------------------------------------------------------------------------------ shipped studies
+
+TABLE_1 = {
+    ("plain", "original"): 265.0,
+    ("plain", "adjusted"): 270.7,
+    ("plain", "full"): 270.7,
+    ("basic", "original"): 267.8,
+    ("basic", "adjusted"): 273.5,
+    ("basic", "full"): 273.5,
+    ("resnext", "original"): 70.8,
+    ("resnext", "adjusted"): 76.5,
+    ("resnext", "full"): 76.5,
+}
+TABLE_2 = [267.8, 273.5, 273.5, 269.6, 272.3, 270.6, 269.6, 269.0]
+
+
+def header(name: str) -> str:
+    """What a shipped study says in its first lines."""
+    path = study_path(name)
+    assert path is not None
+    lines = path.read_text().splitlines()
+    assert max(map(len, lines)) <= 120
+    return "\n".join(line for line in lines if line.startswith("#"))
+
+
+def printed(parameters: int) -> float:
+    """In thousands, halves to the even digit, as the paper prints them."""
+    return round(parameters / 100) / 10
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "classes"), [("cifar10", 80, 10), ("cifar100", 100, 100), ("tiny-imagenet", 120, 200)]
+)
+def test_table_1(name: str, epochs: int, classes: int) -> None:
+    study = read_study(f"table1-{name}")
+    assert (study.recipe.epochs, study.data, len(study.seed_pairs)) == (epochs, name, 5)
+    found = networks_of(study)
+    more = 65 * (classes - 10)  # weights and biases of the other classes
+    counts = {(str(m.info.setting["block"]), m.info.label): m.info.parameters - more for m in found.members}
+    assert {place: printed(count) for place, count in counts.items()} == TABLE_1
+    assert list(counts) == list(TABLE_1) and found.baseline == "original"
+    text = header(study.name)
+    assert all(f"{m.info.parameters:,}" in text for m in found.members)
+    size = 64 if name == "tiny-imagenet" else 32
+    assert {m.architecture.plan.inputs["input"] for m in found.members} == {(3, size, size)}
+    if classes == 10:  # the baselines that are shipped as specs
+        for member in found.members:
+            if member.info.label == "adjusted":
+                shipped = hrg.load(f"hiresnet18_{member.info.setting['block']}_adjusted")
+                assert shipped.plan.digest() == member.info.plan
+
+
+def test_table_2() -> None:
+    found = networks_of(read_study("table2"))
+    assert [m.info.label for m in found.members] == ["original", "adjusted", "full", "in", "out", "p1", "p2", "p3"]
+    assert [printed(m.info.parameters) for m in found.members] == TABLE_2
+    assert all(f"{m.info.parameters:,}" in header("table2") for m in found.members)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_a_shipped_study_says_its_source(name: str) -> None:
+    assert "ource:" in header(name)
+    study = read_study(name)
+    assert study.name == name and study.description.endswith(".")
+    # the defaults are the paper's: Adam, 0.01 halved every 20 epochs, batches of 100
+    assert set(study.recipe.model_fields_set) == {"epochs"}

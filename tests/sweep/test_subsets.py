@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hiresnet_graph.errors import UsageError
@@ -40,6 +40,26 @@ def test_a_rule_gives_different_subsets_in_the_order_of_the_edges_as_many_as_cou
         assert all(subset == tuple(edge for edge in edges if edge in subset) for subset in found)
 
 
+@settings(max_examples=40)
+@given(st.integers(0, 18), st.integers(1, 40), st.integers(0, 3))
+def test_chance_draws_different_subsets_and_more_of_them_start_the_same(n: int, number: int, seed: int) -> None:
+    edges, number = [f"e{i}" for i in range(n)], min(number, 2**n)
+    found = subsets(edges, f"random:{number},{seed}")
+    assert len(set(found)) == len(found) == number == count_subsets(n, f"random:{number}")
+    assert all(subset == tuple(edge for edge in edges if edge in subset) for subset in found)
+    assert subsets(edges, f"random:{min(number + 7, 2**n)}, {seed}")[:number] == found
+
+
+def test_chance_is_fair_and_the_same_on_every_machine() -> None:
+    edges = [f"e{i}" for i in range(300)]
+    found = subsets(edges, "random:400")
+    shares = [sum(edge in subset for subset in found) / 400 for edge in edges]
+    # 0.025 is the standard deviation of each
+    assert 0.49 < sum(shares) / 300 < 0.51 and all(0.38 < share < 0.62 for share in shares)
+    assert subsets(ABC, "random:3") == subsets(ABC, "random:3,0") == [ABC, ("b", "c"), ("a",)]
+    assert subsets(ABC, "random:3,1") != subsets(ABC, "random:3")
+
+
 def test_too_many_are_counted_not_made() -> None:
     edges = [str(i) for i in range(33)]
     with pytest.raises(UsageError, match=r"'all' over 33 edges gives 8,589,934,592 subsets; 100,000 is the limit"):
@@ -57,6 +77,9 @@ def test_too_many_are_counted_not_made() -> None:
         ("size:4", "rule 'size:4': sizes go from 0 to 3"),
         ("size:2-1", "rule 'size:2-1': sizes go from 0 to 3, the number of edges, the smaller one first."),
         ("", "there is no subset rule ''."),
+        ("random", "there is no subset rule 'random'. Write 'random:10', or 'random:10,3' with a seed."),
+        ("random:9", "rule 'random:9': 3 edges have 1 to 8 different subsets."),
+        ("random:0", "rule 'random:0': 3 edges have 1 to 8"),
     ],
 )
 def test_a_wrong_rule_is_told(rule: str, message: str) -> None:

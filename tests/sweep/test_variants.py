@@ -5,7 +5,7 @@ from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep import Variant, choose_variants, enumerate_variants
 
 
-def skips(arch: hrg.Architecture) -> set[tuple[str, str]]:
+def edges_of(arch: hrg.Architecture) -> set[tuple[str, str]]:
     return {edge.ends for edge in arch.plan.edges if edge.family == "skip"}
 
 
@@ -38,18 +38,18 @@ def test_all_subsets_of_the_paper_s_network() -> None:
     assert len({variant.label for variant in variants}) == len(variants) == 64
     assert (variants[0].label, variants[-1].label) == ("none", "all")
     for variant in (variants[0], variants[5], variants[20], variants[-1]):
-        chosen = {tuple(edge.split(">")) for edge in (variant.edges or "").split(" + ") if ">" in edge}
-        assert skips(variant.of(arch)) == chosen
+        chosen = {tuple(edge.split(">")) for edge in str(variant.edges).split(" + ") if ">" in edge}
+        assert edges_of(variant.of(arch)) == chosen
 
 
 def test_leaving_one_out(tiny: hrg.Architecture) -> None:
     variants = enumerate_variants(tiny, "leave-one-out")
     whole = {("stem", "stage1"), ("stem", "stage2"), ("stage1", "stage2")}
     assert variants[0].label == "all"
-    assert skips(variants[0].of(tiny)) == whole
+    assert edges_of(variants[0].of(tiny)) == whole
     for variant in variants[1:]:
         source, target = variant.label.removeprefix("without ").split(">")
-        assert skips(variant.of(tiny)) == whole - {(source, target)}
+        assert edges_of(variant.of(tiny)) == whole - {(source, target)}
     assert len({variant.label for variant in variants}) == 4
 
 
@@ -66,7 +66,7 @@ def test_a_group_is_asked_for_and_kept_apart() -> None:
         Variant("a>b", "a>b", "short"),
         Variant("b>c", "b>c", "short"),
     ]
-    assert skips(variants[1].of(arch)) == {("a", "b"), ("a", "c")}
+    assert edges_of(variants[1].of(arch)) == {("a", "b"), ("a", "c")}
     assert [variant.label for variant in enumerate_variants(arch, "family", "long")][-1] == "p2"
     with pytest.raises(UsageError, match=r"the skips of 'grouped' are in groups. Say which one: long, short"):
         enumerate_variants(arch, "all")
@@ -83,14 +83,48 @@ def test_a_network_without_skips_has_no_subsets(tiny: hrg.Architecture) -> None:
 
 def test_variants_by_name_are_those_of_the_spec_or_edge_sets(tiny: hrg.Architecture) -> None:
     variants = choose_variants(tiny, ["original", " in", "full - p1"])
-    assert variants == [Variant("original"), Variant("in", "in"), Variant("full - p1", "full - p1")]
-    assert skips(variants[0].of(tiny)) == set()
-    assert skips(variants[1].of(tiny)) == {("stem", "stage1"), ("stem", "stage2")}
-    assert skips(variants[2].of(tiny)) == {("stem", "stage2")}
+    assert variants == [Variant("original", variant="original"), Variant("in", "in"), Variant("full - p1", "full - p1")]
+    assert edges_of(variants[0].of(tiny)) == set()
+    assert edges_of(variants[1].of(tiny)) == {("stem", "stage1"), ("stem", "stage2")}
+    assert edges_of(variants[2].of(tiny)) == {("stem", "stage2")}
     with pytest.raises(UsageError, match="'orginal' is no variant and no edge set"):
         choose_variants(tiny, ["orginal"])
     with pytest.raises(SpecError, match="nowhere"):
         _ = choose_variants(tiny, ["stem>nowhere"])[0].of(tiny).plan
+
+
+def test_a_label_may_stand_for_changes(tiny: hrg.Architecture) -> None:
+    variants = choose_variants(
+        tiny,
+        {
+            "base": "original",
+            "long": "p2",
+            "two": {"edges": ["p2", "stem>stage1"]},
+            "wide": {"variant": "original", "width": 8, "stage1.depth": 2},
+        },
+    )
+    assert [variant.label for variant in variants] == ["base", "long", "two", "wide"]
+    base, long, two, wide = (variant.of(tiny) for variant in variants)
+    assert edges_of(base) == edges_of(wide) == set() and edges_of(long) == {("stem", "stage2")}
+    assert edges_of(two) == {("stem", "stage2"), ("stem", "stage1")}
+    expected = tiny.variant("original").override({"width": 8, "stage1.depth": 2})
+    assert wide.plan.digest() == expected.plan.digest() != base.plan.digest()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3, "'x' wants an edge set, the name of a variant, or changes"),
+        (None, "'x' wants an edge set"),
+        ({"edges": 3}, "the edges of 'x' want an edge set"),
+        ({"variant": "ful"}, "'tiny' has no variant 'ful'. Did you mean 'full'"),
+        ("ful", "'ful' is no variant and no edge set. Did you mean 'full'"),
+    ],
+)
+def test_what_is_no_change_is_told(tiny: hrg.Architecture, value: object, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        choose_variants(tiny, {"x": value})
+    assert str(error.value).startswith(f"variants: {message}")
 
 
 @pytest.mark.parametrize("names", [[], ["in", "in"], ["in", ""]])

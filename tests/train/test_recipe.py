@@ -1,19 +1,100 @@
 import pytest
+import torch
 from pydantic import ValidationError
 
-from hiresnet_graph.train import Recipe
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.train import Recipe, make_recipe
+
+STEPS = 7
+
+
+def rates(recipe: Recipe) -> list[float]:
+    return [recipe.lr_at(step, STEPS) for step in range(recipe.epochs * STEPS)]
+
+
+def torch_rates(recipe: Recipe, scheduler: type, each_step: bool, **fields: object) -> list[float]:
+    """What a scheduler of torch gives for each step of a run."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
+    schedule, found = scheduler(optimizer, **fields), []
+    for _ in range(recipe.epochs):
+        for _ in range(STEPS):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if each_step:
+                schedule.step()
+        if not each_step:
+            schedule.step()
+    return found
 
 
 def test_the_default_is_the_protocol_of_the_paper() -> None:
-    assert Recipe().model_dump() == {"epochs": 80, "batch_size": 100, "lr": 0.01, "halve_every": 20}
-
-
-def test_the_learning_rate_is_halved_at_intervals() -> None:
     recipe = Recipe()
-    assert [recipe.lr_at(epoch) for epoch in (1, 20, 21, 40, 41, 80)] == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.00125]
+    assert (recipe.epochs, recipe.batch_size, recipe.optimizer, recipe.lr) == (80, 100, "adam", 0.01)
+    assert (recipe.schedule, recipe.step_every, recipe.step_factor) == ("step", 20, 0.5)
+    firsts = [recipe.lr_at(epoch * STEPS, STEPS) for epoch in (0, 19, 20, 39, 40, 79)]
+    assert firsts == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.00125]
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"lr": 0.0}, {"lr": float("inf")}, {"batch_size": -1}, {"rate": 1}])
-def test_what_makes_no_sense_is_refused(wrong: dict[str, float]) -> None:
+def test_the_schedules_are_those_of_torch() -> None:
+    schedulers = torch.optim.lr_scheduler
+    step = Recipe(epochs=9, step_every=4, step_factor=0.1)
+    cosine = Recipe(epochs=9, schedule="cosine")
+    one_cycle = Recipe(epochs=9, schedule="one-cycle", lr=0.3)
+    assert rates(step) == pytest.approx(torch_rates(step, schedulers.StepLR, False, step_size=4, gamma=0.1))
+    assert rates(cosine) == pytest.approx(torch_rates(cosine, schedulers.CosineAnnealingLR, False, T_max=9))
+    assert rates(one_cycle) == pytest.approx(
+        torch_rates(one_cycle, schedulers.OneCycleLR, True, max_lr=0.3, total_steps=9 * STEPS, cycle_momentum=False)
+    )
+    assert set(rates(Recipe(epochs=3, schedule="constant"))) == {0.01}
+
+
+def test_warming_up_rises_to_what_the_schedule_says() -> None:
+    recipe = Recipe(epochs=4, schedule="cosine", warmup_epochs=2)
+    plain = Recipe(epochs=4, schedule="cosine")
+    expected = [rate * min(1, (step + 1) / (2 * STEPS)) for step, rate in enumerate(rates(plain))]
+    assert rates(recipe) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"lr": 0}, "recipe.lr: a number above 0 is wanted, not 0."),
+        ({"epochs": -3}, "recipe.epochs: a number above 0 is wanted, not -3."),
+        ({"epochs": "many"}, "recipe.epochs: a whole number is wanted, not 'many'."),
+        ({"momentum": 1}, "recipe.momentum: a number below 1 is wanted, not 1."),
+        ({"clip_norm": float("inf")}, "recipe.clip_norm: a finite number is wanted, not inf."),
+        ({"optimizer": "adm"}, "recipe.optimizer: one of 'adam', 'adamw', 'sgd' is wanted, not 'adm'."),
+        ({"batchsize": 3}, "recipe.batchsize: there is no such field. Did you mean 'batch_size'?"),
+        ({"warmup_epochs": 80}, "recipe: warmup_epochs (80) must be below epochs (80)."),
+        ({"schedule": "one-cycle", "warmup_epochs": 2}, "recipe: the schedule 'one-cycle' has a warm-up of its own"),
+    ],
+)
+def test_what_makes_no_sense_is_told_with_its_field(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_recipe(fields)
+    assert str(caught.value).startswith(message)
+
+
+def test_all_mistakes_are_told_and_where_they_stand() -> None:
+    with pytest.raises(UsageError) as caught:
+        make_recipe({"lr": 0, "rate": 1}, "study.yaml: recipe")
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["recipe.lr", "recipe.rate"]
+    assert make_recipe({"lr": 0.1, "optimizer": "sgd"}) == Recipe(lr=0.1, optimizer="sgd")
+
+
+def test_what_does_not_change_the_result_is_no_mathematics() -> None:
+    base = Recipe().mathematics()
+    for same in (Recipe(compile=True), Recipe(channels_last=False), Recipe(momentum=0.5), Recipe(nesterov=True)):
+        assert same.mathematics() == base
+    for other in (Recipe(precision="bf16"), Recipe(step_every=3), Recipe(augment="none"), Recipe(optimizer="sgd")):
+        assert other.mathematics() != base
+
+
+def test_the_standard_augmentation_is_resolved_once() -> None:
+    assert Recipe().resolved("crop+flip").augment == "crop+flip"
+    assert Recipe(augment="none").resolved("crop+flip").augment == "none"
+
+
+def test_a_recipe_is_frozen() -> None:
     with pytest.raises(ValidationError):
-        Recipe.model_validate(wrong)
+        Recipe().lr = 0.1  # type: ignore[misc]

@@ -1,206 +1,151 @@
-"""Axes: B images of a batch, C channels, H height, W width, K classes."""
+"""`train` and `go_on`: the verbs around a run."""
 
-import dataclasses
-import json
-import math
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from pydantic import ValidationError
-from safetensors.torch import load_file
 
 import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
-from hiresnet_graph.data.dataset import Dataset
-from hiresnet_graph.data.split import Split
-from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.train import Epoch, Recipe, RunRecord, read_record, run_key, train
-from hiresnet_graph.train.program import _Run
+from hiresnet_graph.errors import MissingToolError, RunError, UsageError
+from hiresnet_graph.train import Epoch, Recipe, RunRecord, Seeds, read_record, train
+from hiresnet_graph.train.single import go_on
+from tests.train.runs import finish, request, result_of
 
 QUICK = Recipe(epochs=3, batch_size=200)
 
 
-def result_of(folder: Path) -> dict[str, object]:
-    """A record as it lies in its file, without what may differ between equal runs."""
-    record = json.loads((folder / "result.json").read_text())
-    assert record.pop("machine")["time_s"] > 0
-    return dict(record)
-
-
-def test_a_run_learns_the_digits_and_says_so(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_run_is_trained_and_its_epochs_are_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
     seen: list[Epoch] = []
-    record = train(tiny.variant("full"), out=tmp_path, recipe=Recipe(epochs=6, batch_size=50), progress=seen.append)
-    assert record.outcome == "complete"
-    assert record.test_accuracy is not None and record.test_accuracy > 0.8
-    assert (record.architecture, record.variant, record.data, record.seed) == ("tiny", "full", "digits", 0)
-    assert record.plan == tiny.variant("full").plan.digest()
-    assert (record.parameters, record.macs) == (tiny.cost().parameters, tiny.cost().macs)
-    assert tuple(seen) == record.epochs
-    assert [epoch.epoch for epoch in seen] == list(range(1, 7))
-    assert seen[-1].train_loss < seen[0].train_loss
-    assert read_record(tmp_path) == record
-    assert {path.name for path in tmp_path.iterdir()} == {"result.json", "spec.yaml", "model.safetensors"}
-
-
-def test_one_seed_gives_the_same_bits_with_any_number_of_threads(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    try:
-        for folder, number in (("a", 1), ("b", 3)):
-            torch.set_num_threads(number)
-            torch.manual_seed(number)
-            train(tiny, out=tmp_path / folder, recipe=QUICK, seed=5)
-            assert torch.get_num_threads() == number
-    finally:
-        torch.set_num_threads(threads)
-    assert result_of(tmp_path / "a") == result_of(tmp_path / "b")
-    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
-
-
-def test_another_seed_gives_another_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    one = train(tiny, out=tmp_path / "a", recipe=QUICK, seed=0)
-    two = train(tiny, out=tmp_path / "b", recipe=QUICK, seed=1)
-    assert one.epochs[0].train_loss != two.epochs[0].train_loss
-    assert one.key != two.key
-    assert one.plan == two.plan
-
-
-def test_training_neither_reads_nor_changes_the_global_random_state(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(4)
-    torch.manual_seed(3)
-    train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500))
-    assert torch.equal(torch.rand(4), expected)
-
-
-def test_the_weights_and_the_spec_of_a_run_give_its_test_accuracy(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    record = train(tiny.override({"width": 3}).with_edges("in"), out=tmp_path, recipe=Recipe(epochs=4, batch_size=50))
-    again = hrg.load(tmp_path / "spec.yaml")
-    assert again.plan.digest() == record.plan
-    module = again.build(seed=99).eval()
-    module.load_state_dict(load_file(tmp_path / "model.safetensors"))
-    digits = load_dataset("digits")
-    x_BCHW, labels_B = digits.batch(torch.tensor(digits.split.test))
-    with torch.no_grad():
-        accuracy = (module(x_BCHW).argmax(1) == labels_B).double().mean()
-    assert accuracy == pytest.approx(record.test_accuracy)
-
-
-def test_the_best_epoch_is_chosen_by_validation_and_ties_by_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validation says 0.5, 0.9, 0.9, 0.9, 0.7 and the weights say in which epoch they were made."""
-    module = torch.nn.Linear(1, 1, bias=False)
-    validation = {1: (0.6, 0.5), 2: (0.4, 0.9), 3: (0.3, 0.9), 4: (0.3, 0.9), 5: (0.1, 0.7)}
-    data = Dataset(
-        "none", 1, torch.zeros(3, 1, 1, 1, dtype=torch.uint8), torch.zeros(3).long(), Split((0,), (1,), (2,))
+    steps: list[tuple[int, int, int]] = []
+    record = train(
+        tiny.variant("full"),
+        out=tmp_path / "verb",
+        recipe=QUICK,
+        seed=Seeds(2, 3),
+        progress=seen.append,
+        watch=lambda *place: steps.append(place),
     )
-    run = _Run(module, data, Recipe(epochs=5), 0)
-
-    def learn(epoch: int) -> float:
-        module.weight.data.fill_(epoch)
-        return 1.0
-
-    def evaluate(part: str) -> tuple[float, float]:
-        epoch = int(module.weight.item())
-        return validation[epoch] if part == "validation" else (0.0, epoch / 10)
-
-    monkeypatch.setattr(run, "_pass", learn)
-    monkeypatch.setattr(run, "_evaluate", evaluate)
-    run.train(None)
-    assert run.best is not None and run.best.epoch == 3
-    assert (run.test_accuracy, run.last_test_accuracy) == (0.3, 0.5)
-    assert run.best_weights["weight"].item() == 3
+    assert (record.architecture, record.variant, record.data, record.seeds) == ("tiny", "full", "digits", Seeds(2, 3))
+    assert tuple(seen) == record.epochs
+    assert steps == [(epoch, step, 7) for epoch in (1, 2, 3) for step in range(1, 8)]
+    assert read_record(tmp_path / "verb") == record
+    finish(request(tiny.variant("full"), Seeds(2, 3), epochs=3), tmp_path / "run")
+    same = {**result_of(tmp_path / "run"), "variant": "full"}
+    assert result_of(tmp_path / "verb") == same
 
 
-def test_each_epoch_has_its_own_order_and_its_learning_rate(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    orders: list[list[int]] = []
-
-    class Watched(Dataset):
-        def batch(self, places_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            orders.append(places_B.tolist())
-            return super().batch(places_B)
-
+def test_a_data_set_in_memory_is_trained_on_but_not_found_again(tiny: hrg.Architecture, tmp_path: Path) -> None:
     digits = load_dataset("digits")
-    watched = Watched(**{field.name: getattr(digits, field.name) for field in dataclasses.fields(digits)})
-    record = train(tiny, out=tmp_path, data=watched, recipe=Recipe(epochs=3, batch_size=1000, halve_every=2))
-    # each epoch: two training batches (the ragged one is kept), one of validation; the test comes twice, at the end
-    assert [len(places) for places in orders] == [1000, 294, 144] * 3 + [359, 359]
-    epochs = [orders[i] + orders[i + 1] for i in (0, 3, 6)]
-    assert all(sorted(places) == list(digits.split.train) for places in epochs)
-    assert len({tuple(places) for places in epochs}) == 3
-    assert [epoch.lr for epoch in record.epochs] == [0.01, 0.01, 0.005]
+    record = train(tiny, out=tmp_path / "memory", data=digits, recipe=QUICK)
+    assert record.key == train(tiny, out=tmp_path / "named", data="digits", recipe=QUICK).key
+    with pytest.raises(RunError, match="images in memory"):
+        go_on(tmp_path / "memory")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    record = train(tiny, out=tmp_path, recipe=Recipe(epochs=50, batch_size=100, lr=1e30))
-    assert record.outcome == "diverged"
-    assert record.diverged_at is not None and record.diverged_at >= 1
-    assert record.test_accuracy is record.last_test_accuracy is record.best_epoch is None
-    assert all(math.isfinite(epoch.train_loss) for epoch in record.epochs)
-    assert read_record(tmp_path) == record
-    assert not (tmp_path / "model.safetensors").exists()
+@pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="no such signal")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_asked_to_end_goes_on_later(tiny: hrg.Architecture, tmp_path: Path, number: int) -> None:
+    def end(epoch: int, step: int, steps: int) -> None:
+        if (epoch, step) == (2, 3):
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, out=tmp_path / "ended", recipe=QUICK, watch=end)
+    assert signal.getsignal(signal.SIGTERM) == before
+    seen: list[Epoch] = []
+    record = go_on(tmp_path / "ended", progress=seen.append)
+    assert [epoch.epoch for epoch in seen] == [2, 3]
+    assert go_on(tmp_path / "ended") == record
+    train(tiny, out=tmp_path / "whole", recipe=QUICK)
+    assert result_of(tmp_path / "ended") == result_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"head.classes": 7}, r"'tiny' gives 7, but data 'digits' has 10 classes"),
-        ({"outputs": ["stage2"]}, r"'tiny' gives 8x2x2, but data 'digits' has 10 classes"),
-    ],
-)
-def test_a_network_that_does_not_fit_the_data_is_refused(
-    tiny: hrg.Architecture, tmp_path: Path, overrides: dict[str, object], message: str
-) -> None:
-    data = {**json.loads(tiny.to_json()), **{k: v for k, v in overrides.items() if k == "outputs"}}
-    arch = hrg.from_dict(data).override({k: v for k, v in overrides.items() if k != "outputs"})
-    with pytest.raises(UsageError, match=message):
-        train(arch, out=tmp_path, recipe=QUICK)
-    assert not (tmp_path / "result.json").exists()
+def test_a_folder_without_a_run_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"there is no run to go on with: run\.json"):
+        go_on(tmp_path)
+    (tmp_path / "run.json").write_text('{"key": 3}')
+    with pytest.raises(RunError, match=r"run\.json: this was not written by this version"):
+        go_on(tmp_path)
 
 
-def test_a_batch_that_cannot_be_normalised_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    small = tiny.override({"input.height": 1, "input.width": 1})
-    with pytest.raises(RunError, match=r"step \d+: a batch of 1 cannot be computed: .*Choose another batch size"):
-        train(small, out=tmp_path, recipe=Recipe(epochs=1, batch_size=1293))
-
-
-def test_a_run_that_fails_leaves_no_result_of_an_earlier_one(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    first = train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500))
-    second = train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=400))
+def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    first = train(tiny, out=tmp_path, recipe=QUICK)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="at most 1294"):
+        train(tiny, out=tmp_path, recipe=Recipe(batch_size=2000), resume=False)
+    assert read_record(tmp_path) == first
+    second = train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500), resume=False)
     assert read_record(tmp_path) == second != first
+    assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-
-
-def test_a_folder_that_is_a_file_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="this folder cannot be made"):
-        train(tiny, out=tmp_path / "file", recipe=QUICK)
 
 
 def test_a_result_that_is_none_is_told(tmp_path: Path) -> None:
     assert read_record(tmp_path) is None
     (tmp_path / "result.json").write_text('{"key": 3}')
-    with pytest.raises(RunError, match=r"result\.json: key: .*This is no result of this version"):
+    with pytest.raises(RunError, match=r"result\.json: .*This is no result of this version"):
         read_record(tmp_path)
     (tmp_path / "result.json").write_text("")
     with pytest.raises(RunError, match=r"result\.json: Invalid JSON"):
         read_record(tmp_path)
 
 
-def test_the_key_depends_on_what_changes_the_numbers_and_on_nothing_else() -> None:
-    base = run_key("plan", Recipe(), 0, "data")
-    assert base == run_key("plan", Recipe(epochs=80), 0, "data")
-    others = [
-        run_key("plan2", Recipe(), 0, "data"),
-        run_key("plan", Recipe(lr=0.02), 0, "data"),
-        run_key("plan", Recipe(), 1, "data"),
-        run_key("plan", Recipe(), 0, "data2"),
-    ]
-    assert len({base, *others}) == 5
+def test_tensorboard_has_the_curves_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    record = train(tiny, out=tmp_path, recipe=QUICK, tensorboard=True)
+    go_on(tmp_path, tensorboard=False)
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = [(event.step, event.value) for event in board.Scalars("accuracy/validation")]
+    assert found == [(e.epoch, pytest.approx(e.validation_accuracy)) for e in record.epochs]
+    assert {"loss/train", "loss/validation", "accuracy/train", "accuracy/test", "lr"} <= set(board.Tags()["scalars"])
 
 
-def test_a_record_is_frozen_and_knows_its_fields(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    record = train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500))
-    with pytest.raises(ValidationError):
-        RunRecord.model_validate({**record.model_dump(), "accuracy": 1.0})
-    with pytest.raises(ValidationError):
-        record.seed = 2  # type: ignore[misc]
+def test_without_tensorboard_nothing_is_trained(
+    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingToolError, match="pip install tensorboard"):
+        train(tiny, out=tmp_path / "run", recipe=QUICK, tensorboard=True)
+    assert not (tmp_path / "run").exists()
+
+
+# A network without batch norm: its statistics are those of one process.
+PROGRAM = """
+import sys
+import hiresnet_graph as hrg
+from hiresnet_graph.train import Recipe, train
+
+arch = hrg.loads(open("spec.yaml").read())
+recipe = Recipe(epochs=3, batch_size=431, optimizer="sgd", lr=0.05, clip_norm=1.0)
+train(arch, out=sys.argv[1], recipe=recipe, device="cpu", data="digits", checkpoint_s=0)
+"""
+
+
+@pytest.mark.slow
+def test_several_processes_train_one_network_as_one_does(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    """1,294 images in batches of 431: the last batch has one image, and two of the three processes none of it."""
+    arch = tiny.override({"stem.norm": "none", "stage*.norm": "none", "skips.projection": {"norm": "none"}})
+    (tmp_path / "spec.yaml").write_text(arch.to_yaml())
+    (tmp_path / "program.py").write_text(PROGRAM)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "program.py"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for command in ([sys.executable, "program.py", "one"], [*launch, "three"]):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+    one, three = read_record(tmp_path / "one"), read_record(tmp_path / "three")
+    assert isinstance(one, RunRecord) and isinstance(three, RunRecord) and one.key == three.key
+    for a, b in zip(one.epochs, three.epochs, strict=True):
+        assert b.train_loss == pytest.approx(a.train_loss, rel=1e-4)
+        assert b.train_accuracy == pytest.approx(a.train_accuracy, abs=3e-3)
+        assert b.validation_loss == pytest.approx(a.validation_loss, rel=1e-4)
+    weights = [hrg.load_run(tmp_path / name).model("last").state_dict() for name in ("one", "three")]
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=1e-4), name

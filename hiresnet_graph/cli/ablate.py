@@ -1,0 +1,445 @@
+"""The command `ablate`.
+
+torch is imported inside it, once its arguments are known to be right.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hiresnet_graph.cli.arguments import Changes, Group, architecture, changed
+from hiresnet_graph.cli.progress import duration, progress
+from hiresnet_graph.cli.recipe import (
+    BatchSize,
+    Data,
+    Device,
+    Download,
+    Epochs,
+    Fields,
+    LearningRate,
+    Threads,
+    recipe_fields,
+    source,
+    this_command,
+)
+from hiresnet_graph.cli.screen import (
+    Column,
+    counted,
+    exact,
+    memory,
+    note,
+    number_column,
+    short,
+    write_json,
+    write_table,
+)
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.spec.source import MarkedDict, parse_value
+
+if TYPE_CHECKING:
+    from hiresnet_graph.sweep import Study
+    from hiresnet_graph.sweep.ablation import Begun, Progress
+    from hiresnet_graph.sweep.plan import Networks, StudyPlan
+
+
+def ablate(
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY|SPEC", help="A study file or the name of a shipped study; or a spec, with what to compare."
+        ),
+    ],
+    changes: Changes = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the study.", show_default=False)
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Variants of the spec, or edge sets, with commas between.", show_default=False
+        ),
+    ] = None,
+    subsets: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Edge subsets by a rule, as 'hrg enumerate' lists them.", show_default=False),
+    ] = None,
+    group: Group = None,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="adjusted: the baseline with as many parameters as the largest; random-edges: as many edges, "
+            "anywhere; with :LABEL for one variant.",
+            show_default=False,
+        ),
+    ] = None,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="K=V,W",
+            help="Cross all variants with values of a field of the recipe, or of a param (repeatable).",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N", help="How many: 0, 1, 2, ...; or which: 3,7.", show_default="5")
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="The variant that the others are compared with.", show_default="the first"),
+    ] = None,
+    data: Data = None,
+    download: Download = False,
+    epochs: Epochs = None,
+    lr: LearningRate = None,
+    batch_size: BatchSize = None,
+    fields: Fields = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Runs at one time.", show_default="all GPUs, or all cores")
+    ] = None,
+    device: Device = None,
+    threads: Threads = None,
+    executor: Annotated[str, typer.Option(metavar="E", help="local: processes of this machine; or ray.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(metavar="A", help="Of a Ray cluster, like 'auto'.", show_default=False)
+    ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Let a label mean another network, or other settings, than in the folder."
+        ),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be trained, and how long it takes. Writes nothing.")
+    ] = False,
+    no_calibrate: Annotated[
+        bool, typer.Option("--no-calibrate", help="With --dry-run: leave out the time, and the steps that it needs.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="With --dry-run: data for programs, alone on stdout.")] = False,
+) -> None:
+    """Train variants or edge subsets, several seeds each.
+
+    Options go before what a study file says. A run that is finished in the folder is not trained again: the same
+    command goes on after an interruption, and a larger one adds to it.
+    """
+    if (json or no_calibrate) and not dry_run:
+        raise UsageError(
+            f"'{'--json' if json else '--no-calibrate'}' belongs to '--dry-run'. Add that, or leave it out."
+        )
+    if output is None and not dry_run:
+        raise UsageError("the folder is missing: '--output DIR'. '--dry-run' needs none.")
+    said = {
+        **_compared(variants, subsets, controls, grid),
+        **({"group": group} if group is not None else {}),
+        **({"seeds": _seeds(seeds)} if seeds is not None else {}),
+        **({"baseline": baseline} if baseline is not None else {}),
+        **({"data": source(data).as_data()} if data is not None else {}),
+        **({"recipe": recipe} if (recipe := recipe_fields(epochs, lr, batch_size, fields)) else {}),
+    }
+    asked = _study(study, changes or (), said, download)
+    if dry_run:
+        _list(asked, output, jobs, device or "auto", threads or 1, calibrates=not no_calibrate, as_json=json)
+        return
+    assert output is not None
+    _train(
+        asked,
+        output,
+        jobs=jobs,
+        device=device or "auto",
+        threads=threads or 1,
+        executor=executor,
+        address=address,
+        accept_changes=accept_changes,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- what is asked
+
+
+def _compared(
+    variants: str | None, subsets: str | None, controls: str | None, grid: list[str] | None
+) -> dict[str, object]:
+    """What the options say of the networks to compare; None takes away what a file says."""
+    if variants is not None and subsets is not None:
+        raise UsageError("'--variants' and '--subsets' both say what to compare. Give one.")
+    said: dict[str, object] = {}
+    if variants is not None:
+        said |= {"variants": variants.split(","), "subsets": None}
+    if subsets is not None:
+        said |= {"subsets": subsets, "variants": None}
+    if controls is not None:
+        said["controls"] = [entry.strip() for entry in controls.split(",") if entry.strip()]
+    if grid:
+        crossed: dict[str, object] = {}
+        for entry in grid:
+            key, equals, text = entry.partition("=")
+            if not equals or not key.strip() or key.strip() in crossed:
+                told = "is there twice" if key.strip() in crossed else "is none"
+                raise UsageError(f"--grid {entry}: this {told}. Write a field once, with its values: 'lr=0.01,0.003'.")
+            crossed[key.strip()] = _values(text, f"--grid {entry}")
+        said["grid"] = crossed
+    return said
+
+
+def _values(text: str, where: str) -> list[Any]:
+    value = parse_value(text, where) if text.strip().startswith("[") else None
+    return list(value) if isinstance(value, list) else [parse_value(part, where) for part in text.split(",")]
+
+
+def _seeds(text: str) -> int | list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or (numbers[0] == 0 and "," not in text):
+        raise UsageError(f"--seeds {text}: a number of seeds is wanted, like 5, or which, like '0,3'.")
+    return numbers if "," in text else numbers[0]
+
+
+def _study(name: str, changes: list[str] | tuple[str, ...], said: dict[str, object], download: bool) -> Study:
+    """The study that the arguments mean: a file with changes, or one about a spec.
+
+    Raises:
+        UsageError: The arguments contradict each other.
+        SpecError: The study, or the spec, cannot be read, or a change changes nothing that it has.
+    """
+    from hiresnet_graph.sweep.study import is_study, read_study, study_of
+
+    if is_study(name):
+        study = read_study(name)
+        if changes:
+            network = study.base()
+            for change in changes:
+                network = changed(network, change)
+            _ = network.patched()
+            given = {key: value for key, value, _ in network.overrides[-len(changes) :]}
+            said = {**said, "changes": given}
+        study = study.patched(said, this_command()) if said else study
+    else:
+        network = architecture(name, changes)
+        _ = network.plan
+        if not {"variants", "subsets", "grid"} & set(said):
+            raise UsageError(
+                "say what to compare: '--variants none,full', '--subsets leave-one-out', or '--grid K=V,W'."
+            )
+        given = {key: value for key, value, _ in network.overrides}
+        fields = {"network": name, **({"changes": given} if given else {}), **said}
+        study = study_of(MarkedDict({key: value for key, value in fields.items() if value is not None}))
+    if download:
+        from hiresnet_graph.sweep.plan import data_of
+
+        kind = data_of(study)
+        if "download" not in type(kind).model_fields:
+            raise UsageError(f"--download: data '{kind.kind}' is not a data set that can be fetched. Leave it out.")
+        study = study.model_copy(update={"data": kind.changed({"download": True})})
+    return study
+
+
+# ------------------------------------------------------------------------------------------------------------ training
+
+
+def _train(study: Study, output: Path, **how: Any) -> None:
+    """Train what is missing, and tell how it goes."""
+    from hiresnet_graph.sweep.ablation import ablate as train_all
+
+    done_before = 0
+    first = 0.0
+    epochs = epochs_left = 0
+
+    def begun(begun: Begun) -> None:
+        nonlocal done_before, epochs_left
+        done_before = begun.done
+        networks = len({network.plan for network in begun.plan.networks})
+        note(
+            f"{begun.plan.name}: {counted(networks, 'network')} on {begun.plan.data}, {counted(begun.total, 'run')}"
+            + (f", {begun.done} of them finished." if begun.done else ".")
+        )
+        if begun.note:
+            note(begun.note)
+        epochs_left = sum(request.recipe.epochs for request in begun.plan.requests.values())
+        epochs_left = round(epochs_left * (begun.total - begun.done) / max(1, begun.total))
+
+    try:
+        with progress("run", 0) as meter:
+
+            def told(step: Progress) -> None:
+                nonlocal epochs, first
+                if step.epoch is not None:
+                    epochs += 1
+                    first = first or time.monotonic()
+                # Workers take their time to start, so the clock begins with the first epoch that is done.
+                left = (time.monotonic() - first) / (epochs - 1) * (epochs_left - epochs) if epochs > 1 else 0.0
+                rest = f", about {duration(left)} left" if left > 1 and step.done < step.total else ""
+                name = f"{step.request.label}, seed {step.request.seeds}"
+                if "=" in step.name:
+                    name = step.name
+                if step.epoch is not None:
+                    meter.between(step.done, f"{name}: epoch {step.epoch.epoch}/{step.request.recipe.epochs}{rest}")
+                elif step.state == "waiting":
+                    meter.between(step.done, f"{name}: paused")
+                else:
+                    meter(step.done, step.total, f"{name}: {_outcome(step)}{rest}")
+
+            results = train_all(study, out=output, begun=begun, progress=told, **how)
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{str(error) or 'Interrupted.'} Go on with: {this_command()}") from None
+    diverged = len({row.key for row in results.rows if row.state == "diverged"})
+    kept = f" {counted(done_before, 'run')} of them {'was' if done_before == 1 else 'were'} there already."
+    lost = f" {counted(diverged, 'run')} of them diverged."
+    note(
+        f"All runs are finished, in {output}.{kept if done_before else ''}{lost if diverged else ''} "
+        f"The table: hrg report {output}"
+    )
+
+
+def _outcome(step: Progress) -> str:
+    if step.record is None:
+        return f"failed: {step.message}"
+    if step.record.test_accuracy is None:
+        return "diverged"
+    return f"{100 * step.record.test_accuracy:.2f} %"
+
+
+# ------------------------------------------------------------------------------------------------------------- dry run
+
+
+def _list(
+    study: Study, output: Path | None, jobs: int | None, device: str, threads: int, *, calibrates: bool, as_json: bool
+) -> None:
+    """Say what would be trained.
+
+    Raises:
+        RunError: The folder holds what is no study, or a broken one.
+    """
+    from hiresnet_graph.sweep.ablation import devices_of, workers_of
+    from hiresnet_graph.sweep.calibration import disk_bytes, estimate
+    from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+
+    networks, images, devices = networks_of(study), data_of(study), devices_of(device)
+    dataset, absent = None, ""
+    try:
+        dataset = images.load()
+    except UsageError as error:
+        absent = str(error)
+    plan = planned(study, networks, images, dataset, device=devices[0].split(":")[0], threads=threads)
+    done = _done(output) if dataset is not None else set()
+    missing = [key for key in plan.requests if key not in done]
+    workers = workers_of(jobs, devices, threads, len(missing))
+    room = disk_bytes(networks, plan, missing, workers)
+    rows = _rows(plan, done)
+    if not as_json:
+        _write_rows(study, plan, rows, done=dataset is not None)
+    guess = None
+    if calibrates and dataset is not None and missing:
+        note("Measuring a few training steps ...")
+        guess = estimate(networks, plan, dataset, missing, device=devices[0], workers=workers)
+    if as_json:
+        counts = {"unique": len(plan.requests), "done": len(plan.requests) - len(missing), "missing": len(missing)}
+        write_json(
+            {
+                "name": plan.name,
+                "architecture": plan.architecture,
+                "data": plan.data,
+                "data_found": dataset is not None,
+                "baseline": plan.baseline,
+                "networks": rows,
+                "runs": counts,
+                "workers": workers,
+                "disk_bytes": room,
+                "stacking": False,
+                "time_s": None if guess is None else guess.time_s,
+            }
+        )
+        return
+    if absent:
+        note(f"The data are not here, so classes were not checked, and what is done is not known: {absent}")
+    else:
+        note(f"{len(plan.requests) - len(missing)} done, {counted(len(missing), 'run')} to train.")
+    note(f"Disk: about {memory(room)}. {counted(workers, 'worker')}; each run is trained alone (no stacking).")
+    if guess is not None:
+        note(
+            f"Time: about {duration(guess.time_s)}, from a few steps of '{guess.label}' ({guess.images_s:,.0f} images a "
+            "second), scaled by MACs for the others."
+        )
+    note("Nothing was trained.")
+
+
+def _write_rows(study: Study, plan: StudyPlan, rows: list[dict[str, Any]], *, done: bool) -> None:
+    """The table of networks.
+
+    Args:
+        done: Whether it is known which runs are finished.
+    """
+    settings = list(dict.fromkeys(key for row in rows for key in row["setting"]))
+    columns = [
+        *(Column(key) for key in settings),
+        Column("variant"),
+        number_column("parameters", 8),
+        number_column("MACs", 5),
+        number_column("runs", 7),
+        number_column("done", 7),
+        Column("", keep=6),
+    ]
+    cells = [
+        [
+            *(str(row["setting"].get(key, "")) for key in settings),
+            row["label"],
+            exact(row["parameters"]),
+            short(row["macs"]),
+            str(row["runs"]),
+            str(row["done"]) if done else "?",
+            _same(row),
+        ]
+        for row in rows
+    ]
+    write_table(columns, cells)
+    labels, different = {row["label"] for row in rows}, {row["plan"] for row in rows}
+    crossed = len({str(row["setting"]) for row in rows})
+    note(
+        f"{counted(len(labels), 'variant')} x "
+        + (f"{counted(crossed, 'setting')} x " if settings else "")
+        + f"{counted(len(study.seed_pairs), 'seed')}, {counted(len(different), 'different network')}: "
+        f"{counted(len(plan.requests), 'run')}."
+    )
+
+
+def _rows(plan: StudyPlan, done: set[str]) -> list[dict[str, Any]]:
+    """The lines of the table, as data."""
+    rows: list[dict[str, Any]] = [
+        {
+            "label": info.label,
+            "setting": dict(info.setting),
+            "edges": list(info.edges),
+            "plan": info.plan,
+            "parameters": info.parameters,
+            "macs": info.macs,
+            "runs": 0,
+            "done": 0,
+            "same_as": info.same_as or None,
+            "isomorphic_to": info.isomorphic_to or None,
+        }
+        for info in plan.networks
+    ]
+    for row in plan.rows:
+        rows[row.network]["runs"] += 1
+        rows[row.network]["done"] += row.key in done
+    return rows
+
+
+def _same(row: dict[str, Any]) -> str:
+    if row["same_as"]:
+        return f"= {row['same_as']}, trained once"
+    return f"as {row['isomorphic_to']} but for names, trained" if row["isomorphic_to"] else ""
+
+
+def _done(output: Path | None) -> set[str]:
+    """Keys of the finished runs in a folder; there may be none yet."""
+    from hiresnet_graph.sweep.results import FINAL, LEDGER, read_results
+
+    if output is None or not (output / LEDGER).exists():
+        return set()
+    return {row.key for row in read_results(output).rows if row.state in FINAL}

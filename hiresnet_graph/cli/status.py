@@ -1,0 +1,163 @@
+"""`hrg status`: how far a study is, while it is trained and after."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hiresnet_graph.cli.arguments import Json
+from hiresnet_graph.cli.progress import duration
+from hiresnet_graph.cli.screen import Column, counted, has_colors, note, number_column, write, write_json, write_table
+
+if TYPE_CHECKING:
+    from hiresnet_graph.sweep.results import NetworkInfo, RunStatus, State, Status
+
+_PERIOD_S = 2.0
+_CLEAR = "\x1b[H\x1b[2J"
+
+
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a study, a search or a run.")],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until nothing is trained any more.")] = False,
+    json: Json = False,
+) -> None:
+    """Say how far a study is.
+
+    Which runs are finished, at work, waiting or failed, how long the rest takes, and whether anybody trains it.
+    """
+    from hiresnet_graph.sweep.results import read_status
+
+    shown = None
+    while True:
+        found = read_status(folder)
+        if found != shown:
+            if watch and not json and has_colors(sys.stdout):
+                print(_CLEAR, end="")
+            elif shown is not None and not json:
+                write()
+            if json:
+                write_json(_as_data(found))
+            else:
+                _write(found, folder)
+            sys.stdout.flush()
+        if not watch or not found.is_alive:
+            return
+        shown = found
+        try:
+            time.sleep(_PERIOD_S)
+        except KeyboardInterrupt:  # whoever watches has seen enough; nothing is stopped by that
+            return
+
+
+def _write(found: Status, folder: Path) -> None:
+    counts = Counter(run.state for run in found.runs)
+    told = ", ".join(f"{counts[state]} {state}" for state in _states(found)) or "no runs"
+    write(f"{found.name}: {counted(len(found.runs), 'run')}; {told}.{_left(found)}")
+    if found.is_alive:
+        write("It is being trained now.")
+    elif counts["waiting"] or counts["failed"]:
+        write("Nobody is training it now; the command that began it goes on with it.")
+    if found.outside:
+        write(f"{counted(found.outside, 'more run')} of an earlier plan {'is' if found.outside == 1 else 'are'} kept.")
+    if len(found.runs) > 1:
+        write()
+        _write_networks(found)
+    at_work = [run for run in found.runs if run in found.at_work or (run.state == "waiting" and run.epoch)]
+    if at_work:
+        write()
+        columns = [
+            Column("under way"),
+            number_column("epoch"),
+            number_column("validation", 8),
+            number_column("attempt", 6),
+            Column("worker", keep=5),
+        ]
+        write_table(columns, [_under_way(run) for run in at_work])
+    failed = [run for run in found.runs if run.message]
+    if failed:
+        write()
+        for run in failed:
+            again = "" if run.state == "failed" else ", tried again"
+            write(f"{run.name} ({counted(run.attempts, 'attempt')}{again}): {run.message}")
+        note(f"Where it was raised: hrg status {folder} --json, field 'traceback'.")
+
+
+def _states(found: Status) -> list[State]:
+    """Those that there are, in the order in which people ask for them."""
+    order: tuple[State, ...] = ("complete", "diverged", "pruned", "failed", "running", "waiting")
+    there = {run.state for run in found.runs}
+    return [state for state in order if state in there]
+
+
+def _left(found: Status) -> str:
+    return "" if found.left_s is None else f" About {duration(found.left_s)} left."
+
+
+def _write_networks(found: Status) -> None:
+    """A row for each network with runs of its own: how many are in which state."""
+    states = _states(found)
+    counts = Counter((run.network, run.state) for run in found.runs)
+    rows = []
+    for place, network in enumerate(found.networks):
+        if any(counts[place, state] for state in states):
+            numbers = [str(counts[place, state] or "") for state in states]
+            rows.append([_named(network), *numbers])
+    write_table([Column("network"), *map(number_column, states)], rows)
+    same = [f"{network.label} is {network.same_as}" for network in found.networks if network.same_as]
+    if same:
+        write(f"The same networks, so trained once: {', '.join(dict.fromkeys(same))}.")
+
+
+def _named(network: NetworkInfo) -> str:
+    setting = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in network.setting.items())
+    return f"{network.label}, {setting}" if setting else network.label
+
+
+def _under_way(run: RunStatus) -> list[str]:
+    accuracy = "" if run.validation_accuracy is None else f"{100 * run.validation_accuracy:.2f} %"
+    worker = run.worker if run.state == "running" else "paused"
+    return [run.name, f"{run.epoch}/{run.epochs}", accuracy, str(run.attempts), worker]
+
+
+def _as_data(found: Status) -> dict[str, Any]:
+    counts = Counter(run.state for run in found.runs)
+    return {
+        "name": found.name,
+        "alive": found.is_alive,
+        "left_s": found.left_s,
+        "counts": {state: counts[state] for state in sorted(counts)},
+        "outside": found.outside,
+        "networks": [
+            {
+                "label": network.label,
+                "setting": dict(network.setting),
+                "edges": list(network.edges),
+                "parameters": network.parameters,
+                "same_as": network.same_as or None,
+            }
+            for network in found.networks
+        ],
+        "runs": [
+            {
+                "name": run.name,
+                "key": run.key,
+                "network": found.networks[run.network].label,
+                "setting": dict(found.networks[run.network].setting),
+                "seeds": run.seeds._asdict(),
+                "state": run.state,
+                "attempts": run.attempts,
+                "epoch": run.epoch,
+                "epochs": run.epochs,
+                "validation_accuracy": run.validation_accuracy,
+                "worker": run.worker,
+                "message": run.message,
+                "traceback": run.traceback,
+            }
+            for run in found.runs
+        ],
+    }

@@ -1,0 +1,91 @@
+"""Reads what a user says of a data set, in the command line, in a study file or in Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hiresnet_graph.data.kind import DATASETS, DatasetKind
+from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.spec.problems import Problems
+
+if TYPE_CHECKING:
+    from hiresnet_graph.data.dataset import Dataset
+
+_SETTING = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
+
+
+def data_source(given: str | Mapping[str, Any] | DatasetKind, *, download: bool = False) -> DatasetKind:
+    """The data set that is meant, without loading it.
+
+    Args:
+        given: `cifar10`, `npz:FILE`, `imagefolder:DIR,size=32`, `synthetic:classes=3,images=500`; or a mapping of
+            `kind` and the fields.
+        download: Get it from the internet if it is not here. Sets that are not published by others ignore it.
+
+    Raises:
+        UsageError: There is no such data set, or it does not take these fields; with all mistakes.
+    """
+    if isinstance(given, DatasetKind):
+        source = given
+    else:
+        source = _made(*(_parts(given) if isinstance(given, str) else _entries(given)))
+    if download and "download" in type(source).model_fields:
+        source = source.changed({"download": True})
+    return source
+
+
+def load_dataset(source: str | Mapping[str, Any] | DatasetKind) -> Dataset:
+    """The images of a data set, their labels and the split.
+
+    Args:
+        source: As for `data_source`.
+
+    Raises:
+        UsageError: There is no such data set, or it is not where it was looked for.
+        RunError: A file of it is broken.
+    """
+    return data_source(source).load()
+
+
+def _parts(text: str) -> tuple[str, dict[str, Any]]:
+    """Name and fields of a text like `imagefolder:DIR,size=32`."""
+    name, _, rest = text.partition(":")
+    fields: dict[str, Any] = {}
+    # A comma is part of a path, unless a setting follows it.
+    for part in re.split(r",(?=[a-z_]+=)", rest) if rest else []:
+        if setting := _SETTING.fullmatch(part):
+            fields[setting[1]] = setting[2]
+        elif name in DATASETS and (argument := DATASETS.get(name).argument):
+            fields[argument] = part
+        elif name in DATASETS:
+            raise UsageError(f"data '{name}': '{part}' is no setting. Write '{name}:FIELD=VALUE'.")
+    return name, fields
+
+
+def _entries(given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    name = given.get("kind")
+    if not isinstance(name, str):
+        raise UsageError("data: a mapping wants 'kind', the name of a data set. 'hrg list datasets' has them.")
+    # The mapping itself knows where its values stand in the file; a copy would not.
+    return name, given
+
+
+def _made(name: str, fields: Mapping[str, Any]) -> DatasetKind:
+    if name not in DATASETS:
+        path = Path(name)
+        if path.suffix == ".npz" or path.is_dir():
+            hint = f"Did you mean '{'npz' if path.suffix == '.npz' else 'imagefolder'}:{name}'?"
+        else:
+            hint = did_you_mean(name, DATASETS)
+        raise UsageError(f"data: there is no data set '{name}'. {hint}".strip())
+    kind = DATASETS.get(name)
+    if kind.argument and kind.argument not in fields:
+        raise UsageError(f"data '{name}': '{kind.argument}' is missing. Write '{kind.usage()}'.")
+    problems = Problems(fields)
+    source = problems.model(kind, {key: value for key, value in fields.items() if key != "kind"}, ())
+    if source is None:
+        raise UsageError("\n".join(f"data '{name}': {problem}" for problem in problems.found))
+    return source

@@ -1,0 +1,98 @@
+"""Tiny-ImageNet in the folders that it is published in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from hiresnet_graph.data.kind import DATASETS, PublishedData
+from hiresnet_graph.data.split import check_split, keep_test
+from hiresnet_graph.errors import RunError
+from hiresnet_graph.shapes import Map
+
+if TYPE_CHECKING:
+    from hiresnet_graph.data.dataset import Dataset
+
+
+@DATASETS.register
+class TinyImagenetData(PublishedData):
+    """Tiny-ImageNet: colour images, 64x64, 500 for training and 50 for the test in each of 200 classes.
+
+    Any number of class folders in `train/` will do. The labels of its test images are not public: as is usual, the
+    published validation set is our test set, and our validation images are held out of the training set. Augmented by
+    crop and flip unless told otherwise.
+
+    Source: Y. Le, X. Yang: Tiny ImageNet Visual Recognition Challenge (Stanford CS 231N, 2015).
+
+    Attributes:
+        stream: Read the files in every epoch instead of once. If left out: only above 2 GiB.
+    """
+
+    kind: ClassVar[str] = "tiny-imagenet"
+    folder: ClassVar[str] = "tiny-imagenet-200"
+    address: ClassVar[str] = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+
+    stream: bool | None = None
+
+    def load(self) -> Dataset:
+        """The images, the labels and the split: the training images come first, class by class."""
+        import torch
+
+        from hiresnet_graph.data.dataset import Dataset
+        from hiresnet_graph.data.files import ImageFiles, class_folders, image_names
+
+        folder = self.found()
+        if folder is None:
+            raise self.missing()
+        ids = class_folders(folder / "train")
+        names, labels = [], []
+        for label, id_ in enumerate(ids):
+            found = image_names(folder, f"train/{id_}")
+            names += found
+            labels += [label] * len(found)
+        annotated = self._annotated(folder, ids)
+        names += [f"val/images/{name}" for name in annotated]
+        labels += annotated.values()
+        split = keep_test(labels, len(annotated), self.validation_share, self.split_seed)
+        check_split(self.kind, split, labels, ids, ("train",))
+        files = ImageFiles(folder, tuple(names), Map(3, 64, 64))
+        return Dataset(
+            name=self.kind,
+            classes=len(ids),
+            images=files.loaded(self.stream),
+            labels_N=torch.tensor(labels),
+            split=split,
+            class_names=_words(folder, ids),
+            standard_augmentation="crop+flip",
+        )
+
+    def _annotated(self, folder: Path, ids: list[str]) -> dict[str, int]:
+        """File name -> label of the published validation images."""
+        path = folder / "val" / "val_annotations.txt"
+        label_of = {id_: label for label, id_ in enumerate(ids)}
+        found: dict[str, int] = {}
+        for number, line in enumerate(_lines(path), 1):
+            name, _, rest = line.partition("\t")
+            id_ = rest.partition("\t")[0]
+            if id_ not in label_of:
+                raise RunError(
+                    f"data '{self.kind}': {path}:{number}: class '{id_}' has no folder in {folder / 'train'}. "
+                    "Unpack the archive anew; or for fewer classes delete their lines here, too."
+                )
+            found[name] = label_of[id_]
+        return found
+
+
+def _words(folder: Path, ids: list[str]) -> tuple[str, ...]:
+    """What the classes are called; their ids, where that is not told."""
+    path = folder / "words.txt"
+    told = dict(line.split("\t", 1) for line in _lines(path) if "\t" in line) if path.exists() else {}
+    return tuple(told.get(id_, id_) for id_ in ids)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise RunError(f"data 'tiny-imagenet': {path} cannot be read: {why}. Unpack the archive anew.") from None

@@ -1,0 +1,51 @@
+"""The learning curves of a study, one line an epoch and split."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hiresnet_graph.report.scores import Setting
+from hiresnet_graph.sweep.results import Results
+from hiresnet_graph.train.record import Seeds
+
+
+class CurvePoint(NamedTuple):
+    """One epoch of a run on one split.
+
+    Attributes:
+        run: Its key; variants that are the same network have one.
+        split: `train` (images as they were seen: augmented, with the weights of that moment) or `validation`.
+        loss: Mean over the images.
+        accuracy: In percent.
+    """
+
+    run: str
+    variant: str
+    setting: Setting
+    seeds: Seeds
+    epoch: int
+    split: str
+    loss: float
+    accuracy: float
+
+
+def learning_curves(results: Results) -> list[CurvePoint]:
+    """The curves of all runs that have ended, each run once."""
+    found: list[CurvePoint] = []
+    seen = set()
+    for row in results.rows:
+        if row.record is None or row.key in seen:
+            continue
+        seen.add(row.key)
+        network = results.networks[row.network]
+        for epoch in row.record.epochs:
+            for split, loss, accuracy in (
+                ("train", epoch.train_loss, epoch.train_accuracy),
+                ("validation", epoch.validation_loss, epoch.validation_accuracy),
+            ):
+                found.append(
+                    CurvePoint(
+                        row.key, network.label, network.setting, row.seeds, epoch.epoch, split, loss, 100 * accuracy
+                    )
+                )
+    return found

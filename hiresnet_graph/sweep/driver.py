@@ -1,0 +1,395 @@
+"""The driver: keeps an executor busy with the runs of a study, and its ledger true.
+
+What decides is the ledger's record of attempts and this process's own clock that only goes forward; no time of day.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, Self
+
+from hiresnet_graph.errors import RunError
+from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, Report, Task, Training
+from hiresnet_graph.sweep.ledger import Execution, Ledger
+from hiresnet_graph.sweep.results import FINAL, RUNS, State
+from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, make_folder, read_record, write_atomic
+from hiresnet_graph.train.request import RunRequest
+
+Work = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
+
+# How long workers have to save when the study is stopped.
+GRACE_S = 10.0
+_POLL_S = 0.2
+_COMMIT_S = 0.5
+_TOLD_FAILURES = 20
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a signal to end, has stopped a study; its text says what is there and how to go on."""
+
+    def __init__(self, done: int, total: int, out: Path) -> None:
+        super().__init__(
+            f"Interrupted: {done} of {total} runs are finished and kept in {out}. "
+            f"The same command trains the other {total - done}."
+        )
+
+
+class Ended(NamedTuple):
+    """A run has come to an end for now.
+
+    Attributes:
+        state: `waiting` if it was paused.
+        record: Of a run that is complete or has diverged.
+        epoch: After which it was paused.
+        message: Why it failed.
+    """
+
+    key: str
+    state: State
+    record: RunRecord | None = None
+    epoch: int = 0
+    message: str = ""
+
+
+class Progress(NamedTuple):
+    """Something has happened to a run.
+
+    Attributes:
+        done: Finished runs of the study so far, those of earlier calls included.
+        total: Runs of the study; one that several variants share counts once.
+        name: Of the run's folder: label, setting and seeds.
+        state: `running` with each epoch that is done; otherwise how the run has ended.
+        epoch: The one that was done.
+        record: Of a run that is complete or has diverged.
+        message: Why it failed.
+        reused: Its result was there, and only had to be noted.
+    """
+
+    done: int
+    total: int
+    name: str
+    request: RunRequest
+    state: State
+    epoch: Epoch | None = None
+    record: RunRecord | None = None
+    message: str = ""
+    reused: bool = False
+
+
+@dataclass
+class _Run:
+    """A run that an executor has."""
+
+    request: RunRequest
+    name: str
+    until: int | None
+    attempt: int
+    failures: int = 0  # in a row, without a new checkpoint between them
+    reason: str = ""  # of the first of these
+    is_training: bool = False
+
+    def told(self, message: str) -> str:
+        """What to say of one more failure: also how it began, if that was something else."""
+        self.failures += 1
+        if self.failures == 1:
+            self.reason = message
+        return message if message == self.reason else f"{message} Before that: {self.reason}"
+
+
+class Driver:
+    """Hands runs to an executor, notes what comes back, and tries again what was lost.
+
+    As a context it sees to it that Ctrl-C, SIGTERM and SIGHUP let the runs at work save before `wait` raises
+    `Interrupted`; a second one ends at once.
+
+    Args:
+        work: Makes the work of a task of a request, a folder, and the epoch after which to pause.
+        epoch_done: Called with the key and each epoch.
+        retries: How often a run is tried again after its worker was lost or it failed, if it came no further meanwhile;
+            wrong usage is not tried again.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        executor: Executor,
+        *,
+        work: Work = Training,
+        epoch_done: Callable[[str, Epoch], None] | None = None,
+        retries: int = 2,
+    ) -> None:
+        self._ledger, self._executor, self._work = ledger, executor, work
+        self._epoch_done, self._retries = epoch_done, retries
+        self._out: dict[str, _Run] = {}
+        self._execution: Execution | None = None
+        self._signals = 0
+        self._handlers: dict[int, Any] = {}
+        self._committed = time.monotonic()
+        self._lost_in_a_row = 0
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                number = getattr(signal, name, None)
+                # Who ignores a signal, as `nohup` does, goes on ignoring it.
+                if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                    self._handlers[number] = signal.signal(number, self._note_signal)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
+
+    def _note_signal(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+
+    @property
+    def busy(self) -> int:
+        """How many runs the executor has."""
+        return len(self._out)
+
+    @property
+    def room(self) -> int:
+        """How many more runs may be submitted now, so that no worker waits for the next one."""
+        return 2 * max(1, self._executor.slots) - len(self._out)
+
+    def submit(self, key: str, request: RunRequest, *, until: int | None = None) -> None:
+        """Have a run of the ledger trained, or gone on with, up to an epoch or to its end."""
+        if self._execution is None:
+            self._execution, _ = self._ledger.settle(Execution.of(request))
+        state = self._ledger.run(key)
+        run = _Run(self._execution.applied(request), state.folder.name, until, state.attempts + 1)
+        self._out[key] = run
+        self._send(key, run)
+
+    def _send(self, key: str, run: _Run) -> None:
+        folder = self._ledger.folder / RUNS / run.name
+        self._executor.submit(Task(key, run.attempt, self._work(run.request, folder.absolute(), run.until)))
+
+    def wait(self) -> list[Ended]:
+        """The runs that have ended since the last call; waits for one if there is none, and the executor has any.
+
+        Raises:
+            Interrupted: A signal asked for the end; what could be saved is.
+            RunError: The ledger cannot be written, or workers end as soon as they begin.
+        """
+        ended: list[Ended] = []
+        try:
+            while not ended and self._out:
+                if self._signals:
+                    raise KeyboardInterrupt
+                reports = self._executor.reports(0 if self._ledger.is_dirty else _POLL_S)
+                for report in reports:
+                    ended += self._hear(report)
+                # Together with what else is at hand, but never late.
+                if not reports or time.monotonic() - self._committed > _COMMIT_S:
+                    self._commit()
+        except KeyboardInterrupt:
+            self._wind_down()
+            counts = self._ledger.counts()
+            raise Interrupted(
+                sum(counts[state] for state in FINAL), sum(counts.values()), self._ledger.folder
+            ) from None
+        return ended
+
+    def _commit(self) -> None:
+        self._ledger.commit()
+        self._committed = time.monotonic()
+
+    def _wind_down(self) -> None:
+        """Let the runs at work save; note what they came to."""
+        first = self._signals
+        self._executor.stop()
+        deadline = time.monotonic() + GRACE_S
+        while any(run.is_training for run in self._out.values()):
+            if time.monotonic() > deadline or self._signals > max(1, first):
+                break
+            for report in self._executor.reports(_POLL_S):
+                self._hear(report, is_ending=True)
+        for key, run in self._out.items():
+            self._ledger.fail(key, run.attempt, "the study was stopped", state="lost")
+        self._out.clear()
+        self._commit()
+
+    # ---- what is reported
+
+    def _hear(self, report: Report, *, is_ending: bool = False) -> list[Ended]:
+        """Note what a task says; the run, if that was its last word."""
+        run, (key, attempt, event, worker) = self._out.get(report.key), _parts(report)
+        if run is None or run.attempt != attempt:
+            return []  # stale: of an attempt that was given up
+        if not self._ledger.is_at_work(key, attempt):
+            self._ledger.begin(key, attempt, worker)
+        if not isinstance(event, Lost):
+            self._lost_in_a_row = 0
+        match event:
+            case Started():
+                run.is_training = True
+                self._ledger.note_start(key, attempt, event.machine, event.epoch)
+            case EpochDone():
+                self._ledger.note_epoch(key, attempt, event.epoch)
+                if self._epoch_done is not None:
+                    self._epoch_done(key, event.epoch)
+            case Saved():
+                self._write(run, event.files)
+                run.failures = 0
+            case Finished():
+                return self._finish(key, run, event, is_ending)
+            case Paused():
+                return self._pause(key, run, event.epoch, is_ending)
+            case Failure():
+                return self._fail(key, run, event, is_ending)
+            case Lost():
+                return self._lose(key, run, event.reason, is_ending)
+        return []
+
+    def _finish(self, key: str, run: _Run, event: Finished, is_ending: bool) -> list[Ended]:
+        if event.record.key != key:
+            message = (
+                f"{run.name}: another run was computed than was asked for (key {event.record.key[:8]}, not {key[:8]}): "
+                "the worker has other data or another version of hrg or of your blocks."
+            )
+            return self._fail(key, run, Failure("usage", message), is_ending)
+        self._write(run, event.files)
+        self._ledger.finish(key, run.attempt, event.record)
+        del self._out[key]
+        return [Ended(key, event.record.outcome, event.record)]
+
+    def _pause(self, key: str, run: _Run, epoch: int, is_ending: bool) -> list[Ended]:
+        self._ledger.pause(key, run.attempt, epoch)
+        if is_ending or (run.until is not None and epoch >= run.until):
+            del self._out[key]
+            return [Ended(key, "waiting", epoch=epoch)]
+        # Somebody asked this one worker to end.
+        self._again(key, run)
+        return []
+
+    def _fail(self, key: str, run: _Run, failure: Failure, is_ending: bool) -> list[Ended]:
+        message = run.told(failure.message)
+        is_final = failure.kind == "usage" or (run.failures > self._retries and not is_ending)
+        self._ledger.fail(key, run.attempt, message, final=is_final, traceback=failure.traceback)
+        return self._after_failure(key, run, message, is_final, is_ending)
+
+    def _lose(self, key: str, run: _Run, reason: str, is_ending: bool) -> list[Ended]:
+        message = run.told(reason)
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row > 3 * max(1, self._executor.slots) + self._retries:
+            raise RunError(f"workers end as soon as they begin: {reason} Nothing can be trained like this.")
+        is_final = run.failures > self._retries and not is_ending
+        self._ledger.fail(key, run.attempt, message, state="lost", final=is_final)
+        return self._after_failure(key, run, message, is_final, is_ending)
+
+    def _after_failure(self, key: str, run: _Run, message: str, is_final: bool, is_ending: bool) -> list[Ended]:
+        if is_final or is_ending:
+            del self._out[key]
+            return [Ended(key, "failed" if is_final else "waiting", message=message)]
+        self._again(key, run)
+        return []
+
+    def _again(self, key: str, run: _Run) -> None:
+        run.attempt, run.is_training = run.attempt + 1, False
+        self._send(key, run)
+
+    def _write(self, run: _Run, files: Sequence[tuple[str, bytes]]) -> None:
+        """Put files that came with a report where they would be if the worker had this folder."""
+        folder = self._ledger.folder / RUNS / run.name
+        for name, content in sorted(files, key=lambda file: file[0] == RESULT):  # the result last
+            path = folder / name
+            make_folder(path.parent)
+            write_atomic(path, content)
+
+
+def _parts(report: Report) -> tuple[str, int, Event | Failure | Lost, str]:
+    return report.key, report.attempt, report.event, report.worker
+
+
+def train_all(
+    ledger: Ledger,
+    requests: Mapping[str, RunRequest],
+    executor: Executor,
+    *,
+    work: Work = Training,
+    progress: Callable[[Progress], None] | None = None,
+    retries: int = 2,
+) -> None:
+    """Train what the ledger's study lacks, and note all of it.
+
+    Results that were finished in the folder of a run, and not noted since the driver was killed, are taken over.
+
+    Args:
+        requests: By key, in the order in which they are trained.
+        executor: Entered already; its workers are not ended here.
+
+    Raises:
+        RunError: Runs have failed, and the message says which and why; all others are finished. Or the ledger cannot be
+            written, or no worker stays alive.
+        Interrupted: A signal asked for the end. Finished runs are kept, those at work have saved a checkpoint.
+    """
+    runs = ledger.runs()
+    done, total = sum(run.state in FINAL for run in runs), len(runs)
+    names = {run.key: run.folder.name for run in runs}
+    failures: list[tuple[str, str]] = []
+
+    def tell(key: str, state: State, **details: Any) -> None:
+        if progress is not None:
+            progress(Progress(done, total, names[key], requests[key], state, **details))
+
+    missing: deque[str] = deque()
+    there = _names(ledger.folder / RUNS)
+    states = {run.key: run for run in runs}
+    for run in (states[key] for key in requests):
+        if run.state in FINAL:
+            continue
+        record = None
+        if run.folder.name in there:
+            try:
+                record = read_record(run.folder)
+            except RunError as error:
+                failures.append((run.folder.name, str(error)))
+                continue
+        if record is None or record.key != run.key:
+            missing.append(run.key)
+            continue
+        ledger.adopt(run.key, record)
+        done += 1
+        tell(run.key, record.outcome, record=record, reused=True)
+    ledger.commit()
+
+    def epoch_done(key: str, epoch: Epoch) -> None:
+        tell(key, "running", epoch=epoch)
+
+    with Driver(ledger, executor, work=work, epoch_done=epoch_done, retries=retries) as driver:
+        while missing or driver.busy:
+            while missing and driver.room > 0:
+                key = missing.popleft()
+                driver.submit(key, requests[key])
+            for ended in driver.wait():
+                done += ended.state in FINAL
+                if ended.state == "failed":
+                    failures.append((names[ended.key], ended.message))
+                tell(ended.key, ended.state, record=ended.record, message=ended.message)
+        ledger.commit()
+    if failures:
+        lines = [f"run '{name}': {message}" for name, message in failures[:_TOLD_FAILURES]]
+        if len(failures) > _TOLD_FAILURES:
+            lines.append(f"{len(failures) - _TOLD_FAILURES} more runs failed.")
+        lines.append(f"{done} of {total} runs are finished and kept in {ledger.folder}. The same command tries again.")
+        raise RunError("\n".join(lines))
+
+
+def _names(folder: Path) -> set[str]:
+    """What lies in a folder; one look instead of one for each run."""
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()

@@ -1,0 +1,521 @@
+"""What a study trains: its networks, its rows, and one request for each run that is unique.
+
+All mistakes of a study are told here, before anything is trained, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.errors import Problem, Source, SpecError, UsageError, did_you_mean
+from hiresnet_graph.plan import Plan
+from hiresnet_graph.spec.problems import Problems
+from hiresnet_graph.spec.source import key_position_at, position_at, position_in
+from hiresnet_graph.sweep.controls import ADJUSTED, Control, adjusted, control_of, random_edges
+from hiresnet_graph.sweep.results import NetworkInfo
+from hiresnet_graph.sweep.study import Study, fail, stop_if_any
+from hiresnet_graph.sweep.subsets import is_random
+from hiresnet_graph.sweep.variants import (
+    Place,
+    Variant,
+    candidates,
+    entries_of,
+    enumerate_variants,
+    named_source,
+    skips,
+    variant_of,
+)
+from hiresnet_graph.train.recipe import Recipe, make_recipe
+from hiresnet_graph.train.record import Seeds, run_key
+from hiresnet_graph.train.request import RunRequest
+
+if TYPE_CHECKING:
+    from hiresnet_graph.data import DatasetKind
+    from hiresnet_graph.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One network of a study with one pair of seeds.
+
+    Attributes:
+        network: Place in `StudyPlan.networks`.
+        key: Of the run; rows of equal networks have one.
+    """
+
+    network: int
+    seeds: Seeds
+    key: str
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All that a study asks for, settled before anything is trained.
+
+    Attributes:
+        recipe: Of all runs, before the grid; as JSON data.
+        baseline: Label of the variant that the others are compared with; None if the study names none.
+        requests: What each unique run is asked to do, by its key. The first seeds of all networks come first, so that a
+            study that is cut short can be looked at.
+        subsets_of: All edges of which the variants are subsets, if they were made by a subset rule; else empty.
+        text: The study as a file in YAML.
+    """
+
+    name: str
+    architecture: str
+    data: str
+    data_fingerprint: str
+    recipe: Mapping[str, object]
+    baseline: str | None
+    networks: tuple[NetworkInfo, ...]
+    rows: tuple[PlannedRow, ...]
+    requests: Mapping[str, RunRequest]
+    subsets_of: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of a study, what it is compiled from, and how it is trained."""
+
+    info: NetworkInfo
+    architecture: Architecture
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Networks:
+    """All networks of a study: for each setting of the grid the variants and their controls.
+
+    Attributes:
+        architecture: Name of the network that the study is about.
+        baseline, subsets_of: As of `StudyPlan`.
+    """
+
+    architecture: str
+    members: tuple[Network, ...]
+    baseline: str | None
+    subsets_of: tuple[str, ...]
+
+
+def plan_study(study: Study, *, device: str = "cpu", threads: int = 1) -> StudyPlan:
+    """All that a study asks for: every network compiled, every run with its key, equal runs once.
+
+    Args:
+        device, threads: Of each run.
+
+    Raises:
+        SpecError: The study or a network of it is wrong; with all mistakes.
+        UsageError: The same for a study without a file; or the data cannot be found, or do not go with a network.
+    """
+    from hiresnet_graph.data import load_dataset
+
+    networks = networks_of(study)
+    source = data_of(study)
+    return planned(study, networks, source, load_dataset(source), device=device, threads=threads)
+
+
+def data_of(study: Study) -> DatasetKind:
+    """Where the data of a study come from.
+
+    Raises:
+        SpecError, UsageError: There are no such data.
+    """
+    from hiresnet_graph.data import DatasetKind, data_source
+
+    if isinstance(study.data, DatasetKind):
+        return study.data
+    try:
+        return data_source(study.data)
+    except UsageError as error:
+        fail(study, ("data",), str(error).removeprefix("data: "))
+
+
+def planned(
+    study: Study,
+    networks: Networks,
+    source: DatasetKind,
+    dataset: Dataset | None,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+) -> StudyPlan:
+    """The plan of a study whose networks are there.
+
+    Args:
+        dataset: Without it nothing of the data is checked, and the keys tell equal runs from others, but are not those
+            of the ledger.
+
+    Raises:
+        SpecError, UsageError: Data and networks, or data and recipe, do not go together.
+    """
+    from hiresnet_graph.train.key import kinds_of
+
+    fingerprint = _fingerprint(study, networks, dataset) if dataset is not None else ""
+    augment = dataset.standard_augmentation if dataset is not None else "none"
+    rows: dict[tuple[int, int], PlannedRow] = {}
+    requests: dict[str, RunRequest] = {}
+    kinds = [kinds_of(network.architecture.plan) for network in networks.members]
+    specs = [network.architecture.to_yaml() for network in networks.members]
+    for s, seeds in enumerate(study.seed_pairs):
+        for n, network in enumerate(networks.members):
+            key = run_key(network.info.plan, network.recipe.resolved(augment), seeds, fingerprint, kinds[n])
+            rows[n, s] = PlannedRow(n, seeds, key)
+            label = network.info.label
+            request = RunRequest(specs[n], label, seeds, source, network.recipe, device=device, threads=threads)
+            requests.setdefault(key, request)
+    return StudyPlan(
+        name=study.name or networks.architecture,
+        architecture=networks.architecture,
+        data=dataset.name if dataset is not None else source.kind,
+        data_fingerprint=fingerprint,
+        recipe=study.recipe.resolved(augment).model_dump(mode="json"),
+        baseline=networks.baseline,
+        networks=tuple(network.info for network in networks.members),
+        rows=tuple(rows[place] for place in sorted(rows)),
+        requests=requests,
+        subsets_of=networks.subsets_of,
+        text=study.to_yaml(),
+    )
+
+
+def _fingerprint(study: Study, networks: Networks, dataset: Dataset) -> str:
+    """That of the data as all networks see them.
+
+    Raises:
+        SpecError, UsageError: Data and networks, or data and recipe, do not go together.
+    """
+    from hiresnet_graph.train.program import fit
+
+    found: dict[str, str] = {}
+    for network in networks.members:
+        plan = network.architecture.plan
+        ends = str([*plan.inputs.items(), *(call.shape for call in plan.calls if call.name in plan.outputs.values())])
+        if ends not in found:
+            try:
+                found[ends] = fit(dataset, plan).fingerprint()
+            except UsageError as error:
+                fail(study, ("data",), f"variant '{network.info.label}': {error}")
+        if network.recipe.batch_size > (images := len(dataset.split.train)):
+            message = f"batches of {network.recipe.batch_size:,} want more images than the {images:,} of training."
+            fail(study, ("recipe", "batch_size"), message, "Choose a smaller batch_size.")
+    if len(set(found.values())) > 1:
+        message = "the networks take images of different shapes, so they cannot be compared in one study."
+        fail(study, ("network",), message)
+    return found.popitem()[1]
+
+
+# ------------------------------------------------------------------------------------------------------- its networks
+
+
+class _Places:
+    """Sources that stand for places of a study, so that what is wrong with a value is told where it was written."""
+
+    def __init__(self, study: Study) -> None:
+        self.tree = study.tree
+        self._known: dict[Source, tuple[Place, str, str]] = {}
+
+    def source(self, place: Place, key: str, text: str) -> Source:
+        """As `named_source`."""
+        source = named_source(place, key, text)
+        self._known[source] = place, key, text
+        return source
+
+    def told(self, problem: Problem) -> Problem:
+        """The problem with its place in the study, if it is about a value of it."""
+        for source, (place, _, _) in self._known.items() if " is set at " in problem.hint else ():
+            if (there := position_at(self.tree, place)) is not None:
+                told = rf"(?<= is set at ){re.escape(source.name)}:1:\d+"
+                problem = replace(problem, hint=re.sub(told, str(there).replace("\\", r"\\"), problem.hint))
+        position = problem.position
+        if position is None or position.source not in self._known:
+            return problem
+        place, key, text = self._known[position.source]
+        there, offset = position_at(self.tree, place), position.column - 1
+        if there is None:
+            return problem
+        if key and offset <= len(key):
+            at = key_position_at(self.tree, place if place[-1] == key else place[:-1])
+            return replace(problem, position=at.shifted(offset) if at is not None else there)
+        return replace(problem, position=position_in(there, text, offset - len(key) - 1 if key else offset))
+
+
+def networks_of(study: Study) -> Networks:
+    """The networks of a study, every one compiled. Needs no data.
+
+    Raises:
+        SpecError: The study or a network of it is wrong; with all mistakes.
+        UsageError: The same for a study without a file.
+    """
+    if study.search is not None:
+        fail(study, ("search",), "the networks of this study are chosen by a search.", "Train it with 'hrg search'.")
+    places, problems = _Places(study), Problems(study.tree)
+    base = study.base()
+    for key, value in study.changes.items():
+        base = base.override({key: value}, places.source(("changes", key), key, str(value)))
+    controls = _controls(study, problems)
+    settings = _settings(study, base, places, problems)
+    stop_if_any(problems)
+
+    members: list[Network] = []
+    known: dict[str, list[Network]] = {}
+    baseline = None
+    subsets_of: set[tuple[str, ...]] = set()
+    for setting, arch, recipe in settings:
+        # What the grid says of the recipe makes no other networks.
+        of_network = str([item for item in setting.items() if not item[0].startswith("recipe.")])
+        try:
+            if of_network not in known:
+                found = _compiled(_variants(study, arch, problems), arch, places, problems)
+                if problems.found or found is None:
+                    continue
+                baseline = _with_controls(study, arch, found, controls, places, problems)
+                known[of_network] = _members(study, found)
+                if study.subsets is not None:
+                    possible = candidates if study.subsets == "family" else skips
+                    subsets_of.add(tuple(possible(arch, study.group)))
+        except SpecError as error:
+            for problem in error.problems:
+                problems.note(places.told(problem))
+        for member in known.get(of_network, ()):
+            members.append(replace(member, info=replace(member.info, setting=setting), recipe=recipe))
+    if len(subsets_of) > 1:
+        problems.add(("grid",), "the grid changes the edges of which subsets are taken.", "Make one study of each.")
+    stop_if_any(problems)
+    return Networks(base.name, tuple(members), baseline, subsets_of.pop() if subsets_of else ())
+
+
+def _controls(study: Study, problems: Problems) -> list[tuple[Place, Control]]:
+    found: list[tuple[Place, Control]] = []
+    for i, entry in enumerate(study.controls):
+        try:
+            found.append((("controls", i), control_of(entry)))
+        except UsageError as error:
+            problems.add(("controls", i), str(error))
+    return found
+
+
+def _settings(
+    study: Study, base: Architecture, places: _Places, problems: Problems
+) -> list[tuple[dict[str, object], Architecture, Recipe]]:
+    """Each combination of the grid: what it chose, the network with it, and the recipe with it."""
+    params = base.tree.get("params")
+    of_recipe = study.recipe.model_dump(exclude_unset=True)
+    names = {}
+    for key, values in study.grid.items():
+        field = key.removeprefix("recipe.")
+        is_param = isinstance(params, dict) and key in params
+        is_of_recipe = field in Recipe.model_fields and not is_param
+        names[key] = f"recipe.{field}" if is_of_recipe else key
+        if key in Recipe.model_fields and is_param:
+            hint = f"Write 'recipe.{key}' or 'params.{key}'."
+            problems.add(("grid", key), f"'{key}' is a field of the recipe and a param of the network.", hint, key=True)
+        elif key != field and not is_of_recipe:
+            hint = did_you_mean(field, Recipe.model_fields)
+            problems.add(("grid", key), f"the recipe has no field '{field}'.", hint, key=True)
+        elif key in study.changes:
+            problems.add(("grid", key), f"'{key}' is in 'changes', too.", "Leave it out there.", key=True)
+        if not values:
+            problems.add(("grid", key), "at least one value is wanted.")
+        for i, value in enumerate(values):
+            if any(value == other and type(value) is type(other) for other in values[:i]):
+                problems.add(("grid", key, i), "this value is there twice.", "Leave it out.")
+            try:
+                make_recipe({field: value} if is_of_recipe else {})
+            except UsageError as error:
+                problems.add(("grid", key, i), str(error))
+    found = []
+    for choice in (
+        itertools.product(*(enumerate(values) for values in study.grid.values())) if not problems.found else ()
+    ):
+        network, fields, setting = base, dict(of_recipe), dict[str, object]()
+        for (key, name), (i, value) in zip(names.items(), choice, strict=True):
+            setting[name] = value
+            if name.startswith("recipe."):
+                fields[name.removeprefix("recipe.")] = value
+            else:
+                network = network.override({name: value}, places.source(("grid", key, i), key, str(value)))
+        try:
+            found.append((setting, network, make_recipe(fields)))
+        except UsageError as error:
+            problems.add(("grid",), str(error))
+    return found
+
+
+def _variants(study: Study, arch: Architecture, problems: Problems) -> list[Variant]:
+    if study.variants is not None and study.subsets is not None:
+        problems.add(("subsets",), "a study has 'variants' or 'subsets', not both.", "Take one out.", key=True)
+    elif study.subsets is not None:
+        _ = arch.plan  # what is wrong with the network itself is told by itself
+        try:
+            return enumerate_variants(arch, study.subsets, study.group)
+        except (UsageError, SpecError) as error:
+            problems.add(("subsets",), _fact(error))
+    elif study.variants is not None:
+        found: dict[str, Variant] = {}
+        for place, label, value in entries_of(study.variants):
+            try:
+                if label in found:
+                    raise UsageError(f"'{label}' is there twice. Leave it out.")
+                found[label] = variant_of(arch, label, value, study.group, place)
+            except UsageError as error:
+                problems.add(place, str(error))
+        if not study.variants:
+            problems.add(("variants",), "none is given.", "Name some, like [none, full].")
+        return list(found.values())
+    elif study.grid:
+        return [Variant(arch.chosen or arch.name)]
+    else:
+        hint = "Write 'variants: [none, full]' or 'subsets: leave-one-out'."
+        problems.add((), "a study wants something to compare: 'variants', 'subsets' or 'grid'.", hint)
+    return []
+
+
+def _fact(error: UsageError | SpecError) -> str:
+    """What is wrong, without a place in a text that nobody wrote."""
+    return " ".join(f"{p.message} {p.hint}" for p in error.problems) if isinstance(error, SpecError) else str(error)
+
+
+def _compiled(
+    variants: list[Variant], arch: Architecture, places: _Places, problems: Problems
+) -> dict[str, tuple[Variant, Architecture]] | None:
+    """Each variant with its network; None if one of them is wrong, after its mistakes are noted."""
+    found: dict[str, tuple[Variant, Architecture]] | None = {}
+    for variant in variants:
+        try:
+            network = variant.of(arch, places.source)
+            _ = network.plan
+            if found is not None:
+                found[variant.label] = variant, network
+        except SpecError as error:
+            for problem in error.problems:
+                problems.note(places.told(problem))
+            found = None
+    return found
+
+
+def _with_controls(
+    study: Study,
+    arch: Architecture,
+    found: dict[str, tuple[Variant, Architecture]],
+    controls: list[tuple[Place, Control]],
+    places: _Places,
+    problems: Problems,
+) -> str | None:
+    """Put each control behind what it is a control for; the label of the baseline."""
+    own = list(found)
+    first = None if study.subsets is not None and is_random(study.subsets) else own[0]
+    widened = study.baseline if study.baseline in found else own[0]
+    for place, control in controls:
+        unknown = [label for label in control.of if label not in own]
+        if unknown:
+            problems.add(place, f"there is no variant '{unknown[0]}'.", did_you_mean(unknown[0], own))
+            continue
+        try:
+            if control.kind == ADJUSTED:
+                largest = max(own, key=lambda label: found[label][1].cost().parameters)
+                for label in control.of or (largest,):
+                    network = adjusted(found[widened][1], label, found[label][1])
+                    name = f"adjusted ({label})" if control.of else "adjusted"
+                    _insert(found, widened, Variant(name, place=place), network, problems)
+                continue
+            possible = candidates(arch, study.group)
+            for label in control.of or own:
+                edges = _edges(found[label][1], study.group)
+                for variant in random_edges(control, label, edges, possible, study.group) if edges else ():
+                    _insert(found, label, variant, variant.of(found[label][1], places.source), problems, place)
+        except (UsageError, SpecError) as error:
+            problems.add(place, _fact(error))
+    if study.baseline is not None and study.baseline not in found:
+        problems.add(("baseline",), f"there is no variant '{study.baseline}'.", did_you_mean(study.baseline, found))
+    return study.baseline or first
+
+
+def _insert(
+    found: dict[str, tuple[Variant, Architecture]],
+    behind: str,
+    variant: Variant,
+    network: Architecture,
+    problems: Problems,
+    place: Place | None = None,
+) -> None:
+    """Put a control behind a variant and the controls that are there already."""
+    if variant.label in found:
+        problems.add(place or variant.place, f"the label '{variant.label}' is there twice.", "Take one of them out.")
+        return
+    items = list(found.items())
+    at = next(i for i, (label, _) in enumerate(items) if label == behind) + 1
+    while at < len(items) and items[at][1][0].place[:1] == ("controls",):
+        at += 1
+    items.insert(at, (variant.label, (variant, network)))
+    found.clear()
+    found.update(items)
+
+
+def _edges(network: Architecture, group: str | None) -> list[str]:
+    """The skips of a network, of one group if it is said."""
+    edges = [edge for edge in network.plan.edges if edge.family == "skip"]
+    return [">".join(edge.ends) for edge in edges if group is None or edge.name.startswith(f"edges.{group}.")]
+
+
+def _members(study: Study, found: Mapping[str, tuple[Variant, Architecture]]) -> list[Network]:
+    """The networks of one setting, with what is the same among them."""
+    same: dict[str, str] = {}
+    alike: dict[str, str] = {}
+    members = []
+    for label, (_, network) in found.items():
+        digest, cost = network.plan.digest(), network.cost()
+        is_new = digest not in same
+        form = wiring(network.plan) if is_new else ""
+        info = NetworkInfo(
+            label=label,
+            setting={},
+            plan=digest,
+            parameters=cost.parameters,
+            macs=cost.macs,
+            edges=tuple(_edges(network, study.group)),
+            same_as="" if is_new else same[digest],
+            isomorphic_to=alike.get(form, ""),
+        )
+        same.setdefault(digest, label)
+        if is_new:
+            alike.setdefault(form, label)
+        members.append(Network(info, network, study.recipe))
+    return members
+
+
+def wiring(plan: Plan) -> str:
+    """A hash of what a network computes apart from the names of its values and weights.
+
+    Two networks have the same if and only if they are isomorphic: operands have an order, so that walking back from the
+    outputs numbers the calls, and the weights, in one way alone.
+    """
+    calls = {call.name: call for call in plan.calls}
+    numbers = {name: i for i, name in enumerate(plan.inputs)}
+    weights: dict[str, int] = {}
+    form: list[Any] = [[str(shape) for shape in plan.inputs.values()]]
+    stack = [*plan.outputs.values()][::-1]
+    while stack:
+        name = stack[-1]
+        if name in numbers:
+            stack.pop()
+            continue
+        call = calls[name]
+        missing = [operand for operand in call.inputs if operand not in numbers]
+        if missing:
+            stack.append(missing[0])
+            continue
+        stack.pop()
+        numbers[name] = len(numbers)
+        held = weights.setdefault(call.weights, len(weights)) if call.tensors else None
+        fields = call.op.model_dump(mode="json", exclude_defaults=True)
+        form.append([call.op.kind, fields, [numbers[operand] for operand in call.inputs], held])
+    form.append([[name, numbers[value]] for name, value in plan.outputs.items()])
+    return hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()

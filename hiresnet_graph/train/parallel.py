@@ -1,0 +1,89 @@
+"""Several processes that train one model, as torchrun starts them: each takes a stretch of every batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from hiresnet_graph.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of a run. The first one (rank 0) evaluates and writes.
+
+    Attributes:
+        local: Its number among those of this machine, which chooses its GPU.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that evaluates and writes."""
+        return self.rank == 0
+
+    def sum(self, parameters: Iterable[torch.nn.Parameter], more: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Add up gradients, which are replaced by their sums, and a few more numbers over all processes."""
+        held = list(parameters)
+        gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in held]
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.stack(list(more))])
+        dist.all_reduce(flat)
+        *parts, sums = torch.split(flat, [*(gradient.numel() for gradient in gradients), len(more)])
+        for value, gradient, part in zip(held, gradients, parts, strict=True):
+            value.grad = gradient.copy_(part.view(gradient.shape))
+        return torch.unbind(sums)
+
+    def shared(self, value: Any) -> Any:
+        """The value that the first process has, in all of them."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """The values of all processes, in all of them."""
+        if self.world == 1:
+            return [value]
+        box: list[Any] = [None] * self.world
+        dist.all_gather_object(box, value)
+        return box
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """The processes that torchrun has started, joined; one alone without it.
+
+    Args:
+        device: What they train on decides how they talk: `cpu` by gloo, GPUs by NCCL.
+
+    Raises:
+        UsageError: The environment of torchrun is not complete.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+        yield ALONE
+        return
+    missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise UsageError(f"WORLD_SIZE is set, but not {', '.join(missing)}. Start several processes with torchrun.")
+    local = int(os.environ["LOCAL_RANK"])
+    gpu = device != "cpu" and torch.cuda.is_available()
+    if gpu:
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if gpu else "gloo")
+    try:
+        yield Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), local)
+    finally:
+        dist.destroy_process_group()

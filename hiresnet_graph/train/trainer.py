@@ -1,0 +1,395 @@
+"""A run in progress: the network, the optimizer, and how they go from step to step and from epoch to epoch.
+
+All that the next step depends on is in `Trainer.state`. Between two calls nothing of torch's global state is changed.
+
+Axes: S steps of an epoch, B images of a batch, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.data.chance import number
+from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.data.loader import Loader
+from hiresnet_graph.errors import OutOfMemory, RunError
+from hiresnet_graph.train.checkpoint import Checkpoint, Counters
+from hiresnet_graph.train.machine import describe, settings
+from hiresnet_graph.train.parallel import Processes
+from hiresnet_graph.train.recipe import Recipe
+from hiresnet_graph.train.record import Epoch
+from hiresnet_graph.train.request import RunRequest
+
+_EVALUATION_BATCH = 500
+# Steps between two looks at whether the loss is still finite: a GPU must finish all that it was given for one.
+_LOOK_EVERY = {"cpu": 1, "cuda": 50}
+
+Ask = Callable[[], bool]
+Watch = Callable[[int, int, int], None]
+"""Called after each step with the number of the epoch, the step in it, and the steps of an epoch."""
+
+
+class Scores(NamedTuple):
+    """Of one part of the data: mean loss, accuracy and top-k accuracy."""
+
+    loss: float
+    accuracy: float
+    top_k: float
+
+
+Turn = Literal["epoch", "due", "stopped", "diverged", "tested"]
+
+
+class Trainer:
+    """A run in progress: its network, its optimizer, and what it has seen so far."""
+
+    def __init__(
+        self,
+        arch: Architecture,
+        dataset: Dataset,
+        recipe: Recipe,
+        request: RunRequest,
+        device: torch.device,
+        processes: Processes,
+    ) -> None:
+        self.recipe, self.seeds, self.device, self.processes = recipe, request.seeds, device, processes
+        self.threads = request.threads
+        self.images, self.top = len(dataset.split.train), min(recipe.top_k, dataset.classes)
+        self.sizes = {part: len(places) for part, places in dataset.split._asdict().items()}
+        # Channels last is what convolutions are computed in on CPUs with oneDNN and on GPUs with tensor cores; other
+        # layouts are brought to it and back at every call.
+        self.channels_last = recipe.channels_last is not False
+        self.layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        with _memory_told("the network cannot be put on the device"):
+            self.module = _placed(arch.build(request.seeds.init), device, self.layout)
+            self.loader = Loader(
+                dataset,
+                device=device,
+                augment=recipe.augment,
+                crop_padding=recipe.crop_padding,
+                seed=request.seeds.data,
+                workers=request.data_workers,
+                memory_format=self.layout,
+            )
+        self.forward: Callable[[torch.Tensor], torch.Tensor] = self.module
+        if recipe.compile:
+            self.forward = torch.compile(self.module, dynamic=False)
+        self.optimizer = _optimizer(recipe, self.module)
+        self.steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
+        self.losses_S = torch.zeros(self.steps, device=device)
+        self.right_S = torch.zeros(self.steps, device=device)
+        self.machine = describe(device, request.threads, self.channels_last, "compile" if recipe.compile else "eager")
+        self.epoch, self.step = 0, 0
+        self.epochs: list[Epoch] = []
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.last_weights: dict[str, torch.Tensor] = {}
+        self.noise: list[torch.Tensor] = []
+        self.diverged_at: int | None = None
+        self.tests: tuple[Scores, Scores] | None = None
+        self.time_s, self.epoch_time_s, self._ticked = 0.0, 0.0, 0.0
+        self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._looked = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Epochs that are done, and steps of the next one."""
+        return self.epoch, self.step
+
+    @property
+    def best(self) -> Epoch | None:
+        """The epoch of highest validation accuracy; of equal ones, that of lowest validation loss; then the first."""
+        return max(self.epochs, key=_merit, default=None)
+
+    # ------------------------------------------------------------------------------------------------- to and from disk
+
+    def state(self, key: str) -> tuple[Counters, dict[str, torch.Tensor]]:
+        """All that the rest of the run depends on."""
+        tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
+        for index, entry in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items() if torch.is_tensor(value)}
+        tensors |= {"losses": self.losses_S, "right": self.right_S}
+        for rank, noise in enumerate(self.processes.gathered(self.noise)):
+            tensors |= {f"noise.{rank}.{place}": value for place, value in enumerate(noise)}
+        counters = Counters(
+            key=key,
+            epoch=self.epoch,
+            step=self.step,
+            epochs=tuple(self.epochs),
+            time_s=self.time_s,
+            epoch_time_s=self.epoch_time_s,
+        )
+        return counters, tensors
+
+    def restore(self, point: Checkpoint) -> None:
+        """Go back to where a checkpoint was made."""
+        counters, tensors = point
+        model, best, held = (_below(tensors, name) for name in ("model", "best", "optimizer"))
+        self.module.load_state_dict(model)  # by copy, so that the layout stays as it was built
+        self.best_weights = {name: value.to(self.device) for name, value in best.items()}
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in held.items():
+            index, _, entry = name.partition(".")
+            state.setdefault(int(index), {})[entry] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.losses_S.copy_(tensors["losses"])
+        self.right_S.copy_(tensors["right"])
+        noise = _below(tensors, f"noise.{self.processes.rank}")
+        self.noise = [noise[str(place)] for place in range(len(noise))]
+        self.epoch, self.step, self.epochs = counters.epoch, counters.step, list(counters.epochs)
+        self.time_s, self.epoch_time_s = counters.time_s, counters.epoch_time_s
+        self._looked = self.step
+
+    # --------------------------------------------------------------------------------------------------------- the work
+
+    def advance(self, ask: Ask, due: Ask, watch: Watch | None) -> Turn:
+        """Train until the epoch is done, a checkpoint is due, or a stop is asked for; after the last epoch, test."""
+        with self._computing():
+            if self.epoch == self.recipe.epochs:
+                return self._test(ask)
+            turn = self._pass(ask, due, watch)
+            return turn or self._end_epoch(ask)
+
+    def close(self) -> None:
+        """End what gives the batches, and its processes."""
+        if isinstance(self._batches, Generator):
+            self._batches.close()
+        self._batches = None
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Within, torch is set as the run wants it, and its random numbers go on where they were."""
+        self._ticked = time.perf_counter()
+        where = f"seed {self.seeds}, epoch {self.epoch + 1}, step {self.step + 1}"
+        with settings(self.device, self.threads, self.recipe.precision == "tf32"), _memory_told(where):
+            if self.noise:
+                torch.set_rng_state(self.noise[0])
+                if self.device.type == "cuda" and len(self.noise) > 1:
+                    torch.cuda.set_rng_state(self.noise[1], self.device)
+            try:
+                yield
+            finally:
+                self.noise = [torch.get_rng_state()]
+                if self.device.type == "cuda":
+                    self.noise.append(torch.cuda.get_rng_state(self.device))
+                self._tick()
+
+    def _tick(self) -> None:
+        """Count the time since the last tick."""
+        now = time.perf_counter()
+        elapsed, self._ticked = now - self._ticked, now
+        self.time_s, self.epoch_time_s = self.time_s + elapsed, self.epoch_time_s + elapsed
+
+    def _pass(self, ask: Ask, due: Ask, watch: Watch | None) -> Turn | None:
+        """Train on each image once, from where the epoch stands; None when all are done."""
+        rank, alone, every = self.processes.rank, self.processes.world == 1, _LOOK_EVERY[self.device.type]
+        if self.step == 0:
+            # Dropout draws from the global stream, which is set anew for each epoch.
+            torch.manual_seed(number(self.seeds.data, f"noise{rank or ''}", self.epoch + 1))
+        if self._batches is None:
+            self._batches = self.loader.training(
+                self.epoch + 1,
+                self.recipe.batch_size,
+                drop_last=self.recipe.drop_last,
+                first_step=self.step,
+                rank=rank,
+                world=self.processes.world,
+            )
+        self.module.train()
+        while self.step < self.steps:
+            x_BCHW, labels_B = next(self._batches)
+            wanted = self._learn(x_BCHW, labels_B, ask, due)
+            self.step += 1
+            if watch is not None:
+                watch(self.epoch + 1, self.step, self.steps)
+            stopped = alone and ask()
+            if not stopped and self.step < self.steps and self.step % every:
+                continue
+            if not self._is_finite():
+                return "diverged"
+            is_due = alone and due()
+            if wanted is not None:
+                stopped, is_due = (bool(flag.item()) for flag in wanted)
+            if self.step < self.steps and (stopped or is_due):
+                return "stopped" if stopped else "due"
+        self.close()
+        return None
+
+    def _learn(
+        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, ask: Ask, due: Ask
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """One step. With several processes: how many of them want to stop, and to save, so that all do the same."""
+        recipe, wanted = self.recipe, None
+        rate = recipe.lr_at(self.epoch * self.steps + self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        batch = min(recipe.batch_size, self.images - self.step * recipe.batch_size)
+        if len(labels_B):
+            logits_BK = self._logits(self.forward, x_BCHW, len(labels_B))
+            loss = cross_entropy(logits_BK, labels_B, label_smoothing=recipe.label_smoothing)
+            right = (logits_BK.detach().argmax(1) == labels_B).sum().float()
+            if self.processes.world > 1:  # the mean over the whole batch is that of the means, weighted
+                loss = loss * (len(labels_B) / batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:  # of a last batch of fewer images than processes
+            loss, right = (torch.zeros((), device=self.device) for _ in range(2))
+        if self.processes.world > 1:
+            flags = (torch.tensor(float(asked()), device=self.device) for asked in (ask, due))
+            sums = self.processes.sum(self.module.parameters(), [loss.detach(), right, *flags])
+            loss, right, *flags_ = sums
+            wanted = (flags_[0], flags_[1])
+        self.losses_S[self.step] = loss.detach()
+        self.right_S[self.step] = right
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        return wanted
+
+    def _logits(self, forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor, size: int) -> torch.Tensor:
+        """The scores of a batch, in the recipe's precision, as float32."""
+        low = self.recipe.precision == "bf16"
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16) if low else contextlib.nullcontext():
+                return forward(x_BCHW).float()
+        except ValueError as error:  # batch norm of one value per channel
+            raise RunError(
+                f"seed {self.seeds}, step {self.epoch * self.steps + self.step + 1}: a batch of {size} cannot be "
+                f"computed: {error}. Choose another batch size, or 'drop_last=true'."
+            ) from error
+
+    def _is_finite(self) -> bool:
+        """Whether the losses since the last look are finite; if not, remembers the step of the first that is not."""
+        losses_S = self.losses_S[self._looked : self.step]
+        if bool(torch.isfinite(losses_S).all()):
+            self._looked = self.step
+            return True
+        first = int(torch.isfinite(losses_S).logical_not().nonzero()[0])
+        self.diverged_at = self.epoch * self.steps + self._looked + first + 1
+        return False
+
+    def _end_epoch(self, ask: Ask) -> Turn:
+        """See how good the network is after an epoch."""
+        scores = self._evaluate("validation", ask)
+        if scores is None:
+            return "stopped"
+        if not math.isfinite(scores.loss):
+            self.diverged_at = (self.epoch + 1) * self.steps
+            return "diverged"
+        batch = self.recipe.batch_size
+        sizes = [min(batch, self.images - step * batch) for step in range(self.steps)]
+        losses = self.losses_S.tolist()
+        self._tick()
+        epoch = Epoch(
+            epoch=self.epoch + 1,
+            lr=self.recipe.lr_at(self.epoch * self.steps, self.steps),
+            train_loss=sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes),
+            train_accuracy=self.right_S.double().sum().item() / sum(sizes),
+            validation_loss=scores.loss,
+            validation_accuracy=scores.accuracy,
+            validation_top_k=scores.top_k,
+            time_s=round(self.epoch_time_s, 3),
+        )
+        self.epochs.append(epoch)
+        if self.best is epoch:
+            self.best_weights = {name: value.clone() for name, value in self.module.state_dict().items()}
+        self.epoch, self.step, self.epoch_time_s, self._looked = self.epoch + 1, 0, 0.0, 0
+        return "epoch"
+
+    def _test(self, ask: Ask) -> Turn:
+        """Look at the test images, with the last weights and with those of the best epoch."""
+        last = self._evaluate("test", ask)
+        if last is None:
+            return "stopped"
+        self.last_weights = _on_cpu(self.module.state_dict())
+        best: Scores | None = last
+        if self.best is not self.epochs[-1]:
+            self.module.load_state_dict(self.best_weights)
+            best = self._evaluate("test", ask)
+            if best is None:
+                self.module.load_state_dict(self.last_weights)
+                return "stopped"
+        assert best is not None
+        self.best_weights = _on_cpu(self.best_weights)
+        self.tests = (best, last)
+        return "tested"
+
+    @torch.no_grad()
+    def _evaluate(self, part: Literal["validation", "test"], ask: Ask) -> Scores | None:
+        """How good the network is on one part of the data; None if a stop was asked for meanwhile."""
+        scores: Scores | None = None
+        if self.processes.first:
+            scores = self._scores(part, ask)
+        shared: Scores | None = self.processes.shared(scores)
+        return shared
+
+    def _scores(self, part: Literal["validation", "test"], ask: Ask) -> Scores | None:
+        self.module.eval()
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
+        for x_BCHW, labels_B in self.loader.evaluation(part, _EVALUATION_BATCH):
+            if ask():
+                return None
+            logits_BK = self._logits(self.module, x_BCHW, len(labels_B))
+            loss = cross_entropy(logits_BK, labels_B, reduction="sum")
+            right = (logits_BK.argmax(1) == labels_B).sum()
+            among = (logits_BK.topk(self.top, dim=1).indices == labels_B[:, None]).sum()
+            sums += torch.stack([loss.double(), right.double(), among.double()])
+        return Scores(*(value / self.sizes[part] for value in sums.tolist()))
+
+
+def _placed(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    return cast(nn.Module, cast(Any, module).to(device, memory_format=layout))
+
+
+def _optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    parameters = list(module.parameters())
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def _merit(epoch: Epoch) -> tuple[float, float]:
+    return epoch.validation_accuracy, -epoch.validation_loss
+
+
+def _below(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with `name.`, without that."""
+    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+
+def _on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A copy of weights in the order of their axes, as files have them."""
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
+
+
+@contextmanager
+def _memory_told(where: str) -> Iterator[None]:
+    """Turn each of torch's ways to say that memory is short into one error."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+        words = str(error)
+        if type(error) is RuntimeError and "not enough memory" not in words and "can't allocate memory" not in words:
+            raise
+        raise OutOfMemory(
+            f"{where}: not enough memory ({next(iter(words.splitlines()), 'no more is known')[:200]}). "
+            "Choose a smaller recipe.batch_size, or fewer runs at one time."
+        ) from error

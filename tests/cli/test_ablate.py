@@ -1,0 +1,171 @@
+import csv
+import json
+
+import pytest
+
+SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
+STUDY = """
+name: small
+network: hiresnet18
+changes: {width: 2, input.channels: 1, input.height: 8, input.width: 8}
+variants: [none, full, p3]
+baseline: none
+seeds: 1
+recipe: {epochs: 1, batch_size: 400}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def test_ablate_trains_then_reports_and_trains_nothing_twice(hrg, folder):
+    args = ["ablate", *SMALL, "--variants", "none,full", "--epochs", "1", "--jobs", "1", "-o", "out"]
+    first = hrg(*args, "--seeds", "1")
+    assert first.exit_code == 0, first.stderr
+    assert first.stderr.startswith("hiresnet18: 2 networks on digits, 2 runs.\n")
+    assert "run 2/2  full, seed 0: " in first.stderr and first.stdout == ""
+    dry = hrg(*args, "--seeds", "2", "--dry-run", "--no-calibrate")
+    assert "4 runs.\n2 done, 2 runs to train." in dry.stderr
+    assert [line.split()[-2:] for line in dry.stdout.splitlines()[2:]] == [["2", "1"], ["2", "1"]]
+    second = hrg(*args, "--seeds", "2")
+    assert "2 runs of them were there already" in second.stderr and "seed 0" not in second.stderr
+
+    table = list(csv.DictReader(hrg("report", "out", "-f", "csv").stdout.splitlines()))
+    assert [(row["variant"], row["n"]) for row in table] == [("none", "2"), ("full", "2")]
+    changed = hrg(*args, "--seeds", "2", "--lr", "0.1")
+    assert changed.exit_code == 2 and "another recipe (lr=0.01, now 0.1)" in changed.stderr
+    assert "--accept-changes" in changed.stderr
+
+
+def test_a_dry_run_of_a_study_lists_all_and_writes_nothing(hrg, folder):
+    before = sorted(path.name for path in folder.iterdir())
+    result = hrg("ablate", "study.yaml", "--dry-run", "--controls", "random-edges:p3", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert [row[0] for row in rows[2:5]] == ["none", "full", "p3"] and rows[5][:4] == ["1", "random", "edge", "(p3)"]
+    assert "4 variants x 1 seed, 4 different networks: 4 runs.\n0 done, 4 runs to train." in result.stderr
+    assert "Disk: about " in result.stderr and "no stacking" in result.stderr
+    assert "Time: about " in result.stderr and "images a second" in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_a_dry_run_is_data_for_programs(hrg):
+    args = ["--dry-run", "--no-calibrate", "--json", "--grid", "lr=0.01,0.003", "--variants", "none,original,full"]
+    result = hrg("ablate", "study.yaml", *args)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["runs"] == {"unique": 4, "done": 0, "missing": 4} and found["baseline"] == "none"
+    assert [(row["label"], row["same_as"]) for row in found["networks"][:3]] == [
+        ("none", None),
+        ("original", "none"),
+        ("full", None),
+    ]
+    assert [row["setting"] for row in found["networks"][::3]] == [{"recipe.lr": 0.01}, {"recipe.lr": 0.003}]
+    assert found["disk_bytes"] > 0 and found["stacking"] is False and found["time_s"] is None
+
+
+def test_options_go_before_the_file(hrg):
+    args = [
+        "width=3",
+        "--subsets",
+        "one-at-a-time",
+        "--seeds",
+        "3,1",
+        "--recipe",
+        "optimizer=sgd",
+        "--baseline",
+        "none",
+    ]
+    result = hrg("ablate", "study.yaml", *args, "--dry-run", "--no-calibrate")
+    assert result.exit_code == 0, result.stderr
+    assert "7 variants x 2 seeds, 7 different networks: 14 runs" in result.stderr
+    small = hrg("ablate", "study.yaml", "--subsets", "one-at-a-time", "--dry-run", "--no-calibrate")
+    assert result.stdout.splitlines()[2] != small.stdout.splitlines()[2]
+
+
+@pytest.mark.parametrize(("name", "networks"), [("table2", 8), ("table1-tiny-imagenet", 9)])
+def test_a_shipped_study_can_be_looked_at_without_its_data(hrg, monkeypatch, name, networks):
+    monkeypatch.delenv("HRG_DATA", raising=False)
+    result = hrg("ablate", name, "--dry-run", "--no-calibrate")
+    assert result.exit_code == 0, result.stderr
+    assert len(result.stdout.splitlines()) == networks + 2 and f": {5 * networks} runs" in result.stderr
+    assert "The data are not here" in result.stderr
+    lacking = hrg("ablate", name, "-o", "out")
+    assert lacking.exit_code == 2 and "there is no folder" in lacking.stderr
+
+
+def test_the_shipped_studies_are_listed(hrg):
+    rows = json.loads(hrg("list", "studies", "--json").stdout)["studies"]
+    assert {"digits", "table1-cifar10", "table1-cifar100", "table1-tiny-imagenet", "table2"} <= {
+        r["name"] for r in rows
+    }
+    assert all(row["description"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "say what to compare"),
+        (["--variants", "none", "--subsets", "all"], "Give one"),
+        (["--subsets", "nosuch"], "there is no subset rule 'nosuch'"),
+        (["--variants", "none,none"], "'none' is there twice"),
+        (["--variants", "none,ful"], "Did you mean 'full'"),
+        (["--variants", "none", "--data", "nosuch"], "there is no data set 'nosuch'"),
+        (["--variants", "none", "--seeds", "0"], "a number of seeds is wanted"),
+        (["--variants", "none", "--seeds", "a"], "a number of seeds is wanted"),
+        (["--variants", "none", "--seeds", "1,1"], "a seed is there twice"),
+        (["--variants", "none", "--lr", "0"], "a number above 0 is wanted"),
+        (["--variants", "none", "--epochs", "-1"], "--epochs"),
+        (["--variants", "none", "--batch-size", "5000"], "batches of 5,000 want more images than the 1,294"),
+        (["--variants", "none", "--recipe", "optimizer=sdg"], "'adam', 'adamw' or 'sgd'"),
+        (["--variants", "none", "--controls", "ajusted"], "Did you mean 'adjusted'"),
+        (["--variants", "none,full", "--controls", "random-edges"], "no random edges for 'full'"),
+        (["--variants", "none", "--grid", "lr"], "Write a field once, with its values"),
+        (["--variants", "none", "--grid", "lr=1,-1"], "a number above 0 is wanted, not -1"),
+        (["--variants", "none", "--baseline", "full"], "there is no variant 'full'"),
+        (["--variants", "none", "--download"], "is not a data set that can be fetched"),
+        (["--variants", "none", "--device", "cuda:99"], "is a GPU"),
+        (["--variants", "none", "--executor", "loca"], "Did you mean 'local'"),
+        (["--variants", "none", "--address", "auto"], "Ray cluster"),
+        (["--variants", "none", "--json"], "belongs to '--dry-run'"),
+        (["--variants", "none", "head.classes=7"], "training wants one output of 10 values"),
+    ],
+)
+def test_mistakes_are_wrong_usage_and_leave_nothing(hrg, folder, args, message):
+    result = hrg("ablate", *SMALL, *args, "-o", "out")
+    assert result.exit_code == 2 and result.stdout == "", result.stderr
+    assert message in result.stderr and not (folder / "out").exists()
+
+
+def test_a_folder_is_wanted_for_training(hrg):
+    result = hrg("ablate", "study.yaml")
+    assert result.exit_code == 2 and "'--output DIR'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("full, p3", "full, p9", "study.yaml:5:24: skips.edges: 'p9' selects nothing"),
+        ("epochs: 1,", "epochs: 0,", "study.yaml:8:18: recipe.epochs: this wants a number of more than 0, not 0."),
+        ("baseline", "basline", "study.yaml:6:1: unknown key 'basline'."),
+        ("hiresnet18\n", "hiresnt18\n", "study.yaml:3:10: network: 'hiresnt18': there is no file"),
+        ("width: 2,", "width: 2, classes: 3,", "training wants one output of 10 values"),
+    ],
+)
+def test_a_wrong_file_is_told_with_its_place(hrg, folder, old, new, message):
+    (folder / "study.yaml").write_text(STUDY.replace(old, new))
+    for more in (["--dry-run", "--no-calibrate"], ["-o", "out"]):
+        result = hrg("ablate", "study.yaml", *more)
+        assert result.exit_code == 1 and message in result.stderr, result.stderr
+        assert "    " in result.stderr and "^" in result.stderr
+    assert not (folder / "out").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_told(hrg, folder):
+    (folder / "out").write_text("")
+    result = hrg("ablate", "study.yaml", "-o", "out")
+    assert result.exit_code in (1, 2) and "out" in result.stderr

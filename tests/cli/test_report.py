@@ -1,0 +1,92 @@
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from hiresnet_graph.sweep import results
+from tests.report.studies import Net, study
+
+Call = Callable[..., Result]
+
+STUDY = study(
+    Net("none", (90.0, 92.0, 94.0), parameters=1234),
+    Net("a>b", (95.5, 96.5, 98.0), edges=("a>b",), parameters=5678),
+    Net("again", (95.5, 96.5, 98.0), same_as="a>b", parameters=5678),
+    subsets_of=("a>b",),
+)
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of a study, as far as `hrg report` can see."""
+    monkeypatch.setattr(results, "read_results", lambda folder: STUDY)
+    return Path("runs")
+
+
+def test_people_get_the_table_then_what_it_means(hrg: Call, folder: Path) -> None:
+    result = hrg("report", folder)
+    assert result.exit_code == 0
+    lines = [line for line in result.stdout.splitlines() if line.strip()]
+    header = "variant parameters MACs n test accuracy at last epoch top-5 validation"
+    assert " ".join(lines[0].split()) == header
+    assert lines[2].split()[:6] == ["none", "1,234", "5.000", "M", "3", "92.00"]
+    assert "again (= a>b)" in result.stdout
+    assert "Differences from none" in lines and "Effects of the edges" in lines
+    (row,) = (line for line in lines if line.startswith("a>b = again"))
+    assert row.split()[3:5] == ["3", "+4.67"]
+    assert "For one split and one test set" in lines[-1]
+
+
+def test_one_part_alone_and_another_baseline(hrg: Call, folder: Path) -> None:
+    text = hrg("report", folder, "--what", "differences", "--baseline", "again").stdout
+    assert text.split()[:2] == ["variant", "n"]
+    (row,) = (line for line in text.splitlines() if line.startswith("none"))
+    assert "-4.67" in row
+    assert "The same network as the baseline, so not compared: a>b." in text
+    result = hrg("report", folder, "--baseline", "agian")
+    assert result.exit_code == 2
+    assert "no variant 'agian' to compare with. Did you mean 'again'?" in result.stderr
+
+
+def test_a_narrow_terminal_keeps_what_counts(hrg: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    result = hrg("report", folder, "--what", "differences")
+    table = [line for line in result.stdout.splitlines() if line.startswith(("variant", "a>b"))]
+    assert all(len(line) <= 60 for line in table)
+    assert table[0].split() == ["variant", "n", "difference", "95", "%", "CI", "p", "(Holm)"]
+    assert "Left out on 60 columns: df, p, paired, Welch, r, detectable." in result.stderr
+
+
+def test_programs_get_data(hrg: Call, folder: Path) -> None:
+    data = json.loads(hrg("report", folder, "--json").stdout)
+    assert data == json.loads(hrg("report", folder, "--format", "json").stdout)
+    assert len(data["rows"]) == 3 and len(data["differences"]) == 1 and len(data["effects"]) == 2
+    rows = list(csv.DictReader(io.StringIO(hrg("report", folder, "--format", "csv").stdout)))
+    assert [row["variant"] for row in rows] == ["none", "a>b", "again"]
+    curves = list(csv.DictReader(io.StringIO(hrg("report", folder, "-w", "curves", "-f", "csv").stdout)))
+    assert len(curves) == 2 * 3 * 2 * 2  # networks, seeds, epochs, splits
+    assert hrg("report", folder, "--format", "tex").stdout.count(r"\begin{table}") == 3
+    assert hrg("report", folder, "--format", "md").stdout.count("## ") == 3
+
+
+def test_the_folder_of_one_run(hrg: Call, tmp_path: Path) -> None:
+    (row, *_) = STUDY.rows
+    assert row.record is not None
+    (tmp_path / "result.json").write_text(row.record.model_dump_json())
+    (found,) = json.loads(hrg("report", tmp_path, "--json").stdout)["rows"]
+    assert (found["variant"], found["n"], found["test_mean"], found["test_std"]) == ("none", 1, 90, None)
+    result = hrg("report", tmp_path, "--what", "effects")
+    assert result.exit_code == 2
+    assert "no effects of edges" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["nowhere", "", "file"])
+def test_a_folder_without_results(hrg: Call, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    result = hrg("report", tmp_path / name)
+    assert result.exit_code == 1
+    assert str(tmp_path / name) in result.stderr

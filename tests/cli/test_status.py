@@ -1,0 +1,148 @@
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from hiresnet_graph.cli import status as module
+from hiresnet_graph.cli.app import app
+from hiresnet_graph.errors import RunError
+from hiresnet_graph.sweep.driver import train_all
+from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.train.record import METRICS, RESULT
+from tests.sweep.works import MACHINE, Inline, Quick, epoch, record, study
+
+Hrg = Callable[..., Result]
+
+
+def test_a_study_that_is_trained_now(hrg: Hrg, tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0, 1])
+    keys = list(plan.requests)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        for key in keys[:2]:
+            ledger.begin(key, 1, "cpu 0")
+            ledger.note_start(key, 1, MACHINE, 0)
+            ledger.note_epoch(key, 1, epoch(1))
+        ledger.finish(keys[0], 1, record(plan.requests[keys[0]]))
+        ledger.commit()
+        result = hrg("status", tmp_path)
+        assert result.exit_code == 0, result.stderr
+        lines = result.stdout.splitlines()
+        # one epoch is left of the run at work and two of each that waits, a quarter of a second each
+        assert lines[0] == "study: 4 runs; 1 complete, 1 running, 2 waiting. About 1 s left."
+        assert lines[1] == "It is being trained now."
+        assert [line.split() for line in lines if line.startswith(("none ", "full ", "none-"))] == [
+            ["none", "1", "1"],
+            ["full", "2"],
+            ["none-seed1", "1/2", "50.00", "%", "1", "cpu", "0"],
+        ]
+        data = json.loads(hrg("status", tmp_path, "--json").stdout)
+        assert data["alive"] is True and data["counts"] == {"complete": 1, "running": 1, "waiting": 2}
+        assert data["runs"][1] == {
+            "name": "none-seed1",
+            "key": keys[1],
+            "network": "none",
+            "setting": {},
+            "seeds": {"init": 1, "data": 1},
+            "state": "running",
+            "attempts": 1,
+            "epoch": 1,
+            "epochs": 2,
+            "validation_accuracy": 0.5,
+            "worker": "cpu 0",
+            "message": "",
+            "traceback": "",
+        }
+    after = hrg("status", tmp_path).stdout
+    assert "1 complete, 3 waiting." in after and "Nobody is training it now" in after and "paused" in after
+
+
+def test_failures_are_told_with_their_reason(hrg: Hrg, tmp_path: Path) -> None:
+    plan = study(["fails", "none"], [0])
+    with Ledger.open(tmp_path) as ledger, pytest.raises(RunError):
+        ledger.join(plan)
+        train_all(ledger, plan.requests, Inline(), work=Quick)
+    result = hrg("status", tmp_path)
+    assert "fails-seed0 (3 attempts): the disk is full." in result.stdout
+    assert "--json" in result.stderr
+    # not through `hrg`, which sees to it that nobody is shown a traceback unasked
+    data = json.loads(CliRunner().invoke(app, ["status", str(tmp_path), "--json"]).stdout)
+    (run,) = [run for run in data["runs"] if run["message"]]
+    assert run["state"] == "failed" and 'raise RunError("the disk is full.")' in run["traceback"]
+
+
+def test_watching_ends_with_the_driver(hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PERIOD_S", 0.05)
+    plan = study(["none"], [0])
+    ledger = Ledger.open(tmp_path)
+    ledger.join(plan)
+    ledger.commit()
+    looks = []
+
+    def nap(time_s: float) -> None:
+        looks.append(time_s)
+        if len(looks) == 2:
+            (key,) = plan.requests
+            ledger.begin(key, 1, "here")
+            ledger.finish(key, 1, record(plan.requests[key]))
+            ledger.close()
+
+    monkeypatch.setattr(module.time, "sleep", nap)
+    result = hrg("status", tmp_path, "--watch")
+    assert result.exit_code == 0 and len(looks) == 2
+    assert [line for line in result.stdout.splitlines() if line.startswith("study:")] == [
+        "study: 1 run; 1 waiting.",
+        "study: 1 run; 1 complete.",
+    ]
+
+
+def test_who_watches_may_end_that_with_ctrl_c(hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(time_s: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.time, "sleep", interrupt)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(study())
+        ledger.commit()
+        assert hrg("status", tmp_path, "--watch").exit_code == 0
+
+
+def test_a_single_run(hrg: Hrg, tmp_path: Path) -> None:
+    request = next(iter(study(["full"], [3]).requests.values()))
+    (tmp_path / RESULT).write_text(record(request).model_dump_json())
+    (tmp_path / METRICS).write_text(
+        '{"epoch": 2, "split": "train", "time_s": 1.5}\n{"epoch": 2, "split": "validation", "accuracy": 0.75}\n'
+    )
+    assert hrg("status", tmp_path).stdout == "tiny: 1 run; 1 complete.\n"
+    (run,) = json.loads(hrg("status", tmp_path, "--json").stdout)["runs"]
+    assert (run["state"], run["epoch"], run["validation_accuracy"]) == ("complete", 2, 0.75)
+
+
+def test_a_folder_with_nothing_in_it(hrg: Hrg, tmp_path: Path) -> None:
+    result = hrg("status", tmp_path)
+    assert result.exit_code == 1 and "holds no study and no finished run" in result.stderr
+    assert hrg("status", tmp_path / "nosuch").exit_code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_reads_while_it_is_written(tmp_path: Path) -> None:
+    from hiresnet_graph.sweep.results import read_results, read_status
+
+    plan = study([f"v{i}" for i in range(40)], range(5))
+    end, seen = threading.Event(), []
+
+    def look() -> None:
+        while not end.is_set():
+            seen.append((len(read_results(tmp_path).rows), len(read_status(tmp_path).runs)))
+
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        looker = threading.Thread(target=look)
+        looker.start()
+        train_all(ledger, plan.requests, Inline(), work=Quick)
+        end.set()
+        looker.join()
+    assert seen and set(seen) == {(200, 200)}

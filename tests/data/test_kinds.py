@@ -1,0 +1,493 @@
+"""Every kind of data set: what it reads, and what it says when it cannot."""
+
+import hashlib
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as transforms
+from PIL import Image
+
+from hiresnet_graph.data import DATASETS, ImageFolderData, SyntheticData, TinyImagenetData, load_dataset
+from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.errors import HrgError, RunError, UsageError
+from hiresnet_graph.shapes import Map
+
+
+def sizes(dataset: Dataset) -> list[int]:
+    return [len(part) for part in dataset.split]
+
+
+def check_stratified(dataset: Dataset) -> None:
+    """Each held-out part has every class in its share, give or take one image."""
+    labels = dataset.labels_N.tolist()
+    held_out = [dataset.split.train, dataset.split.validation]
+    whole = Counter(labels[place] for part in held_out for place in part)
+    for part in held_out:
+        counts = Counter(labels[place] for place in part)
+        for label, number in whole.items():
+            assert abs(counts[label] - number * len(part) / sum(whole.values())) <= 1.5
+    assert sorted(place for part in dataset.split for place in part) == list(range(len(dataset)))
+
+
+# ---------------------------------------------------------------------------------------------------- digits, synthetic
+
+
+def test_digits_are_the_images_of_scikit_learn() -> None:
+    digits = load_dataset("digits")
+    assert digits.shape == Map(1, 8, 8)
+    assert digits.classes == 10
+    assert digits.images.dtype == torch.uint8
+    assert (int(digits.images.min()), int(digits.images.max())) == (0, 255)
+    assert sizes(digits) == [1294, 144, 359]
+    # the first image is a zero: dark in the middle, bright beside it
+    assert digits.labels_N[0] == 0
+    assert digits.images[0, 0, 3].tolist() == [0, 64, 191, 0, 0, 128, 128, 0]
+    check_stratified(digits)
+
+
+def test_the_split_is_made_by_fields_of_the_kind_alone() -> None:
+    first, again = load_dataset("digits"), load_dataset("digits")
+    assert first.split == again.split
+    other, larger = load_dataset("digits:split_seed=1"), load_dataset("digits:validation_share=0.25")
+    assert other.split.validation != first.split.validation
+    assert sizes(larger) == [1438 - 360, 360, 359] and larger.split.test == first.split.test
+    assert len({data.fingerprint() for data in (first, other, larger)}) == 3
+
+
+def test_synthetic_images_are_the_same_everywhere_and_can_be_learned() -> None:
+    data = load_dataset("synthetic:classes=4,images=402,channels=1,size=10")
+    assert (data.shape, data.classes, sizes(data)) == (Map(1, 10, 10), 4, [290, 32, 80])
+    assert sorted(Counter(data.labels_N.tolist()).values()) == [100, 100, 101, 101]
+    assert data.fingerprint() == load_dataset("synthetic:classes=4,images=402,channels=1,size=10").fingerprint()
+    # Written down: a new version of any library must give the same images.
+    assert data.images[0, 0, 0].tolist() == [172, 53, 52, 120, 206, 114, 177, 114, 68, 80]
+    assert load_dataset(SyntheticData(seed=1)).fingerprint() != load_dataset(SyntheticData()).fingerprint()
+    # the mean image of each class tells the classes of the test images
+    train, test = torch.tensor(data.split.train), torch.tensor(data.split.test)
+    x_ND, labels_N = data.images.float().flatten(1), data.labels_N
+    means_KD = torch.stack([x_ND[train][labels_N[train] == label].mean(0) for label in range(4)])
+    right = torch.cdist(x_ND[test], means_KD).argmin(1) == labels_N[test]
+    assert 0.5 < right.float().mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("images=12,classes=12", r"class '\d' has too few images for the split: 1 in all, none of them for t"),
+        ("images=3,classes=2", r"3 images are too few for the split: no image is left for validation"),
+        ("images=1000000,size=64", r"the images take 11\.4 GiB; at most 2 are made\. Lower 'images' or 'size'"),
+    ],
+)
+def test_synthetic_images_that_cannot_be(fields: str, message: str) -> None:
+    with pytest.raises(UsageError, match=rf"^data 'synthetic': .*{message}"):
+        load_dataset(f"synthetic:{fields}")
+
+
+# ------------------------------------------------------------------------------------------------------------------ npz
+
+
+def arrays(images: int = 40, channels: int = 3) -> dict[str, Any]:
+    """Images whose first pixel is their place; four classes in turn."""
+    x = np.zeros((images, 5, 6, channels), np.uint8)
+    x[:, 0, 0, 0] = np.arange(images)
+    return {"x_train": x, "y_train": np.arange(images) % 4}
+
+
+def test_npz_with_a_test_set(tmp_path: Path) -> None:
+    names = np.array(["ant", "bee", "cat", "dog"])
+    test = {"x_test": arrays(8)["x_train"] + 100, "y_test": np.arange(8, dtype=np.uint8)[:, None] % 4}
+    np.savez(tmp_path / "a.npz", **arrays(), **test, class_names=names, other=np.arange(3))
+    data = load_dataset(f"npz:{tmp_path / 'a.npz'}")
+    assert (data.name, data.classes, data.class_names) == ("npz:a.npz", 4, tuple(names))
+    assert (data.shape, sizes(data)) == (Map(3, 5, 6), [36, 4, 8])
+    assert data.split.test == tuple(range(40, 48))
+    assert data.images[:, 0, 0, 0].tolist() == [*range(40), *range(100, 108)]
+    assert data.labels_N.tolist() == [place % 4 for place in range(48)]
+    check_stratified(data)
+
+
+def test_npz_of_grey_images_without_a_test_set(tmp_path: Path) -> None:
+    given = arrays(channels=1)
+    np.savez_compressed(tmp_path / "b.npz", x=given["x_train"][..., 0], y=given["y_train"])
+    data = load_dataset({"kind": "npz", "file": str(tmp_path / "b.npz")})
+    assert (data.shape, data.classes, sizes(data)) == (Map(1, 5, 6), 4, [29, 3, 8])
+    assert data.images[:, 0, 0, 0].tolist() == list(range(40))
+
+
+def without(key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda given: given.pop(key)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda g: g.clear() or g.update(images=np.zeros(1)),
+            r"there is no array 'x_train' or 'x' among its arrays: images",
+        ),
+        (without("x_train"), r"there is no array 'x_train' or 'x' among its arrays: y_train"),
+        (without("y_train"), r"there is no array 'y_train'"),
+        (lambda g: g.update(x_test=g["x_train"]), r"there is no array 'y_test'"),
+        (
+            lambda g: g.update(x_test=g["x_train"][:, 1:], y_test=g["y_train"]),
+            r"images of x_test are 4 x 6 x 3, .* 5 x 6 x 3",
+        ),
+        (lambda g: g.update(x_train=g["x_train"] / 255), r"x_train must be uint8, .*, and is float64"),
+        (lambda g: g.update(x_train=g["x_train"].reshape(40, -1)), r"x_train must be images x .*, and is 40 x 90"),
+        (
+            lambda g: g.update(x_train=np.zeros((40, 3, 32, 32), np.uint8)),
+            r"x_train .* at most 16 channels, and is 40 x 3 x 32 x 32",
+        ),
+        (lambda g: g.update(y_train=g["y_train"] / 1), r"y_train must be whole numbers, and is float64"),
+        (
+            lambda g: g.update(y_train=g["y_train"][1:]),
+            r"y_train must have one label for each of the 40 images, and is 39",
+        ),
+        (lambda g: g.update(y_train=g["y_train"] - 1), r"label -1 is out of range: labels count from 0"),
+        (lambda g: g["y_train"].__setitem__(0, 10**9), r"label 1000000000 is out of range"),
+        (
+            lambda g: g.update(class_names=np.array(["a", "b", "c"])),
+            r"label 3 is out of range: .* there are 3 class_names",
+        ),
+        (lambda g: g.update(y_train=np.array([None] * 40)), r"numpy says: Object arrays cannot be loaded"),
+    ],
+)
+def test_a_wrong_npz_is_told(tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    given = arrays()
+    change(given)
+    np.savez(tmp_path / "a.npz", **given)
+    with pytest.raises(RunError, match=rf"^data 'npz': {tmp_path}/a\.npz: {message}"):
+        load_dataset(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_an_npz_with_a_class_without_training_images(tmp_path: Path) -> None:
+    given = arrays()
+    given["y_train"][given["y_train"] == 2] = 1
+    np.savez(tmp_path / "a.npz", **given)
+    with pytest.raises(UsageError, match=r"data 'npz:a.npz': class '2' has too few images for the split: 0 in all"):
+        load_dataset(f"npz:{tmp_path / 'a.npz'}")
+
+
+def test_a_broken_npz_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with pytest.raises(UsageError, match=rf"^data 'npz': there is no file {path}\.$"):
+        load_dataset(f"npz:{path}")
+    np.savez(path, **arrays())
+    whole = path.read_bytes()
+    for content, message in (
+        (whole[: len(whole) // 2], "is broken, perhaps cut short"),
+        (b"", "is broken, perhaps cut short"),
+        (whole[:2000] + bytes(200) + whole[2200:], "is broken, perhaps cut short: Bad CRC-32"),
+        (b"no arrays at all", "numpy says"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(RunError, match=rf"^data 'npz': {path}:? {message}"):
+            load_dataset(f"npz:{path}")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(RunError, match="it holds one array without a name"):
+        load_dataset(f"npz:{tmp_path / 'one.npy'}")
+    with pytest.raises(RunError, match="cannot be read: Is a directory"):
+        load_dataset(f"npz:{tmp_path}")
+
+
+# ---------------------------------------------------------------------------------------------------------- imagefolder
+
+
+def picture(path: Path, width: int = 10, height: int = 10, seed: int = 0, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels_HWC = np.random.RandomState(seed).randint(0, 256, (height, width, 3), np.uint8)
+    Image.fromarray(pixels_HWC).convert(mode).save(path)
+
+
+def folder(root: Path, classes: str = "ab", images: int = 10) -> Path:
+    for name in classes:
+        for number in range(images):
+            picture(root / name / f"{number}.png", seed=number)
+    return root
+
+
+def test_imagefolder_of_classes(tmp_path: Path) -> None:
+    folder(tmp_path / "pets", "ba", 20)
+    picture(tmp_path / "pets" / "a" / "more" / "x.JPG")
+    (tmp_path / "pets" / "a" / "notes.txt").write_text("not an image")
+    (tmp_path / "pets" / ".cache").mkdir()
+    data = load_dataset(f"imagefolder:{tmp_path / 'pets'}")
+    assert (data.name, data.classes, data.class_names) == ("imagefolder:pets", 2, ("a", "b"))
+    assert (data.shape, sizes(data), data.standard_augmentation) == (Map(3, 10, 10), [30, 3, 8], "flip")
+    assert data.labels_N.tolist() == [0] * 21 + [1] * 20
+    check_stratified(data)
+    expected = np.asarray(Image.open(tmp_path / "pets" / "a" / "0.png"))
+    assert torch.equal(data.images[0], torch.tensor(expected).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        (("train", "test"), [18, 2, 6]),
+        (("train", "val"), [18, 2, 6]),
+        (("train", "val", "test"), [20, 6, 6]),
+    ],
+)
+def test_imagefolder_with_a_split_of_its_own(tmp_path: Path, parts: tuple[str, ...], expected: list[int]) -> None:
+    for part in parts:
+        folder(tmp_path / part, "ab", 10 if part == "train" else 3)
+    data = load_dataset(ImageFolderData(dir=tmp_path))
+    assert sizes(data) == expected
+    files = load_dataset(ImageFolderData(dir=tmp_path, stream=True)).images.names
+    assert {files[place].split("/")[0] for place in data.split.test} == {parts[-1]}
+    assert {files[place].split("/")[0] for place in data.split.train} == {"train"}
+    if len(parts) == 3:
+        assert {files[place].split("/")[0] for place in data.split.validation} == {"val"}
+
+
+@pytest.mark.parametrize("size", [(20, 31), (31, 20), (7, 12), (16, 16), (16, 17), (5, 5)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_images_are_brought_to_one_size_as_torchvision_does(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+    for name in "ab":
+        for number in range(5):
+            picture(tmp_path / name / f"{number}.png", *size, mode=mode)
+    image = Image.open(tmp_path / "a" / "0.png").convert("RGB")
+    expected = transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16), transforms.PILToTensor()])(image)
+    data = load_dataset(ImageFolderData(dir=tmp_path, size=16))
+    assert torch.equal(data.images[0], expected)
+    grey = load_dataset(ImageFolderData(dir=tmp_path, size=16, channels=1))
+    assert grey.shape == Map(1, 16, 16)
+    assert load_dataset(ImageFolderData(dir=tmp_path)).shape == Map(3, min(size), min(size))
+
+
+def test_large_images_are_64_pixels_high_unless_asked_for(tmp_path: Path) -> None:
+    for name in "ab":
+        for number in range(5):
+            picture(tmp_path / name / f"{number}.png", 100, 80)
+    assert load_dataset(ImageFolderData(dir=tmp_path)).shape == Map(3, 64, 64)
+
+
+def test_many_images_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder(tmp_path)
+    assert not load_dataset(ImageFolderData(dir=tmp_path)).is_streamed
+    monkeypatch.setattr("hiresnet_graph.data.files.MOST_BYTES_IN_MEMORY", 20 * 300 - 1)
+    assert load_dataset(ImageFolderData(dir=tmp_path)).is_streamed
+    assert not load_dataset(ImageFolderData(dir=tmp_path, stream=False)).is_streamed
+
+
+def cut_short(root: Path) -> None:
+    path = folder(root) / "b" / "3.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def no_image(root: Path) -> None:
+    (folder(root) / "b" / "3.png").write_text("words")
+
+
+def only_loose(root: Path) -> None:
+    picture(root / "0.png")
+
+
+def empty_class(root: Path) -> None:
+    (folder(root) / "c").mkdir()
+
+
+def class_of_one(root: Path) -> None:
+    picture(folder(root, images=8) / "c" / "0.png")
+
+
+def unknown_test_class(root: Path) -> None:
+    folder(root / "train", ["cats", "dogs"])
+    folder(root / "test", ["cats", "dog"])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda root: None, UsageError, r"there is no folder ROOT\."),
+        (Path.mkdir, UsageError, r"ROOT must hold two class folders or more, and holds 0\. .* belong into 'ROOT/cat'"),
+        (only_loose, UsageError, r"ROOT must hold two class folders or more, and holds 0"),
+        (empty_class, RunError, r"the folder ROOT/c holds no image"),
+        (unknown_test_class, RunError, r"ROOT/test/dog: this class has no training image\. Did you mean 'dogs'\?"),
+        (
+            lambda root: folder(root, images=1),
+            UsageError,
+            r"2 images are too few for the split: no image is left for validation",
+        ),
+        (class_of_one, UsageError, r"class 'c' has too few images for the split: 1 in all, none of them for test"),
+        (cut_short, RunError, r"ROOT/b/3\.png: this image cannot be read: .*truncated"),
+        (no_image, RunError, r"ROOT/b/3\.png: this image cannot be read: cannot identify image file"),
+    ],
+)
+def test_a_wrong_imagefolder_is_told(
+    tmp_path: Path, make: Callable[[Path], object], error: type[HrgError], message: str
+) -> None:
+    root = tmp_path / "pictures"
+    make(root)
+    with pytest.raises(error, match=message.replace("ROOT", re.escape(str(root)))):
+        load_dataset(ImageFolderData(dir=root))
+
+
+# -------------------------------------------------------------------------------------------------------- tiny-imagenet
+
+
+def tiny(root: Path, classes: tuple[str, ...] = ("n02", "n01")) -> Path:
+    """Ten training images and three for the test in each class, as they are published."""
+    base = root / "tiny-imagenet-200"
+    lines = []
+    for place, id_ in enumerate(classes):
+        for number in range(10):
+            picture(base / "train" / id_ / "images" / f"{id_}_{number}.JPEG", 64, 64, seed=number)
+        (base / "train" / id_ / f"{id_}_boxes.txt").write_text("")
+        for number in range(3):
+            name = f"val_{len(classes) * number + place}.JPEG"
+            picture(base / "val" / "images" / name, 64, 64, seed=number)
+            lines.append(f"{name}\t{id_}\t0\t0\t62\t62\n")
+    (base / "val" / "val_annotations.txt").write_text("".join(lines))
+    return base
+
+
+def test_tiny_imagenet_of_two_classes(tmp_path: Path) -> None:
+    base = tiny(tmp_path)
+    data = load_dataset(f"tiny-imagenet:root={tmp_path}")
+    assert (data.shape, data.classes, sizes(data)) == (Map(3, 64, 64), 2, [18, 2, 6])
+    assert data.class_names == ("n01", "n02") and data.standard_augmentation == "crop+flip"
+    assert data.labels_N.tolist() == [0] * 10 + [1] * 10 + [1] * 3 + [0] * 3
+    check_stratified(data)
+    (base / "words.txt").write_text("n02\tgoldfish, Carassius auratus\nn03\tray\n")
+    named = load_dataset(TinyImagenetData(root=base))
+    assert named.class_names == ("n01", "goldfish, Carassius auratus")
+    assert named.fingerprint() == data.fingerprint()
+
+
+def drop(name: str) -> Callable[[Path], object]:
+    return lambda base: shutil.rmtree(base / name) if (base / name).is_dir() else (base / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop("train"), r"the folder BASE/train cannot be read: No such file"),
+        (
+            drop("train/n01"),
+            r"BASE/val/val_annotations\.txt:4: class 'n01' has no folder in BASE/train\. .*fewer classes",
+        ),
+        (drop("train/n01/images"), r"the folder BASE/train/n01 holds no image"),
+        (drop("val/val_annotations.txt"), r"BASE/val/val_annotations\.txt cannot be read: No such file"),
+        (drop("val/images/val_3.JPEG"), r"BASE/val/images/val_3\.JPEG: this image is gone"),
+        (lambda base: (base / "val/val_annotations.txt").write_bytes(b"\xff\xfe"), r"cannot be read: it is no text"),
+    ],
+)
+def test_a_broken_tiny_imagenet_is_told(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+    base = tiny(tmp_path)
+    change(base)
+    with pytest.raises(RunError, match=message.replace("BASE", re.escape(str(base)))):
+        load_dataset(TinyImagenetData(root=tmp_path))
+
+
+# --------------------------------------------------------------------------------------- where published sets are found
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny-imagenet"])
+def test_a_missing_set_says_where_it_was_looked_for_and_how_to_get_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HRG_DATA", raising=False)
+    kind = DATASETS.get(name)
+    way = "Unpack" if name == "tiny-imagenet" else r"Get it with '--download' \(in Python: download=True\), or unpack"
+    told = (
+        rf"no folder '{kind.folder}' in PLACES\. {way} {kind.address} there; or .*HRG_DATA=DIR.* '{name}:root=DIR'\.$"
+    )
+    with pytest.raises(UsageError, match=told.replace("PLACES", f"{tmp_path}/data")):
+        load_dataset(name)
+    monkeypatch.setenv("HRG_DATA", "sets")
+    with pytest.raises(UsageError, match=told.replace("PLACES", f"{tmp_path}/sets or {tmp_path}/data")):
+        load_dataset(name)
+    with pytest.raises(UsageError, match=told.replace("PLACES", f"{tmp_path}/here")):
+        load_dataset(f"{name}:root=here")
+
+
+def test_the_places_are_looked_at_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HRG_DATA", str(tmp_path / "sets"))
+    found = [TinyImagenetData().found()]
+    for place in ("data", "sets", "here"):
+        (tmp_path / place / "tiny-imagenet-200").mkdir(parents=True)
+        found.append(TinyImagenetData().found())
+    places = [None, *(tmp_path / place / "tiny-imagenet-200" for place in ("data", "sets", "sets"))]
+    assert found == places
+    assert TinyImagenetData(root="here").found() == tmp_path / "here" / "tiny-imagenet-200"
+    assert TinyImagenetData(root="here/tiny-imagenet-200").found() == tmp_path / "here" / "tiny-imagenet-200"
+    assert TinyImagenetData(root="there").found() is None, "a folder that was named is the only one"
+
+
+def test_a_download_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
+    with pytest.raises(RunError, match=rf"cifar-10-python.tar.gz cannot be downloaded to {tmp_path}: no route to host"):
+        load_dataset(f"cifar10:root={tmp_path},download=true")
+
+
+def test_a_broken_cifar_is_told(tmp_path: Path) -> None:
+    base = tmp_path / "cifar-10-batches-py"
+    base.mkdir()
+    with pytest.raises(RunError, match=rf"{base}/data_batch_1 is missing\. Delete the folder and get it anew"):
+        load_dataset(f"cifar10:root={tmp_path}")
+    (base / "data_batch_1").write_bytes(b"cut short")
+    with pytest.raises(RunError, match=r"data_batch_1 is not the published file; perhaps it was cut short"):
+        load_dataset(f"cifar10:root={tmp_path}")
+
+
+# ------------------------------------------------------------------------------------------------------------ real data
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+# The sums were taken from another copy of the same images, which never went through torchvision.
+@pytest.mark.parametrize(
+    ("name", "classes", "names", "pixels", "labels"),
+    [
+        ("cifar10", 10, ("airplane", "truck"), "2ae5d6db04537538", "5083e6dd0895f949"),
+        ("cifar100", 100, ("apple", "worm"), "7fd4455e5b9d53c1", "909ea1aa2cb4bc2f"),
+    ],
+)
+def test_real_cifar(real_data: Path, name: str, classes: int, names: tuple[str, str], pixels: str, labels: str) -> None:
+    data = load_dataset(f"{name}:root={real_data}")
+    assert (data.shape, data.classes, data.standard_augmentation) == (Map(3, 32, 32), classes, "crop+flip")
+    assert (data.class_names[0], data.class_names[-1]) == names
+    assert digest(data.images.numpy().tobytes()) == pixels
+    assert digest(data.labels_N.numpy().tobytes()) == labels
+    assert sizes(data) == [45000, 5000, 10000]
+    for part, size in zip(data.split, (45000, 5000, 10000), strict=True):
+        assert data.labels_N[torch.tensor(part)].bincount().tolist() == [size // classes] * classes
+
+
+def test_real_tiny_imagenet(real_data: Path) -> None:
+    data = load_dataset(f"tiny-imagenet:root={real_data},stream=true")
+    assert (data.shape, data.classes, data.is_streamed) == (Map(3, 64, 64), 57, True)
+    assert (data.class_names[0], data.class_names[-1]) == ("goldfish, Carassius auratus", "baboon")
+    assert sizes(data) == [25650, 2850, 2850]
+    for part, size in zip(data.split, (450, 50, 50), strict=True):
+        assert data.labels_N[torch.tensor(part)].bincount().tolist() == [size] * 57
+    names = [Path(data.images.names[place]) for place in data.split.train]
+    assert [name.parts[1] for name in names] == [name.name.partition("_")[0] for name in names]
+    # in any order, since ours is that of the annotations
+    test = zip(data.read(data.split.test), data.labels_N[torch.tensor(data.split.test)], strict=True)
+    marks = sorted(hashlib.sha256(image.numpy().tobytes() + bytes([int(label)])).digest() for image, label in test)
+    assert digest(b"".join(marks)) == "e175a9ed0ce6cf95"
+
+
+@pytest.mark.slow
+def test_real_tiny_imagenet_in_memory_is_that_of_its_files(real_data: Path) -> None:
+    source = TinyImagenetData(root=real_data)
+    memory, streamed = load_dataset(source), load_dataset(source.changed({"stream": True}))
+    places = range(0, len(memory), 7)
+    assert not memory.is_streamed and memory.split == streamed.split
+    assert torch.equal(memory.read(places), streamed.read(places))

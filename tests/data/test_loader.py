@@ -1,0 +1,279 @@
+"""Batches. Axes: B images of a batch, C channels, H height, W width."""
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.transforms.functional as transforms
+from PIL import Image
+from scipy.stats import chisquare
+
+from hiresnet_graph.data import SyntheticData, data_source, load_dataset
+from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.data.loader import Loader
+from hiresnet_graph.data.split import Split
+from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.shapes import Map
+
+CPU = torch.device("cpu")
+Batches = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def noise(images: int, shape: Map, *, alike: bool = False) -> Dataset:
+    """Images of noise, all for training but the last; if `alike`, of one image. The label of each is its place."""
+    chance = torch.Generator().manual_seed(0)
+    one = torch.randint(1, 256, (1 if alike else images, *shape), generator=chance, dtype=torch.uint8)
+    split = Split(tuple(range(images - 1)), (images - 1,), ())
+    return Dataset("noise", images, one.repeat(images if alike else 1, 1, 1, 1), torch.arange(images), split)
+
+
+def levels(dataset: Dataset, x_BCHW: torch.Tensor) -> torch.Tensor:
+    """The 8-bit images that were normalised."""
+    mean_C11, std_C11 = dataset.levels
+    levels_BCHW = x_BCHW * std_C11 + mean_C11
+    assert (levels_BCHW - levels_BCHW.round()).abs().max() < 1e-3
+    return levels_BCHW.round().to(torch.uint8)
+
+
+def equal(one: Batches, two: Batches) -> bool:
+    assert one and two
+    return len(one) == len(two) and all(
+        torch.equal(x, y) and torch.equal(a, b) for (x, a), (y, b) in zip(one, two, strict=True)
+    )
+
+
+def by_label(batches: Batches) -> dict[int, bytes]:
+    found = {int(k): x.numpy().tobytes() for x_BCHW, labels in batches for x, k in zip(x_BCHW, labels, strict=True)}
+    assert len(found) == sum(len(labels) for _, labels in batches)
+    return found
+
+
+# -------------------------------------------------------------------------------------------- the same as torchvision's
+
+
+@pytest.mark.parametrize(("augment", "padding"), [("crop+flip", 1), ("crop", 2), ("flip", None), ("crop+flip", None)])
+def test_every_outcome_is_one_of_torchvision_and_equally_frequent(augment: str, padding: int | None) -> None:
+    """Of RandomCrop(size, padding) and RandomHorizontalFlip() on one image of noise, whose outcomes all differ."""
+    count, shape = 8000, Map(3, 8, 9)
+    dataset = noise(count, shape, alike=True)
+    image = dataset.images_NCHW[0]
+    edge = 0 if "crop" not in augment else padding or 1
+    padded = transforms.pad(image, [edge])
+    crops = [transforms.crop(padded, y, x, 8, 9) for y in range(2 * edge + 1) for x in range(2 * edge + 1)]
+    outcomes = [*crops, *(transforms.hflip(crop) for crop in crops)] if "flip" in augment else crops
+    expected = {outcome.numpy().tobytes() for outcome in outcomes}
+    assert len(expected) == len(outcomes)
+
+    loader = Loader(dataset, device=CPU, augment=augment, crop_padding=padding, seed=3)
+    found = Counter(one.numpy().tobytes() for x_BCHW, _ in loader.training(1, 1000) for one in levels(dataset, x_BCHW))
+    assert set(found) == expected
+    assert chisquare(list(found.values())).pvalue > 1e-3
+
+
+def test_place_and_mirroring_are_drawn_independently() -> None:
+    draws = Loader(noise(9000, Map(1, 8, 8)), device=CPU, augment="crop+flip")._draws(1)
+    counts = Counter(zip(*(draw.tolist() for draw in draws), strict=True))
+    assert len(counts) == 3 * 3 * 2
+    assert chisquare(list(counts.values())).pvalue > 1e-3
+
+
+def test_normalisation_is_that_of_torchvision() -> None:
+    dataset = load_dataset(SyntheticData(images=200))
+    mean_C, std_C = (level.flatten() / 255 for level in dataset.levels)
+    for x_BCHW, labels_B in Loader(dataset, device=CPU).evaluation("train", 50):
+        assert x_BCHW.dtype == torch.float32 and labels_B.dtype == torch.int64
+    test = torch.tensor(dataset.split.test)
+    expected_BCHW = transforms.normalize(dataset.images_NCHW[test] / 255, mean_C.tolist(), std_C.tolist())
+    ((x_BCHW, labels_B),) = Loader(dataset, device=CPU).evaluation("test", 500)
+    assert torch.allclose(x_BCHW, expected_BCHW, rtol=1e-5, atol=2e-6)
+    assert torch.equal(labels_B, dataset.labels_N[test])
+
+
+def test_black_is_added_before_normalisation() -> None:
+    dataset = noise(500, Map(1, 8, 8))
+    loader = Loader(dataset, device=CPU, augment="crop", crop_padding=4)
+    darkest = -dataset.levels[0].item() / dataset.levels[1].item()
+    assert min(x_BCHW.min().item() for x_BCHW, _ in loader.training(1, 100)) == pytest.approx(darkest)
+
+
+def test_the_padding_is_an_eighth_of_the_height_unless_given() -> None:
+    def edge(height: int, given: int | None = None) -> int:
+        return Loader(noise(2, Map(1, height, 40)), device=CPU, augment="crop", crop_padding=given).padding
+
+    assert [edge(32), edge(8), edge(4), edge(32, 2)] == [4, 1, 1, 2]
+
+
+# --------------------------------------------------------------------------------------------------------------- chance
+
+
+def test_what_happens_to_an_image_hangs_on_nothing_but_seed_and_epoch() -> None:
+    dataset = noise(61, Map(3, 8, 8))
+
+    def seen(batch_size: int, epoch: int = 2, seed: int = 0, augment: str = "crop+flip") -> dict[int, bytes]:
+        loader = Loader(dataset, device=CPU, augment=augment, seed=seed)
+        return by_label(list(loader.training(epoch, batch_size)))
+
+    assert len(seen(7)) == 60
+    assert seen(7) == seen(60) == seen(1)
+    assert seen(7) != seen(7, epoch=3)
+    assert seen(7) != seen(7, seed=1)
+    # fewer images in all, another order: the draws of those that stay are the same
+    fewer = dataclasses.replace(dataset, split=Split(tuple(range(0, 60, 2)), (60,), ()))
+    loader = Loader(dataclasses.replace(fewer), device=CPU, augment="flip")
+    loader.mean_C11, loader.scale_C11 = Loader(dataset, device=CPU).mean_C11, Loader(dataset, device=CPU).scale_C11
+    every, half = seen(7, augment="flip"), by_label(list(loader.training(2, 7)))
+    assert len(half) == 30 and all(every[label] == image for label, image in half.items())
+
+
+def test_the_order_hangs_on_seed_and_epoch_alone() -> None:
+    def order(seed: int, epoch: int, augment: str = "none") -> list[int]:
+        loader = Loader(noise(41, Map(1, 8, 8)), device=CPU, augment=augment, seed=seed)
+        return torch.cat([labels_B for _, labels_B in loader.training(epoch, 10)]).tolist()
+
+    assert sorted(order(0, 1)) == list(range(40)) != order(0, 1)
+    assert order(0, 1) == order(0, 1, "crop")
+    assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (1, 2)}) == 4
+    # Written down: runs of earlier versions can be repeated.
+    assert order(0, 1)[:5] == [1, 17, 37, 33, 21]
+
+
+def test_an_interrupted_epoch_goes_on_with_the_same_batches() -> None:
+    loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
+    whole = list(loader.training(1, 7))
+    assert [len(labels_B) for _, labels_B in whole] == [7] * 8 + [4]
+    assert equal(list(loader.training(1, 7, first_step=5)), whole[5:])
+    assert list(loader.training(1, 7, first_step=9)) == []
+
+
+def test_the_last_batch_may_be_left_out() -> None:
+    loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
+    assert equal(list(loader.training(1, 7, drop_last=True)), list(loader.training(1, 7))[:-1])
+    assert [loader.steps(7), loader.steps(7, True), loader.steps(60, True), loader.steps(61, True)] == [9, 8, 1, 0]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_the_stretches_of_all_ranks_are_the_whole_batch(world: int) -> None:
+    loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
+    for whole, ranks in (
+        (loader.training(1, 7), [loader.training(1, 7, rank=rank, world=world) for rank in range(world)]),
+        (loader.evaluation("train", 7), [loader.evaluation("train", 7, rank=r, world=world) for r in range(world)]),
+    ):
+        parts = [list(rank) for rank in ranks]
+        joined = [tuple(torch.cat(part) for part in zip(*batch, strict=True)) for batch in zip(*parts, strict=True)]
+        assert equal(joined, list(whole))
+
+
+def test_batches_come_in_the_layout_that_is_asked_for() -> None:
+    dataset = noise(11, Map(3, 8, 8))
+    plain = Loader(dataset, device=CPU, augment="crop+flip")
+    last = Loader(dataset, device=CPU, augment="crop+flip", memory_format=torch.channels_last)
+    (x_BCHW, _), (y_BCHW, _) = next(plain.training(1, 10)), next(last.training(1, 10))
+    assert x_BCHW.is_contiguous() and y_BCHW.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(x_BCHW, y_BCHW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"augment": "rotate"}, r"augment: one of none, flip, crop, crop\+flip is wanted, not 'rotate'"),
+        ({"augment": "crop", "crop_padding": 8}, r"crop_padding: a number from 1 to 7 .* 8x9, not 8"),
+    ],
+)
+def test_an_augmentation_that_cannot_be_is_told(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Loader(noise(2, Map(1, 8, 9)), device=CPU, **fields)
+
+
+# -------------------------------------------------------------------------------------------------------------- streams
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two classes of 20 images of different sizes."""
+    chance = torch.Generator().manual_seed(0)
+    for place in range(40):
+        size = (12 + place % 3, 12 + place % 5, 3)
+        pixels_HWC = torch.randint(256, size, generator=chance, dtype=torch.uint8)
+        folder = tmp_path / "pictures" / "ab"[place % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels_HWC.numpy()).save(folder / f"{place:02}.png")
+    return tmp_path / "pictures"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_images_are_those_in_memory(pictures: Path, workers: int) -> None:
+    def loader(stream: bool, workers: int = 0) -> Loader:
+        source = data_source({"kind": "imagefolder", "dir": pictures, "size": 12, "stream": stream})
+        dataset = load_dataset(source).fitted_to(Map(3, 9, 9))
+        assert dataset.is_streamed == stream
+        return Loader(dataset, device=CPU, augment="crop+flip", workers=workers)
+
+    memory, stream = loader(False), loader(True, workers)
+    assert equal(list(stream.training(1, 7)), list(memory.training(1, 7)))
+    assert equal(
+        list(stream.training(1, 7, first_step=2, rank=1, world=2)),
+        list(memory.training(1, 7, first_step=2, rank=1, world=2)),
+    )
+    assert equal(list(stream.evaluation("test", 3)), list(memory.evaluation("test", 3)))
+    # left in the middle, then begun anew
+    next(stream.training(1, 7))
+    assert equal(list(stream.training(2, 7)), list(memory.training(2, 7)))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_disappears_in_the_middle_is_named(pictures: Path, workers: int) -> None:
+    dataset = load_dataset({"kind": "imagefolder", "dir": pictures, "stream": True})
+    loader = Loader(dataset, device=CPU, workers=workers)
+    batches = loader.training(1, 2)
+    next(batches)
+    numbered = Loader(dataclasses.replace(dataset, labels_N=torch.arange(40)), device=CPU)
+    *_, (_, places_B) = numbered.training(1, 2)
+    lost = pictures / dataset.images.names[int(places_B[-1])]
+    lost.unlink()
+    with pytest.raises(RunError, match=rf"{lost}: this image is gone; the data set had it") as caught:
+        list(batches)
+    assert "Traceback" not in str(caught.value)
+    assert not multiprocessing.active_children(), "its readers must end with it"
+
+
+def test_killed_readers_are_an_error_that_says_so(pictures: Path) -> None:
+    dataset = load_dataset({"kind": "imagefolder", "dir": pictures, "stream": True})
+    batches = Loader(dataset, device=CPU, workers=2).training(1, 2)
+    next(batches)
+    readers = multiprocessing.active_children()
+    assert len(readers) == 2
+    for reader in readers:
+        os.kill(reader.pid, signal.SIGKILL)
+    with pytest.raises(RunError, match=r"a process that reads images has ended: .* Try fewer of them"):
+        list(batches)
+    assert not multiprocessing.active_children()
+
+
+def test_readers_end_with_a_killed_training_process(pictures: Path) -> None:
+    code = f"""
+import multiprocessing, os, signal, torch
+from hiresnet_graph.data import load_dataset
+from hiresnet_graph.data.loader import Loader
+
+dataset = load_dataset({{"kind": "imagefolder", "dir": {str(pictures)!r}, "stream": True}})
+batches = Loader(dataset, device=torch.device("cpu"), workers=2).training(1, 2)
+next(batches)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    readers = [Path("/proc", pid, "status") for pid in done.stdout.split()]
+    assert len(readers) == 2
+    until = time.monotonic() + 20
+    while any(reader.exists() and "zombie" not in reader.read_text() for reader in readers):
+        assert time.monotonic() < until, "a reader outlives the process that it reads for"
+        time.sleep(0.05)

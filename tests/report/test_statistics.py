@@ -1,0 +1,216 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.report import compare
+from hiresnet_graph.report.statistics import fit
+from hiresnet_graph.train.record import Seeds
+from tests.report.studies import Net, study
+
+ONE, TWO, THREE = (90.0, 91.0, 93.0, 92.0), (91.5, 91.5, 94.5, 93.5), (89.0, 92.5, 92.0, 90.5)
+
+
+def test_a_difference_worked_out_by_hand() -> None:
+    # Rows 1 2 3 and 3 3 6: means 2 and 4, of the seeds 2 2.5 4.5. Residuals of row 1: 0, 0.5, -0.5; of row 2 the
+    # opposite. Sum of squares 1, df 2, so the variance is 0.5 and that of the difference 0.5 * 2/3 = 1/3.
+    (comparison,) = compare(study(Net("a", (1.0, 2.0, 3.0)), Net("b", (3.0, 3.0, 6.0))))
+    (found,) = comparison.differences
+    assert found.pooled is not None and found.pooled.interval is not None
+    assert (found.n, found.baseline_n, found.df) == (3, 3, 2)
+    assert found.pooled.difference == pytest.approx(2)
+    half = 4.302652729911275 * math.sqrt(1 / 3)  # 97.5 % of Student's t with 2 degrees of freedom
+    assert found.pooled.interval == (pytest.approx(2 - half), pytest.approx(2 + half))
+    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2 sqrt 3; for df 2, p = 1 - t / sqrt(2 + t^2)
+    assert found.p_holm == found.p
+
+
+def test_two_networks_with_all_runs_have_the_paired_test() -> None:
+    (found,) = compare(study(Net("a", ONE), Net("b", TWO)))[0].differences
+    test = stats.ttest_rel(TWO, ONE)
+    assert found.p == pytest.approx(test.pvalue)
+    assert found.df == test.df == 3
+    assert found.pooled is not None and found.paired is not None
+    assert found.paired.difference == pytest.approx(found.pooled.difference)
+    assert found.paired.interval == pytest.approx(tuple(test.confidence_interval()))
+    assert found.pooled.interval == pytest.approx(tuple(test.confidence_interval()))
+
+
+def test_intervals_that_stand_beside() -> None:
+    (found, other) = compare(study(Net("a", ONE), Net("b", TWO), Net("c", THREE)))[0].differences
+    welch, paired = stats.ttest_ind(THREE, ONE, equal_var=False), stats.ttest_rel(THREE, ONE)
+    assert other.welch is not None and other.paired is not None
+    assert other.welch.interval == pytest.approx(tuple(welch.confidence_interval()))
+    assert other.paired.interval == pytest.approx(tuple(paired.confidence_interval()))
+    assert other.correlation == pytest.approx(stats.pearsonr(THREE, ONE)[0])
+    assert found.correlation == pytest.approx(stats.pearsonr(TWO, ONE)[0])
+
+
+@pytest.mark.parametrize("gaps", [0, 3])
+def test_the_model_is_network_plus_seed(gaps: int) -> None:
+    rng = np.random.default_rng(7)
+    values = 90 + rng.normal(size=(5, 6)) + rng.normal(size=6)
+    left_out = {(0, 1), (2, 4), (3, 4)} if gaps else set()
+    nets = [
+        Net(f"n{i}", ["diverged" if (i, j) in left_out else values[i, j] for j in range(6)], validations=[0.0] * 6)
+        for i in range(5)
+    ]
+    comparison = compare(study(*nets), "n1")[0]
+    cells = [(i, j) for i in range(5) for j in range(6) if (i, j) not in left_out]
+    data = pd.DataFrame(
+        {
+            "accuracy": [values[cell] for cell in cells],
+            "network": [f"n{i}" for i, _ in cells],
+            "seed": [str(j) for _, j in cells],
+        }
+    )
+    model = ols("accuracy ~ C(network, Treatment('n1')) + C(seed)", data).fit()
+    assert [one.variants for one in comparison.differences] == [("n0",), ("n2",), ("n3",), ("n4",)]
+    names = [f"C(network, Treatment('n1'))[T.{one.variants[0]}]" for one in comparison.differences]
+    for name, one in zip(names, comparison.differences, strict=True):
+        assert one.pooled is not None and one.pooled.interval is not None and one.detectable is not None
+        assert one.pooled.difference == pytest.approx(model.params[name])
+        assert one.pooled.interval == pytest.approx(tuple(model.conf_int().loc[name]))
+        assert one.p == pytest.approx(model.pvalues[name])
+        assert one.df == model.df_resid == 20 - gaps
+        # A true difference of this size is found with 80 % power, by the noncentral t distribution.
+        critical = stats.t.ppf(0.975, one.df)
+        assert stats.nct.sf(critical, one.df, one.detectable / model.bse[name]) == pytest.approx(0.8, abs=1e-6)
+    holm = multipletests([model.pvalues[name] for name in names], method="holm")[1]
+    assert [one.p_holm for one in comparison.differences] == pytest.approx(list(holm))
+    assert comparison.tests == 4
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_the_detectable_difference_of_one_pair_is_that_of_the_paired_test(n: int) -> None:
+    noise = np.random.default_rng(n).normal(size=n)
+    (found,) = compare(study(Net("a", [90.0] * n), Net("b", list(91 + noise))))[0].differences
+    size = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
+    assert found.detectable == pytest.approx(size * np.std(noise, ddof=1), rel=1e-5)
+
+
+def test_equal_networks_are_compared_once_and_not_with_the_baseline() -> None:
+    nets = [
+        Net("a", ONE),
+        Net("b", TWO),
+        Net("b again", TWO, same_as="b"),
+        Net("a again", ONE, same_as="a"),
+        Net("c", THREE),
+    ]
+    for baseline in ("a", "a again"):
+        (comparison,) = compare(study(*nets, baseline=baseline))
+        assert comparison.baseline == baseline
+        assert comparison.equal == ({"a": "a again", "a again": "a"}[baseline],)
+        assert [one.variants for one in comparison.differences] == [("b", "b again"), ("c",)]
+        assert comparison.tests == 2
+    without = compare(study(nets[0], nets[1], nets[4]))[0].differences
+    assert [one[1:] for one in without] == [one[1:] for one in comparison.differences]
+
+
+def test_nothing_is_claimed_where_nothing_is_known() -> None:
+    (one,) = compare(study(Net("a", (90.0,)), Net("b", (91.0,))))[0].differences
+    for estimate in (one.pooled, one.paired, one.welch):
+        assert estimate == (pytest.approx(1), None)
+    assert (one.df, one.p, one.p_holm, one.detectable, one.correlation) == (0, None, None, None, None)
+    (one,) = compare(study(Net("a", (90.1,) * 3), Net("b", (91.2,) * 3)))[0].differences
+    assert one.pooled is not None and one.pooled.difference == pytest.approx(1.1)
+    assert (one.pooled.interval, one.p, one.detectable, one.correlation) == (None, None, None, None)
+    assert one.paired is not None and one.paired.interval is None
+    (one, two) = compare(study(Net("a", (90.0, 91.0)), Net("b", ("diverged",) * 2), Net("c", (92.0, 92.5))))[
+        0
+    ].differences
+    assert (one.n, one.pooled, one.paired, one.welch, one.p) == (0, None, None, None, None)
+    assert two.p is not None and two.p_holm == two.p
+    nothing = compare(study(Net("a", ("waiting", "failed")), Net("b", (90.0, 91.0))))[0]
+    assert nothing.tests == 0 and nothing.differences[0].pooled is None
+
+
+def test_networks_are_compared_over_the_seeds_that_connect_them() -> None:
+    nets = [
+        Net("a", (90.0, 91.0, "waiting", "waiting", "waiting")),
+        Net("b", ("waiting", 92.0, 91.0, "waiting", "waiting")),
+        Net("c", ("waiting", "waiting", 95.0, 94.5, "waiting")),
+        Net("far", ("waiting", "waiting", "waiting", "waiting", 99.0)),
+    ]
+    b, c, far = compare(study(*nets))[0].differences
+    assert b.pooled is not None and b.pooled.difference == pytest.approx(1)
+    assert c.pooled is not None and c.pooled.difference == pytest.approx(1 + 4)  # c - b, and b - a
+    assert (c.pairs, c.paired) == (0, None) and c.welch is not None
+    assert far.pooled is None and far.welch is not None and far.welch.difference == pytest.approx(99 - 90.5)
+
+
+def test_grids_are_compared_at_equal_settings_and_at_the_best() -> None:
+    low, high = {"recipe.lr": 0.001}, {"recipe.lr": 0.01}
+    nets = [
+        Net("a", (90.0, 91.0, 92.0), (80.0, 80.0, 80.0), low),
+        Net("b", (93.0, 93.5, 93.0), (85.0, 85.0, 85.0), low),
+        Net("a", (94.0, 95.5, 95.0), (81.0, 81.0, 81.0), high),
+        # Better in validation, but one run diverged: a setting must not gain by that.
+        Net("b", (99.0, "diverged", 99.0), (99.0, 99.0, 99.0), high),
+    ]
+    equal, best = compare(study(*nets))
+    assert [(one.setting, one.baseline_setting) for one in equal.differences] == [(low, low), (high, high)]
+    assert equal.tests == 2
+    alone = [compare(study(*(replace(net, setting={}) for net in pair)))[0] for pair in (nets[:2], nets[2:])]
+    p_values = [one.differences[0].p for one in alone]
+    assert [one.p for one in equal.differences] == p_values
+    assert [one.p_holm for one in equal.differences] == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+    (one,) = best.differences
+    assert best.at_best and (one.setting, one.baseline_setting) == (low, high)
+    assert one.p == pytest.approx(stats.ttest_rel((93.0, 93.5, 93.0), (94.0, 95.5, 95.0)).pvalue)
+
+
+def test_variants_may_be_one_network_at_one_setting_and_two_at_another() -> None:
+    one, two = {"depth": 1}, {"depth": 2}
+    nets = [
+        Net("a", ONE, (50.0,) * 4, one),
+        Net("b", ONE, (50.0,) * 4, one, same_as="a"),
+        Net("a", TWO, (60.0,) * 4, two),
+        Net("b", THREE, (40.0,) * 4, two),
+    ]
+    equal, best = compare(study(*nets))
+    assert [(found.variants, found.setting) for found in equal.differences] == [(("b",), two)]
+    assert [(found.variants, found.setting, found.baseline_setting) for found in best.differences] == [
+        (("b",), one, two)
+    ]
+
+
+def test_an_unknown_baseline() -> None:
+    with pytest.raises(UsageError, match=r"no variant 'ful' to compare with\. Did you mean 'full'"):
+        compare(study(Net("none", ONE), Net("full", TWO)), "ful")
+
+
+def test_one_in_twenty_is_found_where_nothing_is() -> None:
+    """Type-I error and coverage of the pooled test, the seeds having effects of their own."""
+    rng = np.random.default_rng(20)
+    found, covered, studies = 0, 0, 600
+    for _ in range(studies):
+        values = 90 + 3 * rng.normal(size=5) + 0.4 * rng.normal(size=(4, 5))
+        values[1] += 0.7
+        runs = [{Seeds(j, j): float(value) for j, value in enumerate(row)} for row in values]
+        other, same, _ = fit(runs)
+        assert other is not None and other.estimate.interval is not None and same is not None and same.p is not None
+        found += same.p < 0.05
+        covered += other.estimate.interval.low < 0.7 < other.estimate.interval.high
+    assert stats.binomtest(found, studies, 0.05).pvalue > 0.01
+    assert stats.binomtest(covered, studies, 0.95).pvalue > 0.01
+
+
+def test_the_detectable_difference_is_found_four_times_out_of_five() -> None:
+    rng, studies = np.random.default_rng(3), 600
+    critical = float(TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8))  # in standard deviations of the pairs
+    found = 0
+    for _ in range(studies):
+        values = rng.normal(size=(2, 5)) / math.sqrt(2)
+        values[1] += critical
+        (one,) = fit([{Seeds(j, j): float(value) for j, value in enumerate(row)} for row in values])
+        assert one is not None and one.p is not None
+        found += one.p < 0.05
+    assert stats.binomtest(found, studies, 0.8).pvalue > 0.01

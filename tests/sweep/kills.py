@@ -1,0 +1,24 @@
+"""A driver that is to be killed: `python -m tests.sweep.kills FOLDER WORKERS`, where FOLDER holds a pickled plan.
+
+A line for each thing that happens: what, to which run, and in which epoch.
+"""
+
+import pickle
+import sys
+from pathlib import Path
+
+from hiresnet_graph.sweep.driver import Progress, train_all
+from hiresnet_graph.sweep.executors import LocalExecutor
+from hiresnet_graph.sweep.ledger import Ledger
+
+
+def tell(step: Progress) -> None:
+    print("noted" if step.reused else step.state, step.name, step.epoch.epoch if step.epoch else "", flush=True)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    plan = pickle.loads((folder / "plan").read_bytes())
+    with Ledger.open(folder / "study") as ledger, LocalExecutor(int(sys.argv[2])) as executor:
+        ledger.join(plan)
+        train_all(ledger, plan.requests, executor, progress=tell, retries=10)

@@ -1,0 +1,341 @@
+import dataclasses
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.sweep.ledger import Execution, Ledger, run_folder
+from hiresnet_graph.sweep.lock import is_locked
+from hiresnet_graph.sweep.plan import StudyPlan
+from hiresnet_graph.sweep.results import read_results, read_status
+from hiresnet_graph.train import Recipe, Seeds
+from tests.sweep.works import MACHINE, epoch, record, study
+
+
+def finish_all(ledger: Ledger, plan: StudyPlan) -> None:
+    for run in ledger.missing():
+        ledger.begin(run.key, run.attempts + 1, "here")
+        assert ledger.finish(run.key, run.attempts + 1, record(plan.requests[run.key]))
+
+
+def states(ledger: Ledger) -> dict[str, str]:
+    return {run.folder.name: run.state for run in ledger.runs()}
+
+
+def test_what_is_written_is_there_after_it_is_opened_anew(tmp_path: Path) -> None:
+    plan = study()
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        keys = [run.key for run in ledger.missing()]
+        assert keys == list(plan.requests)
+        ledger.begin(keys[0], 1, "cpu 0")
+        assert ledger.note_start(keys[0], 1, MACHINE, 0)
+        for number in (1, 2):
+            assert ledger.note_epoch(keys[0], 1, epoch(number))
+        assert ledger.finish(keys[0], 1, record(plan.requests[keys[0]]))
+        ledger.begin(keys[1], 1, "cpu 1")
+        ledger.note_epoch(keys[1], 1, epoch(1))
+        ledger.commit()
+        assert [row.state for row in read_results(tmp_path).rows] == ["complete", "running", "waiting", "waiting"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.sqlite", "lock"]
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        assert ledger.counts()["complete"] == 1 and ledger.counts()["waiting"] == 3
+        # who was at work when the driver ended waits again, and its attempt counts
+        assert [run.attempts for run in ledger.runs()] == [1, 1, 0, 0]
+        assert [run.key for run in ledger.missing()] == keys[1:]
+    results = read_results(tmp_path)
+    assert results.rows[0].record == record(plan.requests[keys[0]])
+    assert results.networks == plan.networks
+
+
+def test_what_an_old_attempt_says_is_refused(tmp_path: Path) -> None:
+    plan = study()
+    key, request = next(iter(plan.requests.items()))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        ledger.begin(key, 1, "a")
+        ledger.fail(key, 1, "gone", state="lost")
+        ledger.begin(key, 2, "b")
+        assert not ledger.note_start(key, 1, MACHINE, 0)
+        assert not ledger.note_epoch(key, 1, epoch(1))
+        assert not ledger.pause(key, 1, 1)
+        assert not ledger.fail(key, 1, "late")
+        assert not ledger.finish(key, 1, record(request))
+        assert ledger.run(key).state == "running" and ledger.run(key).attempts == 2
+        assert ledger.finish(key, 2, record(request))
+        assert not ledger.finish(key, 2, record(request))  # nor is anything counted twice
+        assert ledger.counts()["complete"] == 1
+
+
+def test_curves_of_epochs_that_are_done_anew_are_replaced(tmp_path: Path) -> None:
+    plan = study()
+    key = next(iter(plan.requests))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        ledger.begin(key, 1, "a")
+        for number in (1, 2, 3):
+            ledger.note_epoch(key, 1, epoch(number))
+        ledger.fail(key, 1, "gone", state="lost")
+        ledger.begin(key, 2, "b")
+        ledger.note_start(key, 2, MACHINE, 1)
+        ledger.commit()
+        assert read_status(tmp_path).runs[0].epoch == 1
+        changed = epoch(2).model_copy(update={"validation_accuracy": 0.9})
+        ledger.note_epoch(key, 2, changed)
+        ledger.note_epoch(key, 2, changed)
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
+        rows = database.execute("SELECT epoch, split, accuracy FROM curves").fetchall()
+    assert sorted(rows) == [
+        (1, "train", 0.5),
+        (1, "validation", 0.5),
+        (2, "train", 0.5),
+        (2, "validation", 0.9),
+    ]
+
+
+def test_a_study_grows_and_shrinks_and_loses_nothing(tmp_path: Path) -> None:
+    small, large = study(["none"]), study(["in", "none"], seeds=[0, 1, 2])
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(small)
+        finish_all(ledger, small)
+        ledger.join(large)
+        assert states(ledger) == {
+            "in-seed0": "waiting",
+            "in-seed1": "waiting",
+            "in-seed2": "waiting",
+            "none-seed0": "complete",
+            "none-seed1": "complete",
+            "none-seed2": "waiting",
+        }
+        finish_all(ledger, large)
+        ledger.join(small)
+        assert states(ledger) == {"none-seed0": "complete", "none-seed1": "complete"}
+        assert read_status(tmp_path).outside == 4
+        ledger.join(large)
+        assert ledger.missing() == [] and ledger.counts()["complete"] == 6
+
+
+def test_a_label_that_means_something_else_is_refused_until_that_is_accepted(tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0])
+    networks = (dataclasses.replace(plan.networks[0], plan="another"), plan.networks[1])
+    rows = (dataclasses.replace(plan.rows[0], key="k" * 24), plan.rows[1])
+    requests = {"k" * 24: plan.requests[plan.rows[0].key], plan.rows[1].key: plan.requests[plan.rows[1].key]}
+    other = dataclasses.replace(plan, networks=networks, rows=rows, requests=requests)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        finish_all(ledger, plan)
+        with pytest.raises(UsageError, match=r"holds another network as 'none'.*'--accept-changes'"):
+            ledger.join(other)
+        assert [run.state for run in ledger.runs()] == ["complete", "complete"]
+        ledger.join(other, accept_changes=True)
+        assert states(ledger) == {f"none-seed0-{'k' * 8}": "waiting", "full-seed0": "complete"}
+        assert len(read_results(tmp_path).rows) == 2
+        ledger.join(plan, accept_changes=True)
+        assert ledger.missing() == []
+
+
+def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
+    plan = study()
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        for changed, message in [
+            (dataclasses.replace(plan, architecture="large"), r"holds a study of 'tiny', not of 'large'"),
+            (dataclasses.replace(plan, data="cifar10"), r"a study on other data \(digits, now cifar10\)"),
+            (dataclasses.replace(plan, data_fingerprint="x"), r"now with other images or another split"),
+            (study(recipe=Recipe(epochs=3)), r"a study with another recipe \(epochs=2, now 3\)"),
+        ]:
+            with pytest.raises(UsageError, match=message):
+                ledger.join(changed)
+        ledger.join(study(recipe=Recipe(epochs=2), labels=["new"]))
+        ledger.join(study(recipe=Recipe(epochs=3)), accept_changes=True)
+        assert ledger.counts()["waiting"] == 4
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text("{}")
+    with pytest.raises(UsageError, match="holds a single run"):
+        Ledger.open(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result.json"]
+
+
+def test_networks_that_are_equal_share_a_run(tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0, 1])
+    twin = dataclasses.replace(plan.networks[0], label="original", same_as="none")
+    rows = tuple(dataclasses.replace(row, network=2) for row in plan.rows[:2])
+    plan = dataclasses.replace(plan, networks=(*plan.networks, twin), rows=(*plan.rows, *rows))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        assert list(states(ledger)) == ["none-seed0", "none-seed1", "full-seed0", "full-seed1"]
+        finish_all(ledger, plan)
+    results = read_results(tmp_path)
+    assert len(results.rows) == 6 and results.rows[4].record is results.rows[0].record
+    assert results.networks[2].same_as == "none"
+
+
+def test_how_a_study_is_computed_stays_as_it_began(tmp_path: Path) -> None:
+    plan = study()
+    key, request = next(iter(plan.requests.items()))
+    first, other = Execution("cpu", 1, None, False), Execution("cpu", 4, True, False)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        assert ledger.settle(first) == (first, "")
+        assert ledger.settle(other) == (other, "")  # nothing has begun
+        ledger.begin(key, 1, "here")
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        kept, told = ledger.settle(first)
+        assert kept == other and "threads=4, now 1" in told and "channels_last=True, now None" in told
+        assert kept.applied(request).threads == 4 and kept.applied(request).recipe.channels_last is True
+        assert kept.applied(request).recipe.mathematics() == request.recipe.mathematics()
+        with pytest.raises(UsageError, match="this study began on 'cpu', and 'cuda' rounds differently"):
+            ledger.settle(dataclasses.replace(first, device="cuda"))
+
+
+HOLDER = """
+import sys
+from hiresnet_graph.sweep.ledger import Ledger
+with Ledger.open(sys.argv[1]):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_driver_is_refused_or_waits(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin is not None and holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        assert is_locked(tmp_path)
+        with pytest.raises(UsageError, match=rf"{tmp_path} is in use: process {holder.pid} on .* is training"):
+            Ledger.open(tmp_path)
+        timer = threading.Timer(0.3, holder.stdin.close)
+        timer.start()
+        with Ledger.open(tmp_path, wait=True):
+            assert not timer.is_alive()
+    assert not is_locked(tmp_path)
+    # and when it was killed
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.kill()
+    Ledger.open(tmp_path).close()
+
+
+def test_a_look_at_the_lock_stops_no_driver(tmp_path: Path) -> None:
+    end = threading.Event()
+
+    def look() -> None:
+        while not end.is_set():
+            is_locked(tmp_path)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for _ in range(20):
+            Ledger.open(tmp_path).close()
+    finally:
+        end.set()
+        looker.join()
+
+
+def test_a_file_that_is_no_ledger_of_ours_is_told_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    advice = "Move the file away and start the same study in this folder"
+    for content, message in [(b"no database" * 100, "is broken"), (b"", None)]:
+        path.write_bytes(content)
+        if message is None:
+            Ledger.open(tmp_path).close()
+            continue
+        with pytest.raises(RunError, match=message) as error:
+            Ledger.open(tmp_path)
+        assert advice in str(error.value) and path.read_bytes() == content
+        with pytest.raises(RunError, match=message):
+            read_results(tmp_path)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+    for read in (Ledger.open, read_results, read_status):
+        with pytest.raises(RunError, match=r"version 99, this hrg has 1.*Move the file away"):
+            read(tmp_path)
+    path.unlink()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE mine (x)")
+    with pytest.raises(RunError, match="not written by hrg"):
+        Ledger.open(tmp_path)
+
+
+def test_a_damaged_page_is_noticed(tmp_path: Path) -> None:
+    plan = study([f"v{i}" for i in range(50)])
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        finish_all(ledger, plan)
+    path = tmp_path / "ledger.sqlite"
+    content = bytearray(path.read_bytes())
+    content[8192:40960] = os.urandom(40960 - 8192)
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=r"is broken .*Move the file away"):
+        Ledger.open(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"file.study: this folder cannot be made"):
+        Ledger.open(tmp_path / "file" / "study")
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(RunError, match=r"lock: cannot be written: .*Choose another folder"):
+        Ledger.open(tmp_path)
+
+
+@pytest.mark.skipif(
+    shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs to be root, to be somebody else"
+)
+def test_a_folder_of_somebody_else_is_told(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(study())
+    code = "import sys; from hiresnet_graph.sweep.ledger import Ledger; Ledger.open(sys.argv[1])"
+    reader = (
+        "import sys; from hiresnet_graph.sweep.results import read_results; print(len(read_results(sys.argv[1]).rows))"
+    )
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c"]
+    done = subprocess.run([*nobody, code, tmp_path], capture_output=True, text=True, check=False)
+    assert "lock: cannot be written: Permission denied" in done.stderr
+    done = subprocess.run([*nobody, reader, tmp_path], capture_output=True, text=True, check=False)
+    assert done.stdout == "4\n", done.stderr
+
+
+def test_a_plan_is_joined_in_full_or_not_at_all(tmp_path: Path) -> None:
+    plan = study()
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        broken = dataclasses.replace(study(["in"]), requests={})
+        with pytest.raises(KeyError):
+            ledger.join(broken)
+        assert list(states(ledger)) == ["none-seed0", "none-seed1", "full-seed0", "full-seed1"]
+
+
+def test_folders_have_names_that_no_shell_minds() -> None:
+    assert run_folder("full", {}, Seeds(3, 3)) == "full-seed3"
+    assert run_folder("full", {"recipe.lr": 0.003, "width": 8}, Seeds(0, 1)) == "full-lr=0.003-width=8-seed0-1"
+    assert run_folder("stem>stage1 + stem>stage2", {}, Seeds(0, 0)) == "stem-to-stage1+stem-to-stage2-seed0"
+    odd = {run_folder(label, {}, Seeds(0, 0)) for label in ("a b", "a/b", "a&b", "..", "ä", "x" * 300)}
+    assert len(odd) == 6 and all(name.isascii() and "/" not in name and len(name) < 110 for name in odd)
+
+
+def test_what_a_search_keeps(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(study(), is_search=True)
+        ledger.write_trial(1, {"edges": ["a>b"], "value": 0.5})
+        ledger.write_trial(0, {"edges": []})
+        ledger.write_trial(1, {"edges": ["a>b"], "value": 0.75})
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.trials() == {0: {"edges": []}, 1: {"edges": ["a>b"], "value": 0.75}}
+    assert read_results(tmp_path).is_search
+    assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()

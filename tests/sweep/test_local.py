@@ -1,0 +1,234 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.sweep.driver import train_all
+from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Report, Task, local
+from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.results import read_results, read_status
+from hiresnet_graph.train import Finished, Paused, Started
+from tests.sweep.works import Quick, study
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")
+
+
+def task(label: str, folder: Path, seed: int = 0) -> Task:
+    key, request = next(iter(study([label], [seed]).requests.items()))
+    return Task(key, 1, Quick(request, folder / f"{label}{seed}"))
+
+
+def heard(executor: LocalExecutor, until: Callable[[Report], bool], times: int = 1) -> list[Report]:
+    """What is reported, up to the first reports of some kind."""
+    found: list[Report] = []
+    deadline = time.monotonic() + 60
+    while sum(map(until, found)) < times:
+        assert time.monotonic() < deadline, found
+        found += executor.reports(0.5)
+    return found
+
+
+def is_last(report: Report) -> bool:
+    return isinstance(report.event, Finished | Paused | Failure | Lost)
+
+
+def worker_of(folder: Path) -> int:
+    """The process that has worked on the run in a folder."""
+    (name,) = (path.name for path in folder.glob("attempt*"))
+    return int(name.partition("-")[2])
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, though nobody may have asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_tasks_are_worked_on_and_a_worker_that_ends_is_replaced(tmp_path: Path) -> None:
+    with LocalExecutor(1) as executor:
+        for label in ("none", "full", "usage", "in"):
+            executor.submit(task(label, tmp_path))
+        found = heard(executor, lambda report: report.key == task("in", tmp_path).key and is_last(report))
+        ends = [report.event for report in found if is_last(report)]
+        assert [type(event) for event in ends] == [Finished, Finished, Failure, Finished]
+        assert isinstance(ends[2], Failure) and (ends[2].kind, ends[2].message) == ("usage", "the network is wrong.")
+        assert 'raise UsageError("the network is wrong.")' in ends[2].traceback
+        assert {report.worker for report in found} == {"cpu 0"}
+        # one process for all of these
+        assert len({worker_of(folder) for folder in tmp_path.iterdir()}) == 1
+
+        executor.submit(task("dies", tmp_path))
+        executor.submit(task("exits", tmp_path))
+        executor.submit(task("silent", tmp_path))
+        executor.submit(task("hungry", tmp_path))
+        executor.submit(task("out", tmp_path))
+        found = heard(executor, lambda report: report.key == task("out", tmp_path).key and is_last(report))
+        ends = [report.event for report in found if is_last(report)]
+        assert ends[0] == Lost("the worker process was killed, perhaps for want of memory.")
+        assert ends[1] == Lost("the worker process ended with exit code 7.")
+        assert ends[2] == Failure("error", "the run ended without a result (its last word: Saved).")
+        assert isinstance(ends[3], Failure) and ends[3].kind == "memory"
+        assert isinstance(ends[4], Finished)
+        # what failed may have left anything behind, so that each of these had a process of its own
+        workers = {worker_of(tmp_path / f"{label}0") for label in ("dies", "exits", "silent", "hungry", "out")}
+        assert len(workers) == 5
+    assert all(is_gone(worker_of(folder)) for folder in tmp_path.iterdir())
+
+
+def test_a_run_that_is_stopped_saves(tmp_path: Path) -> None:
+    with LocalExecutor(2) as executor:
+        for seed in range(4):
+            executor.submit(task("slow", tmp_path, seed))
+        heard(executor, lambda report: isinstance(report.event, Started), times=2)
+        executor.stop()
+        found = heard(executor, is_last, times=2)
+        assert [report.event for report in found if is_last(report)] == [Paused(1), Paused(1)]
+        assert executor.reports(0.3) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["slow0", "slow1"]
+
+
+def test_a_worker_that_is_asked_to_end_saves_and_another_goes_on(tmp_path: Path) -> None:
+    plan = study(["slow"], [0])
+    with LocalExecutor(1) as executor, Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+
+        def end_it(step: object) -> None:
+            folder = tmp_path / "runs" / "slow-seed0"
+            if len(list(folder.glob("attempt*"))) == 1:
+                os.kill(worker_of(folder), signal.SIGTERM)
+
+        train_all(ledger, plan.requests, executor, work=Quick, progress=end_it)
+        assert (ledger.runs()[0].state, ledger.runs()[0].attempts) == ("complete", 2)
+    assert len(list((tmp_path / "runs" / "slow-seed0").glob("attempt*"))) == 2
+
+
+def test_a_worker_that_says_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "HEARTBEAT_S", 0.1)
+    with LocalExecutor(1, silence_s=1.5) as executor:
+        executor.submit(task("stuck", tmp_path))
+        heard(executor, lambda report: isinstance(report.event, Started))
+        # the run is silent for long, its worker is not
+        until = time.monotonic() + 2.0
+        while time.monotonic() < until:
+            assert not any(isinstance(report.event, Lost) for report in executor.reports(0.1))
+        pid = worker_of(tmp_path / "stuck0")
+        os.kill(pid, signal.SIGSTOP)
+        (lost,) = heard(executor, is_last)
+        assert lost.event == Lost("the worker process was silent for 1.5 s, and was ended.")
+        assert is_gone(pid)
+        executor.submit(task("none", tmp_path))
+        assert isinstance(heard(executor, is_last)[-1].event, Finished)
+
+
+def test_each_worker_has_its_cores_and_threads(tmp_path: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    assert local.core_groups(len(cores), 1) == {i: {core} for i, core in enumerate(cores)}
+    assert local.core_groups(1, len(cores)) == {0: set(cores)}
+    assert local.core_groups(len(cores) + 1, 1) == {}
+    assert local.core_groups(1, max(1, len(cores) // 4)) == {} or len(cores) == 1
+    with pytest.raises(UsageError, match="at least 1, with 1 thread and 1 device, is wanted; not 0, 1 and 1"):
+        LocalExecutor(0)
+
+
+def test_each_worker_sees_its_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert local._variables("cuda:1", 2)["CUDA_VISIBLE_DEVICES"] == "1"
+    assert local._variables("cuda", 2)["OMP_NUM_THREADS"] == "2"
+    assert "CUDA_VISIBLE_DEVICES" not in local._variables("cpu", 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
+    assert local._variables("cuda:1", 1)["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+
+
+def test_a_study_with_failures_of_all_kinds(tmp_path: Path) -> None:
+    plan = study(["falls", "dies", "none", "usage"], [0])
+    with LocalExecutor(2) as executor, Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        with pytest.raises(RunError) as error:
+            train_all(ledger, plan.requests, executor, work=Quick)
+    assert "run 'dies-seed0': the worker process was killed" in str(error.value)
+    states = {run.name: (run.state, run.attempts) for run in read_status(tmp_path).runs}
+    assert states == {
+        "falls-seed0": ("complete", 3),
+        "dies-seed0": ("failed", 3),
+        "none-seed0": ("complete", 1),
+        "usage-seed0": ("failed", 1),
+    }
+    assert [row.state for row in read_results(tmp_path).rows] == ["complete", "failed", "complete", "failed"]
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from hiresnet_graph.sweep.driver import Interrupted, train_all
+from hiresnet_graph.sweep.executors import LocalExecutor
+from hiresnet_graph.sweep.ledger import Ledger
+from tests.sweep.works import Quick, study
+
+if __name__ == "__main__":
+    plan = study(["none", "slow"], [0])
+    try:
+        with LocalExecutor(2) as executor, Ledger.open(sys.argv[1]) as ledger:
+            ledger.join(plan)
+            train_all(ledger, plan.requests, executor, work=Quick,
+                      progress=lambda step: print(step.state, step.name, flush=True))
+    except Interrupted as stop:
+        print(stop, flush=True)
+        sys.exit(130)
+"""
+
+
+def test_a_script_that_workers_cannot_read_is_told(tmp_path: Path) -> None:
+    body = DRIVER.partition('if __name__ == "__main__":\n')
+    (tmp_path / "script.py").write_text(body[0] + "if True:\n" + body[2].replace("work=Quick", "work=Quick, retries=0"))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py", tmp_path / "study"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    assert "slow-seed0': the worker process could not start (exit code 1)" in done.stderr
+    assert "'if __name__ == \"__main__\":' around what it does" in done.stderr
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "terminate", "kill"])
+def test_no_worker_outlives_its_driver(tmp_path: Path, how: str) -> None:
+    (tmp_path / "driver.py").write_text(DRIVER)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "driver.py", tmp_path / "study"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    ) as driver:
+        assert driver.stdout is not None and driver.stderr is not None
+        for line in driver.stdout:
+            if line == "running slow-seed0\n":
+                break
+        if how == "ctrl-c":
+            os.killpg(driver.pid, signal.SIGINT)
+        else:
+            driver.send_signal(signal.SIGTERM if how == "terminate" else signal.SIGKILL)
+        # the pipes are closed at the end: no worker holds them any more
+        rest, errors = driver.communicate(timeout=30)
+    slow = tmp_path / "study" / "runs" / "slow-seed0"
+    if how != "kill":
+        assert driver.returncode == 130, errors
+        assert "of 2 runs are finished and kept in" in rest and errors == ""
+        assert (slow / "saved").read_text() == "1"
+    deadline = time.monotonic() + 10
+    while not is_gone(worker_of(slow)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with Ledger.open(tmp_path / "study") as ledger:
+        state = ledger.runs()[1]
+        assert (state.state, state.attempts, state.paused_at) == ("waiting", 1, None if how == "kill" else 1)

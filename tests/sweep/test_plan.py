@@ -1,0 +1,184 @@
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.data import data_source
+from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.plan import Plan
+from hiresnet_graph.sweep import Study, plan_study, read_study
+from hiresnet_graph.sweep.plan import networks_of, wiring
+from hiresnet_graph.train import Recipe, Seeds, key_of
+
+QUICK = {"epochs": 1, "batch_size": 400}
+
+EDGE = "{from: stem, to: stage2, slot: output, projection: {spatial: avg, channels: conv1x1, norm: batch}, name: %s}"
+
+
+def test_every_network_is_planned_with_every_seed(tiny: hrg.Architecture) -> None:
+    study = Study(network=tiny, variants=["original", "full"], seeds=[4, 2], recipe=Recipe(**QUICK), name="small")
+    plan = plan_study(study, device="cuda", threads=3)
+    assert (plan.name, plan.architecture, plan.data, plan.baseline) == ("small", "tiny", "digits", "original")
+    assert [network.label for network in plan.networks] == ["original", "full"]
+    assert plan.networks[1].edges == ("stem>stage1", "stage1>stage2", "stem>stage2")
+    assert plan.networks[1].parameters == tiny.cost().parameters and plan.networks[1].macs == tiny.cost().macs
+    assert [(row.network, row.seeds) for row in plan.rows] == [
+        (network, Seeds(seed, seed)) for network in (0, 1) for seed in (4, 2)
+    ]
+    assert list(plan.requests) == [plan.rows[i].key for i in (0, 2, 1, 3)]  # all networks with the first seed first
+    for row in plan.rows:
+        request = plan.requests[row.key]
+        assert (request.label, request.seeds) == (plan.networks[row.network].label, row.seeds)
+        assert (request.device, request.threads, request.recipe) == ("cuda", 3, study.recipe)
+        assert hrg.loads(request.spec).plan.digest() == plan.networks[row.network].plan
+        assert key_of(request) == row.key  # as the worker will find it
+
+
+def test_equal_networks_share_their_runs(tiny: hrg.Architecture) -> None:
+    study = Study(network=tiny, variants={"a": "none", "b": "original", "c": "p2", "d": "stem>stage2"}, seeds=2)
+    plan = plan_study(study)
+    assert [network.same_as for network in plan.networks] == ["", "a", "", "c"]
+    assert len(plan.rows) == 8 and len(plan.requests) == 4
+    assert [row.key for row in plan.rows[:2]] == [row.key for row in plan.rows[2:4]]
+    assert {request.label for request in plan.requests.values()} == {"a", "c"}
+    assert not any(network.isomorphic_to for network in plan.networks)
+
+
+def test_networks_that_differ_in_names_alone_are_told_and_trained(tiny: hrg.Architecture) -> None:
+    """The skip of `p2` once more, as an edge with another name, so that its weights start as others."""
+    text = tiny.with_edges("none").to_yaml() + "".join(
+        f"  {name}: {{edges: [{EDGE % name}]}}\n" for name in ("one", "two")
+    )
+    net = hrg.loads(text)
+    plan = plan_study(Study(network=net, variants=["none", "p2", "one", "two", "stem>stage2"], seeds=2))
+    assert [network.same_as for network in plan.networks] == ["", "", "", "", "p2"]
+    assert [network.isomorphic_to for network in plan.networks] == ["", "", "p2", "p2", ""]
+    assert len(plan.requests) == 8
+    assert len({network.parameters for network in plan.networks[1:]}) == 1
+
+
+def test_wiring_sees_all_but_names() -> None:
+    """Against a plan with its calls in another order and all names changed; and against small changes."""
+    plan = hrg.load("hiresnet18").override({"width": 2}).plan
+    assert wiring(_shuffled(plan, 1)) == wiring(_shuffled(plan, 2)) == wiring(plan)
+    assert wiring(hrg.load("hiresnet18").override({"width": 2}).with_edges("full - p3").plan) != wiring(plan)
+    swapped = [replace(call, inputs=call.inputs[::-1]) if len(call.inputs) == 2 else call for call in plan.calls]
+    assert wiring(replace(plan, calls=tuple(swapped))) != wiring(plan)
+    tied = [
+        replace(call, weights="stage1.block1.conv1") if call.weights == "stage1.block1.conv2" else call
+        for call in plan.calls
+    ]
+    assert wiring(replace(plan, calls=tuple(tied))) != wiring(plan)
+
+
+def _shuffled(plan: Plan, seed: int) -> Plan:
+    """The same network with other names, and its calls in another order that can be computed."""
+    chance = random.Random(seed)
+    names = {call.name: f"n{chance.getrandbits(60)}" for call in plan.calls}
+    weights = {call.weights: f"w{chance.getrandbits(60)}" for call in plan.calls}
+    waiting, calls, ready = list(plan.calls), [], set(plan.inputs)
+    while waiting:
+        call = chance.choice([call for call in waiting if set(call.inputs) <= ready])
+        waiting.remove(call)
+        ready.add(call.name)
+        inputs = tuple(names.get(name, name) for name in call.inputs)
+        calls.append(replace(call, name=names[call.name], inputs=inputs, weights=weights[call.weights]))
+    outputs = {name: names[value] for name, value in plan.outputs.items()}
+    return replace(plan, calls=tuple(calls), outputs=outputs)
+
+
+def test_a_grid_crosses_recipe_and_network(tiny: hrg.Architecture) -> None:
+    study = Study(
+        network=tiny,
+        variants=["none", "full"],
+        seeds=1,
+        grid={"lr": [0.1, 0.01], "width": [2, 4], "recipe.batch_size": [50]},
+        recipe={"epochs": 3},
+    )
+    plan = plan_study(study)
+    settings = [dict(network.setting) for network in plan.networks]
+    assert settings[0] == settings[1] == {"recipe.lr": 0.1, "width": 2, "recipe.batch_size": 50}
+    assert [(s["recipe.lr"], s["width"]) for s in settings[::2]] == [(0.1, 2), (0.1, 4), (0.01, 2), (0.01, 4)]
+    assert len(plan.requests) == 8 and plan.networks[0].plan == plan.networks[4].plan != plan.networks[2].plan
+    for row in plan.rows:
+        recipe = plan.requests[row.key].recipe
+        assert recipe.lr == plan.networks[row.network].setting["recipe.lr"]
+        assert (recipe.epochs, recipe.batch_size) == (3, 50)
+    # a setting that is the recipe's own has the same runs as without a grid
+    alone = plan_study(Study(network=tiny, variants=["none"], seeds=1, recipe={"epochs": 3}))
+    among = plan_study(Study(network=tiny, variants=["none"], seeds=1, grid={"lr": [0.1, 0.01]}, recipe={"epochs": 3}))
+    assert set(alone.requests) < set(among.requests)
+
+
+def test_a_grid_without_variants_is_about_the_network_itself(tiny: hrg.Architecture) -> None:
+    found = networks_of(Study(network=tiny.variant("original"), grid={"optimizer": ["adam", "sgd"]}))
+    assert [member.info.label for member in found.members] == ["original", "original"]
+    assert [member.recipe.optimizer for member in found.members] == ["adam", "sgd"]
+
+
+def test_a_name_that_means_two_things_is_refused() -> None:
+    net = hrg.load("hiresnet18").override({"width": 2})
+    tree = net.tree.copy()
+    tree["params"] = {**tree["params"], "lr": 3}
+    both = hrg.from_dict(tree)
+    with pytest.raises(UsageError, match=r"'lr' is a field of the recipe and a param .* Write 'recipe\.lr' or"):
+        networks_of(Study(network=both, variants=["none"], grid={"lr": [1, 2]}))
+    found = networks_of(Study(network=both, variants=["none"], grid={"recipe.lr": [1, 2], "params.lr": [4]}))
+    assert dict(found.members[0].info.setting) == {"recipe.lr": 1, "params.lr": 4}
+
+
+def test_subsets_know_the_whole_set_and_their_baseline(tiny: hrg.Architecture) -> None:
+    edges = ("stem>stage1", "stage1>stage2", "stem>stage2")
+    for rule, baseline, number in (
+        ("all", "none", 8),
+        ("leave-one-out", "all", 4),
+        ("random:4", None, 4),
+        ("family", "none", 6),
+    ):
+        found = networks_of(Study(network=tiny, subsets=rule))
+        assert (found.subsets_of, found.baseline, len(found.members)) == (edges, baseline, number)
+        assert all(set(member.info.edges) <= set(edges) for member in found.members)
+    assert networks_of(Study(network=tiny, variants=["full", "none"])).subsets_of == ()
+    assert networks_of(Study(network=tiny, variants=["full", "none"], baseline="none")).baseline == "none"
+    with pytest.raises(UsageError, match="grid: the grid changes the edges of which subsets are taken"):
+        networks_of(Study(network=tiny, subsets="all", grid={"skips.edges": ["full", "in"]}))
+
+
+def test_data_and_networks_must_go_together(tmp_path: Path, tiny: hrg.Architecture) -> None:
+    def told(text: str, kind: type[Exception] = SpecError) -> str:
+        (tmp_path / "tiny.yaml").write_text(tiny.to_yaml())
+        (tmp_path / "s.yaml").write_text(f"network: tiny.yaml\nvariants: [none]\n{text}")
+        with pytest.raises(kind) as error:
+            plan_study(read_study(tmp_path / "s.yaml"))
+        return str(error.value).removeprefix(str(tmp_path / "s.yaml"))
+
+    data = "data: {kind: synthetic, classes: 3, images: 100}\n"
+    assert told(data).startswith(":3:7: data: variant 'none': 'tiny' gives 10, but data 'synthetic' has 3 classes")
+    assert "4:22: recipe.batch_size: batches of 5,000 want more images than the 1,294 of training" in told(
+        "data: digits\nrecipe: {batch_size: 5000}\n"
+    )
+    assert told("data: digts\n").startswith(":3:7: data: there is no data set 'digts'")
+    grid = "data: digits\ngrid: {input.height: [8, 16]}\n"
+    assert "take images of different shapes" in told(grid)
+    missing = told("data: {kind: cifar10, root: nosuch}\n", UsageError)
+    assert "there is no folder 'cifar-10-batches-py'" in missing and "nosuch" in missing
+
+
+def test_what_a_run_is_does_not_depend_on_the_rest_of_the_study(tiny: hrg.Architecture) -> None:
+    small = plan_study(Study(network=tiny, variants=["full"], seeds=[1], recipe=QUICK))
+    large = plan_study(
+        Study(
+            network=tiny.override({"width": 4}),
+            name="other",
+            variants={"p2": "p2", "everything": "full"},
+            seeds=3,
+            recipe={**QUICK, "channels_last": True},
+            data=data_source("digits"),
+        ),
+        threads=2,
+    )
+    assert set(small.requests) < set(large.requests)
+    other = plan_study(Study(network=tiny, variants=["full"], seeds=[1], recipe=QUICK, data="digits:split_seed=1"))
+    assert not set(small.requests) & set(other.requests)

@@ -1,0 +1,298 @@
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.data import DigitsData, NpzData
+from hiresnet_graph.errors import MissingToolError, UsageError
+from hiresnet_graph.sweep.driver import train_all
+from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Report, Task, Training
+from hiresnet_graph.sweep.executors import ray as ray_module
+from hiresnet_graph.sweep.executors.ray import RayExecutor
+from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
+from hiresnet_graph.sweep.results import NetworkInfo, read_results
+from hiresnet_graph.train import (
+    EpochDone,
+    Finished,
+    Paused,
+    Recipe,
+    RunRecord,
+    RunRequest,
+    Saved,
+    Seeds,
+    Started,
+    key_of,
+)
+from tests.sweep.test_local import heard, is_gone, is_last, task, worker_of
+
+ray = pytest.importorskip("ray")
+
+STORE = 80 * 2**20
+ROOT = str(Path(__file__).parents[2])
+
+
+class Watched(RayExecutor):
+    """Calls a function with each report."""
+
+    def __init__(self, address: str | None, watch: Callable[[Report], None], **options: Any) -> None:
+        super().__init__(address, **options)
+        self.watch, self.seen = watch, list[Report]()
+
+    def reports(self, timeout_s: float) -> Sequence[Report]:
+        found = super().reports(timeout_s)
+        for report in found:
+            self.seen.append(report)
+            self.watch(report)
+        return found
+
+    def said(self, kind: type) -> list[Any]:
+        return [report.event for report in self.seen if isinstance(report.event, kind)]
+
+
+def nothing(report: Report) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two nodes of one CPU each; the processes of both are gone afterwards."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = Cluster(
+            True, head_node_args={"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
+        )
+        try:
+            cluster.add_node(num_cpus=1, object_store_memory=STORE)
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+def real_study(network: hrg.Architecture, epochs: int = 4) -> StudyPlan:
+    """Two variants with two seeds, on the digits; each epoch ends with a checkpoint."""
+    networks, rows, requests = [], [], {}
+    for i, label in enumerate(("original", "full")):
+        variant = network.variant(label)
+        networks.append(NetworkInfo(label, {}, variant.plan.digest(), 10, 20))
+        for seed in (0, 1):
+            request = RunRequest(
+                spec=variant.to_yaml(),
+                label=label,
+                seeds=Seeds(seed, seed),
+                data=DigitsData(),
+                recipe=Recipe(epochs=epochs),
+                checkpoint_s=0,
+            )
+            key = key_of(request)
+            requests[key] = request
+            rows.append(PlannedRow(i, request.seeds, key))
+    recipe = Recipe(epochs=epochs).model_dump(mode="json")
+    return StudyPlan(
+        "study", "tiny", "digits", "data", recipe, None, tuple(networks), tuple(rows), requests, (), "name: study\n"
+    )
+
+
+def trained(folder: Path, plan: StudyPlan, executor: Any) -> dict[str, Mapping[str, Any]]:
+    """What came out of each run of a study, but for times and places."""
+    with Ledger.open(folder) as ledger, executor:
+        ledger.join(plan)
+        train_all(ledger, plan.requests, executor)
+    results = read_results(folder)
+    assert [row.state for row in results.rows] == ["complete"] * len(plan.rows)
+    return {row.key: outcome(row.record) for row in results.rows}
+
+
+def outcome(record: RunRecord | None) -> Mapping[str, Any]:
+    assert record is not None
+    found = record.model_dump(exclude={"machine", "time_s"})
+    return {**found, "epochs": [{**epoch, "time_s": 0} for epoch in found["epochs"]]}
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("runs/*/model.safetensors"))}
+
+
+def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingToolError, match=r"python -m pip install 'hiresnet-graph\[ray\]'"):
+        RayExecutor()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("somewhere", r"is 'auto', 'HOST:PORT' or 'ray://HOST:PORT', not 'somewhere'"),
+        ("ray://127.0.0.1:1", r"no Ray cluster answers at 'ray://127\.0\.0\.1:1': .*refused"),
+    ],
+)
+def test_a_wrong_address_is_told_at_once(address: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message), RayExecutor(address):
+        pass
+
+
+@pytest.mark.slow
+def test_a_local_ray_works_like_local_processes(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with RayExecutor(workers=1) as executor:
+        assert executor.slots == 1
+        for label in ("none", "full", "usage", "in"):
+            executor.submit(task(label, tmp_path))
+        found = heard(executor, is_last, 4)
+        ends = [report.event for report in found if is_last(report)]
+        assert [type(event) for event in ends] == [Finished, Finished, Failure, Finished], ends
+        assert ends[2].kind == "usage" and ends[2].message == "the network is wrong."
+        assert len({worker_of(folder) for folder in tmp_path.iterdir()}) == 1
+        assert {report.worker.partition(" pid ")[2] for report in found} == {str(worker_of(tmp_path / "in0"))}
+
+        for label in ("dies", "exits", "silent", "hungry", "out"):
+            executor.submit(task(label, tmp_path))
+        found = heard(executor, is_last, 5)
+        ends = [report.event for report in found if is_last(report)]
+        assert [type(event) for event in ends] == [Lost, Lost, Failure, Failure, Finished]
+        assert "process has died" in ends[0].reason
+        assert ends[2].message == "the run ended without a result." and ends[3].kind == "memory"
+
+        executor.submit(task("slow", tmp_path))
+        executor.submit(task("p1", tmp_path))
+        heard(executor, lambda report: isinstance(report.event, EpochDone))
+        executor.stop()
+        found = heard(executor, is_last)
+        assert isinstance(found[-1].event, Paused) and found[-1].key == task("slow", tmp_path).key
+        pids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("*/attempt*")]
+    assert not ray.is_initialized() and signal.getsignal(signal.SIGTERM) == before
+    assert all(map(is_gone, pids))
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def node_of(cluster: Any, worker: str) -> Any:
+    """The node that has started a worker; None for that which has the driver's connection."""
+    parent = parent_of(int(worker.partition(" pid ")[2]))
+    for node in cluster.worker_nodes:
+        if node.all_processes["raylet"][0].process.pid == parent:
+            return node
+    return None
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_takes_all_with_it(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from tests.sweep.test_ray import RayExecutor, heard, task
+with RayExecutor(workers=1) as executor:
+    executor.submit(task("stuck", Path({str(tmp_path)!r})))
+    heard(executor, lambda report: True)
+    print("at work", flush=True)
+    executor.reports(1000)
+"""
+    driver = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ROOT}
+    )
+    assert driver.stdout is not None and driver.stdout.readline() == "at work\n"
+    worker = worker_of(tmp_path / "stuck0")
+    raylet = parent_of(worker)
+    assert not is_gone(worker) and not is_gone(raylet)
+    driver.kill()
+    driver.communicate()
+    deadline = time.monotonic() + 60
+    while not (is_gone(worker) and is_gone(raylet)):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_when_a_node_is_taken_away(tmp_path: Path, tiny: hrg.Architecture, cluster: Any) -> None:
+    plan = real_study(tiny, epochs=6)
+    expected = trained(tmp_path / "local", plan, LocalExecutor(2))
+    removed: list[str] = []
+
+    def take_away(report: Report) -> None:
+        node = None if removed else node_of(cluster, report.worker)
+        if isinstance(report.event, Saved) and report.event.epoch == 2 and node is not None:
+            assert executor.slots == 2
+            cluster.remove_node(node, allow_graceful=False)
+            removed.append(report.worker)
+
+    executor = Watched(cluster.address, take_away)
+    try:
+        assert trained(tmp_path / "ray", plan, executor) == expected
+    finally:
+        for _ in removed:
+            cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    (lost,) = (report for report in executor.seen if isinstance(report.event, Lost))
+    assert lost.worker == removed[0] and re.search("cannot be reached|has died", lost.event.reason)
+    # nothing but the work since the last checkpoint was done again
+    (again,) = (one.event for one in executor.seen if one.attempt == 2 and isinstance(one.event, Started))
+    assert again.epoch >= 2
+    assert len({report.worker for report in executor.seen}) == 2
+    assert weights(tmp_path / "ray") == weights(tmp_path / "local") and len(weights(tmp_path / "ray")) == 4
+    assert not list(tmp_path.rglob(".shared-*"))
+
+
+@pytest.mark.slow
+def test_checkpoints_travel_where_folders_are_not_shared(tmp_path: Path, tiny: hrg.Architecture, cluster: Any) -> None:
+    plan = real_study(tiny, epochs=6)
+    expected = trained(tmp_path / "local", plan, LocalExecutor(2))
+    killed: list[int] = []
+
+    def kill(report: Report) -> None:
+        folders = set((tmp_path / "ray" / "runs").iterdir()) if killed else set()
+        assert all(len(list(folder.glob("checkpoints/*"))) <= 4 for folder in folders)
+        if isinstance(report.event, Saved) and report.event.epoch == 3 and len(killed) < 2:
+            assert report.event.files == ()
+            assert len(list((tmp_path / "ray").glob("runs/*/checkpoints/*-0.json"))) >= 2
+            killed.append(int(report.worker.partition(" pid ")[2]))
+            os.kill(killed[-1], signal.SIGKILL)
+
+    executor = Watched(cluster.address, kill, shared_folder=False)
+    assert trained(tmp_path / "ray", plan, executor) == expected
+    assert len(killed) == 2 and len(executor.said(Lost)) == 2
+    assert all(one.event.epoch >= 3 for one in executor.seen if one.attempt > 1 and isinstance(one.event, Started))
+    assert weights(tmp_path / "ray") == weights(tmp_path / "local")
+    ours, theirs = (sorted(path.name for path in (tmp_path / name).glob("runs/*/*")) for name in ("ray", "local"))
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_nodes_that_are_not_like_us_are_refused(
+    tmp_path: Path, tiny: hrg.Architecture, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, request = next(iter(real_study(tiny, epochs=1).requests.items()))
+    own = ray_module.own_copy()
+
+    def told(key: str = key, request: RunRequest = request) -> str:
+        """What a task is told when no node may work on it; of each but the last, a warning speaks."""
+        with RayExecutor(cluster.address) as executor:
+            for name in ("one", "two"):
+                executor.submit(Task(key, 1, Training(request, tmp_path / "runs" / name)))
+            with pytest.warns(RuntimeWarning, match="a node of the Ray cluster is left out"):
+                first, second = heard(executor, is_last, 2)
+            assert executor.slots == 1
+        assert isinstance(first.event, Failure) and first.event.kind == "usage" and first.event == second.event
+        assert first.event.message.count(f"{platform.node()}: ") == 2  # both nodes
+        return first.event.message
+
+    assert f"run 'original' has key {key[:12]} there and {'0' * 12} here" in told(key="0" * 24)
+    missing = replace(request, data=NpzData(file=tmp_path / "here.npz"))
+    assert "here.npz" in told(request=missing)
+    monkeypatch.setattr(ray_module, "key_and_fingerprint", lambda request: (key, "0" * 64))
+    assert "data 'digits' is other data there: its fingerprint is " in told(key="0" * 24)
+    monkeypatch.setattr(ray_module, "own_copy", lambda: own._replace(code="abc"))
+    assert f"the source of hiresnet_graph {own.hiresnet_graph} has hash {own.code} there and abc here" in told()
+    monkeypatch.setattr(ray_module, "own_copy", lambda: own._replace(torch="1.0"))
+    assert f"torch is {own.torch} there and 1.0 here" in told()

@@ -1,0 +1,158 @@
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.sweep.driver import Interrupted
+from hiresnet_graph.sweep.results import Results, read_results
+from hiresnet_graph.sweep.search import Trial, search
+from hiresnet_graph.sweep.study import Study
+from hiresnet_graph.train.recipe import Recipe
+
+QUICK = Recipe(epochs=2, batch_size=400)
+
+
+def study(arch: hrg.Architecture, recipe: Recipe = QUICK, **how: Any) -> Study:
+    space = how.pop("space", {"edges": "full"})
+    return Study.model_validate({"network": arch, "recipe": recipe, "seeds": 1, "search": {"space": space, **how}})
+
+
+def trials(folder: Path) -> list[Trial]:
+    with sqlite3.connect(folder / "ledger.sqlite") as database:
+        rows = database.execute("SELECT content FROM trials ORDER BY number").fetchall()
+    database.close()
+    return [Trial.model_validate(json.loads(content)) for (content,) in rows]
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    found = {path.parent.name: path.read_bytes() for path in folder.glob("runs/*/model.safetensors")}
+    assert found
+    return found
+
+
+def epochs(results: Results) -> dict[str, int]:
+    """Label -> epochs that were trained, of complete runs."""
+    return {
+        results.networks[row.network].label: len(row.record.epochs) for row in results.rows if row.record is not None
+    }
+
+
+def test_brute_force_tries_everything_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    results = search(study(tiny, sampler="brute-force", runs=100), out=tmp_path, jobs=1)
+    found = trials(tmp_path)
+    assert len(found) == 8 == len({trial.label for trial in found})
+    assert results.is_search
+    assert sorted(len(network.edges) for network in results.networks) == [0, 1, 1, 1, 2, 2, 2, 3]
+    assert {trial.outcome for trial in found} == {"complete"}
+    best = {row.key: row.record.validation_accuracy for row in results.rows if row.record is not None}
+    assert {trial.keys[0]: trial.values[0] for trial in found} == best
+
+
+def test_what_is_proposed_survives_an_interruption(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    what = study(
+        tiny,
+        space={"edges": "full", "width": [3, 4], "lr": {"low": 0.001, "high": 0.1, "log": True}},
+        sampler="nsga2",
+        objectives=["accuracy", "parameters"],
+        runs=4,
+        batch=2,
+    )
+    search(what, out=tmp_path / "whole", jobs=1)
+
+    def stop(trial: Trial, runs: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
+        search(what, out=tmp_path / "stopped", jobs=2, progress=stop)
+    search(what, out=tmp_path / "stopped", jobs=1)
+    assert trials(tmp_path / "stopped") == trials(tmp_path / "whole")
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert len(read_results(tmp_path / "whole").rows) == 4
+
+
+def test_halving_gives_up_the_worse_half(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=4, batch_size=400)
+    halving = {"first": 1, "factor": 2}
+    results = search(study(tiny, recipe, sampler="random", runs=4, batch=4, halving=halving), out=tmp_path, jobs=1)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        curves = database.execute(
+            "SELECT key, max(epoch), accuracy FROM curves WHERE split = 'validation' AND epoch <= 1 GROUP BY key"
+        ).fetchall()
+        lengths = dict(database.execute("SELECT key, max(epoch) FROM curves GROUP BY key").fetchall())
+    database.close()
+    first = {key: accuracy for key, _, accuracy in curves}
+    found = [trial for trial in trials(tmp_path) if trial.keys[0] in first and trial.outcome != "known"]
+    assert sorted(lengths.values()) == [1, 1, 2, 4]
+    assert sorted(trial.outcome for trial in found) == ["complete", "pruned", "pruned", "pruned"]
+    ranked = sorted(found, key=lambda trial: -first[trial.keys[0]])
+    assert {lengths[trial.keys[0]] for trial in ranked[:2]} == {2, 4}
+    assert list(epochs(results).values()) == [4]
+    assert sorted(row.state for row in results.rows) == ["complete", "pruned", "pruned", "pruned"]
+
+
+def test_a_budget_of_parameters_and_more_runs_later(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    space = {"edges": "full", "width": [4, 64]}
+    first = search(study(tiny, space=space, runs=2, limit={"parameters": 2000}), out=tmp_path, jobs=1)
+    assert len(first.rows) == 2
+    more = search(study(tiny, space=space, runs=3, limit={"parameters": 2000}), out=tmp_path, jobs=1)
+    assert [row.key for row in more.rows][:2] == [row.key for row in first.rows]
+    assert len(more.rows) == 3
+    assert all(network.parameters <= 2000 for network in more.networks)
+    too_large = [trial for trial in trials(tmp_path) if trial.outcome == "too-large"]
+    assert too_large and all(trial.parameters > 2000 and not trial.values for trial in too_large)
+    with pytest.raises(UsageError, match=r"holds another search \(sampler: tpe, now random\)"):
+        search(study(tiny, space=space, sampler="random", limit={"parameters": 2000}), out=tmp_path, jobs=1)
+    with pytest.raises(UsageError, match="its network, data, recipe or seeds have changed"):
+        search(study(tiny, Recipe(epochs=1), space=space, limit={"parameters": 2000}), out=tmp_path, jobs=1)
+
+
+FILE = """
+network: hiresnet18
+search: {space: SPACE, batch: 4, HOW}
+seeds: 1
+recipe: {epochs: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("space", "how", "message"),
+    [
+        ("{}", "runs: 4", r"search\.yaml:3:17: .*at least one key is wanted, like 'edges: full'"),
+        ("{edges: [a]}", "runs: 4", r"'edges' wants an edge set"),
+        ("{width: 8}", "runs: 4", r"search\.yaml:3:"),
+        ("{width: {low: 9, high: 3}}", "runs: 4", r"low \(9\) must be below high \(3\)"),
+        ("{edges: full}", "runs: 0", r"search\.yaml:3:\d+: .*search\.runs"),
+        ("{edges: full}", "sampler: tpee", r"search\.sampler"),
+        ("{edges: full}", "objectives: [macs]", r"\[accuracy, parameters\] or \[accuracy, macs\] is wanted"),
+        ("{edges: full}", "halving: {first: 2}", r"the first rung \(2\) must be below the epochs of the recipe \(2\)"),
+        ("{edges: full}", "halving: {first: 1, factor: 9}", r"batch \(4\) must be at least halving\.factor \(9\)"),
+        ("{edges: ful}", "runs: 4", "ful"),
+        ("{depth: [2, 3]}", "runs: 4", r"search\.yaml:3:25: .*there is no param 'depth'"),
+        ("{width: [8, 0]}", "runs: 4", r"search\.yaml:3:25: .*a number of at least 1, not 0"),
+        ("{lr: [0.1, -1]}", "runs: 4", r"search\.yaml:3:22: .*lr"),
+    ],
+)
+def test_a_search_that_cannot_be(tmp_path: Path, space: str, how: str, message: str) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text(FILE.replace("SPACE", space).replace("HOW", how))
+    with pytest.raises((SpecError, UsageError), match=message):
+        search(file, out=tmp_path / "out", jobs=1)
+    assert not list(tmp_path.glob("out/runs/*"))
+
+
+def test_a_budget_below_one_network_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    five = study(tiny, runs=4).model_copy(update={"seeds": 5})
+    with pytest.raises(UsageError, match="a budget of 4 runs does not do for one network with 5 seeds"):
+        search(five, out=tmp_path)
+
+
+def test_a_study_is_one_thing_or_the_other(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="this study has no 'search'"):
+        search(Study(network=tiny, variants=("none",)), out=tmp_path)
+    both = study(tiny).model_copy(update={"variants": ("none",)})
+    with pytest.raises(UsageError, match="a study with 'search' has no 'variants'"):
+        search(both, out=tmp_path)

@@ -1,0 +1,119 @@
+"""Trained networks: read from the folder of a run, saved for others, and read again."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import MissingToolError, RunError, UsageError
+from hiresnet_graph.train import Run
+from tests.train.runs import events_of, finish, request
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    from tests.conftest import TINY
+
+    folder = tmp_path_factory.mktemp("run")
+    finish(request(hrg.loads(TINY).variant("full"), epochs=3, batch_size=400, lr=0.05), folder)
+    return hrg.load_run(folder)
+
+
+X_BCHW = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_run_has_its_record_its_network_its_curves_and_its_weights(run: Run) -> None:
+    assert run.record.outcome == "complete" and run.record.plan == run.architecture.plan.digest()
+    rows = run.metrics()
+    assert [(row["epoch"], row["split"]) for row in rows[:3]] == [(1, "train"), (1, "validation"), (2, "train")]
+    assert rows[-1]["accuracy"] == run.record.epochs[-1].validation_accuracy
+    best, last = run.model(), run.model("last")
+    assert not best.training
+    if run.record.best_epoch != len(run.record.epochs):
+        assert not torch.equal(best(X_BCHW), last(X_BCHW))
+
+
+def test_a_folder_without_a_finished_run_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"there is no run in this folder"):
+        hrg.load_run(tmp_path)
+    events_of(request(tiny), tmp_path, until=1)
+    with pytest.raises(RunError, match=rf"not finished\. Go on with it: hrg train --resume {tmp_path}"):
+        hrg.load_run(tmp_path)
+    finish(request(tiny, lr=1e30), tmp_path / "diverged")
+    with pytest.raises(RunError, match="diverged, so there are no weights"):
+        hrg.load_run(tmp_path / "diverged").model()
+
+
+def test_a_run_is_saved_and_comes_back(run: Run, tmp_path: Path) -> None:
+    folder = hrg.save_pretrained(run, tmp_path / "net")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    config = json.loads((folder / "config.json").read_text())
+    assert config["name"] == "tiny" and config["test_accuracy"] == run.record.test_accuracy
+    module = hrg.from_pretrained(folder)
+    assert not module.training and torch.equal(module(X_BCHW), run.model()(X_BCHW))
+
+
+def test_a_module_is_saved_with_the_network_it_was_built_from(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    arch = tiny.override({"width": 3}).with_edges("in")
+    module = arch.build(5).eval()
+    hrg.save_pretrained(module, tmp_path, arch=arch)
+    assert torch.equal(hrg.from_pretrained(str(tmp_path), map_location="cpu")(X_BCHW), module(X_BCHW))
+    with pytest.raises(UsageError, match="Give 'arch'"):
+        hrg.save_pretrained(module, tmp_path)
+    with pytest.raises(UsageError, match="other tensors than 'tiny'"):
+        hrg.save_pretrained(module, tmp_path, arch=tiny)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", None, r"config\.json: cannot be read"),
+        ("config.json", "{", r"config\.json: this is no network of save_pretrained"),
+        ("config.json", '{"model_type": "bert"}', r"config\.json: this is no network of save_pretrained"),
+        ("config.json", '{"spec": {"name": "x", "nodes": {"a": {"block": "nosuch"}}}}', r"config\.json: the spec"),
+        ("model.safetensors", "damaged", r"model\.safetensors: this file is damaged"),
+    ],
+)
+def test_a_folder_that_is_no_network_is_told(run: Run, tmp_path: Path, file: str, content: str, message: str) -> None:
+    hrg.save_pretrained(run, tmp_path)
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_text(content)
+    with pytest.raises(RunError, match=message):
+        hrg.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_network_are_told(run: Run, tiny: hrg.Architecture, tmp_path: Path) -> None:
+    hrg.save_pretrained(run, tmp_path / "a")
+    hrg.save_pretrained(tiny.override({"width": 3}).build(), tmp_path / "b", arch=tiny.override({"width": 3}))
+    (tmp_path / "b/model.safetensors").replace(tmp_path / "a/model.safetensors")
+    with pytest.raises(RunError, match="these are weights of another network"):
+        hrg.from_pretrained(tmp_path / "a")
+
+
+def test_a_name_that_is_no_folder_is_looked_for_on_the_hub(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    hrg.save_pretrained(run, tmp_path)
+
+    def download(name: str, allow_patterns: list[str], **others: Any) -> str:
+        assert allow_patterns == ["config.json", "model.safetensors"]
+        if name != "someone/net":
+            raise OSError("404 Client Error\nmore words")
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert torch.equal(hrg.from_pretrained("someone/net")(X_BCHW), run.model()(X_BCHW))
+    with pytest.raises(RunError, match=r"'someone/other' is no folder, and .*: 404 Client Error$"):
+        hrg.from_pretrained("someone/other")
+    with pytest.raises(RunError, match=r"\./nosuch: there is no such folder"):
+        hrg.from_pretrained("./nosuch")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingToolError, match="pip install huggingface_hub"):
+        hrg.from_pretrained("someone/net")
