@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from hiresnet_graph.interop import from_networkx, to_networkx
     from hiresnet_graph.matching import adjust
     from hiresnet_graph.report import summarize
-    from hiresnet_graph.sweep import ablate, enumerate_variants
+    from hiresnet_graph.sweep import Study, ablate, enumerate_variants, plan_study, read_results, read_study
+    from hiresnet_graph.sweep.search import search
     from hiresnet_graph.train import Recipe, from_pretrained, load_run, save_pretrained
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Kind",
     "Recipe",
     "SpecError",
+    "Study",
     "ablate",
     "adjust",
     "enumerate_variants",
@@ -39,7 +41,11 @@ __all__ = [
     "load",
     "load_run",
     "loads",
+    "plan_study",
+    "read_results",
+    "read_study",
     "save_pretrained",
+    "search",
     "summarize",
     "to_networkx",
 ]
@@ -47,13 +53,18 @@ __version__ = "0.1.0"
 
 _ON_FIRST_USE = {
     "Recipe": "hiresnet_graph.train",
+    "Study": "hiresnet_graph.sweep",
     "ablate": "hiresnet_graph.sweep",
     "adjust": "hiresnet_graph.matching",
     "enumerate_variants": "hiresnet_graph.sweep",
     "from_networkx": "hiresnet_graph.interop",
     "from_pretrained": "hiresnet_graph.train",
     "load_run": "hiresnet_graph.train",
+    "plan_study": "hiresnet_graph.sweep",
+    "read_results": "hiresnet_graph.sweep",
+    "read_study": "hiresnet_graph.sweep",
     "save_pretrained": "hiresnet_graph.train",
+    "search": "hiresnet_graph.sweep.search",
     "summarize": "hiresnet_graph.report",
     "to_networkx": "hiresnet_graph.interop",
 }

@@ -43,7 +43,7 @@ from hiresnet_graph.spec.source import MarkedDict, parse_value
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
     from hiresnet_graph.sweep.ablation import Begun, Progress
-    from hiresnet_graph.sweep.plan import Networks, StudyPlan
+    from hiresnet_graph.sweep.plan import StudyPlan
 
 
 def ablate(
@@ -333,6 +333,11 @@ def _list(
     rows = _rows(plan, done)
     if not as_json:
         _write_rows(study, plan, rows, done=dataset is not None)
+        if absent:
+            note(f"The data are not here, so classes were not checked, and what is done is not known: {absent}")
+        else:
+            note(f"{len(plan.requests) - len(missing)} done, {counted(len(missing), 'run')} to train.")
+        note(f"Disk: about {memory(room)}. {counted(workers, 'worker')}; each run is trained alone (no stacking).")
     guess = None
     if calibrates and dataset is not None and missing:
         note("Measuring a few training steps ...")
@@ -355,15 +360,10 @@ def _list(
             }
         )
         return
-    if absent:
-        note(f"The data are not here, so classes were not checked, and what is done is not known: {absent}")
-    else:
-        note(f"{len(plan.requests) - len(missing)} done, {counted(len(missing), 'run')} to train.")
-    note(f"Disk: about {memory(room)}. {counted(workers, 'worker')}; each run is trained alone (no stacking).")
     if guess is not None:
         note(
-            f"Time: about {duration(guess.time_s)}, from a few steps of '{guess.label}' ({guess.images_s:,.0f} images a "
-            "second), scaled by MACs for the others."
+            f"Time: about {duration(guess.time_s)}, from a few steps of '{guess.label}' "
+            f"({guess.images_s:,.0f} images a second), scaled by MACs for the others."
         )
     note("Nothing was trained.")
 

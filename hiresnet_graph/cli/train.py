@@ -155,6 +155,8 @@ class _Talk:
             with contextlib.nullcontext() if self._silent else progress("epoch", self._recipe.epochs) as self._meter:
                 yield
         except KeyboardInterrupt:
+            if self._silent:
+                raise typer.Exit(failure.INTERRUPTED) from None
             command = shlex.join(["hrg", "train", "--resume", str(folder)])
             kept = f"a checkpoint is in {folder}. Go on with: {command}"
             there = (folder / "checkpoints").is_dir()

@@ -79,12 +79,12 @@ def ablate(
     if isinstance(study, str | Path):
         study = read_study(study)
     _check(jobs, threads, executor, address)
-    devices = devices_of(device)
+    devices = devices_of(device, executor)
     plan = plan_study(study, device=_kind(devices), threads=threads)
     with Ledger.open(out, wait=wait) as ledger:
         before = ledger.execution
         if device == "auto" and before is not None and before.device != _kind(devices):
-            devices = devices_of(before.device)
+            devices = devices_of(before.device, executor)
             plan = _on(plan, before.device)
         ledger.join(plan, accept_changes=accept_changes)
         execution, note = ledger.settle(Execution.of(next(iter(plan.requests.values()))))
@@ -124,7 +124,7 @@ def executor_of(
     if executor == "ray":
         from hiresnet_graph.sweep.executors.ray import RayExecutor
 
-        gpus = 1.0 if _kind(on or devices_of(device)) == "cuda" else 0.0
+        gpus = 1.0 if _kind(on or devices_of(device, executor)) == "cuda" else 0.0
         return RayExecutor(address, workers=jobs, threads=threads, gpus=gpus)
     devices = on or devices_of(device)
     return LocalExecutor(workers_of(jobs, devices, threads, runs), devices=devices, threads=threads)
@@ -137,12 +137,16 @@ def workers_of(jobs: int | None, devices: tuple[str, ...], threads: int, runs: i
     return max(1, wanted if runs is None else min(wanted, runs))
 
 
-def devices_of(device: str) -> tuple[str, ...]:
-    """The devices of this machine that are meant; `auto` and `cuda` are all its GPUs.
+def devices_of(device: str, executor: str | Executor = "local") -> tuple[str, ...]:
+    """The devices that are meant: `auto` and `cuda` are all GPUs of this machine; on Ray, `cuda` is a worker's own.
 
     Raises:
         UsageError: There is no such device.
     """
+    if executor == "ray" and device.startswith("cuda"):
+        if device != "cuda":
+            raise UsageError(f"device '{device}': on Ray, which GPU a worker has is not ours to say. Write 'cuda'.")
+        return ("cuda",)
     import torch
 
     from hiresnet_graph.train.machine import choose_device

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, Report,
 from hiresnet_graph.sweep.ledger import Execution, Ledger
 from hiresnet_graph.sweep.results import FINAL, RUNS, State
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
-from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, make_folder, read_record, write_atomic
+from hiresnet_graph.train.record import Epoch, RunRecord, read_record
 from hiresnet_graph.train.request import RunRequest
 
 Work = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
@@ -241,7 +241,6 @@ class Driver:
                 if self._epoch_done is not None:
                     self._epoch_done(key, event.epoch)
             case Saved():
-                self._write(run, event.files)
                 run.failures = 0
             case Finished():
                 return self._finish(key, run, event, is_ending)
@@ -260,7 +259,6 @@ class Driver:
                 "the worker has other data or another version of hrg or of your blocks."
             )
             return self._fail(key, run, Failure("usage", message), is_ending)
-        self._write(run, event.files)
         self._ledger.finish(key, run.attempt, event.record)
         del self._out[key]
         return [Ended(key, event.record.outcome, event.record)]
@@ -299,14 +297,6 @@ class Driver:
     def _again(self, key: str, run: _Run) -> None:
         run.attempt, run.is_training = run.attempt + 1, False
         self._send(key, run)
-
-    def _write(self, run: _Run, files: Sequence[tuple[str, bytes]]) -> None:
-        """Put files that came with a report where they would be if the worker had this folder."""
-        folder = self._ledger.folder / RUNS / run.name
-        for name, content in sorted(files, key=lambda file: file[0] == RESULT):  # the result last
-            path = folder / name
-            make_folder(path.parent)
-            write_atomic(path, content)
 
 
 def _parts(report: Report) -> tuple[str, int, Event | Failure | Lost, str]:

@@ -116,7 +116,7 @@ def search(
     """
     if isinstance(study, str | Path):
         study = read_study(study)
-    devices = devices_of(device)
+    devices = devices_of(device, executor)
     space = Space(study, device=devices[0].split(":")[0], threads=threads)
     with Ledger.open(out, wait=wait) as ledger:
         hunt = _Hunt(space, ledger)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import platform
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -94,7 +96,7 @@ def settings(device: torch.device, threads: int, tf32: bool) -> Iterator[None]:
 
 @contextmanager
 def interrupt_noted() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C waits until a good moment: gives a function that says whether it came. A second one acts at once.
+    """Within, Ctrl-C waits until a good moment: gives a function that says whether it came. Another acts at once.
 
     Where Ctrl-C means something else already, or in a thread that it does not reach, nothing is changed.
     """
@@ -104,17 +106,18 @@ def interrupt_noted() -> Iterator[Callable[[], bool]]:
     ):
         yield lambda: False
         return
-    seen = False
+    first = math.inf
 
     def note(number: int, frame: Any) -> None:
-        nonlocal seen
-        if seen:
+        nonlocal first
+        # torchrun sends the signal on to processes that have had it from the terminal: that is no second one.
+        if time.monotonic() - first > 1:
             raise KeyboardInterrupt
-        seen = True
+        first = min(first, time.monotonic())
 
     signal.signal(signal.SIGINT, note)
     try:
-        yield lambda: seen
+        yield lambda: first < math.inf
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

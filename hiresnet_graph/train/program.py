@@ -85,9 +85,9 @@ def run(
         KeyboardInterrupt: Ctrl-C; a checkpoint was saved before.
     """
     arch = arch or loads(request.spec, request.label)
-    device = choose_device(
-        f"cuda:{processes.local}" if processes.world > 1 and request.device != "cpu" else request.device
-    )
+    device = choose_device(request.device)
+    if processes.world > 1 and device.type == "cuda":
+        device = choose_device(f"cuda:{processes.local}")
     dataset = fit(dataset or load_dataset(request.data), arch.plan)
     recipe = _checked(request.recipe.resolved(dataset.standard_augmentation), dataset)
     plan, fingerprint = arch.plan.digest(), dataset.fingerprint()

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
+import typer
 
 from hiresnet_graph.cli import train as command
 from hiresnet_graph.cli.progress import duration
@@ -125,9 +127,11 @@ def test_of_several_processes_one_talks(monkeypatch, capsys):
         monkeypatch.setenv("RANK", rank)
         talk = command._Talk(Recipe(epochs=3))
         talk.note("a network")
-        with talk.until_saved("folder"):
+        with talk.until_saved(Path("folder")):
             for step in (1, 2):
                 talk.step(1, step, 2)
+        with pytest.raises(KeyboardInterrupt if rank == "0" else typer.Exit), talk.until_saved(Path("folder")):
+            raise KeyboardInterrupt
         assert ("a network" in capsys.readouterr().err) == (rank == "0")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.sweep.driver import Driver, Interrupted, Progress, train_all
-from hiresnet_graph.sweep.executors.base import Lost, Report, Task
+from hiresnet_graph.sweep.executors.base import Lost, Report
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import read_results, read_status
@@ -237,22 +237,6 @@ def test_a_run_can_be_paused_and_gone_on_with(tmp_path: Path) -> None:
         (ended,) = driver.wait()
         assert ended.state == "complete" and ended.record is not None
         assert ledger.run(key).attempts == 2 and ledger.run(key).paused_at is None
-
-
-def test_files_of_a_worker_elsewhere_come_into_the_run_s_folder(tmp_path: Path) -> None:
-    plan = study(["none"], [0])
-    request = next(iter(plan.requests.values()))
-
-    class Shipping(Inline):
-        def reports(self, timeout_s: float) -> Sequence[Report]:
-            task: Task = self.tasks.popleft()
-            files = ((RESULT, b"result"), ("checkpoints/last", b"weights"))
-            return [Report(task.key, task.attempt, Finished(record(request), files), "there")]
-
-    carried_out(tmp_path, plan, Shipping())
-    folder = tmp_path / "runs" / "none-seed0"
-    assert (folder / RESULT).read_bytes() == b"result"
-    assert (folder / "checkpoints" / "last").read_bytes() == b"weights"
 
 
 def test_it_works_in_any_thread(tmp_path: Path) -> None:

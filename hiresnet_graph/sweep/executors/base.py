@@ -45,7 +45,7 @@ class Training:
     Attributes:
         folder: Where its checkpoints and its result come; an executor without a shared folder sets another.
         until: Pause after this epoch.
-        ship_files: `Saved` and `Finished` carry the files that they speak of; the driver writes them where they belong.
+        ship_files: `Saved` and `Finished` carry the files that they speak of, and the executor puts them in place.
     """
 
     request: RunRequest

@@ -1,0 +1,74 @@
+"""The machine: how a run sets it, and that it is as before afterwards."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.train.machine import choose_device, describe, interrupt_noted, keep_memory, settings
+
+
+def test_settings_hold_within_and_not_after() -> None:
+    torch.manual_seed(3)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    precision = torch.backends.cuda.matmul.fp32_precision
+    for tf32, name in ((True, "tf32"), (False, "ieee")):
+        with settings(torch.device("cpu"), 2, tf32):
+            assert torch.get_num_threads() == 2
+            assert torch.backends.cuda.matmul.fp32_precision == name
+            assert torch.backends.cudnn.allow_tf32 == tf32
+            torch.rand(3)
+        assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
+        assert torch.backends.cuda.matmul.fp32_precision == precision
+
+
+def test_devices_by_name() -> None:
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_device("cpu") == torch.device("cpu")
+    for name in ("cuda:99", "mps", "gpu", ""):
+        with pytest.raises(UsageError, match="device"):
+            choose_device(name)
+
+
+def test_a_second_ctrl_c_acts_at_once() -> None:
+    def press() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with interrupt_noted() as pressed:
+        assert not pressed()
+        press()
+        press()  # sent on by a launcher
+        assert pressed()
+    with pytest.raises(KeyboardInterrupt), interrupt_noted():
+        press()
+        time.sleep(1.1)
+        press()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_ctrl_c_means_something_else_it_stays_so() -> None:
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
+    try:
+        with interrupt_noted() as pressed:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert seen and not pressed()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    inside = []
+    thread = threading.Thread(target=lambda: inside.append(interrupt_noted().__enter__()()))
+    thread.start()
+    thread.join()
+    assert inside == [False]
+
+
+def test_the_machine_is_described() -> None:
+    keep_memory()
+    machine = describe(torch.device("cpu"), 3, True, "eager")
+    assert (machine.device, machine.threads, machine.channels_last) == ("cpu", 3, True)
+    assert machine.torch == torch.__version__
+    assert machine.commit is None or len(machine.commit.removesuffix("+changes")) == 40
