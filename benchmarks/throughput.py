@@ -186,10 +186,17 @@ def started(kind: str, processes: int, threads: int, train: int, stack: ExitStac
             env=environment,
             cwd=Path(__file__).parents[1],
         )
-        stack.callback(worker.wait)
-        stack.callback(worker.kill)
+        stack.callback(_end, worker)
         workers.append(worker)
     return Contender(kind, threads, tuple(workers))
+
+
+def _end(worker: subprocess.Popen[str]) -> None:
+    assert worker.stdin is not None and worker.stdout is not None
+    worker.stdin.close()
+    worker.stdout.close()
+    worker.kill()
+    worker.wait()
 
 
 def measured(given: Options, train: int, rounds: int) -> dict[str, dict[str, list[float]]]:

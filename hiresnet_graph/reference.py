@@ -504,7 +504,8 @@ def _signature(name: str, function: Any) -> str:
         if parameter.annotation is not parameter.empty:
             text += f": {parameter.annotation}"
         if parameter.default is not parameter.empty:
-            text += f" = {parameter.default!r}"
+            default = parameter.default
+            text += f" = {default.__name__ if inspect.isfunction(default) else repr(default)}"
         shown.append(text)
     returned = signature.return_annotation
     arrow = "" if returned is signature.empty else f" -> {returned}"

@@ -29,11 +29,18 @@ _NEEDED = (
     "numpy",
     "scikit-learn",
     "safetensors",
+    "pillow",
+    "scipy",
+    "statsmodels",
+    "optuna",
 )
 _OPTIONAL = {
     "onnx": "hrg compile -o model.onnx",
     "onnxscript": "hrg compile -o model.onnx",
     "onnxruntime": "running ONNX files",
+    "ray": "hrg ablate --executor ray",
+    "tensorboard": "hrg train --tensorboard",
+    "huggingface_hub": "networks from the Hugging Face hub",
 }
 
 

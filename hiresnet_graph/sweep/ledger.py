@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -148,7 +149,7 @@ class Ledger:
             RunError: The folder cannot be written, or its ledger is broken or of another version.
         """
         folder = Path(folder)
-        if (folder / RESULT).exists():
+        if os.path.exists(folder / RESULT):  # unlike `Path.exists`, False in a folder that cannot be read
             raise UsageError(f"{folder} holds a single run. Choose another folder for a study.")
         lock = FolderLock(make_folder(folder), wait=wait)
         try:

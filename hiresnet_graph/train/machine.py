@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -78,20 +79,33 @@ def _commit() -> str | None:
 @contextmanager
 def settings(device: torch.device, threads: int, tf32: bool) -> Iterator[None]:
     """Within, torch computes as a run wants it; afterwards all is as before, the global random state included."""
+    gpus = [device] if device.type == "cuda" else []
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    backends: Any = torch.backends
-    products = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    precisions = [product.fp32_precision for product in products]
-    for product in products:
-        product.fp32_precision = "tf32" if tf32 else "ieee"
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with products_rounded(tf32) if gpus else nullcontext(), torch.random.fork_rng(devices=gpus):
             yield
     finally:
-        for product, precision in zip(products, precisions, strict=True):
-            product.fp32_precision = precision
         torch.set_num_threads(before)
+
+
+@contextmanager
+def products_rounded(tf32: bool) -> Iterator[None]:
+    """Within, GPUs multiply float32 numbers as TF32, or in full (torch's default is the former for convolutions)."""
+    # The older of torch's two ways to say so: it keeps both in step, while the newer one breaks whoever asks the older.
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = [place.allow_tf32 for place in places]
+        for place in places:
+            place.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for place, value in zip(places, before, strict=True):
+                place.allow_tf32 = value
 
 
 @contextmanager

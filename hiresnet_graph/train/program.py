@@ -7,6 +7,7 @@ depends on is all in a checkpoint, so that a run that was stopped anywhere goes 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -48,6 +49,7 @@ from hiresnet_graph.train.record import (
     write_atomic,
 )
 from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.tensorboard import FOLDER as TENSORBOARD
 from hiresnet_graph.train.trainer import Ask, Trainer, Turn, Watch
 
 
@@ -297,6 +299,8 @@ def _clear(folder: Path) -> None:
     try:
         for name in (RESULT, SETTINGS, SPEC, METRICS, BEST, LAST):
             (folder / name).unlink(missing_ok=True)
+        if (folder / TENSORBOARD).is_dir():
+            shutil.rmtree(folder / TENSORBOARD)
     except OSError as error:
         raise RunError(f"{error.filename or folder}: cannot be deleted: {error.strerror}.") from error
     drop_checkpoints(folder)

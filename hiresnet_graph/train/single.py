@@ -195,10 +195,8 @@ def _followed(events: Iterator[Event], progress: Callable[[Epoch], None] | None,
                 progress(event.epoch)
         elif isinstance(event, Finished):
             if board is not None:
-                board.close(event.record)
+                board.end(event.record)
             return event.record
-    if board is not None:
-        board.close()
     raise KeyboardInterrupt
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import MissingToolError
 from hiresnet_graph.train.record import Epoch, RunRecord
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 FOLDER = "tensorboard"
 
@@ -25,10 +30,14 @@ class Board:
                 "TensorBoard is not installed. 'pip install tensorboard', or leave '--tensorboard' out: metrics.jsonl "
                 "has the curves."
             ) from None
-        path = folder / FOLDER
-        for old in path.glob("events.out.tfevents.*"):
+        self._path, self._make = folder / FOLDER, SummaryWriter
+        self._epochs = 0
+
+    @cached_property
+    def _writer(self) -> SummaryWriter:
+        for old in self._path.glob("events.out.tfevents.*"):
             old.unlink()
-        self._writer = SummaryWriter(str(path))
+        return self._make(str(self._path))
 
     def add(self, epoch: Epoch) -> None:
         """Write an epoch."""
@@ -42,9 +51,12 @@ class Board:
         for name, value in values.items():
             self._writer.add_scalar(name, value, epoch.epoch)
         self._writer.flush()
+        self._epochs += 1
 
-    def close(self, record: RunRecord | None = None) -> None:
-        """Write the test accuracy, if the run is finished, and end."""
-        if record is not None and record.test_accuracy is not None and record.best_epoch is not None:
+    def end(self, record: RunRecord) -> None:
+        """Write what is not written yet of a run that is over."""
+        for epoch in record.epochs[self._epochs :]:
+            self.add(epoch)
+        if record.test_accuracy is not None and record.best_epoch is not None:
             self._writer.add_scalar("accuracy/test", record.test_accuracy, record.best_epoch)
         self._writer.close()

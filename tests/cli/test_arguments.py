@@ -75,7 +75,7 @@ def test_contradictions_are_wrong_usage(hrg, args, message):
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("args", [[], ["shwo"], ["show"], ["show", "unet", "--varaint", "a"], ["train", "unet"]])
+@pytest.mark.parametrize("args", [[], ["shwo"], ["show"], ["show", "unet", "--varaint", "a"], ["ablate"]])
 def test_wrong_words_are_wrong_usage(hrg, args):
     result = hrg(*args)
     assert result.exit_code == 2

@@ -214,7 +214,7 @@ def test_ctrl_c_in_training_is_one_line_and_exit_code_130(tmp_path):
     code, stdout, stderr = _interrupted(["train", *SMALL, "--epochs", 500, "-o", out], "epoch 2/500", tmp_path)
     assert code == 130 and stdout == ""
     last = stderr.splitlines()[-1]
-    assert last.startswith("Interrupted: ") and str(out) in last and "Again: hrg train hiresnet18 width=2" in last
+    assert last.startswith("Interrupted: ") and f"Go on with: hrg train --resume {out}" in last
     assert "Traceback" not in stderr
 
 

@@ -296,7 +296,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs to be root, to be somebody else"
 )
 def test_a_folder_of_somebody_else_is_told(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     with Ledger.open(tmp_path) as ledger:
         ledger.join(study())

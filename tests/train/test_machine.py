@@ -9,21 +9,35 @@ import pytest
 import torch
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.train.machine import choose_device, describe, interrupt_noted, keep_memory, settings
+from hiresnet_graph.train.machine import (
+    choose_device,
+    describe,
+    interrupt_noted,
+    keep_memory,
+    products_rounded,
+    settings,
+)
 
 
 def test_settings_hold_within_and_not_after() -> None:
     torch.manual_seed(3)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    precision = torch.backends.cuda.matmul.fp32_precision
-    for tf32, name in ((True, "tf32"), (False, "ieee")):
-        with settings(torch.device("cpu"), 2, tf32):
-            assert torch.get_num_threads() == 2
-            assert torch.backends.cuda.matmul.fp32_precision == name
-            assert torch.backends.cudnn.allow_tf32 == tf32
-            torch.rand(3)
-        assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
-        assert torch.backends.cuda.matmul.fp32_precision == precision
+    with settings(torch.device("cpu"), 2, False):
+        assert torch.get_num_threads() == 2
+        torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
+
+
+def test_products_are_rounded_within_and_not_after() -> None:
+    def found() -> list[bool]:
+        return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
+
+    before = found()
+    for tf32 in (True, False):
+        with products_rounded(tf32):
+            assert found() == [tf32, tf32]
+            assert (torch.backends.cuda.matmul.fp32_precision == "tf32") == tf32
+        assert found() == before
 
 
 def test_devices_by_name() -> None:

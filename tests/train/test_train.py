@@ -77,13 +77,14 @@ def test_a_folder_without_a_run_cannot_be_gone_on_with(tmp_path: Path) -> None:
 def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture, tmp_path: Path) -> None:
     first = train(tiny, out=tmp_path, recipe=QUICK)
     (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "tensorboard").mkdir()
     with pytest.raises(UsageError, match="at most 1294"):
         train(tiny, out=tmp_path, recipe=Recipe(batch_size=2000), resume=False)
     assert read_record(tmp_path) == first
     second = train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500), resume=False)
     assert read_record(tmp_path) == second != first
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name == "tensorboard"]
 
 
 def test_a_result_that_is_none_is_told(tmp_path: Path) -> None:
@@ -100,8 +101,14 @@ def test_tensorboard_has_the_curves_once(tiny: hrg.Architecture, tmp_path: Path)
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    record = train(tiny, out=tmp_path, recipe=QUICK, tensorboard=True)
-    go_on(tmp_path, tensorboard=False)
+    def end(epoch: int, step: int, steps: int) -> None:
+        if (epoch, step) == (2, 3):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny, out=tmp_path, recipe=QUICK, tensorboard=True, watch=end)
+    record = go_on(tmp_path, tensorboard=True)
+    assert go_on(tmp_path, tensorboard=True) == record  # finished long ago
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     found = [(event.step, event.value) for event in board.Scalars("accuracy/validation")]
     assert found == [(e.epoch, pytest.approx(e.validation_accuracy)) for e in record.epochs]
