@@ -57,6 +57,11 @@ ONLY = {
     "graphviz": ("render", "cli"),
     "onnx": ("interop",),
     "sklearn": ("data",),
+    "sqlite3": ("sweep",),
+    "optuna": ("sweep",),
+    "ray": ("sweep",),
+    "statsmodels": ("report",),
+    "scipy": ("report",),
     "click": (),
 }
 

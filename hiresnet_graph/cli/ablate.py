@@ -6,12 +6,14 @@ torch is imported inside it, once its arguments are known to be right.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hiresnet_graph.cli.arguments import Changes, Group, architecture, changed
+from hiresnet_graph.cli import failure
+from hiresnet_graph.cli.arguments import Changes, Edges, Group, architecture, changed, with_edges
 from hiresnet_graph.cli.progress import duration, progress
 from hiresnet_graph.cli.recipe import (
     BatchSize,
@@ -37,13 +39,14 @@ from hiresnet_graph.cli.screen import (
     write_json,
     write_table,
 )
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.spec.source import MarkedDict, parse_value
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
     from hiresnet_graph.sweep.ablation import Begun, Progress
     from hiresnet_graph.sweep.plan import StudyPlan
+    from hiresnet_graph.train import Recipe, Seeds
 
 
 def ablate(
@@ -68,6 +71,7 @@ def ablate(
         typer.Option(metavar="RULE", help="Edge subsets by a rule, as 'hrg enumerate' lists them.", show_default=False),
     ] = None,
     group: Group = None,
+    edges: Edges = None,
     controls: Annotated[
         str | None,
         typer.Option(
@@ -140,9 +144,12 @@ def ablate(
         **({"data": source(data).as_data()} if data is not None else {}),
         **({"recipe": recipe} if (recipe := recipe_fields(epochs, lr, batch_size, fields)) else {}),
     }
-    asked = _study(study, changes or (), said, download)
+    if edges and variants is not None and group is None:
+        raise UsageError("'--variants' and '--edges' both say which edges there are. Give one.")
+    asked = _study(study, changes or (), edges or (), said, download)
     if dry_run:
-        _list(asked, output, jobs, device or "auto", threads or 1, calibrates=not no_calibrate, as_json=json)
+        how = {"accept_changes": accept_changes, "calibrates": not no_calibrate, "as_json": json}
+        _list(asked, output, jobs, device or "auto", threads or 1, **how)
         return
     assert output is not None
     _train(
@@ -200,7 +207,7 @@ def _seeds(text: str) -> int | list[int]:
     return numbers if "," in text else numbers[0]
 
 
-def _study(name: str, changes: list[str] | tuple[str, ...], said: dict[str, object], download: bool) -> Study:
+def _study(name: str, changes: Sequence[str], edges: Sequence[str], said: dict[str, object], download: bool) -> Study:
     """The study that the arguments mean: a file with changes, or one about a spec.
 
     Raises:
@@ -211,16 +218,18 @@ def _study(name: str, changes: list[str] | tuple[str, ...], said: dict[str, obje
 
     if is_study(name):
         study = read_study(name)
-        if changes:
+        if changes or edges:
             network = study.base()
+            before = len(network.overrides)
             for change in changes:
                 network = changed(network, change)
+            network = with_edges(network, edges)
             _ = network.patched()
-            given = {key: value for key, value, _ in network.overrides[-len(changes) :]}
+            given = {key: value for key, value, _ in network.overrides[before:]}
             said = {**said, "changes": given}
-        study = study.patched(said, this_command()) if said else study
+        study = _patched(study, said) if said else study
     else:
-        network = architecture(name, changes)
+        network = architecture(name, changes, None, edges)
         _ = network.plan
         if not {"variants", "subsets", "grid"} & set(said):
             raise UsageError(
@@ -239,6 +248,24 @@ def _study(name: str, changes: list[str] | tuple[str, ...], said: dict[str, obje
     return study
 
 
+def _patched(study: Study, said: dict[str, object]) -> Study:
+    """The study with what the options say.
+
+    Raises:
+        UsageError: An option is wrong.
+        SpecError: An option and the file do not go together.
+    """
+    try:
+        return study.patched(said, this_command())
+    except SpecError as error:
+        if any(
+            problem.position is None or problem.position.source.name != "command line" for problem in error.problems
+        ):
+            raise
+        told = (f"{problem.path}: {problem.message} {problem.hint}".strip() for problem in error.problems)
+        raise UsageError("\n".join(told)) from None
+
+
 # ------------------------------------------------------------------------------------------------------------ training
 
 
@@ -250,8 +277,11 @@ def _train(study: Study, output: Path, **how: Any) -> None:
     first = 0.0
     epochs = epochs_left = 0
 
+    names: dict[tuple[str, Recipe, Seeds], str] = {}
+
     def begun(begun: Begun) -> None:
         nonlocal done_before, epochs_left
+        names.update(_names(begun.plan))
         done_before = begun.done
         networks = len({network.plan for network in begun.plan.networks})
         note(
@@ -274,9 +304,8 @@ def _train(study: Study, output: Path, **how: Any) -> None:
                 # Workers take their time to start, so the clock begins with the first epoch that is done.
                 left = (time.monotonic() - first) / (epochs - 1) * (epochs_left - epochs) if epochs > 1 else 0.0
                 rest = f", about {duration(left)} left" if left > 1 and step.done < step.total else ""
-                name = f"{step.request.label}, seed {step.request.seeds}"
-                if "=" in step.name:
-                    name = step.name
+                asked = step.request
+                name = names.get((asked.spec, asked.recipe, asked.seeds), f"{asked.label}, seed {asked.seeds}")
                 if step.epoch is not None:
                     meter.between(step.done, f"{name}: epoch {step.epoch.epoch}/{step.request.recipe.epochs}{rest}")
                 elif step.state == "waiting":
@@ -296,6 +325,17 @@ def _train(study: Study, output: Path, **how: Any) -> None:
     )
 
 
+def _names(plan: StudyPlan) -> dict[tuple[str, Recipe, Seeds], str]:
+    """What people call each run: the label, the setting and the seeds of its first row."""
+    names: dict[tuple[str, Recipe, Seeds], str] = {}
+    for row in plan.rows:
+        request, info = plan.requests[row.key], plan.networks[row.network]
+        setting = [f"{key.removeprefix('recipe.')}={value}" for key, value in info.setting.items()]
+        name = ", ".join([info.label, *setting, f"seed {row.seeds}"])
+        names.setdefault((request.spec, request.recipe, request.seeds), name)
+    return names
+
+
 def _outcome(step: Progress) -> str:
     if step.record is None:
         return f"failed: {step.message}"
@@ -308,15 +348,24 @@ def _outcome(step: Progress) -> str:
 
 
 def _list(
-    study: Study, output: Path | None, jobs: int | None, device: str, threads: int, *, calibrates: bool, as_json: bool
+    study: Study,
+    output: Path | None,
+    jobs: int | None,
+    device: str,
+    threads: int,
+    *,
+    accept_changes: bool,
+    calibrates: bool,
+    as_json: bool,
 ) -> None:
-    """Say what would be trained.
+    """Say what would be trained; with the exit code of wrong usage, if the folder is another study's.
 
     Raises:
         RunError: The folder holds what is no study, or a broken one.
     """
     from hiresnet_graph.sweep.ablation import devices_of, workers_of
     from hiresnet_graph.sweep.calibration import disk_bytes, estimate
+    from hiresnet_graph.sweep.ledger import Ledger
     from hiresnet_graph.sweep.plan import data_of, networks_of, planned
 
     networks, images, devices = networks_of(study), data_of(study), devices_of(device)
@@ -326,6 +375,9 @@ def _list(
     except UsageError as error:
         absent = str(error)
     plan = planned(study, networks, images, dataset, device=devices[0].split(":")[0], threads=threads)
+    refused = ""
+    if output is not None and dataset is not None and not accept_changes:
+        refused = Ledger.would_refuse(output, plan)
     done = _done(output) if dataset is not None else set()
     missing = [key for key in plan.requests if key not in done]
     workers = workers_of(jobs, devices, threads, len(missing))
@@ -337,9 +389,9 @@ def _list(
             note(f"The data are not here, so classes were not checked, and what is done is not known: {absent}")
         else:
             note(f"{len(plan.requests) - len(missing)} done, {counted(len(missing), 'run')} to train.")
-        note(f"Disk: about {memory(room)}. {counted(workers, 'worker')}; each run is trained alone (no stacking).")
+        note(f"Disk: about {memory(room)}. {counted(workers, 'worker')}; each run is a program of its own.")
     guess = None
-    if calibrates and dataset is not None and missing:
+    if calibrates and dataset is not None and missing and not refused:
         note("Measuring a few training steps ...")
         guess = estimate(networks, plan, dataset, missing, device=devices[0], workers=workers)
     if as_json:
@@ -357,15 +409,19 @@ def _list(
                 "disk_bytes": room,
                 "stacking": False,
                 "time_s": None if guess is None else guess.time_s,
+                "refused": refused or None,
             }
         )
-        return
-    if guess is not None:
+    elif guess is not None:
         note(
             f"Time: about {duration(guess.time_s)}, from a few steps of '{guess.label}' "
             f"({guess.images_s:,.0f} images a second), scaled by MACs for the others."
         )
-    note("Nothing was trained.")
+    if not as_json:
+        note("Nothing was trained.")
+    if refused:
+        note(f"Without '--dry-run' this is refused: {refused}")
+        raise typer.Exit(failure.USAGE)
 
 
 def _write_rows(study: Study, plan: StudyPlan, rows: list[dict[str, Any]], *, done: bool) -> None:

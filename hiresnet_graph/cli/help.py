@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import typer
+from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
+
+from hiresnet_graph.spec.problems import wanted
 
 
 class Command(TyperCommand):
@@ -17,7 +21,12 @@ class Command(TyperCommand):
         if "--debug" in args[:own] and ctx.parent is not None:
             args.remove("--debug")
             ctx.parent.params["debug"] = True
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                error.message = _told(error.__cause__)
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """What stands behind the command in its usage line."""
@@ -30,6 +39,13 @@ class Command(TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+def _told(error: ValidationError) -> str:
+    """Why a word cannot be the value of an option, in our words."""
+    detail = error.errors(include_url=False)[0]
+    inner = (detail.get("ctx") or {}).get("error")
+    return f"{wanted(detail)} is wanted, not '{detail['input']}'." if inner is None else str(inner)
 
 
 def _records(command: Any, ctx: Any, kind: str) -> list[tuple[str, str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,12 +27,15 @@ from hiresnet_graph.cli.screen import (
     write_json,
     write_table,
 )
-from hiresnet_graph.errors import Problem, SpecError
+from hiresnet_graph.errors import Problem, SpecError, UsageError
 from hiresnet_graph.merges import MERGES
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.registry import Registry
 from hiresnet_graph.shipped import spec_names, study_names
+
+if TYPE_CHECKING:
+    from hiresnet_graph.sweep import Study
 
 
 class Family(StrEnum):
@@ -127,19 +130,26 @@ def validate(
     specs: Annotated[
         list[str],
         typer.Argument(
-            metavar="SPEC...", help="Spec files or names of shipped specs; changes (K=V) stand behind their spec."
+            metavar="SPEC...",
+            help="Spec or study files, or names of shipped ones; changes (K=V) stand behind their spec.",
         ),
     ],
     json: Json = False,
 ) -> None:
-    """Check specs and tell every mistake with its place.
+    """Check specs and studies, and tell every mistake with its place.
 
-    All variants of a spec are checked, unless it is SPEC@VARIANT. Exit code 1 if there are mistakes.
+    All variants of a spec are checked, unless it is SPEC@VARIANT; of a study, all its networks. Exit code 1 if there
+    are mistakes.
     """
-    results: list[tuple[str, Architecture | None, tuple[Problem, ...]]] = []
+    from hiresnet_graph.sweep.study import is_study
+
+    results: list[tuple[str, Architecture | Study | None, tuple[Problem, ...]]] = []
     for spec, changes in sides(specs):
-        network = None
+        network: Architecture | None = None
         try:
+            if is_study(spec):
+                results.append((spec, _checked_study(spec, changes), ()))
+                continue
             network = architecture(spec, changes)
             network.validate()
             results.append((spec, network, ()))
@@ -149,25 +159,59 @@ def validate(
     if json:
         write_json({"valid": not bad, "specs": [_validated(*result) for result in results]})
     else:
-        for spec, network, problems in results:
+        for spec, found_there, problems in results:
             if problems:
                 failure.draw(problems, sys.stdout)
-            elif network is not None:
-                write(f"{spec}: {painted('ok', 'green', sys.stdout)}{_ok(network)}")
+            elif found_there is not None:
+                write(f"{spec}: {painted('ok', 'green', sys.stdout)}{_ok(found_there)}")
     if bad:
         found = counted(sum(len(problems) for _, _, problems in results), "problem")
         note(f"{found} in {counted(bad, 'spec')} of {len(results)}." if len(results) > 1 else f"{found}.")
         raise typer.Exit(failure.FINDINGS)
 
 
-def _ok(network: Architecture) -> str:
+def _checked_study(name: str, changes: Sequence[str]) -> Study:
+    """A study that is right, as far as can be told without its data.
+
+    Raises:
+        SpecError: It is not, or a network of it is not; with all mistakes.
+    """
+    from hiresnet_graph.sweep.plan import data_of, networks_of
+    from hiresnet_graph.sweep.study import read_study
+
+    if changes:
+        raise UsageError(f"'{name}' is a study: write '{changes[0]}' into it, as 'changes', or leave it out.")
+    study = read_study(name)
+    if study.search is None:
+        networks_of(study)
+    else:
+        _ = study.base().override(study.changes).plan if study.changes else study.base().plan
+        data_of(study)
+    return study
+
+
+def _ok(network: Architecture | Study) -> str:
+    if not isinstance(network, Architecture):
+        return f", {_told_study(network)}"
     count = f"{network.cost().parameters:,} parameters"
     if network.chosen is None and network.variants:
         count += f"; {counted(len(network.variants), 'variant')}: {', '.join(network.variants)}"
     return f", {count}"
 
 
-def _validated(spec: str, network: Architecture | None, problems: Iterable[Problem]) -> dict[str, Any]:
+def _told_study(study: Study) -> str:
+    from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+
+    if study.search is not None:
+        return f"a search of up to {counted(study.search.runs, 'run')}"
+    networks = networks_of(study)
+    plan = planned(study, networks, data_of(study), None)
+    different = counted(len({info.plan for info in plan.networks}), "different network")
+    runs = counted(len(plan.requests), "run")
+    return f"a study of {networks.architecture}: {different}, {counted(len(study.seed_pairs), 'seed')}, {runs}"
+
+
+def _validated(spec: str, network: Architecture | Study | None, problems: Iterable[Problem]) -> dict[str, Any]:
     found = [
         {
             "file": problem.position.source.name if problem.position else None,

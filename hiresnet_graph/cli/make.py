@@ -97,7 +97,9 @@ def compile_(
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Weights to take instead: the model.safetensors of a run.", show_default=False
+            metavar="FILE",
+            help="Weights to take instead, for .pt2 and .onnx: the model.safetensors of a run.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:

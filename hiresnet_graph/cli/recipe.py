@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind
@@ -84,10 +84,12 @@ def recipe_fields(
     """The fields of a recipe that the command line sets.
 
     Raises:
-        UsageError: One is set twice, or a word is not of the form K=V.
+        UsageError: One is set twice, is unknown or has a value that it cannot have, or a word is not of the form K=V;
+            with all mistakes.
     """
     given: dict[str, object] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     found = {name: value for name, value in given.items() if value is not None}
+    mistakes = []
     for word in fields or ():
         name, equals, text = word.partition("=")
         if not equals or not name:
@@ -95,7 +97,30 @@ def recipe_fields(
         if name in found:
             raise UsageError(f"--recipe {word}: '{name}' is set twice. Give it once.")
         found[name] = _value(text, f"--recipe {word}")
+        if mistake := _mistake(name, found[name]):
+            mistakes.append(f"--recipe {word}: {mistake}")
+    if mistakes:
+        raise UsageError("\n".join(mistakes))
     return found
+
+
+def _mistake(name: str, value: object) -> str:
+    """What is wrong with a field of a recipe by itself; empty if nothing is."""
+    from pydantic import ValidationError
+
+    from hiresnet_graph.spec.problems import wanted
+    from hiresnet_graph.train.recipe import Recipe
+
+    if name not in Recipe.model_fields:
+        return f"there is no field '{name}'. {did_you_mean(name, Recipe.model_fields)}".strip()
+    try:
+        Recipe.model_validate({name: value})
+    except ValidationError as error:
+        # Without a place it is about several fields, and the others may come from elsewhere.
+        for detail in error.errors(include_url=False):
+            if detail["loc"]:
+                return f"{wanted(detail)} is wanted, not {value!r}."
+    return ""
 
 
 def make_recipe(

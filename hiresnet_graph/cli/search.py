@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hiresnet_graph.cli.progress import progress
-from hiresnet_graph.cli.recipe import Data, Device, Download, Epochs, Threads, recipe_fields, source, this_command
-from hiresnet_graph.cli.screen import counted, exact, note
+from hiresnet_graph.cli.recipe import (
+    Data,
+    Device,
+    Download,
+    Epochs,
+    Fields,
+    Threads,
+    recipe_fields,
+    source,
+    this_command,
+)
+from hiresnet_graph.cli.screen import counted, exact, note, write
+from hiresnet_graph.cli.status import told as shown
+from hiresnet_graph.errors import UsageError
 
 if TYPE_CHECKING:
-    from hiresnet_graph.sweep.search import Trial
+    from hiresnet_graph.sweep.search import Space, Trial
 
 
 def search(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file with 'search'.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the search.", show_default=False)
-    ],
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the search.", show_default=False)
+    ] = None,
     runs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Budget, instead of the file's.", show_default=False)
     ] = None,
     data: Data = None,
     download: Download = False,
     epochs: Epochs = None,
+    fields: Fields = None,
     jobs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Runs at one time.", show_default="all GPUs, or all cores")
     ] = None,
@@ -35,12 +50,17 @@ def search(
     address: Annotated[
         str | None, typer.Option(metavar="A", help="Of a Ray cluster, like 'auto'.", show_default=False)
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what there is to choose from, and train nothing. Writes nothing.")
+    ] = False,
 ) -> None:
     """Search edge sets and params for accurate, small networks.
 
     A sampler proposes networks, a batch at a time, and learns from what they reach in validation. The same command goes
     on after an interruption, and with more --runs.
     """
+    if output is None and not dry_run:
+        raise UsageError("the folder is missing: '--output DIR'. '--dry-run' needs none.")
     from hiresnet_graph.sweep.study import read_study
 
     what = read_study(study)
@@ -49,20 +69,25 @@ def search(
         said["search"] = {"runs": runs}
     if data is not None or download:
         said["data"] = source(data, download).as_data()
-    if fields := recipe_fields(epochs):
-        said["recipe"] = fields
+    if recipe := recipe_fields(epochs, fields=fields):
+        said["recipe"] = recipe
     what = what.patched(said, this_command()) if said else what
 
     from hiresnet_graph.sweep.search import Space
     from hiresnet_graph.sweep.search import search as search_all
 
-    budget = Space(what).search
+    space = Space(what)
+    budget = space.search
+    if dry_run:
+        _list(space)
+        return
+    assert output is not None
     note(f"{what.name or study.stem}: {budget.sampler}, up to {counted(budget.runs, 'run')}.")
     try:
         with progress("run", budget.runs) as meter:
 
             def told(trial: Trial, done: int) -> None:
-                network = ", ".join([trial.label, *(f"{key}={_told(value)}" for key, value in trial.setting.items())])
+                network = ", ".join([trial.label, *(f"{key}={shown(value)}" for key, value in trial.setting.items())])
                 reached = f"validation {100 * trial.values[0]:.2f} %" if trial.values else trial.outcome
                 meter(done, budget.runs, f"{network}: {reached}, {exact(trial.parameters)} parameters")
 
@@ -78,8 +103,36 @@ def search(
             )
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"{str(error) or 'Interrupted.'} Go on with: {this_command()}") from None
+    from hiresnet_graph.sweep.search import read_trials
+
+    counts = Counter(trial.outcome for trial in read_trials(output))
+    left_out = [f"{counts['too-large']} too large"] * bool(counts["too-large"])
+    left_out += [f"{counts['known']} known already"] * bool(counts["known"])
+    note(
+        f"{counted(counts.total(), 'proposal')}"
+        + (f", of which {' and '.join(left_out)}, so not trained." if left_out else ", all of them trained.")
+    )
     note(f"The search has ended, in {output}. The best networks: hrg report {output}")
 
 
-def _told(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _list(space: Space) -> None:
+    """Say what a search would choose from."""
+    budget, seeds = space.search, len(space.study.seed_pairs)
+    edges = [f"{counted(2 ** len(space.edges), 'edge set')}"] * bool(space.edges)
+    others = [f"{key} {_range(values)}" for key, values in budget.space.items() if key != "edges"]
+    size = "endless" if math.isinf(space.size) else counted(int(space.size), "choice")
+    write(f"Space: {size}: {' x '.join([*edges, *others])}.")
+    each = f", {seeds} for each network" if seeds > 1 else ""
+    write(f"Budget: {counted(budget.runs, 'run')}{each}; {budget.sampler} proposes {budget.batch} at a time.")
+    limit = "".join(f"; larger than {exact(most)} {name} is not trained" for name, most in budget.limit if most)
+    smallest, largest = space.extreme(min).parameters, space.extreme(max).parameters
+    write(f"Parameters: {exact(smallest)} (smallest) to {exact(largest)} (largest){limit}.")
+
+
+def _range(values: object) -> str:
+    from hiresnet_graph.sweep.space import Interval
+
+    if isinstance(values, Interval):
+        return f"from {shown(values.low)} to {shown(values.high)}"
+    assert isinstance(values, tuple)
+    return f"({', '.join(map(shown, values))})"

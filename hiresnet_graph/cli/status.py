@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from hiresnet_graph.sweep.results import NetworkInfo, RunStatus, State, Status
 
 _PERIOD_S = 2.0
+# What is left out last on a narrow terminal is what people look for first.
+_KEEP: dict[State, int] = {"complete": 8, "failed": 7, "running": 6, "waiting": 5, "diverged": 4, "pruned": 3}
+_NAME_COLUMNS = 24  # longer names go on in the next line where there is no room
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -58,8 +61,12 @@ def _write(found: Status, folder: Path) -> None:
     counts = Counter(run.state for run in found.runs)
     told = ", ".join(f"{counts[state]} {state}" for state in _states(found)) or "no runs"
     write(f"{found.name}: {counted(len(found.runs), 'run')}; {told}.{_left(found)}")
-    if found.is_alive:
+    if found.at_work:
         write("It is being trained now.")
+    elif found.is_alive:
+        write("Its command is at work; no run is being trained at this moment.")
+    elif found.way_on:
+        write(found.way_on)
     elif counts["waiting"] or counts["failed"]:
         write("Nobody is training it now; the command that began it goes on with it.")
     if found.outside:
@@ -71,13 +78,13 @@ def _write(found: Status, folder: Path) -> None:
     if at_work:
         write()
         columns = [
-            Column("under way"),
+            _names("under way", [_run_name(run, found) for run in at_work]),
             number_column("epoch"),
             number_column("validation", 8),
             number_column("attempt", 6),
             Column("worker", keep=5),
         ]
-        write_table(columns, [_under_way(run) for run in at_work])
+        write_table(columns, [_under_way(run, found) for run in at_work])
     failed = [run for run in found.runs if run.message]
     if failed:
         write()
@@ -107,21 +114,36 @@ def _write_networks(found: Status) -> None:
         if any(counts[place, state] for state in states):
             numbers = [str(counts[place, state] or "") for state in states]
             rows.append([_named(network), *numbers])
-    write_table([Column("network"), *map(number_column, states)], rows)
+    columns = [_names("network", [row[0] for row in rows]), *(number_column(state, _KEEP[state]) for state in states)]
+    write_table(columns, rows)
     same = [f"{network.label} is {network.same_as}" for network in found.networks if network.same_as]
     if same:
         write(f"The same networks, so trained once: {', '.join(dict.fromkeys(same))}.")
 
 
 def _named(network: NetworkInfo) -> str:
-    setting = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in network.setting.items())
-    return f"{network.label}, {setting}" if setting else network.label
+    return ", ".join([network.label, *(f"{name.rpartition('.')[2]}={told(v)}" for name, v in network.setting.items())])
 
 
-def _under_way(run: RunStatus) -> list[str]:
+def _names(header: str, names: list[str]) -> Column:
+    return Column(header, wraps=max(map(len, names), default=0) > _NAME_COLUMNS)
+
+
+def _run_name(run: RunStatus, found: Status) -> str:
+    network = found.networks[run.network]
+    return f"{_named(network)}, seed {run.seeds}" if network.setting else run.name
+
+
+def _under_way(run: RunStatus, found: Status) -> list[str]:
     accuracy = "" if run.validation_accuracy is None else f"{100 * run.validation_accuracy:.2f} %"
-    worker = run.worker if run.state == "running" else "paused"
-    return [run.name, f"{run.epoch}/{run.epochs}", accuracy, str(run.attempts), worker]
+    waits = "waiting" if found.is_alive else "paused"
+    worker = run.worker if run.state == "running" else waits
+    return [_run_name(run, found), f"{run.epoch}/{run.epochs}", accuracy, str(run.attempts), worker]
+
+
+def told(value: object) -> str:
+    """A value of a setting for people: three digits of a number that has more."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _as_data(found: Status) -> dict[str, Any]:

@@ -141,7 +141,7 @@ class _Talk:
         self._meter: Meter | None = None
         self._first, self._first_at = (0, 0), 0.0
         self._times: list[float] = []
-        self._rate, self._last = "", ""
+        self._rate, self._last, self._brief = "", "", ""
 
     def note(self, text: str) -> None:
         """Say something on stderr."""
@@ -171,7 +171,7 @@ class _Talk:
             rate = (step - self._first[1]) * self._recipe.batch_size / (now - self._first_at)
             self._rate = f", {rate:,.0f} img/s"
         if self._meter is not None:
-            self._meter.between(epoch - 1 + step / steps, self._last + self._rate)
+            self._meter.between(epoch - 1 + step / steps, self._last + self._rate, self._brief + self._rate)
 
     def epoch(self, epoch: Epoch) -> None:
         """Called after each epoch."""
@@ -181,10 +181,11 @@ class _Talk:
             f"loss {epoch.train_loss:.3f}, train {100 * epoch.train_accuracy:.2f} %, "
             f"validation {100 * epoch.validation_accuracy:.2f} %"
         )
+        self._brief = f"val {100 * epoch.validation_accuracy:.2f} %"
         left = self._recipe.epochs - epoch.epoch
         self._times.append(epoch.time_s)
         eta = f", ETA {duration(left * sum(self._times) / len(self._times))}" if left else ""
-        self._meter(epoch.epoch, self._recipe.epochs, self._last + self._rate + eta)
+        self._meter(epoch.epoch, self._recipe.epochs, self._last + self._rate + eta, self._brief + eta)
 
     def end(self, folder: Path, record: RunRecord) -> None:
         """Say what came out."""

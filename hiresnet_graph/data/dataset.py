@@ -101,7 +101,7 @@ class Dataset:
             images_BCHW = self.images.read(places)
         else:
             images_BCHW = self.images[torch.as_tensor(places)]
-        return images_BCHW if self.fit is None else _fitted(images_BCHW, self.fit)
+        return images_BCHW if self.fit is None else resized(images_BCHW, self.fit)
 
     def fingerprint(self) -> str:
         """Hash of the images, the classes and the split: data sets with equal fingerprints train alike.
@@ -151,7 +151,8 @@ class Dataset:
             yield self.read(places[start : start + _CHUNK])
 
 
-def _fitted(images_BCHW: torch.Tensor, shape: Map) -> torch.Tensor:
+def resized(images_BCHW: torch.Tensor, shape: Map) -> torch.Tensor:
+    """8-bit images brought to a shape: the size changed bilinearly, grey repeated."""
     if images_BCHW.shape[2:] != (shape.height, shape.width):
         resized_BCHW = torch.nn.functional.interpolate(
             images_BCHW.float(), size=(shape.height, shape.width), mode="bilinear", antialias=True

@@ -58,7 +58,8 @@ class ImageFolderData(DatasetKind):
         if len(classes) < 2:
             raise UsageError(
                 f"data 'imagefolder': {self.dir / parts[0]} must hold two class folders or more, and holds "
-                f"{len(classes)}. The images of class 'cat' belong into '{self.dir / parts[0] / 'cat'}'."
+                f"{', '.join(map(repr, classes)) or 'none'}. Make one folder for each class in it, named after the "
+                "class, with its images inside."
             )
         names: list[str] = []
         labels: list[int] = []

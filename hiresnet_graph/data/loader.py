@@ -183,9 +183,14 @@ class Loader:
         return images_BCHW
 
     def _normalised(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        # Two operations, each rounded: one would be fused on some machines, and round differently.
-        x_BCHW = images_BCHW.float().sub_(self.mean_C11).mul_(self.scale_C11)
+        x_BCHW = normalised(images_BCHW, self.mean_C11, self.scale_C11)
         return x_BCHW.contiguous(memory_format=self.memory_format)
+
+
+def normalised(images_BCHW: torch.Tensor, mean_C11: torch.Tensor, scale_C11: torch.Tensor) -> torch.Tensor:
+    """8-bit images as a network sees them; the scale is one over the standard deviation."""
+    # Two operations, each rounded: one would be fused on some machines, and round differently.
+    return images_BCHW.float().sub_(mean_C11).mul_(scale_C11)
 
 
 def _stretch(places_B: torch.Tensor, rank: int, world: int) -> torch.Tensor:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
 
 _MOST_CHANNELS = 16
+_WANTED = (
+    "The file must hold x_train (or x): uint8, N x H x W x C or N x H x W; and y_train (or y): whole numbers from 0. "
+    "It may hold x_test, y_test and class_names."
+)
 
 
 @DATASETS.register
@@ -104,6 +108,11 @@ class NpzData(DatasetKind):
         images, labels = arrays[x], arrays[y]
         if images.dtype != np.uint8:
             raise self._wrong(f"{x} must be uint8, levels from 0 to 255, and is {images.dtype}")
+        if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
+            raise self._wrong(
+                f"{x} is {_sizes(images, 0)}. Are these N x C x H x W? They must be N x H x W x C: "
+                f"{x}.transpose(0, 2, 3, 1)"
+            )
         if images.ndim == 3:
             images = images[..., None]
         if images.ndim != 4 or 0 in images.shape[1:] or images.shape[3] > _MOST_CHANNELS:
@@ -126,10 +135,12 @@ class NpzData(DatasetKind):
         if wrong := next((label for label in labels if not 0 <= label < min(classes, len(labels))), None):
             limit = f"{len(named)} class_names" if named else f"{len(labels):,} images"
             raise self._wrong(f"label {wrong} is out of range: labels count from 0, and there are {limit}")
+        if not named and labels and min(labels) > 0:
+            raise self._wrong(f"its labels are {min(labels)} to {max(labels)}: labels count from 0")
         return named or tuple(str(label) for label in range(classes))
 
     def _wrong(self, fact: str) -> RunError:
-        return RunError(f"data 'npz': {self.file}: {fact}. 'hrg list datasets' says what it must hold.")
+        return RunError(f"data 'npz': {self.file}: {fact}. {_WANTED}")
 
 
 def _sizes(array: Any, first: int = 1) -> str:

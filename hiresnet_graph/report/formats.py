@@ -7,6 +7,8 @@ import io
 import json
 import math
 import re
+import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from hiresnet_graph.report.report import Report
@@ -32,8 +34,15 @@ def to_markdown(report: Report | Table) -> str:
 
 
 def to_latex(report: Report | Table) -> str:
-    """LaTeX tables, which want the package `booktabs`."""
-    return "% In the preamble: \\usepackage{booktabs}\n" + "\n".join(map(_latex, sheets(_whole(report))))
+    """LaTeX tables with the columns of a paper, which want the package `booktabs`; what computed them is a comment."""
+    whole = _whole(report)
+    head = ["In the preamble: \\usepackage{booktabs}", "All columns: --format md.", _plain(whole.table.origin)]
+    texts, labels = [], Counter[str]()
+    for sheet in sheets(whole):
+        label = _slug(whole.table.name if sheet.part == "table" else f"{whole.table.name}-{sheet.part}")
+        labels[label] += 1
+        texts.append(_latex(sheet, label if labels[label] == 1 else f"{label}-{labels[label]}"))
+    return "".join(f"% {line}\n" for text in head for line in textwrap.wrap(text, 100)) + "\n".join(texts)
 
 
 def to_csv(report: Report | Table) -> str:
@@ -49,14 +58,19 @@ def to_csv(report: Report | Table) -> str:
 
 
 def to_json(report: Report | Table) -> str:
-    """All of a report, with all digits; what is no number is null."""
+    """All of a report, with all digits; what is no number is null.
+
+    Fields that a grid or a search varies are named in `varied`. They are in the `setting` of each row, not in `recipe`.
+    """
     whole = _whole(report)
     table = whole.table
+    recipe = table.recipe.model_dump(mode="json")
     data: Record = {
         "name": table.name,
         "architecture": table.architecture,
         "data": table.data,
-        "recipe": table.recipe.model_dump(mode="json"),
+        "recipe": {name: value for name, value in recipe.items() if f"recipe.{name}" not in table.settings},
+        "varied": list(table.settings),
         "baseline": table.baseline,
         "seeds": [seeds._asdict() for seeds in table.seeds],
         "machines": [{**machine.model_dump(mode="json"), "runs": runs} for machine, runs in table.machines.items()],
@@ -93,17 +107,23 @@ def _escaped(text: str) -> str:
     return re.sub(r"([\\|*`<])", r"\\\1", _plain(text))
 
 
-def _latex(sheet: Sheet) -> str:
+def _latex(sheet: Sheet, label: str) -> str:
+    kept = [i for i, heading in enumerate(sheet.headings) if heading.in_paper]
+    caption = sheet.caption_for_paper or sheet.caption
+    if not caption.startswith(f"{sheet.title} "):  # a study may be named after its network
+        caption = f"{sheet.title}. {caption}"
+
     def line(cells: tuple[str, ...]) -> str:
         # Braces keep `\\` from taking an opening bracket as its own.
-        return f"  {{}}{' & '.join(_tex(cell) for cell in cells)} \\\\"
+        return f"  {{}}{' & '.join(_tex(cells[i]) for i in kept)} \\\\"
 
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_tex(sheet.title)}. {_tex(sheet.caption)}}}",
-            rf"\begin{{tabular}}{{{''.join('r' if heading.is_number else 'l' for heading in sheet.headings)}}}",
+            rf"\caption{{{_tex(caption)}}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{{''.join('r' if sheet.headings[i].is_number else 'l' for i in kept)}}}",
             r"\toprule",
             line(tuple(heading.text for heading in sheet.headings)),
             r"\midrule",
@@ -120,6 +140,11 @@ def _tex(text: str) -> str:
     """Text as LaTeX, with a minus before numbers that are negative."""
     escaped = "".join(_TEX.get(character, character) for character in _plain(text))
     return re.sub(r"(^|[\[ ])-(?=\d)", r"\1$-$", escaped)
+
+
+def _slug(text: str) -> str:
+    """Text as a label of LaTeX: `hiresnet18-differences`."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "results"
 
 
 def _plain(text: str) -> str:

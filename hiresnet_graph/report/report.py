@@ -40,7 +40,7 @@ def make_report(results: Results, baseline: str | None = None, parts: Sequence[s
         baseline: Label of the variant that differences are from; the study's own if left out, or else its first.
         parts: Some of `PARTS`. If left out, all that say something: the table; differences, if there are several
             networks and seeds, or a baseline is given; effects, if the variants are subsets of edges; for a search the
-            Pareto front instead of differences.
+            Pareto front instead of differences, which are not tested there.
 
     Raises:
         UsageError: There is no such variant or part, or the study cannot have it.
@@ -52,6 +52,12 @@ def make_report(results: Results, baseline: str | None = None, parts: Sequence[s
     if "effects" in parts and not results.subsets_of:
         raise UsageError(
             f"'{results.name}' has no effects of edges: its variants were not made by a rule for subsets, like 'all'."
+        )
+    if "differences" in parts and results.is_search:
+        raise UsageError(
+            f"'{results.name}' is a search: its networks were chosen by their accuracy, so differences between them "
+            "are not tested. Its Pareto front says which are worth a study of their own, with seeds that chose nothing "
+            "('hrg ablate')."
         )
     if "differences" in parts and len(unique_networks(results)) < 2:
         raise UsageError(f"'{results.name}' has one network, so there is nothing to compare it with.")

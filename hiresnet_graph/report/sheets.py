@@ -21,11 +21,13 @@ class Heading(NamedTuple):
     Attributes:
         keep: Where there is little room, columns with the lowest number are left out first.
         is_number: Its cells are set to the right.
+        in_paper: LaTeX tables have it.
     """
 
     text: str
     keep: int = 9
     is_number: bool = True
+    in_paper: bool = True
 
 
 class Sheet(NamedTuple):
@@ -35,6 +37,7 @@ class Sheet(NamedTuple):
         part: Of the report.
         rows: Cells as people read them.
         records: The same with all digits; None where there is no number.
+        caption_for_paper: Of the columns that LaTeX tables have; empty if the caption serves.
     """
 
     part: str
@@ -43,6 +46,7 @@ class Sheet(NamedTuple):
     rows: tuple[tuple[str, ...], ...]
     caption: str
     records: tuple[Record, ...]
+    caption_for_paper: str = ""
 
 
 def sheets(report: Report) -> tuple[Sheet, ...]:
@@ -68,12 +72,12 @@ def _table(table: Table) -> Sheet:
         Heading("variant", is_number=False),
         *_setting_headings(table),
         Heading("parameters", 3),
-        Heading("MACs", 2),
+        Heading("MACs", 2, in_paper=False),
         Heading("n", 8),
         Heading("test accuracy"),
-        Heading("at last epoch", 5),
-        *([Heading(f"top-{top_k}", 1)] if top_k > 1 else []),
-        Heading("validation", 4 if not table.is_search else 9),
+        Heading("at last epoch", 5, in_paper=False),
+        *([Heading(f"top-{top_k}", 1, in_paper=False)] if top_k > 1 else []),
+        Heading("validation", 4 if not table.is_search else 9, in_paper=False),
     )
     rows = tuple(
         (
@@ -89,7 +93,8 @@ def _table(table: Table) -> Sheet:
         )
         for row in table.rows
     )
-    return Sheet("table", table.name, headings, rows, table.caption, tuple(map(_row_record, table.rows)))
+    records = tuple(map(_row_record, table.rows))
+    return Sheet("table", table.name, headings, rows, table.caption, records, table.caption_for_paper)
 
 
 def _row_record(row: Row) -> Record:
@@ -118,16 +123,16 @@ def _differences(comparison: Comparison, table: Table) -> Sheet:
     headings = (
         Heading("variant", is_number=False),
         *_setting_headings(table),
-        Heading("n", 8),
+        Heading("n", 8, in_paper=False),
         Heading("difference"),
         Heading("95 % CI"),
-        Heading("df", 3),
-        Heading("p", 5),
+        Heading("df", 3, in_paper=False),
+        Heading("p", 5, in_paper=False),
         Heading("p (Holm)", 7),
-        Heading("paired", 4),
-        Heading("Welch", 2),
-        Heading("r", 1),
-        Heading("detectable", 6),
+        Heading("paired", 4, in_paper=False),
+        Heading("Welch", 2, in_paper=False),
+        Heading("r", 1, in_paper=False),
+        Heading("detectable", 6, in_paper=False),
     )
     rows = tuple(
         (
@@ -172,18 +177,25 @@ def _differences(comparison: Comparison, table: Table) -> Sheet:
     title = f"Differences from {comparison.baseline}"
     if table.settings:
         title += ", each network at its best setting" if comparison.at_best else ", at equal settings"
-    return Sheet("differences", title, headings, rows, _differences_caption(comparison), records)
+    caption, for_paper = (_differences_caption(comparison, has_all) for has_all in (True, False))
+    return Sheet("differences", title, headings, rows, caption, records, for_paper)
 
 
-def _differences_caption(comparison: Comparison) -> str:
+def _differences_caption(comparison: Comparison, has_all: bool) -> str:
+    """What the columns are: all of them, or those of LaTeX tables."""
+    holm = f"Holm: corrected for {comparison.tests} test{'s' if comparison.tests != 1 else ''}."
     sentences = [
         f"Each network minus {comparison.baseline}, in points of test accuracy at the epoch of best validation.",
-        "95 % CI and p: accuracy modelled as network + seed, with the error pooled over the networks (df).",
-        "paired, Welch: intervals of this pair alone, seeds taken as pairs and as unrelated.",
-        f"Holm: corrected for {comparison.tests} test{'s' if comparison.tests != 1 else ''}.",
-        "r: correlation with the baseline over seeds.",
-        "detectable: the smallest true difference that would be found with 80 % power at alpha 0.05 (uncorrected).",
+        "95 % CI and p: accuracy modelled as network + seed, with the error pooled over the networks"
+        + (" (df)." if has_all else "."),
+        *(["paired, Welch: intervals of this pair alone, seeds taken as pairs and as unrelated."] if has_all else []),
+        holm,
     ]
+    if has_all:
+        sentences += [
+            "r: correlation with the baseline over seeds.",
+            "detectable: the smallest true difference that would be found with 80 % power at alpha 0.05 (uncorrected).",
+        ]
     if comparison.at_best:
         at = next((setting_text(one.baseline_setting) for one in comparison.differences), "")
         sentences.insert(
@@ -200,7 +212,7 @@ def _effects(effects: Effects) -> Sheet:
     has_shapley = effects.total is not None
     headings = (
         Heading("edge", is_number=False),
-        Heading("pairs", 3),
+        Heading("pairs", 3, in_paper=False),
         Heading("n", 5),
         Heading("main effect"),
         Heading("95 % CI", 7),
@@ -360,8 +372,13 @@ def _count(row: Row) -> str:
 
 
 def _macs(macs: int) -> str:
-    value, unit = (macs / 1e9, "G") if macs >= 1e9 else (macs / 1e6, "M")
-    return f"{value:#.4g} {unit}"
+    """MACs as all commands write them: `141.7 k`."""
+    value, unit = float(macs), ""
+    for unit in ("", "k", "M", "G", "T"):
+        if value < 999.95 or unit == "T":
+            break
+        value /= 1000
+    return f"{value:#.4g}".rstrip(".") + f" {unit}" if unit else str(macs)
 
 
 def _spread(spread: Spread | None, form: str = ".2f") -> str:

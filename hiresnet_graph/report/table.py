@@ -94,10 +94,22 @@ class Table(NamedTuple):
     @property
     def caption(self) -> str:
         """What the numbers are and where they come from, in a few sentences."""
+        return " ".join([self._said("at the epoch of best validation, and at the last epoch"), *self._origin()])
+
+    @property
+    def caption_for_paper(self) -> str:
+        """The caption without what computed the runs, and for test accuracy at the epoch of best validation alone."""
+        return self._said("at the epoch of best validation")
+
+    @property
+    def origin(self) -> str:
+        """What computed the runs, in a sentence or two; empty without finished runs."""
+        return " ".join(self._origin())
+
+    def _said(self, epochs: str) -> str:
         sentences = [
             f"{self.architecture} on {self.data}: {self._protocol()}.",
-            "Test accuracy in percent at the epoch of best validation, and at the last epoch: "
-            "mean (standard deviation, ddof 1).",
+            f"Test accuracy in percent {epochs}: mean (standard deviation, ddof 1).",
         ]
         if any(row.same_as for row in self.rows):
             sentences.append("(= X): the same network as X, so the same runs.")
@@ -112,7 +124,7 @@ class Table(NamedTuple):
                 sentences.append(f"{_runs(count)} {what}.")
         if self.is_search:
             sentences.append("A search chose these networks by their accuracy on the validation images.")
-        return " ".join([*sentences, *self._origin()])
+        return " ".join(sentences)
 
     def _own(self) -> list[Row]:
         """The rows without those that repeat another."""

@@ -134,8 +134,8 @@ class Problems:
             elif inner is not None:
                 add(_sentence(str(inner)))
             else:
-                wanted = " or ".join(dict.fromkeys(_wanted(detail) for detail in details))
-                add(f"this wants {wanted}, not {_shown(given)}.")
+                told = " or ".join(dict.fromkeys(wanted(detail) for detail in details))
+                add(f"this wants {told}, not {_shown(given)}.")
 
     def mended(self, model: type[M], value: Mapping[str, Any], path: Path, stand_ins: Mapping[str, Any]) -> M | None:
         """As `model`, but wrong keys are left out once their mistakes are noted, so that the rest can be looked at too.
@@ -211,7 +211,8 @@ _WANTED = {
 }
 
 
-def _wanted(detail: Any) -> str:
+def wanted(detail: Any) -> str:
+    """What must hold where pydantic found something else, as a noun: `a whole number`."""
     kind, ctx = detail["type"], detail.get("ctx") or {}
     if kind == "literal_error":
         return str(ctx["expected"])

@@ -12,6 +12,7 @@ What the data must say is left to the models of `spec`; templates are left to `t
 from __future__ import annotations
 
 import copy
+import difflib
 import gc
 import json
 import math
@@ -34,7 +35,7 @@ from yaml.events import (
 )
 
 from hiresnet_graph.collector import collector_paused
-from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
+from hiresnet_graph.errors import Position, Problem, Source, SpecError
 
 __all__ = [
     "MAX_BYTES",
@@ -242,12 +243,15 @@ def _fail(source: Source, message: str, position: Position | None = None, hint: 
 
 
 def _similar_file(path: Path) -> str:
+    """A file beside it whose name is alike; the suffixes do not count, since most files share them."""
     try:
-        names = [entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml", ".json")]
+        names = {
+            entry.stem: entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml", ".json")
+        }
     except (OSError, ValueError):
         return ""
-    hint = did_you_mean(path.name, names)
-    return hint if hint.startswith("Did") else ""
+    close = difflib.get_close_matches(path.stem, names, n=1)
+    return f"Did you mean '{names[close[0]]}'?" if close else ""
 
 
 def _moved(position: Position, passed: str) -> Position:

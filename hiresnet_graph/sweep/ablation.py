@@ -27,7 +27,7 @@ class Begun:
     Attributes:
         total: Runs of the study; one that several variants share counts once.
         done: Those that are finished.
-        note: A sentence for people, if the study does not go on as it was asked; else empty.
+        note: For people, if the study does not go on as it was asked, or leaves out runs of before; else empty.
     """
 
     plan: StudyPlan
@@ -88,6 +88,9 @@ def ablate(
             plan = _on(plan, before.device)
         ledger.join(plan, accept_changes=accept_changes)
         execution, note = ledger.settle(Execution.of(next(iter(plan.requests.values()))))
+        if outside := ledger.outside:
+            kept = "1 run of an earlier plan is" if outside == 1 else f"{outside} runs of an earlier plan are"
+            note = f"{note} {kept} kept, and left out of the results.".lstrip()
         missing = len(ledger.missing())
         if begun is not None:
             begun(Begun(plan, len(plan.requests), len(plan.requests) - missing, note))

@@ -34,13 +34,17 @@ _TOLD_FAILURES = 20
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, or a signal to end, has stopped a study; its text says what is there and how to go on."""
+    """Ctrl-C, or a signal to end, has stopped a study; its text says what is there and how to go on.
 
-    def __init__(self, done: int, total: int, out: Path) -> None:
-        super().__init__(
-            f"Interrupted: {done} of {total} runs are finished and kept in {out}. "
-            f"The same command trains the other {total - done}."
-        )
+    Args:
+        total: Runs of the study, or those that a search may have.
+    """
+
+    def __init__(self, done: int, total: int, out: Path, *, is_budget: bool = False) -> None:
+        self.done = done
+        told = f"{done} of a budget of {total}" if is_budget else f"{done} of {total}"
+        rest = "goes on with the search" if is_budget else f"trains the other {total - done}"
+        super().__init__(f"Interrupted: {told} runs are finished and kept in {out}. The same command {rest}.")
 
 
 class Ended(NamedTuple):

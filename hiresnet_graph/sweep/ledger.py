@@ -17,7 +17,7 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,18 @@ from typing import Any, Literal, NamedTuple, Self
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.sweep.lock import FolderLock
 from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.sweep.results import APPLICATION, FINAL, LEDGER, RUNS, STATES, VERSION, State, check_version
+from hiresnet_graph.sweep.results import (
+    APPLICATION,
+    FINAL,
+    LEDGER,
+    OUTSIDE,
+    RUNS,
+    STATES,
+    VERSION,
+    State,
+    check_version,
+    reading,
+)
 from hiresnet_graph.sweep.results import told_errors as _told
 from hiresnet_graph.train.record import RESULT, Epoch, Machine, RunRecord, Seeds, make_folder
 from hiresnet_graph.train.request import RunRequest
@@ -150,7 +161,7 @@ class Ledger:
         """
         folder = Path(folder)
         if os.path.exists(folder / RESULT):  # unlike `Path.exists`, False in a folder that cannot be read
-            raise UsageError(f"{folder} holds a single run. Choose another folder for a study.")
+            raise _single(folder)
         lock = FolderLock(make_folder(folder), wait=wait)
         try:
             with _told(folder / LEDGER):
@@ -163,6 +174,27 @@ class Ledger:
             lock.release()
             raise
         return cls(folder, lock, database)
+
+    @staticmethod
+    def would_refuse(folder: Path | str, plan: StudyPlan) -> str:
+        """Why `open` and `join` would refuse this plan for a folder; empty if they would not. Changes nothing there.
+
+        Raises:
+            RunError: The ledger in the folder cannot be read, or is broken or of another version.
+        """
+        folder = Path(folder)
+        if os.path.exists(folder / RESULT):
+            return str(_single(folder))
+        if not os.path.exists(folder / LEDGER):
+            return ""
+        with reading(folder / LEDGER) as database:
+            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # made, and nothing written
+                return ""
+            try:
+                _refuse_changes(lambda statement: database.execute(statement).fetchall(), folder, plan)
+            except UsageError as error:
+                return str(error)
+        return ""
 
     def close(self) -> None:
         """Commit, and let go of the folder. A second call does nothing."""
@@ -230,46 +262,15 @@ class Ledger:
             accept_changes: A label, with its setting and seeds, may mean another run than it did.
 
         Raises:
-            UsageError: It does mean another run, or the folder holds another study.
+            UsageError: It does mean another run, or the folder holds another study: on another network or other data,
+                or one that has no run in common with this plan.
         """
         if not accept_changes:
-            self._refuse_changes(plan)
+            _refuse_changes(self._read, self.folder, plan)
         with self._at_once():
             self._write_study(plan, is_search)
             self._write_runs(plan)
             self._write_rows(plan)
-
-    def _refuse_changes(self, plan: StudyPlan) -> None:
-        before = self._read("SELECT architecture, data, data_fingerprint, recipe FROM study")
-        if not before:
-            return
-        architecture, data, fingerprint, recipe = before[0]
-        if architecture != plan.architecture:
-            raise _changed(self.folder, f"a study of '{architecture}', not of '{plan.architecture}'")
-        if (data, fingerprint) != (plan.data, plan.data_fingerprint):
-            now = f"now {plan.data}" if data != plan.data else "now with other images or another split"
-            raise _changed(self.folder, f"a study on other data ({data}, {now})")
-        old = {
-            (label, _canonical(json.loads(setting)), init, seed): (key, network)
-            for label, setting, network, init, seed, key in self._read(
-                "SELECT label, setting, plan, init, data, key FROM rows JOIN networks ON networks.id = network "
-                "WHERE rows.in_study"
-            )
-        }
-        for row in plan.rows:
-            network = plan.networks[row.network]
-            at = (network.label, _canonical(network.setting), row.seeds.init, row.seeds.data)
-            key, old_plan = old.get(at, (row.key, network.plan))
-            if old_plan != network.plan:
-                raise _changed(self.folder, f"another network as '{network.label}'")
-            if key != row.key:
-                told = _difference(json.loads(recipe), plan.recipe)
-                raise _changed(
-                    self.folder,
-                    f"a study with another recipe ({told})"
-                    if told
-                    else "runs of another training program, or of other blocks of yours",
-                )
 
     def _write_study(self, plan: StudyPlan, is_search: bool) -> None:
         values = (
@@ -398,6 +399,11 @@ class Ledger:
             "SELECT state, count(*) FROM runs WHERE key IN (SELECT key FROM rows WHERE in_study) GROUP BY state"
         )
         return {**dict.fromkeys(STATES, 0), **dict(found)}
+
+    @property
+    def outside(self) -> int:
+        """How many runs are kept that are no part of the study any more."""
+        return int(self._read(OUTSIDE)[0][0])
 
     # ---- what happens
 
@@ -536,6 +542,56 @@ def _plain(label: str) -> str:
 
 def _canonical(setting: Mapping[str, object]) -> str:
     return json.dumps(dict(setting), sort_keys=True)
+
+
+def _refuse_changes(read: Callable[[str], list[Any]], folder: Path, plan: StudyPlan) -> None:
+    """Compare a plan with the study of a folder.
+
+    Args:
+        read: Gives the rows of a statement on its ledger.
+
+    Raises:
+        UsageError: It is another study, or a label with its setting and seeds means another run.
+    """
+    before = read("SELECT name, architecture, data, data_fingerprint, recipe FROM study")
+    if not before:
+        return
+    name, architecture, data, fingerprint, recipe = before[0]
+    if architecture != plan.architecture:
+        raise _changed(folder, f"a study of '{architecture}', not of '{plan.architecture}'")
+    if (data, fingerprint) != (plan.data, plan.data_fingerprint):
+        now = f"now {plan.data}" if data != plan.data else "now with other images or another split"
+        raise _changed(folder, f"a study on other data ({data}, {now})")
+    old = {
+        (label, _canonical(json.loads(setting)), init, seed): (key, network)
+        for label, setting, network, init, seed, key in read(
+            "SELECT label, setting, plan, init, data, key FROM rows JOIN networks ON networks.id = network "
+            "WHERE rows.in_study"
+        )
+    }
+    for row in plan.rows:
+        network = plan.networks[row.network]
+        at = (network.label, _canonical(network.setting), row.seeds.init, row.seeds.data)
+        key, old_plan = old.get(at, (row.key, network.plan))
+        if old_plan != network.plan:
+            raise _changed(folder, f"another network as '{network.label}'")
+        if key != row.key:
+            told = _difference(json.loads(recipe), plan.recipe)
+            raise _changed(
+                folder,
+                f"a study with another recipe ({told})"
+                if told
+                else "runs of another training program, or of other blocks of yours",
+            )
+    # Runs of an even earlier plan count too: who goes back to it finds them.
+    if old and not {key for (key,) in read("SELECT key FROM runs")} & {row.key for row in plan.rows}:
+        number = len({key for key, _ in old.values()})
+        runs = f"{number} run{'' if number == 1 else 's'}, none of which this one has"
+        raise _changed(folder, f"another study ('{name}': {runs})")
+
+
+def _single(folder: Path) -> UsageError:
+    return UsageError(f"{folder} holds a single run. Choose another folder for a study.")
 
 
 def _changed(folder: Path, told: str) -> UsageError:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -256,13 +256,44 @@ def networks_of(study: Study) -> Networks:
     """
     if study.search is not None:
         fail(study, ("search",), "the networks of this study are chosen by a search.", "Train it with 'hrg search'.")
-    places, problems = _Places(study), Problems(study.tree)
-    base = study.base()
-    for key, value in study.changes.items():
-        base = base.override({key: value}, places.source(("changes", key), key, str(value)))
-    controls = _controls(study, problems)
-    settings = _settings(study, base, places, problems)
+    problems = Problems(study.tree)
+    found = _networks(study, problems)
     stop_if_any(problems)
+    assert found is not None
+    return found
+
+
+def note_mistakes(study: Study, problems: Problems, lost: Container[str]) -> None:
+    """Note what else is wrong with a study whose wrong keys were left out.
+
+    Args:
+        lost: Keys that were meant to be there: what follows from their absence is no mistake.
+    """
+    compares = study.variants is not None or study.subsets is not None or study.grid
+    is_whole = study.search is None and not any(key in lost for key in ("network", "changes", "group"))
+    if is_whole and (compares or not any(key in lost for key in ("variants", "subsets", "grid", "search"))):
+        _networks(study, problems, lost)
+    else:
+        _controls(study, problems)
+        _note_data(study, problems)
+        if "network" not in lost:
+            _base(study, _Places(study), problems)
+
+
+def _networks(study: Study, problems: Problems, lost: Container[str] = ()) -> Networks | None:
+    """The networks of a study; None if it has mistakes, after they are noted.
+
+    Args:
+        lost: As of `note_mistakes`.
+    """
+    places = _Places(study)
+    _note_data(study, problems)
+    controls = _controls(study, problems)
+    base = _base(study, places, problems)
+    if base is None:
+        return None
+    # Without a grid that can be crossed, the variants are looked at as they are.
+    settings = _settings(study, base, places, problems) or [({}, base, study.recipe)]
 
     members: list[Network] = []
     known: dict[str, list[Network]] = {}
@@ -273,8 +304,11 @@ def networks_of(study: Study) -> Networks:
         of_network = str([item for item in setting.items() if not item[0].startswith("recipe.")])
         try:
             if of_network not in known:
-                found = _compiled(_variants(study, arch, problems), arch, places, problems)
+                variants = _variants(study, arch, problems)
+                found = _compiled(variants, arch, places, problems)
                 if problems.found or found is None:
+                    if not any(key in lost for key in ("variants", "subsets", "controls", "grid")):
+                        _note_labels(study, [variant.label for variant in variants], controls, problems)
                     continue
                 baseline = _with_controls(study, arch, found, controls, places, problems)
                 known[of_network] = _members(study, found)
@@ -288,8 +322,57 @@ def networks_of(study: Study) -> Networks:
             members.append(replace(member, info=replace(member.info, setting=setting), recipe=recipe))
     if len(subsets_of) > 1:
         problems.add(("grid",), "the grid changes the edges of which subsets are taken.", "Make one study of each.")
-    stop_if_any(problems)
+    if problems.found:
+        return None
     return Networks(base.name, tuple(members), baseline, subsets_of.pop() if subsets_of else ())
+
+
+def _base(study: Study, places: _Places, problems: Problems) -> Architecture | None:
+    """The network with its changes; None after its mistakes are noted."""
+    try:
+        base = study.base()
+        for key, value in study.changes.items():
+            base = base.override({key: value}, places.source(("changes", key), key, str(value)))
+    except SpecError as error:
+        for problem in error.problems:
+            problems.note(places.told(problem))
+        return None
+    except UsageError as error:
+        problems.note(Problem(str(error)))
+        return None
+    return base
+
+
+def _note_data(study: Study, problems: Problems) -> None:
+    try:
+        data_of(study)
+    except SpecError as error:
+        problems.absorb(error)
+    except UsageError as error:
+        problems.note(Problem(str(error)))
+
+
+def _note_labels(study: Study, labels: list[str], controls: list[tuple[Place, Control]], problems: Problems) -> None:
+    """Note labels that no variant has, where the networks could not be made."""
+    if study.variants is not None:  # those that are wrong have their label all the same
+        labels = [label for _, label, _ in entries_of(study.variants)]
+    for place, control in controls:
+        _note_unknown(control, place, labels, problems)
+    # What a control is called is not known here.
+    if study.baseline is not None and labels and not study.controls and study.baseline not in labels:
+        _note_baseline(study, labels, problems)
+
+
+def _note_unknown(control: Control, place: Place, labels: list[str], problems: Problems) -> bool:
+    """Note a control of a variant that is not there."""
+    unknown = [label for label in control.of if label not in labels]
+    if unknown and labels:
+        problems.add(place, f"there is no variant '{unknown[0]}'.", did_you_mean(unknown[0], labels))
+    return bool(unknown)
+
+
+def _note_baseline(study: Study, labels: Iterable[str], problems: Problems) -> None:
+    problems.add(("baseline",), f"there is no variant '{study.baseline}'.", did_you_mean(str(study.baseline), labels))
 
 
 def _controls(study: Study, problems: Problems) -> list[tuple[Place, Control]]:
@@ -306,6 +389,7 @@ def _settings(
     study: Study, base: Architecture, places: _Places, problems: Problems
 ) -> list[tuple[dict[str, object], Architecture, Recipe]]:
     """Each combination of the grid: what it chose, the network with it, and the recipe with it."""
+    before = len(problems.found)
     params = base.tree.get("params")
     of_recipe = study.recipe.model_dump(exclude_unset=True)
     names = {}
@@ -332,9 +416,8 @@ def _settings(
             except UsageError as error:
                 problems.add(("grid", key, i), str(error))
     found = []
-    for choice in (
-        itertools.product(*(enumerate(values) for values in study.grid.values())) if not problems.found else ()
-    ):
+    is_fine = len(problems.found) == before
+    for choice in itertools.product(*(enumerate(values) for values in study.grid.values())) if is_fine else ():
         network, fields, setting = base, dict(of_recipe), dict[str, object]()
         for (key, name), (i, value) in zip(names.items(), choice, strict=True):
             setting[name] = value
@@ -414,9 +497,7 @@ def _with_controls(
     first = None if study.subsets is not None and is_random(study.subsets) else own[0]
     widened = study.baseline if study.baseline in found else own[0]
     for place, control in controls:
-        unknown = [label for label in control.of if label not in own]
-        if unknown:
-            problems.add(place, f"there is no variant '{unknown[0]}'.", did_you_mean(unknown[0], own))
+        if _note_unknown(control, place, own, problems):
             continue
         try:
             if control.kind == ADJUSTED:
@@ -434,7 +515,7 @@ def _with_controls(
         except (UsageError, SpecError) as error:
             problems.add(place, _fact(error))
     if study.baseline is not None and study.baseline not in found:
-        problems.add(("baseline",), f"there is no variant '{study.baseline}'.", did_you_mean(study.baseline, found))
+        _note_baseline(study, found, problems)
     return study.baseline or first
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ LEDGER, RUNS = "ledger.sqlite", "runs"
 # Raised when the tables of the ledger change.
 VERSION = 1
 APPLICATION = 0x68726731  # tells a ledger from another SQLite file
+
+# Counts the runs that no row of the study has any more.
+OUTSIDE = "SELECT count(*) FROM runs WHERE key NOT IN (SELECT key FROM rows WHERE in_study)"
 
 State = Literal["waiting", "running", "complete", "diverged", "failed", "pruned"]
 STATES: tuple[State, ...] = get_args(State)
@@ -129,6 +133,7 @@ class Status:
         runs: Each once, in the order of the study.
         outside: How many runs are kept that are no part of the study any more.
         epoch_s: Computing time of an epoch, on average over those that are done; None before the first.
+        way_on: Of a single run that is unfinished: what to do, as a sentence; of all else empty.
     """
 
     name: str
@@ -137,6 +142,7 @@ class Status:
     runs: tuple[RunStatus, ...]
     outside: int
     epoch_s: float | None
+    way_on: str = ""
 
     @property
     def at_work(self) -> tuple[RunStatus, ...]:
@@ -162,9 +168,11 @@ def read_results(folder: Path | str) -> Results:
     if not (folder / LEDGER).exists():
         record = read_record(folder) if folder.is_dir() else None
         if record is None:
+            if folder.is_dir() and read_settings(folder) is not None:
+                raise RunError(f"{folder}: the run in it is not finished, so it has no result yet. {_way_on(folder)}")
             raise _nothing(folder)
         return _single(record)
-    with _reading(folder / LEDGER) as database:
+    with reading(folder / LEDGER) as database:
         study = _study(database, folder)
         networks, places = _networks(database)
         rows = database.execute(
@@ -221,7 +229,7 @@ def read_status(folder: Path | str) -> Status:
         return _single_status(folder)
     # Asked first: a driver that ends meanwhile has written all it knows before it lets go.
     is_alive = is_locked(folder)
-    with _reading(folder / LEDGER) as database:
+    with reading(folder / LEDGER) as database:
         study = _study(database, folder)
         networks, places = _networks(database)
         rows = database.execute(
@@ -234,9 +242,7 @@ def read_status(folder: Path | str) -> Status:
             WHERE in_study AND (n IS NULL OR n = attempts) GROUP BY key ORDER BY first
             """
         ).fetchall()
-        outside = database.execute(
-            "SELECT count(*) FROM runs WHERE key NOT IN (SELECT key FROM rows WHERE in_study)"
-        ).fetchone()[0]
+        outside = database.execute(OUTSIDE).fetchone()[0]
         epoch_s = database.execute("SELECT avg(time_s) FROM curves WHERE split = 'train'").fetchone()[0]
     runs = []
     for key, name, network, init, data, state, attempts, done, epochs, accuracy, worker, message, traceback, _ in rows:
@@ -287,11 +293,20 @@ def _single_status(folder: Path) -> Status:
         traceback="",
     )
     network = NetworkInfo(told.variant or told.architecture, {}, told.plan, 0, 0)
-    return Status(told.architecture, False, (network,), (run,), 0, sum(times) / len(times) if times else None)
+    epoch_s = sum(times) / len(times) if times else None
+    return Status(told.architecture, False, (network,), (run,), 0, epoch_s, "" if record else _way_on(folder))
+
+
+def _way_on(folder: Path) -> str:
+    """How a run that is unfinished goes on; if a study keeps it, that is the study's matter."""
+    study = folder.resolve().parent.parent
+    if (study / LEDGER).exists():
+        return f"It belongs to a study: {shlex.join(['hrg', 'status', str(study)])}"
+    return f"Unless it is being trained just now, go on with: {shlex.join(['hrg', 'train', '--resume', str(folder)])}"
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A ledger as it is at one moment; nothing is written, not even where its folder may be written."""
     with told_errors(path):
         database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60, isolation_level=None)

@@ -38,11 +38,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.spec.source import parse
 from hiresnet_graph.sweep.ablation import devices_of, executor_of
-from hiresnet_graph.sweep.driver import Driver
+from hiresnet_graph.sweep.driver import Driver, Interrupted
 from hiresnet_graph.sweep.executors import Executor
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan, data_of, networks_of, planned
-from hiresnet_graph.sweep.results import FINAL, LEDGER, NetworkInfo, Results, read_results
+from hiresnet_graph.sweep.results import FINAL, LEDGER, NetworkInfo, Results, read_results, reading
 from hiresnet_graph.sweep.space import Interval
 from hiresnet_graph.sweep.study import Study, fail, read_study, study_of
 from hiresnet_graph.sweep.subsets import chance
@@ -107,7 +107,7 @@ def search(
 
     Args:
         study: A study with `search`, or its file; all other arguments as of `ablate`.
-        progress: Called with each trial that has ended, and the number of runs so far.
+        progress: Called with each trial that has ended, and the number of runs that have ended so far.
 
     Raises:
         SpecError, UsageError: The search cannot be, or the folder holds another one. Nothing was trained.
@@ -130,6 +130,17 @@ def search(
         ):
             hunt.run(driver, progress)
     return read_results(out)
+
+
+def read_trials(folder: Path | str) -> tuple[Trial, ...]:
+    """All proposals of the search in a folder, those that were not trained too, in their order.
+
+    Raises:
+        RunError: The ledger of the folder cannot be read.
+    """
+    with reading(Path(folder) / LEDGER) as database:
+        rows = database.execute("SELECT content FROM trials ORDER BY number").fetchall()
+    return tuple(Trial.model_validate_json(content) for (content,) in rows)
 
 
 class Space:
@@ -210,6 +221,24 @@ class Space:
                 number *= len(values)
         return number
 
+    def extreme(self, pick: Callable[[int, int], int]) -> NetworkInfo:
+        """The smallest or largest network, with `min` or `max` as `pick`: one choice after the other at its extreme.
+
+        That is the true one unless choices work against each other.
+        """
+        choices: dict[str, tuple[Any, ...]] = {_EDGE + edge: (False, True) for edge in self.edges}
+        for key, values in self.search.space.items():
+            if not isinstance(values, str):
+                choices[key] = (values.low, values.high) if isinstance(values, Interval) else values
+        chosen = {key: values[0] for key, values in choices.items()}
+        found = self.plan(chosen).networks[0]
+        for key, values in choices.items():
+            for value in values[1:]:
+                network = self.plan({**chosen, key: value}).networks[0]
+                if pick(network.parameters, found.parameters) != found.parameters:
+                    chosen[key], found = value, network
+        return found
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """The choices, in Optuna's words."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -249,6 +278,7 @@ class _Hunt:
         self._networks: list[NetworkInfo] = []
         self._rows: list[PlannedRow] = []
         self._requests: dict[str, RunRequest] = {}
+        self._tell: Callable[[], None] = lambda: None
         self._trials = {number: Trial.model_validate(content) for number, content in ledger.trials().items()}
         self._refuse_another_sampler()
         for trial in self._trials.values():
@@ -292,13 +322,30 @@ class _Hunt:
             self._join()
         else:
             batch = self._ask()
+        ended = sum(len(trial.keys) for trial in self._trials.values() if trial.outcome in ("complete", "pruned"))
+        untold: list[int] = []
+
+        def tell() -> None:
+            nonlocal ended
+            for number in list(untold):
+                trial = self._trials[number]
+                if all(self._ledger.run(key).state in FINAL for key in trial.keys):
+                    untold.remove(number)
+                    ended += len(trial.keys)
+                    if progress is not None:
+                        progress(self._settled(trial), ended)
+
+        self._tell = tell
         while batch:
-            self._train(driver, batch)
+            untold += batch
+            try:
+                self._train(driver, batch)
+            except Interrupted as error:
+                raise Interrupted(error.done, self._search.runs, self._ledger.folder, is_budget=True) from None
+            tell()
             unsettled = [n for n, trial in self._trials.items() if trial.outcome == "known" and not trial.values]
             for number in [*batch, *unsettled]:
                 self._settle(number)
-                if progress is not None and number in batch:
-                    progress(self._trials[number], self._done)
             self._ledger.commit()
             batch = self._ask()
 
@@ -412,6 +459,7 @@ class _Hunt:
             if run.state not in FINAL and not is_there:
                 waiting.append(key)
         failures: list[str] = []
+        self._tell()
         while waiting or driver.busy:
             while waiting and driver.room > 0:
                 key = waiting.popleft()
@@ -419,6 +467,7 @@ class _Hunt:
             for ended in driver.wait():
                 if ended.state == "failed":
                     failures.append(f"run '{self._ledger.run(ended.key).folder.name}': {ended.message}")
+            self._tell()
         if failures:
             raise RunError("\n".join([*failures, "All else is kept. The same command tries again."]))
 
@@ -428,7 +477,11 @@ class _Hunt:
 
     def _settle(self, number: int) -> None:
         """Note how a trial has ended, as far as it has."""
-        trial = self._trials[number]
+        self._trials[number] = self._settled(self._trials[number])
+        self._note(number)
+
+    def _settled(self, trial: Trial) -> Trial:
+        """The trial with what came out of its runs so far."""
         states = {self._ledger.run(key).state for key in trial.keys}
         values: tuple[float, ...] = ()
         outcome: Outcome = "pruned" if "pruned" in states else "complete"
@@ -437,8 +490,7 @@ class _Hunt:
             values = tuple(costs.get(name, self._accuracy(trial)) for name in self._search.objectives)
         if trial.outcome == "known":
             outcome = "known"
-        self._trials[number] = trial.model_copy(update={"outcome": outcome, "values": values})
-        self._note(number)
+        return trial.model_copy(update={"outcome": outcome, "values": values})
 
     # ---- the ledger
 

@@ -19,6 +19,7 @@ What it asks for is worked out by `plan_study`; here it is only read.
 
 from __future__ import annotations
 
+import difflib
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,8 @@ from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+# Stands for a network that is wrong or missing while other mistakes are looked for.
+_STAND_IN = "hiresnet18"
 
 
 class SeedLists(BaseModel):
@@ -159,7 +162,14 @@ class Study(BaseModel):
             SpecError, UsageError: A field is wrong.
         """
         own = self._tree or _marked(self._written(), None)
-        return study_of(merge(own, _marked(fields, Position(Source("command line", source), 1, 1))))
+        position = Position(Source("command line", source), 1, 1)
+        said: MarkedDict = _marked(fields, position)
+        for key, value in said.items():
+            # The option that says it, if there is one of this name.
+            at = position.shifted(max(0, source.find(f"--{key}")))
+            said[key] = _marked(_plain(value), at)
+            said.key_positions[key] = said.value_positions[key] = at
+        return study_of(merge(own, said))
 
     def to_yaml(self) -> str:
         """The study as a file."""
@@ -201,12 +211,26 @@ def study_of(tree: MarkedDict) -> Study:
     problems = Problems(tree)
     fields: dict[str, Any] = dict(tree)
     if isinstance(fields.get("recipe"), dict):
-        fields["recipe"] = problems.model(Recipe, fields["recipe"], ("recipe",)) or Recipe()
-    study = problems.model(Study, fields, ())
+        fields["recipe"] = problems.mended(Recipe, fields["recipe"], ("recipe",), {}) or Recipe()
+    study = problems.mended(Study, fields, (), {"network": _STAND_IN})
+    if study is not None:
+        study._tree = tree
+        if problems.found:
+            from hiresnet_graph.sweep.plan import note_mistakes
+
+            note_mistakes(study, problems, _lost(tree, study))
     stop_if_any(problems)
     assert study is not None
-    study._tree = tree
     return study
+
+
+def _lost(tree: MarkedDict, study: Study) -> frozenset[str]:
+    """The keys that a file with mistakes meant to give, and that the study made of the rest does not have."""
+    lost = {key for key in tree if key in Study.model_fields and key not in study.model_fields_set}
+    for key in tree:
+        if key not in Study.model_fields:
+            lost.update(difflib.get_close_matches(key, Study.model_fields, n=1))
+    return frozenset(lost if "network" in tree else {*lost, "network"})
 
 
 def is_study(name: str) -> bool:

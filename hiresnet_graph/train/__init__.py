@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
 from hiresnet_graph.train.recipe import Recipe, make_recipe
-from hiresnet_graph.train.record import Epoch, Machine, RunRecord, Seeds, read_record, run_key
+from hiresnet_graph.train.record import Epoch, Machine, Preprocessing, RunRecord, Seeds, read_record, run_key
 from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = [
     "Finished",
     "Machine",
     "Paused",
+    "Preprocessing",
     "Recipe",
     "Run",
     "RunRecord",

@@ -14,10 +14,11 @@ from torch import nn
 
 from hiresnet_graph.architecture import Architecture, from_dict
 from hiresnet_graph.errors import HrgError, MissingToolError, RunError, UsageError
-from hiresnet_graph.train.record import make_folder, write_atomic
+from hiresnet_graph.train.record import Preprocessing, make_folder, write_atomic
 from hiresnet_graph.train.run_folder import Run
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_KEPT = "preprocessing"
 
 
 def save_pretrained(model: Run | nn.Module, folder: Path | str, *, arch: Architecture | None = None) -> Path:
@@ -43,6 +44,7 @@ def save_pretrained(model: Run | nn.Module, folder: Path | str, *, arch: Archite
         if arch is None:
             raise UsageError("save_pretrained: a module does not know its spec. Give 'arch', which it was built from.")
         module, told = model, {}
+    how = model.record.preprocessing if isinstance(model, Run) else _meta_of(model).get(_KEPT)
     weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
     if {name: tuple(value.shape) for name, value in weights.items()} != {
         name: tuple(tensor.shape) for name, tensor in arch.plan.tensors().items()
@@ -54,6 +56,7 @@ def save_pretrained(model: Run | nn.Module, folder: Path | str, *, arch: Archite
         "name": arch.name,
         "variant": arch.chosen,
         **told,
+        "preprocessing": how.model_dump(mode="json") if isinstance(how, Preprocessing) else None,
         "spec": json.loads(arch.to_json()),
     }
     make_folder(path)
@@ -64,6 +67,9 @@ def save_pretrained(model: Run | nn.Module, folder: Path | str, *, arch: Archite
 
 def from_pretrained(name: Path | str, *, map_location: str | torch.device = "cpu") -> nn.Module:
     """A trained network in evaluation mode.
+
+    Its `meta["preprocessing"]`, a `Preprocessing`, says what images must go through first, and does it:
+    `module(module.meta["preprocessing"](images)).softmax(1)`. It is None if the network was saved without a run.
 
     Args:
         name: A folder that `save_pretrained` has written, or the name of a repository on the Hugging Face hub.
@@ -79,15 +85,24 @@ def from_pretrained(name: Path | str, *, map_location: str | torch.device = "cpu
         config = json.loads(path.read_text(encoding="utf-8"))
         arch = from_dict(config["spec"])
         _ = arch.plan
+        told = config.get("preprocessing")
+        how = None if told is None else Preprocessing.model_validate(told)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
     except (ValueError, KeyError, TypeError):
-        raise RunError(f"{path}: this is no network of save_pretrained: it has no spec.") from None
+        raise RunError(f"{path}: this is no network of save_pretrained: it has no spec, or a wrong one.") from None
     except HrgError as error:
         raise RunError(f"{path}: the spec cannot be read: {error}") from None
     module = arch.build()
     load_weights(module, folder / WEIGHTS)
+    _meta_of(module)[_KEPT] = how
     return module.to(map_location).eval()
+
+
+def _meta_of(module: nn.Module) -> dict[str, Any]:
+    """What torch.fx keeps with a network beside its tensors; attributes could have the name of a node."""
+    meta = getattr(module, "meta", None)
+    return meta if isinstance(meta, dict) else {}
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

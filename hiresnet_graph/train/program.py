@@ -40,6 +40,7 @@ from hiresnet_graph.train.record import (
     SETTINGS,
     SPEC,
     Epoch,
+    Preprocessing,
     RunRecord,
     Settings,
     make_folder,
@@ -138,7 +139,7 @@ def run(
     if not is_over:
         yield Paused(trainer.epoch)
         return
-    record = _record(trainer, arch, told)
+    record = _record(trainer, arch, told, dataset)
     if processes.first:
         if record.outcome == "complete":
             write_atomic(folder / LAST, save(trainer.last_weights))
@@ -215,10 +216,11 @@ def _until_over(
     return False
 
 
-def _record(trainer: Trainer, arch: Architecture, told: Settings) -> RunRecord:
+def _record(trainer: Trainer, arch: Architecture, told: Settings, dataset: Dataset) -> RunRecord:
     """What is known of a run that is over."""
     cost, best = arch.cost(), trainer.best
     tested, last = trainer.tests or (None, None)
+    mean, std = (tuple(level_C11.flatten().tolist()) for level_C11 in dataset.levels)
     return RunRecord(
         key=told.key,
         architecture=told.architecture,
@@ -241,6 +243,7 @@ def _record(trainer: Trainer, arch: Architecture, told: Settings) -> RunRecord:
         epochs=tuple(trainer.epochs),
         machine=trainer.machine,
         time_s=round(trainer.time_s, 3),
+        preprocessing=Preprocessing(shape=tuple(dataset.shape), mean=mean, std=std, class_names=dataset.class_names),
     )
 
 
@@ -261,9 +264,18 @@ def fit(dataset: Dataset, plan: Plan) -> Dataset:
         raise UsageError(
             f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{dataset.name}' has "
             f"{dataset.classes} classes: training wants one output of {dataset.classes} values. "
-            "Set the number of classes of the last layer."
+            f"{_class_hint(plan, dataset.classes)}"
         )
     return dataset.fitted_to(shapes[0])
+
+
+def _class_hint(plan: Plan, classes: int) -> str:
+    """How to make the network give a score for each class."""
+    fields = {"classifier": "classes", "linear": "width"}
+    ends = [node for node in plan.nodes if node.value in plan.outputs.values()]
+    if len(ends) == 1 and ends[0].block in fields:
+        return f"Set '{ends[0].name}.{fields[ends[0].block]}={classes}'."
+    return f"End the spec with a node like 'head: {{block: classifier, classes: {classes}}}'."
 
 
 def _checked(recipe: Recipe, dataset: Dataset) -> Recipe:
@@ -271,8 +283,8 @@ def _checked(recipe: Recipe, dataset: Dataset) -> Recipe:
     images = len(dataset.split.train)
     if recipe.batch_size > images:
         raise UsageError(
-            f"recipe.batch_size: at most {images} is possible, the training images of data '{dataset.name}', "
-            f"not {recipe.batch_size}."
+            f"the training part of data '{dataset.name}' has {images} images, and the batch size is "
+            f"{recipe.batch_size}: choose '--batch-size {images}' or smaller (batch_size in a recipe)."
         )
     return recipe
 
@@ -288,8 +300,8 @@ def _claim(folder: Path, told: Settings) -> RunRecord | None:
         found: RunRecord | Settings | None = record or old
         assert found is not None
         raise UsageError(
-            f"{folder} holds another run: {'; '.join(_differences(found, told))}. Choose another folder, or start "
-            "over in this one with '--fresh'."
+            f"{folder} holds another run: {'; '.join(_differences(found, told))}. Choose another folder, or "
+            "delete this one to start over in it ('hrg train --fresh' does both)."
         )
     return record
 

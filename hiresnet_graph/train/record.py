@@ -10,12 +10,16 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 RESULT, SETTINGS, SPEC, METRICS = "result.json", "run.json", "spec.yaml", "metrics.jsonl"
 BEST, LAST = "model.safetensors", "last.safetensors"
@@ -82,6 +86,34 @@ class Seeds(NamedTuple):
         return str(self.init) if self.init == self.data else f"{self.init}/{self.data}"
 
 
+class Preprocessing(_Record):
+    """How 8-bit images become what a trained network takes: brought to its shape, less the mean, over the deviation.
+
+    Called with images, it does that, as in training: see `Run.preprocess`.
+
+    Attributes:
+        shape: Channels, height and width of the network's input.
+        mean: Of each channel over the training images in that shape, in grey levels from 0 to 255.
+        std: Standard deviation, likewise.
+        class_names: In the order of the network's scores; empty, if nobody has named them.
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: tuple[str, ...] = ()
+
+    def __call__(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """The images as the network takes them.
+
+        Raises:
+            UsageError: They are no 8-bit images, or have other channels than the network.
+        """
+        from hiresnet_graph.train.images import preprocessed
+
+        return preprocessed(images, self)
+
+
 class RunRecord(_Record):
     """One network trained with one pair of seeds.
 
@@ -101,6 +133,7 @@ class RunRecord(_Record):
         last_test_accuracy: At the last epoch.
         epochs: What was seen on the way.
         time_s: Computing time of all attempts that led here. Not part of the result.
+        preprocessing: What images must go through before the network; None in records of older versions.
     """
 
     key: str
@@ -124,15 +157,16 @@ class RunRecord(_Record):
     epochs: tuple[Epoch, ...]
     machine: Machine
     time_s: float
+    preprocessing: Preprocessing | None = None
 
 
 def read_record(folder: Path) -> RunRecord | None:
     """The record of a finished run, or None if the folder has none.
 
     Raises:
-        RunError: The file is there and is no record.
+        RunError: The file is there and is no record, or the folder is a file.
     """
-    path = folder / RESULT
+    path = _in_folder(folder, RESULT)
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -175,9 +209,9 @@ def read_settings(folder: Path) -> Settings | None:
     """What was asked for of the run in a folder, or None if there is none.
 
     Raises:
-        RunError: The file is there and says something else.
+        RunError: The file is there and says something else, or the folder is a file.
     """
-    path = folder / SETTINGS
+    path = _in_folder(folder, SETTINGS)
     try:
         return Settings.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -216,11 +250,31 @@ def make_folder(path: Path) -> Path:
     Raises:
         RunError: It cannot be made.
     """
+    _refuse_file(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{path}: this folder cannot be made: {error.strerror}.") from error
     return path
+
+
+def _in_folder(folder: Path, name: str) -> Path:
+    """The path of a file in a folder, which need not be there; but a file is no folder.
+
+    Raises:
+        RunError: The folder, or one that it is in, is a file.
+    """
+    _refuse_file(folder)
+    return folder / name
+
+
+def _refuse_file(folder: Path) -> None:
+    """Stop if a folder, or one that it is in, is a file."""
+    file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
+    if file == folder:
+        raise RunError(f"{folder} is a file; give a folder.")
+    if file is not None:
+        raise RunError(f"{folder}: this folder cannot be made: {file} is a file.")
 
 
 def write_atomic(path: Path, content: bytes) -> None:

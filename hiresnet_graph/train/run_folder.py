@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hiresnet_graph.architecture import Architecture, load
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.train.record import BEST, LAST, METRICS, SETTINGS, SPEC, RunRecord, read_record
+from hiresnet_graph.train.record import BEST, LAST, METRICS, SETTINGS, SPEC, Preprocessing, RunRecord, read_record
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from torch import nn
 
 
@@ -65,6 +67,46 @@ class Run:
         module = self.architecture.build()
         load_weights(module, self.folder / (BEST if which == "best" else LAST))
         return module.eval()
+
+    def preprocess(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
+        """Images as the network takes them: brought to its shape and normalised, as in training.
+
+        Args:
+            images: 8-bit ones (uint8, 0 to 255), as an array (N, H, W, C) or a tensor (N, C, H, W); grey ones may
+                leave out C. Another size is changed bilinearly.
+
+        Raises:
+            UsageError: They are no 8-bit images, or have other channels than the network.
+            RunError: The run is of an older version, which has not kept the numbers.
+        """
+        return self._preprocessing(images)
+
+    def predict(self, images: np.ndarray | torch.Tensor, which: Literal["best", "last"] = "best") -> torch.Tensor:
+        """The probability of each class for each image, (N, K), on the CPU.
+
+        The names of the classes, if known, are `record.preprocessing.class_names`.
+
+        Args:
+            images: As for `preprocess`.
+            which: The weights of the epoch of best validation, or of the last.
+
+        Raises:
+            UsageError: They are no 8-bit images, or have other channels than the network.
+            RunError: The weights are not there, or the run is of an older version.
+        """
+        from hiresnet_graph.train.images import probabilities
+
+        return probabilities(self.model(which), images, self._preprocessing)
+
+    @property
+    def _preprocessing(self) -> Preprocessing:
+        found = self.record.preprocessing
+        if found is None:
+            raise RunError(
+                f"{self.folder}: an older version has made this run, and has not kept what images must go through. "
+                "Train it once more, in another folder."
+            )
+        return found
 
 
 def load_run(folder: Path | str) -> Run:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
 
 
+# The file that makes a folder one of a study.
+_LEDGER = "ledger.sqlite"
+
+
 class InMemory(DatasetKind):
     """Stands for a data set that was handed over as it is: nobody else can load it."""
 
@@ -89,6 +93,7 @@ def train(
     """
     from hiresnet_graph.data.dataset import Dataset
 
+    _refuse_study(Path(out))
     in_memory = data if isinstance(data, Dataset) else None
     source = InMemory() if isinstance(data, Dataset) else data_source(data)
     request = RunRequest(
@@ -123,6 +128,7 @@ def go_on(
 
     Raises:
         RunError: The folder holds no run that `train` has begun.
+        UsageError: It holds a study.
     """
     arch, request = read_request(folder)
     changes: dict[str, Any] = {"device": device, "threads": threads}
@@ -135,7 +141,9 @@ def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
 
     Raises:
         RunError: The folder holds no run that `train` has begun.
+        UsageError: It holds a study.
     """
+    _refuse_study(Path(folder))
     told, spec = read_settings(Path(folder)), Path(folder) / SPEC
     if told is None or not spec.exists():
         raise RunError(f"{folder}: there is no run to go on with: {SETTINGS} or {SPEC} is missing.")
@@ -153,6 +161,15 @@ def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
         checkpoint_s=told.checkpoint_s,
         data_workers=told.data_workers,
     )
+
+
+def _refuse_study(folder: Path) -> None:
+    """Leave the folder of a study alone."""
+    if (folder / _LEDGER).exists():
+        raise UsageError(
+            f"{folder} holds a study, not a run: go on with it by the command that began it ('hrg ablate' or "
+            "'hrg search'), or choose another folder."
+        )
 
 
 def _carry_out(

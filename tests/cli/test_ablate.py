@@ -39,6 +39,46 @@ def test_ablate_trains_then_reports_and_trains_nothing_twice(hrg, folder):
     changed = hrg(*args, "--seeds", "2", "--lr", "0.1")
     assert changed.exit_code == 2 and "another recipe (lr=0.01, now 0.1)" in changed.stderr
     assert "--accept-changes" in changed.stderr
+    dry = hrg(*args, "--seeds", "2", "--lr", "0.1", "--dry-run")
+    assert dry.exit_code == 2 and "another recipe (lr=0.01, now 0.1)" in dry.stderr.splitlines()[-1]
+    dry = hrg(*args, "--seeds", "2", "--lr", "0.1", "--dry-run", "--no-calibrate", "--json")
+    assert dry.exit_code == 2 and "another recipe" in json.loads(dry.stdout)["refused"]
+    accepted = hrg(*args, "--seeds", "2", "--lr", "0.1", "--dry-run", "--no-calibrate", "--accept-changes")
+    assert accepted.exit_code == 0
+
+
+def test_progress_names_label_setting_and_seed_in_words(hrg, folder):
+    (folder / "s.yaml").write_text(STUDY.replace("[none, full, p3]", "{long only: p3}").replace("baseline: none\n", ""))
+    result = hrg("ablate", "s.yaml", "--grid", "lr=0.01,0.1", "--jobs", "1", "-o", "out")
+    assert result.exit_code == 0, result.stderr
+    assert "run 1/2  long only, lr=0.01, seed 0: " in result.stderr
+    assert "run 2/2  long only, lr=0.1, seed 0: " in result.stderr
+
+
+def test_edges_are_those_of_which_subsets_are_taken(hrg):
+    for name in (SMALL, ["study.yaml"]):
+        args = ["--edges", "p2", "--subsets", "all", "--dry-run", "--no-calibrate", "--baseline", "none"]
+        result = hrg("ablate", *name, *args)
+        assert result.exit_code == 0, result.stderr
+        assert "4 variants x" in result.stderr
+    both = hrg("ablate", *SMALL, "--edges", "p2", "--variants", "none", "--dry-run")
+    assert both.exit_code == 2 and "both say which edges" in both.stderr
+
+
+def test_a_wrong_recipe_on_the_command_line_names_its_option(hrg):
+    words = ["--recipe", "optimizer=adm", "--recipe", "lrr=1"]
+    for args in (["ablate", "study.yaml"], ["ablate", *SMALL, "--variants", "none"], ["train", *SMALL]):
+        result = hrg(*args, *words, "-o", "out")
+        assert result.exit_code == 2
+        assert "--recipe optimizer=adm: 'adam', 'adamw' or 'sgd' is wanted, not 'adm'." in result.stderr
+        assert "--recipe lrr=1: there is no field 'lrr'. Did you mean 'lr'?" in result.stderr
+    result = hrg("ablate", "study.yaml", "--baseline", "ful", "--dry-run")
+    assert "baseline: there is no variant 'ful'" in result.stderr
+
+
+def test_a_file_that_is_not_there_is_like_others_by_its_name_alone(hrg, folder):
+    assert "Did you mean" not in hrg("ablate", "network.yaml", "--dry-run").stderr
+    assert "Did you mean 'study.yaml'?" in hrg("ablate", "stduy.yaml", "--dry-run").stderr
 
 
 def test_a_dry_run_of_a_study_lists_all_and_writes_nothing(hrg, folder):
@@ -48,7 +88,7 @@ def test_a_dry_run_of_a_study_lists_all_and_writes_nothing(hrg, folder):
     rows = [line.split() for line in result.stdout.splitlines()]
     assert [row[0] for row in rows[2:5]] == ["none", "full", "p3"] and rows[5][:4] == ["1", "random", "edge", "(p3)"]
     assert "4 variants x 1 seed, 4 different networks: 4 runs.\n0 done, 4 runs to train." in result.stderr
-    assert "Disk: about " in result.stderr and "no stacking" in result.stderr
+    assert "Disk: about " in result.stderr and "a program of its own" in result.stderr
     assert "Time: about " in result.stderr and "images a second" in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == before
 

@@ -105,3 +105,17 @@ def test_numbers_have_their_units():
     ]
     assert (share(1, 8), share(0, 0)) == ("12.5 %", "")
     assert printable("a\tb\x00c\x1b") == "a b?c?"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["train", "unet", "--lr", "abc"], "'--lr': a number is wanted, not 'abc'."),
+        (["train", "unet", "--epochs", "0"], "'--epochs': a number of at least 1 is wanted, not '0'."),
+        (["train", "unet", "--seed", "x"], "'--seed': a whole number is wanted, not 'x'."),
+        (["list", "layers"], "'[FAMILY]': 'layers' is not one of 'specs',"),
+    ],
+)
+def test_a_word_that_cannot_be_a_value_is_told_in_our_words(args, message):
+    result = CliRunner().invoke(program.app, args)
+    assert result.exit_code == 2 and message in result.stderr, result.stderr

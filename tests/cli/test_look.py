@@ -126,6 +126,19 @@ def test_validate_checks_variants_and_changes(hrg, tmp_path):
     assert "command line:1:14: nodes.stage1.width: this wants a whole number, not 'abc'.\n" in result.stdout
 
 
+def test_validate_checks_a_study_and_its_networks(hrg, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("network: hiresnet18\nchanges: {width: 2}\nvariants: [none, full]\nseeds: 2\n")
+    assert hrg("validate", path, "unet").stdout.startswith(
+        f"{path}: ok, a study of hiresnet18: 2 different networks, 2 seeds, 4 runs\nunet: ok"
+    )
+    path.write_text("network: hiresnet18\nvariants: [none, stem>stge1]\nseeds: two\nbaseline: ful\n")
+    result = hrg("validate", path)
+    assert result.exit_code == 1 and result.stderr == "3 problems.\n"
+    assert f"{path}:2:23: skips.edges: there is no node 'stge1'." in result.stdout
+    assert hrg("validate", path, "width=3").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("rule", "number"), [("all", 64), ("size:0-1", 7), ("leave-one-out", 7), ("one-at-a-time", 7), ("family", 7)]
 )

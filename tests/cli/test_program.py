@@ -57,6 +57,7 @@ def program() -> Callable[..., subprocess.CompletedProcess[str]]:
     "args",
     [
         ["validate", "hiresnet18"],
+        ["validate", "digits"],
         ["show", "hiresnet18", "--variant", "full"],
         ["show", "unet", "--ops", "--json"],
         ["diff", "hiresnet18@in", "hiresnet18@out"],

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import threading
 from collections.abc import Callable
@@ -58,6 +59,49 @@ def test_a_study_that_is_trained_now(hrg: Hrg, tmp_path: Path) -> None:
         }
     after = hrg("status", tmp_path).stdout
     assert "1 complete, 3 waiting." in after and "Nobody is training it now" in after and "paused" in after
+
+
+def test_a_study_that_has_just_been_started_again(hrg: Hrg, tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0])
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        key = next(iter(plan.requests))
+        ledger.begin(key, 1, "cpu 0")
+        ledger.note_epoch(key, 1, epoch(1))
+        ledger.fail(key, 1, "", state="lost")
+        ledger.commit()
+        told = hrg("status", tmp_path).stdout
+        assert "Its command is at work; no run is being trained at this moment." in told
+        assert "paused" not in told and "being trained now" not in told
+
+
+def test_a_narrow_terminal_keeps_what_matters(hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = study(["a>b + b>c + c>d + d>e + e>f + f>g", "nan", "fails", "full"], [0])
+    settings = [dataclasses.replace(network, setting={"recipe.lr": 0.0023560190827659894}) for network in plan.networks]
+    plan = dataclasses.replace(plan, networks=tuple(settings))
+    keys = list(plan.requests)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        ledger.begin(keys[0], 1, "cpu 0")
+        ledger.finish(keys[0], 1, record(plan.requests[keys[0]]))
+        ledger.begin(keys[1], 1, "cpu 0")
+        ledger.finish(keys[1], 1, record(plan.requests[keys[1]], outcome="diverged"))
+        ledger.begin(keys[2], 1, "cpu 0")
+        ledger.fail(keys[2], 1, "the disk is full.", final=True)
+        ledger.begin(keys[3], 1, "cpu 0")
+        ledger.note_epoch(keys[3], 1, epoch(1))
+        ledger.commit()
+        monkeypatch.setenv("COLUMNS", "60")
+        result = hrg("status", tmp_path)
+        (header,) = [line.split() for line in result.stdout.splitlines() if line.startswith("network")]
+        assert header == ["network", "complete", "failed", "running"]
+        assert "full, lr=0.00236, seed 0" in result.stdout and "0.002356019" not in result.stdout.split("\nfails-")[0]
+        assert max(map(len, result.stdout.splitlines()[3:12])) <= 60
+        monkeypatch.setenv("COLUMNS", "40")
+        header = next(
+            line.split() for line in hrg("status", tmp_path).stdout.splitlines() if line.startswith("network")
+        )
+        assert header[:2] == ["network", "complete"] and "diverged" not in header
 
 
 def test_failures_are_told_with_their_reason(hrg: Hrg, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -92,9 +93,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(hrg, folder, monkeypatch):
         ([*SMALL, "--data", "digts", "-o", "x"], "digits"),
         ([*SMALL, "--lr", "-1", "-o", "x"], "a number above 0 is wanted"),
         ([*SMALL, "--epochs", "0", "-o", "x"], "--epochs"),
-        ([*SMALL, "--batch-size", "2000", "-o", "x"], "recipe.batch_size: at most 1294 is possible"),
-        ([*SMALL, "--recipe", "epohcs=3", "-o", "x"], "recipe.epohcs: there is no such field. Did you mean 'epochs'?"),
-        ([*SMALL, "--recipe", "lr=0", "-o", "x"], "recipe.lr: a number above 0 is wanted, not 0."),
+        ([*SMALL, "--batch-size", "2000", "-o", "x"], "choose '--batch-size 1294' or smaller"),
+        ([*SMALL, "--recipe", "epohcs=3", "-o", "x"], "there is no field 'epohcs'. Did you mean 'epochs'?"),
+        ([*SMALL, "--recipe", "lr=0", "-o", "x"], "--recipe lr=0: a number of more than 0 is wanted, not 0."),
         ([*SMALL, "--recipe", "lr", "-o", "x"], "--recipe lr: a field and its value are wanted"),
         ([*SMALL, "--lr", "1", "--recipe", "lr=1", "-o", "x"], "'lr' is set twice"),
         ([*SMALL, "--device", "cuda:9", "-o", "x"], "device 'cuda:9' is a GPU"),
@@ -112,7 +113,13 @@ def test_train_mistakes_are_wrong_usage(hrg, folder, args, message):
 
 
 @pytest.mark.parametrize(
-    ("args", "message"), [(["--resume", "x"], "x: there is no run to go on with"), ([*SMALL, "-o", "file/x"], "file")]
+    ("args", "message"),
+    [
+        (["--resume", "x"], "x: there is no run to go on with"),
+        (["--resume", "file"], "file is a file; give a folder."),
+        ([*SMALL, "-o", "file"], "file is a file; give a folder."),
+        ([*SMALL, "-o", "file/x"], "file is a file."),
+    ],
 )
 def test_a_folder_that_cannot_be_used_is_exit_code_1(hrg, folder, args, message):
     (folder / "file").write_text("")
@@ -133,6 +140,24 @@ def test_of_several_processes_one_talks(monkeypatch, capsys):
         with pytest.raises(KeyboardInterrupt if rank == "0" else typer.Exit), talk.until_saved(Path("folder")):
             raise KeyboardInterrupt
         assert ("a network" in capsys.readouterr().err) == (rank == "0")
+
+
+@pytest.mark.parametrize("columns", [30, 60, 200])
+def test_a_terminal_of_any_width_has_a_bar_on_one_line(columns, monkeypatch, capsys):
+    from hiresnet_graph.train import Epoch, Recipe
+
+    monkeypatch.setattr("hiresnet_graph.cli.progress.has_colors", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    talk = command._Talk(Recipe(epochs=20))
+    numbers = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_top_k")
+    with talk.until_saved(Path("folder")):
+        talk.epoch(Epoch(epoch=5, lr=0.1, time_s=60, **dict.fromkeys(numbers, 0.5)))
+    last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "\n").split("\n")
+    shown = [line for line in last if "5/20" in line]
+    assert shown and all("━" * 3 in line and len(line) <= columns for line in shown)
+    assert ("val 50.00 %, ETA 15 min" in shown[-1]) == (columns == 60)
+    assert ("loss 0.500, train 50.00 %, validation 50.00 %, ETA 15 min" in shown[-1]) == (columns == 200)
 
 
 def test_times_are_said_as_people_do():

@@ -139,11 +139,19 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
             lambda g: g.update(x_test=g["x_train"][:, 1:], y_test=g["y_train"]),
             r"images of x_test are 4 x 6 x 3, .* 5 x 6 x 3",
         ),
-        (lambda g: g.update(x_train=g["x_train"] / 255), r"x_train must be uint8, .*, and is float64"),
+        (
+            lambda g: g.update(x_train=g["x_train"] / 255),
+            r"x_train must be uint8, .* is float64\. The file must hold x_train \(or x\): uint8, N x H x W x C or",
+        ),
+        (lambda g: g.update(y_train=g["y_train"] + 1), r"its labels are 1 to 4: labels count from 0"),
         (lambda g: g.update(x_train=g["x_train"].reshape(40, -1)), r"x_train must be images x .*, and is 40 x 90"),
         (
             lambda g: g.update(x_train=np.zeros((40, 3, 32, 32), np.uint8)),
-            r"x_train .* at most 16 channels, and is 40 x 3 x 32 x 32",
+            r"x_train is 40 x 3 x 32 x 32\. Are these N x C x H x W\? They must be N x H x W x C",
+        ),
+        (
+            lambda g: g.update(x_train=np.zeros((40, 5, 32, 32), np.uint8)),
+            r"x_train .* at most 16 channels, and is 40 x 5 x 32 x 32",
         ),
         (lambda g: g.update(y_train=g["y_train"] / 1), r"y_train must be whole numbers, and is float64"),
         (
@@ -290,6 +298,10 @@ def only_loose(root: Path) -> None:
     picture(root / "0.png")
 
 
+def one_class(root: Path) -> None:
+    folder(root, ["a"])
+
+
 def empty_class(root: Path) -> None:
     (folder(root) / "c").mkdir()
 
@@ -307,8 +319,9 @@ def unknown_test_class(root: Path) -> None:
     ("make", "error", "message"),
     [
         (lambda root: None, UsageError, r"there is no folder ROOT\."),
-        (Path.mkdir, UsageError, r"ROOT must hold two class folders or more, and holds 0\. .* belong into 'ROOT/cat'"),
-        (only_loose, UsageError, r"ROOT must hold two class folders or more, and holds 0"),
+        (Path.mkdir, UsageError, r"ROOT must hold two class folders or more, and holds none\. Make one folder for"),
+        (only_loose, UsageError, r"ROOT must hold two class folders or more, and holds none"),
+        (one_class, UsageError, r"ROOT must hold two class folders or more, and holds 'a'\."),
         (empty_class, RunError, r"the folder ROOT/c holds no image"),
         (unknown_test_class, RunError, r"ROOT/test/dog: this class has no training image\. Did you mean 'dogs'\?"),
         (

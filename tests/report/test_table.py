@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hiresnet_graph.cli.screen import short
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.report import (
     learning_curves,
@@ -88,6 +89,12 @@ def test_markdown_is_for_people() -> None:
     )
 
 
+@pytest.mark.parametrize("macs", [0, 640, 999, 1000, 141_700, 999_940, 999_960, 35_784_000, 4_100_000_000, 10**13])
+def test_macs_are_written_as_in_other_commands(macs: int) -> None:
+    (sheet,) = sheets(make_report(study(Net("a", (90.0,), macs=macs))))
+    assert sheet.rows[0][2] == short(macs)
+
+
 def test_what_did_not_end_well_is_shown() -> None:
     nets = [
         Net("a", ("diverged", 90.0, "waiting", 91.0, "failed")),
@@ -148,6 +155,7 @@ def test_a_grid_has_a_column_for_each_of_its_fields() -> None:
     assert "For one split and one test set" in equal.caption and "For one split and one test set" in best.caption
     data = strict(to_json(make_report(GRID)))
     assert data["rows"][0]["setting"] == {"recipe.lr": 0.01, "width": 8}
+    assert data["varied"] == ["recipe.lr", "width"] and set(RECIPE.model_dump()) - set(data["recipe"]) == {"lr"}
     assert [record["at"] for record in data["differences"]] == ["equal settings"] * 2 + ["best setting"]
     (first, *_) = csv.DictReader(io.StringIO(to_csv(make_report(GRID, parts=["differences"]))))
     assert (first["variant"], first["setting.recipe.lr"], first["setting.width"]) == ("full", "0.01", "8")
@@ -174,6 +182,10 @@ def test_parts_that_a_study_cannot_have() -> None:
         make_report(one, parts=["effects"])
     with pytest.raises(UsageError, match="has one network, so there is nothing to compare"):
         make_report(one, parts=["differences"])
+    search = study(*NETS, is_search=True)
+    for given in ({"parts": ["differences"]}, {"baseline": "none"}):
+        with pytest.raises(UsageError, match=r"'skips' is a search: .* differences between them are not tested"):
+            make_report(search, **given)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"no part 'effect'\. Did you mean 'effects'"):
         make_report(one, parts=["effect"])
 
@@ -252,6 +264,8 @@ def check_tex(text: str) -> None:
             row = re.fullmatch(rf"  \{{\}}({letter}*(?:&{letter}*)*) \\\\", line.replace(" & ", "&"))
             assert row is not None, line
             assert len(re.findall(r"(?<!\\)&", row[1])) == columns - 1
+        elif line.startswith(r"\label"):
+            assert re.fullmatch(r"\\label\{tab:[a-z0-9-]+\}", line), line
         elif line.startswith(r"\caption"):
             assert re.fullmatch(rf"\\caption\{{{letter}*\}}", line), line
         else:
@@ -266,7 +280,14 @@ def test_latex_is_latex() -> None:
     for _, report in everything():
         check_tex(to_latex(report))
     text = to_latex(make_report(SUBSETS))
-    assert r"  {}none & 1,000 & 5.000 M & 3 & 92.00 (2.00) &" in text
+    assert r"  {}none & 1,000 & 3 & 92.00 (2.00) \\" in text
+    assert re.findall(r"\\label\{(.*)\}", text) == ["tab:skips", "tab:skips-differences", "tab:skips-effects"]
+    labels = re.findall(r"\\label\{(.*)\}", to_latex(make_report(GRID)))
+    assert labels == ["tab:skips", "tab:skips-differences", "tab:skips-differences-2"]
+    assert r"  {}variant & difference & 95 \% CI & p (Holm) \\" in text
+    captions = [line for line in text.splitlines() if line.startswith(r"\caption")]
+    assert not any("torch" in caption or "Welch" in caption or "last epoch" in caption for caption in captions)
+    assert "torch 2.14.1" in " ".join(line for line in text.splitlines() if line.startswith("%"))
     assert "a$>$b" in text
     lower = study(Net("a", (90.0, 91.0, 93.0)), Net("b", (89.0, 89.5, 91.0)))
     assert re.search(r"& \$-\$1\.50 & \[\$-\$2\.74, \$-\$0\.26\] &", to_latex(make_report(lower)))

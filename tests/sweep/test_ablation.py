@@ -67,8 +67,9 @@ def test_nothing_is_trained_twice_and_a_study_can_grow(tiny: hrg.Architecture, t
     again = ablate(larger, out=tmp_path, executor=Failing(), begun=begun.append)
     assert again == both and begun[-1].done == 4
     # a smaller study leaves the other rows out, and keeps them
-    smaller = ablate(study(tiny, "none", seeds=[1]), out=tmp_path, executor=Failing())
+    smaller = ablate(study(tiny, "none", seeds=[1]), out=tmp_path, executor=Failing(), begun=begun.append)
     assert states(smaller) == [("none", Seeds(1, 1), "complete")]
+    assert begun[-1].note == "3 runs of an earlier plan are kept, and left out of the results."
     assert ablate(larger, out=tmp_path, executor=Failing()) == both
 
 

@@ -99,7 +99,7 @@ def test_what_is_lost_is_tried_again_and_late_results_are_refused(tmp_path: Path
     results = read_results(tmp_path)
     assert [(row.state, row.attempts) for row in results.rows] == [("complete", 3)] * 2
     with pytest.raises(RunError, match=r"run 'in-seed0': the worker is gone\."):
-        carried_out(tmp_path, study(["in"], [0]), Losing(3))
+        carried_out(tmp_path, study(["in", "none"], [0]), Losing(3))
 
 
 def test_a_run_that_comes_further_each_time_is_not_given_up(tmp_path: Path) -> None:

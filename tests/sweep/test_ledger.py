@@ -155,7 +155,7 @@ def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
         ]:
             with pytest.raises(UsageError, match=message):
                 ledger.join(changed)
-        ledger.join(study(recipe=Recipe(epochs=2), labels=["new"]))
+        ledger.join(study(recipe=Recipe(epochs=2), labels=["new", "none"]))
         ledger.join(study(recipe=Recipe(epochs=3)), accept_changes=True)
         assert ledger.counts()["waiting"] == 4
     (tmp_path / "run").mkdir()
@@ -163,6 +163,38 @@ def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds a single run"):
         Ledger.open(tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["result.json"]
+
+
+def test_a_study_with_no_run_in_common_is_another_one(tmp_path: Path) -> None:
+    first, other = study(["none", "full"]), study(["wide"], recipe=Recipe(epochs=3))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(first)
+        with pytest.raises(UsageError, match=r"another study \('study': 4 runs, none of which this one has\)\. Choose"):
+            ledger.join(other)
+        assert len(ledger.runs()) == 4 and ledger.outside == 0
+        ledger.join(other, accept_changes=True)
+        assert ledger.outside == 4
+        ledger.join(first)  # what was there before is known
+        assert ledger.outside == 2
+
+
+def test_a_refusal_is_told_beforehand_and_changes_nothing(tmp_path: Path) -> None:
+    plan, other = study(["none"]), study(["wide"])
+    assert Ledger.would_refuse(tmp_path / "nowhere", plan) == "" and not (tmp_path / "nowhere").exists()
+    assert Ledger.would_refuse(tmp_path, plan) == "" and list(tmp_path.iterdir()) == []
+    (tmp_path / "ledger.sqlite").touch()
+    assert Ledger.would_refuse(tmp_path, plan) == ""
+    with Ledger.open(tmp_path) as ledger:
+        assert Ledger.would_refuse(tmp_path, plan) == ""
+        ledger.join(plan)
+        assert "none of which this one has" in Ledger.would_refuse(tmp_path, other)  # while somebody is at work, too
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert Ledger.would_refuse(tmp_path, study(["none", "more"])) == ""
+    refusal = Ledger.would_refuse(tmp_path, study(["none"], recipe=Recipe(epochs=3)))
+    assert "another recipe (epochs=2, now 3)" in refusal and "--accept-changes" in refusal
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "result.json").touch()
+    assert "holds a single run" in Ledger.would_refuse(tmp_path, plan)
 
 
 def test_networks_that_are_equal_share_a_run(tmp_path: Path) -> None:
@@ -315,7 +347,7 @@ def test_a_plan_is_joined_in_full_or_not_at_all(tmp_path: Path) -> None:
     plan = study()
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        broken = dataclasses.replace(study(["in"]), requests={})
+        broken = dataclasses.replace(study(["in", "none"]), requests={})
         with pytest.raises(KeyError):
             ledger.join(broken)
         assert list(states(ledger)) == ["none-seed0", "none-seed1", "full-seed0", "full-seed1"]

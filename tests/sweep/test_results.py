@@ -68,8 +68,17 @@ def test_a_single_run_is_a_study_of_one_row(tiny: hrg.Architecture, tmp_path: Pa
     assert (run.state, run.epoch, run.epochs) == ("complete", 1, 1)
     assert run.validation_accuracy == trained.epochs[-1].validation_accuracy
     (tmp_path / "result.json").unlink()
-    (run,) = read_status(tmp_path).runs
-    assert (run.state, run.epoch) == ("waiting", 1)
+    status = read_status(tmp_path)
+    assert (status.runs[0].state, status.runs[0].epoch) == ("waiting", 1)
+    way_on = f"Unless it is being trained just now, go on with: hrg train --resume {tmp_path}"
+    assert status.way_on == way_on
+    with pytest.raises(RunError) as caught:
+        read_results(tmp_path)
+    assert str(caught.value) == f"{tmp_path}: the run in it is not finished, so it has no result yet. {way_on}"
+    Ledger.open(tmp_path / "study").close()
+    shutil.copytree(tmp_path, tmp_path / "study" / "runs" / "full", ignore=lambda *_: ["study"])
+    way_on = read_status(tmp_path / "study" / "runs" / "full").way_on
+    assert way_on == f"It belongs to a study: hrg status {tmp_path / 'study'}"
 
 
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
+import itertools
 import json
+import math
+import signal
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.results import Results, read_results
-from hiresnet_graph.sweep.search import Trial, search
+from hiresnet_graph.sweep.search import Space, Trial, search
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.recipe import Recipe
 
@@ -64,11 +67,16 @@ def test_what_is_proposed_survives_an_interruption(tiny: hrg.Architecture, tmp_p
     search(what, out=tmp_path / "whole", jobs=1)
 
     def stop(trial: Trial, runs: int) -> None:
-        raise KeyboardInterrupt
+        told.append(runs)
+        signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises((KeyboardInterrupt, Interrupted)):
+    told: list[int] = []
+    with pytest.raises(Interrupted, match=r"Interrupted: [1-3] of a budget of 4 runs are finished"):
         search(what, out=tmp_path / "stopped", jobs=2, progress=stop)
-    search(what, out=tmp_path / "stopped", jobs=1)
+    again: list[int] = []
+    search(what, out=tmp_path / "stopped", jobs=1, progress=lambda trial, runs: again.append(runs))
+    assert told == list(range(1, len(told) + 1)) and again[-1] == 4  # each run is counted as it ends
+    assert again == list(range(again[0], 5))
     assert trials(tmp_path / "stopped") == trials(tmp_path / "whole")
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
     assert len(read_results(tmp_path / "whole").rows) == 4
@@ -108,6 +116,20 @@ def test_a_budget_of_parameters_and_more_runs_later(tiny: hrg.Architecture, tmp_
         search(study(tiny, space=space, sampler="random", limit={"parameters": 2000}), out=tmp_path, jobs=1)
     with pytest.raises(UsageError, match="its network, data, recipe or seeds have changed"):
         search(study(tiny, Recipe(epochs=1), space=space, limit={"parameters": 2000}), out=tmp_path, jobs=1)
+
+
+def test_the_smallest_and_the_largest_choice(tiny: hrg.Architecture) -> None:
+    space = Space(study(tiny, space={"edges": "full", "width": [4, 2, 3], "lr": {"low": 0.01, "high": 0.1}}))
+    assert space.size == math.inf
+    sizes = [
+        space.plan(
+            {**dict(zip(("edge " + edge for edge in space.edges), there, strict=True)), "width": width, "lr": 0.1}
+        )
+        for there in itertools.product((False, True), repeat=len(space.edges))
+        for width in (2, 3, 4)
+    ]
+    parameters = [plan.networks[0].parameters for plan in sizes]
+    assert (space.extreme(min).parameters, space.extreme(max).parameters) == (min(parameters), max(parameters))
 
 
 FILE = """

@@ -91,9 +91,29 @@ def test_a_mistake_that_shows_in_the_spec_says_where_the_value_was_set(tmp_path:
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     found = told(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\ncontrols: [adjsted]\n")
-    assert [line.split(": ")[0] for line in found] == ["4:12"]
+    assert [line.split(": ")[0] for line in found] == ["3:12", "3:23", "3:34", "4:12"]
     found = told(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\n")
     assert [line.split(": ")[0] for line in found] == ["3:12", "3:23", "3:34"]
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        (
+            "variants: [none, ful]\nseeds: two\nrecipie: {epochs: 1}\ncontrols: [adjsuted]\n",
+            ["variants[1]", "seeds", "recipie", "controls[0]"],
+        ),
+        (
+            "variants: [none, full]\nrecipe: {epoch: 1, learning_rate: 1}\nbaseline: noskips\ndata: digitz\n",
+            ["recipe.epoch", "recipe.learning_rate", "baseline", "data"],
+        ),
+        ("varaints: [none]\nbaseline: none\ncontrols: [random-edges:none]\n", ["varaints"]),
+        ("variants: [none, ful]\nbaseline: ful\ngrid: {lr: [-1]}\n", ["variants[1]", "grid.lr[0]"]),
+        ("variants: [full]\nsearhc: {}\ncontrols: [adjusted:in]\n", ["searhc", "controls[0]"]),
+    ],
+)
+def test_mistakes_of_all_kinds_are_told_at_once(tmp_path: Path, text: str, paths: list[str]) -> None:
+    assert [line.split(": ")[1] for line in told(tmp_path, SMALL + text)] == paths
 
 
 def test_without_a_file_a_mistake_is_wrong_usage(tiny: hrg.Architecture) -> None:
@@ -102,7 +122,7 @@ def test_without_a_file_a_mistake_is_wrong_usage(tiny: hrg.Architecture) -> None
     with pytest.raises(SpecError, match=r"^variants\[0\].edges:1:6: skips.edges: there is no node 'nowhere'"):
         networks_of(Study(network=tiny, variants=["stem>nowhere"]))
     with pytest.raises(UsageError, match="seeds: at least one seed is wanted"):
-        study_of(MarkedDict({"network": "x", "seeds": []}))
+        study_of(MarkedDict({"network": "hiresnet18", "seeds": []}))
 
 
 def test_seeds_are_counted_listed_or_crossed() -> None:

@@ -1,16 +1,23 @@
 """Trained networks: read from the folder of a run, saved for others, and read again."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import hiresnet_graph as hrg
+from hiresnet_graph.data import load_dataset
+from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.data.loader import Loader
+from hiresnet_graph.data.split import Split
 from hiresnet_graph.errors import MissingToolError, RunError, UsageError
-from hiresnet_graph.train import Run
+from hiresnet_graph.shapes import Map
+from hiresnet_graph.train import Preprocessing, Run
 from tests.train.runs import events_of, finish, request
 
 
@@ -66,6 +73,63 @@ def test_a_module_is_saved_with_the_network_it_was_built_from(tiny: hrg.Architec
         hrg.save_pretrained(module, tmp_path)
     with pytest.raises(UsageError, match="other tensors than 'tiny'"):
         hrg.save_pretrained(module, tmp_path, arch=tiny)
+
+
+def test_images_are_predicted_as_in_training(run: Run, tmp_path: Path) -> None:
+    digits = load_dataset("digits")
+    places = torch.tensor(digits.split.test)
+    images_NCHW, labels_N = digits.images_NCHW[places], digits.labels_N[places]
+    found_NK = run.predict(images_NCHW)
+    assert found_NK.shape == (len(places), 10) and torch.allclose(found_NK.sum(1), torch.ones(len(places)))
+    assert (found_NK.argmax(1) == labels_N).sum().item() / len(places) == run.record.test_accuracy
+    assert (run.predict(images_NCHW, "last").argmax(1) == labels_N).double().mean().item() == pytest.approx(
+        run.record.last_test_accuracy
+    )
+    batches = [x_BCHW for x_BCHW, _ in Loader(digits, device=torch.device("cpu")).evaluation("test", 100)]
+    assert torch.equal(run.preprocess(images_NCHW), torch.cat(batches))
+    told = json.loads((run.folder / "result.json").read_text())["preprocessing"]
+    assert told["shape"] == [1, 8, 8] and told["class_names"] == list(digits.class_names)
+    assert told["mean"] == digits.levels[0].flatten().tolist() and told["std"] == digits.levels[1].flatten().tolist()
+
+    published = hrg.from_pretrained(hrg.save_pretrained(run, tmp_path / "a"))
+    preprocess: Any = published.meta["preprocessing"]  # type: ignore[index]
+    assert torch.equal(preprocess(images_NCHW.numpy()[:, 0]), run.preprocess(images_NCHW))
+    again = hrg.save_pretrained(published, tmp_path / "b", arch=run.architecture)
+    assert json.loads((again / "config.json").read_text())["preprocessing"] == told
+
+
+def test_images_are_brought_to_the_shape_of_the_network() -> None:
+    colours_NHWC = np.random.default_rng(0).integers(0, 256, (3, 12, 9, 3), dtype=np.uint8)
+    grey_NHW = colours_NHWC[..., 0]
+    how = Preprocessing(shape=(3, 8, 6), mean=(10.0, 20.0, 30.0), std=(1.0, 2.0, 4.0))
+    x_NCHW = how(colours_NHWC)
+    assert x_NCHW.shape == (3, 3, 8, 6)
+    assert torch.equal(x_NCHW, how(torch.from_numpy(colours_NHWC).permute(0, 3, 1, 2)))
+    images = Dataset("mine", 1, torch.from_numpy(grey_NHW)[:, None], torch.zeros(3).long(), Split((), (), (0, 1, 2)))
+    wanted = images.fitted_to(Map(3, 8, 6)).images_NCHW
+    levels = torch.tensor([10.0, 20.0, 30.0]).view(-1, 1, 1), torch.tensor([1.0, 2.0, 4.0]).view(-1, 1, 1)
+    assert torch.equal(how(grey_NHW), (wanted - levels[0]) / levels[1])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(2, 1, 8, 8), r"uint8, 0 to 255.* not numbers of type float32"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "the images have 3 channels, the network wants 1"),
+        (np.zeros((8, 8, 3), np.uint8), r"not \(8, 8, 3\)\. Give one image as images\[None\]"),
+        (torch.zeros(8, 8, dtype=torch.uint8), r"not \(8, 8\)\. Give one image"),
+        ([[0]], "as a numpy array or a tensor, not list"),
+    ],
+)
+def test_what_is_no_image_is_told(run: Run, images: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run.preprocess(images)
+
+
+def test_a_run_without_the_numbers_is_told(run: Run) -> None:
+    old = dataclasses.replace(run, record=run.record.model_copy(update={"preprocessing": None}))
+    with pytest.raises(RunError, match="an older version has made this run"):
+        old.preprocess(np.zeros((1, 8, 8), np.uint8))
 
 
 @pytest.mark.parametrize(

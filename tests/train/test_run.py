@@ -40,6 +40,7 @@ from hiresnet_graph.train import (
 )
 from hiresnet_graph.train.checkpoint import checkpoint_files, store
 from hiresnet_graph.train.program import fit
+from hiresnet_graph.train.record import make_folder, read_settings
 from hiresnet_graph.train.trainer import _LOOK_EVERY, Scores, Trainer
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 
@@ -406,8 +407,12 @@ def test_a_folder_of_another_run_is_refused(
 @pytest.mark.parametrize(
     ("changes", "fields", "message"),
     [
-        ({"head.classes": 7}, {}, r"'tiny' gives 7, but data 'digits' has 10 classes"),
-        ({}, {"batch_size": 5000}, r"recipe.batch_size: at most 1294 is possible, .*'digits', not 5000"),
+        ({"head.classes": 7}, {}, r"'tiny' gives 7, but data 'digits' has 10 classes.*Set 'head.classes=10'\."),
+        (
+            {},
+            {"batch_size": 5000},
+            r"has 1294 images, and the batch size is 5000: choose '--batch-size 1294' or",
+        ),
         ({}, {"device": "cuda:7"}, r"device 'cuda:7' is a GPU, and .*'--device cpu'"),
         ({}, {"device": "gpu"}, r"device: 'cpu', 'cuda', 'cuda:N' or 'auto' is wanted, not 'gpu'"),
         ({}, {"augment": "crop", "crop_padding": 8}, "crop_padding"),
@@ -424,8 +429,13 @@ def test_what_cannot_be_trained_leaves_nothing(
 
 def test_a_folder_that_is_a_file_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="file"):
+    with pytest.raises(RunError, match=r"file is a file; give a folder\."):
         events_of(request(tiny), tmp_path / "file")
+    with pytest.raises(RunError, match=r"file.below: this folder cannot be made: .*file is a file\."):
+        events_of(request(tiny), tmp_path / "file" / "below")
+    for reads in (make_folder, read_settings, hrg.load_run):
+        with pytest.raises(RunError, match=r"file is a file; give a folder\."):
+            reads(tmp_path / "file")
 
 
 def test_a_batch_that_cannot_be_normalised_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:

@@ -74,11 +74,20 @@ def test_a_folder_without_a_run_cannot_be_gone_on_with(tmp_path: Path) -> None:
         go_on(tmp_path)
 
 
+def test_the_folder_of_a_study_is_left_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").touch()
+    for attempt in (lambda: train(tiny, out=tmp_path, recipe=QUICK, resume=False), lambda: go_on(tmp_path)):
+        with pytest.raises(UsageError, match=r"holds a study, .*'hrg ablate'"):
+            attempt()
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
+    assert train(tiny, out=tmp_path / "runs" / "one", recipe=Recipe(epochs=1, batch_size=500)).outcome == "complete"
+
+
 def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture, tmp_path: Path) -> None:
     first = train(tiny, out=tmp_path, recipe=QUICK)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "tensorboard").mkdir()
-    with pytest.raises(UsageError, match="at most 1294"):
+    with pytest.raises(UsageError, match="has 1294 images, and the batch size is 2000"):
         train(tiny, out=tmp_path, recipe=Recipe(batch_size=2000), resume=False)
     assert read_record(tmp_path) == first
     second = train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500), resume=False)

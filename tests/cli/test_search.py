@@ -1,0 +1,62 @@
+import shlex
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+Hrg = Callable[..., Result]
+
+FILE = """
+name: cheap skips
+network: hiresnet18
+changes: {input.channels: 1, input.height: 8, input.width: 8}
+search:
+  space: {edges: full, width: [2, 3], lr: {low: 0.001, high: 0.01, log: true}}
+  sampler: random
+  seed: 1
+  runs: 3
+  batch: 2
+  limit: {parameters: 5000}
+seeds: 1
+data: digits
+recipe: {epochs: 1}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "cheap.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def test_a_dry_run_says_what_there_is_to_choose_from(hrg: Hrg, file: Path, tmp_path: Path) -> None:
+    result = hrg("search", file, "--dry-run", "--runs", "5")
+    assert result.exit_code == 0, result.stderr
+    space, budget, parameters = result.stdout.splitlines()
+    assert space == "Space: endless: 64 edge sets x width (2, 3) x lr from 0.001 to 0.01."
+    assert budget == "Budget: 5 runs; random proposes 2 at a time."
+    assert parameters.startswith("Parameters: 4,444 (smallest) to 10,045 (largest)")
+    assert parameters.endswith("; larger than 5,000 parameters is not trained.")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_search_counts_each_run_and_says_what_it_left_out(hrg: Hrg, file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = hrg("search", file, "-o", out, "--jobs", "1", "--recipe", "batch_size=800")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stderr.splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("run ")] == ["1/3", "2/3", "3/3"]
+    with closing(sqlite3.connect(out / "ledger.sqlite")) as database:
+        (proposals,) = database.execute("SELECT count(*) FROM trials").fetchone()
+    assert proposals > 3
+    assert f"{proposals} proposals, of which {proposals - 3} too large, so not trained." in lines
+    assert lines[-1].endswith(shlex.join(["hrg", "report", str(out)]))
+
+
+def test_a_search_wants_a_folder(hrg: Hrg, file: Path) -> None:
+    result = hrg("search", file)
+    assert result.exit_code == 2 and "the folder is missing: '--output DIR'" in result.stderr
