@@ -396,7 +396,7 @@ def test_the_demo(tmp_path: Path) -> None:
 def test_the_table_of_the_explanation_is_that_of_the_networks() -> None:
     text = (ROOT / "docs" / "explanation.md").read_text()
     blocks = {"Plain": "plain", "ResNet": "basic", "ResNeXt": "resnext"}
-    rows = re.findall(r"(?m)^\| (\w+)(?:, (\w+))? \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|$", text)
+    rows = re.findall(r"(?m)^\| ((?:Plain|ResN)\w*)(?:, (\w+))? \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|$", text)
     assert len(rows) == 11
     for name, edges, parameters, printed, published in rows:
         net = hrg.load("hiresnet18").override({"block": blocks[name]}).with_edges(edges or "none")
