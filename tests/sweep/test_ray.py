@@ -217,7 +217,7 @@ with RayExecutor(workers=1) as executor:
 
 @pytest.mark.slow
 def test_a_study_goes_on_when_a_node_is_taken_away(tmp_path: Path, tiny: hrg.Architecture, cluster: Any) -> None:
-    plan = real_study(tiny, epochs=6)
+    plan = real_study(tiny, epochs=12)  # long enough to be taken away from, on a busy machine, too
     expected = trained(tmp_path / "local", plan, LocalExecutor(2))
     removed: list[str] = []
 
