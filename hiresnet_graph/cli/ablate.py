@@ -16,14 +16,19 @@ from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Changes, Edges, Group, architecture, changed, with_edges
 from hiresnet_graph.cli.progress import duration, progress
 from hiresnet_graph.cli.recipe import (
+    Address,
     BatchSize,
     Data,
     Device,
     Download,
     Epochs,
+    Executor,
     Fields,
+    Jobs,
     LearningRate,
     Threads,
+    downloaded,
+    goes_on,
     recipe_fields,
     source,
     this_command,
@@ -46,7 +51,6 @@ if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
     from hiresnet_graph.sweep.ablation import Begun, Progress
     from hiresnet_graph.sweep.plan import StudyPlan
-    from hiresnet_graph.train import Recipe, Seeds
 
 
 def ablate(
@@ -102,15 +106,11 @@ def ablate(
     lr: LearningRate = None,
     batch_size: BatchSize = None,
     fields: Fields = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Runs at one time.", show_default="all GPUs, or all cores")
-    ] = None,
+    jobs: Jobs = None,
     device: Device = None,
     threads: Threads = None,
-    executor: Annotated[str, typer.Option(metavar="E", help="local: processes of this machine; or ray.")] = "local",
-    address: Annotated[
-        str | None, typer.Option(metavar="A", help="Of a Ray cluster, like 'auto'.", show_default=False)
-    ] = None,
+    executor: Executor = "local",
+    address: Address = None,
     accept_changes: Annotated[
         bool,
         typer.Option(
@@ -238,14 +238,7 @@ def _study(name: str, changes: Sequence[str], edges: Sequence[str], said: dict[s
         given = {key: value for key, value, _ in network.overrides}
         fields = {"network": name, **({"changes": given} if given else {}), **said}
         study = study_of(MarkedDict({key: value for key, value in fields.items() if value is not None}))
-    if download:
-        from hiresnet_graph.sweep.plan import data_of
-
-        kind = data_of(study)
-        if "download" not in type(kind).model_fields:
-            raise UsageError(f"--download: data '{kind.kind}' is not a data set that can be fetched. Leave it out.")
-        study = study.model_copy(update={"data": kind.changed({"download": True})})
-    return study
+    return downloaded(study) if download else study
 
 
 def _patched(study: Study, said: dict[str, object]) -> Study:
@@ -276,8 +269,7 @@ def _train(study: Study, output: Path, **how: Any) -> None:
     done_before = 0
     first = 0.0
     epochs = epochs_left = 0
-
-    names: dict[tuple[str, Recipe, Seeds], str] = {}
+    names: dict[str, str] = {}
 
     def begun(begun: Begun) -> None:
         nonlocal done_before, epochs_left
@@ -293,29 +285,25 @@ def _train(study: Study, output: Path, **how: Any) -> None:
         epochs_left = sum(request.recipe.epochs for request in begun.plan.requests.values())
         epochs_left = round(epochs_left * (begun.total - begun.done) / max(1, begun.total))
 
-    try:
-        with progress("run", 0) as meter:
+    with goes_on(), progress("run", 0) as meter:
 
-            def told(step: Progress) -> None:
-                nonlocal epochs, first
-                if step.epoch is not None:
-                    epochs += 1
-                    first = first or time.monotonic()
-                # Workers take their time to start, so the clock begins with the first epoch that is done.
-                left = (time.monotonic() - first) / (epochs - 1) * (epochs_left - epochs) if epochs > 1 else 0.0
-                rest = f", about {duration(left)} left" if left > 1 and step.done < step.total else ""
-                asked = step.request
-                name = names.get((asked.spec, asked.recipe, asked.seeds), f"{asked.label}, seed {asked.seeds}")
-                if step.epoch is not None:
-                    meter.between(step.done, f"{name}: epoch {step.epoch.epoch}/{step.request.recipe.epochs}{rest}")
-                elif step.state == "waiting":
-                    meter.between(step.done, f"{name}: paused")
-                else:
-                    meter(step.done, step.total, f"{name}: {_outcome(step)}{rest}")
+        def told(step: Progress) -> None:
+            nonlocal epochs, first
+            if step.epoch is not None:
+                epochs += 1
+                first = first or time.monotonic()
+            # Workers take their time to start, so the clock begins with the first epoch that is done.
+            left = (time.monotonic() - first) / (epochs - 1) * (epochs_left - epochs) if epochs > 1 else 0.0
+            rest = f", about {duration(left)} left" if left > 1 and step.done < step.total else ""
+            name = names[step.key]
+            if step.epoch is not None:
+                meter.between(step.done, f"{name}: epoch {step.epoch.epoch}/{step.request.recipe.epochs}{rest}")
+            elif step.state == "waiting":
+                meter.between(step.done, f"{name}: paused")
+            else:
+                meter(step.done, step.total, f"{name}: {_outcome(step)}{rest}")
 
-            results = train_all(study, out=output, begun=begun, progress=told, **how)
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"{str(error) or 'Interrupted.'} Go on with: {this_command()}") from None
+        results = train_all(study, out=output, begun=begun, progress=told, **how)
     diverged = len({row.key for row in results.rows if row.state == "diverged"})
     kept = f" {counted(done_before, 'run')} of them {'was' if done_before == 1 else 'were'} there already."
     lost = f" {counted(diverged, 'run')} of them diverged."
@@ -325,14 +313,13 @@ def _train(study: Study, output: Path, **how: Any) -> None:
     )
 
 
-def _names(plan: StudyPlan) -> dict[tuple[str, Recipe, Seeds], str]:
-    """What people call each run: the label, the setting and the seeds of its first row."""
-    names: dict[tuple[str, Recipe, Seeds], str] = {}
+def _names(plan: StudyPlan) -> dict[str, str]:
+    """What people call each run, by its key: the label, the setting and the seeds of its first row."""
+    names: dict[str, str] = {}
     for row in plan.rows:
-        request, info = plan.requests[row.key], plan.networks[row.network]
+        info = plan.networks[row.network]
         setting = [f"{key.removeprefix('recipe.')}={value}" for key, value in info.setting.items()]
-        name = ", ".join([info.label, *setting, f"seed {row.seeds}"])
-        names.setdefault((request.spec, request.recipe, request.seeds), name)
+        names.setdefault(row.key, ", ".join([info.label, *setting, f"seed {row.seeds}"]))
     return names
 
 
@@ -363,10 +350,11 @@ def _list(
     Raises:
         RunError: The folder holds what is no study, or a broken one.
     """
-    from hiresnet_graph.sweep.ablation import devices_of, workers_of
+    from hiresnet_graph.sweep.ablation import devices_of, kind_of, workers_of
     from hiresnet_graph.sweep.calibration import disk_bytes, estimate
     from hiresnet_graph.sweep.ledger import Ledger
     from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+    from hiresnet_graph.sweep.results import finished_keys
 
     networks, images, devices = networks_of(study), data_of(study), devices_of(device)
     dataset, absent = None, ""
@@ -374,11 +362,11 @@ def _list(
         dataset = images.load()
     except UsageError as error:
         absent = str(error)
-    plan = planned(study, networks, images, dataset, device=devices[0].split(":")[0], threads=threads)
+    plan = planned(study, networks, images, dataset, device=kind_of(devices), threads=threads)
     refused = ""
     if output is not None and dataset is not None and not accept_changes:
         refused = Ledger.would_refuse(output, plan)
-    done = _done(output) if dataset is not None else set()
+    done = finished_keys(output) if output is not None and dataset is not None else frozenset()
     missing = [key for key in plan.requests if key not in done]
     workers = workers_of(jobs, devices, threads, len(missing))
     room = disk_bytes(networks, plan, missing, workers)
@@ -463,7 +451,7 @@ def _write_rows(study: Study, plan: StudyPlan, rows: list[dict[str, Any]], *, do
     )
 
 
-def _rows(plan: StudyPlan, done: set[str]) -> list[dict[str, Any]]:
+def _rows(plan: StudyPlan, done: frozenset[str]) -> list[dict[str, Any]]:
     """The lines of the table, as data."""
     rows: list[dict[str, Any]] = [
         {
@@ -490,12 +478,3 @@ def _same(row: dict[str, Any]) -> str:
     if row["same_as"]:
         return f"= {row['same_as']}, trained once"
     return f"as {row['isomorphic_to']} but for names, trained" if row["isomorphic_to"] else ""
-
-
-def _done(output: Path | None) -> set[str]:
-    """Keys of the finished runs in a folder; there may be none yet."""
-    from hiresnet_graph.sweep.results import FINAL, LEDGER, read_results
-
-    if output is None or not (output / LEDGER).exists():
-        return set()
-    return {row.key for row in read_results(output).rows if row.state in FINAL}

@@ -6,7 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -36,6 +36,7 @@ from hiresnet_graph.shipped import spec_names, study_names
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
+    from hiresnet_graph.sweep.plan import Networks
 
 
 class Family(StrEnum):
@@ -143,7 +144,7 @@ def validate(
     """
     from hiresnet_graph.sweep.study import is_study
 
-    results: list[tuple[str, Architecture | Study | None, tuple[Problem, ...]]] = []
+    results: list[tuple[str, Architecture | _Checked | None, tuple[Problem, ...]]] = []
     for spec, changes in sides(specs):
         network: Architecture | None = None
         try:
@@ -170,7 +171,18 @@ def validate(
         raise typer.Exit(failure.FINDINGS)
 
 
-def _checked_study(name: str, changes: Sequence[str]) -> Study:
+class _Checked(NamedTuple):
+    """A study that is right, with its networks; None if a search chooses them."""
+
+    study: Study
+    networks: Networks | None
+
+    @property
+    def name(self) -> str:
+        return self.study.name
+
+
+def _checked_study(name: str, changes: Sequence[str]) -> _Checked:
     """A study that is right, as far as can be told without its data.
 
     Raises:
@@ -183,14 +195,13 @@ def _checked_study(name: str, changes: Sequence[str]) -> Study:
         raise UsageError(f"'{name}' is a study: write '{changes[0]}' into it, as 'changes', or leave it out.")
     study = read_study(name)
     if study.search is None:
-        networks_of(study)
-    else:
-        _ = study.base().override(study.changes).plan if study.changes else study.base().plan
-        data_of(study)
-    return study
+        return _Checked(study, networks_of(study))
+    _ = study.base().override(study.changes).plan if study.changes else study.base().plan
+    data_of(study)
+    return _Checked(study, None)
 
 
-def _ok(network: Architecture | Study) -> str:
+def _ok(network: Architecture | _Checked) -> str:
     if not isinstance(network, Architecture):
         return f", {_told_study(network)}"
     count = f"{network.cost().parameters:,} parameters"
@@ -199,19 +210,20 @@ def _ok(network: Architecture | Study) -> str:
     return f", {count}"
 
 
-def _told_study(study: Study) -> str:
-    from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+def _told_study(checked: _Checked) -> str:
+    from hiresnet_graph.sweep.plan import data_of, planned
 
+    study, networks = checked
     if study.search is not None:
         return f"a search of up to {counted(study.search.runs, 'run')}"
-    networks = networks_of(study)
+    assert networks is not None
     plan = planned(study, networks, data_of(study), None)
     different = counted(len({info.plan for info in plan.networks}), "different network")
     runs = counted(len(plan.requests), "run")
     return f"a study of {networks.architecture}: {different}, {counted(len(study.seed_pairs), 'seed')}, {runs}"
 
 
-def _validated(spec: str, network: Architecture | Study | None, problems: Iterable[Problem]) -> dict[str, Any]:
+def _validated(spec: str, network: Architecture | _Checked | None, problems: Iterable[Problem]) -> dict[str, Any]:
     found = [
         {
             "file": problem.position.source.name if problem.position else None,

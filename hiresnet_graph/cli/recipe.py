@@ -1,4 +1,4 @@
-"""The options of commands that train: data, recipe, device. `train`, `ablate` and `search` share them.
+"""The options of commands that train: data, recipe, device, workers. `train`, `ablate` and `search` share them.
 
 An option that is not given is None, so that it can be told from one that repeats the default.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from hiresnet_graph.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind
+    from hiresnet_graph.sweep import Study
     from hiresnet_graph.train import Recipe
 
 Data = Annotated[
@@ -73,6 +75,12 @@ Threads = Annotated[
         min=1, metavar="N", help="Of the CPU (default: 1); another number rounds differently.", show_default=False
     ),
 ]
+
+Jobs = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Runs at one time.", show_default="all GPUs, or all cores")
+]
+Executor = Annotated[str, typer.Option(metavar="E", help="local: processes of this machine; or ray.")]
+Address = Annotated[str | None, typer.Option(metavar="A", help="Of a Ray cluster, like 'auto'.", show_default=False)]
 
 
 def recipe_fields(
@@ -148,6 +156,31 @@ def source(data: str | None, download: bool = False) -> DatasetKind:
     from hiresnet_graph.data import data_source
 
     return data_source(data or "digits", download=download)
+
+
+def downloaded(study: Study) -> Study:
+    """The study with data that are fetched if they are not there.
+
+    Raises:
+        UsageError: There are no such data, or they cannot be fetched.
+        SpecError: The same for a study of a file.
+    """
+    from hiresnet_graph.data import data_source
+    from hiresnet_graph.sweep.plan import data_of
+
+    kind = data_of(study)
+    if not kind.downloads():
+        raise UsageError(f"--download: data '{kind.kind}' is not a data set that can be fetched. Leave it out.")
+    return study.model_copy(update={"data": data_source(kind, download=True)})
+
+
+@contextmanager
+def goes_on() -> Iterator[None]:
+    """An interruption in here says that the same command goes on."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"{str(error) or 'Interrupted.'} Go on with: {this_command()}") from None
 
 
 def this_command() -> str:

@@ -11,12 +11,17 @@ import typer
 
 from hiresnet_graph.cli.progress import progress
 from hiresnet_graph.cli.recipe import (
+    Address,
     Data,
     Device,
     Download,
     Epochs,
+    Executor,
     Fields,
+    Jobs,
     Threads,
+    downloaded,
+    goes_on,
     recipe_fields,
     source,
     this_command,
@@ -41,15 +46,11 @@ def search(
     download: Download = False,
     epochs: Epochs = None,
     fields: Fields = None,
-    jobs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Runs at one time.", show_default="all GPUs, or all cores")
-    ] = None,
+    jobs: Jobs = None,
     device: Device = None,
     threads: Threads = None,
-    executor: Annotated[str, typer.Option(metavar="E", help="local: processes of this machine; or ray.")] = "local",
-    address: Annotated[
-        str | None, typer.Option(metavar="A", help="Of a Ray cluster, like 'auto'.", show_default=False)
-    ] = None,
+    executor: Executor = "local",
+    address: Address = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what there is to choose from, and train nothing. Writes nothing.")
     ] = False,
@@ -67,44 +68,43 @@ def search(
     said: dict[str, object] = {}
     if runs is not None:
         said["search"] = {"runs": runs}
-    if data is not None or download:
-        said["data"] = source(data, download).as_data()
+    if data is not None:
+        said["data"] = source(data).as_data()
     if recipe := recipe_fields(epochs, fields=fields):
         said["recipe"] = recipe
     what = what.patched(said, this_command()) if said else what
+    what = downloaded(what) if download else what
 
-    from hiresnet_graph.sweep.search import Space
+    from hiresnet_graph.sweep.search import Space, read_trials
     from hiresnet_graph.sweep.search import search as search_all
 
-    space = Space(what)
-    budget = space.search
     if dry_run:
-        _list(space)
+        _list(Space(what))
         return
     assert output is not None
-    note(f"{what.name or study.stem}: {budget.sampler}, up to {counted(budget.runs, 'run')}.")
-    try:
-        with progress("run", budget.runs) as meter:
+    budget = what.search.runs if what.search is not None else 0  # a study without one is refused
 
-            def told(trial: Trial, done: int) -> None:
-                network = ", ".join([trial.label, *(f"{key}={shown(value)}" for key, value in trial.setting.items())])
-                reached = f"validation {100 * trial.values[0]:.2f} %" if trial.values else trial.outcome
-                meter(done, budget.runs, f"{network}: {reached}, {exact(trial.parameters)} parameters")
+    def begun(space: Space) -> None:
+        note(f"{what.name or study.stem}: {space.search.sampler}, up to {counted(budget, 'run')}.")
 
-            search_all(
-                what,
-                out=output,
-                executor=executor,
-                jobs=jobs,
-                device=device or "auto",
-                threads=threads or 1,
-                address=address,
-                progress=told,
-            )
-    except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"{str(error) or 'Interrupted.'} Go on with: {this_command()}") from None
-    from hiresnet_graph.sweep.search import read_trials
+    with goes_on(), progress("run", budget) as meter:
 
+        def told(trial: Trial, done: int) -> None:
+            network = ", ".join([trial.label, *(f"{key}={shown(value)}" for key, value in trial.setting.items())])
+            reached = f"validation {100 * trial.values[0]:.2f} %" if trial.values else trial.outcome
+            meter(done, budget, f"{network}: {reached}, {exact(trial.parameters)} parameters")
+
+        search_all(
+            what,
+            out=output,
+            executor=executor,
+            jobs=jobs,
+            device=device or "auto",
+            threads=threads or 1,
+            address=address,
+            begun=begun,
+            progress=told,
+        )
     counts = Counter(trial.outcome for trial in read_trials(output))
     left_out = [f"{counts['too-large']} too large"] * bool(counts["too-large"])
     left_out += [f"{counts['known']} known already"] * bool(counts["known"])

@@ -54,6 +54,11 @@ class DatasetKind(Kind):
         """How it is asked for: its name, with what it cannot do without."""
         return f"{cls.kind}:{cls.argument.upper()}" if cls.argument else cls.kind
 
+    @classmethod
+    def downloads(cls) -> bool:
+        """Whether it can be fetched from the internet."""
+        return "download" in cls.model_fields
+
     def as_data(self) -> dict[str, Any]:
         """Name and fields as JSON data, from which `data_source` makes an equal one."""
         return {"kind": self.kind, **self.model_dump(mode="json", exclude_defaults=True)}
@@ -101,16 +106,12 @@ class PublishedData(DatasetKind):
 
     def missing(self) -> UsageError:
         """The error that says where it was looked for and how to get it."""
-        way = "Get it with '--download' (in Python: download=True), or unpack" if self._downloads() else "Unpack"
+        way = "Get it with '--download' (in Python: download=True), or unpack" if self.downloads() else "Unpack"
         return UsageError(
             f"data '{self.kind}': there is no folder '{self.folder}' in {' or '.join(map(str, self.places()))}. "
             f"{way} {self.address} there; or name the folder that holds it, with "
             f"{DATA_FOLDER}=DIR in the environment or as '{self.kind}:root=DIR'."
         )
-
-    @classmethod
-    def _downloads(cls) -> bool:
-        return "download" in cls.model_fields
 
 
 DATASETS: Registry[DatasetKind] = Registry("data set", dashes=True)

@@ -32,7 +32,7 @@ def data_source(given: str | Mapping[str, Any] | DatasetKind, *, download: bool 
         source = given
     else:
         source = _made(*(_parts(given) if isinstance(given, str) else _entries(given)))
-    if download and "download" in type(source).model_fields:
+    if download and source.downloads():
         source = source.changed({"download": True})
     return source
 

@@ -72,12 +72,13 @@ def edge_effects(results: Results) -> tuple[Effects, ...]:
     """
     if not results.subsets_of:
         return ()
-    return tuple(_effects(results, at, setting) for at, setting in settings(results).items())
+    runs = test_scores(results)
+    return tuple(_effects(results, runs, at, setting) for at, setting in settings(results).items())
 
 
-def _effects(results: Results, at: str, setting: Setting) -> Effects:
+def _effects(results: Results, runs: Sequence[Mapping[Seeds, float]], at: str, setting: Setting) -> Effects:
     edges = results.subsets_of
-    scores = _by_subset(results, at)
+    scores = _by_subset(results, runs, at)
     full = 2 ** len(edges)
     complete = _common(scores.values()) if len(scores) == full else []
     shapley: list[Effect | None] = [None] * len(edges)
@@ -130,13 +131,14 @@ def shapley_values(values: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _by_subset(results: Results, at: str) -> dict[Subset, Mapping[Seeds, float]]:
+def _by_subset(
+    results: Results, scores: Sequence[Mapping[Seeds, float]], at: str
+) -> dict[Subset, Mapping[Seeds, float]]:
     """The accuracies of each subset of the edges that the study has at a setting.
 
     Other networks of the study, like controls, may have the same skips as a subset, but be wider. If so, the subset is
     the one that is labelled as such, else the first.
     """
-    scores = test_scores(results)
     edges = results.subsets_of
     found: dict[Subset, Mapping[Seeds, float]] = {}
     is_labelled: dict[Subset, bool] = {}

@@ -13,15 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hiresnet_graph.errors import UsageError, did_you_mean
-from hiresnet_graph.report.scores import (
-    Setting,
-    Unique,
-    finished,
-    key,
-    settings,
-    test_scores,
-    unique_networks,
-)
+from hiresnet_graph.report.scores import Setting, Unique, finished, key, test_scores, unique_networks
 from hiresnet_graph.sweep.results import Results
 from hiresnet_graph.train.record import Seeds
 
@@ -117,14 +109,16 @@ def compare(results: Results, baseline: str | None = None) -> tuple[Comparison, 
     networks, scores = unique_networks(results), test_scores(results)
     found = []
     equal: dict[str, None] = {}
-    for at in settings(results):
-        here = [network for network in networks if key(network.setting) == at]
+    by_setting: dict[str, list[Unique]] = {}
+    for network in networks:
+        by_setting.setdefault(key(network.setting), []).append(network)
+    for here in by_setting.values():
         base = next((network for network in here if baseline in network.labels), None)
         if base is not None:
             equal.update(dict.fromkeys(label for label in base.labels if label != baseline))
             found += _differences(base, [network for network in here if network != base], scores)
     comparisons = [_comparison(baseline, False, tuple(equal), found)]
-    if len(settings(results)) > 1:
+    if len(by_setting) > 1:
         best = _best(results, networks)
         base = next(network for network in best if baseline in network.labels)
         others = [network for network in best if network != base]

@@ -7,14 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hiresnet_graph.report.scores import (
-    Setting,
-    Spread,
-    finished,
-    percent,
-    setting_columns,
-    spread,
-)
+from hiresnet_graph.report.scores import Setting, Spread, finished, percent, setting_columns, spread
 from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, read_results
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Machine, RunRecord, Seeds

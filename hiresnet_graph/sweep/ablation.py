@@ -15,7 +15,7 @@ from hiresnet_graph.sweep.plan import StudyPlan, plan_study
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.study import Study, read_study
 
-__all__ = ["Begun", "Interrupted", "Progress", "ablate", "devices_of", "executor_of"]
+__all__ = ["Begun", "Interrupted", "Progress", "ablate", "check_asked", "devices_of", "executor_of", "kind_of"]
 
 EXECUTORS = ("local", "ray")
 
@@ -78,12 +78,12 @@ def ablate(
     """
     if isinstance(study, str | Path):
         study = read_study(study)
-    _check(jobs, threads, executor, address)
+    check_asked(jobs, threads, executor, address)
     devices = devices_of(device, executor)
-    plan = plan_study(study, device=_kind(devices), threads=threads)
+    plan = plan_study(study, device=kind_of(devices), threads=threads)
     with Ledger.open(out, wait=wait) as ledger:
         before = ledger.execution
-        if device == "auto" and before is not None and before.device != _kind(devices):
+        if device == "auto" and before is not None and before.device != kind_of(devices):
             devices = devices_of(before.device, executor)
             plan = _on(plan, before.device)
         ledger.join(plan, accept_changes=accept_changes)
@@ -123,11 +123,11 @@ def executor_of(
     """
     if not isinstance(executor, str):
         return executor
-    _check(jobs, threads, executor, address)
+    check_asked(jobs, threads, executor, address)
     if executor == "ray":
         from hiresnet_graph.sweep.executors.ray import RayExecutor
 
-        gpus = 1.0 if _kind(on or devices_of(device, executor)) == "cuda" else 0.0
+        gpus = 1.0 if kind_of(on or devices_of(device, executor)) == "cuda" else 0.0
         return RayExecutor(address, workers=jobs, threads=threads, gpus=gpus)
     devices = on or devices_of(device)
     return LocalExecutor(workers_of(jobs, devices, threads, runs), devices=devices, threads=threads)
@@ -135,7 +135,7 @@ def executor_of(
 
 def workers_of(jobs: int | None, devices: tuple[str, ...], threads: int, runs: int | None = None) -> int:
     """How many processes of this machine train at one time."""
-    room = len(devices) if _kind(devices) == "cuda" else max(1, _cores() // threads)
+    room = len(devices) if kind_of(devices) == "cuda" else max(1, _cores() // threads)
     wanted = jobs or room
     return max(1, wanted if runs is None else min(wanted, runs))
 
@@ -160,7 +160,8 @@ def devices_of(device: str, executor: str | Executor = "local") -> tuple[str, ..
     return tuple(f"cuda:{number}" for number in range(torch.cuda.device_count()))
 
 
-def _kind(devices: tuple[str, ...]) -> str:
+def kind_of(devices: tuple[str, ...]) -> str:
+    """`cpu` or `cuda`: the devices of a study are of one kind."""
     return devices[0].split(":")[0]
 
 
@@ -169,7 +170,12 @@ def _on(plan: StudyPlan, device: str) -> StudyPlan:
     return dataclasses.replace(plan, requests=requests)
 
 
-def _check(jobs: int | None, threads: int, executor: str | Executor, address: str | None) -> None:
+def check_asked(jobs: int | None, threads: int, executor: str | Executor, address: str | None) -> None:
+    """See that workers can be had as they are asked for.
+
+    Raises:
+        UsageError: They cannot.
+    """
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs: at least 1 is wanted, not {jobs}.")
     if threads < 1:

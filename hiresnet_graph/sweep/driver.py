@@ -70,6 +70,7 @@ class Progress(NamedTuple):
     Attributes:
         done: Finished runs of the study so far, those of earlier calls included.
         total: Runs of the study; one that several variants share counts once.
+        key: Of the run.
         name: Of the run's folder: label, setting and seeds.
         state: `running` with each epoch that is done; otherwise how the run has ended.
         epoch: The one that was done.
@@ -80,6 +81,7 @@ class Progress(NamedTuple):
 
     done: int
     total: int
+    key: str
     name: str
     request: RunRequest
     state: State
@@ -229,11 +231,12 @@ class Driver:
 
     def _hear(self, report: Report, *, is_ending: bool = False) -> list[Ended]:
         """Note what a task says; the run, if that was its last word."""
-        run, (key, attempt, event, worker) = self._out.get(report.key), _parts(report)
+        key, attempt, event = report.key, report.attempt, report.event
+        run = self._out.get(key)
         if run is None or run.attempt != attempt:
             return []  # stale: of an attempt that was given up
         if not self._ledger.is_at_work(key, attempt):
-            self._ledger.begin(key, attempt, worker)
+            self._ledger.begin(key, attempt, report.worker)
         if not isinstance(event, Lost):
             self._lost_in_a_row = 0
         match event:
@@ -303,10 +306,6 @@ class Driver:
         self._send(key, run)
 
 
-def _parts(report: Report) -> tuple[str, int, Event | Failure | Lost, str]:
-    return report.key, report.attempt, report.event, report.worker
-
-
 def train_all(
     ledger: Ledger,
     requests: Mapping[str, RunRequest],
@@ -329,19 +328,17 @@ def train_all(
             written, or no worker stays alive.
         Interrupted: A signal asked for the end. Finished runs are kept, those at work have saved a checkpoint.
     """
-    runs = ledger.runs()
-    done, total = sum(run.state in FINAL for run in runs), len(runs)
-    names = {run.key: run.folder.name for run in runs}
+    runs = {run.key: run for run in ledger.runs()}
+    done, total = sum(run.state in FINAL for run in runs.values()), len(runs)
     failures: list[tuple[str, str]] = []
 
     def tell(key: str, state: State, **details: Any) -> None:
         if progress is not None:
-            progress(Progress(done, total, names[key], requests[key], state, **details))
+            progress(Progress(done, total, key, runs[key].folder.name, requests[key], state, **details))
 
     missing: deque[str] = deque()
     there = _names(ledger.folder / RUNS)
-    states = {run.key: run for run in runs}
-    for run in (states[key] for key in requests):
+    for run in (runs[key] for key in requests):
         if run.state in FINAL:
             continue
         record = None
@@ -370,7 +367,7 @@ def train_all(
             for ended in driver.wait():
                 done += ended.state in FINAL
                 if ended.state == "failed":
-                    failures.append((names[ended.key], ended.message))
+                    failures.append((runs[ended.key].folder.name, ended.message))
                 tell(ended.key, ended.state, record=ended.record, message=ended.message)
         ledger.commit()
     if failures:

@@ -36,6 +36,7 @@ from hiresnet_graph.sweep.results import (
     VERSION,
     State,
     check_version,
+    is_empty,
     reading,
 )
 from hiresnet_graph.sweep.results import told_errors as _told
@@ -188,7 +189,7 @@ class Ledger:
         if not os.path.exists(folder / LEDGER):
             return ""
         with reading(folder / LEDGER) as database:
-            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # made, and nothing written
+            if is_empty(database):
                 return ""
             try:
                 _refuse_changes(lambda statement: database.execute(statement).fetchall(), folder, plan)

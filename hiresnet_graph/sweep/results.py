@@ -266,6 +266,22 @@ def read_status(folder: Path | str) -> Status:
     return Status(study["name"], is_alive, networks, tuple(runs), outside, epoch_s)
 
 
+def finished_keys(folder: Path | str) -> frozenset[str]:
+    """Keys of the finished runs that a study's folder keeps, those of earlier plans too; there may be none yet.
+
+    Raises:
+        RunError: The ledger of the folder cannot be read.
+    """
+    path = Path(folder) / LEDGER
+    if not path.exists():
+        return frozenset()
+    with reading(path) as database:
+        if is_empty(database):
+            return frozenset()
+        rows = database.execute(f"SELECT key FROM runs WHERE state IN ({', '.join('?' * len(FINAL))})", FINAL)
+        return frozenset(key for (key,) in rows)
+
+
 def _single_status(folder: Path) -> Status:
     """Of a run that no study keeps. Nothing tells whether it is trained just now."""
     record = read_record(folder) if folder.is_dir() else None
@@ -348,6 +364,11 @@ def _nothing(folder: Path) -> RunError:
     )
 
 
+def is_empty(database: sqlite3.Connection) -> bool:
+    """Whether the file of a ledger was made, and nothing written into it."""
+    return not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
 def check_version(database: sqlite3.Connection, path: Path) -> int:
     """The version of a ledger's tables; 0 of a file that is empty.
 
@@ -356,7 +377,7 @@ def check_version(database: sqlite3.Connection, path: Path) -> int:
     """
     version = int(database.execute("PRAGMA user_version").fetchone()[0])
     application = int(database.execute("PRAGMA application_id").fetchone()[0])
-    if version == application == 0 and not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if version == application == 0 and is_empty(database):
         return 0
     if application != APPLICATION or version != VERSION:
         told = f"version {version}, this hrg has {VERSION}" if application == APPLICATION else "not written by hrg"

@@ -37,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.spec.source import parse
-from hiresnet_graph.sweep.ablation import devices_of, executor_of
+from hiresnet_graph.sweep.ablation import check_asked, devices_of, executor_of, kind_of
 from hiresnet_graph.sweep.driver import Driver, Interrupted
 from hiresnet_graph.sweep.executors import Executor
 from hiresnet_graph.sweep.ledger import Ledger
@@ -99,6 +99,7 @@ def search(
     threads: int = 1,
     address: str | None = None,
     wait: bool = False,
+    begun: Callable[[Space], None] | None = None,
     progress: Callable[[Trial, int], None] | None = None,
 ) -> Results:
     """Search for networks within the budget of a study, or go on with the search in a folder.
@@ -107,6 +108,7 @@ def search(
 
     Args:
         study: A study with `search`, or its file; all other arguments as of `ablate`.
+        begun: Called once, before anything is trained.
         progress: Called with each trial that has ended, and the number of runs that have ended so far.
 
     Raises:
@@ -116,10 +118,13 @@ def search(
     """
     if isinstance(study, str | Path):
         study = read_study(study)
+    check_asked(jobs, threads, executor, address)
     devices = devices_of(device, executor)
-    space = Space(study, device=devices[0].split(":")[0], threads=threads)
+    space = Space(study, device=kind_of(devices), threads=threads)
     with Ledger.open(out, wait=wait) as ledger:
         hunt = _Hunt(space, ledger)
+        if begun is not None:
+            begun(space)
         # One batch is at work at a time.
         runs = space.search.batch * len(study.seed_pairs)
         with (
@@ -180,17 +185,21 @@ class Space:
         Raises:
             SpecError, UsageError: One cannot.
         """
+        values = self._values()
         first: dict[str, Any] = {_EDGE + edge: True for edge in self.edges}
-        values = {
-            key: (values.low, values.high) if isinstance(values, Interval) else values
-            for key, values in self.search.space.items()
-            if not isinstance(values, str)
-        }
         first |= {key: of_key[0] for key, of_key in values.items()}
         self._check(first, next(iter(values), "edges"))
         for key, of_key in values.items():
             for value in of_key[1:]:
                 self._check({**first, key: value}, key)
+
+    def _values(self) -> dict[str, tuple[Any, ...]]:
+        """What may be chosen besides edges: all values; of an interval its bounds."""
+        return {
+            key: (values.low, values.high) if isinstance(values, Interval) else values
+            for key, values in self.search.space.items()
+            if not isinstance(values, str)
+        }
 
     def _check(self, params: Mapping[str, Any], key: str) -> None:
         try:
@@ -226,10 +235,7 @@ class Space:
 
         That is the true one unless choices work against each other.
         """
-        choices: dict[str, tuple[Any, ...]] = {_EDGE + edge: (False, True) for edge in self.edges}
-        for key, values in self.search.space.items():
-            if not isinstance(values, str):
-                choices[key] = (values.low, values.high) if isinstance(values, Interval) else values
+        choices = {**{_EDGE + edge: (False, True) for edge in self.edges}, **self._values()}
         chosen = {key: values[0] for key, values in choices.items()}
         found = self.plan(chosen).networks[0]
         for key, values in choices.items():

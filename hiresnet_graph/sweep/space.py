@@ -99,6 +99,15 @@ class Search(BaseModel):
         return objectives
 
     @model_validator(mode="after")
+    def _countable(self) -> Self:
+        for key, values in self.space.items() if self.sampler == "brute-force" else ():
+            if isinstance(values, Interval) and not values.is_whole:
+                raise ValueError(
+                    f"the sampler 'brute-force' cannot try every number of '{key}': give it a list of values"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _halved(self) -> Self:
         if self.halving is not None and self.batch < self.halving.factor:
             raise ValueError(f"batch ({self.batch}) must be at least halving.factor ({self.halving.factor})")

@@ -185,7 +185,7 @@ class Study(BaseModel):
             if isinstance(value, Architecture):
                 value = value.patched()
             elif isinstance(value, DatasetKind):
-                value = {"kind": value.kind, **value.model_dump(mode="json", exclude_defaults=True)}
+                value = value.as_data()
             elif isinstance(value, BaseModel):
                 value = value.model_dump(mode="json", exclude_unset=True)
             data[key] = _plain(value)

@@ -18,13 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.record import Epoch, make_folder, write_atomic
 
 FOLDER = "checkpoints"
 KEPT = 2
-
-Files = tuple[tuple[str, bytes], ...]
-"""Name, relative to the run's folder, and content."""
 
 
 class Counters(BaseModel):

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from hiresnet_graph.train.record import Epoch, Machine, RunRecord
 
+Files = tuple[tuple[str, bytes], ...]
+"""Name, relative to the run's folder, and content."""
+
 
 @dataclass(frozen=True)
 class Started:
@@ -38,7 +41,7 @@ class Saved:
     """
 
     epoch: int
-    files: tuple[tuple[str, bytes], ...] = ()
+    files: Files = ()
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Finished:
     """
 
     record: RunRecord
-    files: tuple[tuple[str, bytes], ...] = ()
+    files: Files = ()
 
 
 @dataclass(frozen=True)

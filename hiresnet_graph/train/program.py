@@ -21,13 +21,8 @@ from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Map, Vector
-from hiresnet_graph.train.checkpoint import (
-    Files,
-    drop_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
-from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.train.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint
+from hiresnet_graph.train.events import EpochDone, Event, Files, Finished, Paused, Saved, Started
 from hiresnet_graph.train.key import kinds_of
 from hiresnet_graph.train.machine import choose_device, interrupt_noted, keep_memory
 from hiresnet_graph.train.parallel import ALONE, Processes

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.spec.problems import wanted
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["step", "cosine", "one-cycle", "constant"]
@@ -136,33 +137,12 @@ def make_recipe(fields: Mapping[str, object], where: str = "recipe") -> Recipe:
 
 def _told(mistake: Any, where: str) -> str:
     """One mistake of pydantic's list as a sentence: where, what must hold, what we got."""
-    name = ".".join([where, *(str(part) for part in mistake["loc"])])
-    found, kind, context = mistake["input"], mistake["type"], mistake.get("ctx", {})
-    if kind == "extra_forbidden":
+    name, inner = ".".join([where, *map(str, mistake["loc"])]), mistake.get("ctx", {}).get("error")
+    if mistake["type"] == "extra_forbidden":
         return f"{name}: there is no such field. {did_you_mean(str(mistake['loc'][-1]), Recipe.model_fields)}"
-    if kind == "value_error":
-        return f"{where}: {context['error']}."
-    bounds = {
-        "greater_than": "above",
-        "greater_than_equal": "at least",
-        "less_than": "below",
-        "less_than_equal": "at most",
-    }
-    if kind in bounds:
-        wanted = f"a number {bounds[kind]} {next(iter(context.values())):g} is wanted"
-    elif kind == "literal_error":
-        wanted = f"one of {context['expected'].replace(' or ', ', ')} is wanted"
-    elif kind == "finite_number":
-        wanted = "a finite number is wanted"
-    elif kind.startswith("int"):
-        wanted = "a whole number is wanted"
-    elif kind.startswith("float"):
-        wanted = "a number is wanted"
-    elif kind.startswith("bool"):
-        wanted = "true or false is wanted"
-    else:
-        wanted = str(mistake["msg"]).lower()
-    return f"{name}: {wanted}, not {found!r}."
+    if inner is not None:
+        return f"{where}: {inner}."
+    return f"{name}: {wanted(mistake)} is wanted, not {mistake['input']!r}."
 
 
 def _between(start: float, end: float, share: float) -> float:

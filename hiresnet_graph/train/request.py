@@ -18,7 +18,8 @@ class RunRequest:
         label: What tables call it.
         device: `cpu`, `cuda`, `cuda:1`, ...
         threads: Of the CPU; other numbers round differently.
-        checkpoint_s: Least time between two checkpoints; the run ends with one whatever it is.
+        checkpoint_s: Least time between two checkpoints; 0 makes one after each epoch. A run that is stopped saves one
+            whatever it is.
         data_workers: Processes that read images of a data set that is streamed.
     """
 
@@ -29,5 +30,5 @@ class RunRequest:
     recipe: Recipe
     device: str = "cpu"
     threads: int = 1
-    checkpoint_s: float = 10.0
+    checkpoint_s: float = 60.0
     data_workers: int = 0

@@ -8,30 +8,20 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from hiresnet_graph.architecture import Architecture, load
 from hiresnet_graph.data import DatasetKind, data_source
+from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
 from hiresnet_graph.train.parallel import processes
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import (
-    SETTINGS,
-    SPEC,
-    Epoch,
-    RunRecord,
-    Seeds,
-    read_settings,
-)
+from hiresnet_graph.train.record import SETTINGS, SPEC, Epoch, RunRecord, Seeds, read_settings
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.tensorboard import Board
 from hiresnet_graph.train.trainer import Watch
-
-if TYPE_CHECKING:
-    from hiresnet_graph.data.dataset import Dataset
-
 
 # The file that makes a folder one of a study.
 _LEDGER = "ledger.sqlite"
@@ -59,7 +49,7 @@ def train(
     watch: Watch | None = None,
     device: str = "auto",
     threads: int = 1,
-    checkpoint_s: float = 60.0,
+    checkpoint_s: float = RunRequest.checkpoint_s,
     data_workers: int = 0,
     resume: bool = True,
     tensorboard: bool = False,
@@ -91,8 +81,6 @@ def train(
         MissingToolError: TensorBoard is wanted and not installed.
         KeyboardInterrupt: Ctrl-C, or the process was asked to end; a checkpoint was saved before.
     """
-    from hiresnet_graph.data.dataset import Dataset
-
     _refuse_study(Path(out))
     in_memory = data if isinstance(data, Dataset) else None
     source = InMemory() if isinstance(data, Dataset) else data_source(data)

@@ -36,6 +36,9 @@ def test_ablate_trains_then_reports_and_trains_nothing_twice(hrg, folder):
 
     table = list(csv.DictReader(hrg("report", "out", "-f", "csv").stdout.splitlines()))
     assert [(row["variant"], row["n"]) for row in table] == [("none", "2"), ("full", "2")]
+    assert hrg(*args, "--seeds", "1").exit_code == 0  # a smaller study, which leaves out what it does not ask for
+    dry = hrg(*args, "--seeds", "2", "--dry-run", "--no-calibrate")
+    assert "4 done, 0 runs to train." in dry.stderr
     changed = hrg(*args, "--seeds", "2", "--lr", "0.1")
     assert changed.exit_code == 2 and "another recipe (lr=0.01, now 0.1)" in changed.stderr
     assert "--accept-changes" in changed.stderr
@@ -165,7 +168,7 @@ def test_the_shipped_studies_are_listed(hrg):
         (["--variants", "none", "--controls", "ajusted"], "Did you mean 'adjusted'"),
         (["--variants", "none,full", "--controls", "random-edges"], "no random edges for 'full'"),
         (["--variants", "none", "--grid", "lr"], "Write a field once, with its values"),
-        (["--variants", "none", "--grid", "lr=1,-1"], "a number above 0 is wanted, not -1"),
+        (["--variants", "none", "--grid", "lr=1,-1"], "a number of more than 0 is wanted, not -1"),
         (["--variants", "none", "--baseline", "full"], "there is no variant 'full'"),
         (["--variants", "none", "--download"], "is not a data set that can be fetched"),
         (["--variants", "none", "--device", "cuda:99"], "is a GPU"),

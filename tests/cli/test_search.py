@@ -57,6 +57,18 @@ def test_a_search_counts_each_run_and_says_what_it_left_out(hrg: Hrg, file: Path
     assert lines[-1].endswith(shlex.join(["hrg", "report", str(out)]))
 
 
+def test_download_means_the_data_of_the_file(hrg: Hrg, file: Path) -> None:
+    result = hrg("search", file, "--download", "--dry-run")
+    assert result.exit_code == 2 and "data 'digits' is not a data set that can be fetched" in result.stderr
+    file.write_text(FILE.replace("data: digits", "data: cifar10:root=there"))
+    result = hrg("search", file, "--dry-run")
+    assert result.exit_code == 2 and "there is no folder 'cifar-10-batches-py'" in result.stderr
+    (file.parent / "a file").touch()
+    file.write_text(FILE.replace("data: digits", f"data: 'cifar10:root={file.parent / 'a file'}'"))
+    result = hrg("search", file, "--download", "--dry-run")
+    assert result.exit_code == 1 and "cannot be downloaded" in result.stderr
+
+
 def test_a_search_wants_a_folder(hrg: Hrg, file: Path) -> None:
     result = hrg("search", file)
     assert result.exit_code == 2 and "the folder is missing: '--output DIR'" in result.stderr

@@ -1,5 +1,4 @@
 import itertools
-import json
 import math
 import signal
 import sqlite3
@@ -12,7 +11,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.results import Results, read_results
-from hiresnet_graph.sweep.search import Space, Trial, search
+from hiresnet_graph.sweep.search import Space, Trial, read_trials, search
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.recipe import Recipe
 
@@ -22,13 +21,6 @@ QUICK = Recipe(epochs=2, batch_size=400)
 def study(arch: hrg.Architecture, recipe: Recipe = QUICK, **how: Any) -> Study:
     space = how.pop("space", {"edges": "full"})
     return Study.model_validate({"network": arch, "recipe": recipe, "seeds": 1, "search": {"space": space, **how}})
-
-
-def trials(folder: Path) -> list[Trial]:
-    with sqlite3.connect(folder / "ledger.sqlite") as database:
-        rows = database.execute("SELECT content FROM trials ORDER BY number").fetchall()
-    database.close()
-    return [Trial.model_validate(json.loads(content)) for (content,) in rows]
 
 
 def weights(folder: Path) -> dict[str, bytes]:
@@ -46,7 +38,7 @@ def epochs(results: Results) -> dict[str, int]:
 
 def test_brute_force_tries_everything_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
     results = search(study(tiny, sampler="brute-force", runs=100), out=tmp_path, jobs=1)
-    found = trials(tmp_path)
+    found = read_trials(tmp_path)
     assert len(found) == 8 == len({trial.label for trial in found})
     assert results.is_search
     assert sorted(len(network.edges) for network in results.networks) == [0, 1, 1, 1, 2, 2, 2, 3]
@@ -77,7 +69,7 @@ def test_what_is_proposed_survives_an_interruption(tiny: hrg.Architecture, tmp_p
     search(what, out=tmp_path / "stopped", jobs=1, progress=lambda trial, runs: again.append(runs))
     assert told == list(range(1, len(told) + 1)) and again[-1] == 4  # each run is counted as it ends
     assert again == list(range(again[0], 5))
-    assert trials(tmp_path / "stopped") == trials(tmp_path / "whole")
+    assert read_trials(tmp_path / "stopped") == read_trials(tmp_path / "whole")
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
     assert len(read_results(tmp_path / "whole").rows) == 4
 
@@ -93,7 +85,7 @@ def test_halving_gives_up_the_worse_half(tiny: hrg.Architecture, tmp_path: Path)
         lengths = dict(database.execute("SELECT key, max(epoch) FROM curves GROUP BY key").fetchall())
     database.close()
     first = {key: accuracy for key, _, accuracy in curves}
-    found = [trial for trial in trials(tmp_path) if trial.keys[0] in first and trial.outcome != "known"]
+    found = [trial for trial in read_trials(tmp_path) if trial.keys[0] in first and trial.outcome != "known"]
     assert sorted(lengths.values()) == [1, 1, 2, 4]
     assert sorted(trial.outcome for trial in found) == ["complete", "pruned", "pruned", "pruned"]
     ranked = sorted(found, key=lambda trial: -first[trial.keys[0]])
@@ -110,7 +102,7 @@ def test_a_budget_of_parameters_and_more_runs_later(tiny: hrg.Architecture, tmp_
     assert [row.key for row in more.rows][:2] == [row.key for row in first.rows]
     assert len(more.rows) == 3
     assert all(network.parameters <= 2000 for network in more.networks)
-    too_large = [trial for trial in trials(tmp_path) if trial.outcome == "too-large"]
+    too_large = [trial for trial in read_trials(tmp_path) if trial.outcome == "too-large"]
     assert too_large and all(trial.parameters > 2000 and not trial.values for trial in too_large)
     with pytest.raises(UsageError, match=r"holds another search \(sampler: tpe, now random\)"):
         search(study(tiny, space=space, sampler="random", limit={"parameters": 2000}), out=tmp_path, jobs=1)
@@ -155,6 +147,7 @@ recipe: {epochs: 2}
         ("{edges: ful}", "runs: 4", "ful"),
         ("{depth: [2, 3]}", "runs: 4", r"search\.yaml:3:25: .*there is no param 'depth'"),
         ("{width: [8, 0]}", "runs: 4", r"search\.yaml:3:25: .*a number of at least 1, not 0"),
+        ("{lr: {low: 0.1, high: 1}}", "sampler: brute-force", r"search\.yaml:3:9: .*cannot try every number of 'lr'"),
         ("{lr: [0.1, -1]}", "runs: 4", r"search\.yaml:3:22: .*lr"),
     ],
 )
@@ -164,6 +157,12 @@ def test_a_search_that_cannot_be(tmp_path: Path, space: str, how: str, message: 
     with pytest.raises((SpecError, UsageError), match=message):
         search(file, out=tmp_path / "out", jobs=1)
     assert not list(tmp_path.glob("out/runs/*"))
+
+
+def test_workers_that_cannot_be_had_are_told_before_there_is_a_folder(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Did you mean 'local'"):
+        search(study(tiny), out=tmp_path / "out", executor="loca")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_budget_below_one_network_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def told(folder: Path, text: str) -> list[str]:
         ("network: hiresnet18@fll\nvariants: [none]\n", "1:10: network: 'hiresnet18' has no variant 'fll'."),
         (
             SMALL + "variants: [none]\ngrid: {lr: [0.1, -1]}\n",
-            "4:18: grid.lr[1]: recipe.lr: a number above 0",
+            "4:18: grid.lr[1]: recipe.lr: a number of more than 0",
         ),
         (SMALL + "variants: [none]\ngrid: {lr: [1, 1]}\n", "4:16: grid.lr[1]: this value is there twice."),
         (SMALL + "variants: [none]\ngrid: {lr: []}\n", "4:12: grid.lr: at least one value is wanted."),

@@ -19,19 +19,9 @@ from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import RESULT, Epoch, Machine, RunRecord, Seeds, make_folder, write_atomic
+from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, Seeds, make_folder, write_atomic
 from hiresnet_graph.train.request import RunRequest
-
-MACHINE = Machine(
-    device="cpu",
-    threads=1,
-    channels_last=False,
-    backend="eager",
-    platform="here",
-    python="3",
-    torch="2",
-    hiresnet_graph="0",
-)
+from tests.report.studies import MACHINE
 
 
 def key_of(label: str, seed: int, recipe: Recipe) -> str:

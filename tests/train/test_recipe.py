@@ -58,12 +58,12 @@ def test_warming_up_rises_to_what_the_schedule_says() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"lr": 0}, "recipe.lr: a number above 0 is wanted, not 0."),
-        ({"epochs": -3}, "recipe.epochs: a number above 0 is wanted, not -3."),
+        ({"lr": 0}, "recipe.lr: a number of more than 0 is wanted, not 0."),
+        ({"epochs": -3}, "recipe.epochs: a number of more than 0 is wanted, not -3."),
         ({"epochs": "many"}, "recipe.epochs: a whole number is wanted, not 'many'."),
-        ({"momentum": 1}, "recipe.momentum: a number below 1 is wanted, not 1."),
+        ({"momentum": 1}, "recipe.momentum: a number of less than 1 is wanted, not 1."),
         ({"clip_norm": float("inf")}, "recipe.clip_norm: a finite number is wanted, not inf."),
-        ({"optimizer": "adm"}, "recipe.optimizer: one of 'adam', 'adamw', 'sgd' is wanted, not 'adm'."),
+        ({"optimizer": "adm"}, "recipe.optimizer: 'adam', 'adamw' or 'sgd' is wanted, not 'adm'."),
         ({"batchsize": 3}, "recipe.batchsize: there is no such field. Did you mean 'batch_size'?"),
         ({"warmup_epochs": 80}, "recipe: warmup_epochs (80) must be below epochs (80)."),
         ({"schedule": "one-cycle", "warmup_epochs": 2}, "recipe: the schedule 'one-cycle' has a warm-up of its own"),

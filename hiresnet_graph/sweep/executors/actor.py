@@ -18,17 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hiresnet_graph.data.kind import DATA_FOLDER
 from hiresnet_graph.errors import HrgError
-from hiresnet_graph.sweep.executors.base import Failure, Training, ask_to_stop
-from hiresnet_graph.train.events import Event, Finished, Paused
+from hiresnet_graph.sweep.executors.base import ENDS, Failure, Training, ask_to_stop
+from hiresnet_graph.train.events import Event, Files
 from hiresnet_graph.train.request import RunRequest
-
-# Where data sets are looked for.
-DATA = "HRG_DATA"
-ENDS = (Finished, Paused, Failure)
-
-Files = tuple[tuple[str, bytes], ...]
-"""Name, relative to the folder of a run, and content."""
 
 
 class Copy(NamedTuple):
@@ -107,7 +101,7 @@ class Worker:
         with suppress(OSError):
             os.chdir(folder)
         if data is not None:
-            os.environ.setdefault(DATA, data)
+            os.environ.setdefault(DATA_FOLDER, data)
         self._events: Iterator[Event] | None = None
         self._own_folder: Path | None = None
         self._proven: set[str] = set()

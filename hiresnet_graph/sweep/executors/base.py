@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from hiresnet_graph.data import DatasetKind, load_dataset
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError
-from hiresnet_graph.train.events import Event
+from hiresnet_graph.train.events import Event, Finished, Paused
 from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
@@ -106,6 +106,10 @@ class Failure:
 
 # How torch says so: on a GPU, in its allocator for the CPU, and in the system's words below that.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+# The last word of a task that has not lost its worker.
+ENDS = (Finished, Paused, Failure)
 
 
 @dataclass(frozen=True)

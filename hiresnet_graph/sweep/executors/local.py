@@ -25,14 +25,13 @@ from types import FrameType
 from typing import Self
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.sweep.executors.base import Failure, Lost, Report, Task, ask_to_stop, stop_asked
-from hiresnet_graph.train.events import Event, Finished, Paused
+from hiresnet_graph.sweep.executors.base import ENDS, Failure, Lost, Report, Task, ask_to_stop, stop_asked
+from hiresnet_graph.train.events import Event
 
 HEARTBEAT_S = 5.0
 # A worker beats in a thread, whatever its task does: one that is silent for so long is stuck or stopped.
 SILENCE_S = 120.0
 _STOP = b""
-_ENDS = (Finished, Paused, Failure)
 _THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -154,7 +153,7 @@ class LocalExecutor:
                 if event is None or worker.task is None:  # a heartbeat
                     continue
                 self._report(worker, event)
-                if isinstance(event, _ENDS):
+                if isinstance(event, ENDS):
                     worker.task, worker.is_spent = None, is_last
         except (EOFError, OSError):
             self._bury(worker, "")
@@ -340,9 +339,9 @@ def _work(pipe: Connection, cores: set[int] | None, heartbeat_s: float) -> None:
         event: Event | Failure | None = None
         try:
             for event in pickle.loads(content)():
-                if not isinstance(event, _ENDS):
+                if not isinstance(event, ENDS):
                     say(event)
-            if not isinstance(event, _ENDS):
+            if not isinstance(event, ENDS):
                 event = Failure("error", f"the run ended without a result (its last word: {type(event).__name__}).")
         except Exception as error:
             event = Failure.of(error)

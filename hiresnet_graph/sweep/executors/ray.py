@@ -23,13 +23,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from hiresnet_graph.data.kind import DATA_FOLDER
 from hiresnet_graph.errors import HrgError, MissingToolError, RunError, UsageError
 from hiresnet_graph.sweep.executors.actor import (
-    DATA,
-    ENDS,
     Begun,
     Copy,
-    Files,
     Introduction,
     Probe,
     Unfit,
@@ -37,8 +35,8 @@ from hiresnet_graph.sweep.executors.actor import (
     key_and_fingerprint,
     own_copy,
 )
-from hiresnet_graph.sweep.executors.base import Failure, Lost, Report, Task, Training
-from hiresnet_graph.train.events import Event, Finished, Saved
+from hiresnet_graph.sweep.executors.base import ENDS, Failure, Lost, Report, Task, Training
+from hiresnet_graph.train.events import Event, Files, Finished, Saved
 from hiresnet_graph.train.record import RESULT, make_folder, write_atomic
 
 # How often nodes that came or went are looked for.
@@ -230,7 +228,7 @@ class RayExecutor:
             num_cpus=self._threads,
             num_gpus=self._gpus,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False),
-        ).remote(os.getcwd(), os.environ.get(DATA))
+        ).remote(os.getcwd(), os.environ.get(DATA_FOLDER))
         probe = self._probe()
         calls = deque([actor.introduce.remote(probe)])
         self._crew.append(_Member(actor, node, probe, calls))
