@@ -12,6 +12,7 @@ from hiresnet_graph.cost import Cost, count
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import Graph
 from hiresnet_graph.passes import desugar, resolve
+from hiresnet_graph.passes.timing import Timing, timing, warnings
 from hiresnet_graph.plan import Plan, make_plan
 from hiresnet_graph.spec.document import Document, parse_document, read_document
 
@@ -58,6 +59,16 @@ class Architecture(Document):
         """
         with collector_paused():
             return make_plan(resolve(self.graph))
+
+    @property
+    def timing(self) -> Timing | None:
+        """When values are where, in a network with `time`; None in others."""
+        return None if self.plan.folded is None else timing(self.plan.folded)
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is allowed and may not be meant: edges that reach no readout, states that are never filled."""
+        return () if self.plan.folded is None else warnings(self.plan.folded)
 
     def cost(self) -> Cost:
         """Parameters, multiply-adds and memory."""

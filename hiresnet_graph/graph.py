@@ -20,11 +20,15 @@ from hiresnet_graph.merges import Merge
 from hiresnet_graph.ops import Layer, Op, Tensor
 from hiresnet_graph.projections import Projection
 from hiresnet_graph.shapes import Shape
+from hiresnet_graph.spec.model import PerStep, TimeSpec
 
 if TYPE_CHECKING:
     import networkx as nx
 
 Family = Literal["flow", "skip", "edge", "shortcut", "gate"]
+Role = Literal["call", "merge", "edge", "arrival", "value"]
+"""What a call is in a graph of one step: part of a node, the merge of a slot, part of an edge, the end of an edge, or
+the place where a node's value is read. The first three compute."""
 
 
 class GraphError(HrgError):
@@ -86,10 +90,14 @@ class Node:
         merge: How values that arrive at the slot `input` become one; None for a call of an operation whose edges are
             its operands.
         named_weights: The spec gave the name of the weights; such names are global, also inside blocks.
-        private_norms: Norms inside take their tensors from the name of the call, not from `weights`.
+        private: What inside takes its tensors from the name of the call, not from `weights` (in a tied stage).
+        per_step: What inside has a copy for each time step; None for what the graph says.
         patches: Fields to change in parts of a block.
         shape: Of the output, without the batch; known for inputs and after expansion.
         owner: The node or edge of the spec's level that an operation belongs to.
+        role: What an operation is in a graph of one step.
+        at: Steps at which the edge is open that an operation belongs to; None for all.
+        step: The step at which an operation of an unrolled graph runs.
     """
 
     name: str
@@ -98,10 +106,14 @@ class Node:
     origin: Origin
     merge: Merge | None = None
     named_weights: bool = False
-    private_norms: bool = False
+    private: PerStep = "none"
+    per_step: PerStep | None = None
     patches: tuple[PartPatch, ...] = ()
     shape: Shape | None = None
     owner: str = ""
+    role: Role = "call"
+    at: tuple[int, ...] | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +126,9 @@ class Edge:
         part: The part of the source's block whose output is meant; empty for the block's own output.
         rank: Place among the operands of the slot.
         merge, projection, block, gate, delay: As in the spec; None where it says nothing.
+        at: Steps at which a value may arrive; None for all.
+        weights: Name of the weights, if it is not that of the edge.
+        per_step: What on it has a copy for each time step; None for what the graph says.
         ends: Source and target as the spec names them (a stage rather than its last block).
     """
 
@@ -130,6 +145,9 @@ class Edge:
     block: Block | None = None
     gate: str | None = None
     delay: int = 0
+    at: tuple[int, ...] | None = None
+    weights: str = ""
+    per_step: PerStep | None = None
     ends: tuple[str, str] = ("", "")
 
 
@@ -147,7 +165,13 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRecord:
-    """One edge of the spec's level, for tables and diagrams. `merge` is empty where it arrives alone."""
+    """One edge of the spec's level, for tables and diagrams.
+
+    Attributes:
+        merge: Empty where it arrives alone.
+        gate: The node by whose value it is multiplied, or nothing.
+        at: Steps at which it is open; None for all.
+    """
 
     name: str
     source: str
@@ -159,6 +183,8 @@ class EdgeRecord:
     delay: int
     ends: tuple[str, str]
     origin: Origin
+    gate: str = ""
+    at: tuple[int, ...] | None = None
 
 
 class Graph:
@@ -171,6 +197,8 @@ class Graph:
         outputs: Name of an output -> name of the node whose value it is.
         nodes, edges: In the order in which they were written or made.
         records: What the nodes and edges were at the spec's level, once expanded.
+        time: How it runs in time; None where it runs once. Then edges may have delays, and it is the graph of one step.
+        folded: Of an unrolled graph, the graph of one step.
 
     Raises:
         GraphError: Two nodes have one name, or an edge ends at no node.
@@ -183,8 +211,12 @@ class Graph:
         edges: Iterable[Edge],
         outputs: Mapping[str, str],
         records: tuple[tuple[NodeRecord, ...], tuple[EdgeRecord, ...]] = ((), ()),
+        time: TimeSpec | None = None,
+        folded: Graph | None = None,
     ) -> None:
         self.name = name
+        self.time = time
+        self.folded = folded
         self.outputs = dict(outputs)
         self.records = records
         self._checked = False
@@ -264,7 +296,8 @@ class Graph:
         node_records = [record for record in node_records if record.value in kept]
         named = {record.name for record in node_records}
         edge_records = [record for record in self.records[1] if record.source in named and record.target in named]
-        return Graph(self.name, nodes, edges, outputs, (tuple(node_records), tuple(edge_records)))
+        records = (tuple(node_records), tuple(edge_records))
+        return Graph(self.name, nodes, edges, outputs, records, self.time, self.folded)
 
     def to_networkx(self) -> nx.MultiDiGraph[str]:
         """As networkx has it: nodes with the attribute `node`, edges with `edge`."""

@@ -6,13 +6,13 @@ import hashlib
 import json
 import keyword
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hiresnet_graph.graph import EdgeRecord, Graph, NodeRecord, Origin
 from hiresnet_graph.ops import Apply, Layer, Op, Tensor
-from hiresnet_graph.shapes import Map, Shape
+from hiresnet_graph.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Call:
         weights: Name of its tensors: `<weights>.weight` in the state_dict. Several calls may have one.
         owner: The node or edge of the spec that it belongs to.
         origin: What in the spec caused it.
+        step: The time step at which it runs; None in a network without `time`.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Call:
     weights: str
     owner: str
     origin: Origin
+    step: int | None = None
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -50,6 +52,7 @@ class Plan:
         inputs: Name -> shape, in the order of the arguments of `forward`.
         outputs: Name -> name of a call. One output comes out as a tensor, several as a dict.
         nodes, edges: The spec's level, for tables and diagrams.
+        folded: The graph of one step, of a network with `time`.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Plan:
     outputs: Mapping[str, str]
     nodes: tuple[NodeRecord, ...]
     edges: tuple[EdgeRecord, ...]
+    folded: Graph | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Every parameter and buffer by its `state_dict` name, in the order of the first call that uses it."""
@@ -95,7 +99,7 @@ class Plan:
         data = self.canonical()
         for entry, call in zip(data["calls"], self.calls, strict=True):
             entry["owner"], entry["origin"] = call.owner, str(call.origin)
-        kinds = {name: "map" if isinstance(shape, Map) else "vector" for name, shape in self.inputs.items()}
+        kinds = {name: type(shape).__name__.lower() for name, shape in self.inputs.items()}
         return {"name": self.name, "input_kinds": kinds, **data}
 
 
@@ -117,10 +121,11 @@ def make_plan(graph: Graph) -> Plan:
                     node.weights,
                     node.owner,
                     node.origin,
+                    node.step,
                 )
             )
     inputs_ = {node.name: shapes[node.name] for node in graph.inputs}
-    return Plan(graph.name, inputs_, tuple(calls), dict(graph.outputs), *graph.records)
+    return Plan(graph.name, inputs_, tuple(calls), dict(graph.outputs), *graph.records, graph.folded)
 
 
 def holders(plan: Plan) -> dict[str, tuple[Layer, Call]]:
@@ -178,17 +183,6 @@ def overwriting(plan: Plan) -> dict[str, Apply]:
         ):
             found[call.name] = replace(apply, kwargs={**apply.kwargs, "inplace": True})
     return found
-
-
-def module_calls(plan: Plan) -> Iterator[tuple[Call, bool]]:
-    """Each call, and whether the module that holds its weights computes exactly this call.
-
-    The same weights may be called with another stride or padding: such a call runs as a function of the weights.
-    """
-    held = holders(plan)
-    for call in plan.calls:
-        layer = call.op.layer(*call.input_shapes)
-        yield call, layer is not None and held[call.weights][0] == layer
 
 
 def class_name(name: str) -> str:

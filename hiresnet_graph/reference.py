@@ -30,13 +30,14 @@ from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shipped import spec_names, spec_path
 from hiresnet_graph.spec import edge_set, template
 from hiresnet_graph.spec.model import (
-    LATER,
     ArchitectureSpec,
     EdgeSpec,
     InputSpec,
     NodeSpec,
     SectionSpec,
     SkipSpec,
+    TimeSpec,
+    TransitionSpec,
 )
 from hiresnet_graph.spec.schema import documented
 from hiresnet_graph.spec.source import to_yaml
@@ -125,6 +126,8 @@ def _spec_keys() -> str:
         ("A node", "", NodeSpec, "The fields of the block stand beside these keys. `stem: relu` is `{block: relu}`."),
         ("`skips`", "", SkipSpec, "One group with these keys, or a mapping of names to groups."),
         ("An entry of `edges`", "", EdgeSpec, "With `block`, the fields of the block stand beside these keys."),
+        ("An entry of `transitions`", "", TransitionSpec, "The name of a block alone is short for `{block: NAME}`."),
+        ("`time`", "", TimeSpec, ""),
         (
             "An entry of `blocks` that is a small network",
             "",
@@ -137,9 +140,7 @@ def _spec_keys() -> str:
     for title, _, model, remark in models:
         parts += [f"\n## {title}\n", (inspect.getdoc(model) or "") + (f" {remark}" if remark else ""), ""]
         parts.append(_table(("key", "value", "default", "meaning"), _model_rows(model)))
-    later = ", ".join(f"`{key}`" for key in sorted(LATER))
-    parts.append(f"\n{later}: keys of the language that this version does not compile yet; they are errors.\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, ""])
 
 
 def _model_rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:

@@ -15,9 +15,12 @@ from hiresnet_graph.blocks.residual import (
     ResNeXtBottleneckBlock,
 )
 from hiresnet_graph.blocks.resolution import IdentityBlock, PoolBlock, UpsampleBlock
+from hiresnet_graph.blocks.transition import BRC2Block, BRD2Block, StateBlock, TransitionBlock
 
 __all__ = [
     "BLOCKS",
+    "BRC2Block",
+    "BRD2Block",
     "BasicBlock",
     "Block",
     "BottleneckBlock",
@@ -37,5 +40,7 @@ __all__ = [
     "SeparableConvBlock",
     "Shortcut",
     "SqueezeExciteBlock",
+    "StateBlock",
+    "TransitionBlock",
     "UpsampleBlock",
 ]

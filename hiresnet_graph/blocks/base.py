@@ -28,6 +28,11 @@ class Block(Kind):
         """What tables and diagrams call it."""
         return self.kind
 
+    @property
+    def declared(self) -> Shape | None:
+        """The shape that its value has whatever arrives, if the spec says one."""
+        return None
+
     @abstractmethod
     def expand(self, x: Wire) -> Wire:
         """Apply the block's operations to a value.
@@ -35,6 +40,14 @@ class Block(Kind):
         Raises:
             ShapeError: An operation cannot take its input.
         """
+
+    def lead(self, x: Wire, want: Shape | None) -> Wire:
+        """The same on an edge whose target wants a shape (None: any); for blocks that fit themselves to it.
+
+        Raises:
+            ShapeError: An operation cannot take its input, or the wanted shape cannot be reached.
+        """
+        return self.expand(x)
 
 
 BLOCKS: Registry[Block] = Registry("block")

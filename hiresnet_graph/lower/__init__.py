@@ -1,7 +1,19 @@
 """From a plan to torch: one module (`build`), and the interpreter that it is held against."""
 
-from hiresnet_graph.lower.interpreter import interpret
-from hiresnet_graph.lower.single import build
-from hiresnet_graph.plan import class_name
+from torch import fx
 
-__all__ = ["build", "class_name", "interpret"]
+from hiresnet_graph.lower import recurrent, single
+from hiresnet_graph.lower.interpreter import interpret
+from hiresnet_graph.lower.recurrent import Recurrent, State
+from hiresnet_graph.plan import Plan, class_name
+
+__all__ = ["Recurrent", "State", "build", "class_name", "interpret"]
+
+
+def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
+    """The module of a plan; a `Recurrent` for a network with `time`.
+
+    Args:
+        seed: Of the initial weights; each is drawn from (seed, its name) alone.
+    """
+    return single.build(plan, seed) if plan.folded is None else recurrent.build(plan, seed)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hiresnet_graph.lower.single import resolved
-from hiresnet_graph.lower.weights import find
+from hiresnet_graph.lower.weights import applied, find
 from hiresnet_graph.plan import Plan
 
 
@@ -22,7 +22,7 @@ def interpret(plan: Plan, module: nn.Module, *inputs: torch.Tensor) -> Any:
         args = [values[name] for name in call.inputs]
         layer = call.op.layer(*call.input_shapes)
         if layer is None:
-            values[call.name] = resolved(call.op.apply(*call.input_shapes), args, lambda _: None, _run)
+            values[call.name] = resolved(call.op.apply(*call.input_shapes), args, lambda _: None, applied)
             continue
         with torch.device("meta"):  # drawing initial weights would move the random state that dropout reads
             fresh = find(layer.target)(*layer.args, **layer.kwargs)
@@ -34,7 +34,3 @@ def interpret(plan: Plan, module: nn.Module, *inputs: torch.Tensor) -> Any:
         values[call.name] = fresh(*args)
     outputs = {name: values[value] for name, value in plan.outputs.items()}
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-
-def _run(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return find(target)(*args, **kwargs)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import fx, nn
 
 from hiresnet_graph.lower.weights import attach, find, make_layers
-from hiresnet_graph.ops import Apply, Arg, Weight
-from hiresnet_graph.plan import Plan, class_name, module_calls, overwriting
+from hiresnet_graph.ops import Apply, Arg, Layer, Weight
+from hiresnet_graph.plan import Plan, class_name, holders, overwriting
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -20,8 +20,24 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
 
     Shape: each input [B, channels, height, width] or [B, channels]; the output likewise, or a dict of outputs.
     """
+    return fx.GraphModule(rooted(plan, seed), straight_line(plan), class_name=class_name(plan.name))
+
+
+def rooted(plan: Plan, seed: int) -> nn.Module:
+    """The layers of a plan below one module, which computes nothing."""
     root = nn.Module()
     attach(root, make_layers(plan, seed))
+    return root
+
+
+def straight_line(plan: Plan, held: Mapping[str, Layer] | None = None) -> fx.Graph:
+    """The calls of a plan as a graph of torch.
+
+    Args:
+        held: The layers below the root, by the name of their weights; those that the plan itself makes unless told.
+    """
+    if held is None:
+        held = {name: layer for name, (layer, _) in holders(plan).items()}
     graph = fx.Graph()
     values: dict[str, fx.Node] = {name: graph.placeholder(_identifier(name)) for name in plan.inputs}
 
@@ -29,9 +45,10 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
         return graph.call_function(find(target), args, kwargs)
 
     in_place = overwriting(plan)
-    for call, is_module in module_calls(plan):
+    for call in plan.calls:
         inputs = [values[name] for name in call.inputs]
-        if is_module:
+        layer = call.op.layer(*call.input_shapes)
+        if layer is not None and held[call.weights] == layer:
             node = graph.call_module(call.weights, tuple(inputs))
         else:
 
@@ -45,7 +62,7 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
     outputs = {name: values[value] for name, value in plan.outputs.items()}
     graph.output(next(iter(outputs.values())) if len(outputs) == 1 else outputs)
     graph.lint()
-    return fx.GraphModule(root, graph, class_name=class_name(plan.name))
+    return graph
 
 
 def resolved(

@@ -20,6 +20,11 @@ def find(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def applied(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the torch function of a dotted path gives."""
+    return find(path)(*args, **kwargs)
+
+
 def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
     """One initialised module for each name of weights."""
     layers = {}
@@ -41,6 +46,8 @@ def initialize(module: nn.Module, name: str, tensors: tuple[Tensor, ...], seed: 
             value.zero_()
         elif tensor.init == "ones":
             value.fill_(1)
+        elif tensor.init == "constant":
+            value.fill_(tensor.value)
         else:
             generator = torch.Generator().manual_seed(_seed(seed, f"{name}.{tensor.name}"))
             if tensor.init == "he_normal":

@@ -15,8 +15,9 @@ from hiresnet_graph.ops.activation import (
 from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Padding, Pair, Tensor, Weight, pair
 from hiresnet_graph.ops.combine import Add, Concat, Mean, Multiply, PadChannels, Scale, SliceChannels, ToMap
 from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear
-from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm
+from hiresnet_graph.ops.norm import Affine, BatchNorm, GroupNorm, LayerNorm
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
+from hiresnet_graph.ops.steps import Frame, Identity, Stack, Zeros
 
 __all__ = [
     "GELU",
@@ -24,6 +25,7 @@ __all__ = [
     "Activation",
     "AdaptiveAvgPool",
     "Add",
+    "Affine",
     "Apply",
     "Arg",
     "AvgPool",
@@ -34,8 +36,10 @@ __all__ = [
     "Count",
     "Dropout",
     "Flatten",
+    "Frame",
     "GroupNorm",
     "Hardswish",
+    "Identity",
     "Layer",
     "LayerNorm",
     "LeakyReLU",
@@ -54,10 +58,12 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SliceChannels",
+    "Stack",
     "Subsample",
     "Tanh",
     "Tensor",
     "ToMap",
     "Weight",
+    "Zeros",
     "pair",
 ]

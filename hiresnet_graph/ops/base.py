@@ -72,7 +72,7 @@ class Layer:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
-Init = Literal["he_normal", "zeros", "ones", "linear_uniform"]
+Init = Literal["he_normal", "zeros", "ones", "constant", "linear_uniform"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,8 @@ class Tensor:
 
     Attributes:
         init: `he_normal`: normal, variance 2 / fan-out (He et al. 2015, the mode of torchvision's ResNets);
-            `linear_uniform`: uniform in +-1/sqrt(`fan`), torch's rule for linear layers and biases.
+            `linear_uniform`: uniform in +-1/sqrt(`fan`), torch's rule for linear layers and biases;
+            `constant`: `value`.
         trainable: False for buffers.
         fan: Fan-in that `linear_uniform` uses.
     """
@@ -91,6 +92,7 @@ class Tensor:
     init: Init
     trainable: bool = True
     fan: int = 1
+    value: float = 1.0
 
     @property
     def elements(self) -> int:
@@ -108,6 +110,7 @@ class Op(Kind):
         part: Name that its calls get inside a block when none is given.
         arity: Number of inputs; None for one or more.
         pure: Equal inputs always give equal outputs, and nothing is remembered: two such calls may be one.
+        partial: It can do without some of its inputs: where a value is not there at a time step, it is left out.
         normalizes: It is a norm (blocks of a tied stage keep their own).
         counts_activations: Its output counts where activations are reported; convolutions, linear maps and pooling
             windows, as in pycls (Radosavovic et al. 2020).
@@ -116,6 +119,7 @@ class Op(Kind):
     part: ClassVar[str] = ""
     arity: ClassVar[int | None] = 1
     pure: ClassVar[bool] = True
+    partial: ClassVar[bool] = False
     normalizes: ClassVar[bool] = False
     counts_activations: ClassVar[bool] = False
 
@@ -134,6 +138,10 @@ class Op(Kind):
     def macs(self, *inputs: Shape) -> int:
         """Multiply-adds for one sample. Norms, activations and pooling count none, as in the published tables."""
         return 0
+
+    def split(self) -> tuple[Op, Op] | None:
+        """For a norm with running statistics: the norm without scale and shift, and these; None for others."""
+        return None
 
     def layer(self, *inputs: Shape) -> Layer | None:
         """The torch module that holds this operation's tensors or state; None if it needs none."""

@@ -29,6 +29,7 @@ class Add(Op):
     kind: ClassVar[str] = "add"
     part: ClassVar[str] = "add"
     arity: ClassVar[int | None] = None
+    partial: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
         """The common shape."""
@@ -47,6 +48,7 @@ class Mean(Op):
     kind: ClassVar[str] = "mean"
     part: ClassVar[str] = "mean"
     arity: ClassVar[int | None] = None
+    partial: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
         """The common shape."""
@@ -64,6 +66,7 @@ class Multiply(Op):
     kind: ClassVar[str] = "multiply"
     part: ClassVar[str] = "multiply"
     arity: ClassVar[int | None] = None
+    partial: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
         """That of the first input, which no factor may exceed."""

@@ -17,3 +17,22 @@ class Scale(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape, kept."""
         return x * (torch.sigmoid(self.weight) if self.sigmoid else self.weight)
+
+
+class Affine(nn.Module):
+    """A learned scale and shift of each channel, axis 1."""
+
+    def __init__(self, channels: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), scale))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, channels, ...], kept."""
+        sizes = (-1, *[1] * (x.dim() - 2))
+        return torch.addcmul(self.bias.view(sizes), x, self.weight.view(sizes))
+
+
+def zeros(x: torch.Tensor, *sizes: int) -> torch.Tensor:
+    """Zeros [B, *sizes] for each sample of `x` [B, ...]."""
+    return x.new_zeros((x.shape[0], *sizes))

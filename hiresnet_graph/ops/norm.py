@@ -14,13 +14,28 @@ from hiresnet_graph.shapes import Map, Shape, Vector
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
 
 
-def _affine(channels: int) -> tuple[Tensor, Tensor]:
-    return Tensor("weight", (channels,), "ones"), Tensor("bias", (channels,), "zeros")
+Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _affine(channels: int, scale: float) -> tuple[Tensor, Tensor]:
+    weight = Tensor("weight", (channels,), "ones")
+    if scale != 1:
+        weight = (
+            Tensor("weight", (channels,), "zeros")
+            if scale == 0
+            else Tensor("weight", (channels,), "constant", value=scale)
+        )
+    return weight, Tensor("bias", (channels,), "zeros")
 
 
 @OPS.register
 class BatchNorm(Op):
-    """Batch norm over the batch and space (Ioffe & Szegedy 2015), with running statistics for eval mode."""
+    """Batch norm over the batch and space (Ioffe & Szegedy 2015), with running statistics for eval mode.
+
+    Attributes:
+        affine: Whether a learned scale and shift follow.
+        scale: Initial value of the scale.
+    """
 
     kind: ClassVar[str] = "batch_norm"
     part: ClassVar[str] = "norm"
@@ -28,16 +43,18 @@ class BatchNorm(Op):
     normalizes: ClassVar[bool] = True
     eps: Epsilon = 1e-5
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.1
+    affine: bool = True
+    scale: Scale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
         """That of the input."""
         return inputs[0]
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
-        """Scale, shift, running mean and variance [channels], and the count of batches."""
+        """Scale, shift (if affine), running mean and variance [channels], and the count of batches."""
         channels = inputs[0].channels
         return (
-            *_affine(channels),
+            *(_affine(channels, self.scale) if self.affine else ()),
             Tensor("running_mean", (channels,), "zeros", trainable=False),
             Tensor("running_var", (channels,), "ones", trainable=False),
             Tensor("num_batches_tracked", (), "zeros", trainable=False),
@@ -45,24 +62,60 @@ class BatchNorm(Op):
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.BatchNorm2d`, or `BatchNorm1d` for a vector."""
-        kwargs: dict[str, float] = {}
+        kwargs: dict[str, float | bool] = {}
         if self.eps != 1e-5:
             kwargs["eps"] = self.eps
         if self.momentum != 0.1:
             kwargs["momentum"] = self.momentum
+        if not self.affine:
+            kwargs["affine"] = False
         rank = "2d" if isinstance(inputs[0], Map) else "1d"
         return Layer(f"torch.nn.BatchNorm{rank}", (inputs[0].channels,), kwargs)
+
+    def split(self) -> tuple[Op, Op] | None:
+        """The normalisation with its statistics, and scale and shift."""
+        if not self.affine:
+            return None
+        return BatchNorm(eps=self.eps, momentum=self.momentum, affine=False), Affine(scale=self.scale)
+
+
+@OPS.register
+class Affine(Op):
+    """A learned scale and shift of each channel: what follows the statistics of a norm."""
+
+    kind: ClassVar[str] = "affine"
+    part: ClassVar[str] = "affine"
+    normalizes: ClassVar[bool] = True
+    scale: Scale = 1.0
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """That of the input."""
+        return inputs[0]
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """Scale and shift [channels]."""
+        return _affine(inputs[0].channels, self.scale)
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """A layer of our own, `hiresnet_graph.ops.layers.Affine`."""
+        kwargs = {} if self.scale == 1 else {"scale": self.scale}
+        return Layer("hiresnet_graph.ops.layers.Affine", (inputs[0].channels,), kwargs)
 
 
 @OPS.register
 class GroupNorm(Op):
-    """Group norm (Wu & He 2018). Without `groups`: 32, or the largest common divisor of 32 and the channels."""
+    """Group norm (Wu & He 2018). Without `groups`: 32, or the largest common divisor of 32 and the channels.
+
+    Attributes:
+        scale: Initial value of the scale.
+    """
 
     kind: ClassVar[str] = "group_norm"
     part: ClassVar[str] = "norm"
     normalizes: ClassVar[bool] = True
     groups: Count | None = None
     eps: Epsilon = 1e-5
+    scale: Scale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
         """That of the input."""
@@ -76,7 +129,7 @@ class GroupNorm(Op):
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""
-        return _affine(inputs[0].channels)
+        return _affine(inputs[0].channels, self.scale)
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.GroupNorm`."""
@@ -87,12 +140,17 @@ class GroupNorm(Op):
 
 @OPS.register
 class LayerNorm(Op):
-    """Layer norm (Ba et al. 2016): over a whole feature map, with a scale for each channel, or over a vector."""
+    """Layer norm (Ba et al. 2016): over a whole feature map, with a scale for each channel, or over a vector.
+
+    Attributes:
+        scale: Initial value of the scale.
+    """
 
     kind: ClassVar[str] = "layer_norm"
     part: ClassVar[str] = "norm"
     normalizes: ClassVar[bool] = True
     eps: Epsilon = 1e-5
+    scale: Scale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
         """That of the input."""
@@ -100,7 +158,7 @@ class LayerNorm(Op):
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""
-        return _affine(inputs[0].channels)
+        return _affine(inputs[0].channels, self.scale)
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.GroupNorm` with one group, or `torch.nn.LayerNorm` for a vector."""

@@ -5,11 +5,12 @@ from hiresnet_graph.passes.desugar import desugar
 from hiresnet_graph.passes.expand import expand
 from hiresnet_graph.passes.prune import prune
 from hiresnet_graph.passes.share import share
+from hiresnet_graph.passes.unroll import unroll
 
-PASSES = (expand, share, prune)
+PASSES = (expand, unroll, share, prune)
 """The order: every pass takes a checked graph and gives one."""
 
-__all__ = ["PASSES", "desugar", "expand", "prune", "resolve", "share"]
+__all__ = ["PASSES", "desugar", "expand", "prune", "resolve", "share", "unroll"]
 
 
 def resolve(graph: Graph) -> Graph:

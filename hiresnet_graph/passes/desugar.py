@@ -5,93 +5,25 @@ This is the only place that knows the spec's sugar. What it makes has calls and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from itertools import pairwise
+from typing import Any
 
-from pydantic import PrivateAttr
-
-from hiresnet_graph.blocks import BLOCKS, Block
-from hiresnet_graph.errors import ExpressionError, Problem, SpecError, did_you_mean
-from hiresnet_graph.graph import CycleError, Edge, Family, Graph, Node, Origin, PartPatch
-from hiresnet_graph.merges import MERGES, AddMerge, Merge
-from hiresnet_graph.ops import OPS, Op
-from hiresnet_graph.passes.names import NAME, Addresses, End, matches, name_fault
-from hiresnet_graph.projections import PROJECTIONS, IdentityProjection, Projection, StandardProjection
-from hiresnet_graph.shapes import Shape
+from hiresnet_graph.blocks import Block
+from hiresnet_graph.errors import ExpressionError, Problem
+from hiresnet_graph.graph import CycleError, Edge, Family, Graph, Origin
+from hiresnet_graph.merges import AddMerge, Merge
+from hiresnet_graph.ops import Op
+from hiresnet_graph.passes.calls import Calls, TooLarge
+from hiresnet_graph.passes.kinds import Kinds, OpOnEdge
+from hiresnet_graph.passes.names import NAME, Addresses, End, name_fault
+from hiresnet_graph.projections import IdentityProjection, Projection, StandardProjection
 from hiresnet_graph.spec.edge_set import EdgeSet
-from hiresnet_graph.spec.model import MAX_DEPTH, ConnectionSpec, NodeSpec, SkipSpec
-from hiresnet_graph.spec.problems import Path, Problems, known_keys
-from hiresnet_graph.spec.section import Section, block_section, evaluated, is_block_entry, texts
-from hiresnet_graph.spec.source import MarkedDict, format_path, merge
-from hiresnet_graph.spec.template import resolve_params
-from hiresnet_graph.wire import Wire
-
-
-class WrittenBlock(Block):
-    """A block that the spec itself defines with nodes and edges; expands into their graph.
-
-    Attributes:
-        values: Its params; templates among their defaults are kept, since they may need the input's width.
-    """
-
-    kind: ClassVar[str] = "written"
-    name: str
-    values: dict[str, Any]
-    _params: MarkedDict = PrivateAttr()
-    _path: Path = PrivateAttr()
-    _definition: MarkedDict = PrivateAttr()
-    _blocks: Mapping[str, Any] = PrivateAttr()
-    _tree: Any = PrivateAttr()
-
-    @classmethod
-    def make(cls, name: str, params: MarkedDict, blocks: Mapping[str, Any], tree: Any) -> WrittenBlock:
-        """The use of the entry `name` of `blocks` with these params."""
-        block = cls(name=name, values=dict(params))
-        block._params, block._path, block._definition = params, ("blocks", name), blocks[name]
-        block._blocks, block._tree = blocks, tree
-        return block
-
-    def changed(self, fields: Mapping[str, Any]) -> WrittenBlock:
-        """The same block with other params.
-
-        Raises:
-            ValueError: It has no such param.
-        """
-        for key in fields:
-            if key not in self.values:
-                raise ValueError(f"unknown key '{key}'. {did_you_mean(key, self.values)}".strip())
-        return self.make(self.name, _laid_over(self._params, fields), self._blocks, self._tree)
-
-    def describe(self) -> str:
-        """Its name in `blocks`."""
-        return self.name
-
-    def expand(self, x: Wire) -> Wire:
-        """Its graph, for an input of this shape.
-
-        Raises:
-            SpecError: The definition has mistakes that show only with these params and this shape.
-        """
-        return x.inline(self.graph(x.shape))
-
-    def graph(self, shape: Shape) -> Graph:
-        """Its graph, for an input of this shape."""
-        problems = Problems(self._tree)
-        names: dict[str, Any] = {"in_width": shape.channels}
-        try:
-            names |= resolve_params(self._params, names)
-        except SpecError as error:
-            prefix = format_path(self._path)
-            raise SpecError([replace(problem, path=f"{prefix}.{problem.path}") for problem in error.problems]) from None
-        section = block_section(self._definition, self._path, names, shape, self._blocks, problems)
-        graph = desugar(section, problems) if section is not None else None
-        problems.raise_if_any()
-        assert graph is not None
-        return graph
-
-
-_NODE_KEYS = known_keys(NodeSpec)
+from hiresnet_graph.spec.model import ConnectionSpec, EdgeSpec, SkipSpec, TransitionSpec
+from hiresnet_graph.spec.problems import Path, Problems
+from hiresnet_graph.spec.section import Section, texts
+from hiresnet_graph.spec.source import format_path
 
 
 def desugar(section: Section, problems: Problems) -> Graph | None:
@@ -99,47 +31,38 @@ def desugar(section: Section, problems: Problems) -> Graph | None:
     return _Desugar(section, problems).run()
 
 
-MAX_NODES = 100_000
 MAX_EDGES = 100_000
 MAX_LEVELS = 1_000
-MAX_NESTING = 32
 """What one section may hold, so that a short line cannot ask for more than a machine has."""
-
-
-class _TooLarge(Exception):
-    """The section holds more than it may; the problem is noted."""
 
 
 class _Desugar:
     def __init__(self, section: Section, problems: Problems) -> None:
         self.section = section
         self.problems = problems
-        self.nodes: dict[str, Node] = {}
-        self.broken: set[str] = set()
-        self.stages: dict[str, list[str]] = {}
+        self.kinds = Kinds(section, problems)
         self.edges: list[Edge] = []
-        self.patches: dict[str, Any] = {}
-        self.patterns: list[str] = []
-        self.inner_patches: dict[str, list[str]] = {}
-        self.used_patches: set[str] = set()
-        self.own_merges: dict[str, Merge] = {}
+        self.edge_names: dict[str, Path] = {}
+        self.undelayed: set[str] = set()
 
     def run(self) -> Graph | None:
         try:
             return self._run()
-        except _TooLarge:
+        except TooLarge:
             return None
 
     def _run(self) -> Graph | None:
-        self._inputs()
-        self._nodes()
+        self.calls = Calls(self.section, self.problems, self.kinds)
+        self.nodes, self.broken = self.calls.nodes, self.calls.broken
         self.addresses = Addresses(
             list(self.section.inputs),
             [name for name in (*self.nodes, *self.broken) if name not in self.section.inputs],
-            {stage: calls for stage, calls in self.stages.items() if calls},
+            {stage: calls for stage, calls in self.calls.stages.items() if calls},
         )
+        self._stages()
         self._flow()
         self._single_edges()
+        self._transitions()
         self._skips()
         if self.problems.found:
             return None
@@ -147,7 +70,8 @@ class _Desugar:
         self._rank(self._merges())
         reached = self._reach()
         outputs = self._outputs(reached)
-        graph = Graph(self.section.name, self.nodes.values(), self.edges, outputs)
+        self._delay(outputs.values())
+        graph = Graph(self.section.name, self.nodes.values(), self.edges, outputs, time=self.section.time)
         try:
             graph.order()
         except CycleError as error:
@@ -160,288 +84,6 @@ class _Desugar:
 
     def _origin(self, path: Path) -> Origin:
         return Origin(format_path(path), self.problems.position(path))
-
-    # nodes
-
-    def _inputs(self) -> None:
-        for name, shape in self.section.inputs.items():
-            path = self.section.input_paths.get(name, self._path("input"))
-            if name != "input":
-                self._check_name(name, path)
-            self.nodes[name] = Node(name, None, name, self._origin(path), shape=shape)
-
-    def _check_name(self, name: str, path: Path) -> bool:
-        fault = name_fault(name)
-        if fault:
-            self.problems.add(path, fault, "Choose another name.", key=True)
-        return not fault
-
-    def _nodes(self) -> None:
-        written: dict[str, Any] = {}
-        patches: dict[str, Any] = {}
-        for name, value in self.section.nodes.items():
-            path = self._path("nodes", name)
-            if "." in name or "*" in name:
-                if isinstance(value, dict):
-                    patches[name] = value
-                else:
-                    self.problems.add(path, "a patch wants a mapping of fields.")
-            elif name in self.section.inputs:
-                self.problems.add(path, f"'{name}' is an input already.", "Choose another name.", key=True)
-            elif self._check_name(name, path):
-                written[name] = value
-            else:
-                self.broken.add(name)
-        if not written:
-            self.problems.add(self._path("nodes"), "there are no nodes.", "Write at least one, like 'stem: {...}'.")
-        self.patches = patches
-        self.patterns = [key for key in patches if "*" in key]
-        for key in patches:
-            parts = key.split(".")
-            for i in range(1, len(parts) if "*" not in key else 0):
-                self.inner_patches.setdefault(".".join(parts[:i]), []).append(key)
-        for name, value in written.items():
-            self._node(name, value)
-        whole = {key for key in self.patterns if any(matches(key, name) for name in self.nodes)}
-        for name, node in self.nodes.items():
-            if any(patch.key in whole for patch in node.patches):
-                marked = tuple(replace(patch, optional=patch.key in whole) for patch in node.patches)
-                self.nodes[name] = replace(node, patches=marked)
-        for address in patches:
-            if address not in self.used_patches and not self._inside_broken(address):
-                known = [*written, *self.nodes]
-                self.problems.add(
-                    self._path("nodes", address),
-                    f"'{address}' patches nothing: there is no such node or block.",
-                    did_you_mean(address, known),
-                    key=True,
-                )
-
-    def _inside_broken(self, address: str) -> bool:
-        return address.split(".")[0] in self.broken or ("*" in address.split(".")[0] and bool(self.broken))
-
-    def _node(self, name: str, value: Any) -> None:
-        path = self._path("nodes", name)
-        if isinstance(value, str):
-            position = self.problems.position(path)
-            value = evaluated(self.problems, value, self.section.names, path)
-            if value is None:
-                self.broken.add(name)
-                return
-            if isinstance(value, str):
-                value = MarkedDict({"block": value}, position, None, {"block": position} if position else None)
-        if not isinstance(value, dict):
-            self.problems.add(path, "a node wants a mapping like '{block: conv, width: 16}', or the name of a block.")
-            self.broken.add(name)
-            return
-        below = self._patched(name, {})
-        fields = _merged(below, value) if below else value
-        depth = fields.get("depth")
-        if isinstance(depth, str):
-            fields = _marked(fields).copy()
-            at = fields.value_positions.get("depth")
-            depth = evaluated(self.problems, depth, self.section.names, (*path, "depth"), at)
-            fields["depth"] = depth
-        is_stage = "depth" in fields and fields["depth"] is not None
-        count = depth if is_stage and isinstance(depth, int) and 1 <= depth <= MAX_DEPTH else 1
-        if len(self.nodes) + count > MAX_NODES:
-            self.problems.add(path, f"with this one there are more than {MAX_NODES:,} nodes.", "Leave some out.")
-            raise _TooLarge
-        members = [f"{name}.block{i + 1}" for i in range(count)] if is_stage else [name]
-        if is_stage:
-            self.stages[name] = members
-        # The stride of a stage is that of its first block; a patch may give another block its own.
-        strided = "stride" in fields
-        later = _subset(fields, [key for key in fields if key != "stride"])
-        for i, call in enumerate(members):
-            names = {**self.section.names, "i": i} if is_stage else self.section.names
-            own = self._patched(call, later if i else fields) if is_stage else fields
-            if is_stage and own.get("depth") != depth:
-                message = f"'{call}' is a block of a stage, and has no 'depth' of its own."
-                self.problems.add(self._path("nodes", call, "depth"), message, f"Set that of '{name}'.", key=True)
-            made = self._call(call, own, names, path, stage=name if is_stage else None, unstride=strided if i else None)
-            if made is None:
-                self.broken.update(members)
-                return
-            self.nodes[call] = made
-        for i in range(1, count):
-            self._edge(
-                End(members[i - 1], members[i - 1]),
-                End(members[i], members[i]),
-                path,
-                "flow",
-                "input",
-                f"flow.{members[i]}",
-            )
-
-    def _patched(self, name: str, fields: Any) -> Any:
-        """The fields of a node or block after the patches with this address; exact beats pattern."""
-        exact = self.patches.get(name)
-        origin: dict[str, str] = {}
-        for key in self.patterns:
-            if not matches(key, name):
-                continue
-            patch = self.patches[key]
-            self.used_patches.add(key)
-            for field in patch:
-                if field in origin and not (exact and field in exact):
-                    self.problems.add(
-                        self._path("nodes", key, field),
-                        f"'{key}' and '{origin[field]}' both set '{field}' of '{name}'.",
-                        f"Set it under '{name}' itself, or in one pattern.",
-                        key=True,
-                    )
-                origin.setdefault(field, key)
-            fields = _merged(fields, patch)
-        if exact is not None:
-            self.used_patches.add(name)
-            fields = _merged(fields, exact)
-        return fields
-
-    def _inner_patches(self, call: str, names: Mapping[str, Any]) -> tuple[PartPatch, ...]:
-        """The patches of parts inside a block: patterns first, so that exact ones win."""
-        found = []
-        parts = call.count(".") + 1
-        for key in [*self.patterns, *self.inner_patches.get(call, ())]:
-            key_parts = key.split(".")
-            if len(key_parts) > parts and matches(".".join(key_parts[:parts]), call):
-                self.used_patches.add(key)
-                path = self._path("nodes", key)
-                fields = evaluated(self.problems, self.patches[key], names, path)
-                found.append(PartPatch(key, ".".join(key_parts[parts:]), fields or {}, self._origin(path)))
-        return tuple(found)
-
-    def _call(
-        self, call: str, fields: Any, names: Mapping[str, Any], path: Path, *, stage: str | None, unstride: bool | None
-    ) -> Node | None:
-        """The node of one call; `unstride` tells, for a later block of a stage, whether the stage has a stride."""
-        fields = evaluated(self.problems, fields, names, path)
-        if fields is None:
-            return None
-        spec = self.problems.model(NodeSpec, fields, path)
-        if spec is None:
-            return None
-        own = _subset(fields, spec.model_extra or {})
-        if unstride is not None and (unstride or self._is_preset(spec.block, "stride")):
-            own.setdefault("stride", 1)
-        block = self._block(spec.block, own, path)
-        merge_ = self._merge(spec.merge, (*path, "merge"))
-        if spec.merge is not None and merge_ is not None:
-            self.own_merges[call] = merge_
-        weights, private = self._weights(spec, call, path, stage)
-        if block is None or merge_ is None or weights is None:
-            return None
-        return Node(
-            call,
-            block,
-            weights,
-            self._origin(path),
-            merge=merge_,
-            named_weights=spec.weights not in (None, "shared"),
-            private_norms=private,
-            patches=self._inner_patches(call, names),
-            owner=stage or "",
-        )
-
-    def _is_preset(self, block: str, field: str) -> bool:
-        """Whether an entry of `blocks` sets this field of the kind that it stands for."""
-        seen: set[str] = set()
-        while block not in seen:
-            seen.add(block)
-            entry = self.section.blocks.get(block)
-            if not isinstance(entry, dict) or "nodes" in entry or not isinstance(entry.get("block"), str):
-                return False
-            if field in entry:
-                return True
-            block = entry["block"]
-        return False
-
-    def _weights(self, spec: NodeSpec, call: str, path: Path, stage: str | None) -> tuple[str | None, bool]:
-        if spec.weights == "shared":
-            if stage is None:
-                self.problems.add(
-                    (*path, "weights"),
-                    "'weights: shared' ties the blocks of a stage, and this node has no 'depth'.",
-                    "Give it 'depth', or a name that another node uses too.",
-                )
-                return None, False
-            return stage, spec.per_step != "none"
-        if spec.per_step is not None:
-            self.problems.add(
-                (*path, "per_step"), "'per_step' stands on a stage with 'weights: shared'.", "Add it or leave this out."
-            )
-            return None, False
-        if spec.weights is None:
-            return call, False
-        if fault := name_fault(spec.weights):
-            self.problems.add((*path, "weights"), fault, "Choose another name.")
-            return None, False
-        return spec.weights + (call[len(stage) :] if stage else ""), False
-
-    def _block(self, name: str, fields: dict[str, Any], path: Path, seen: tuple[str, ...] = ()) -> Block | Op | None:
-        entry = self.section.blocks.get(name)
-        if entry is None:
-            if name not in BLOCKS and name not in OPS:
-                known = [*BLOCKS, *OPS, *self.section.blocks]
-                self.problems.add((*path, "block"), f"there is no block '{name}'.", did_you_mean(name, known))
-                return None
-            registry = BLOCKS if name in BLOCKS else OPS
-            return cast(
-                "Block | Op | None", self.problems.kind(registry, name, fields, path, (*path, "block"), _NODE_KEYS)
-            )
-        entry_path = ("blocks", name)
-        if isinstance(entry, str):
-            entry = {"block": entry}
-        if not is_block_entry(entry):
-            return None  # which is told where the section is read
-        if name in seen:
-            self.problems.add(entry_path, f"the block is defined by itself: {' -> '.join([*seen, name])}.")
-            return None
-        if len(seen) >= MAX_NESTING:
-            self.problems.add(entry_path, f"blocks may be built on each other {MAX_NESTING} deep, this lies deeper.")
-            return None
-        if "nodes" in entry:
-            return self._written(name, entry, fields, path)
-        preset = _subset(entry, [key for key in entry if key != "block"])
-        preset = evaluated(self.problems, preset, self.section.names, entry_path)
-        return None if preset is None else self._block(entry["block"], _laid_over(preset, fields), path, (*seen, name))
-
-    def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
-        params = entry.get("params") or {}
-        if not isinstance(params, dict):
-            self.problems.add(("blocks", name, "params"), "this wants a mapping.")
-            return None
-        fine = True
-        for key in fields:
-            if key not in params:
-                fine = False
-                hint = did_you_mean(key, params) if params else f"'{name}' has no 'params'."
-                self.problems.add((*path, key), f"unknown key '{key}'.", hint, key=True)
-        values = _laid_over(params, fields)
-        for key in params:
-            if values[key] is None:
-                fine = False
-                self.problems.add(path, f"the key '{key}' is missing: block '{name}' has no default for it.")
-        return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if fine else None
-
-    # kinds on edges
-
-    def _merge(self, value: Any, path: Path) -> Merge | None:
-        """The merge that a value names; `add` for none."""
-        if value is None:
-            return AddMerge()
-        name, fields = (value, {}) if isinstance(value, str) else (value.get("kind", "add"), _without(value, "kind"))
-        at = (*path, "kind") if isinstance(value, dict) and "kind" in value else path
-        return cast("Merge | None", self.problems.kind(MERGES, name, fields, path, at))
-
-    def _projection(self, value: Any, path: Path, default: Projection) -> Projection | None:
-        if value is None:
-            return default
-        if isinstance(value, str):
-            return cast("Projection | None", self.problems.kind(PROJECTIONS, value, {}, path, path))
-        name, fields = value.get("kind", "standard"), _without(value, "kind")
-        at = (*path, "kind") if "kind" in value else path
-        return cast("Projection | None", self.problems.kind(PROJECTIONS, name, fields, path, at))
 
     # edges
 
@@ -471,12 +113,21 @@ class _Desugar:
         )
         self._grow(1, path)
         self.edges.append(edge)
+        if family == "flow":
+            self.undelayed.add(name)
         return edge
 
     def _grow(self, count: int, path: Path) -> None:
         if len(self.edges) + count > MAX_EDGES:
             self.problems.add(path, f"with this there are more than {MAX_EDGES:,} edges.", "Choose fewer.")
-            raise _TooLarge
+            raise TooLarge
+
+    def _stages(self) -> None:
+        """The edges between the blocks of each stage."""
+        for stage, calls in self.calls.stages.items():
+            for before, call in pairwise(calls):
+                path = self._path("nodes", stage)
+                self._edge(End(before, before), End(call, call), path, "flow", "input", f"flow.{call}")
 
     def _flow(self) -> None:
         seen: dict[tuple[str, str], Path] = {}
@@ -536,33 +187,97 @@ class _Desugar:
         return found
 
     def _single_edges(self) -> None:
-        names: dict[str, Path] = {}
         for spec, path in self.section.edges:
             slot = spec.slot or "input"
             sources = self._ends(spec.source, (*path, "from"), None)
             targets = self._ends(spec.target, (*path, "to"), slot)
-            block = self._block(spec.block, dict(spec.model_extra or {}), path) if spec.block else None
-            if isinstance(block, Op):
-                block = OpOnEdge(op=block)
-            common = self._common(spec, path, IdentityProjection())
-            if common is None or (spec.block and block is None):
-                continue
-            if spec.name is not None:
-                if fault := name_fault(spec.name):
-                    self.problems.add((*path, "name"), fault, "Choose another name.")
-                    continue
-                if len(sources) * len(targets) > 1:
-                    self.problems.add((*path, "name"), "one name cannot serve several edges.", "Write them apart.")
-                    continue
-            for source in sources:
-                for target in targets:
-                    name = f"edges.{spec.name}" if spec.name else f"edges.{_plain(source)}__{_plain(target)}"
-                    if self._taken(names, name, path):
-                        continue
-                    self._edge(source, target, path, "edge", slot, name, block=block, **common)
-        self.edge_names = names
+            self._written(spec, path, [(source, target) for source in sources for target in targets], slot, 0)
 
-    def _taken(self, names: dict[str, Path], name: str, path: Path) -> bool:
+    def _written(
+        self,
+        spec: EdgeSpec | TransitionSpec,
+        path: Path,
+        pairs: Sequence[tuple[End, End]],
+        slot: str,
+        delay: int,
+    ) -> None:
+        """The edges of one entry of `edges` or of `transitions`; `delay` is theirs if it gives none."""
+        block = self.kinds.block(spec.block, dict(spec.model_extra or {}), path) if spec.block else None
+        if isinstance(block, Op):
+            block = OpOnEdge(op=block)
+        common = self._common(spec, path, IdentityProjection())
+        if common is None or (spec.block and block is None):
+            return
+        for key in ("name", "weights"):
+            if (text := getattr(spec, key)) is not None and (fault := name_fault(text)):
+                self.problems.add((*path, key), fault, "Choose another name.")
+                return
+        if spec.name is not None and len(pairs) > 1:
+            self.problems.add((*path, "name"), "one name cannot serve several edges.", "Write them apart.")
+            return
+        if spec.per_step is not None and not self._has_time(path, "per_step"):
+            return
+        fields = {**common, "block": block, "weights": spec.weights or "", "per_step": spec.per_step}
+        fields["delay"] = delay if spec.delay is None else spec.delay
+        for source, target in pairs:
+            name = f"edges.{spec.name}" if spec.name else f"edges.{_plain(source)}__{_plain(target)}"
+            if not self._taken(name, path):
+                self._edge(source, target, path, "edge", slot, name, **fields)
+
+    def _transitions(self) -> None:
+        """The entries of the matrix that are chosen, as edges with a delay of one step."""
+        found: dict[tuple[str, str], list[tuple[TransitionSpec, Path, End, End]]] = {}
+        for row, column, spec, path in self.section.transitions:
+            sources = self._ends(row, path, None)
+            targets = self._ends(column, path, spec.slot or "input")
+            if len(sources) != 1 or len(targets) != 1:
+                if sources and targets:
+                    self.problems.add(path, "a row and a column of 'transitions' are one node each.", "Leave out '*'.")
+                continue
+            entry = (spec, path, sources[0], targets[0])
+            found.setdefault((sources[0].label, targets[0].label), []).append(entry)
+        if found and not self._has_time(self._path("transitions"), ""):
+            return
+        for pair in self._chosen_transitions(found):
+            for spec, path, source, target in found[pair]:
+                self._written(spec, path, [(source, target)], spec.slot or "input", 1)
+
+    def _chosen_transitions(self, found: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        """The pairs of labels that `transitions.edges` selects, in the order in which they were written."""
+        if self.section.transition_set is None:
+            return list(found)
+        index = {self.addresses.sources(name)[0].label: i for i, name in enumerate(self.nodes)}
+        ends = {label for pair in found for label in pair}
+        levels = sorted(ends, key=lambda label: index.get(label, 0))
+        text, path = self.section.transition_set
+
+        def single(source: str, target: str) -> Iterable[tuple[str, str]]:
+            starts, stops = ({e.label for e in self.addresses.sources(name)} for name in (source, target))
+            return [pair for pair in found if pair[0] in starts and pair[1] in stops]
+
+        try:
+            chosen = EdgeSet.parse(text).select(levels, single)
+        except ExpressionError as error:
+            item = getattr(error, "item", None)
+            at = (*path, item) if isinstance(text, list) and item is not None else path
+            self.problems.expression(at, error)
+            return []
+        return [pair for pair in found if pair in chosen]
+
+    def _has_time(self, path: Path, key: str) -> bool:
+        """Whether the section has `time`; if not, what asks for it is a mistake."""
+        if self.section.time is None:
+            what = f"'{key}'" if key else "'transitions'"
+            self.problems.add(
+                (*path, key) if key else path,
+                f"{what} needs 'time'.",
+                "Say how the network runs: 'time: {steps: 5}'.",
+                key=True,
+            )
+        return self.section.time is not None
+
+    def _taken(self, name: str, path: Path) -> bool:
+        names = self.edge_names
         if name in names:
             self.problems.add(
                 path,
@@ -575,8 +290,8 @@ class _Desugar:
 
     def _common(self, spec: ConnectionSpec, path: Path, default: Projection) -> dict[str, Any] | None:
         """What `skips` and `edges` say alike, as fields of an edge."""
-        merge_ = None if spec.merge is None else self._merge(spec.merge, (*path, "merge"))
-        projection = self._projection(spec.projection, (*path, "projection"), default)
+        merge_ = None if spec.merge is None else self.kinds.merge(spec.merge, (*path, "merge"))
+        projection = self.kinds.projection(spec.projection, (*path, "projection"), default)
         gate = None
         if spec.gate is not None:
             gates = self._ends(spec.gate, (*path, "gate"), None)
@@ -587,11 +302,15 @@ class _Desugar:
             gate = gates[0].call
         if projection is None or (spec.merge is not None and merge_ is None):
             return None
-        return {"merge": merge_, "projection": projection, "gate": gate, "delay": spec.delay or 0}
+        timed = {"delay": spec.delay, "at": spec.at}
+        if not all(self._has_time(path, key) for key, value in timed.items() if value not in (None, 0)):
+            return None
+        steps = None if spec.at is None else tuple(sorted({spec.at} if isinstance(spec.at, int) else {*spec.at}))
+        return {"merge": merge_, "projection": projection, "gate": gate, "delay": spec.delay or 0, "at": steps}
 
     def _skips(self) -> None:
         for group, (spec, path) in self.section.skips.items():
-            if group and not self._check_name(group, path):
+            if group and not self.calls.check_name(group, path):
                 continue
             common = self._common(spec, path, StandardProjection())
             if common is None:
@@ -602,8 +321,10 @@ class _Desugar:
             prefix = f"edges.{group}." if group else "edges."
             for source, target in pairs:
                 name = f"{prefix}{_plain(source)}__{_plain(target)}"
-                if self._taken(self.edge_names, name, (*path, "edges")):
+                if self._taken(name, (*path, "edges")):
                     continue
+                if spec.delay is None:
+                    self.undelayed.add(name)
                 self._edge(source, target, (*path, "edges"), "skip", slot, name, **common)
 
     def _selected(self, spec: SkipSpec, path: Path, slot: str) -> list[tuple[End, End]]:
@@ -747,7 +468,7 @@ class _Desugar:
 
     def _merges(self) -> dict[tuple[str, str], Merge]:
         """One merge for each (target, slot): what the edges say, or the node says of its input."""
-        chosen = {(name, "input"): merge_ for name, merge_ in self.own_merges.items()}
+        chosen = {(name, "input"): merge_ for name, merge_ in self.calls.merges.items()}
         for edge in self.edges:
             if edge.merge is None:
                 continue
@@ -809,6 +530,18 @@ class _Desugar:
             return {}
         return {self.addresses.sources(sinks[0])[0].label: sinks[0]}
 
+    def _delay(self, outputs: Collection[str]) -> None:
+        """Give flow and skips that have no delay of their own that of `time`; none within a stage, and at both ends."""
+        if self.section.time is None or self.section.time.delay == 0:
+            return
+        for i, edge in enumerate(self.edges):
+            stage = self.nodes[edge.source].owner
+            within = edge.family == "flow" and stage != "" and stage == self.nodes[edge.target].owner
+            ends = edge.source in self.section.inputs or edge.target in outputs
+            if edge.name in self.undelayed and edge.family != "gate" and not within and not ends:
+                delay = self.section.time.delay
+                self.edges[i] = replace(edge, delay=delay, rank=(*edge.rank[:3], delay, *edge.rank[4:]))
+
     def _place_of(self, call: str) -> Path:
         return self._path("nodes", self.nodes[call].owner or call)
 
@@ -822,7 +555,9 @@ class _Desugar:
                 str(error),
                 chosen.origin.position,
                 chosen.origin.path,
-                "Turn the edge that closes the loop round, or remove it.",
+                "Turn the edge that closes the loop round, or remove it."
+                if self.section.time is None
+                else "Give one of its edges 'delay: 1'.",
             )
         )
 
@@ -843,6 +578,9 @@ class _Desugar:
             return reached  # an input that nothing uses is told, and why the rest is not reached
         for name, node in self.nodes.items():
             label = node.owner or name
+            block = node.block  # a state may be empty at all times: ablations make such, and a warning tells it
+            if isinstance(block, Block) and block.declared is not None and self.section.time is not None:
+                continue
             if name not in reached and label not in told:
                 told.add(label)
                 self.problems.add(
@@ -854,55 +592,5 @@ class _Desugar:
         return reached
 
 
-class OpOnEdge(Block):
-    """A single operation as the block of an edge."""
-
-    kind: ClassVar[str] = "operation"
-    op: Op
-
-    def describe(self) -> str:
-        """The operation's kind."""
-        return self.op.kind
-
-    def expand(self, x: Wire) -> Wire:
-        """One call."""
-        return x.apply(self.op)
-
-
-def _subset(fields: Any, keys: Iterable[str]) -> MarkedDict:
-    """The fields with these keys, positions kept."""
-    return MarkedDict(
-        {key: fields[key] for key in keys},
-        position=getattr(fields, "position", None),
-        key_positions={k: v for k, v in getattr(fields, "key_positions", {}).items() if k in keys},
-        value_positions={k: v for k, v in getattr(fields, "value_positions", {}).items() if k in keys},
-    )
-
-
 def _plain(end: End) -> str:
     return end.label.replace(".", "_")
-
-
-def _without(value: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in value.items() if k != key}
-
-
-def _marked(value: Any) -> MarkedDict:
-    return value if isinstance(value, MarkedDict) else MarkedDict(value)
-
-
-def _laid_over(base: Any, fields: Mapping[str, Any]) -> MarkedDict:
-    """A mapping with some values replaced as they are; positions go with their values."""
-    out = _marked(base).copy()
-    for positions in (out.key_positions, out.value_positions):
-        for key in fields:
-            positions.pop(key, None)
-    out.update(fields)
-    if isinstance(fields, MarkedDict):
-        out.key_positions |= fields.key_positions
-        out.value_positions |= fields.value_positions
-    return out
-
-
-def _merged(base: Any, patch: Any) -> MarkedDict:
-    return merge(_marked(base), _marked(patch))

@@ -3,12 +3,18 @@
 A block is a macro that must know the shape of its input (a depthwise convolution, a squeeze-and-excitation), and a
 projection must know two shapes. So expansion, shape inference and projection are one walk in topological order.
 No kind is named here: the merge says what it wants, the projection whether it can, the block what it is made of.
+
+A graph with `time` becomes the graph of one step. In it the calls are marked by their role: where an edge reads its
+source and where it arrives, what on its way is computed, what belongs to a merge, where the value of a node is read;
+`passes.unroll` needs no more. A delayed edge may start at a node that is expanded later (or at its own target): its end
+is put where it arrives, with the shape that is wanted there, and its way is filled in when the source is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,12 +22,24 @@ from pydantic import ValidationError
 
 from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import Problem, ShapeError, SpecError, did_you_mean
-from hiresnet_graph.graph import Edge, EdgeRecord, Graph, GraphError, Node, NodeRecord, Origin, PartPatch
+from hiresnet_graph.graph import (
+    Edge,
+    EdgeRecord,
+    Graph,
+    GraphError,
+    Node,
+    NodeRecord,
+    Origin,
+    PartPatch,
+    Role,
+)
 from hiresnet_graph.merges import AddMerge, Merge
-from hiresnet_graph.ops import Op
+from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.names import matches
+from hiresnet_graph.passes.unroll import has_copies, unroll
 from hiresnet_graph.registry import Kind
 from hiresnet_graph.shapes import Shape, Vector
+from hiresnet_graph.spec.model import PerStep, TimeSpec
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.wire import Builder, Wire
 
@@ -51,7 +69,7 @@ def expand(graph: Graph) -> Graph:
         raise SpecError(expansion.problems)
     outputs = {name: values[node].name for name, node in graph.outputs.items()}
     records = (tuple(expansion.node_records), tuple(expansion.edge_records))
-    expanded = Graph(graph.name, expansion.nodes, expansion.edges, outputs, records)
+    expanded = Graph(graph.name, expansion.nodes, expansion.edges, outputs, records, graph.time)
     try:
         expanded.check()
     except GraphError as error:
@@ -68,6 +86,8 @@ class _Scope:
     Attributes:
         calls, weights: Prefixes of the names of calls and of weights.
         owner: The node or edge at the top that it belongs to.
+        private, per_step: What has a copy for each block of a tied stage, and for each time step.
+        split: Running statistics are told from scale and shift, since somewhere only they have copies.
         inputs: Values of the inputs of an inner graph.
         depth: In how many such blocks it lies.
     """
@@ -75,7 +95,9 @@ class _Scope:
     calls: str = ""
     weights: str = ""
     owner: str = ""
-    private_norms: bool = False
+    private: PerStep = "none"
+    per_step: PerStep = "none"
+    split: bool = False
     patches: tuple[PartPatch, ...] = ()
     inputs: Mapping[str, Value] = field(default_factory=dict)
     depth: int = 0
@@ -115,6 +137,7 @@ class _TooLarge(Exception):
 class _Expansion:
     def __init__(self) -> None:
         self.size = 0
+        self.late: list[Callable[[], None]] = []
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.values: dict[str, Value] = {}
@@ -139,21 +162,18 @@ class _Expansion:
     def run(self, graph: Graph, scope: _Scope) -> dict[str, Value]:
         """Expand every node; gives the value of each. Nodes behind a failed one are left out quietly."""
         values: dict[str, Value] = {}
-        for edge in graph.edges:
-            if edge.delay:
-                message = "a delay needs 'time', which this version does not unroll yet."
-                self.problem(Problem(message, edge.origin.position, edge.origin.path, "Remove 'delay'."))
-        if any(edge.delay for edge in graph.edges):
-            return values
         patched = _apply_patches(graph, scope, self)
-        for name in patched.order():
+        if graph.time is not None:
+            values = _declared(patched, scope)
+            late, self.late = self.late, []
+        for name in patched.order() if graph.time is None else _walk(patched, self):
             node = patched[name]
             if node.block is None:
                 values[name] = self._input(node, scope)
                 continue
-            self._grow(node)
+            self.grow(node)
             incoming = patched.incoming(name)
-            if any(edge.source not in values for edge in incoming):
+            if any(edge.source not in values for edge in incoming if edge.delay == 0):
                 continue
             try:
                 values[name] = _NodeExpansion(self, node, scope, incoming, values, patched).run()
@@ -162,9 +182,15 @@ class _Expansion:
             except SpecError as error:
                 for problem in error.problems:
                     self.problem(problem)
+        if graph.time is not None:
+            for fill in self.late:
+                with suppress(_Failed):
+                    fill()
+            self.late = late
         return values
 
-    def _grow(self, node: Node) -> None:
+    def grow(self, node: Node) -> None:
+        """Note that there is one more; too many are a mistake."""
         self.size += 1
         if self.size + len(self.nodes) > MAX_CALLS:
             message = f"with '{node.owner or node.name}' the network has more than {MAX_CALLS:,} blocks and operations."
@@ -179,6 +205,82 @@ class _Expansion:
         self.values[node.name] = value
         self.node_records.append(NodeRecord(node.name, "input", node.name, node.shape, "", node.origin))
         return value
+
+
+def _mark(name: str) -> str:
+    """The call where the value of a node is read, or where an edge arrives: no block can have a part of this name."""
+    return f"{name}@"
+
+
+def _declared(graph: Graph, scope: _Scope) -> dict[str, Value]:
+    """The values of the nodes whose shape is known before they are expanded."""
+    return {
+        node.name: Value(_mark(_joined(scope.calls, node.name)), node.block.declared)
+        for node in graph.nodes
+        if isinstance(node.block, Block) and node.block.declared is not None
+    }
+
+
+def _walk(graph: Graph, expansion: _Expansion) -> Iterator[str]:
+    """The nodes of a graph in time, in an order in which as many sources as can be are known at each.
+
+    Where a cycle of delayed edges leaves it open, a node is next whose flow is known, or else any of whose sources is;
+    what comes without delay is always known.
+    """
+    names = list(graph.order())
+    known = {node.name for node in graph.nodes if isinstance(node.block, Block) and node.block.declared is not None}
+    waits = {
+        name: {
+            edge.source
+            for edge in graph.incoming(name)
+            if edge.source != name and (edge.delay == 0 or edge.source not in known)
+        }
+        for name in names
+    }
+    readers: dict[str, list[str]] = {name: [] for name in names}
+    for name, sources in waits.items():
+        for source in sources:
+            readers[source].append(name)
+    place = {name: i for i, name in enumerate(names)}
+    ready = [place[name] for name in names if not waits[name]]
+    heapq.heapify(ready)
+    left, done = dict.fromkeys(names), set(known)
+    while left:
+        if ready:
+            name = names[heapq.heappop(ready)]
+            if name not in left:
+                continue
+        else:
+            name = _next_open(graph, left, done, waits)
+            if not name:
+                break
+        del left[name]
+        done.add(name)
+        yield name
+        for reader in readers[name]:
+            waits[reader].discard(name)
+            if not waits[reader] and reader in left:
+                heapq.heappush(ready, place[reader])
+    for name in left:
+        node = graph[name]
+        message = f"the shape of '{name}' cannot be told: all that arrives there comes back from later nodes."
+        hint = "Put a node '{block: state, shape: [C, H, W]}' before it, or give it an edge from an earlier node."
+        expansion.problem(Problem(message, node.origin.position, node.origin.path, hint))
+
+
+def _next_open(graph: Graph, left: Iterable[str], done: set[str], waits: Mapping[str, set[str]]) -> str:
+    """The node to take where each one waits for another; nothing if none can be."""
+    second = ""
+    for name in left:
+        arriving = graph.incoming(name)
+        if any(edge.delay == 0 and edge.source in waits[name] for edge in arriving):
+            continue
+        if not any(edge.source in done for edge in arriving) and name not in done:
+            continue
+        if not any(edge.family == "flow" and edge.source in waits[name] for edge in arriving):
+            return name
+        second = second or name
+    return second
 
 
 def _apply_patches(graph: Graph, scope: _Scope, expansion: _Expansion) -> Graph:
@@ -206,7 +308,7 @@ def _apply_patches(graph: Graph, scope: _Scope, expansion: _Expansion) -> Graph:
         nodes[i] = replace(node, block=block, patches=(*node.patches, *inner))
     for patch in scope.patches:
         expansion.used(patch, patch.key in hit, known)
-    return Graph(graph.name, nodes, graph.edges, graph.outputs)
+    return Graph(graph.name, nodes, graph.edges, graph.outputs, time=graph.time)
 
 
 def _patched(kind: K, patches: Sequence[PartPatch], name: str, expansion: _Expansion) -> K:
@@ -270,10 +372,12 @@ class _NodeExpansion(Builder):
         self.graph = graph
         self.name = _joined(scope.calls, node.name)
         self.weights = node.weights if node.named_weights else _joined(scope.weights, node.weights)
-        self.private_norms = node.private_norms or scope.private_norms
+        self.time = graph.time
+        self.private = node.private if node.private != "none" else scope.private
         self.owner = self.name if scope.top else scope.owner
         self.edge: Edge | None = None
         self.edge_scope = ""
+        self.role: Role = "call"
         self.names: set[str] = set()
         self.used_patches: set[str] = set()
         self.inlined = False
@@ -293,6 +397,8 @@ class _NodeExpansion(Builder):
                 self._problem(f"'{self.name}': {error.message}", error.hint, self.node.origin)
                 raise _Failed from None
             out = self._merged("output", (out,), None)
+        if self.time is not None:
+            out = self._place(_mark(self.name), "value", out.shape, out.name, 0, self.node.origin)
         parts = [name.removeprefix(f"{self.name}.") for name in self.names]
         for patch in self.node.patches if not self.inlined else ():
             self.expansion.used(patch, patch.key in self.used_patches, parts)
@@ -334,20 +440,56 @@ class _NodeExpansion(Builder):
             patches = [patch for patch in self.node.patches if matches(patch.address, rest)]
             self.used_patches |= {patch.key for patch in patches}
             op = _patched(op, patches, name, self.expansion)
-        shape = op.shape(*(wire.shape for wire in inputs))
+        halves = op.split() if self.split else None
+        if halves is not None:
+            stats = self._record(halves[0], inputs, f"{name}.stats", scope)
+            return self._record(halves[1], (stats,), name, scope)
+        return self._record(op, inputs, name, scope)
+
+    def _record(self, op: Op, inputs: tuple[Wire, ...], name: str, scope: str) -> Wire:
+        """One call in the graph that is made."""
+        shapes = [wire.shape for wire in inputs]
+        shape, tensors = op.shape(*shapes), op.tensors(*shapes)
         origin = self.edge.origin if self.edge is not None else self.node.origin
-        has_tensors = bool(op.tensors(*(wire.shape for wire in inputs)))
-        private = self.private_norms and op.normalizes
-        weights = self._weights_of(name) if has_tensors and not private else name
-        self.expansion.nodes.append(Node(name, op, weights, origin, shape=shape, owner=self._owner_of(name)))
+        private = not tensors or has_copies(op, self.private, any(tensor.trainable for tensor in tensors))
+        weights = name if private else self._weights_of(name)
+        owner, at = self._owner_of(name), self.edge.at if self.edge is not None else None
+        role = "edge" if self.edge is not None else self.role
+        node = Node(name, op, weights, origin, per_step=self.per_step, shape=shape, owner=owner, role=role, at=at)
+        self.expansion.nodes.append(node)
         for k, wire in enumerate(inputs):
             self.expansion.edges.append(Edge(wire.name, name, "", origin, slot="operand", rank=(k,)))
         self.expansion.values[name] = Value(name, shape)
         return Wire(self, name, shape, scope)
 
+    def _place(self, name: str, role: Role, shape: Shape, source: str, delay: int, origin: Origin) -> Wire:
+        """A call that computes nothing: where a value is read or arrives; its source may be told later (then: none)."""
+        at = self.edge.at if self.edge is not None else None
+        node = Node(name, Identity(), name, origin, shape=shape, owner=self._owner_of(name), role=role, at=at)
+        self.expansion.nodes.append(node)
+        if source:
+            self._connect(name, source, delay, origin)
+        return self._wire(Value(name, shape), name.removesuffix("@"))
+
+    def _connect(self, name: str, source: str, delay: int, origin: Origin) -> None:
+        self.expansion.edges.append(Edge(source, name, "", origin, slot="operand", rank=(0,), delay=delay))
+
+    @property
+    def per_step(self) -> PerStep:
+        """What has a copy for each time step in the node, or on the edge, that is being expanded."""
+        if self.time is None:
+            return self.scope.per_step
+        own = self.node.per_step if self.edge is None else self.edge.per_step
+        return own or self.time.per_step
+
+    @property
+    def split(self) -> bool:
+        return self.scope.split or "norm_stats" in (self.private, self.per_step)
+
     def _weights_of(self, name: str) -> str:
         if self.edge is not None:
-            return _joined(self.scope.weights, self.edge.name) + name[len(self.edge_scope) :]
+            own = self.edge.weights or _joined(self.scope.weights, self.edge.name)
+            return own + name[len(self.edge_scope) :]
         return self.weights + name[len(self.name) :]
 
     def _owner_of(self, name: str) -> str:
@@ -397,16 +539,47 @@ class _NodeExpansion(Builder):
             wire.scope,
             self._weights_of(wire.scope),
             self._owner_of(wire.scope),
-            self.private_norms,
+            self.private,
+            self.per_step,
+            self.split,
             self.node.patches,
             inputs,
             self.scope.depth + 1,
         )
+        starts = len(self.expansion.nodes), len(self.expansion.edges)
         values = self.expansion.run(graph, scope)
         (output,) = graph.outputs.values()
         if output not in values:
             raise _Failed
+        if graph.time is not None:
+            return self._unrolled(wire, graph.time, values[output].name, starts)
+        for i in range(starts[0], len(self.expansion.nodes)):
+            self.expansion.nodes[i] = self._within(self.expansion.nodes[i])
         return self._wire(values[output], wire.scope)
+
+    def _within(self, node: Node) -> Node:
+        """A call of an inner graph as one of the node or edge where it stands."""
+        if self.time is None:
+            return node
+        edge = self.edge
+        return replace(node, role=self.role if edge is None else "edge", at=None if edge is None else edge.at)
+
+    def _unrolled(self, wire: Wire, time: TimeSpec, output: str, starts: tuple[int, int]) -> Wire:
+        """The output of an inner graph with `time`: its calls, which are the last ones, in all steps."""
+        nodes, edges = self.expansion.nodes, self.expansion.edges
+        source = Node(wire.name, None, wire.name, self.node.origin, shape=wire.shape)
+        step = Graph(wire.scope, [source, *nodes[starts[0] :]], edges[starts[1] :], {"output": output}, time=time)
+        flat = unroll(step)
+        del nodes[starts[0] :], edges[starts[1] :]
+        for node in flat.nodes:
+            if node.block is not None:
+                self.expansion.grow(node)
+                nodes.append(self._within(replace(node, per_step=self.per_step, step=None)))
+        edges += flat.edges
+        (name,) = flat.outputs.values()
+        shape = flat[name].shape
+        assert shape is not None
+        return self._wire(Value(name, shape), wire.scope)
 
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
         """The value after the edges into a slot."""
@@ -423,24 +596,63 @@ class _NodeExpansion(Builder):
         if merge is None:
             merge = next((edge.merge for edge in edges if edge.merge is not None), None)
         merge = merge or AddMerge()
-        edges = self._ordered(edges, merge)
-        operands = list(own)
-        for edge in edges:
-            operands.append(
-                self._arriving(edge, operands[0].shape if operands else None, merge, bool(own) or len(edges) > 1)
-            )
+        operands = [*own, *self._operands(self._ordered(edges, merge), own, merge)]
+        declared = self.node.block.declared if isinstance(self.node.block, Block) else None
+        if not operands and self.time is not None and declared is not None:
+            return self._place(f"{_mark(self.name)}{slot}", "arrival", declared, "", 0, self.node.origin)
         if not operands:
             hint = "Put it into 'flow', or give it an edge without 'slot'."
             self._problem(f"no edge arrives at the input of '{self.name}'.", hint, self.node.origin)
             raise _Failed
         if len(operands) == 1:
             return operands[0]
+        self.role = "merge"
         try:
             return merge.combine(tuple(_scoped(wire, f"{self.name}.{slot}") for wire in operands))
         except ShapeError as error:
             place = edges[-1].origin if edges else self.node.origin
             self._problem(f"the values at '{self.name}' ({merge.kind}) do not fit: {error.message}", error.hint, place)
             raise _Failed from None
+        finally:
+            self.role = "call"
+
+    def _operands(self, edges: list[Edge], own: tuple[Wire, ...], merge: Merge) -> list[Wire]:
+        """The values of the edges into a slot: those whose source is known, then places for the others."""
+        block = self.node.block
+        first = own[0].shape if own else block.declared if isinstance(block, Block) else None
+        several = bool(own) or len(edges) > 1
+        found: dict[int, Wire] = {}
+        for i in sorted(range(len(edges)), key=lambda i: edges[i].source not in self.values):
+            if edges[i].source in self.values:
+                found[i] = self._arriving(edges[i], first, merge, several)
+            else:
+                found[i] = self._expected(edges[i], first, merge, several)
+            first = first or found[i].shape
+        return [found[i] for i in range(len(edges))]
+
+    def _expected(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:
+        """The end of an edge whose source is not expanded yet; its way is filled in later."""
+        want = None if first is None else merge.wants(first, first._replace(channels=first.channels + 1))
+        if first is None or want != first:
+            self._problem(
+                f"the shape of '{edge.source}' must be known where it arrives at '{self.name}' ({merge.kind}), "
+                "and comes from later nodes.",
+                f"Put a node '{{block: state, shape: [C, H, W]}}' behind '{edge.source}'.",
+                edge.origin,
+            )
+            raise _Failed
+        self.edge, self.edge_scope = edge, _joined(self.scope.calls, edge.name)
+        place = self._place(_mark(self.edge_scope), "arrival", first, "", 0, edge.origin)
+        self.edge = None
+
+        def fill() -> None:
+            if edge.source not in self.values:
+                raise _Failed  # whose mistake is told
+            wire = self._arriving(edge, first, merge, several, placed=True)
+            self._connect(place.name, wire.name, 0, edge.origin)
+
+        self.expansion.late.append(fill)
+        return place
 
     def _ordered(self, edges: list[Edge], merge: Merge) -> list[Edge]:
         if merge.order is None:
@@ -455,15 +667,22 @@ class _NodeExpansion(Builder):
                 self._problem(message, did_you_mean(name, nodes), origin)
         return sorted(edges, key=lambda edge: order.get(edge.ends[0], order.get(edge.source, len(order))))
 
-    def _arriving(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:
-        """The value of one edge at its slot: its block, its projection, the merge's weight, its gate."""
+    def _arriving(self, edge: Edge, first: Shape | None, merge: Merge, several: bool, *, placed: bool = False) -> Wire:
+        """The value of one edge at its slot: its block, its projection, the merge's weight, its gate.
+
+        Args:
+            placed: The end of the edge is there already.
+        """
         scope = _joined(self.scope.calls, edge.name)
         source = self._source(edge)
         self.edge, self.edge_scope = edge, scope
         try:
+            if edge.delay:
+                read = self._place(f"{_mark(scope)}source", "edge", source.shape, source.name, edge.delay, edge.origin)
+                source = Value(read.name, read.shape)
             wire = self._wire(source, scope)
             if edge.block is not None:
-                wire = self._through(edge, edge.block, wire)
+                wire = self._through(edge, edge.block, wire, first)
             have = wire.shape
             want = merge.wants(first, wire.shape) if first is not None else wire.shape
             if edge.projection is not None:
@@ -474,6 +693,8 @@ class _NodeExpansion(Builder):
             projected = wire.name != source.name and edge.projection is not None
             wire = merge.weigh(wire) if several else wire
             wire = self._gated(edge, wire)
+            if self.time is not None and not placed:
+                wire = self._place(_mark(scope), "arrival", wire.shape, wire.name, 0, edge.origin)
         except ShapeError as error:
             self._mismatch(edge, have, want, merge, error)
             raise _Failed from None
@@ -495,6 +716,8 @@ class _NodeExpansion(Builder):
                     edge.delay,
                     edge.ends,
                     edge.origin,
+                    edge.gate or "",
+                    edge.at,
                 )
             )
         return wire
@@ -512,11 +735,11 @@ class _NodeExpansion(Builder):
             raise _Failed
         return self.expansion.values[name]
 
-    def _through(self, edge: Edge, block: Block, wire: Wire) -> Wire:
-        """The value after the block on an edge."""
+    def _through(self, edge: Edge, block: Block, wire: Wire, want: Shape | None) -> Wire:
+        """The value after the block on an edge, which may fit itself to what is wanted."""
         try:
             with _computed():
-                return block.expand(wire)
+                return block.lead(wire, want)
         except ShapeError as error:
             message = f"the block on the edge from '{edge.ends[0]}' cannot take {_said(wire.shape)}: {error.message}"
             self._problem(message, error.hint, edge.origin)

@@ -7,12 +7,18 @@ from hiresnet_graph.graph import Graph
 
 def prune(graph: Graph) -> Graph:
     """The graph without the calls from which no path leads to an output. Inputs stay."""
-    needed = set(graph.outputs.values())
-    todo = list(needed)
+    kept = needed(graph)
+    kept |= {node.name for node in graph.inputs}
+    return graph.restricted(kept.__contains__) if len(kept) < len(graph) else graph
+
+
+def needed(graph: Graph) -> set[str]:
+    """The calls from which a path leads to an output, whatever the delays on it."""
+    found = set(graph.outputs.values())
+    todo = list(found)
     while todo:
         for edge in graph.incoming(todo.pop()):
-            if edge.source not in needed:
-                needed.add(edge.source)
+            if edge.source not in found:
+                found.add(edge.source)
                 todo.append(edge.source)
-    needed |= {node.name for node in graph.inputs}
-    return graph.restricted(needed.__contains__) if len(needed) < len(graph) else graph
+    return found

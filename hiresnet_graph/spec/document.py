@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
 from hiresnet_graph.shipped import spec_names, spec_path
-from hiresnet_graph.spec.model import LATER, ArchitectureSpec, NodeSpec
+from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
 from hiresnet_graph.spec.problems import Problems, known_keys
 from hiresnet_graph.spec.section import Section, is_one_group, whole_section
 from hiresnet_graph.spec.source import MarkedDict, MarkedList, merge, parse, read, to_json, to_yaml
@@ -70,8 +70,8 @@ class Document:
         return replace(self, overrides=(*self.overrides, *((key, value, source) for key, value in values.items())))
 
     def with_edges(self, expression: str | list[str], group: str | None = None) -> Self:
-        """The spec with another edge set in its skips, or in one group of them."""
-        key = f"skips.{group}.edges" if group else "skips.edges"
+        """The spec with another edge set in its skips, in one group of them, or in its `transitions`."""
+        key = "transitions.edges" if group == "transitions" else f"skips.{group}.edges" if group else "skips.edges"
         return self.override({key: expression}, Source("--edges", str(expression)))
 
     def patched(self) -> MarkedDict:
@@ -85,7 +85,7 @@ class Document:
         if self.chosen is not None:
             patch = self.tree["variants"][self.chosen]
             if isinstance(patch, MarkedDict):
-                tree = merge(tree, _variant_patch(patch, tree, self.chosen, problems))
+                tree = _laid(tree, _variant_patch(patch, tree, self.chosen, problems))
             elif patch is not None:
                 problems.append(
                     Problem(
@@ -97,7 +97,7 @@ class Document:
                 )
         for key, value, source in self.overrides:
             patch = _override_patch(tree, key, value, source, problems)
-            tree = merge(tree, patch) if patch is not None else tree
+            tree = _laid(tree, patch) if patch is not None else tree
         if problems:
             raise SpecError(problems)
         return tree
@@ -110,16 +110,8 @@ class Document:
         """
         tree = self.patched()
         problems = Problems(tree)
-        for key in LATER & set(tree):
-            problems.add((key,), f"'{key}' is part of the language that this version does not compile yet.", key=True)
-        known = MarkedDict(
-            {key: value for key, value in tree.items() if key not in LATER},
-            tree.position,
-            tree.key_positions,
-            tree.value_positions,
-        )
         _check_variants(tree, problems)
-        section = whole_section(known, problems)
+        section = whole_section(tree, problems)
         if section is None:
             problems.raise_if_any()
         assert section is not None
@@ -211,7 +203,30 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
     own = MarkedDict(
         {k: v for k, v in tree.items() if k != "extends"}, tree.position, tree.key_positions, tree.value_positions
     )
-    return merge(_extended(read(path), (*below, key)), own)
+    return _laid(_extended(read(path), (*below, key)), own)
+
+
+def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
+    """A tree with a patch over it. A transition that is the name of a block counts as a mapping with that block."""
+    return merge(_with_blocks(tree), _with_blocks(patch)) if "transitions" in patch else merge(tree, patch)
+
+
+def _with_blocks(tree: MarkedDict) -> MarkedDict:
+    matrix = tree.get("transitions")
+    if not isinstance(matrix, MarkedDict):
+        return tree
+    matrix = matrix.copy()
+    for row, columns in matrix.items():
+        if row == "edges" or not isinstance(columns, MarkedDict):
+            continue
+        matrix[row] = columns = columns.copy()
+        for column, entry in columns.items():
+            if isinstance(entry, str) and not entry.startswith("$"):
+                position = columns.value_positions.get(column)
+                columns[column] = _marked({"block": entry}, position) if position else MarkedDict({"block": entry})
+    tree = tree.copy()
+    tree["transitions"] = matrix
+    return tree
 
 
 def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: list[Problem]) -> MarkedDict:
@@ -246,7 +261,7 @@ def _check_variants(tree: MarkedDict, problems: Problems) -> None:
     variants = tree.get("variants")
     if not isinstance(variants, dict):
         return
-    known = [key for key in (*known_keys(ArchitectureSpec), *sorted(LATER)) if key not in ("variants", "extends")]
+    known = [key for key in known_keys(ArchitectureSpec) if key not in ("variants", "extends")]
     for name, patch in variants.items():
         for key in patch if isinstance(patch, dict) else ():
             if key not in known:
@@ -301,7 +316,10 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
         problems.append(Problem(f"'{key}' is no address.", position, key, "Write 'stage2.depth=5'."))
         return None
     head = parts[0]
-    if head in ("input", "params", "skips", "blocks", "nodes", "outputs"):
+    if head in ("time", "transitions") and not isinstance(tree.get(head), dict):
+        problems.append(Problem(f"the spec has no '{head}'.", position, key, f"Add '{head}' to the file."))
+        return None
+    if head in ("input", "params", "skips", "blocks", "nodes", "outputs", "time", "transitions"):
         if head == "skips" and not isinstance(tree.get("skips"), dict):
             problems.append(Problem("the spec has no skips.", position, key, "Add 'skips' to the file."))
             return None

@@ -2,7 +2,11 @@
 
     set   = and (("+" | "-") and)*          left to right
     and   = atom ("&" atom)*                "&" binds tighter
-    atom  = none | full | in | out | p<k> | address ">" address | "(" set ")"
+    atom  = none | full | in | out | p<k> | kind | address ">" address | "(" set ")"
+    kind  = all | forward | feedback | lateral | adjacent | bypass
+
+The kinds are of edges in both directions, as networks in time have them: `lateral` from a level to itself, `forward` to
+a later one, `feedback` to an earlier one, `adjacent` to itself and the two next to it, `bypass` farther than these.
 
 One grammar serves files, the command line and Python. What an address stands for is for the caller to say; here it is
 text.
@@ -23,8 +27,17 @@ Edges = frozenset[tuple[str, str]]
 Pairs = Callable[[str, str], Iterable[tuple[str, str]]]
 
 MAX_NESTING = 50
+_KINDS: dict[str, Callable[[int], bool]] = {
+    "all": lambda way: True,
+    "forward": lambda way: way > 0,
+    "feedback": lambda way: way < 0,
+    "lateral": lambda way: way == 0,
+    "adjacent": lambda way: abs(way) <= 1,
+    "bypass": lambda way: abs(way) > 1,
+}
+"""Kind -> whether an edge is of it that goes this many levels up."""
 _FAMILIES = ("full", "in", "out")
-_WORDS = ("none", *_FAMILIES)
+_WORDS = ("none", *_FAMILIES, *_KINDS)
 
 
 class EdgeSetError(ExpressionError):
@@ -61,7 +74,7 @@ class _Where:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """`none`, `full`, `in`, `out`, or `p<k>` as ("p", k)."""
+    """`none`, `full`, `in`, `out`, a kind, or `p<k>` as ("p", k)."""
 
     word: str
     distance: int
@@ -78,9 +91,14 @@ class _Family:
         count = len(levels)
         if count == 0:
             self.where.fail(f"'{self}' counts over levels, and there are none.", "Give 'levels:', like [stem, stages].")
-        if count == 1:
+        if count == 1 and self.word not in ("all", "lateral", "adjacent"):
             self.where.fail(f"'{self}' selects nothing: there is one level only, x0.", "Give two levels or more.")
         last = count - 1
+        if self.word in _KINDS:
+            found = {(levels[i], levels[j]) for i in range(count) for j in range(count) if _KINDS[self.word](j - i)}
+            if not found:
+                self.where.fail(f"'{self}' selects nothing: there are {count} levels only.")
+            return frozenset(found)
         if self.word == "full":
             return frozenset((levels[i], levels[j]) for i in range(count) for j in range(i + 1, count))
         if self.word == "in":

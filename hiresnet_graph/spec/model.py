@@ -9,10 +9,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from hiresnet_graph.shapes import Map, Shape, Vector
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+Step = Annotated[int, Field(ge=0, le=100_000, strict=True)]
 Texts = str | list[str]
 Slot = Literal["input", "residual", "output"]
+PerStep = Literal["none", "norm_stats", "norm", "all"]
+"""What has one copy for each call: nothing, running statistics of norms, norms whole, or all weights."""
 MAX_DEPTH = 1_000
 """Blocks that one stage may have."""
+MAX_STEPS = 100_000
+"""Time steps that a network may be asked for."""
 
 
 class Model(BaseModel):
@@ -47,8 +52,9 @@ class NodeSpec(Model):
     weights: str | None = Field(
         None, description="Name of the weights, to share them; `shared` ties all blocks of a stage."
     )
-    per_step: Literal["none", "norm"] | None = Field(
-        None, description="What each block of a tied stage keeps for itself: its norms (default), or nothing."
+    per_step: PerStep | None = Field(
+        None,
+        description="What has a copy for each time step; in a tied stage, for each block (there `norm` by default).",
     )
     merge: str | dict[str, Any] | None = Field(None, description="How the values at the slot `input` become one.")
 
@@ -64,7 +70,12 @@ class ConnectionSpec(Model):
     projection: str | dict[str, Any] | None = Field(
         None, description="A registered projection, or a mapping with spatial, channels, norm and when."
     )
-    delay: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = Field(None, description="Time steps.")
+    delay: Annotated[int, Field(ge=0, le=1000, strict=True)] | None = Field(
+        None, description="Time steps that the value takes."
+    )
+    at: Step | Annotated[list[Step], Field(min_length=1)] | None = Field(
+        None, description="The step, or steps, at which a value may arrive; without it, at each."
+    )
     gate: str | None = Field(None, description="A node by whose output the value is multiplied.")
 
 
@@ -83,6 +94,43 @@ class EdgeSpec(ConnectionSpec):
     target: Texts = Field(alias="to", description="A node, a list of nodes or a pattern.")
     name: str | None = Field(None, description="Name of its weights in the state_dict, below `edges`.")
     block: str | None = Field(None, description="A block on the edge.")
+    weights: str | None = Field(None, description="Name of the weights on the edge, to share them.")
+    per_step: PerStep | None = Field(None, description="What on the edge has a copy for each time step.")
+
+
+class TransitionSpec(ConnectionSpec):
+    """An entry of `transitions`: these keys, and beside them the fields of its block."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, defer_build=True)
+    block: str | None = Field(None, description="A block on the edge, like `brc2`.")
+    name: str | None = Field(None, description="Name of its weights in the state_dict, below `edges`.")
+    weights: str | None = Field(None, description="Name of the weights on the edge, to share them.")
+    per_step: PerStep | None = Field(None, description="What on the edge has a copy for each time step.")
+
+
+class TimeSpec(Model):
+    """How a network runs in time: steps t = 0 ... steps - 1, and nothing holds a value before."""
+
+    steps: Annotated[int, Field(ge=1, le=MAX_STEPS, strict=True)] = Field(description="Number of time steps.")
+    delay: Literal[0, 1] = Field(
+        0, description="Of flow and skips that give none, except from the input and into an output, where it is 0."
+    )
+    input: Literal["first", "every", "sequence"] = Field(
+        "every", description="The input holds x at step 0, at every step, or x[:, t]."
+    )
+    empty: Literal["skip", "zeros"] = Field(
+        "skip", description="What stands for a value that is not there: it is left out, or is a zero tensor."
+    )
+    readout: Literal["last", "all"] | Step = Field(
+        "last", description="The step whose output comes out, or all that have one, stacked on axis 1."
+    )
+    per_step: PerStep = Field("norm", description="What has a copy for each time step.")
+    past: Literal["error", "last"] = Field(
+        "error", description="What a norm uses at a step that it has no copy for: none, or that of the step before."
+    )
+    norm_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1.0, description="Initial scale of the norms; Cooijmans et al. 2016 (arXiv:1603.09025) start at 0.1."
+    )
 
 
 class SectionSpec(Model):
@@ -93,6 +141,10 @@ class SectionSpec(Model):
     flow: Texts = Field(default_factory=list, description="Chains like `stem -> stage1 -> head`.")
     skips: dict[str, Any] | None = Field(None, description="A group of skips, or named groups.")
     edges: list[dict[str, Any]] = Field(default_factory=list, description="Single edges.")
+    transitions: dict[str, Any] | None = Field(
+        None, description="Edges that take one time step, as a matrix: row -> column -> block; `edges` chooses of them."
+    )
+    time: dict[str, Any] | None = Field(None, description="Steps, delays and readout of a recurrent network.")
 
 
 class ArchitectureSpec(SectionSpec):
@@ -106,7 +158,3 @@ class ArchitectureSpec(SectionSpec):
     outputs: Texts | None = Field(None, description="Nodes whose values come out, where there are several.")
     variants: dict[str, Any] = Field(default_factory=dict, description="Named patches of this file.")
     schema_: str | None = Field(None, alias="$schema", description="For editors.")
-
-
-LATER = {"time", "transitions"}
-"""Keys of the language that this version does not compile yet."""

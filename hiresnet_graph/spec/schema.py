@@ -20,7 +20,16 @@ from hiresnet_graph.merges import MERGES
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.registry import Kind, Registry
-from hiresnet_graph.spec.model import LATER, ArchitectureSpec, EdgeSpec, InputSpec, NodeSpec, SectionSpec, SkipSpec
+from hiresnet_graph.spec.model import (
+    ArchitectureSpec,
+    EdgeSpec,
+    InputSpec,
+    NodeSpec,
+    SectionSpec,
+    SkipSpec,
+    TimeSpec,
+    TransitionSpec,
+)
 
 Schema = dict[str, Any]
 
@@ -44,10 +53,10 @@ def schema() -> Schema:
         "flow": _either(root["flow"], "null"),
         "skips": _reference("skips", root["skips"]),
         "edges": _either({**root["edges"], "items": {"$ref": "#/$defs/edge"}}, "null"),
+        "time": _either({**root["time"], "$ref": "#/$defs/time"}, "null"),
+        "transitions": _either({**root["transitions"], "$ref": "#/$defs/transitions"}, "null"),
         "blocks": {**root["blocks"], "additionalProperties": {"$ref": "#/$defs/own_block"}, "propertyNames": _names()},
     }
-    for key in sorted(LATER):
-        root[key] = {"description": "A part of the language that this version does not compile yet."}
     patch = {key: value for key, value in root.items() if key not in ("variants", "extends", "$schema")}
     patch["edges"] = {
         "description": "Single edges to add; or an edge set for the skips, like `skips.edges`.",
@@ -84,6 +93,8 @@ def schema() -> Schema:
             "patch": _patch(fields),
             "edge": _edge(kinds),
             "skips": _skips(),
+            "time": _time(),
+            "transitions": _transitions(kinds),
             "skip_group": {"type": "object", "properties": _connection(SkipSpec), "additionalProperties": False},
             "own_block": {
                 "description": "A block of this file: a kind with fields set, or a small network of its own.",
@@ -324,3 +335,26 @@ def _edge(kinds: Mapping[str, type]) -> Schema:
         "then": {"allOf": _if_block("edge", kinds)},
         "else": {"properties": {name: {} for name in keys}, "additionalProperties": False},
     }
+
+
+def _time() -> Schema:
+    keys = {name: _templated(field) for name, field in _properties(TimeSpec).items()}
+    return {"type": ["object", "null"], "properties": keys, "additionalProperties": False}
+
+
+def _transitions(kinds: Mapping[str, type]) -> Schema:
+    """Rows of columns of entries, and beside the rows the key `edges`."""
+    keys = _connection(TransitionSpec)
+    block = _named(kinds, "An entry of `blocks`, or a block of another package.")
+    mapping = {
+        "type": "object",
+        "properties": {**keys, "block": {"description": keys["block"]["description"], **block}},
+        "if": {"required": ["block"]},
+        "then": {"allOf": _if_block("edge", kinds)},
+        "else": {"properties": {name: {} for name in keys}, "additionalProperties": False},
+    }
+    entry: Schema = {"anyOf": [*block["anyOf"], mapping, {"type": "null"}]}
+    columns = {"anyOf": [entry, {"type": "array", "items": entry}]}
+    rows = {"type": ["object", "null"], "additionalProperties": columns}
+    edges = {"description": "Which entries are meant: an edge set over the nodes of the matrix.", **_TEXTS}
+    return {"type": ["object", "null"], "properties": {"edges": edges}, "additionalProperties": rows}

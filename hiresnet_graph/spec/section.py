@@ -8,7 +8,16 @@ from typing import Any
 
 from hiresnet_graph.errors import Position, SpecError, did_you_mean
 from hiresnet_graph.shapes import Shape, Vector
-from hiresnet_graph.spec.model import ArchitectureSpec, EdgeSpec, InputSpec, SectionSpec, SkipSpec, Texts
+from hiresnet_graph.spec.model import (
+    ArchitectureSpec,
+    EdgeSpec,
+    InputSpec,
+    SectionSpec,
+    SkipSpec,
+    Texts,
+    TimeSpec,
+    TransitionSpec,
+)
 from hiresnet_graph.spec.problems import Path, Problems, known_keys
 from hiresnet_graph.spec.source import MarkedDict
 from hiresnet_graph.spec.template import resolve_params, substitute
@@ -24,6 +33,9 @@ class Section:
         nodes: As written: templates are evaluated when a node is made, since a stage's fields know `i`.
         skips: Name of a group (empty for the only one) -> the group and its path.
         blocks: The entries of `blocks`, as written.
+        transitions: Row, column, entry and path of each entry of the matrix.
+        transition_set: Which of them are meant, and its path; None for all.
+        time: How the section runs in time; None if it runs once.
     """
 
     name: str
@@ -37,6 +49,9 @@ class Section:
     blocks: Mapping[str, Any]
     outputs: tuple[str, ...] | None = None
     input_paths: Mapping[str, Path] = field(default_factory=dict)
+    transitions: tuple[tuple[str, str, TransitionSpec, Path], ...] = ()
+    transition_set: tuple[Texts, Path] | None = None
+    time: TimeSpec | None = None
 
 
 def texts(value: Texts, path: Path) -> list[tuple[str, Path]]:
@@ -109,6 +124,9 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
         blocks=spec.blocks,
         outputs=outputs,
         input_paths=input_paths,
+        transitions=_transitions(early.get("transitions"), problems, ()),
+        transition_set=_transition_set(early.get("transitions"), ()),
+        time=_time(early.get("time"), problems, ()),
     )
 
 
@@ -137,6 +155,9 @@ def block_section(
         edges=_edges(early.get("edges"), at, path),
         blocks=blocks,
         input_paths={"input": path},
+        transitions=_transitions(early.get("transitions"), at, path),
+        transition_set=_transition_set(early.get("transitions"), path),
+        time=_time(early.get("time"), at, path),
     )
 
 
@@ -209,3 +230,65 @@ def _edges(given: Any, problems: Problems, path: Path) -> tuple[tuple[EdgeSpec, 
         if spec is not None:
             found.append((spec, at))
     return tuple(found)
+
+
+def _transitions(given: Any, problems: Problems, path: Path) -> tuple[tuple[str, str, TransitionSpec, Path], ...]:
+    """The entries of the matrix; one that is null is not there."""
+    found = []
+    for row, columns in given.items() if isinstance(given, dict) else ():
+        if row == "edges" or columns is None:
+            continue
+        at = (*path, "transitions", row)
+        if not isinstance(columns, dict):
+            problems.add(at, "a row of 'transitions' wants a mapping from nodes to blocks.", "Write 's1: {s2: brc2}'.")
+            continue
+        for column, entries in columns.items():
+            several = isinstance(entries, list)
+            for i, entry in enumerate(entries if several else [entries]):
+                place = (*at, column, i) if several else (*at, column)
+                if entry is None:
+                    continue
+                if isinstance(entry, str):
+                    position = problems.position(place)
+                    entry = MarkedDict({"block": entry}, position, None, {"block": position} if position else None)
+                if not isinstance(entry, dict):
+                    problems.add(place, "a transition wants the name of a block, or a mapping like '{block: brc2}'.")
+                    continue
+                spec = problems.model(TransitionSpec, entry, place)
+                if spec is not None and spec.block is None and spec.model_extra:
+                    known = known_keys(TransitionSpec)
+                    for key in spec.model_extra:
+                        problems.add((*place, key), f"unknown key '{key}'.", did_you_mean(key, known), key=True)
+                elif spec is not None:
+                    found.append((str(row), str(column), spec, place))
+    return tuple(found)
+
+
+def _transition_set(given: Any, path: Path) -> tuple[Texts, Path] | None:
+    if not isinstance(given, dict) or not isinstance(given.get("edges"), str | list):
+        return None
+    return given["edges"], (*path, "transitions", "edges")
+
+
+def _time(given: Any, problems: Problems, path: Path) -> TimeSpec | None:
+    if not isinstance(given, dict):
+        return None
+    at = (*path, "time")
+    if "steps" not in given:
+        message = "'time' wants 'steps', the number of time steps"
+        copies = given.get("per_step", "norm")
+        reason = "." if copies == "none" else f": 'per_step: {copies}' keeps a copy for each."
+        problems.add(at, message + reason, "Add 'steps: 5'.", key=True)
+        given = {**given, "steps": 1}
+    spec = problems.model(TimeSpec, given, at)
+    if spec is None:
+        return None
+    if path and (spec.readout == "all" or spec.input == "sequence"):
+        key = "readout" if spec.readout == "all" else "input"
+        message = f"a block gives one value for one value, so '{key}: {getattr(spec, key)}' is not for it."
+        hint = "Use 'last' or a step." if key == "readout" else "Use 'first' or 'every'."
+        problems.add((*at, key), message, hint)
+    if isinstance(spec.readout, int) and spec.readout >= spec.steps:
+        message = f"the readout is step {spec.readout}, but steps go from 0 to {spec.steps - 1}."
+        problems.add((*at, "readout"), message, f"Set 'steps' to {spec.readout + 1} or more, or read out earlier.")
+    return spec

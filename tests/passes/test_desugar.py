@@ -364,7 +364,7 @@ flow: a -> s -> t -> v
     weights = {node.name: node.weights for node in made.nodes}
     assert weights["a"] == "w" and weights["s.block1"] == weights["s.block2"] == "s"
     assert weights["t.block2"] == "u.block2"
-    assert made["s.block1"].private_norms and not made["v.block1"].private_norms
+    assert made["s.block1"].private == "norm" and made["v.block1"].private == "none"
 
 
 def test_every_origin_has_its_place() -> None:

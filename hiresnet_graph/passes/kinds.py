@@ -1,0 +1,225 @@
+"""The kinds that a section names, as blocks, merges and projections; blocks that the spec itself defines among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+from pydantic import PrivateAttr
+
+from hiresnet_graph.blocks import BLOCKS, Block
+from hiresnet_graph.errors import SpecError, did_you_mean
+from hiresnet_graph.graph import Graph
+from hiresnet_graph.merges import MERGES, AddMerge, Merge
+from hiresnet_graph.ops import OPS, Op
+from hiresnet_graph.projections import PROJECTIONS, Projection
+from hiresnet_graph.shapes import Shape
+from hiresnet_graph.spec.model import NodeSpec
+from hiresnet_graph.spec.problems import Path, Problems, known_keys
+from hiresnet_graph.spec.section import Section, block_section, evaluated, is_block_entry
+from hiresnet_graph.spec.source import MarkedDict, format_path
+from hiresnet_graph.spec.template import resolve_params
+from hiresnet_graph.wire import Wire
+
+MAX_NESTING = 32
+"""How many blocks may be built on each other."""
+_NODE_KEYS = known_keys(NodeSpec)
+
+
+class WrittenBlock(Block):
+    """A block that the spec itself defines with nodes and edges; expands into their graph.
+
+    Attributes:
+        values: Its params; templates among their defaults are kept, since they may need the input's width.
+    """
+
+    kind: ClassVar[str] = "written"
+    name: str
+    values: dict[str, Any]
+    _params: MarkedDict = PrivateAttr()
+    _path: Path = PrivateAttr()
+    _definition: MarkedDict = PrivateAttr()
+    _blocks: Mapping[str, Any] = PrivateAttr()
+    _tree: Any = PrivateAttr()
+
+    @classmethod
+    def make(cls, name: str, params: MarkedDict, blocks: Mapping[str, Any], tree: Any) -> WrittenBlock:
+        """The use of the entry `name` of `blocks` with these params."""
+        block = cls(name=name, values=dict(params))
+        block._params, block._path, block._definition = params, ("blocks", name), blocks[name]
+        block._blocks, block._tree = blocks, tree
+        return block
+
+    def changed(self, fields: Mapping[str, Any]) -> WrittenBlock:
+        """The same block with other params.
+
+        Raises:
+            ValueError: It has no such param.
+        """
+        for key in fields:
+            if key not in self.values:
+                raise ValueError(f"unknown key '{key}'. {did_you_mean(key, self.values)}".strip())
+        return self.make(self.name, laid_over(self._params, fields), self._blocks, self._tree)
+
+    def describe(self) -> str:
+        """Its name in `blocks`."""
+        return self.name
+
+    def expand(self, x: Wire) -> Wire:
+        """Its graph, for an input of this shape.
+
+        Raises:
+            SpecError: The definition has mistakes that show only with these params and this shape.
+        """
+        return x.inline(self.graph(x.shape))
+
+    def graph(self, shape: Shape) -> Graph:
+        """Its graph, for an input of this shape."""
+        problems = Problems(self._tree)
+        names: dict[str, Any] = {"in_width": shape.channels}
+        try:
+            names |= resolve_params(self._params, names)
+        except SpecError as error:
+            prefix = format_path(self._path)
+            raise SpecError([replace(problem, path=f"{prefix}.{problem.path}") for problem in error.problems]) from None
+        section = block_section(self._definition, self._path, names, shape, self._blocks, problems)
+        from hiresnet_graph.passes.desugar import desugar  # which makes such blocks
+
+        graph = desugar(section, problems) if section is not None else None
+        problems.raise_if_any()
+        assert graph is not None
+        return graph
+
+
+class OpOnEdge(Block):
+    """A single operation as the block of an edge."""
+
+    kind: ClassVar[str] = "operation"
+    op: Op
+
+    def describe(self) -> str:
+        """The operation's kind."""
+        return self.op.kind
+
+    def expand(self, x: Wire) -> Wire:
+        """One call."""
+        return x.apply(self.op)
+
+
+class Kinds:
+    """What a section's texts and mappings mean as kinds; mistakes are noted, and None comes back."""
+
+    def __init__(self, section: Section, problems: Problems) -> None:
+        self.section = section
+        self.problems = problems
+
+    def block(self, name: str, fields: dict[str, Any], path: Path, seen: tuple[str, ...] = ()) -> Block | Op | None:
+        """The block, or the operation, of a name with fields."""
+        entry = self.section.blocks.get(name)
+        if entry is None:
+            if name not in BLOCKS and name not in OPS:
+                known = [*BLOCKS, *OPS, *self.section.blocks]
+                self.problems.add((*path, "block"), f"there is no block '{name}'.", did_you_mean(name, known))
+                return None
+            registry = BLOCKS if name in BLOCKS else OPS
+            return cast(
+                "Block | Op | None", self.problems.kind(registry, name, fields, path, (*path, "block"), _NODE_KEYS)
+            )
+        entry_path = ("blocks", name)
+        if isinstance(entry, str):
+            entry = {"block": entry}
+        if not is_block_entry(entry):
+            return None  # which is told where the section is read
+        if name in seen:
+            self.problems.add(entry_path, f"the block is defined by itself: {' -> '.join([*seen, name])}.")
+            return None
+        if len(seen) >= MAX_NESTING:
+            self.problems.add(entry_path, f"blocks may be built on each other {MAX_NESTING} deep, this lies deeper.")
+            return None
+        if "nodes" in entry:
+            return self._written(name, entry, fields, path)
+        preset = subset(entry, [key for key in entry if key != "block"])
+        preset = evaluated(self.problems, preset, self.section.names, entry_path)
+        return None if preset is None else self.block(entry["block"], laid_over(preset, fields), path, (*seen, name))
+
+    def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
+        params = entry.get("params") or {}
+        if not isinstance(params, dict):
+            self.problems.add(("blocks", name, "params"), "this wants a mapping.")
+            return None
+        fine = True
+        for key in fields:
+            if key not in params:
+                fine = False
+                hint = did_you_mean(key, params) if params else f"'{name}' has no 'params'."
+                self.problems.add((*path, key), f"unknown key '{key}'.", hint, key=True)
+        values = laid_over(params, fields)
+        for key in params:
+            if values[key] is None:
+                fine = False
+                self.problems.add(path, f"the key '{key}' is missing: block '{name}' has no default for it.")
+        return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if fine else None
+
+    def is_preset(self, block: str, field: str) -> bool:
+        """Whether an entry of `blocks` sets this field of the kind that it stands for."""
+        seen: set[str] = set()
+        while block not in seen:
+            seen.add(block)
+            entry = self.section.blocks.get(block)
+            if not isinstance(entry, dict) or "nodes" in entry or not isinstance(entry.get("block"), str):
+                return False
+            if field in entry:
+                return True
+            block = entry["block"]
+        return False
+
+    def merge(self, value: Any, path: Path) -> Merge | None:
+        """The merge that a value names; `add` for none."""
+        if value is None:
+            return AddMerge()
+        name, fields = (value, {}) if isinstance(value, str) else (value.get("kind", "add"), _without(value, "kind"))
+        at = (*path, "kind") if isinstance(value, dict) and "kind" in value else path
+        return cast("Merge | None", self.problems.kind(MERGES, name, fields, path, at))
+
+    def projection(self, value: Any, path: Path, default: Projection) -> Projection | None:
+        """The projection that a value names; `default` for none."""
+        if value is None:
+            return default
+        if isinstance(value, str):
+            return cast("Projection | None", self.problems.kind(PROJECTIONS, value, {}, path, path))
+        name, fields = value.get("kind", "standard"), _without(value, "kind")
+        at = (*path, "kind") if "kind" in value else path
+        return cast("Projection | None", self.problems.kind(PROJECTIONS, name, fields, path, at))
+
+
+def subset(fields: Any, keys: Iterable[str]) -> MarkedDict:
+    """The fields with these keys, positions kept."""
+    return MarkedDict(
+        {key: fields[key] for key in keys},
+        position=getattr(fields, "position", None),
+        key_positions={k: v for k, v in getattr(fields, "key_positions", {}).items() if k in keys},
+        value_positions={k: v for k, v in getattr(fields, "value_positions", {}).items() if k in keys},
+    )
+
+
+def _without(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {k: v for k, v in value.items() if k != key}
+
+
+def marked(value: Any) -> MarkedDict:
+    """The mapping, as one with positions."""
+    return value if isinstance(value, MarkedDict) else MarkedDict(value)
+
+
+def laid_over(base: Any, fields: Mapping[str, Any]) -> MarkedDict:
+    """A mapping with some values replaced as they are; positions go with their values."""
+    out = marked(base).copy()
+    for positions in (out.key_positions, out.value_positions):
+        for key in fields:
+            positions.pop(key, None)
+    out.update(fields)
+    if isinstance(fields, MarkedDict):
+        out.key_positions |= fields.key_positions
+        out.value_positions |= fields.value_positions
+    return out
