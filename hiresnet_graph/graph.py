@@ -369,6 +369,8 @@ class Graph:
                 continue
             operands = self.incoming(node.name)
             arity = node.block.arity
+            if not operands and node.role == "arrival":
+                continue  # at a state that no edge leads to
             if not operands or (arity is not None and len(operands) != arity):
                 raise GraphError(f"'{node.name}' has {len(operands)} operands.")
             shapes = [self._shape(edge.source) for edge in operands]

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 import hiresnet_graph as hrg
+from tests.recurrent.compare import near
+from tests.recurrent.definition import run
+from tests.recurrent.graphs import images, scrambled
 
 SKETCHES = Path(__file__).parent / "sketches"
 KNOWN = {
@@ -71,10 +74,45 @@ def test_an_area_of_cornet_s_is_a_tied_stage() -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "key"), [("cornet_rt", "time"), ("three_states", "transitions")])
-def test_the_language_of_time_is_refused_with_its_place(name: str, key: str) -> None:
-    with pytest.raises(hrg.SpecError) as caught:
-        hrg.load(SKETCHES / f"{name}.yaml").validate()
-    problem = next(p for p in caught.value.problems if p.path == key)
-    assert "does not compile yet" in problem.message
-    assert problem.position is not None and problem.position.column == 1
+def test_cornet_rt_is_the_shipped_one() -> None:
+    """Delays, blocks on edges, zeros at the merge."""
+    net = hrg.load(SKETCHES / "cornet_rt.yaml")
+    assert net.plan.digest() == hrg.load("cornet_rt").plan.digest()
+    assert net.warnings == ()
+
+
+def test_states_and_transitions() -> None:
+    """A matrix of transitions between states of three sizes, those that lead further than one state taken away."""
+    net = hrg.load(SKETCHES / "three_states.yaml")
+    net.validate()
+    assert net.timing is not None and net.timing.unrolling == ("biological",)
+    assert net.timing.holds["s3"] == (1, 2, 3, 4, 5)
+    assert net.variant("adjacent").plan.digest() == net.with_edges("adjacent", "transitions").plan.digest()
+    assert net.variant("adjacent").cost().parameters < net.cost().parameters == 281_898
+    for variant in (None, "adjacent"):
+        arch = net.variant(variant)
+        module = scrambled(arch.build())
+        (x,) = images(arch, batch=2)
+        with torch.no_grad():
+            near(module(x), run(arch, module, x).output)
+
+
+def test_time_windows_make_three_stages() -> None:
+    """Two residual blocks; one that leads to the next state, and one; again."""
+    net = hrg.load(SKETCHES / "three_states.yaml").variant("three_stages")
+    assert net.timing is not None
+    assert [net.timing.holds[state] for state in ("s1", "s2", "s3")] == [(0, 1, 2), (3, 4), (5, 6)]
+    assert net.warnings == ()
+    module = scrambled(net.build()).eval()
+    part = module.get_submodule
+
+    def block(name: str, step: int, h: torch.Tensor) -> torch.Tensor:
+        for i in (1, 2):
+            h = part(f"edges.{name}.conv{i}")(torch.relu(part(f"edges.{name}.norm{i}.step{step}")(h)))
+        return h
+
+    (x,) = images(net)
+    h = torch.relu(part("pre.norm.step0")(part("pre.conv")(x)))
+    for step, name in enumerate(("s1__s1", "s1__s1", "s1__s2", "s2__s2", "s2__s3", "s3__s3"), 1):
+        h = block(name, step, h) + (h if name[:2] == name[4:] else 0)
+    near(module(x), part("post.linear")(h.mean((2, 3))))

@@ -146,7 +146,8 @@ def test_a_shipped_spec_exports_and_compiles_as_one_graph(name: str) -> None:
     """Equal bits in eval mode; ImageNet's networks at 64x64, since only the size of the images makes them slow."""
     net = hrg.load(name)
     if net.plan.inputs["input"][1] > 64:
-        net = net.override({"input.height": 64, "input.width": 64})
+        size = {"size": 64} if "size" in net.tree.get("params", {}) else {"input.height": 64, "input.width": 64}
+        net = net.override(size)
     if name == "vgg16":
         net = net.override({"hidden": 64})
     module = net.build().eval()

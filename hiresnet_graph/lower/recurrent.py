@@ -197,8 +197,10 @@ class _Copies:
         Raises:
             UsageError: It has none for its step.
         """
-        stem, _, step = call.weights.rpartition(".step")
-        found = call.weights if call.weights in self.held else self.at(stem, int(step), call.op, call.name)
+        found: str | _Missing = call.weights
+        if call.weights not in self.held:
+            stem, _, step = call.weights.rpartition(".step")
+            found = self.at(stem, int(step), call.op, call.name) if stem else self.none(call.weights, call.name)
         if isinstance(found, _Missing):
             raise UsageError(found.message)
         return found
@@ -216,6 +218,10 @@ class _Copies:
         hint = " 'time: {past: last}' takes the last one before." if op.normalizes and earlier else ""
         call = call.removesuffix(f".step{step}")
         return _Missing(f"'{call}' has no copy of the weights '{weights}' for step {step}: {has}.{hint}")
+
+    def none(self, weights: str, call: str) -> _Missing:
+        """What to say of weights that no step of the network as it was compiled needs."""
+        return _Missing(f"'{call}' has no weights '{weights}': as compiled, it reaches the readout at no step.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,8 +312,7 @@ class _Tensors(Machine[Any]):
         if form.layer is None:
             return resolved(apply, operands, lambda _: None, applied)
         if weights not in self.copies.held:
-            assert isinstance(node.block, Op)
-            return _Missing(f"'{node.name}' has no weights '{weights}': no step of the network as compiled needs them.")
+            return self.copies.none(weights, node.name)
         layer = self.module.get_submodule(weights)
         if self.copies.held[weights] == form.layer:
             return layer(*operands)

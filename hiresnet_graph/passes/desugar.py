@@ -490,6 +490,9 @@ class _Desugar:
     def _outputs(self, reached: set[str]) -> dict[str, str]:
         sources = {edge.source for edge in self.edges}
         sinks = [name for name in self.nodes if name not in sources and name not in self.section.inputs]
+        if not sinks and self.section.time is not None:  # the end of the flow, from which values come back later
+            now = {edge.source for edge in self.edges if edge.family == "flow" or edge.delay == 0}
+            sinks = [name for name in self.nodes if name not in now and name not in self.section.inputs]
         sinks = [name for name in sinks if name in reached] or sinks
         given = self.section.outputs
         if given is not None:

@@ -513,7 +513,7 @@ class _NodeExpansion(Builder):
                 self.node.origin,
             )
             raise _Failed from None
-        if self.scope.top:
+        if self.scope.top and self.edge is None:
             projection = getattr(bring, "__self__", None)
             changed = len(self.expansion.nodes) > before
             text = projection.describe() if changed and projection is not None else ""

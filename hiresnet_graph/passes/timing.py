@@ -97,17 +97,50 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
     return tuple(problems)
 
 
+def along_flow(nodes: Iterable[NodeRecord], edges: Iterable[EdgeRecord]) -> tuple[NodeRecord, ...]:
+    """Nodes in an order, for tables and diagrams, in which as many edges as can be lead on, though there are cycles.
+
+    Next is the first node for which all sources of the flow and of edges without delay are there, and of the others at
+    least one; or else the first one at all.
+    """
+    left = {node.name: node for node in nodes}
+    all_of: dict[str, set[str]] = {name: set() for name in left}
+    one_of: dict[str, set[str]] = {name: set() for name in left}
+    for edge in edges:
+        if edge.family != "shortcut" and edge.source != edge.target:
+            one_of[edge.target].add(edge.source)
+            if edge.delay == 0 or edge.family == "flow":
+                all_of[edge.target].add(edge.source)
+    found: dict[str, NodeRecord] = {}
+    while left:
+        done = found.keys()
+        ready = (name for name in left if all_of[name] <= done and (not one_of[name] or one_of[name] & done))
+        name = next(ready, next(iter(left)))
+        found[name] = left.pop(name)
+    return tuple(found.values())
+
+
 def told(steps: tuple[int, ...]) -> str:
     """Steps in words, like `steps 3 to 6 and 9`."""
-    runs: list[list[int]] = []
-    for step in steps:
-        if runs and runs[-1][-1] == step - 1:
-            runs[-1].append(step)
-        else:
-            runs.append([step])
-    parts = [str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs]
+    parts = [str(first) if first == last else f"{first} to {last}" for first, last in runs(steps)]
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return f"step{'s' if len(steps) > 1 else ''} {listed}"
+
+
+def brief(steps: Iterable[int]) -> str:
+    """Steps for a table or a label, like `3-6, 9`; nothing for none."""
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(steps))
+
+
+def runs(steps: Iterable[int]) -> list[tuple[int, int]]:
+    """Steps in rising order as runs without a gap: the first and the last of each."""
+    found: list[tuple[int, int]] = []
+    for step in steps:
+        if found and found[-1][1] == step - 1:
+            found[-1] = (found[-1][0], step)
+        else:
+            found.append((step, step))
+    return found
 
 
 class _Timing:
