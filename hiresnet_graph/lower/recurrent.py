@@ -24,8 +24,8 @@ from hiresnet_graph.lower.single import resolved, rooted, straight_line
 from hiresnet_graph.lower.weights import applied
 from hiresnet_graph.ops import Apply, Layer, Op
 from hiresnet_graph.passes import prune, resolve
+from hiresnet_graph.passes.step import Machine, Steps, has_copies
 from hiresnet_graph.passes.timing import timing, told
-from hiresnet_graph.passes.unroll import Machine, Steps, has_copies
 from hiresnet_graph.plan import Call, Plan, class_name, holders, make_plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
@@ -125,16 +125,9 @@ class Recurrent(fx.GraphModule):
         prepared = _prepare(_folded(base))
         t, past = (0, {}) if state is None else (state.t, state.past)
         inputs = _given(x, prepared, t)
-        like = next(
-            (
-                value
-                for value in [*inputs.values(), *(v for values in past.values() for v in values)]
-                if isinstance(value, torch.Tensor)
-            ),
-            None,
-        )
-        if like is None:
-            raise UsageError("the first step needs an input.")
+        values_given = x.values() if isinstance(x, Mapping) else [x]
+        remembered = (value for values in past.values() for value in values)
+        like = next((value for value in [*values_given, *remembered] if isinstance(value, torch.Tensor)), None)
         machine = _Tensors(self, prepared, _Copies(base), like)
 
         def before(name: str, step: int) -> Any:
@@ -289,7 +282,7 @@ def _given(x: Inputs, prepared: _Prepared, t: int) -> dict[str, Any]:
 class _Tensors(Machine[Any]):
     """Computes tensors with the layers of a module."""
 
-    def __init__(self, module: nn.Module, prepared: _Prepared, copies: _Copies, like: torch.Tensor) -> None:
+    def __init__(self, module: nn.Module, prepared: _Prepared, copies: _Copies, like: torch.Tensor | None) -> None:
         self.module, self.prepared, self.copies, self.like = module, prepared, copies, like
 
     def call(self, node: Node, operands: list[Any], step: int) -> Any:
@@ -320,6 +313,8 @@ class _Tensors(Machine[Any]):
 
     def zeros(self, shape: Shape) -> Any:
         """Zeros [B, *shape]."""
+        if self.like is None:
+            raise UsageError("zeros want an input, which says how many samples there are.")
         return self.like.new_zeros((self.like.shape[0], *shape))
 
 

@@ -5,6 +5,7 @@ from hiresnet_graph.passes.desugar import desugar
 from hiresnet_graph.passes.expand import expand
 from hiresnet_graph.passes.prune import prune
 from hiresnet_graph.passes.share import share
+from hiresnet_graph.passes.timing import check
 from hiresnet_graph.passes.unroll import unroll
 
 PASSES = (expand, unroll, share, prune)
@@ -17,9 +18,11 @@ def resolve(graph: Graph) -> Graph:
     """The graph after all passes, checked after each.
 
     Raises:
-        SpecError: Shapes do not fit.
+        SpecError: Shapes do not fit; or a network in time has too few steps.
     """
     for apply in PASSES:
         graph = apply(graph)
         graph.check()
+        if graph.time is not None:
+            check(graph)
     return graph

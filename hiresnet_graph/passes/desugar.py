@@ -227,20 +227,29 @@ class _Desugar:
     def _transitions(self) -> None:
         """The entries of the matrix that are chosen, as edges with a delay of one step."""
         found: dict[tuple[str, str], list[tuple[TransitionSpec, Path, End, End]]] = {}
+        start = len(self.section.path) + 2
         for row, column, spec, path in self.section.transitions:
-            sources = self._ends(row, path, None)
-            targets = self._ends(column, path, spec.slot or "input")
-            if len(sources) != 1 or len(targets) != 1:
-                if sources and targets:
-                    self.problems.add(path, "a row and a column of 'transitions' are one node each.", "Leave out '*'.")
-                continue
-            entry = (spec, path, sources[0], targets[0])
-            found.setdefault((sources[0].label, targets[0].label), []).append(entry)
+            source = self._line(row, path[:start], None)
+            target = self._line(column, path[: start + 1], spec.slot or "input")
+            if source is not None and target is not None:
+                found.setdefault((source.label, target.label), []).append((spec, path, source, target))
         if found and not self._has_time(self._path("transitions"), ""):
             return
         for pair in self._chosen_transitions(found):
             for spec, path, source, target in found[pair]:
                 self._written(spec, path, [(source, target)], spec.slot or "input", 1)
+
+    def _line(self, name: str, path: Path, slot: str | None) -> End | None:
+        """The end that a row or a column of `transitions` names, or None after its mistake is noted."""
+        try:
+            ends = self.addresses.sources(name) if slot is None else self.addresses.targets(name, slot)
+        except ExpressionError as error:
+            self.problems.add(path, error.message, error.hint, key=True)
+            return None
+        if len(ends) != 1 or "*" in name:
+            self.problems.add(path, "a row or a column of 'transitions' is one node.", "Leave out '*'.", key=True)
+            return None
+        return ends[0]
 
     def _chosen_transitions(self, found: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
         """The pairs of labels that `transitions.edges` selects, in the order in which they were written."""

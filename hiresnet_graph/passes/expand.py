@@ -36,7 +36,8 @@ from hiresnet_graph.graph import (
 from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.names import matches
-from hiresnet_graph.passes.unroll import has_copies, unroll
+from hiresnet_graph.passes.step import has_copies, mark
+from hiresnet_graph.passes.unroll import unroll
 from hiresnet_graph.registry import Kind
 from hiresnet_graph.shapes import Shape, Vector
 from hiresnet_graph.spec.model import PerStep, TimeSpec
@@ -74,7 +75,7 @@ def expand(graph: Graph) -> Graph:
         expanded.check()
     except GraphError as error:
         origin = error.origin or Origin("")
-        hint = "Give them different 'weights', or equal fields."
+        hint = "Give them different 'weights', or equal fields (and 'per_step')."
         raise SpecError([Problem(str(error), origin.position, origin.path, hint)]) from None
     return expanded
 
@@ -207,15 +208,10 @@ class _Expansion:
         return value
 
 
-def _mark(name: str) -> str:
-    """The call where the value of a node is read, or where an edge arrives: no block can have a part of this name."""
-    return f"{name}@"
-
-
 def _declared(graph: Graph, scope: _Scope) -> dict[str, Value]:
     """The values of the nodes whose shape is known before they are expanded."""
     return {
-        node.name: Value(_mark(_joined(scope.calls, node.name)), node.block.declared)
+        node.name: Value(mark(_joined(scope.calls, node.name)), node.block.declared)
         for node in graph.nodes
         if isinstance(node.block, Block) and node.block.declared is not None
     }
@@ -398,7 +394,7 @@ class _NodeExpansion(Builder):
                 raise _Failed from None
             out = self._merged("output", (out,), None)
         if self.time is not None:
-            out = self._place(_mark(self.name), "value", out.shape, out.name, 0, self.node.origin)
+            out = self._place(mark(self.name), "value", out.shape, out.name, 0, self.node.origin)
         parts = [name.removeprefix(f"{self.name}.") for name in self.names]
         for patch in self.node.patches if not self.inlined else ():
             self.expansion.used(patch, patch.key in self.used_patches, parts)
@@ -568,13 +564,14 @@ class _NodeExpansion(Builder):
         """The output of an inner graph with `time`: its calls, which are the last ones, in all steps."""
         nodes, edges = self.expansion.nodes, self.expansion.edges
         source = Node(wire.name, None, wire.name, self.node.origin, shape=wire.shape)
-        step = Graph(wire.scope, [source, *nodes[starts[0] :]], edges[starts[1] :], {"output": output}, time=time)
+        step = Graph(wire.scope, [source, *nodes[starts[0] :]], edges[starts[1] :], {wire.scope: output}, time=time)
         flat = unroll(step)
         del nodes[starts[0] :], edges[starts[1] :]
         for node in flat.nodes:
             if node.block is not None:
                 self.expansion.grow(node)
-                nodes.append(self._within(replace(node, per_step=self.per_step, step=None)))
+                owner = self._owner_of(wire.scope) if node.owner == wire.name else node.owner  # zeros are of the block
+                nodes.append(self._within(replace(node, per_step=self.per_step, step=None, owner=owner)))
         edges += flat.edges
         (name,) = flat.outputs.values()
         shape = flat[name].shape
@@ -599,7 +596,7 @@ class _NodeExpansion(Builder):
         operands = [*own, *self._operands(self._ordered(edges, merge), own, merge)]
         declared = self.node.block.declared if isinstance(self.node.block, Block) else None
         if not operands and self.time is not None and declared is not None:
-            return self._place(f"{_mark(self.name)}{slot}", "arrival", declared, "", 0, self.node.origin)
+            return self._place(f"{mark(self.name)}{slot}", "arrival", declared, "", 0, self.node.origin)
         if not operands:
             hint = "Put it into 'flow', or give it an edge without 'slot'."
             self._problem(f"no edge arrives at the input of '{self.name}'.", hint, self.node.origin)
@@ -622,13 +619,17 @@ class _NodeExpansion(Builder):
         first = own[0].shape if own else block.declared if isinstance(block, Block) else None
         several = bool(own) or len(edges) > 1
         found: dict[int, Wire] = {}
-        for i in sorted(range(len(edges)), key=lambda i: edges[i].source not in self.values):
+        for i in sorted(range(len(edges)), key=lambda i: self._lateness(edges[i])):
             if edges[i].source in self.values:
                 found[i] = self._arriving(edges[i], first, merge, several)
             else:
                 found[i] = self._expected(edges[i], first, merge, several)
             first = first or found[i].shape
         return [found[i] for i in range(len(edges))]
+
+    def _lateness(self, edge: Edge) -> tuple[bool, bool]:
+        """Whether the source of an edge is known later; and whether it should not set the shape, if another can."""
+        return edge.source not in self.values, edge.delay > 0 and edge.family != "flow"
 
     def _expected(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:
         """The end of an edge whose source is not expanded yet; its way is filled in later."""
@@ -642,7 +643,7 @@ class _NodeExpansion(Builder):
             )
             raise _Failed
         self.edge, self.edge_scope = edge, _joined(self.scope.calls, edge.name)
-        place = self._place(_mark(self.edge_scope), "arrival", first, "", 0, edge.origin)
+        place = self._place(mark(self.edge_scope), "arrival", first, "", 0, edge.origin)
         self.edge = None
 
         def fill() -> None:
@@ -678,7 +679,7 @@ class _NodeExpansion(Builder):
         self.edge, self.edge_scope = edge, scope
         try:
             if edge.delay:
-                read = self._place(f"{_mark(scope)}source", "edge", source.shape, source.name, edge.delay, edge.origin)
+                read = self._place(f"{mark(scope)}source", "edge", source.shape, source.name, edge.delay, edge.origin)
                 source = Value(read.name, read.shape)
             wire = self._wire(source, scope)
             if edge.block is not None:
@@ -694,7 +695,7 @@ class _NodeExpansion(Builder):
             wire = merge.weigh(wire) if several else wire
             wire = self._gated(edge, wire)
             if self.time is not None and not placed:
-                wire = self._place(_mark(scope), "arrival", wire.shape, wire.name, 0, edge.origin)
+                wire = self._place(mark(scope), "arrival", wire.shape, wire.name, 0, edge.origin)
         except ShapeError as error:
             self._mismatch(edge, have, want, merge, error)
             raise _Failed from None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hiresnet_graph.errors import Problem
-from hiresnet_graph.graph import EdgeRecord, Graph, NodeRecord
+from hiresnet_graph.errors import Problem, SpecError
+from hiresnet_graph.graph import EdgeRecord, Graph, Node, NodeRecord
+from hiresnet_graph.passes.step import Machine, Steps, mark
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 
-MOST_STEPS = 2_000
-"""Steps up to which is looked for a number with which every edge reaches the readout."""
+MOST_CALLS = 1_000_000
+"""Calls in all steps up to which is looked for a number of steps with which every edge reaches the readout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +52,28 @@ def timing(folded: Graph) -> Timing:
     return _Timing(folded, folded.time).told()
 
 
-def check(folded: Graph) -> list[Problem]:
-    """What is wrong with the number of steps: too few for any output to depend on the input."""
+def check(folded: Graph) -> None:
+    """Hold the number of steps against what the outputs need.
+
+    Raises:
+        SpecError: There are too few for any output to depend on the input.
+    """
     time = folded.time
     assert time is not None
-    found = _Timing(folded, time)
-    smallest = found.smallest()
-    last = time.steps if time.readout in ("last", "all") else int(time.readout) + 1
-    if smallest is None or last >= smallest:
-        return []
-    node = next(record for record in folded.records[0] if record.name in found.outputs)
-    what = f"{time.steps} steps are too few" if last == time.steps else f"a readout at step {last - 1} is too early"
-    message = f"{what}: the output '{node.name}' first depends on the input at step {smallest - 1}."
-    hint = (
-        f"Set 'time.steps' to {smallest} or more."
-        if last == time.steps
-        else f"Read out at step {smallest - 1} or later."
+    first = _Timing(folded, time).first()
+    last = time.steps - 1 if time.readout in ("last", "all") else int(time.readout)
+    if first is None or last >= first:
+        return
+    node = next(record for record in folded.records[0] if record.value in folded.outputs.values())
+    few = last == time.steps - 1
+    what = (
+        f"{time.steps} step{' is' if time.steps == 1 else 's are'} too few"
+        if few
+        else f"a readout at step {last} is too early"
     )
-    return [Problem(message, node.origin.position, node.origin.path, hint)]
+    message = f"{what}: the output '{node.name}' first depends on the input at step {first}."
+    hint = f"Set 'time.steps' to {first + 1} or more." if few else f"Read out at step {first} or later."
+    raise SpecError([Problem(message, node.origin.position, node.origin.path, hint)])
 
 
 def warnings(folded: Graph) -> tuple[Problem, ...]:
@@ -143,162 +149,147 @@ def runs(steps: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
+class _Presence(Machine[bool]):
+    """Whether a value depends on the input; zeros that stand for nothing do not."""
+
+    def call(self, node: Node, operands: list[bool], step: int) -> bool:
+        """It does if an operand does."""
+        return any(operands)
+
+    def zeros(self, shape: Shape) -> bool:
+        """They do not."""
+        return False
+
+
 class _Timing:
-    """Steps as the bits of whole numbers: bit t is step t."""
+    """The calls of a graph of one step at each step: True if a value depends on the input, None where it is empty."""
 
     def __init__(self, folded: Graph, time: TimeSpec) -> None:
         self.folded, self.time = folded, time
         self.edges = [edge for edge in folded.records[1] if edge.family not in ("shortcut", "gate")]
-        self.nodes = {record.name: record for record in folded.records[0]}
-        self.inputs = {node.name for node in folded.inputs}
-        values = {record.value: record.name for record in folded.records[0]}
-        self.outputs = {values[value] for value in folded.outputs.values()}
-        span = 2 * sum(edge.delay for edge in self.edges) + max(
-            (max(e.at, default=0) for e in self.edges if e.at), default=0
+        self.outputs = set(folded.outputs.values())
+        self.values: list[dict[str, bool | None]] = []
+        self.steps = Steps(
+            folded, _Presence(), lambda name, step: self.values[step][name] if 0 <= step < len(self.values) else None
         )
-        self.limit = max(time.steps, min(span + 2, MOST_STEPS))
-        self.everywhere = (1 << self.limit) - 1
-        self.held = self._held()
+        span = 2 * sum(edge.delay for edge in self.edges) + max(
+            (max(edge.at) for edge in self.edges if edge.at), default=0
+        )
+        self.limit = max(time.steps, min(span + 2, MOST_CALLS // len(folded)))
 
-    def _open(self, edge: EdgeRecord) -> int:
-        return self.everywhere if edge.at is None else _bits(step for step in edge.at if step < self.limit)
+    def run(self, steps: int) -> None:
+        """Go on until so many steps are done."""
+        for step in range(len(self.values), steps):
+            given = None if self.time.input == "first" and step else True
+            self.values.append(self.steps.run(step, {node.name: given for node in self.folded.inputs}))
 
-    def _arrivals(self, edge: EdgeRecord, held: Mapping[str, int]) -> int:
-        """The steps at which an edge brings a value."""
-        bits = (held[edge.source] << edge.delay) & self._open(edge) & self.everywhere
-        return bits & held[edge.gate] if edge.gate else bits
+    def first(self) -> int | None:
+        """The first step at which an output depends on the input; None if there is none within the limit."""
+        for step in range(self.limit):
+            self.run(step + 1)
+            if any(self.values[step][name] for name in self.outputs):
+                return step
+        return None
 
-    def _held(self) -> dict[str, int]:
-        held = dict.fromkeys(self.nodes, 0)
-        start = 1 if self.time.input == "first" else self.everywhere
-        held |= dict.fromkeys(self.inputs, start)
-        readers: dict[str, list[EdgeRecord]] = {name: [] for name in self.nodes}
-        for edge in self.edges:
-            for source in {edge.source, edge.gate} - {""}:
-                readers[source].append(edge)
-        todo = dict.fromkeys(self.inputs)
-        while todo:
-            name = next(iter(todo))
-            del todo[name]
-            for edge in readers[name]:
-                bits = held[edge.target] | self._arrivals(edge, held)
-                if bits != held[edge.target]:
-                    held[edge.target] = bits
-                    todo[edge.target] = None
-        return held
-
-    def smallest(self) -> int | None:
-        """One more than the first step at which an output depends on the input."""
-        found = 0
-        for name in self.outputs:
-            found |= self.held[name]
-        return (found & -found).bit_length() or None
-
-    def _reach(self) -> list[int]:
-        """For each edge, the steps of an output that its values can come to."""
-        ahead: dict[str, list[int]] = {name: [0] * self.limit for name in self.nodes}
-        leaving: dict[str, list[tuple[EdgeRecord, int]]] = {name: [] for name in self.nodes}
-        for edge in self.edges:
-            leaving[edge.source].append((edge, self._open(edge)))
-        order = list(reversed(self._order()))
+    def _ahead(self) -> list[dict[str, int]]:
+        """For each step and call, the steps at which its value comes to an output, as the bits of a number."""
+        readers: dict[str, list[tuple[str, int]]] = {node.name: [] for node in self.folded.nodes}
+        for edge in self.folded.edges:
+            readers[edge.source].append((edge.target, edge.delay))
+        order = list(reversed(self.folded.order()))
+        ahead: list[dict[str, int]] = [{} for _ in range(self.limit)]
         for step in reversed(range(self.limit)):
             for name in order:
+                if self.values[step][name] is None:
+                    continue
                 bits = 1 << step if name in self.outputs else 0
-                for edge, is_open in leaving[name]:
-                    there = step + edge.delay
-                    if there < self.limit and is_open >> there & 1:
-                        bits |= ahead[edge.target][there]
-                ahead[name][step] = bits
-        found = []
+                for reader, delay in readers[name]:
+                    if step + delay < self.limit:
+                        bits |= ahead[step + delay].get(reader, 0)
+                if bits:
+                    ahead[step][name] = bits
+        return ahead
+
+    def _reach(self) -> list[int]:
+        """For each edge, the steps of an output that its values from the input come to."""
+        ahead, found = self._ahead(), []
         for edge in self.edges:
-            bits, arrivals = 0, self._arrivals(edge, self.held)
-            for step in _steps(arrivals):
-                bits |= ahead[edge.target][step]
+            bits, end = 0, mark(edge.name)
+            for step in range(self.limit):
+                if self.values[step][end]:
+                    bits |= ahead[step].get(end, 0)
             found.append(bits)
         return found
 
-    def _order(self) -> list[str]:
-        """The nodes in the order of the edges without delay."""
-        position = {name: i for i, name in enumerate(self.folded.order())}
-        return sorted(self.nodes, key=lambda name: position[self.nodes[name].value])
-
     def _unrolling(self) -> tuple[str, ...]:
         instant = [edge for edge in self.edges if edge.delay == 0]
-        reached = set(self.inputs)
-        for name in self._order():
-            if name in reached:
-                reached |= {edge.target for edge in instant if edge.source == name}
+        after: dict[str, set[str]] = {}
+        for edge in instant:
+            after.setdefault(edge.source, set()).add(edge.target)
+        reached = _from(after, (node.name for node in self.folded.inputs))
         cyclic = self._on_cycles()
         kinds = []
         if not any(edge.source in cyclic and edge.target in cyclic for edge in instant):
             kinds.append("biological")
-        if reached & self.outputs:
+        if any(record.name in reached for record in self.folded.records[0] if record.value in self.outputs):
             kinds.append("engineering")
         return tuple(kinds) or ("mixed",)
 
     def _on_cycles(self) -> set[str]:
         """The nodes from which a path leads back to them."""
-        ends: dict[str, set[str]] = {name: set() for name in self.nodes}
-        starts: dict[str, set[str]] = {name: set() for name in self.nodes}
+        after: dict[str, set[str]] = {record.name: set() for record in self.folded.records[0]}
+        before: dict[str, set[str]] = {name: set() for name in after}
         for edge in self.edges:
-            ends[edge.source].add(edge.target)
-            starts[edge.target].add(edge.source)
-        found = {name for name in self.nodes if name in ends[name]}
-        left = set(self.nodes)
-        while True:  # what has no edge in, or none out, is on no cycle; what lies between two cycles stays
-            loose = {name for name in left if not (ends[name] & left and starts[name] & left)}
-            if not loose:
-                break
-            left -= loose
-        for name in left - found:
-            seen, todo = set[str](), [name]
-            while todo:
-                after = (ends[todo.pop()] & left) - seen
-                seen |= after
-                todo += after
-                if name in seen:
-                    found.add(name)
-                    break
-        return found
+            after[edge.source].add(edge.target)
+            before[edge.target].add(edge.source)
+        left = set(after)
+        while loose := {name for name in left if not (after[name] & left and before[name] & left)}:
+            left -= loose  # no edge into it or none out of it: on no cycle; what lies between two cycles stays
+        return {name for name in left if name in _from(after, after[name])}
 
     def told(self) -> Timing:
+        """All of it."""
+        self.run(self.limit)
         steps, within = self.time.steps, (1 << self.time.steps) - 1
+        out = [step for step in range(steps) if any(self.values[step][name] is not None for name in self.outputs)]
         reach = self._reach()
-        outputs = 0
-        for name in self.outputs:
-            outputs |= self.held[name]
         if self.time.readout == "all":
-            read = outputs & within if self.time.empty == "skip" else within
+            readouts = tuple(out)
             reached = [bool(bits & within) for bits in reach]
-            first = [(bits & -bits).bit_length() for bits in reach]
-            complete = max(first, default=1) if all(first) else None
+            firsts = [(bits & -bits).bit_length() for bits in reach]
+            complete = max(firsts, default=1) if all(firsts) else None
         else:
-            read = 1 << (steps - 1 if self.time.readout == "last" else int(self.time.readout))
-            reached = [bool(bits & read) for bits in reach]
-            common = self.everywhere
+            readouts = (steps - 1 if self.time.readout == "last" else int(self.time.readout),)
+            reached = [bool(bits >> readouts[0] & 1) for bits in reach]
+            common = (1 << self.limit) - 1
             for bits in reach:
                 common &= bits
             complete = (common & -common).bit_length() or None
             if self.time.readout != "last":
                 complete = steps if all(reached) else None
+        first = self.first()
+        holds = {
+            record.name: tuple(step for step in range(steps) if self.values[step][record.value])
+            for record in self.folded.records[0]
+        }
         return Timing(
             steps=steps,
             unrolling=self._unrolling(),
-            holds={name: _steps(bits & within) for name, bits in self.held.items()},
-            smallest=self.smallest(),
+            holds=holds,
+            smallest=None if first is None else first + 1,
             complete=complete,
             silent=tuple(edge for edge, does in zip(self.edges, reached, strict=True) if not does),
-            unfilled=tuple(node for name, node in self.nodes.items() if not self.held[name] & within),
-            readouts=_steps(read),
+            unfilled=tuple(record for record in self.folded.records[0] if not holds[record.name]),
+            readouts=readouts,
         )
 
 
-def _bits(steps: Iterable[int]) -> int:
-    bits = 0
-    for step in steps:
-        bits |= 1 << step
-    return bits
-
-
-def _steps(bits: int) -> tuple[int, ...]:
-    return tuple(step for step in range(bits.bit_length()) if bits >> step & 1)
+def _from(after: Mapping[str, set[str]], starts: Iterable[str]) -> set[str]:
+    """What can be reached, the starts included."""
+    seen = set(starts)
+    todo = list(seen)
+    while todo:
+        new = after.get(todo.pop(), set()) - seen
+        seen |= new
+        todo += new
+    return seen

@@ -1,122 +1,20 @@
-"""A graph of one step, run step after step: unrolled into a graph without delays, or on values of any other kind.
-
-    a_e[t] = op_e(v[m, t-d])  for an edge e = (m -> n, delay d) open at t, if v[m, t-d] holds a value; else empty
-    v[n, t] = F_n(merge of its a_e[t], slot by slot)
-
-`Steps` is these two lines for one step. What it computes with is a `Machine`'s business: `unroll` makes the calls of a
-graph, `lower.recurrent` computes tensors.
-"""
+"""A graph of one step as the graph of all steps, without delays."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Generic, TypeVar, cast
 
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import Edge, Graph, Node, NodeRecord
-from hiresnet_graph.ops import Add, Frame, Identity, Op, Stack, Zeros
+from hiresnet_graph.ops import Frame, Op, Stack, Zeros
 from hiresnet_graph.passes.prune import needed
-from hiresnet_graph.passes.timing import check, told
+from hiresnet_graph.passes.step import Machine, Steps, copy_of
+from hiresnet_graph.passes.timing import told
 from hiresnet_graph.shapes import Shape, in_time
-from hiresnet_graph.spec.model import PerStep, TimeSpec
+from hiresnet_graph.spec.model import TimeSpec
 
-V = TypeVar("V")
 MAX_CALLS = 1_000_000
 """Calls that an unrolled network may have."""
-
-
-class Machine(ABC, Generic[V]):
-    """What a step is computed with."""
-
-    @abstractmethod
-    def call(self, node: Node, operands: list[V], step: int) -> V:
-        """The value of an operation."""
-
-    @abstractmethod
-    def zeros(self, shape: Shape) -> V:
-        """Zeros of a shape, for each sample."""
-
-
-class Steps(Generic[V]):
-    """The rule of one step of a graph with `time`.
-
-    Args:
-        before: The value of a call at an earlier step; None if it was empty, or if there was no such step.
-    """
-
-    def __init__(self, graph: Graph, machine: Machine[V], before: Callable[[str, int], V | None]) -> None:
-        assert graph.time is not None
-        self.graph, self.machine, self.before = graph, machine, before
-        self.fills = graph.time.empty == "zeros"
-        self.order = [graph[name] for name in graph.order() if graph[name].block is not None]
-        self.shapes = {node.name: node.shape for node in graph.nodes if node.shape is not None}
-
-    def run(self, step: int, inputs: Mapping[str, V | None]) -> dict[str, V | None]:
-        """The values of all calls at a step; None where one is empty."""
-        values: dict[str, V | None] = dict(inputs)
-        for node in self.order:
-            edges = self.graph.incoming(node.name)
-            operands = [
-                values[edge.source] if edge.delay == 0 else self.before(edge.source, step - edge.delay)
-                for edge in edges
-            ]
-            is_open = node.at is None or step in node.at
-            values[node.name] = self._value(node, edges, operands, step) if is_open else None
-        return values
-
-    def _value(self, node: Node, edges: Sequence[Edge], operands: list[V | None], step: int) -> V | None:
-        match node.role:
-            case "arrival":
-                return operands[0] if operands else None
-            case "value":
-                return self._filled(operands[0], node.name)
-            case "edge" if isinstance(node.block, Identity):
-                return operands[0]
-            case "edge":
-                pass
-            case "merge" if cast(Op, node.block).partial and (not self.fills or isinstance(node.block, Add)):
-                # A zero tensor adds nothing; where all are empty, one stands for the sum.
-                present = [value for value in operands if value is not None]
-                if len(present) > 1:
-                    return self.machine.call(node, present, step)
-                return present[0] if present else self._filled(None, node.name)
-            case "merge" if any(value is not None for value in operands) and cast(Op, node.block).arity != 1:
-                full = [self._zeros(edge.source) if v is None else v for edge, v in zip(edges, operands, strict=True)]
-                return self.machine.call(node, full, step)
-            case _:
-                operands = [self._filled(value, edge.source) for edge, value in zip(edges, operands, strict=True)]
-        there = [value for value in operands if value is not None]
-        return self.machine.call(node, there, step) if len(there) == len(operands) else None
-
-    def _filled(self, value: V | None, name: str) -> V | None:
-        """Zeros for what is empty, if the graph has them there."""
-        return self._zeros(name) if value is None and self.fills else value
-
-    def _zeros(self, name: str) -> V:
-        return self.machine.zeros(self.shapes[name])
-
-
-def has_copies(op: Op, level: PerStep | None, trainable: bool) -> bool:
-    """Whether an operation with tensors has its own for each time step, or for each block of a tied stage.
-
-    Args:
-        trainable: Some of its tensors are parameters.
-    """
-    if level == "norm_stats":
-        return op.normalizes and not trainable
-    return level == "all" or (level == "norm" and op.normalizes)
-
-
-def copy_of(graph: Graph, node: Node, step: int) -> str:
-    """The name of the weights that a call of a graph of one step takes at a step."""
-    assert isinstance(node.block, Op)
-    shapes = [shape for edge in graph.incoming(node.name) if (shape := graph[edge.source].shape) is not None]
-    tensors = node.block.tensors(*shapes)
-    if tensors and has_copies(node.block, node.per_step, any(tensor.trainable for tensor in tensors)):
-        return f"{node.weights}.step{step}"
-    return node.weights
 
 
 def unroll(graph: Graph) -> Graph:
@@ -125,13 +23,11 @@ def unroll(graph: Graph) -> Graph:
     Calls are called `<call>.step<t>`, and copies of weights `<weights>.step<t>`.
 
     Raises:
-        SpecError: There are too few steps, or an output holds no value at its readout step.
+        SpecError: An output holds no value at its readout step.
     """
     time = graph.time
     if time is None:
         return graph
-    if graph.records[0] and (problems := check(graph)):  # that of a block in a spec has no records
-        raise SpecError(problems)
     unrolling = _Unrolling(graph, time)
     for step in range(time.steps):
         unrolling.step(step)

@@ -1,0 +1,507 @@
+"""Random recurrent specs of tiny networks, and modules of them with tensors that hide nothing.
+
+Two families: *states* with a transition matrix between a pre-net and a post-net, and *chains* of ordinary blocks with
+delays, loops, feedback, gates and skips. The number of steps and the readout are chosen among those at which the output
+holds a value; which these are is told by the definition, not by the core.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count as count_from
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import nn
+
+import hiresnet_graph as hrg
+from hiresnet_graph.spec.source import to_yaml
+from tests.recurrent.definition import Trace
+from tests.strategies import Size, halved, poolable, stridable
+
+NORMS = ("batch", "batch", "batch", "group", "none")
+PER_STEP = ("none", "norm_stats", "norm", "norm", "all")
+LONG = 8
+"""Steps over which a graph is watched to find out when its output holds a value."""
+
+
+@dataclass
+class Sample:
+    """A spec as plain data, and what it has in it."""
+
+    spec: dict[str, Any]
+    features: set[str] = field(default_factory=set)
+
+    @property
+    def yaml(self) -> str:
+        return to_yaml(self.spec)
+
+    @property
+    def arch(self) -> hrg.Architecture:
+        return hrg.loads(self.yaml, "sample.yaml")
+
+    def __repr__(self) -> str:
+        return f"Sample, {', '.join(sorted(self.features))}:\n{self.yaml}"
+
+
+@dataclass
+class Place:
+    """A node of a chain.
+
+    Attributes:
+        size, inner: Of its value and of its input.
+        slots: Where edges may arrive.
+        declared: Its size is known before anything arrives.
+        part: A part of its block whose value has the same size.
+    """
+
+    name: str
+    size: Size
+    inner: Size
+    slots: tuple[str, ...] = ("input", "output")
+    declared: bool = False
+    part: str = ""
+
+
+class Maker:
+    """One draw."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.features: set[str] = set()
+        self.spec: dict[str, Any] = {}
+        self.serial = 0
+
+    def chance(self, probability: float) -> bool:
+        return self.rng.random() < probability
+
+    def pick(self, items: Sequence[Any]) -> Any:
+        return items[self.rng.randrange(len(items))]
+
+    def note(self, *features: str) -> None:
+        self.features |= set(features)
+
+    def fresh(self, prefix: str) -> str:
+        self.serial += 1
+        return f"{prefix}{self.serial}"
+
+    def width(self) -> int:
+        return int(self.pick((2, 3, 4, 6)))
+
+    def maybe(self, probability: float, key: str, value: Callable[[], Any]) -> dict[str, Any]:
+        if not self.chance(probability):
+            return {}
+        self.note(key)
+        return {key: value()}
+
+    def window(self) -> Any:
+        steps = sorted(self.rng.sample(range(6), self.rng.randint(1, 4)))
+        return steps[0] if len(steps) == 1 else steps
+
+    def timing(self, least: int, *, essential: bool = False) -> dict[str, Any]:
+        """`delay`, `at` and `per_step` of an edge whose delay is at least this."""
+        fields: dict[str, Any] = {}
+        delay = self.pick([d for d in (0, 1, 1, 1, 2, 3) if d >= least])
+        if delay != 1 or self.chance(0.3):
+            fields["delay"] = delay
+        if not essential:
+            fields |= self.maybe(0.25, "at", self.window)
+        if delay > 1:
+            self.note("long delay")
+        return fields
+
+    # ---- states
+
+    def states(self) -> dict[str, Any]:
+        """A pre-net, two or three states with a transition matrix, a post-net."""
+        size = self._input()
+        pre = {"block": "conv", "width": self.width(), "norm": self.pick(NORMS)}
+        sizes = [(pre["width"], *size[1:])]
+        for _ in range(self.pick((0, 1, 1, 1, 2))):
+            channels, height, width = sizes[-1]
+            shrink = self.pick((1, 2)) if min(height, width) >= 4 else 1
+            sizes.append(halved((channels, height, width), self.pick((channels, self.width())), shrink))
+        names = [f"s{i + 1}" for i in range(len(sizes))]
+        nodes: dict[str, Any] = {"pre": pre}
+        for name, shape in zip(names, sizes, strict=True):
+            nodes[name] = {"block": "state", "shape": list(shape)}
+            nodes[name] |= self.maybe(0.2, "merge", lambda: self.pick(("mean", "add")))
+        nodes["post"] = self._head(sizes[-1])
+        matrix: dict[str, Any] = {}
+        for i, source in enumerate(names):
+            row = {}
+            for j, target in enumerate(names):
+                if j == i + 1 or self.chance(0.6):
+                    row[target] = self._transition(sizes[i], sizes[j], i == j, essential=j == i + 1)
+            if row:
+                matrix[source] = row
+        if self.chance(0.3) and len(names) > 2:
+            matrix["edges"] = self.pick(("adjacent", "adjacent + forward", "all & adjacent", "all - s1>s2 + adjacent"))
+            self.note("transition set")
+        self.note("states")
+        spec = {"nodes": nodes, "flow": [f"input -> pre -> {names[0]}", f"{names[-1]} -> post"], "outputs": "post"}
+        if any(key != "edges" for key in matrix):
+            spec["transitions"] = matrix
+        if self.chance(0.2):
+            spec["edges"] = [{"from": "pre", "to": names[-1], **self._across(sizes[0], sizes[-1]), **self.timing(0)}]
+        return spec
+
+    def _transition(self, source: Size, target: Size, lateral: bool, *, essential: bool) -> Any:
+        timing = self.timing(1, essential=essential)
+        if self.chance(0.2):
+            return {**self._across(source, target), **timing}
+        up = target[1] > source[1] or target[2] > source[2]
+        entry: dict[str, Any] = {"block": "brd2" if up else "brc2", **timing}
+        self.note(entry["block"])
+        if up:
+            entry["spatial"] = self.pick(("deconv", "nearest", "bilinear"))
+        elif source[1:] != target[1:] and all(a % b == 0 for a, b in zip(source[1:], target[1:], strict=True)):
+            entry["spatial"] = self.pick(("stride", "avg", "max"))
+        if self.chance(0.5):
+            entry["norm"] = self.pick(NORMS)
+        if self.chance(0.3):
+            entry["hidden"] = self.width()
+        if source == target and self.chance(0.6 if lateral else 0.3):
+            entry["identity"] = True
+        if lateral and self.chance(0.3):
+            # Any two laterals of one size and one form may share; forms that differ have other names.
+            form = [entry.get("norm", ""), entry.get("hidden", ""), *source]
+            entry["weights"] = "_".join(["lateral", *(str(part) for part in form if part)])
+            self.note("shared weights")
+        else:
+            entry |= self.maybe(0.25, "per_step", lambda: self.pick(PER_STEP))
+        return entry["block"] if len(entry) == 1 else entry
+
+    # ---- chains
+
+    def chain(self) -> dict[str, Any]:
+        """Ordinary blocks in a row; edges between any of them."""
+        self.nodes: dict[str, Any] = {}
+        self.places: list[Place] = []
+        self.blocks: dict[str, Any] = {}
+        self.edges: list[dict[str, Any]] = []
+        self.chains: list[str] = []
+        self.merges: dict[tuple[str, str], str] = {}
+        self.pairs: set[tuple[str, str]] = set()
+        size = self._input()
+        for _ in range(self.rng.randint(2, 4)):
+            self._node(size)
+            size = self.places[-1].size
+        names = [place.name for place in self.places]
+        self.nodes["head"] = self._head(size)
+        for _ in range(self.rng.randint(1, 5)):
+            self._edge()
+        spec: dict[str, Any] = {
+            "nodes": self.nodes,
+            "flow": [" -> ".join(["input", *names, "head"]), *self.chains],
+            "outputs": "head",
+        }
+        if self.blocks:
+            spec["blocks"] = self.blocks
+        if self.chance(0.3) and (group := self._skips()):
+            spec["skips"] = group
+            self.note("skips")
+        if self.edges:
+            spec["edges"] = self.edges
+        self.note("chain")
+        return spec
+
+    def _node(self, size: Size) -> None:
+        name = self.fresh("n")
+        stride = self.pick((1, 1, 2)) if min(size[1:]) >= 4 else 1
+        width = self.width()
+        out = halved(size, width, stride)
+        place = Place(name, out, size)
+        kinds = ("conv", "conv", "basic", "plain", "preact_basic", "stage", "cell", "loop", "identity", "twin")
+        kind = self.pick(kinds)
+        if kind == "twin":
+            # All that are made for one number of channels share their weights.
+            fields: dict[str, Any] = {"block": "conv", "width": size[0], "weights": f"twin{size[0]}"}
+            place = Place(name, size, size)
+        elif kind in ("conv", "basic", "plain", "preact_basic"):
+            fields = {"block": kind, "width": width, "norm": self.pick(NORMS)}
+            if stride > 1:
+                fields["stride"] = stride
+            if kind == "conv":
+                fields["activation"] = self.pick(("relu", "tanh", "none"))
+                place.part = "conv"
+                if fields["norm"] != "none" and self.chance(0.3):
+                    if self.chance(0.5):
+                        fields["bias"] = True
+                    else:
+                        self.nodes[f"{name}.conv"] = {"bias": True}
+                        self.note("patch of a part")
+                    self.note("bias before a norm")
+            else:
+                place.slots = ("input", "residual", "output")
+        elif kind == "stage":
+            width = self.pick((size[0], width))
+            fields = {"block": self.pick(("basic", "conv")), "width": width, "depth": 2}
+            if size[0] == width and self.chance(0.7):
+                fields |= {"weights": "shared", "per_step": self.pick(PER_STEP)}
+                self.note("tied stage")
+            place = Place(name, (width, *size[1:]), size)
+        elif kind == "cell":
+            fields = {"block": self._cell(), "width": width}
+            place = Place(name, (width, *size[1:]), size)
+        elif kind == "loop":
+            fields = {"block": self._loop(), "width": width}
+            place = Place(name, (width, *size[1:]), size)
+        elif self.chance(0.5):
+            fields = {"block": "state", "shape": list(size)}
+            place = Place(name, size, size, declared=True)
+        else:
+            fields = {"block": "identity"}
+            place = Place(name, size, size)
+        if kind not in ("stage", "identity", "twin"):
+            fields |= self.maybe(0.25, "per_step", lambda: self.pick(PER_STEP))
+        self.note(kind)
+        self.nodes[name] = fields
+        self.places.append(place)
+
+    def _cell(self) -> str:
+        """A block of two branches."""
+        name = self.fresh("cell")
+        self.blocks[name] = {
+            "params": {"width": None},
+            "nodes": {
+                "a": {"block": "conv", "width": "$width"},
+                "b": {"block": "conv", "width": "$width", "kernel_size": 1, "norm": "none"},
+                "out": {"block": "identity", "merge": self.pick(("add", "mean"))},
+            },
+            "flow": ["input -> a -> out", "input -> b -> out"],
+        }
+        return name
+
+    def _loop(self) -> str:
+        """A block with time of its own."""
+        name = self.fresh("loop")
+        time = {
+            "steps": self.rng.randint(1, 3),
+            "input": self.pick(("first", "every")),
+            "per_step": self.pick(PER_STEP),
+            "empty": self.pick(("skip", "zeros")),
+        }
+        self.blocks[name] = {
+            "params": {"width": None},
+            "nodes": {
+                "drive": {"block": "conv", "width": "$width", "norm": self.pick(("batch", "none"))},
+                "held": {"block": "conv", "width": "$width", "kernel_size": 1},
+                "out": "identity",
+            },
+            "flow": "input -> drive -> held -> out",
+            "edges": [{"from": "held", "to": "held", "delay": 1, "block": "conv", "width": "$width"}],
+            "time": time,
+        }
+        return name
+
+    def _edge(self) -> None:
+        i, j = self.rng.randrange(-1, len(self.places)), self.rng.randrange(len(self.places))
+        forward = i < j
+        source = self.places[i] if i >= 0 else Place("input", self.size, self.size)
+        target = self.places[j]
+        slot = self.pick(target.slots)
+        merge = self._merge(source, target, slot, forward)
+        if merge is None:
+            return
+        want = target.inner if slot == "input" else target.size
+        if merge == "concat":
+            want = (source.size[0], *want[1:])
+        entry: dict[str, Any] = {"from": source.name, "to": target.name}
+        if source.part and self.chance(0.2):
+            entry |= {"from": f"{source.name}.{source.part}", "name": self.fresh("e")}
+            self.note("from a part")
+        elif (source.name, target.name) in self.pairs:
+            entry["name"] = self.fresh("e")
+        self.pairs.add((source.name, target.name))
+        if slot != "input":
+            entry["slot"] = slot
+        if merge != "add":
+            entry["merge"] = merge
+            self.note(f"merge {merge}")
+        if self.chance(0.3):
+            entry |= {"block": "conv", "width": want[0], "norm": self.pick(NORMS), "activation": "none"}
+            if source.size[1:] != want[1:]:
+                entry |= self._across((want[0], *source.size[1:]), want)
+            self.note("block on an edge")
+        elif source.size != want or self.chance(0.2):
+            entry |= self._across(source.size, want)
+        timing = self.timing(0 if forward else 1)
+        if timing.get("delay", 1) != 0:
+            entry["delay"] = timing.get("delay", 1)
+        entry |= {key: value for key, value in timing.items() if key != "delay"}
+        if "block" in entry or "projection" in entry:
+            entry |= self.maybe(0.25, "per_step", lambda: self.pick(PER_STEP))
+        if j > 0 and self.chance(0.2):
+            entry["gate"] = self._gate(self.pick(self.places[:j]), want)
+        self.note("forward" if forward else "lateral" if i == j else "feedback")
+        self.edges.append(entry)
+
+    def _merge(self, source: Place, target: Place, slot: str, forward: bool) -> str | None:
+        """A merge that the slot can have with this edge, or None."""
+        kinds = ["add", "add", "mean", "weighted", "gated"]
+        # Shapes in a loop are those of the first operand, so a concatenation takes only what is known without it.
+        fields = self.nodes[target.name]
+        free = fields["block"] in ("conv", "plain") and "weights" not in fields and slot == "input"
+        known = forward or source.declared
+        if free and known:
+            kinds += ["concat", "concat"]
+        merge = self.merges.setdefault((target.name, slot), self.pick(kinds))
+        return None if merge == "concat" and not known else merge
+
+    def _gate(self, source: Place, want: Size) -> str:
+        pool, gate = self.fresh("pool"), self.fresh("gate")
+        self.nodes[pool] = {"block": "adaptive_avg_pool"}
+        width = self.pick((1, want[0]))
+        self.nodes[gate] = {"block": "conv", "width": width, "kernel_size": 1, "norm": "none", "activation": "sigmoid"}
+        self.chains.append(f"{source.name} -> {pool} -> {gate}")
+        self.note("gate")
+        return gate
+
+    def _skips(self) -> dict[str, Any] | None:
+        levels = [place for place in self.places if self.nodes[place.name].get("depth") is None]
+        pairs = [(a, b) for i, a in enumerate(levels) for b in levels[i + 1 :]]
+        if not pairs or any(self.merges.setdefault((b.name, "output"), "add") != "add" for _, b in pairs):
+            return None
+        if any((a.name, b.name) in self.pairs for a, b in pairs):
+            return None
+        group: dict[str, Any] = {"levels": [place.name for place in levels], "edges": "full"}
+        group["projection"] = {"spatial": "adaptive", "norm": self.pick(NORMS)}
+        if self.chance(0.4):
+            group["delay"] = self.rng.randint(0, 3)
+        return group
+
+    # ---- common
+
+    def _input(self) -> Size:
+        self.size: Size = (self.rng.randint(1, 3), *self.pick(((8, 8), (4, 4), (8, 4), (7, 5), (6, 6))))
+        return self.size
+
+    def _head(self, size: Size) -> dict[str, Any]:
+        if self.chance(0.7):
+            return {"block": "classifier", "classes": 3}
+        return {"block": "conv", "width": 2, "norm": self.pick(NORMS), "activation": "none"}
+
+    def _across(self, source: Size, want: Size) -> dict[str, Any]:
+        """A projection from one size to another."""
+        up = want[1] > source[1] or want[2] > source[2]
+        channels = ["conv1x1", "conv1x1"]
+        if source[0] <= want[0]:
+            channels.append("pad")
+        if source[0] >= want[0]:
+            channels.append("slice")
+        if up:
+            assert want[1] >= source[1] and want[2] >= source[2]
+            spatial = ["nearest", "bilinear", "deconv"]
+        else:
+            spatial = ["adaptive"]
+            spatial += ["avg", "max"] if poolable(source, want) else []
+            spatial += ["stride"] if stridable(source, want) else []
+        projection = {"spatial": self.pick(spatial), "channels": self.pick(channels), "norm": self.pick(NORMS)}
+        if self.chance(0.3):
+            projection["when"] = "always"
+        self.note("projection")
+        if up:
+            self.note(f"up by {projection['spatial']}")
+        return {"projection": projection}
+
+    def sample(self) -> Sample:
+        spec = self.pick((self.states, self.chain, self.chain))()
+        channels, height, width = self.size
+        time: dict[str, Any] = {
+            "steps": LONG,
+            "input": self.pick(("first", "every", "every", "sequence")),
+            "empty": self.pick(("skip", "skip", "zeros")),
+            "per_step": self.pick(PER_STEP),
+        }
+        if self.chance(0.4):
+            time["delay"] = 1
+        if self.chance(0.3):
+            time["past"] = "last"
+        if self.chance(0.2):
+            time["norm_scale"] = 0.1
+        spec = {
+            "name": "sample",
+            "input": {"channels": channels, "height": height, "width": width},
+            **spec,
+            "time": time,
+        }
+        return self._timed(spec)
+
+    def _timed(self, spec: dict[str, Any]) -> Sample:
+        """The spec with a number of steps and a readout at which the output holds a value."""
+        time = spec["time"]
+        self.note(f"input {time['input']}", f"empty {time['empty']}", f"per_step {time['per_step']}")
+        trace = Trace(Sample({**spec, "time": {**time, "readout": "all"}}).arch, steps=LONG)
+        (head,) = trace.graph.outputs.values()
+        ready = trace.reached(head)
+        if not ready:
+            raise Silent
+        form = self.pick(("last", "last", "all", "step"))
+        at = self.pick(ready[:3])
+        time["steps"] = at + 1
+        if form != "last":
+            time["steps"] = min(LONG, at + 1 + self.rng.randint(0, 2))
+            time["readout"] = "all" if form == "all" else at
+        self.note(f"readout {form}")
+        return Sample(spec, self.features)
+
+
+class Silent(Exception):
+    """The output never holds a value."""
+
+
+def make(seed: int) -> Sample:
+    """The spec of a seed."""
+    rng = random.Random(f"recurrent {seed}")
+    while True:
+        try:
+            return Maker(rng).sample()
+        except Silent:
+            continue
+
+
+def chosen(count: int, wanted: Callable[[Sample], bool], start: int = 0) -> list[int]:
+    """The first seeds from `start` on whose specs are wanted."""
+    return list(islice((seed for seed in count_from(start) if wanted(make(seed))), count))
+
+
+# modules and inputs
+
+
+def scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module in float64 with random norms, biases and running statistics, so that nothing is 0 or 1 by chance."""
+    module = module.double()
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+
+    with torch.no_grad():
+        for name, tensor in sorted(module.state_dict().items()):
+            if name.endswith("running_var"):
+                tensor.copy_(0.5 + drawn(tensor).square())
+            elif name.endswith("running_mean"):
+                tensor.copy_(0.3 * drawn(tensor))
+            elif tensor.dim() <= 1 and tensor.is_floating_point():
+                tensor.add_(0.3 * drawn(tensor))
+    return module
+
+
+def images(
+    arch: hrg.Architecture, seed: int = 0, batch: int = 3, steps: int | None = None, sequence: bool | None = None
+) -> tuple[torch.Tensor, ...]:
+    """Random inputs of a network, float64; `steps` and `sequence` instead of what the spec says."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    time = arch.graph.time
+    if sequence is None:
+        sequence = time is not None and time.input == "sequence"
+    lead = (batch, steps or (time.steps if time is not None else 1)) if sequence else (batch,)
+    return tuple(
+        torch.randn(*lead, *node.shape, generator=generator, dtype=torch.float64)
+        for node in arch.graph.inputs
+        if node.shape is not None
+    )
