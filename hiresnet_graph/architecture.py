@@ -101,15 +101,18 @@ class Architecture(Document):
 
         return export(self, Path(path), seed=seed, weights=weights)
 
-    def render(self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR") -> Path:
+    def render(
+        self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR", unrolled: bool = False
+    ) -> Path:
         """Draw the network into a file; its suffix says as what: `.svg`, `.pdf`, `.png` or `.dot`.
 
         Args:
             level: A box for each of the `stages`, `blocks` or `ops`.
+            unrolled: Draw a network with `time` step by step.
         """
         from hiresnet_graph.render import render
 
-        return render(self.plan, Path(path), level=level, direction=direction, title=self.title)
+        return render(self.plan, Path(path), level=level, direction=direction, title=self.title, unrolled=unrolled)
 
     def _repr_svg_(self) -> str:
         """The picture that a notebook shows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from hiresnet_graph.plan import Plan
@@ -67,3 +68,35 @@ def count(plan: Plan) -> Cost:
     for cost in count_parts(plan).values():
         total += cost
     return total
+
+
+_COPY = re.compile(r"(\.step\d+)+\Z")
+
+
+def one_copy(weights: str) -> str:
+    """The name of weights without that of the step, or of the steps of nested blocks, for which they are a copy."""
+    return _COPY.sub("", weights)
+
+
+def count_folded(plan: Plan) -> int:
+    """The parameters of a network if every weight had one copy for all steps, also in blocks with their own `time`.
+
+    Weights that no call of the unrolled network uses do not count.
+    """
+    found = {
+        f"{one_copy(call.weights)}.{tensor.name}": tensor.elements
+        for call in plan.calls
+        for tensor in call.tensors
+        if tensor.trainable
+    }
+    return sum(found.values())
+
+
+def macs_per_step(plan: Plan) -> tuple[int, ...]:
+    """Multiply-adds at each step, for one sample; empty for a network without `time`."""
+    time = None if plan.folded is None else plan.folded.time
+    macs = [0] * (0 if time is None else time.steps)
+    for call in plan.calls:
+        if call.step is not None:
+            macs[call.step] += call.op.macs(*call.input_shapes)
+    return tuple(macs)

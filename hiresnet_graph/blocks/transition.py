@@ -86,6 +86,10 @@ class TransitionBlock(Block):
             )
         return out.add(x)
 
+    def _other_way(self, have: Map, size: tuple[int, int], what: str, other: str, fits: bool) -> ShapeError:
+        hint = f"Use '{other}' there." if fits else "Give the states sizes that grow or shrink in both directions."
+        return ShapeError(f"'{self.kind}' cannot {what} {have.height}x{have.width} to {size[0]}x{size[1]}.", hint)
+
     @property
     def _bias(self) -> bool:
         return self.norm == "none"
@@ -118,9 +122,7 @@ class BRC2Block(TransitionBlock):
         if have[1:] == size:
             return self._conv(x, width, "conv1")
         if size[0] > have.height or size[1] > have.width:
-            raise ShapeError(
-                f"'brc2' cannot enlarge {have.height}x{have.width} to {size[0]}x{size[1]}.", "Use 'brd2' there."
-            )
+            raise self._other_way(have, size, "enlarge", "brd2", size[0] >= have.height and size[1] >= have.width)
         if self.spatial != "stride":
             window = (have.height // size[0], have.width // size[1])
             pool = x.max_pool if self.spatial == "max" else x.avg_pool
@@ -155,9 +157,7 @@ class BRD2Block(TransitionBlock):
         have = x.shape
         assert isinstance(have, Map)
         if size[0] < have.height or size[1] < have.width:
-            raise ShapeError(
-                f"'brd2' cannot shrink {have.height}x{have.width} to {size[0]}x{size[1]}.", "Use 'brc2' there."
-            )
+            raise self._other_way(have, size, "shrink", "brc2", size[0] <= have.height and size[1] <= have.width)
         if self.spatial == "nearest" or self.spatial == "bilinear":
             x = x if have[1:] == size else x.resize(size, mode=self.spatial, name="resize")
             return self._conv(x, width, "conv1")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -27,6 +28,7 @@ from hiresnet_graph.cli.screen import (
     write_json,
     write_table,
 )
+from hiresnet_graph.cli.summary import told_problem
 from hiresnet_graph.errors import Problem, SpecError, UsageError
 from hiresnet_graph.merges import MERGES
 from hiresnet_graph.ops import OPS
@@ -140,33 +142,35 @@ def validate(
     """Check specs and studies, and tell every mistake with its place.
 
     All variants of a spec are checked, unless it is SPEC@VARIANT; of a study, all its networks. Exit code 1 if there
-    are mistakes.
+    are mistakes. What may be meant (an edge of a recurrent network that comes too late for the readout) is a warning.
     """
     from hiresnet_graph.sweep.study import is_study
 
-    results: list[tuple[str, Architecture | _Checked | None, tuple[Problem, ...]]] = []
+    results: list[_Result] = []
     for spec, changes in sides(specs):
         network: Architecture | None = None
         try:
             if is_study(spec):
-                results.append((spec, _checked_study(spec, changes), ()))
+                results.append(_Result(spec, _checked_study(spec, changes)))
                 continue
             network = architecture(spec, changes)
             network.validate()
-            results.append((spec, network, ()))
+            results.append(_Result(spec, network, warnings=_warnings(network)))
         except SpecError as error:
-            results.append((spec, network, error.problems))
-    bad = sum(bool(problems) for _, _, problems in results)
+            results.append(_Result(spec, network, error.problems))
+    bad = sum(bool(result.problems) for result in results)
     if json:
-        write_json({"valid": not bad, "specs": [_validated(*result) for result in results]})
+        write_json({"valid": not bad, "specs": [_validated(result) for result in results]})
     else:
-        for spec, found_there, problems in results:
-            if problems:
-                failure.draw(problems, sys.stdout)
-            elif found_there is not None:
-                write(f"{spec}: {painted('ok', 'green', sys.stdout)}{_ok(found_there)}")
+        for result in results:
+            if not result.problems and result.checked is not None:
+                write(f"{result.spec}: {painted('ok', 'green', sys.stdout)}{_ok(result.checked)}")
+            failure.draw(result.problems, sys.stdout)
+            failure.draw((replace(w, message=f"warning: {w.message}") for w in result.warnings), sys.stdout)
+        if warned := sum(len(result.warnings) for result in results):
+            note(f"{counted(warned, 'warning')}.")
     if bad:
-        found = counted(sum(len(problems) for _, _, problems in results), "problem")
+        found = counted(sum(len(result.problems) for result in results), "problem")
         note(f"{found} in {counted(bad, 'spec')} of {len(results)}." if len(results) > 1 else f"{found}.")
         raise typer.Exit(failure.FINDINGS)
 
@@ -180,6 +184,15 @@ class _Checked(NamedTuple):
     @property
     def name(self) -> str:
         return self.study.name
+
+
+class _Result(NamedTuple):
+    """What came out for one spec; `checked` is None where it could not be read."""
+
+    spec: str
+    checked: Architecture | _Checked | None
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 def _checked_study(name: str, changes: Sequence[str]) -> _Checked:
@@ -223,19 +236,25 @@ def _told_study(checked: _Checked) -> str:
     return f"a study of {networks.architecture}: {different}, {counted(len(study.seed_pairs), 'seed')}, {runs}"
 
 
-def _validated(spec: str, network: Architecture | _Checked | None, problems: Iterable[Problem]) -> dict[str, Any]:
-    found = [
-        {
-            "file": problem.position.source.name if problem.position else None,
-            "line": problem.position.line if problem.position else None,
-            "column": problem.position.column if problem.position else None,
-            "path": problem.path,
-            "message": problem.message,
-            "hint": problem.hint or None,
-        }
-        for problem in problems
-    ]
-    return {"spec": spec, "name": network.name if network else None, "valid": not found, "problems": found}
+def _validated(result: _Result) -> dict[str, Any]:
+    return {
+        "spec": result.spec,
+        "name": result.checked.name if result.checked else None,
+        "valid": not result.problems,
+        "problems": [told_problem(problem) for problem in result.problems],
+        "warnings": [told_problem(problem) for problem in result.warnings],
+    }
+
+
+def _warnings(network: Architecture) -> tuple[Problem, ...]:
+    """The warnings of a network and of its variants, each once; those of a variant alone name it."""
+    found: dict[tuple[str, str], Problem] = {}
+    for name in (network.chosen,) if network.chosen is not None else (None, *network.variants):
+        for problem in network.variant(name).warnings:
+            where = f"in the variant '{name}', " if name is not None and name != network.chosen else ""
+            said = replace(problem, message=f"{where}{problem.message}")
+            found.setdefault((str(problem.position or problem.path), problem.message), said)
+    return tuple(found.values())
 
 
 def enumerate_(
@@ -252,9 +271,13 @@ def enumerate_(
     These are the variants that 'hrg ablate SPEC --subsets RULE' trains.
     """
     from hiresnet_graph.sweep import enumerate_variants
+    from hiresnet_graph.sweep.variants import TRANSITIONS, possible
 
     network = architecture(spec, changes, variant, edges)
-    found = [(entry, entry.of(network)) for entry in enumerate_variants(network, subsets, group)]
+    entries = enumerate_variants(network, subsets, group)
+    found, left_out = [(entry, entry.of(network)) for entry in entries], dict[str, str]()
+    if group == TRANSITIONS:
+        found, left_out = possible(network, entries)
     first: dict[str, str] = {}
     for entry, member in found:
         first.setdefault(member.plan.digest(), entry.label)
@@ -269,7 +292,8 @@ def enumerate_(
         for entry, member in found
     ]
     if json:
-        write_json({"name": network.name, "variant": network.chosen, "rule": subsets, "variants": rows})
+        told = {"name": network.name, "variant": network.chosen, "rule": subsets, "variants": rows}
+        write_json({**told, **({"left_out": left_out} if left_out else {})})
         return
     cells = []
     for i, row in enumerate(rows, 1):
@@ -279,3 +303,5 @@ def enumerate_(
         [number_column("", 1), Column("variant"), number_column("parameters", 8), number_column("MACs", 5)], cells
     )
     note(f"{counted(len(rows), 'variant')}, {counted(len(first), 'different network')}.")
+    for label, reason in left_out.items():
+        note(f"Left out: {label}: {reason}")

@@ -125,6 +125,9 @@ def render(
         str, typer.Option(metavar="LEVEL", help="A box for each of the stages, blocks or ops.")
     ] = "blocks",
     direction: Annotated[str, typer.Option(metavar="DIR", help="LR from left to right, TB from top to bottom.")] = "LR",
+    unrolled: Annotated[
+        bool, typer.Option("--unrolled", help="Draw a recurrent network step by step, not with its loops.")
+    ] = False,
 ) -> None:
     """Draw the diagram as SVG, PDF, PNG or DOT.
 
@@ -133,7 +136,14 @@ def render(
     from hiresnet_graph.render import render as draw
 
     network = architecture(spec, changes, variant, edges)
-    draw(network.plan, output, level=cast("Level", level), direction=cast("Direction", direction), title=network.title)
+    draw(
+        network.plan,
+        output,
+        level=cast("Level", level),
+        direction=cast("Direction", direction),
+        title=network.title,
+        unrolled=unrolled,
+    )
     note(f"Wrote {output}.")
 
 

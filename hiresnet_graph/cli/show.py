@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ from hiresnet_graph.cli.screen import (
     counted,
     exact,
     memory,
+    note,
     number_column,
     painted,
     share,
@@ -24,6 +27,7 @@ from hiresnet_graph.cli.screen import (
 )
 from hiresnet_graph.cli.summary import added, any_cost, compare, shape_text, summarize
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.passes.timing import brief
 
 # With more rows than this, the blocks of a stage share one.
 _UNFOLDED_ROWS = 20
@@ -51,6 +55,8 @@ def show(
     write(f"{painted(network.title, 'bold', sys.stdout)}  {data['description']}".rstrip())
     for chain in _chains(data):
         write(f"flow  {chain}")
+    for i, line in enumerate(_timing(data["time"])):
+        write(f"{'time' if i == 0 else '    '}  {line}")
     write()
     if ops:
         _write_calls(data)
@@ -59,6 +65,9 @@ def show(
     _write_edges(data)
     write()
     _write_shares(data)
+    for warning in data["time"]["warnings"] if data["time"] else ():
+        place = f"{warning['file']}:{warning['line']}:{warning['column']}: " if warning["file"] else ""
+        note(f"Warning: {place}{warning['message']} {warning['hint'] or ''}".rstrip())
 
 
 _COSTS = (number_column("parameters", 8), number_column("MACs", 6), number_column("memory", 3))
@@ -66,6 +75,35 @@ _COSTS = (number_column("parameters", 8), number_column("MACs", 6), number_colum
 
 def _cost_cells(row: dict[str, Any]) -> list[str]:
     return [f"{row['parameters']:,}", short(row["macs"]), memory(row["memory_bytes"])]
+
+
+_UNROLLING = {
+    "biological": "every edge between nodes on cycles takes time",
+    "engineering": "edges that take no time lead from input to output",
+    "mixed": "some edges between nodes on cycles take no time, and no path of such leads from input to output",
+}
+
+
+def _timing(time: dict[str, Any] | None) -> list[str]:
+    """How the network runs in time, in words; nothing for one that does not."""
+    if time is None:
+        return []
+    kinds = time["unrolling"]
+    readout = f"step{'' if len(time['readouts']) == 1 else 's'} {brief(time['readouts'])}"
+    if isinstance(time["readout"], str):
+        readout = f"{time['readout']} ({readout})"
+    lines = [
+        f"{counted(time['steps'], 'step')}, {' and '.join(kinds)} unrolling: "
+        f"{', and '.join(_UNROLLING[kind] for kind in kinds)}",
+        f"input {time['input']}, empty {time['empty']}, readout {readout}",
+    ]
+    if time["smallest_steps"] is not None:
+        complete = time["complete_steps"]
+        every = (
+            f"from {complete} on every edge reaches the readout" if complete else "some edges never reach the readout"
+        )
+        lines.append(f"from {counted(time['smallest_steps'], 'step')} on the output depends on the input, {every}")
+    return lines
 
 
 def _chains(data: dict[str, Any]) -> list[str]:
@@ -92,8 +130,10 @@ def _chains(data: dict[str, Any]) -> list[str]:
 def _write_nodes(data: dict[str, Any], folded: bool) -> None:
     rows = []
     for row in _folded(data["nodes"]) if folded else data["nodes"]:
-        rows.append([row["name"], row["block"], shape_text(row["shape"]), *_cost_cells(row)])
-    write_table([Column("node"), Column("block", keep=5), Column("output", keep=7), *_COSTS], rows)
+        holds = [brief(row["holds"])] if data["time"] else []
+        rows.append([row["name"], row["block"], shape_text(row["shape"]), *holds, *_cost_cells(row)])
+    in_time = [Column("holds at", keep=8)] if data["time"] else []
+    write_table([Column("node"), Column("block", keep=5), Column("output", keep=7), *in_time, *_COSTS], rows)
 
 
 def _folded(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -105,7 +145,8 @@ def _folded(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for name, members in found.items():
         kinds = ", ".join(dict.fromkeys(node["block"] for node in members))
         block = f"{len(members)} x {kinds}" if members[0]["stage"] else kinds
-        rows.append({"name": name, "block": block, "shape": members[-1]["shape"], **added(members)})
+        holds = sorted({step for node in members for step in node["holds"] or ()})
+        rows.append({"name": name, "block": block, "shape": members[-1]["shape"], "holds": holds, **added(members)})
     return rows
 
 
@@ -122,24 +163,36 @@ def _write_calls(data: dict[str, Any]) -> None:
 def _write_edges(data: dict[str, Any]) -> None:
     """The edges that are no plain flow, and no shortcut that changes nothing."""
     rows, hidden = [], 0
+    pairs = Counter((edge["from"], edge["to"]) for edge in data["edges"] if edge["family"] not in ("flow", "shortcut"))
     for edge in data["edges"]:
+        in_time = edge["delay"] or edge["at"] is not None
         if edge["family"] == "shortcut" and not any_cost([edge]):
             hidden += 1
-        elif edge["family"] not in ("flow", "gate") or any_cost([edge]):
+        elif edge["family"] not in ("flow", "gate") or in_time or any_cost([edge]):
             within = edge["family"] == "shortcut"
             name = edge["name"] if within else f"{edge['from']} -> {edge['to']}"
+            if not within and edge["family"] != "flow" and pairs[edge["from"], edge["to"]] > 1:
+                name = f"{name} ({edge['name']})"
             kind = (
                 edge["family"]
                 if edge["slot"] in ("output", "input") or within
                 else f"{edge['family']} ({edge['slot']})"
             )
-            rows.append([name, kind, edge["merge"] or "", edge["projection"], *_cost_cells(edge)])
+            when = ["" if within else str(edge["delay"]), _open(edge)] if data["time"] else []
+            rows.append([name, kind, edge["merge"] or "", edge["projection"], *when, *_cost_cells(edge)])
     if rows:
         write()
         columns = [Column("edge"), Column("kind", keep=4), Column("merge", keep=1), Column("projection", keep=5)]
+        if data["time"]:
+            columns += [number_column("delay", 7), Column("at", keep=7)]
         write_table([*columns, *_COSTS], rows)
     if hidden:
         write(f"{'and ' if rows else ''}{counted(hidden, 'shortcut')} without a projection")
+
+
+def _open(edge: dict[str, Any]) -> str:
+    """The steps at which a value may arrive on an edge; nothing for all."""
+    return "" if edge["at"] is None else brief(edge["at"])
 
 
 _FAMILIES = {
@@ -180,7 +233,17 @@ def _write_shares(data: dict[str, Any]) -> None:
         number_column("", 3),
     ]
     write_table(columns, rows, ["all", parameters, "", macs, "", size, ""])
+    if data["parameters_folded"] != data["parameters"]:
+        write(f"{data['parameters_folded']:,} parameters with one copy of every weight for all steps.")
+    if data["time"]:
+        write(f"MACs by step  {_by_step(data['time']['macs_per_step'])}")
     write("Memory is that of all values as float32; MACs and memory are for one sample.")
+
+
+def _by_step(macs: Sequence[int]) -> str:
+    """Numbers for each step, equal ones that follow each other told once."""
+    steps = [list(group) for _, group in groupby(range(len(macs)), key=lambda step: macs[step])]
+    return "; ".join(f"{brief(run)}: {short(macs[run[0]])}{' each' if len(run) > 1 else ''}" for run in steps)
 
 
 def diff(
@@ -220,6 +283,9 @@ def diff(
     if differences["same"]:
         write("\nBoth are the same network.")
         return
+    for i, (key, sides_) in enumerate(differences["time"].items()):
+        told = ["none" if side is None else str(side) for side in (sides_["a"], sides_["b"])]
+        write(f"{'' if i else chr(10)}time.{key}: {' => '.join(told)}")
     _write_differences("node", differences["nodes"])
     _write_differences("edge", differences["edges"])
     if not differences["nodes"] and not differences["edges"]:
@@ -276,7 +342,8 @@ def _write_differences(noun: str, differences: list[dict[str, Any]]) -> None:
 def _described(row: dict[str, Any], noun: str) -> str:
     if noun == "node":
         return f"{row['block']} {shape_text(row['shape'])}"
-    return ", ".join(part for part in (row["family"], row["merge"], row["projection"]) if part)
+    when = (f"delay {row['delay']}" if row["delay"] else "", f"at {_open(row)}" if row["at"] is not None else "")
+    return ", ".join(part for part in (row["family"], row["merge"], row["projection"], *when) if part)
 
 
 def _change(pair: list[int], text: Callable[[int], str]) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.cost import Cost, count, count_parts
+from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step, one_copy
+from hiresnet_graph.errors import Problem
+from hiresnet_graph.passes.timing import along_flow
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape
+from hiresnet_graph.spec.model import TimeSpec
 
 BYTES = 4  # of a float32 value
 
@@ -16,17 +19,20 @@ BYTES = 4  # of a float32 value
 def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
     """Totals, nodes and edges of a network; shapes are [channels, height, width] or [length].
 
+    Parameters count with the copies that single steps have; `parameters_folded` is their number with one copy of each.
+
     Args:
         calls: List the primitive calls, too.
     """
     plan = network.plan
-    parts = count_parts(plan)
+    parts, time = count_parts(plan), _time(network)
     shapes = dict(plan.inputs) | {call.name: call.shape for call in plan.calls}
     data: dict[str, Any] = {
         "name": plan.name,
         "variant": network.chosen,
         "description": str(network.tree.get("description", "")),
         **_costs(count(plan)),
+        "parameters_folded": count_folded(plan),
         "digest": plan.digest(),
         "inputs": {name: list(shape) for name, shape in plan.inputs.items()},
         "outputs": {name: list(shapes[value]) for name, value in plan.outputs.items()},
@@ -36,9 +42,10 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
                 "block": node.block,
                 "stage": node.stage or None,
                 "shape": list(node.shape),
+                "holds": None if time is None else time["holds"][node.name],
                 **_costs(parts.get(node.name, Cost())),
             }
-            for node in plan.nodes
+            for node in (plan.nodes if time is None else along_flow(plan.nodes, plan.edges))
         ],
         "edges": [
             {
@@ -50,6 +57,7 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
                 "merge": edge.merge or None,
                 "projection": edge.projection or "identity",
                 "delay": edge.delay,
+                "at": None if edge.at is None else list(edge.at),
                 **_costs(parts.get(edge.name, Cost())),
                 "source": edge.source,
                 "target": edge.target,
@@ -59,9 +67,43 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
         ],
     }
     data["share"] = shares(data)
+    data["time"] = time
     if calls:
         data["calls"] = _calls(plan)
     return data
+
+
+def _time(network: Architecture) -> dict[str, Any] | None:
+    """When values are where in a network with `time`; None in others."""
+    found, folded = network.timing, network.plan.folded
+    if found is None or folded is None or folded.time is None:
+        return None
+    return {
+        **folded.time.model_dump(),
+        "unrolling": list(found.unrolling),
+        "readouts": list(found.readouts),
+        "smallest_steps": found.smallest,
+        "complete_steps": found.complete,
+        "holds": {name: list(steps) for name, steps in found.holds.items()},
+        "silent_edges": [edge.name for edge in found.silent],
+        "unfilled_nodes": [node.name for node in found.unfilled],
+        "parameters_folded": count_folded(network.plan),
+        "macs_per_step": list(macs_per_step(network.plan)),
+        "warnings": [told_problem(problem) for problem in network.warnings],
+    }
+
+
+def told_problem(problem: Problem) -> dict[str, Any]:
+    """A mistake or a warning as plain data."""
+    position = problem.position
+    return {
+        "file": position.source.name if position else None,
+        "line": position.line if position else None,
+        "column": position.column if position else None,
+        "path": problem.path,
+        "message": problem.message,
+        "hint": problem.hint or None,
+    }
 
 
 def shares(data: dict[str, Any]) -> dict[str, dict[str, int]]:
@@ -97,6 +139,7 @@ def _calls(plan: Plan) -> list[dict[str, Any]]:
             "inputs": list(call.inputs),
             "shape": list(call.shape),
             "weights": call.weights if call.tensors else None,
+            "step": call.step,
             "parameters": _new_parameters(call, seen),
             "macs": call.op.macs(*call.input_shapes),
             "memory_bytes": BYTES * call.shape.elements,
@@ -130,17 +173,25 @@ def shape_text(shape: Iterable[int] | Shape) -> str:
 def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """What differs between two summaries that list their calls.
 
-    `nodes` and `edges` are lists of `{name, change, a, b}`, where `change` is added, removed or changed. `same` says
-    that both compute the same network, whatever their files say.
+    `nodes` and `edges` are lists of `{name, change, a, b}`, where `change` is added, removed or changed; `time` has the
+    fields of `time` that differ, each with `{a, b}`. `same` says that both compute the same network, whatever their
+    files say.
     """
     return {
         "same": a["digest"] == b["digest"],
         "parameters": b["parameters"] - a["parameters"],
         "macs": b["macs"] - a["macs"],
         "memory_bytes": b["memory_bytes"] - a["memory_bytes"],
+        "time": _differing_time(a["time"] or {}, b["time"] or {}),
         "nodes": _differing(a, b, "nodes", ("block", "shape", "parameters", "macs")),
-        "edges": _differing(a, b, "edges", ("family", "slot", "merge", "projection", "delay", "parameters", "macs")),
+        "edges": _differing(
+            a, b, "edges", ("family", "slot", "merge", "projection", "delay", "at", "parameters", "macs")
+        ),
     }
+
+
+def _differing_time(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {key: {"a": a.get(key), "b": b.get(key)} for key in TimeSpec.model_fields if a.get(key) != b.get(key)}
 
 
 def _differing(a: dict[str, Any], b: dict[str, Any], level: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -159,9 +210,15 @@ def _differing(a: dict[str, Any], b: dict[str, Any], level: str, keys: tuple[str
 
 
 def _operations(data: dict[str, Any]) -> dict[str, list[Any]]:
-    """What each node and edge computes; merges left out, since another edge into a node does not change the node."""
+    """What each node and edge computes, whatever the steps.
+
+    Merges are left out, since another edge into a node does not change the node.
+    """
     found: dict[str, list[Any]] = {}
     for call in data["calls"]:
         if len(call["inputs"]) == 1:
-            found.setdefault(call["owner"], []).append((call["op"], call["fields"], call["weights"]))
+            operations = found.setdefault(call["owner"], [])
+            operation = (call["op"], call["fields"], one_copy(call["weights"] or "") or None)
+            if call["step"] is None or operation not in operations:
+                operations.append(operation)
     return found

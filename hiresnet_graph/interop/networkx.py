@@ -10,6 +10,7 @@ import networkx as nx
 
 from hiresnet_graph.cost import Cost, count_parts
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.passes.timing import brief
 
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture
@@ -19,7 +20,9 @@ def to_networkx(architecture: Architecture, *, shortcuts: bool = False) -> nx.Mu
     """The nodes and edges of a network with plain attributes, so that `networkx.write_graphml` takes it.
 
     Nodes have `block`, `stage`, `shape` (like `16x32x32`), `parameters` and `macs`; edges have their name as key, and
-    `family`, `slot`, `merge`, `projection`, `delay`, `parameters` and `macs`. Shared parameters count at the first.
+    `family`, `slot`, `merge`, `projection`, `delay`, `at`, `parameters` and `macs`. Shared parameters count at the
+    first. A network with `time` is not unrolled: a node stands for all steps, with what it costs in all of them, and
+    `at` has the steps at which an edge is open (like `1-3, 6`; empty where it always is).
 
     Args:
         shortcuts: Whether the blocks' own shortcuts are loops of the family `shortcut`; otherwise they count as part of
@@ -56,6 +59,7 @@ def to_networkx(architecture: Architecture, *, shortcuts: bool = False) -> nx.Mu
             merge=edge.merge,
             projection=edge.projection,
             delay=edge.delay,
+            at=brief(edge.at or ()),
             parameters=cost.parameters,
             macs=cost.macs,
         )

@@ -503,6 +503,7 @@ class _Desugar:
             now = {edge.source for edge in self.edges if edge.family == "flow" or edge.delay == 0}
             sinks = [name for name in self.nodes if name not in now and name not in self.section.inputs]
         sinks = [name for name in sinks if name in reached] or sinks
+        sinks = [name for name in sinks if not self._is_state(name)] or sinks  # ablations make states that none reads
         given = self.section.outputs
         if given is not None:
             outputs = {}
@@ -554,6 +555,11 @@ class _Desugar:
                 delay = self.section.time.delay
                 self.edges[i] = replace(edge, delay=delay, rank=(*edge.rank[:3], delay, *edge.rank[4:]))
 
+    def _is_state(self, call: str) -> bool:
+        """Whether a node of a network in time is a place of declared shape."""
+        block = self.nodes[call].block
+        return isinstance(block, Block) and block.declared is not None and self.section.time is not None
+
     def _place_of(self, call: str) -> Path:
         return self._path("nodes", self.nodes[call].owner or call)
 
@@ -590,9 +596,8 @@ class _Desugar:
             return reached  # an input that nothing uses is told, and why the rest is not reached
         for name, node in self.nodes.items():
             label = node.owner or name
-            block = node.block  # a state may be empty at all times: ablations make such, and a warning tells it
-            if isinstance(block, Block) and block.declared is not None and self.section.time is not None:
-                continue
+            if self._is_state(name):
+                continue  # it may be empty at all times: ablations make such, and a warning tells it
             if name not in reached and label not in told:
                 told.add(label)
                 self.problems.add(

@@ -37,6 +37,7 @@ from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.names import matches
 from hiresnet_graph.passes.step import has_copies, mark
+from hiresnet_graph.passes.timing import on_cycles
 from hiresnet_graph.passes.unroll import unroll
 from hiresnet_graph.registry import Kind
 from hiresnet_graph.shapes import Shape, Vector
@@ -257,7 +258,10 @@ def _walk(graph: Graph, expansion: _Expansion) -> Iterator[str]:
             waits[reader].discard(name)
             if not waits[reader] and reader in left:
                 heapq.heappush(ready, place[reader])
+    cyclic = on_cycles((source, name) for name in left for source in waits[name])
     for name in left:
+        if name not in cyclic:
+            continue  # it only follows those that wait for each other
         node = graph[name]
         message = f"the shape of '{name}' cannot be told: all that arrives there comes back from later nodes."
         hint = "Put a node '{block: state, shape: [C, H, W]}' before it, or give it an edge from an earlier node."

@@ -128,7 +128,9 @@ def along_flow(nodes: Iterable[NodeRecord], edges: Iterable[EdgeRecord]) -> tupl
 
 def told(steps: tuple[int, ...]) -> str:
     """Steps in words, like `steps 3 to 6 and 9`."""
-    parts = [str(first) if first == last else f"{first} to {last}" for first, last in runs(steps)]
+    parts: list[str] = []
+    for first, last in runs(steps):
+        parts += [f"{first} to {last}"] if last > first + 1 else map(str, dict.fromkeys((first, last)))
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return f"step{'s' if len(steps) > 1 else ''} {listed}"
 
@@ -149,7 +151,7 @@ def runs(steps: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-class _Presence(Machine[bool]):
+class Presence(Machine[bool]):
     """Whether a value depends on the input; zeros that stand for nothing do not."""
 
     def call(self, node: Node, operands: list[bool], step: int) -> bool:
@@ -170,7 +172,7 @@ class _Timing:
         self.outputs = set(folded.outputs.values())
         self.values: list[dict[str, bool | None]] = []
         self.steps = Steps(
-            folded, _Presence(), lambda name, step: self.values[step][name] if 0 <= step < len(self.values) else None
+            folded, Presence(), lambda name, step: self.values[step][name] if 0 <= step < len(self.values) else None
         )
         span = 2 * sum(edge.delay for edge in self.edges) + max(
             (max(edge.at) for edge in self.edges if edge.at), default=0
@@ -227,25 +229,13 @@ class _Timing:
         for edge in instant:
             after.setdefault(edge.source, set()).add(edge.target)
         reached = _from(after, (node.name for node in self.folded.inputs))
-        cyclic = self._on_cycles()
+        cyclic = on_cycles((edge.source, edge.target) for edge in self.edges)
         kinds = []
         if not any(edge.source in cyclic and edge.target in cyclic for edge in instant):
             kinds.append("biological")
         if any(record.name in reached for record in self.folded.records[0] if record.value in self.outputs):
             kinds.append("engineering")
         return tuple(kinds) or ("mixed",)
-
-    def _on_cycles(self) -> set[str]:
-        """The nodes from which a path leads back to them."""
-        after: dict[str, set[str]] = {record.name: set() for record in self.folded.records[0]}
-        before: dict[str, set[str]] = {name: set() for name in after}
-        for edge in self.edges:
-            after[edge.source].add(edge.target)
-            before[edge.target].add(edge.source)
-        left = set(after)
-        while loose := {name for name in left if not (after[name] & left and before[name] & left)}:
-            left -= loose  # no edge into it or none out of it: on no cycle; what lies between two cycles stays
-        return {name for name in left if name in _from(after, after[name])}
 
     def told(self) -> Timing:
         """All of it."""
@@ -282,6 +272,19 @@ class _Timing:
             unfilled=tuple(record for record in self.folded.records[0] if not holds[record.name]),
             readouts=readouts,
         )
+
+
+def on_cycles(edges: Iterable[tuple[str, str]]) -> set[str]:
+    """The ends of edges from which a path leads back to them."""
+    after: dict[str, set[str]] = {}
+    before: dict[str, set[str]] = {}
+    for source, target in edges:
+        after.setdefault(source, set()).add(target)
+        before.setdefault(target, set()).add(source)
+    left = after.keys() & before.keys()
+    while loose := {name for name in left if not (after[name] & left and before[name] & left)}:
+        left -= loose  # no edge into it or none out of it: on no cycle; what lies between two cycles stays
+    return {name for name in left if name in _from(after, after[name])}
 
 
 def _from(after: Mapping[str, set[str]], starts: Iterable[str]) -> set[str]:

@@ -9,6 +9,7 @@ All is worked out along the axes (u, v): u is the direction of the flow, v point
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,7 @@ from hiresnet_graph.render.geometry import (
     Rect,
     bounds_of,
     box_size,
+    broken,
     halved,
     halves,
     header_size,
@@ -38,6 +40,8 @@ from hiresnet_graph.render.geometry import (
 from hiresnet_graph.render.scene import Arrow, Box, Group, Scene
 from hiresnet_graph.shapes import Map
 
+_MOST_LINES = 3
+"""Lines of a label between two boxes."""
 _MOST_COLUMNS, _MOST_STAGES = 10, 6
 """More columns than this, and nodes at which no arc ends are stacked; fewer beside stages, which are columns anyway."""
 
@@ -212,6 +216,9 @@ class _Placement:
                 if abs(ends[0] - ends[1]) == 1:
                     wide = max(text_width(line, LABEL) for line in halves(arrow.label))
                     gap = max(gap, wide + 34 - sum(self._along(self.columns[k]) for k in ends) / 2)
+            for arrow in self.flow:
+                if arrow.label:
+                    gap = max(gap, max(text_width(line, LABEL) for line in broken(arrow.label, _MOST_LINES)) + 16.0)
         return gap
 
     def _set_columns(self) -> None:
@@ -371,6 +378,7 @@ class _Placement:
         ports: dict[str, list[tuple[float, bool, str]]] = {}
         rects: dict[str, tuple[float, float, float, float]] = {}
         spans: dict[str, int] = {}
+        loops = self._loops(arcs)
         for arrow in arcs:
             source, source_rect = self._end(arrow.source, arrow.source_group)
             target, target_rect = self._end(arrow.target, arrow.target_group)
@@ -383,7 +391,8 @@ class _Placement:
             if span < 0:
                 leaving, arriving = (0, abs(span)), (2, -abs(span))
             elif span == 0:
-                leaving, arriving = (1, 1), (1, 0)
+                depth = loops.get(arrow.name, 0) + 1
+                leaving, arriving = (1, depth), (1, -depth)
             ports.setdefault(source, []).append((leaving[0] * 1e6 + leaving[1], True, arrow.name))
             ports.setdefault(target, []).append((arriving[0] * 1e6 + arriving[1], False, arrow.name))
         at: dict[tuple[str, bool], float] = {}
@@ -403,7 +412,7 @@ class _Placement:
             target, target_rect = self._end(arrow.target, arrow.target_group)
             u0, u1 = at[arrow.name, True], at[arrow.name, False]
             if source == target:
-                self._set_loop(arrow, u0, u1, source_rect[1])
+                self._set_loop(arrow, u0, u1, source_rect[1], 30.0 + 20.0 * loops.get(arrow.name, 0))
                 continue
             v0, v1 = (source_rect[3], target_rect[3]) if sign > 0 else (source_rect[1], target_rect[1])
             height = sign * (edge + heights[spans[arrow.name]])
@@ -416,15 +425,25 @@ class _Placement:
             self.tips[arrow.name] = (u1, v1)
             self.apex[arrow.name] = ((u0 + u1) / 2, height, sign > 0)
 
-    def _set_loop(self, arrow: Arrow, u0: float, u1: float, v: float) -> None:
+    def _loops(self, arcs: Iterable[Arrow]) -> dict[str, int]:
+        """How many shorter arcs from a box to itself lie inside each such arc."""
+        found: dict[str, int] = {}
+        inside: Counter[str] = Counter()
+        for arrow in sorted(arcs, key=lambda arrow: arrow.delay):
+            if arrow.source == arrow.target:
+                found[arrow.name] = inside[arrow.source]
+                inside[arrow.source] += 1
+        return found
+
+    def _set_loop(self, arrow: Arrow, u0: float, u1: float, v: float, drop: float) -> None:
         """An arc from a box to itself."""
         wide = max(8.0, abs(u1 - u0) / 2)
         middle = (u0 + u1) / 2
         ends = (middle + wide, middle - wide)
-        points = ((ends[0], v), (ends[0] + 4, v - 30), (ends[1] - 4, v - 30), (ends[1], v - HEAD))
+        points = ((ends[0], v), (ends[0] + 4, v - drop), (ends[1] - 4, v - drop), (ends[1], v - HEAD))
         self.paths[arrow.name] = halved(*points)
         self.tips[arrow.name] = (ends[1], v)
-        self.apex[arrow.name] = (middle, v - 23, False)
+        self.apex[arrow.name] = (middle, v - 0.75 * drop - 0.5, False)
 
     def _heights(self, arcs: Sequence[Arrow], extents: dict[int, float]) -> dict[int, float]:
         """How far arcs of each span rise: a lane more for each longer span, and enough not to cut those that they span.
@@ -534,6 +553,13 @@ class _Placement:
         if self.upright and arrow.name in self.apex:
             yield 0.0, tuple(arrow.label.split(", "))
             return
+        if arrow.name not in self.apex:
+            room = self.rects[arrow.target][0] - self.rects[arrow.source][2] - 10.0
+            for most in range(1, _MOST_LINES + 1):
+                lines = broken(arrow.label, most)
+                fits = self.upright or max(text_width(line, LABEL) for line in lines) <= room
+                yield 0.1 * most + (0.0 if fits else 2.0), lines
+            return
         near = abs(self.column_of[arrow.target] - self.column_of[arrow.source]) == 1
         yield (0.6 if near else 0.0), (arrow.label,)
         two = halves(arrow.label)
@@ -549,6 +575,8 @@ class _Placement:
         if arrow.name not in self.apex:
             points = path.samples()
             middle = points[len(points) // 2]
+            if len(path.points) == 4:  # a straight line
+                middle = Point((points[0].x + path.tip.x) / 2, (points[0].y + path.tip.y) / 2)
             yield 0.0, Point(middle.x, middle.y + height / 2 + 2)
             yield 0.2, Point(middle.x, middle.y - height / 2 - 2)
             yield 0.3, Point(middle.x + width / 2 + 4, middle.y)

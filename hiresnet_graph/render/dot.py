@@ -12,7 +12,7 @@ import graphviz  # type: ignore[import-untyped]
 from hiresnet_graph.graph import Family
 from hiresnet_graph.render.geometry import HEAD, LABEL, LINE, NOTE, TITLE, Direction, Places, halves
 from hiresnet_graph.render.layout import place
-from hiresnet_graph.render.scene import Arrow, Box, Group, Scene
+from hiresnet_graph.render.scene import Arrow, Box, Group, Scene, Way
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, SOFT, FAINT = "#1a1a1a", "#5a5a5a", "#8c8c8c"
@@ -21,7 +21,20 @@ _HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, which people with any colour vision can tell apart (without black and yellow)."""
 _HUES_OF_TEXT = ("#005A8C", "#A84900", "#00694D", "#96487A", "#8A5F00", "#1E6C9C")
 """The same, dark enough to read."""
-_FILL = {"input": "#ececec", "block": "#ffffff", "stage": "#e6eef7", "fold": "#f4f4f4", "op": "#ffffff"}
+_WAYS: dict[Way, tuple[str, str]] = {
+    "lateral": ("#009E73", "#00694D"),
+    "feedback": ("#D55E00", "#A84900"),
+    "silent": (FAINT, SOFT),
+}
+"""Colour, and that of the text, of arrows that do not lead forwards."""
+_FILL = {
+    "input": "#ececec",
+    "block": "#ffffff",
+    "stage": "#e6eef7",
+    "fold": "#f4f4f4",
+    "op": "#ffffff",
+    "zeros": "#f4f4f4",
+}
 
 
 def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
@@ -170,7 +183,7 @@ def _box(box: Box, places: Places | None) -> dict[str, str]:
         "color": "#4a4a4a",
         "margin": "0.08,0.04",
     }
-    if box.role == "fold":
+    if box.role in ("fold", "zeros"):
         attributes["style"] = "rounded,filled,dashed"
     if box.output:
         attributes["penwidth"] = "2"
@@ -182,9 +195,11 @@ def _box(box: Box, places: Places | None) -> dict[str, str]:
     return attributes
 
 
-def _stroke(arrow: Arrow) -> dict[str, str]:
+def _stroke(arrow: Arrow, scene: Scene) -> dict[str, str]:
     color, text, width, style = _family(arrow.family, arrow.hue)
-    if arrow.delay:
+    if arrow.way != "forward" and arrow.family not in ("shortcut", "gate"):
+        color, text = _WAYS[arrow.way]
+    if arrow.delay and not scene.unrolled:  # there time is a direction of the page
         style = "dashed"
     return {"color": color, "fontcolor": text, "penwidth": width, "style": style}
 
@@ -202,7 +217,7 @@ def _family(family: Family, hue: int) -> tuple[str, str, str, str]:
 
 
 def _arrow(arrow: Arrow, scene: Scene, places: Places | None, clusters: dict[str, str]) -> dict[str, str]:
-    attributes = _stroke(arrow)
+    attributes = _stroke(arrow, scene)
     attributes["id"] = f"edge.{_identifier(arrow.name)}"
     attributes["tooltip"] = _tooltip(arrow.tooltip)
     if arrow.family == "shortcut":
@@ -216,11 +231,14 @@ def _arrow(arrow: Arrow, scene: Scene, places: Places | None, clusters: dict[str
             attributes["lp"] = _point(label.at)
         return attributes
     if arrow.label and scene.labelled and (arrow.family, arrow.label) != ("shortcut", "identity"):
-        attributes["label"] = _plain([f"\u00a0{line}\u00a0" for line in halves(arrow.label)])
+        # Beside the line where the layout takes no notice of the arrow, as there is no room on it.
+        kind = "xlabel" if arrow.way == "feedback" else "label"
+        attributes[kind] = _plain([f"\u00a0{line}\u00a0" for line in halves(arrow.label)])
         attributes["labeltooltip"] = attributes["tooltip"]
-    if arrow.family in ("flow", "edge") and not arrow.delay:
+    back = arrow.way in ("lateral", "feedback")
+    if arrow.family in ("flow", "edge") and not back:
         attributes["weight"] = "8"
-    if arrow.delay or arrow.family == "gate":
+    if back or arrow.family == "gate":
         attributes["constraint"] = "false"
     if arrow.source_group:
         attributes["ltail"] = clusters[arrow.source_group]

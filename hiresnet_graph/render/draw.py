@@ -42,6 +42,7 @@ def render(
     level: Level = "blocks",
     direction: Direction = "LR",
     title: str | None = None,
+    unrolled: bool = False,
 ) -> Path:
     """Write the diagram of a network to a file; its suffix says which format.
 
@@ -50,13 +51,14 @@ def render(
         level: `stages` has a box for each stage, as for a paper; `blocks` one for each block; `ops` one for each call.
         direction: `LR` runs from left to right, `TB` from top to bottom.
         title: What the network is called below the picture; the name of the plan unless told.
+        unrolled: Draw a network with `time` step by step, a column for each (with `TB`, a row).
 
     Returns:
         The path of the file.
 
     Raises:
-        UsageError: The suffix, the level or the direction is not known, the file cannot be written, or the picture is
-            too large to draw.
+        UsageError: The suffix, the level or the direction is not known, the file cannot be written, there is nothing
+            to unroll, or the picture is too large to draw.
         MissingToolError: There is no Graphviz.
     """
     target = Path(path).expanduser()
@@ -66,7 +68,7 @@ def render(
         found = f"'{target.suffix}' is no format of diagrams" if target.suffix else f"'{target}' has no suffix"
         raise UsageError(f"{found}; the suffix must be one of {known}. {_closest(kind)}".strip())
     _check_folder(target)
-    text = _dot(make_scene(plan, level=level, title=title), direction, drawn=kind != "dot")
+    text = _dot(make_scene(plan, level=level, title=title, unrolled=unrolled), direction, drawn=kind != "dot")
     data = text.encode() if kind == "dot" else _painted(text, kind)
     if kind == "svg":
         name = title if title is not None else plan.name
@@ -75,14 +77,22 @@ def render(
     return target
 
 
-def to_svg(plan: Plan, *, level: Level = "blocks", direction: Direction = "LR", title: str | None = None) -> str:
+def to_svg(
+    plan: Plan,
+    *,
+    level: Level = "blocks",
+    direction: Direction = "LR",
+    title: str | None = None,
+    unrolled: bool = False,
+) -> str:
     """The diagram of a network as an `<svg>` element, for notebooks and web pages.
 
     Raises:
-        UsageError: The level or the direction is not known, or the picture would be too large to draw.
+        UsageError: The level or the direction is not known, there is nothing to unroll, or the picture would be too
+            large to draw.
         MissingToolError: There is no Graphviz.
     """
-    text = _dot(make_scene(plan, level=level, title=title), direction, drawn=True)
+    text = _dot(make_scene(plan, level=level, title=title, unrolled=unrolled), direction, drawn=True)
     return _standalone(_painted(text, "svg"), title if title is not None else plan.name)
 
 
@@ -114,7 +124,8 @@ def _dot(scene: Scene, direction: Direction, *, drawn: bool) -> str:
     if drawn and len(scene.boxes) > MOST_BOXES:
         raise UsageError(
             f"the diagram of '{scene.title}' would have {len(scene.boxes):,} boxes, more than {MOST_BOXES:,}. "
-            'Use level="stages", or write a .dot file.'
+            + ('Use level="stages" or fewer steps' if scene.unrolled else 'Use level="stages"')
+            + ", or write a .dot file."
         )
     return to_dot(scene, direction=direction)
 

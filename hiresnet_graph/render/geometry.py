@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import Literal, NamedTuple
 
 from hiresnet_graph.render.scene import Box, Group, Scene
@@ -181,6 +181,17 @@ def halves(label: str) -> tuple[str, ...]:
     parts = label.split(", ")
     breaks = [(", ".join(parts[:i]) + ",", ", ".join(parts[i:])) for i in range(1, len(parts))]
     return min(breaks, key=lambda lines: max(map(len, lines))) if breaks else (label,)
+
+
+def broken(label: str, most: int) -> tuple[str, ...]:
+    """A label on at most so many lines, broken at its commas, as narrow as can be."""
+    parts = label.split(", ")
+    ways: list[tuple[str, ...]] = [(label,)]
+    for number in range(2, min(most, len(parts)) + 1):
+        for cuts in combinations(range(1, len(parts)), number - 1):
+            runs = pairwise((0, *cuts, len(parts)))
+            ways.append(tuple(", ".join(parts[a:b]) + ("," if b < len(parts) else "") for a, b in runs))
+    return min(ways, key=lambda lines: (max(map(len, lines)), sum(len(line) ** 2 for line in lines)))
 
 
 def straight(start: tuple[float, float], end: tuple[float, float]) -> list[tuple[float, float]]:

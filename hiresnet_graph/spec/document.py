@@ -208,7 +208,22 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
 
 def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
     """A tree with a patch over it. A transition that is the name of a block counts as a mapping with that block."""
-    return merge(_with_blocks(tree), _with_blocks(patch)) if "transitions" in patch else merge(tree, patch)
+    if "transitions" not in patch:
+        return merge(tree, patch)
+    laid = merge(_with_blocks(tree), _with_blocks(patch))
+    for row, columns in _rows(patch):
+        for column, entry in columns.items():
+            position = columns.value_positions.get(column)
+            if isinstance(entry, str) and position is not None:  # what is wrong with the new block is told there
+                laid["transitions"][row].value_positions[column] = position
+    return laid
+
+
+def _rows(tree: MarkedDict) -> list[tuple[str, MarkedDict]]:
+    """The rows of `transitions` that hold entries."""
+    matrix = tree.get("transitions")
+    rows = matrix.items() if isinstance(matrix, MarkedDict) else ()
+    return [(row, columns) for row, columns in rows if row != "edges" and isinstance(columns, MarkedDict)]
 
 
 def _with_blocks(tree: MarkedDict) -> MarkedDict:
@@ -216,10 +231,8 @@ def _with_blocks(tree: MarkedDict) -> MarkedDict:
     if not isinstance(matrix, MarkedDict):
         return tree
     matrix = matrix.copy()
-    for row, columns in matrix.items():
-        if row == "edges" or not isinstance(columns, MarkedDict):
-            continue
-        matrix[row] = columns = columns.copy()
+    for row, given in _rows(tree):
+        matrix[row] = columns = given.copy()
         for column, entry in columns.items():
             if isinstance(entry, str) and not entry.startswith("$"):
                 position = columns.value_positions.get(column)
@@ -321,7 +334,10 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
         return None
     if head in ("input", "params", "skips", "blocks", "nodes", "outputs", "time", "transitions"):
         if head == "skips" and not isinstance(tree.get("skips"), dict):
-            problems.append(Problem("the spec has no skips.", position, key, "Add 'skips' to the file."))
+            hint = "Add 'skips' to the file."
+            if isinstance(tree.get("transitions"), dict):
+                hint = "Its transitions are meant by '--edges transitions=EXPR', or by '--group transitions'."
+            problems.append(Problem("the spec has no skips.", position, key, hint))
             return None
         if head == "skips" and not _has_group(tree["skips"], parts):
             groups = ", ".join(tree["skips"])

@@ -218,6 +218,9 @@ def wanted(detail: Any) -> str:
         return str(ctx["expected"])
     if kind in ("too_long", "too_short") and "tuple" in str(detail["loc"][-1]):
         return f"a list of {ctx.get('max_length', ctx.get('min_length'))}"
+    if kind in ("too_long", "too_short") and "actual_length" in ctx:
+        most, least = ctx.get("max_length"), ctx.get("min_length")
+        return f"a list of at most {most}" if least is None else f"a list of at least {least}"
     if kind == "missing":
         return "a longer list"
     for key, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):

@@ -68,7 +68,7 @@ def schema() -> Schema:
         "additionalProperties": {"type": ["object", "null"], "properties": patch, "additionalProperties": False},
     }
     section = _properties(SectionSpec)
-    section |= {key: root[key] for key in ("nodes", "flow", "skips", "edges")}
+    section |= {key: root[key] for key in ("nodes", "flow", "skips", "edges", "transitions", "time")}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A network of hiresnet_graph",
@@ -76,7 +76,10 @@ def schema() -> Schema:
         "properties": root,
         "additionalProperties": False,
         "if": {"required": ["extends"]},
-        "else": {"required": ["name", "input", "nodes"]},
+        "else": {
+            "required": ["name", "input", "nodes"],
+            "properties": {"time": {"if": {"type": "object"}, "then": {"required": ["steps"]}}},
+        },
         "$defs": {
             "template": {
                 "description": "A template: `$name`, or `$(2 * width)` with arithmetic over `params`.",

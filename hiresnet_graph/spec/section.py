@@ -271,24 +271,33 @@ def _transition_set(given: Any, path: Path) -> tuple[Texts, Path] | None:
 
 
 def _time(given: Any, problems: Problems, path: Path) -> TimeSpec | None:
-    if not isinstance(given, dict):
+    """How a section runs in time; after a mistake, which is noted, what can be known of it."""
+    if given is None:
         return None
     at = (*path, "time")
+    unknown = TimeSpec(steps=1)
+    if not isinstance(given, dict):
+        return unknown  # which is told where the section is read
     if "steps" not in given:
         message = "'time' wants 'steps', the number of time steps"
         copies = given.get("per_step", "norm")
         reason = "." if copies == "none" else f": 'per_step: {copies}' keeps a copy for each."
         problems.add(at, message + reason, "Add 'steps: 5'.", key=True)
         given = {**given, "steps": 1}
-    spec = problems.model(TimeSpec, given, at)
-    if spec is None:
-        return None
+        spec = problems.mended(TimeSpec, given, at, {}) or unknown
+    else:
+        spec = problems.mended(TimeSpec, given, at, {"steps": 1}) or unknown
+        _check_readout(spec, given, at, problems)
     if path and (spec.readout == "all" or spec.input == "sequence"):
         key = "readout" if spec.readout == "all" else "input"
         message = f"a block gives one value for one value, so '{key}: {getattr(spec, key)}' is not for it."
         hint = "Use 'last' or a step." if key == "readout" else "Use 'first' or 'every'."
         problems.add((*at, key), message, hint)
-    if isinstance(spec.readout, int) and spec.readout >= spec.steps:
+    return spec
+
+
+def _check_readout(spec: TimeSpec, given: Any, at: Path, problems: Problems) -> None:
+    """Note a readout that is no step; a number of steps that is wrong itself says nothing of it."""
+    if isinstance(spec.readout, int) and spec.readout >= spec.steps == given["steps"]:
         message = f"the readout is step {spec.readout}, but steps go from 0 to {spec.steps - 1}."
         problems.add((*at, "readout"), message, f"Set 'steps' to {spec.readout + 1} or more, or read out earlier.")
-    return spec

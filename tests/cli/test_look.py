@@ -8,6 +8,7 @@ from hiresnet_graph.merges import MERGES
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.shipped import spec_names
+from tests.render.networks import STATES
 
 BAD = """\
 name: bad
@@ -112,7 +113,7 @@ def test_validate_json_has_data_alone(hrg, bad):
         "message": "this wants a whole number, not 'abc'.",
         "hint": None,
     }
-    assert second == {"spec": "unet", "name": "unet", "valid": True, "problems": []}
+    assert second == {"spec": "unet", "name": "unet", "valid": True, "problems": [], "warnings": []}
 
 
 def test_validate_checks_variants_and_changes(hrg, tmp_path):
@@ -124,6 +125,29 @@ def test_validate_checks_variants_and_changes(hrg, tmp_path):
     result = hrg("validate", "hiresnet18", "stage1.width=abc", "unet")
     assert result.exit_code == 1 and "unet: ok" in result.stdout
     assert "command line:1:14: nodes.stage1.width: this wants a whole number, not 'abc'.\n" in result.stdout
+
+
+def test_validate_warns_of_what_comes_too_late_and_says_ok(hrg, tmp_path):
+    path = tmp_path / "late.yaml"
+    variants = "variants:\n  long: {params: {steps: 6}}\n  last: {params: {steps: 2}}\n"
+    path.write_text(STATES.replace("{steps: 4}", "{steps: 3}") + variants)
+    result = hrg("validate", path)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{path}: ok, ") and lines[0].endswith("2 variants: long, last")
+    warnings = [line for line in lines if "warning: " in line]
+    assert any("warning: with 3 steps s2 -> s1 does not reach the readout." in line for line in warnings)
+    assert any("warning: in the variant 'last', with 2 steps s1 -> s1 does not" in line for line in warnings)
+    assert not any("'long'" in line for line in warnings)
+    assert "  hint: From 4 steps on, every edge does." in lines
+    assert result.stderr == f"{len(warnings)} warnings.\n"
+    assert "warning" not in hrg("validate", f"{path}@long").stdout
+    (entry,) = json.loads(hrg("validate", f"{path}@last", "--json").stdout)["specs"]
+    assert entry["valid"] and entry["problems"] == []
+    assert {warning["message"] for warning in entry["warnings"]} >= {
+        "with 2 steps s1 -> s1 does not reach the readout."
+    }
+    assert all(warning["path"].startswith("transitions.") for warning in entry["warnings"])
 
 
 def test_validate_checks_a_study_and_its_networks(hrg, tmp_path):

@@ -116,6 +116,16 @@ def test_render_mistakes_are_wrong_usage(hrg, args):
     assert result.exit_code == 2 and result.stderr.startswith("hrg render: ")
 
 
+def test_render_unrolls_a_network_in_time(hrg, folder):
+    assert hrg("render", "frnn2", "-o", "rolled.dot").exit_code == 0
+    assert hrg("render", "frnn2", "-o", "flat.dot", "--unrolled").exit_code == 0
+    rolled, flat = ((folder / name).read_text() for name in ("rolled.dot", "flat.dot"))
+    assert "t+1" in rolled and "s1.step1" not in rolled
+    assert "s1.step1" in flat and "t = 1" in flat and "t+1" not in flat
+    result = hrg("render", "unet", "-o", "x.dot", "--unrolled")
+    assert result.exit_code == 2 and "'unet' has no 'time', so there is nothing to unroll." in result.stderr
+
+
 def test_adjust_reaches_the_target_and_writes_an_extension(hrg, folder):
     result = hrg("adjust", "hiresnet18", "block=plain", "--edges", "none", "-p", "270682")
     text = result.stdout

@@ -3,6 +3,7 @@ import json
 import pytest
 
 import hiresnet_graph as hg
+from hiresnet_graph.cost import count_folded
 from hiresnet_graph.shipped import spec_names
 
 
@@ -169,3 +170,162 @@ def test_diff_of_equal_networks_says_so(hrg):
 def test_diff_wants_two_networks(hrg, args):
     result = hrg("diff", *args)
     assert result.exit_code == 2 and result.stdout == "" and "hrg diff:" in result.stderr
+
+
+WINDOWS = """
+name: windows
+params: {steps: 6}
+input: {channels: 2, height: 8, width: 8}
+nodes:
+  pre: {block: conv, width: 4}
+  s1: {block: state, shape: [4, 8, 8]}
+  s2: {block: state, shape: [8, 4, 4]}
+  post: {block: classifier, classes: 3}
+flow: [pre -> s1, s2 -> post]
+transitions:
+  s1: {s1: {block: brc2, at: [1, 2, 4]}, s2: {block: brc2, at: 3}}
+  s2: {s2: brc2}
+time: {steps: $steps, input: first}
+variants:
+  two: {transitions: {s1: {s2: {delay: 2}}}}
+  every: {time: {input: every, readout: all}}
+"""
+
+
+@pytest.fixture
+def windows(tmp_path):
+    path = tmp_path / "windows.yaml"
+    path.write_text(WINDOWS)
+    return path
+
+
+def test_show_says_how_a_network_runs_in_time(hrg, windows):
+    result = hrg("show", windows)
+    lines = result.stdout.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("time  "))
+    assert lines[start : start + 3] == [
+        "time  6 steps, biological unrolling: every edge between nodes on cycles takes time",
+        "      input first, empty skip, readout last (step 5)",
+        "      from 4 steps on the output depends on the input, from 5 on every edge reaches the readout",
+    ]
+    rows = {line.split("  ")[0]: line.split() for line in lines}
+    assert rows["s1"][3] == "0-2" and rows["s2"][3] == "3-5" and rows["post"][3] == "3-5"
+    assert "s1 -> s1  edge  add    brc2            1  1-2, 4" in result.stdout
+    network = hg.load(windows)
+    folded = count_folded(network.plan)
+    assert folded < network.cost().parameters
+    assert f"{folded:,} parameters with one copy of every weight for all steps." in lines
+    assert "MACs by step  0: 4.608 k; 1-2: 18.43 k each; 3: 10.37 k; 4: 18.43 k; 5: 18.46 k" in lines
+
+
+def test_show_tells_both_unrollings(hrg):
+    assert "time  6 steps, engineering unrolling: edges that take no time lead from" in hrg("show", "blt").stdout
+    assert "time  6 steps, biological unrolling: every edge" in hrg("show", "blt@biological").stdout
+
+
+def test_show_puts_warnings_on_stderr(hrg, windows):
+    result = hrg("show", windows, "steps=4")
+    assert result.exit_code == 0 and "Warning" not in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line == (
+        f"Warning: {windows}:13:12: with 4 steps s2 -> s2 does not reach the readout. From 5 steps on, every edge does."
+    )
+    assert hrg("show", windows).stderr == ""
+
+
+def test_json_has_the_timing(hrg, windows):
+    data = json.loads(hrg("show", windows, "steps=4", "--json").stdout)
+    time = data["time"]
+    assert (time["steps"], time["input"], time["empty"], time["readout"]) == (4, "first", "skip", "last")
+    assert (time["unrolling"], time["readouts"]) == (["biological"], [3])
+    assert (time["smallest_steps"], time["complete_steps"]) == (4, 5)
+    assert time["holds"] == {"input": [0], "pre": [0], "s1": [0, 1, 2], "s2": [3], "post": [3]}
+    assert (time["silent_edges"], time["unfilled_nodes"]) == (["edges.s2__s2"], [])
+    assert sum(time["macs_per_step"]) == data["macs"] and len(time["macs_per_step"]) == 4
+    assert time["parameters_folded"] == data["parameters_folded"] < data["parameters"]
+    (warning,) = time["warnings"]
+    assert (warning["line"], warning["path"]) == (13, "transitions.s2.s2")
+    assert {node["name"]: node["holds"] for node in data["nodes"]} == time["holds"]
+    at = {edge["name"]: (edge["delay"], edge["at"]) for edge in data["edges"]}
+    assert at["edges.s1__s1"] == (1, [1, 2, 4]) and at["edges.s2__s2"] == (1, None) and at["flow.pre__s1"] == (0, None)
+    assert hrg("show", windows, "steps=4", "--json").stderr == ""
+
+
+def test_json_of_a_network_without_time_says_so(hrg):
+    data = json.loads(hrg("show", "unet", "--json").stdout)
+    assert data["time"] is None and data["parameters_folded"] == data["parameters"]
+    assert {node["holds"] for node in data["nodes"]} == {None} and {edge["at"] for edge in data["edges"]} == {None}
+
+
+def test_a_state_that_is_never_filled_is_named(hrg, windows):
+    time = json.loads(hrg("show", windows, "--json", "--edges", "transitions=s2>s2").stdout or "{}")
+    assert time == {}  # the output is empty then: an error
+    extended = windows.with_name("lone.yaml")
+    extended.write_text("name: lone\nextends: ./windows.yaml\nnodes: {s3: {block: state, shape: [4, 8, 8]}}\n")
+    extended.write_text(extended.read_text() + "transitions: {s3: {s1: brc2}}\n")
+    time = json.loads(hrg("show", extended, "--json").stdout)["time"]
+    assert time["unfilled_nodes"] == ["s3"] and time["holds"]["s3"] == []
+    assert "'s3' never holds a value" in hrg("show", extended).stderr
+
+
+def test_one_copy_counts_nested_steps_too(hrg):
+    data = json.loads(hrg("show", "rcnn", "--json").stdout)
+    assert (data["parameters"], data["parameters_folded"], data["time"]) == (674_986, 672_682, None)
+    norms = 4 * 4 * 2 * 96
+    assert data["parameters"] - data["parameters_folded"] == norms * 3 // 4
+    assert "672,682 parameters with one copy of every weight for all steps." in hrg("show", "rcnn").stdout
+
+
+def test_copies_in_copies_count_once(hrg, tmp_path):
+    path = tmp_path / "nested.yaml"
+    path.write_text(
+        "name: nested\ninput: {channels: 2, height: 4, width: 4}\n"
+        "blocks:\n  inner:\n"
+        "    nodes: {norm: batch_norm, conv: {block: conv2d, width: 2, kernel_size: 1, bias: false}}\n"
+        "    flow: norm -> conv\n    edges: [{from: conv, to: norm, delay: 1}]\n    time: {steps: 2}\n"
+        "nodes: {a: inner, head: {block: classifier, classes: 3}}\nflow: a -> head\n"
+        "edges: [{from: a, to: a, delay: 1}]\ntime: {steps: 3}\n"
+    )
+    network = hg.load(path)
+    assert "a.norm.step1.step2.weight" in network.plan.tensors()
+    head, conv, norm = 2 * 3 + 3, 4, 4
+    data = json.loads(hrg("show", path, "--json").stdout)
+    assert data["parameters"] == head + conv + norm * 2 * 3
+    assert data["parameters_folded"] == head + conv + norm
+    assert data["memory_bytes"] == sum(row["memory_bytes"] for row in (*data["nodes"], *data["edges"]))
+
+
+def test_zeros_inside_a_block_belong_to_the_block(hrg, tmp_path):
+    path = tmp_path / "zeros.yaml"
+    path.write_text(
+        "name: zeros\ninput: {channels: 2, height: 4, width: 4}\n"
+        "blocks:\n  inner:\n    nodes: {conv: {block: conv2d, width: 2, kernel_size: 1}, out: identity}\n"
+        "    flow: conv -> out\n    edges: [{from: out, to: conv, delay: 1, block: conv2d, width: 2, kernel_size: 1}]\n"
+        "    time: {steps: 2, input: first, empty: zeros}\n"
+        "nodes: {pre: conv2d, a: inner, head: {block: classifier, classes: 3}}\n"
+        "flow: pre -> a -> head\n"
+    )
+    path.write_text(path.read_text().replace("pre: conv2d", "pre: {block: conv2d, width: 2, kernel_size: 1}"))
+    plan = hg.load(path).plan
+    assert {call.owner for call in plan.calls} == {"pre", "a", "head"}
+
+
+def test_diff_tells_delays_windows_and_fields_of_time(hrg, windows):
+    data = json.loads(hrg("diff", f"{windows}", f"{windows}@two", "--json").stdout)
+    assert not data["same"] and data["time"] == {}
+    (edge,) = [entry for entry in data["edges"] if entry["name"] == "edges.s1__s2"]
+    assert (edge["change"], edge["a"]["delay"], edge["b"]["delay"]) == ("changed", 1, 2)
+    text = hrg("diff", f"{windows}", f"{windows}@two").stdout
+    assert "edge, add, brc2, delay 1, at 3 => edge, add, brc2, delay 2, at 3" in text
+    data = json.loads(hrg("diff", f"{windows}", f"{windows}@every", "--json").stdout)
+    assert data["time"] == {"input": {"a": "first", "b": "every"}, "readout": {"a": "last", "b": "all"}}
+    text = hrg("diff", f"{windows}", f"{windows}@every").stdout
+    assert "\ntime.input: first => every\ntime.readout: last => all\n" in text
+    assert "time.steps: none => 6" in hrg("diff", "hiresnet18", f"{windows}").stdout
+
+
+def test_diff_of_networks_that_differ_in_steps_alone_leaves_out_what_runs_as_often(hrg, windows):
+    data = json.loads(hrg("diff", f"{windows}", f"{windows}", "steps=7", "--json").stdout)
+    assert data["time"] == {"steps": {"a": 6, "b": 7}}
+    assert {entry["name"] for entry in data["nodes"]} == set()
+    assert {entry["name"] for entry in data["edges"]} == {"edges.s2__s2"}

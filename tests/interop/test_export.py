@@ -32,6 +32,29 @@ edges: [{from: b, to: both, merge: concat, projection: {spatial: nearest, channe
 outputs: [one, zwei]
 """
 
+STATES = """
+name: states
+input: {channels: 2, height: 8, width: 8}
+nodes:
+  pre: {block: conv, width: 4}
+  s1: {block: state, shape: [4, 8, 8]}
+  s2: {block: state, shape: [6, 4, 4]}
+  post: {block: classifier, classes: 3}
+flow: [pre -> s1, s2 -> post]
+transitions: {s1: {s1: {block: brc2, identity: true}, s2: brc2}, s2: {s1: brd2, s2: brc2}}
+time: {steps: 4, input: first}
+variants:
+  copied: {time: {per_step: norm_stats, readout: all}}
+  film: {time: {input: sequence, readout: all, per_step: all}}
+  zeros: {time: {input: every, empty: zeros, per_step: none}}
+"""
+NETWORKS = {
+    "hiresnet18": hrg.load("hiresnet18").variant("full"),
+    "two": hrg.loads(TWO),
+    "states": hrg.loads(STATES),
+    **{name: hrg.loads(STATES).variant(name) for name in ("copied", "film", "zeros")},
+}
+
 
 def outputs(module: torch.nn.Module, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
     with torch.no_grad():
@@ -44,7 +67,7 @@ def batches(network: hrg.Architecture, size: int) -> list[torch.Tensor]:
     return [torch.randn(size, *shape) for shape in network.plan.inputs.values()]
 
 
-@pytest.mark.parametrize("network", [hrg.load("hiresnet18").variant("full"), hrg.loads(TWO)], ids=["hiresnet18", "two"])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 @pytest.mark.parametrize("size", [1, 5])
 def test_an_exported_program_gives_equal_bits_at_any_batch_size(
     network: hrg.Architecture, size: int, tmp_path: Path
@@ -57,7 +80,7 @@ def test_an_exported_program_gives_equal_bits_at_any_batch_size(
     assert all(torch.equal(got[key], expected[key]) for key in expected)
 
 
-@pytest.mark.parametrize("network", [hrg.load("hiresnet18").variant("full"), hrg.loads(TWO)], ids=["hiresnet18", "two"])
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_onnx_gives_equal_outputs(network: hrg.Architecture, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -83,20 +106,36 @@ def test_onnx_without_its_packages_says_what_to_install(
         export(tiny, tmp_path / "model.onnx")
 
 
-def test_source_stands_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    path = tiny.export(tmp_path / "model.py")
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_source_stands_alone(network: hrg.Architecture, tmp_path: Path) -> None:
+    path = network.export(tmp_path / "model.py")
     spec = importlib.util.spec_from_file_location("model", path)
     assert spec is not None and spec.loader is not None
     model = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(model)
-    module = getattr(model, class_name(tiny.name))()
-    module.load_state_dict(tiny.build().state_dict())
+    module = getattr(model, class_name(network.name))()
+    built = network.build(seed=3)
+    module.load_state_dict(built.state_dict())
+    inputs = batches(network, 2)
+    for key, expected in outputs(built.eval(), *inputs).items():
+        assert torch.equal(outputs(module.eval(), *inputs)[key], expected)
     assert "hiresnet_graph" not in path.read_text()
 
 
-def test_json_is_the_plan(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    assert json.loads(export(tiny, tmp_path / "plan.json").read_text()) == tiny.plan.to_json()
-    assert json.loads(export(tiny.plan, tmp_path / "plan.JSON").read_text()) == tiny.plan.to_json()
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_json_is_the_plan(network: hrg.Architecture, tmp_path: Path) -> None:
+    assert json.loads(export(network, tmp_path / "plan.json").read_text()) == network.plan.to_json()
+    assert json.loads(export(network.plan, tmp_path / "plan.JSON").read_text()) == network.plan.to_json()
+
+
+def test_the_json_of_a_network_in_time_has_its_steps_and_copies(tmp_path: Path) -> None:
+    data = json.loads(export(NETWORKS["film"], tmp_path / "plan.json").read_text())
+    assert data["inputs"] == {"input": [4, 2, 8, 8]} and data["input_kinds"] == {"input": "clip"}
+    calls = {call["name"]: call for call in data["calls"]}
+    assert calls["input.step2"]["op"] == "frame" and calls["input.step2"]["fields"] == {"step": 2}
+    assert calls["edges.s1__s2.conv1.step3"]["weights"] == "edges.s1__s2.conv1.step3"
+    assert calls["post.steps"]["op"] == "stack" and calls["post.steps"]["shape"] == [3, 3]
+    assert data["outputs"] == {"post": "post.steps"}
 
 
 def test_weights_come_from_a_file(tiny: hrg.Architecture, tmp_path: Path) -> None:

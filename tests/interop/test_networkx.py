@@ -101,3 +101,20 @@ def test_what_cannot_be_a_network_is_refused() -> None:
         from_networkx(nx.DiGraph([(1, "n1")]), input=INPUT, default=CONV)
     with pytest.raises(UsageError, match="'head'"):
         from_networkx(nx.DiGraph([("a", "head")]), input=INPUT, default=CONV, head=CONV)
+
+
+def test_a_network_in_time_is_one_node_for_all_steps_with_delays_on_the_edges(tmp_path: Path) -> None:
+    network = hrg.load("rnn_resnet3")
+    graph = to_networkx(network)
+    assert set(graph) == {node.name for node in network.plan.nodes}
+    assert not nx.is_directed_acyclic_graph(graph)
+    delays = {(source, target): data["delay"] for source, target, data in graph.edges(data=True)}
+    assert delays["pre", "s1"] == 0 and delays["s1", "s1"] == delays["s1", "s2"] == 1
+    opens = {(source, target): data["at"] for source, target, data in graph.edges(data=True)}
+    assert opens["s1", "s1"] == "" and opens["s1", "s2"] == "4" and opens["s2", "s3"] == "7"
+    everything = [data for _, data in graph.nodes(data=True)] + [data for *_, data in graph.edges(data=True)]
+    assert sum(data["parameters"] for data in everything) == network.cost().parameters
+    assert sum(data["macs"] for data in everything) == network.cost().macs
+    nx.write_graphml(graph, tmp_path / "states.graphml")
+    read = nx.read_graphml(tmp_path / "states.graphml", force_multigraph=True)
+    assert sorted(data["at"] for *_, data in read.edges(data=True)) == sorted(opens.values())

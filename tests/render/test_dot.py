@@ -7,6 +7,7 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.render import Arrow, Box, Direction, Group, Level, Scene, make_scene, to_dot
 from hiresnet_graph.shapes import Map
+from tests.render.networks import STATES, STREAMS, ZEROS
 
 NASTY = ['a"b', "a<b>&c", "a:b:n", "Größe → 模型", "back\\slash\\", "-", "digraph", "<b>x</b>", "two\nlines", "100%"]
 
@@ -106,3 +107,41 @@ def test_a_skip_to_a_stage_ends_at_its_frame_in_a_network_that_branches() -> Non
     arrows = [arrow("b", "d"), arrow("c", "d"), arrow("a", "d", family="skip", target_group="s")]
     text = to_dot(scene_of(boxes, arrows, (Group("s", "s", ""),)))
     assert "lhead=cluster_s" in text and "compound=true" in text
+
+
+def by_id(scene: Scene) -> dict[str, dict[str, str]]:
+    graph = pygraphviz.AGraph(string=to_dot(scene))
+    default = {"color": graph.edge_attr["color"]}
+    return {edge.attr["id"].removeprefix("edge."): default | dict(edge.attr) for edge in graph.edges()}
+
+
+def test_what_takes_time_is_dashed_while_time_is_no_direction_of_the_page() -> None:
+    plan = hrg.loads(STATES).plan
+    rolled = by_id(make_scene(plan))
+    assert {name for name, edge in rolled.items() if edge["style"] == "dashed"} == {
+        f"edges.s{j}__s{k}" for j in (1, 2, 3) for k in (1, 2, 3)
+    }
+    assert {edge["style"] for edge in by_id(make_scene(plan, unrolled=True)).values()} == {"solid"}
+
+
+def test_colours_tell_where_an_arrow_leads_in_a_network_in_time() -> None:
+    for unrolled, step in ((False, ""), (True, ".step2")):
+        edges = by_id(make_scene(hrg.loads(STATES).plan, unrolled=unrolled))
+        colour = {pair: edges[f"edges.{pair}{step}"]["color"] for pair in ("s1__s2", "s1__s3", "s2__s2", "s2__s1")}
+        assert colour["s1__s2"] == colour["s1__s3"] == "#1a1a1a"
+        assert colour["s2__s2"] == "#009E73" and colour["s2__s1"] == "#D55E00"
+    silent = by_id(make_scene(hrg.loads(STATES).override({"steps": 3}).plan))["edges.s2__s1"]
+    assert silent["color"] == "#8c8c8c"
+
+
+def test_a_box_of_zeros_is_dashed() -> None:
+    graph = pygraphviz.AGraph(string=to_dot(make_scene(hrg.loads(ZEROS).plan, unrolled=True)))
+    assert "dashed" in graph.get_node("c.step1").attr["style"]
+    assert "dashed" not in (graph.get_node("c.step2").attr["style"] or "")
+
+
+def test_what_leads_back_does_not_shift_the_ranks_of_a_network_that_branches() -> None:
+    edges = by_id(make_scene(hrg.loads(STREAMS).plan))
+    assert edges["edges.it__lgn"]["constraint"] == edges["edges.it__it"]["constraint"] == "false"
+    assert not edges["flow.lgn__ventral"].get("constraint")
+    assert "t+2" in edges["edges.it__lgn"]["xlabel"]

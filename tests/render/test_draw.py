@@ -15,6 +15,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import MissingToolError, UsageError
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render import FORMATS, Level, layout_engine, make_scene, render, to_svg
+from tests.render.networks import STATES
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -208,6 +209,25 @@ def test_a_picture_of_thousands_of_boxes_is_refused(plan: Plan, tmp_path: Path) 
     with pytest.raises(UsageError, match=r'2,001 boxes, more than 2,000\. .*level="stages"'):
         render(many, tmp_path / "net.svg")
     assert render(many, tmp_path / "net.dot").stat().st_size > 0
+
+
+def test_too_many_steps_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    network = hrg.loads(STATES).override({"steps": 700})
+    with pytest.raises(UsageError, match=r'2,099 boxes, .* Use level="stages" or fewer steps, or write a \.dot file'):
+        network.render(tmp_path / "net.svg", unrolled=True)
+    assert network.render(tmp_path / "net.svg").stat().st_size > 0
+
+
+def test_a_network_in_time_is_drawn_rolled_or_unrolled(tmp_path: Path) -> None:
+    network = hrg.loads(STATES)
+    rolled = ElementTree.parse(network.render(tmp_path / "rolled.svg")).getroot()
+    flat = ElementTree.parse(network.render(tmp_path / "flat.svg", unrolled=True)).getroot()
+    assert titles(rolled, "node") == ["input", "pre", "s1", "s2", "s3", "post"]
+    assert sorted(titles(flat, "node")) == sorted(box.name for box in make_scene(network.plan, unrolled=True).boxes)
+    assert sorted(titles(flat, "cluster")) == [f"cluster_step{step}" for step in range(4)]
+    assert "t = 2" in [element.text for element in flat.iter(f"{SVG}text")]
+    assert flat.findtext(f"{SVG}title") == "states"
+    assert to_svg(network.plan, unrolled=True) in (tmp_path / "flat.svg").read_text(encoding="utf-8")
 
 
 def test_drawing_does_not_load_torch() -> None:

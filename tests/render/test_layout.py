@@ -6,9 +6,10 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render import Direction, Level, Scene, make_scene
-from hiresnet_graph.render.geometry import Places, Point, Rect, box_size, text_width
+from hiresnet_graph.render.geometry import Places, Point, Rect, box_size, broken, header_size, text_width
 from hiresnet_graph.render.layout import place
 from hiresnet_graph.shipped import spec_names
+from tests.render.networks import DELAYS, STATES, STREAMS, ZEROS
 
 BRANCHES = """
 name: branches
@@ -144,7 +145,7 @@ def test_feedback_runs_on_the_other_side() -> None:
     low = min(rect.low for rect in places.boxes.values())
     for name in ("back", "own"):
         assert max(point.y for point in places.arrows[name].samples()) <= low + 0.1
-    assert places.labels["back"].lines == ("delay 1",)
+    assert places.labels["back"].lines == ("t+1",)
 
 
 def test_a_network_that_branches_is_left_to_graphviz() -> None:
@@ -205,3 +206,139 @@ def test_a_rectangle_knows_what_is_inside() -> None:
     rect = Rect(0, 0, 2, 1)
     assert rect.centre == Point(1, 0.5) and rect.holds(Point(1, 0.5)) and not rect.holds(Point(2, 1))
     assert rect.meets(Rect(1, 0.5, 3, 3)) and not rect.meets(Rect(2, 0, 3, 1))
+
+
+# networks in time
+
+IN_TIME = ("blt", "cornet_r", "cornet_rt", "frnn2", "frnn3", "frnn4", "frnn4_imagenet", "rnn_resnet1", "rnn_resnet3")
+
+
+def in_time(name: str) -> Plan:
+    own = {"states": STATES, "delays": DELAYS, "streams": STREAMS, "zeros": ZEROS}
+    return (hrg.loads(own[name]) if name in own else hrg.load(name)).plan
+
+
+def unrolled(plan: Plan, level: Level = "blocks", direction: Direction = "LR") -> tuple[Scene, Places]:
+    scene = make_scene(plan, level=level, unrolled=True)
+    places = place(scene, direction)
+    assert places is not None
+    return scene, places
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+@pytest.mark.parametrize("level", ["stages", "blocks"])
+@pytest.mark.parametrize("name", [*IN_TIME, "states", "delays", "streams", "zeros"])
+def test_unrolled_nothing_overlaps_and_no_arrow_runs_through_a_box(
+    name: str, level: Level, direction: Direction
+) -> None:
+    scene, places = unrolled(in_time(name), level, direction)
+    assert set(places.boxes) == {box.name for box in scene.boxes}
+    assert set(places.arrows) == {arrow.name for arrow in scene.arrows}
+    for rects in (places.boxes, places.groups):
+        for (a, first), (b, second) in combinations(rects.items(), 2):
+            assert not first.meets(second), f"{a} and {b} overlap"
+    for box in scene.boxes:
+        rect = places.boxes[box.name]
+        width, height = box_size(box)
+        assert rect.width >= width - 0.05 and rect.height >= height - 0.05
+        assert inside(rect, places.groups[box.group]) and inside(places.groups[box.group], places.page)
+    for group in scene.groups:
+        width, height = header_size(group)
+        at = places.headers[group.name]
+        header = Rect(at.x - width / 2, at.y - height / 2, at.x + width / 2, at.y + height / 2)
+        assert inside(header, places.groups[group.name])
+        assert not any(header.meets(rect) for rect in places.boxes.values())
+    for arrow in scene.arrows:
+        path = places.arrows[arrow.name]
+        for end, point in ((arrow.source, path.points[0]), (arrow.target, path.tip)):
+            assert places.boxes[end].grown(0.1).holds(point) and not places.boxes[end].grown(-0.1).holds(point)
+        for point in path.samples(30):
+            through = [box for box, rect in places.boxes.items() if rect.grown(-0.2).holds(point)]
+            assert not through, f"{arrow.name} runs through {through}"
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+def test_unrolled_steps_are_columns_and_nodes_are_rows(direction: Direction) -> None:
+    scene, places = unrolled(in_time("frnn3"), direction=direction)
+    time, rank = (0, 1) if direction == "LR" else (1, 0)
+    for name in {box.title for box in scene.boxes}:
+        assert len({places.boxes[box.name].centre[rank] for box in scene.boxes if box.title == name}) == 1
+    at = [places.groups[group.name].centre[time] for group in scene.groups]
+    assert at == sorted(at, reverse=direction == "TB")
+    ranks = {box.title: places.boxes[box.name].centre[rank] for box in scene.boxes}
+    order = sorted(ranks, key=ranks.__getitem__)
+    assert order == ["input", "pre", "s1", "s2", "s3", "norm", "relu", "head"]
+
+
+def test_unrolled_values_that_stay_go_straight_on() -> None:
+    scene, places = unrolled(in_time("frnn4"))
+    lateral = [arrow for arrow in scene.arrows if arrow.way == "lateral"]
+    assert len(lateral) == 1 + 4 * 3 + 1
+    for arrow in lateral:
+        middle = places.boxes[arrow.source].centre.y
+        assert all(abs(point.y - middle) < 0.1 for point in places.arrows[arrow.name].samples())
+
+
+def test_unrolled_arrows_of_a_box_arrive_apart() -> None:
+    scene, places = unrolled(in_time("frnn4"))
+    for name in {arrow.target for arrow in scene.arrows}:
+        tips = [places.arrows[arrow.name].tip for arrow in scene.arrows if arrow.target == name]
+        assert len(set(tips)) == len(tips)
+
+
+def test_unrolled_long_delays_have_lanes_of_their_own() -> None:
+    scene, places = unrolled(in_time("delays"))
+    long = [places.arrows[arrow.name] for arrow in scene.arrows if arrow.delay > 1]
+    runs = []
+    for path in long:
+        level = [(a, b) for a, b in pairwise(path.points[::3]) if abs(a.y - b.y) < 0.01 and b.x - a.x > 1]
+        assert len(level) == 1
+        runs += level
+    for (a, b), (c, d) in combinations(runs, 2):
+        assert abs(a.y - c.y) > 1 or b.x <= c.x or d.x <= a.x
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+@pytest.mark.parametrize("name", [*IN_TIME, "states", "zeros"])
+def test_labels_of_rolled_networks_lie_on_nothing(name: str, direction: Direction) -> None:
+    scene, places = placed(in_time(name), "blocks", direction)
+    assert set(places.labels) == {arrow.name for arrow in scene.arrows if arrow.label and arrow.family != "shortcut"}
+    rects = [(label, rect) for label, found in places.labels.items() for rect in found.rects()]
+    for label, rect in rects:
+        assert inside(rect, places.page)
+        assert not any(rect.meets(box) for box in places.boxes.values()), label
+        assert not any(rect.meets(other) for other_label, other in rects if other_label != label), label
+        for arrow, path in places.arrows.items():
+            assert not any(rect.holds(point) for point in path.samples(60)), (
+                f"{arrow} runs through the label of {label}"
+            )
+
+
+def test_rolled_feedback_and_loops_are_below_and_bypasses_above() -> None:
+    scene, places = placed(in_time("frnn4"))
+    low = min(rect.low for rect in places.boxes.values())
+    high = max(rect.high for rect in places.boxes.values())
+    order = [box.name for box in scene.boxes]
+    for arrow in scene.arrows:
+        heights = [point.y for point in places.arrows[arrow.name].samples()]
+        if arrow.way == "forward" and order.index(arrow.target) - order.index(arrow.source) > 1:
+            assert min(heights) >= high - 0.1
+        elif arrow.way != "forward":
+            assert max(heights) <= low + 0.1
+
+
+def test_loops_of_one_box_lie_in_each_other() -> None:
+    text = ZEROS.replace(
+        "- {from: c, to: c, delay: 1}", "- {from: c, to: c, delay: 1}\n  - {from: c, to: c, delay: 3, name: far}"
+    )
+    _, places = placed(hrg.loads(text).plan)
+    near, far = places.arrows["edges.c__c"], places.arrows["edges.far"]
+    assert min(point.y for point in far.samples()) < min(point.y for point in near.samples()) - 5
+    assert far.tip.x < near.tip.x < near.points[0].x < far.points[0].x
+
+
+def test_a_label_is_broken_where_it_gets_narrowest() -> None:
+    assert broken("3x3 conv /2, GN, ReLU, at 1-4", 3) == ("3x3 conv /2,", "GN, ReLU,", "at 1-4")
+    assert broken("brc2, t+1", 3) == ("brc2,", "t+1")
+    assert broken("t+1", 3) == ("t+1",)
+    assert broken("a, b, c", 1) == ("a, b, c",)

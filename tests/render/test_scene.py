@@ -3,10 +3,13 @@ from dataclasses import replace
 import pytest
 
 import hiresnet_graph as hrg
+from hiresnet_graph.cost import count_folded, macs_per_step
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.graph import EdgeRecord
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.render import Arrow, Scene, make_scene
+from hiresnet_graph.render import Arrow, Scene, make_scene, words
+from tests.recurrent.graphs import make
+from tests.render.networks import DELAYS, STATES, ZEROS
 
 TINY = """
 name: tiny
@@ -196,7 +199,7 @@ def test_a_delay_is_in_the_label() -> None:
     back: EdgeRecord = replace(edge, name="edges.back", source="stage2.block2", target="stem", delay=2, family="edge")
     scene = make_scene(replace(plan, edges=(*plan.edges, replace(back, ends=("stage2", "stem")))))
     arrow = arrows(scene, "edge")["edges.back"]
-    assert (arrow.label, arrow.delay, arrow.source_group) == ("delay 2", 2, "stage2")
+    assert (arrow.label, arrow.delay, arrow.source_group) == ("t+2", 2, "stage2")
 
 
 def test_outputs_are_marked_and_named_where_there_are_several() -> None:
@@ -216,3 +219,169 @@ def test_paths_of_files_stay_out_of_the_picture() -> None:
 def test_an_unknown_level_is_told_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no level 'stage' .* Did you mean 'stages'\? Known: stages, blocks, ops\."):
         make_scene(plan_of(), level="stage")  # type: ignore[arg-type]
+
+
+# networks in time
+
+
+def states(*, unrolled: bool = False, **changes: object) -> Scene:
+    network = hrg.loads(STATES).override({key.replace("__", "."): value for key, value in changes.items()})
+    return make_scene(network.plan, unrolled=unrolled)
+
+
+def test_rolled_there_is_one_box_for_all_steps_and_delays_are_in_the_labels() -> None:
+    scene = states()
+    assert names(scene) == ["input", "pre", "s1", "s2", "s3", "post"] and not scene.unrolled
+    told = {(arrow.source, arrow.target): (arrow.label, arrow.delay, arrow.way) for arrow in scene.arrows}
+    assert told["pre", "s1"] == ("", 0, "forward")
+    assert told["s1", "s3"] == ("brc2, t+1", 1, "forward")
+    assert told["s2", "s2"] == ("brc2, t+1", 1, "lateral")
+    assert told["s3", "s1"] == ("brd2, t+1", 1, "feedback")
+    assert len(told) == 3 + 9
+
+
+def test_the_caption_says_steps_readout_copies_and_colours() -> None:
+    network = hrg.loads(STATES)
+    first, second, third = states().caption
+    cost = network.cost()
+    assert first.startswith(f"states: {cost.parameters:,} parameters ({count_folded(network.plan):,} with one copy")
+    assert first.endswith(" in 4 steps")
+    assert second == "biological unrolling; input at step 0; readout at step 3"
+    assert third == "dashed: takes time (t+1: one step); green: lateral; orange: feedback"
+    assert "readout at steps 1-3" in states(time__readout="all").caption[1]
+
+
+def test_the_caption_of_a_network_without_time_says_nothing_of_it() -> None:
+    assert len(make_scene(plan_of()).caption) == 1
+
+
+def test_steps_at_which_an_edge_is_open_are_in_its_label() -> None:
+    scene = make_scene(hrg.loads(DELAYS).plan, level="stages")
+    labels = {name: arrow.label for name, arrow in arrows(scene, "edge").items()}
+    assert labels["edges.c__b"] == "t+1, at 3-5" and labels["edges.c__c"] == "t+3"
+    assert "at: the steps when it is open" in scene.caption[2]
+
+
+def test_skips_of_a_network_in_time_have_one_colour() -> None:
+    skips = arrows(make_scene(hrg.loads(DELAYS).plan, level="stages"), "skip").values()
+    assert len({arrow.distance for arrow in skips}) > 1 and {arrow.hue for arrow in skips} == {1}
+
+
+def test_edges_that_reach_no_readout_are_told_apart() -> None:
+    silent = {arrow.name for arrow in states(steps=3).arrows if arrow.way == "silent"}
+    assert silent == {"edges.s2__s1", "edges.s3__s1", "edges.s2__s2", "edges.s3__s2"}
+    assert "grey: not in the readout" in states(steps=3).caption[2]
+    assert not any(arrow.way == "silent" for arrow in states(steps=3, unrolled=True).arrows)
+
+
+def test_words_of_an_edge_are_those_of_one_step() -> None:
+    text = ZEROS.replace("steps: 4", "steps: 5")
+    labels = [arrow.label for arrow in make_scene(hrg.loads(text).plan).arrows]
+    assert labels.count("3x3 conv, BN, ReLU, t+1") == 2 and "3x3 conv, BN, ReLU" in labels
+
+
+def test_a_gate_in_time_is_an_arrow_at_each_step() -> None:
+    plan = hrg.loads(DELAYS).plan
+    (gate,) = arrows(make_scene(plan), "gate").values()
+    assert (gate.source, gate.target, gate.delay) == ("g", "c", 0)
+    found = arrows(make_scene(plan, unrolled=True), "gate")
+    assert [name.rsplit(".", 1)[1] for name in found] == ["step2", "step3", "step4", "step5"]
+    assert all(arrow.source.rsplit(".")[-1] == arrow.target.rsplit(".")[-1] for arrow in found.values())
+
+
+def test_nodes_stand_in_the_order_of_the_flow_though_cycles_leave_it_open() -> None:
+    text = STATES.replace("  pre:", "  late:").replace("pre -> s1", "late -> pre -> s1")
+    text = text.replace("  post:", "  pre: {block: identity}\n  post:")
+    assert names(make_scene(hrg.loads(text).plan)) == ["input", "late", "pre", "s1", "s2", "s3", "post"]
+
+
+def test_unrolled_there_is_a_box_for_each_step_that_counts() -> None:
+    scene = states(unrolled=True)
+    assert scene.unrolled
+    steps = {box.title: [] for box in scene.boxes}
+    for box in scene.boxes:
+        steps[box.title].append(box.group)
+        assert box.name == f"{box.title}.{box.group}"
+    assert steps == {
+        "input": ["step0"],
+        "pre": ["step0"],
+        "s1": ["step0", "step1", "step2"],
+        "s2": ["step1", "step2"],
+        "s3": ["step1", "step2", "step3"],
+        "post": ["step3"],
+    }
+    assert [(group.name, group.title) for group in scene.groups] == [(f"step{t}", f"t = {t}") for t in range(4)]
+    assert [box.name for box in scene.boxes if box.output] == ["post.step3"]
+
+
+def test_unrolled_each_arrow_leads_from_the_step_at_which_its_value_was() -> None:
+    scene = states(unrolled=True)
+    found = {(arrow.source, arrow.target) for arrow in scene.arrows}
+    assert found == {
+        ("input.step0", "pre.step0"),
+        ("pre.step0", "s1.step0"),
+        *(("s1.step0", f"s{k}.step1") for k in (1, 2, 3)),
+        *((f"s{j}.step1", f"s{k}.step2") for j in (1, 2, 3) for k in (1, 2, 3)),
+        *((f"s{j}.step2", "s3.step3") for j in (1, 2, 3)),
+        ("s3.step3", "post.step3"),
+    }
+    assert not any(arrow.label for arrow in scene.arrows)
+
+
+def test_unrolled_the_macs_of_the_steps_are_those_of_the_cost_table() -> None:
+    network = hrg.load("frnn2")
+    macs = macs_per_step(network.plan)
+    assert sum(macs) == network.cost().macs
+    notes = [group.note for group in make_scene(network.plan, unrolled=True).groups]
+    assert notes == [f"{words.amount(number)} MACs" for number in macs]
+
+
+def test_unrolled_stages_can_be_one_box() -> None:
+    plan = hrg.loads(DELAYS).plan
+    blocks = {box.title for box in make_scene(plan, unrolled=True).boxes}
+    assert {"a.block1", "a.block2", "c"} <= blocks
+    stages = make_scene(plan, unrolled=True, level="stages")
+    assert {box.title for box in stages.boxes} == {"input", "a", "b", "c", "d", "g", "head"}
+    assert {box.role for box in stages.boxes if box.title == "a"} == {"stage"}
+    assert ("d.step3", "a.step5") in {(arrow.source, arrow.target) for arrow in stages.arrows}
+
+
+def test_unrolled_what_comes_from_zeros_alone_is_told_apart() -> None:
+    scene = make_scene(hrg.loads(ZEROS).plan, unrolled=True)
+    assert [box.name for box in scene.boxes if box.role == "zeros"] == ["b.step0", "c.step0", "c.step1"]
+    assert scene.caption[-1].endswith("dashed boxes: from zeros alone")
+
+
+def test_what_does_not_run_in_time_cannot_be_unrolled() -> None:
+    with pytest.raises(UsageError, match="'tiny' has no 'time', so there is nothing to unroll"):
+        make_scene(plan_of(), unrolled=True)
+
+
+def test_ops_level_has_the_calls_of_all_steps_grouped_by_step() -> None:
+    plan = hrg.loads(ZEROS).plan
+    scene = make_scene(plan, level="ops", unrolled=True)
+    assert scene == make_scene(plan, level="ops") and not scene.unrolled
+    assert names(scene) == [*plan.inputs, *(call.name for call in plan.calls)]
+    assert {group.name: group.note for group in scene.groups}["edges.a__b.step1"] == "t = 1"
+    assert not any(box.group for box in scene.boxes if ".zeros" in box.name)
+
+
+def test_a_shortcut_inside_the_block_of_an_edge_is_none_of_its_target() -> None:
+    assert not arrows(make_scene(hrg.load("rnn_resnet3").plan), "shortcut")
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_random_networks_in_time_make_scenes_whose_ends_meet(seed: int, unrolled: bool) -> None:
+    plan = make(seed).arch.plan
+    for level in ("stages", "blocks", "ops"):
+        scene = make_scene(plan, level=level, unrolled=unrolled)
+        known = {box.name for box in scene.boxes}
+        groups = {group.name for group in scene.groups}
+        assert len(known) == len(scene.boxes) and len({arrow.name for arrow in scene.arrows}) == len(scene.arrows)
+        assert all({arrow.source, arrow.target} <= known for arrow in scene.arrows)
+        assert {box.group for box in scene.boxes} <= groups | {""}
+        if scene.unrolled:
+            for arrow in scene.arrows:
+                start, end = (int(name.rsplit(".step", 1)[1]) for name in (arrow.source, arrow.target))
+                assert end - start == arrow.delay

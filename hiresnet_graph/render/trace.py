@@ -1,0 +1,61 @@
+"""What is computed at which step of a network with `time`, told by its nodes and edges and not by its calls.
+
+The unrolled plan knows calls alone: a state at which one value arrives is none, so it has no place there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hiresnet_graph.graph import Graph
+from hiresnet_graph.passes.step import Steps
+from hiresnet_graph.passes.timing import Presence
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What is computed and reaches a readout.
+
+    Attributes:
+        nodes: (node, step) -> whether the value depends on an input; otherwise it comes from zeros alone.
+        edges: (edge, step at which its value arrives).
+        outputs: (node, step) of the values that come out.
+    """
+
+    nodes: Mapping[tuple[str, int], bool]
+    edges: frozenset[tuple[str, int]]
+    outputs: frozenset[tuple[str, int]]
+
+
+def trace(folded: Graph) -> Trace:
+    """The trace of a graph of one step."""
+    time = folded.time
+    assert time is not None
+    values: list[dict[str, bool | None]] = []
+    steps = Steps(folded, Presence(), lambda name, step: values[step][name] if step >= 0 else None)
+    for step in range(time.steps):
+        has_input = step == 0 or time.input != "first"
+        values.append(steps.run(step, {node.name: True if has_input else None for node in folded.inputs}))
+    read = range(time.steps) if time.readout == "all" else [time.steps - 1 if time.readout == "last" else time.readout]
+    todo = [(name, step) for name in folded.outputs.values() for step in read if values[step][name] is not None]
+    outputs = set(todo)
+    needed = set(todo)
+    while todo:
+        name, step = todo.pop()
+        for edge in folded.incoming(name):
+            source = (edge.source, step - edge.delay)
+            if source[1] >= 0 and source not in needed and values[source[1]][edge.source] is not None:
+                needed.add(source)
+                todo.append(source)
+    owners: dict[tuple[str, int], bool] = {}
+    for name, step in needed:
+        key = (folded[name].owner or name, step)
+        owners[key] = owners.get(key, False) or bool(values[step][name])
+    places = {record.value: record.name for record in folded.records[0]}
+    named = set(places.values())
+    return Trace(
+        {(name, step): depends for (name, step), depends in sorted(owners.items()) if name in named},
+        frozenset((name, step) for name, step in owners if name not in named),
+        frozenset((places[name], step) for name, step in outputs),
+    )
