@@ -47,6 +47,8 @@ from hiresnet_graph.cli.screen import (
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.spec.source import MarkedDict, parse_value
 
+_REMARKS = 12  # lines of what may not be meant
+
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
     from hiresnet_graph.sweep.ablation import Begun, Progress
@@ -282,6 +284,7 @@ def _train(study: Study, output: Path, **how: Any) -> None:
         )
         if begun.note:
             note(begun.note)
+        _remark(begun.remarks)
         epochs_left = sum(request.recipe.epochs for request in begun.plan.requests.values())
         epochs_left = round(epochs_left * (begun.total - begun.done) / max(1, begun.total))
 
@@ -377,6 +380,7 @@ def _list(
             note(f"The data are not here, so classes were not checked, and what is done is not known: {absent}")
         else:
             note(f"{len(plan.requests) - len(missing)} done, {counted(len(missing), 'run')} to train.")
+        _remark(networks.remarks())
         note(f"Disk: about {memory(room)}. {counted(workers, 'worker')}; each run is a program of its own.")
     guess = None
     if calibrates and dataset is not None and missing and not refused:
@@ -394,6 +398,7 @@ def _list(
                 "networks": rows,
                 "runs": counts,
                 "workers": workers,
+                "remarks": list(networks.remarks()),
                 "disk_bytes": room,
                 "stacking": False,
                 "time_s": None if guess is None else guess.time_s,
@@ -410,6 +415,14 @@ def _list(
     if refused:
         note(f"Without '--dry-run' this is refused: {refused}")
         raise typer.Exit(failure.USAGE)
+
+
+def _remark(remarks: Sequence[str]) -> None:
+    """Say what may not be meant, in not too many lines."""
+    for remark in remarks[:_REMARKS]:
+        note(remark)
+    if len(remarks) > _REMARKS:
+        note(f"... and {len(remarks) - _REMARKS} more like these: 'hrg ablate ... --dry-run --json' has all.")
 
 
 def _write_rows(study: Study, plan: StudyPlan, rows: list[dict[str, Any]], *, done: bool) -> None:

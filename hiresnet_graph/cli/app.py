@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any, ClassVar
 import typer
 
 from hiresnet_graph import __version__
-from hiresnet_graph.cli import ablate, failure, look, machine, make, report, search, show, status, train
+from hiresnet_graph.cli import ablate, analyze, failure, look, machine, make, report, search, show, status, train
 from hiresnet_graph.cli.help import Command, Group
 from hiresnet_graph.cli.screen import note
 from hiresnet_graph.errors import HrgError
@@ -22,6 +22,8 @@ _COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (train.train, ablate.ablate, search.search, status.status, report.report),
     "This machine": (machine.doctor,),
 }
+# Heading -> groups of commands below it.
+_GROUPS: dict[str, dict[str, typer.Typer]] = {"Train": {"analyze": analyze.app}}
 
 
 def _name(command: Callable[..., None]) -> str:
@@ -31,7 +33,9 @@ def _name(command: Callable[..., None]) -> str:
 class Commands(Group):
     """The group of all commands; an error in any of them ends here as a message and an exit code."""
 
-    headings: ClassVar = {heading: [_name(command) for command in commands] for heading, commands in _COMMANDS.items()}
+    headings: ClassVar = {
+        heading: [*map(_name, commands), *_GROUPS.get(heading, ())] for heading, commands in _COMMANDS.items()
+    }
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
@@ -103,6 +107,9 @@ def options(
 for _commands in _COMMANDS.values():
     for _command in _commands:
         app.command(_name(_command), cls=Command)(_command)
+for _groups in _GROUPS.values():
+    for _group_name, _group in _groups.items():
+        app.add_typer(_group, name=_group_name)
 
 
 def run() -> None:

@@ -29,7 +29,8 @@ Edges = Annotated[
     list[str] | None,
     typer.Option(
         metavar="E",
-        help="Another edge set for the skips, like 'in + out'; GROUP=E for one of several groups (repeatable).",
+        help="Another edge set for the skips, like 'in + out'; GROUP=E for one of several groups, or for "
+        "'transitions' (repeatable).",
         show_default=False,
     ),
 ]
@@ -41,11 +42,13 @@ Subsets = Annotated[
     str,
     typer.Option(
         metavar="RULE",
-        help="Of the spec's skips: all, size:K, size:A-B, leave-one-out, one-at-a-time; or family: none, full, in, ...",
+        help="Of the edges of a group: all, size:K, size:A-B, leave-one-out, one-at-a-time, random:K; or family: "
+        "none, full, in, ...",
     ),
 ]
 Group = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The group of skips that is meant, if the spec has several.")
+    str | None,
+    typer.Option(metavar="NAME", help="The group of skips that is meant, if the spec has several; or 'transitions'."),
 ]
 
 _CHANGE = re.compile(r"[A-Za-z0-9_*.$]+=")

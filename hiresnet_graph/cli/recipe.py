@@ -127,7 +127,8 @@ def _mistake(name: str, value: object) -> str:
         # Without a place it is about several fields, and the others may come from elsewhere.
         for detail in error.errors(include_url=False):
             if detail["loc"]:
-                return f"{wanted(detail)} is wanted, not {value!r}."
+                inner = (detail.get("ctx") or {}).get("error")
+                return f"{wanted(detail)} is wanted, not {value!r}." if inner is None else f"{inner}."
     return ""
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hiresnet_graph.cli.screen import Column, note, write, write_table
+
+if TYPE_CHECKING:
+    from hiresnet_graph.report import Sheet
 
 
 class Format(StrEnum):
@@ -60,8 +63,14 @@ def report(
     for i, sheet in enumerate(sheets(found)):
         if i:
             write(f"\n{sheet.title}\n")
-        columns = [
-            Column(heading.text, "right" if heading.is_number else "left", heading.keep) for heading in sheet.headings
-        ]
-        write_table(columns, sheet.rows)
-        write(f"\n{sheet.caption}")
+        write_sheet(sheet)
+
+
+def write_sheet(sheet: Sheet) -> None:
+    """A table and its caption on stdout."""
+    columns = [
+        Column(heading.text, "right" if heading.is_number else "left", heading.keep, heading.wraps)
+        for heading in sheet.headings
+    ]
+    write_table(columns, sheet.rows)
+    write(f"\n{sheet.caption}")

@@ -108,6 +108,7 @@ def search(
     counts = Counter(trial.outcome for trial in read_trials(output))
     left_out = [f"{counts['too-large']} too large"] * bool(counts["too-large"])
     left_out += [f"{counts['known']} known already"] * bool(counts["known"])
+    left_out += [f"{counts['no-network']} without a way to the output"] * bool(counts["no-network"])
     note(
         f"{counted(counts.total(), 'proposal')}"
         + (f", of which {' and '.join(left_out)}, so not trained." if left_out else ", all of them trained.")

@@ -35,6 +35,7 @@ from hiresnet_graph.cli.screen import note, write
 from hiresnet_graph.errors import UsageError
 
 if TYPE_CHECKING:
+    from hiresnet_graph.architecture import Architecture
     from hiresnet_graph.train import Epoch, Recipe, RunRecord
 
 
@@ -100,6 +101,8 @@ def train(
     talk.note(
         f"{network.plan.name}: {network.cost().parameters:,} parameters, data {data or 'digits'}, seed {seed or 0}."
     )
+    for line in _remarks(network, recipe):
+        talk.note(line)
     from hiresnet_graph.train import train as train_once
 
     with talk.until_saved(output):
@@ -117,6 +120,18 @@ def train(
             tensorboard=tensorboard,
         )
     talk.end(output, record)
+
+
+def _remarks(network: Architecture, recipe: Recipe) -> Iterator[str]:
+    """What is allowed and may not be meant."""
+    from hiresnet_graph.train.steps import readouts
+
+    for problem in network.warnings:
+        yield f"Warning: {problem}"
+    if recipe.loss_steps != "mean" and readouts(network.plan) == 1:
+        yield "Warning: 'loss_steps' makes no difference: one step is read out. 'time.readout=all' reads out more."
+    if recipe.checkpoint_steps is not None and network.plan.folded is None:
+        yield f"Warning: 'checkpoint_steps' makes no difference: '{network.name}' does not run in time."
 
 
 def _go_on(folder: Path, device: str | None, threads: int | None, tensorboard: bool) -> None:

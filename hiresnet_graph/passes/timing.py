@@ -14,6 +14,9 @@ from hiresnet_graph.spec.model import TimeSpec
 MOST_CALLS = 1_000_000
 """Calls in all steps up to which is looked for a number of steps with which every edge reaches the readout."""
 
+MOST_NAMES = 12
+"""Edges that a warning names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -89,17 +92,14 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
         for node in found.unfilled
     ]
     empty = {node.name for node in found.unfilled}
-    late: dict[str, list[EdgeRecord]] = {}
-    for edge in found.silent:
-        if not {edge.source, edge.target} & empty:
-            late.setdefault(str(edge.origin.path), []).append(edge)
-    for path, edges in late.items():
-        names = ", ".join(f"{edge.ends[0]} -> {edge.ends[1]}" for edge in edges[:6])
-        more = f" and {len(edges) - 6} more" if len(edges) > 6 else ""
+    late = [edge for edge in found.silent if not {edge.source, edge.target} & empty]
+    if late:
+        names = ", ".join(f"{edge.ends[0]} -> {edge.ends[1]}" for edge in late[:MOST_NAMES])
+        more = f" and {len(late) - MOST_NAMES} more" if len(late) > MOST_NAMES else ""
+        steps = f"{found.steps} step{'' if found.steps == 1 else 's'}"
+        message = f"with {steps} {names}{more} {'does' if len(late) == 1 else 'do'} not reach the readout."
         hint = f"From {found.complete} steps on, every edge does." if found.complete else "Read out at another step."
-        verb = "does" if len(edges) == 1 else "do"
-        message = f"with {found.steps} steps {names}{more} {verb} not reach the readout."
-        problems.append(Problem(message, edges[0].origin.position, path, hint))
+        problems.append(Problem(message, late[0].origin.position, late[0].origin.path, hint))
     return tuple(problems)
 
 

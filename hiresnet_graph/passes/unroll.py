@@ -13,7 +13,7 @@ from hiresnet_graph.passes.timing import told
 from hiresnet_graph.shapes import Shape, in_time
 from hiresnet_graph.spec.model import TimeSpec
 
-MAX_CALLS = 1_000_000
+MAX_CALLS = 200_000
 """Calls that an unrolled network may have."""
 
 
@@ -98,7 +98,7 @@ class _Unrolling(Machine[str]):
                             f"with step {node.step} the network has more than {MAX_CALLS:,} operations.",
                             node.origin.position,
                             node.origin.path,
-                            "Take fewer steps.",
+                            "Take fewer steps; a module of few steps can be run for any number, one by one.",
                         )
                     ]
                 )

@@ -4,6 +4,14 @@ from hiresnet_graph.report.curves import CurvePoint, learning_curves
 from hiresnet_graph.report.effects import EdgeEffect, Effect, Effects, edge_effects, shapley_values
 from hiresnet_graph.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
 from hiresnet_graph.report.pareto import Point, pareto_front
+from hiresnet_graph.report.readout import (
+    ReadoutRow,
+    Readouts,
+    make_readouts,
+    readouts_csv,
+    readouts_json,
+    readouts_svg,
+)
 from hiresnet_graph.report.report import PARTS, Report, make_report
 from hiresnet_graph.report.scores import Spread
 from hiresnet_graph.report.sheets import Heading, Sheet, sheets
@@ -23,6 +31,8 @@ __all__ = [
     "Heading",
     "Interval",
     "Point",
+    "ReadoutRow",
+    "Readouts",
     "Report",
     "Row",
     "Sheet",
@@ -31,9 +41,13 @@ __all__ = [
     "compare",
     "edge_effects",
     "learning_curves",
+    "make_readouts",
     "make_report",
     "make_table",
     "pareto_front",
+    "readouts_csv",
+    "readouts_json",
+    "readouts_svg",
     "shapley_values",
     "sheets",
     "summarize",

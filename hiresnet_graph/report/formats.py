@@ -9,7 +9,7 @@ import math
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from hiresnet_graph.report.report import Report
 from hiresnet_graph.report.sheets import Record, Sheet, sheets
@@ -48,13 +48,22 @@ def to_latex(report: Report | Table) -> str:
 def to_csv(report: Report | Table) -> str:
     """The first part of a report with all digits, a line a row; empty where there is no number."""
     whole = _whole(report)
-    records = [_flat(record) for sheet in sheets(whole) if sheet.part == whole.parts[0] for record in sheet.records]
-    names = dict.fromkeys(name for record in records for name in record)
+    return records_csv(record for sheet in sheets(whole) if sheet.part == whole.parts[0] for record in sheet.records)
+
+
+def records_csv(records: Iterable[Record]) -> str:
+    """Records with all digits, a line each; empty where there is no number."""
+    flat = [_flat(record) for record in records]
     file = io.StringIO()
-    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer = csv.DictWriter(file, dict.fromkeys(name for record in flat for name in record), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(flat)
     return file.getvalue()
+
+
+def records_json(data: Record) -> str:
+    """JSON data with all digits; what is no number is null."""
+    return json.dumps(_finite(data), indent=2, allow_nan=False, default=str) + "\n"
 
 
 def to_json(report: Report | Table) -> str:
@@ -82,7 +91,7 @@ def to_json(report: Report | Table) -> str:
         records.extend(sheet.records)
     if whole.effects:
         data["effects_missing"] = [effects.missing for effects in whole.effects if effects.missing]
-    return json.dumps(_finite(data), indent=2, allow_nan=False, default=str) + "\n"
+    return records_json(data)
 
 
 FORMATS: Mapping[str, Callable[[Report], str]] = {"md": to_markdown, "csv": to_csv, "tex": to_latex, "json": to_json}

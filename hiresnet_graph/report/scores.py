@@ -29,6 +29,11 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None)
 
 
+def spread_record(name: str, spread: Spread | None) -> dict[str, object]:
+    """A spread as data; None where there is no number."""
+    return {f"{name}_mean": spread and spread.mean, f"{name}_std": spread and spread.std}
+
+
 def percent(share: float | None) -> float | None:
     """A share from 0 to 1 in percent."""
     return None if share is None else 100 * share

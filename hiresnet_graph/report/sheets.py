@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from hiresnet_graph.report.effects import Effect, Effects
 from hiresnet_graph.report.report import Report
-from hiresnet_graph.report.scores import Setting, Spread, setting_text, value_text
+from hiresnet_graph.report.scores import Setting, Spread, setting_text, spread_record, value_text
 from hiresnet_graph.report.statistics import Comparison, Estimate, Interval
 from hiresnet_graph.report.table import Row, Table
 
@@ -22,12 +22,14 @@ class Heading(NamedTuple):
         keep: Where there is little room, columns with the lowest number are left out first.
         is_number: Its cells are set to the right.
         in_paper: LaTeX tables have it.
+        wraps: Long texts go on in the next line.
     """
 
     text: str
     keep: int = 9
     is_number: bool = True
     in_paper: bool = True
+    wraps: bool = False
 
 
 class Sheet(NamedTuple):
@@ -111,11 +113,11 @@ def _row_record(row: Row) -> Record:
         "failed": row.failed,
         "pruned": row.pruned,
         "missing": row.missing,
-        **_spread_record("test", row.test),
-        **_spread_record("test_top_k", row.test_top_k),
-        **_spread_record("last", row.last),
-        **_spread_record("last_top_k", row.last_top_k),
-        **_spread_record("validation", row.validation),
+        **spread_record("test", row.test),
+        **spread_record("test_top_k", row.test_top_k),
+        **spread_record("last", row.last),
+        **spread_record("last_top_k", row.last_top_k),
+        **spread_record("validation", row.validation),
     }
 
 
@@ -297,8 +299,8 @@ def _pareto(report: Report) -> Sheet:
             "macs": point.macs,
             "fronts": list(point.fronts),
             "n": point.n,
-            **_spread_record("validation", point.validation),
-            **_spread_record("test", point.test),
+            **spread_record("validation", point.validation),
+            **spread_record("test", point.test),
         }
         for point in report.pareto
     )
@@ -395,10 +397,6 @@ def _p(p: float | None) -> str:
     if p is None:
         return "-"
     return f"{p:.3f}" if p >= 0.0005 else "<0.001"
-
-
-def _spread_record(name: str, spread: Spread | None) -> Record:
-    return {f"{name}_mean": spread and spread.mean, f"{name}_std": spread and spread.std}
 
 
 def _estimate_record(prefix: str, estimate: Estimate | None) -> Record:

@@ -136,6 +136,7 @@ class Table(NamedTuple):
             "warmup_epochs": f"warm-up over {recipe.warmup_epochs} epochs" if recipe.warmup_epochs else "",
             "weight_decay": f"weight decay {recipe.weight_decay:g}" if recipe.weight_decay else "",
             "label_smoothing": f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",
+            "loss_steps": _told_steps(recipe),
             "augment": f"augmentation {recipe.augment}",
             "precision": recipe.precision if recipe.precision != "fp32" else "",
         }
@@ -221,6 +222,14 @@ def _row(network: NetworkInfo, runs: list[RunRecord], rows: list[RunRow]) -> Row
         same_as=network.same_as,
         isomorphic_to=network.isomorphic_to,
     )
+
+
+def _told_steps(recipe: Recipe) -> str:
+    """Which steps of the readout the loss is of; nothing for their mean."""
+    if recipe.loss_steps == "mean":
+        return ""
+    weights = recipe.loss_steps
+    return "loss of the last step" if weights == "last" else f"loss of the steps {':'.join(f'{w:g}' for w in weights)}"
 
 
 def _percents(shares: Iterable[float | None]) -> Spread | None:

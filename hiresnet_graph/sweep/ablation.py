@@ -11,7 +11,7 @@ from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.sweep.driver import Interrupted, Progress, train_all
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
 from hiresnet_graph.sweep.ledger import Execution, Ledger
-from hiresnet_graph.sweep.plan import StudyPlan, plan_study
+from hiresnet_graph.sweep.plan import StudyPlan, networks_of, plan_study
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.study import Study, read_study
 
@@ -28,12 +28,14 @@ class Begun:
         total: Runs of the study; one that several variants share counts once.
         done: Those that are finished.
         note: For people, if the study does not go on as it was asked, or leaves out runs of before; else empty.
+        remarks: As of `Networks.remarks`.
     """
 
     plan: StudyPlan
     total: int
     done: int
     note: str
+    remarks: tuple[str, ...] = ()
 
 
 def ablate(
@@ -80,7 +82,8 @@ def ablate(
         study = read_study(study)
     check_asked(jobs, threads, executor, address)
     devices = devices_of(device, executor)
-    plan = plan_study(study, device=kind_of(devices), threads=threads)
+    networks = networks_of(study)
+    plan = plan_study(study, networks, device=kind_of(devices), threads=threads)
     with Ledger.open(out, wait=wait) as ledger:
         before = ledger.execution
         if device == "auto" and before is not None and before.device != kind_of(devices):
@@ -93,7 +96,7 @@ def ablate(
             note = f"{note} {kept} kept, and left out of the results.".lstrip()
         missing = len(ledger.missing())
         if begun is not None:
-            begun(Begun(plan, len(plan.requests), len(plan.requests) - missing, note))
+            begun(Begun(plan, len(plan.requests), len(plan.requests) - missing, note, networks.remarks()))
         if missing:
             with executor_of(
                 executor, jobs=jobs, device=device, threads=execution.threads, address=address, runs=missing, on=devices

@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.architecture import Architecture
@@ -23,18 +23,22 @@ from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study, fail, stop_if_any
 from hiresnet_graph.sweep.subsets import is_random
 from hiresnet_graph.sweep.variants import (
+    TRANSITIONS,
     Place,
     Variant,
     candidates,
+    chosen_edges,
+    edges_of,
     entries_of,
     enumerate_variants,
     named_source,
-    skips,
+    possible,
     variant_of,
 )
 from hiresnet_graph.train.recipe import Recipe, make_recipe
 from hiresnet_graph.train.record import Seeds, run_key
 from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.steps import misfit, readouts
 
 if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind
@@ -97,18 +101,40 @@ class Networks:
     Attributes:
         architecture: Name of the network that the study is about.
         baseline, subsets_of: As of `StudyPlan`.
+        left_out: Subsets of transitions that are no network, with the reason of each.
     """
 
     architecture: str
     members: tuple[Network, ...]
     baseline: str | None
     subsets_of: tuple[str, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What is allowed and may not be meant, in sentences for people: subsets that are left out, and warnings."""
+        remarks = []
+        if self.left_out:
+            reasons: dict[str, list[str]] = {}
+            for label, reason in self.left_out.items():
+                reasons.setdefault(reason, []).append(label)
+            remarks += [f"Left out: {_some(labels)}: {reason}" for reason, labels in reasons.items()]
+        warned: dict[str, list[str]] = {}
+        for network in self.members:
+            if network.info.same_as:
+                continue
+            for problem in network.architecture.warnings:
+                warned.setdefault(str(problem), []).append(_told_network(network.info.label, network.info.setting))
+        for text, labels in warned.items():
+            everywhere = len(labels) == sum(not network.info.same_as for network in self.members)
+            remarks.append(f"Warning: {'' if everywhere else f'{_some(labels)}: '}{text}")
+        return tuple(remarks)
 
 
-def plan_study(study: Study, *, device: str = "cpu", threads: int = 1) -> StudyPlan:
+def plan_study(study: Study, networks: Networks | None = None, *, device: str = "cpu", threads: int = 1) -> StudyPlan:
     """All that a study asks for: every network compiled, every run with its key, equal runs once.
 
     Args:
+        networks: Those of the study, if they are there already.
         device, threads: Of each run.
 
     Raises:
@@ -117,7 +143,7 @@ def plan_study(study: Study, *, device: str = "cpu", threads: int = 1) -> StudyP
     """
     from hiresnet_graph.data import load_dataset
 
-    networks = networks_of(study)
+    networks = networks or networks_of(study)
     source = data_of(study)
     return planned(study, networks, source, load_dataset(source), device=device, threads=threads)
 
@@ -166,7 +192,8 @@ def planned(
     specs = [network.architecture.to_yaml() for network in networks.members]
     for s, seeds in enumerate(study.seed_pairs):
         for n, network in enumerate(networks.members):
-            key = run_key(network.info.plan, network.recipe.resolved(augment), seeds, fingerprint, kinds[n])
+            recipe = network.recipe.resolved(augment, readouts(network.architecture.plan))
+            key = run_key(network.info.plan, recipe, seeds, fingerprint, kinds[n])
             rows[n, s] = PlannedRow(n, seeds, key)
             label = network.info.label
             request = RunRequest(specs[n], label, seeds, source, network.recipe, device=device, threads=threads)
@@ -227,6 +254,13 @@ class _Places:
         source = named_source(place, key, text)
         self._known[source] = place, key, text
         return source
+
+    def has(self, problem: Problem) -> bool:
+        """Whether it is about a value of the study."""
+        own = self.tree.position
+        sources = [*self._known, *([own.source] if own is not None else [])]
+        is_there = problem.position is not None and problem.position.source in sources
+        return is_there or " is set at " in problem.hint
 
     def told(self, problem: Problem) -> Problem:
         """The problem with its place in the study, if it is about a value of it."""
@@ -298,6 +332,7 @@ def _networks(study: Study, problems: Problems, lost: Container[str] = ()) -> Ne
     members: list[Network] = []
     known: dict[str, list[Network]] = {}
     baseline = None
+    left_out: dict[str, str] = {}
     subsets_of: set[tuple[str, ...]] = set()
     for setting, arch, recipe in settings:
         # What the grid says of the recipe makes no other networks.
@@ -305,7 +340,12 @@ def _networks(study: Study, problems: Problems, lost: Container[str] = ()) -> Ne
         try:
             if of_network not in known:
                 variants = _variants(study, arch, problems)
-                found = _compiled(variants, arch, places, problems)
+                found: dict[str, tuple[Variant, Architecture]] | None
+                if study.subsets is not None and study.group == TRANSITIONS:
+                    found, reasons = _possible(variants, arch, problems)
+                    left_out |= {_told_network(label, setting): reason for label, reason in reasons.items()}
+                else:
+                    found = _compiled(variants, arch, setting, places, problems)
                 if problems.found or found is None:
                     if not any(key in lost for key in ("variants", "subsets", "controls", "grid")):
                         _note_labels(study, [variant.label for variant in variants], controls, problems)
@@ -313,18 +353,21 @@ def _networks(study: Study, problems: Problems, lost: Container[str] = ()) -> Ne
                 baseline = _with_controls(study, arch, found, controls, places, problems)
                 known[of_network] = _members(study, found)
                 if study.subsets is not None:
-                    possible = candidates if study.subsets == "family" else skips
-                    subsets_of.add(tuple(possible(arch, study.group)))
+                    of_these = candidates if study.subsets == "family" else edges_of
+                    subsets_of.add(tuple(of_these(arch, study.group)))
         except SpecError as error:
             for problem in error.problems:
                 problems.note(places.told(problem))
         for member in known.get(of_network, ()):
+            if told := misfit(recipe, member.architecture.plan):
+                at = next((key for key in ("loss_steps", "recipe.loss_steps") if key in study.grid), None)
+                problems.add(("grid", at) if at else ("recipe", "loss_steps"), told)
             members.append(replace(member, info=replace(member.info, setting=setting), recipe=recipe))
     if len(subsets_of) > 1:
         problems.add(("grid",), "the grid changes the edges of which subsets are taken.", "Make one study of each.")
     if problems.found:
         return None
-    return Networks(base.name, tuple(members), baseline, subsets_of.pop() if subsets_of else ())
+    return Networks(base.name, tuple(members), baseline, subsets_of.pop() if subsets_of else (), left_out)
 
 
 def _base(study: Study, places: _Places, problems: Problems) -> Architecture | None:
@@ -466,8 +509,19 @@ def _fact(error: UsageError | SpecError) -> str:
     return " ".join(f"{p.message} {p.hint}" for p in error.problems) if isinstance(error, SpecError) else str(error)
 
 
+def _possible(
+    variants: list[Variant], arch: Architecture, problems: Problems
+) -> tuple[dict[str, tuple[Variant, Architecture]], dict[str, str]]:
+    """The subsets that are networks, and why the others are none; it is a mistake if all are."""
+    found, reasons = possible(arch, variants)
+    if reasons and not found:
+        hint = "Take 'leave-one-out', or write what must stay as 'flow' or 'edges'."
+        problems.add(("subsets",), f"no subset is a network: {next(iter(reasons.values()))}", hint)
+    return {variant.label: (variant, network) for variant, network in found}, reasons
+
+
 def _compiled(
-    variants: list[Variant], arch: Architecture, places: _Places, problems: Problems
+    variants: list[Variant], arch: Architecture, setting: Mapping[str, object], places: _Places, problems: Problems
 ) -> dict[str, tuple[Variant, Architecture]] | None:
     """Each variant with its network; None if one of them is wrong, after its mistakes are noted."""
     found: dict[str, tuple[Variant, Architecture]] | None = {}
@@ -478,10 +532,38 @@ def _compiled(
             if found is not None:
                 found[variant.label] = variant, network
         except SpecError as error:
+            everywhere = _problems_of(arch)
             for problem in error.problems:
+                if not places.has(problem):
+                    own = [] if problem in everywhere else [variant.label]
+                    if where := ", ".join([*own, *_chosen(setting)]):
+                        problem = replace(problem, message=f"in '{where}', {problem.message}")
                 problems.note(places.told(problem))
             found = None
     return found
+
+
+def _problems_of(arch: Architecture) -> tuple[Problem, ...]:
+    try:
+        _ = arch.plan
+    except SpecError as error:
+        return error.problems
+    return ()
+
+
+def _told_network(label: str, setting: Mapping[str, object]) -> str:
+    """A variant with what the grid chose for its network: `adjacent, time.steps=4`."""
+    return ", ".join([label, *_chosen(setting)])
+
+
+def _chosen(setting: Mapping[str, object]) -> list[str]:
+    return [f"{key}={value}" for key, value in setting.items() if not key.startswith("recipe.")]
+
+
+def _some(labels: list[str]) -> str:
+    """The first of some labels, and how many more there are."""
+    shown = "; ".join(dict.fromkeys(labels[:6]))
+    return shown if len(labels) <= 6 else f"{shown} and {len(labels) - 6} more"
 
 
 def _with_controls(
@@ -507,10 +589,10 @@ def _with_controls(
                     name = f"adjusted ({label})" if control.of else "adjusted"
                     _insert(found, widened, Variant(name, place=place), network, problems)
                 continue
-            possible = candidates(arch, study.group)
+            of_these = candidates(arch, study.group)
             for label in control.of or own:
                 edges = _edges(found[label][1], study.group)
-                for variant in random_edges(control, label, edges, possible, study.group) if edges else ():
+                for variant in random_edges(control, label, edges, of_these, study.group) if edges else ():
                     _insert(found, label, variant, variant.of(found[label][1], places.source), problems, place)
         except (UsageError, SpecError) as error:
             problems.add(place, _fact(error))
@@ -541,9 +623,10 @@ def _insert(
 
 
 def _edges(network: Architecture, group: str | None) -> list[str]:
-    """The skips of a network, of one group if it is said."""
-    edges = [edge for edge in network.plan.edges if edge.family == "skip"]
-    return [">".join(edge.ends) for edge in edges if group is None or edge.name.startswith(f"edges.{group}.")]
+    """The skips of a network, of one group if it is said; or its transitions."""
+    if group is not None:
+        return chosen_edges(network, group)
+    return [">".join(edge.ends) for edge in network.plan.edges if edge.family == "skip"]
 
 
 def _members(study: Study, found: Mapping[str, tuple[Variant, Architecture]]) -> list[Network]:

@@ -5,7 +5,7 @@
     changes: {width: 8}
     search:
       space:
-        edges: full                        # each edge of this set is there or not
+        edges: full                        # each edge of this set (over the study's `group`) is there or not
         width: [8, 12, 16]                 # a key of `changes`, or a field of the recipe, with its values
         lr: {low: 0.001, high: 0.03, log: true}
       sampler: nsga2                       # tpe, nsga2, random, brute-force
@@ -46,7 +46,7 @@ from hiresnet_graph.sweep.results import FINAL, LEDGER, NetworkInfo, Results, re
 from hiresnet_graph.sweep.space import Interval
 from hiresnet_graph.sweep.study import Study, fail, read_study, study_of
 from hiresnet_graph.sweep.subsets import chance
-from hiresnet_graph.sweep.variants import skips
+from hiresnet_graph.sweep.variants import TRANSITIONS, edges_of
 from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-Outcome = Literal["asked", "complete", "pruned", "known", "too-large"]
+Outcome = Literal["asked", "complete", "pruned", "known", "too-large", "no-network"]
 
 _EDGE = "edge "  # before the name of an edge, in the parameters of a trial
 # So many proposals in a row that train nothing new end a search.
@@ -67,8 +67,8 @@ class Trial(BaseModel):
 
     Attributes:
         params: What the sampler chose.
-        outcome: `known` if it was the same network as an earlier one, `too-large` if it is not trained; `asked` while
-            it is at work.
+        outcome: `known` if it was the same network as an earlier one; `too-large` or `no-network` (without some
+            transitions nothing reaches the output) if it is not trained; `asked` while it is at work.
         label: The edges of the network, as an edge set.
         setting: The rest of what was chosen.
         keys: Of its runs.
@@ -171,7 +171,7 @@ class Space:
         network = study.base().override(study.changes) if study.changes else study.base()
         self.edges: tuple[str, ...] = ()
         if "edges" in self.search.space:
-            self.edges = tuple(skips(network.with_edges(str(self.search.space["edges"]), study.group), study.group))
+            self.edges = tuple(edges_of(network.with_edges(str(self.search.space["edges"]), study.group), study.group))
         self._source = data_of(study)
         self._dataset = fit(load_dataset(self._source), network.plan)
         if self.search.runs < (seeds := len(study.seed_pairs)):
@@ -235,14 +235,14 @@ class Space:
 
         That is the true one unless choices work against each other.
         """
-        choices = {**{_EDGE + edge: (False, True) for edge in self.edges}, **self._values()}
+        choices = {**{_EDGE + edge: (True, False) for edge in self.edges}, **self._values()}
         chosen = {key: values[0] for key, values in choices.items()}
         found = self.plan(chosen).networks[0]
         for key, values in choices.items():
             for value in values[1:]:
-                network = self.plan({**chosen, key: value}).networks[0]
-                if pick(network.parameters, found.parameters) != found.parameters:
-                    chosen[key], found = value, network
+                plan = self.possible({**chosen, key: value})
+                if plan is not None and pick(plan.networks[0].parameters, found.parameters) != found.parameters:
+                    chosen[key], found = value, plan.networks[0]
         return found
 
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -275,6 +275,15 @@ class Space:
         networks = networks_of(study)
         return planned(study, networks, self._source, self._dataset, device=self._device, threads=self._threads)
 
+    def possible(self, params: Mapping[str, Any]) -> StudyPlan | None:
+        """As `plan`; None for a choice of transitions that is no network."""
+        try:
+            return self.plan(params)
+        except SpecError:
+            if self.study.group != TRANSITIONS:
+                raise
+            return None
+
 
 class _Hunt:
     """A search at work."""
@@ -288,6 +297,8 @@ class _Hunt:
         self._trials = {number: Trial.model_validate(content) for number, content in ledger.trials().items()}
         self._refuse_another_sampler()
         for trial in self._trials.values():
+            if trial.outcome == "no-network":
+                continue
             plan = space.plan(trial.params)
             if tuple(row.key for row in plan.rows) != trial.keys:
                 raise UsageError(
@@ -367,7 +378,7 @@ class _Hunt:
             number = len(self._trials)
             trial, plan = self._proposed()
             self._trials[number] = trial
-            if trial.outcome == "asked":
+            if trial.outcome == "asked" and plan is not None:
                 self._add(plan)
                 batch.append(number)
                 in_vain = 0
@@ -381,14 +392,16 @@ class _Hunt:
         self._ledger.commit()
         return batch
 
-    def _proposed(self) -> tuple[Trial, StudyPlan]:
-        """What the sampler proposes next, knowing all trials so far."""
+    def _proposed(self) -> tuple[Trial, StudyPlan | None]:
+        """What the sampler proposes next, knowing all trials so far; and its runs, if it is a network."""
         sampling = self._sampling()
         asked = sampling.ask(self._space.distributions())
-        plan = self._space.plan(asked.params)
-        network, limit = plan.networks[0], self._search.limit
+        plan, limit = self._space.possible(asked.params), self._search.limit
+        network = None if plan is None else plan.networks[0]
         outcome: Outcome = "asked"
-        if any(most is not None and getattr(network, name) > most for name, most in limit):
+        if plan is None:
+            outcome = "no-network"
+        elif any(most is not None and getattr(network, name) > most for name, most in limit):
             outcome = "too-large"
         elif plan.rows[0].key in self._requests:
             outcome = "known"
@@ -398,9 +411,9 @@ class _Hunt:
             outcome=outcome,
             label=label,
             setting=setting,
-            parameters=network.parameters,
-            macs=network.macs,
-            keys=tuple(row.key for row in plan.rows),
+            parameters=0 if network is None else network.parameters,
+            macs=0 if network is None else network.macs,
+            keys=() if plan is None else tuple(row.key for row in plan.rows),
             memory=sampling.trials[-1].system_attrs,
         )
         return trial, plan
@@ -529,7 +542,7 @@ def _frozen(trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenT
 
     # A proposal that is at work counts as one, so that the next is another; one that was given up told nothing.
     state = TrialState.COMPLETE if trial.values else TrialState.RUNNING
-    if not trial.values and trial.outcome in ("pruned", "too-large"):
+    if not trial.values and trial.outcome in ("pruned", "too-large", "no-network"):
         state = TrialState.PRUNED
     return create_trial(
         params=trial.params,

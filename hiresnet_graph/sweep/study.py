@@ -4,8 +4,8 @@
     network: hiresnet18                  # a spec: its file, a shipped name, either with @VARIANT, or the spec itself
     changes: {width: 8}                  # as `key=value` on the command line
     variants: [none, full, full - p3]    # variants of the spec, or edge sets; or label -> changes, see `Variant`
-    subsets: leave-one-out               # instead of variants: a rule over the skips of the network, or `family`
-    group: long                          # the group of skips that edge sets are about, if the spec names its groups
+    subsets: leave-one-out               # instead of variants: a rule over the edges of the group, or `family`
+    group: long                          # the group that edge sets are about, if skips are in groups; or transitions
     controls: [adjusted]                 # see `controls`
     baseline: none                       # what the others are compared with; the first, if left out
     seeds: 5                             # 0 to 4; or a list; or {init: 5, data: [0]}: every pair
@@ -70,7 +70,7 @@ class Study(BaseModel):
         variants: Variants of the spec, and edge sets. Or label -> one of these, or label -> what is changed: `edges`
             (an edge set), `variant` (of the spec), and any keys of `changes`.
         subsets: Instead of variants, a rule: one of `RULES`, or `family`.
-        group: The group of skips that edge sets are about, if the spec names its groups.
+        group: The group of skips that edge sets are about, if the spec names its groups; or `transitions`.
         controls: `adjusted` (the baseline with its hidden channels widened to the parameters of the largest variant),
             `random-edges` (for each variant as many edges, drawn by chance); `adjusted:LABEL` and `random-edges:LABEL`
             for one variant. Or mappings: `{adjusted: [A, B]}`, `{random-edges: [A, B], draws: 3, seed: 0}`.

@@ -12,9 +12,11 @@ from hiresnet_graph.train.record import Epoch, Machine, Preprocessing, RunRecord
 from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
+    from hiresnet_graph.train.evaluation import Scores
     from hiresnet_graph.train.key import key_of, kinds_of
     from hiresnet_graph.train.pretrained import from_pretrained, save_pretrained
     from hiresnet_graph.train.program import run
+    from hiresnet_graph.train.readout import ReadoutPoint
     from hiresnet_graph.train.run_folder import Run, load_run
     from hiresnet_graph.train.single import train
 
@@ -26,11 +28,13 @@ __all__ = [
     "Machine",
     "Paused",
     "Preprocessing",
+    "ReadoutPoint",
     "Recipe",
     "Run",
     "RunRecord",
     "RunRequest",
     "Saved",
+    "Scores",
     "Seeds",
     "Started",
     "from_pretrained",
@@ -46,7 +50,9 @@ __all__ = [
 ]
 
 _ON_FIRST_USE = {
+    "ReadoutPoint": "readout",
     "Run": "run_folder",
+    "Scores": "evaluation",
     "from_pretrained": "pretrained",
     "key_of": "key",
     "kinds_of": "key",

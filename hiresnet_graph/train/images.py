@@ -13,6 +13,7 @@ from hiresnet_graph.data.dataset import resized
 from hiresnet_graph.data.loader import normalised
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.shapes import Map
+from hiresnet_graph.train.evaluation import at_last_step
 from hiresnet_graph.train.record import Preprocessing
 
 _BATCH = 256
@@ -40,11 +41,15 @@ def preprocessed(images: np.ndarray | torch.Tensor, how: Preprocessing) -> torch
 def probabilities(module: nn.Module, images: np.ndarray | torch.Tensor, how: Preprocessing) -> torch.Tensor:
     """What a network in evaluation mode takes each image for: (N, K), on the CPU; the sum over classes is 1.
 
+    Of a network with `readout: all`, it is what the last step says.
+
     Raises:
         UsageError: They are no 8-bit images, or have other channels than the network.
     """
     batches = torch.split(_checked(images), _BATCH)
-    return torch.cat([module(preprocessed(images_BCHW, how)).float().softmax(1) for images_BCHW in batches])
+    return torch.cat(
+        [at_last_step(module(preprocessed(images_BCHW, how))).float().softmax(1) for images_BCHW in batches]
+    )
 
 
 def _checked(images: np.ndarray | torch.Tensor) -> torch.Tensor:

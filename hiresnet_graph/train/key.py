@@ -13,6 +13,7 @@ from hiresnet_graph.ops import Apply
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.record import run_key
 from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.steps import readouts
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
@@ -37,7 +38,7 @@ def key_of(request: RunRequest, *, arch: Architecture | None = None, dataset: Da
 
     plan = (arch or loads(request.spec, request.label)).plan
     fitted = fit(dataset or load_dataset(request.data), plan)
-    recipe = request.recipe.resolved(fitted.standard_augmentation)
+    recipe = request.recipe.resolved(fitted.standard_augmentation, readouts(plan))
     return run_key(plan.digest(), recipe, request.seeds, fitted.fingerprint(), kinds_of(plan))
 
 

@@ -69,7 +69,7 @@ def from_pretrained(name: Path | str, *, map_location: str | torch.device = "cpu
     """A trained network in evaluation mode.
 
     Its `meta["preprocessing"]`, a `Preprocessing`, says what images must go through first, and does it:
-    `module(module.meta["preprocessing"](images)).softmax(1)`. It is None if the network was saved without a run.
+    `module(module.meta["preprocessing"](images)).softmax(-1)`. It is None if the network was saved without a run.
 
     Args:
         name: A folder that `save_pretrained` has written, or the name of a repository on the Hugging Face hub.

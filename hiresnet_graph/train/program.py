@@ -20,7 +20,7 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.shapes import Map, Vector
+from hiresnet_graph.shapes import Clip, Map, Series, Vector
 from hiresnet_graph.train.checkpoint import drop_checkpoints, load_checkpoint, save_checkpoint
 from hiresnet_graph.train.events import EpochDone, Event, Files, Finished, Paused, Saved, Started
 from hiresnet_graph.train.key import kinds_of
@@ -45,6 +45,7 @@ from hiresnet_graph.train.record import (
     write_atomic,
 )
 from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.steps import misfit, readouts
 from hiresnet_graph.train.tensorboard import FOLDER as TENSORBOARD
 from hiresnet_graph.train.trainer import Ask, Trainer, Turn, Watch
 
@@ -87,7 +88,7 @@ def run(
     if processes.world > 1 and device.type == "cuda":
         device = choose_device(f"cuda:{processes.local}")
     dataset = fit(dataset or load_dataset(request.data), arch.plan)
-    recipe = _checked(request.recipe.resolved(dataset.standard_augmentation), dataset)
+    recipe = _checked(request.recipe, dataset, arch.plan)
     plan, fingerprint = arch.plan.digest(), dataset.fingerprint()
     key = run_key(plan, recipe, request.seeds, fingerprint, kinds_of(arch.plan))
     told = Settings(
@@ -246,16 +247,23 @@ def fit(dataset: Dataset, plan: Plan) -> Dataset:
     """The data set with images of the shape that a network takes.
 
     Raises:
-        UsageError: The network does not take one image and give one score for each class.
+        UsageError: The network does not take one image and give one score for each class (at each step that is read
+            out, with `readout: all`).
     """
     shapes = list(plan.inputs.values())
+    if len(shapes) == 1 and isinstance(shapes[0], Clip):
+        raise UsageError(
+            f"'{plan.name}' takes another image at each of {shapes[0].steps} steps ('input: sequence'), but data "
+            f"'{dataset.name}' has single images, without an axis of time. Set 'time.input=every' (the same image at "
+            "each step) or 'time.input=first'."
+        )
     if len(shapes) != 1 or not isinstance(shapes[0], Map):
         raise UsageError(
             f"'{plan.name}' takes {', '.join(f'{name} ({shape})' for name, shape in plan.inputs.items())}; "
             "training wants one input of channels x height x width."
         )
     scores = [call.shape for call in plan.calls if call.name in plan.outputs.values()]
-    if scores != [Vector(dataset.classes)]:
+    if [shape.frame if isinstance(shape, Series) else shape for shape in scores] != [Vector(dataset.classes)]:
         raise UsageError(
             f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{dataset.name}' has "
             f"{dataset.classes} classes: training wants one output of {dataset.classes} values. "
@@ -267,21 +275,26 @@ def fit(dataset: Dataset, plan: Plan) -> Dataset:
 def _class_hint(plan: Plan, classes: int) -> str:
     """How to make the network give a score for each class."""
     fields = {"classifier": "classes", "linear": "width"}
-    ends = [node for node in plan.nodes if node.value in plan.outputs.values()]
+    last = [call for call in plan.calls if call.name in plan.outputs.values()]
+    # With `readout: all`, what comes out is a stack of the values of a node.
+    stacked = [name for call in last if isinstance(call.shape, Series) for name in call.inputs]
+    ends = [node for node in plan.nodes if node.value in (*plan.outputs.values(), *stacked)]
     if len(ends) == 1 and ends[0].block in fields:
         return f"Set '{ends[0].name}.{fields[ends[0].block]}={classes}'."
     return f"End the spec with a node like 'head: {{block: classifier, classes: {classes}}}'."
 
 
-def _checked(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """The recipe, if the data set can be trained with it."""
+def _checked(recipe: Recipe, dataset: Dataset, plan: Plan) -> Recipe:
+    """The recipe as it is for this data set and network, if they can be trained with it."""
     images = len(dataset.split.train)
     if recipe.batch_size > images:
         raise UsageError(
             f"the training part of data '{dataset.name}' has {images} images, and the batch size is "
             f"{recipe.batch_size}: choose '--batch-size {images}' or smaller (batch_size in a recipe)."
         )
-    return recipe
+    if told := misfit(recipe, plan):
+        raise UsageError(f"recipe: {told}")
+    return recipe.resolved(dataset.standard_augmentation, readouts(plan))
 
 
 def _claim(folder: Path, told: Settings) -> RunRecord | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.spec.problems import wanted
@@ -17,7 +17,22 @@ Precision = Literal["fp32", "tf32", "bf16"]
 Augmentation = Literal["standard", "none", "flip", "crop", "crop+flip"]
 
 # Fields that change how a result is computed, not what is asked for: they are no part of a run's key.
-EXECUTION_FIELDS = frozenset({"channels_last", "compile"})
+EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile"})
+
+
+def _step_weights(value: object) -> object:
+    """What `loss_steps` may be."""
+    if isinstance(value, str) and value in ("last", "mean"):
+        return value
+    numbers = tuple(value) if isinstance(value, list | tuple) else ()
+    fine = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in numbers)
+    if not fine or not any(numbers):
+        wanted_ = "'last', 'mean', or a list of weights (none below 0, one above it)"
+        raise ValueError(f"{wanted_} is wanted, not {list(numbers) if numbers else repr(value)}")
+    return tuple(map(float, numbers))
+
+
+LossSteps = Annotated[Literal["last", "mean"] | tuple[float, ...], BeforeValidator(_step_weights)]
 
 
 class Recipe(BaseModel):
@@ -39,6 +54,8 @@ class Recipe(BaseModel):
         step_factor: What the rate is multiplied by at each of them.
         warmup_epochs: Over the steps of the first epochs the rate rises linearly to what the schedule says.
         label_smoothing: Share of the target that is spread over all classes.
+        loss_steps: Of networks with `readout: all`, how the losses of the steps that are read out become one: their
+            `mean`, the `last` alone, or a weight for each, of which only the ratios count. Others are read out once.
         clip_norm: Largest norm of all gradients together; larger ones are scaled down.
         augment: What changes training images at random: `crop` (padded with black, then cut at a random place),
             `flip` (left to right, every other time), both, `none`; or `standard`, what is usual for the data set.
@@ -48,6 +65,8 @@ class Recipe(BaseModel):
             precision).
         channels_last: Memory layout of images; what is faster on the machine, if left out.
         compile: Run the network through `torch.compile`.
+        checkpoint_steps: Of networks with `time`: keep for the backward pass only what goes from one stretch of so many
+            steps to the next, and compute the rest again. Less memory, more time, the same numbers.
 
     Source: Adam, the rate 0.01 halved every 20 epochs, batches of 100 and 80 epochs are the protocol of Lopez &
     Triesch (2025) on CIFAR-10 (100 epochs on CIFAR-100, 120 on Tiny-ImageNet). All else is chosen by us.
@@ -68,6 +87,7 @@ class Recipe(BaseModel):
     step_factor: float = Field(default=0.5, gt=0, le=1)
     warmup_epochs: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    loss_steps: LossSteps = "mean"
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     augment: Augmentation = "standard"
     crop_padding: PositiveInt | None = None
@@ -75,6 +95,7 @@ class Recipe(BaseModel):
     precision: Precision = "fp32"
     channels_last: bool | None = None
     compile: bool = False
+    checkpoint_steps: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -84,11 +105,37 @@ class Recipe(BaseModel):
             raise ValueError("the schedule 'one-cycle' has a warm-up of its own: leave warmup_epochs out")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.compile and self.checkpoint_steps is not None:
+            raise ValueError(
+                "torch.compile itself decides what to compute again: leave compile or checkpoint_steps out"
+            )
         return self
 
-    def resolved(self, standard: str) -> Self:
-        """The recipe with the augmentation `standard` replaced by what is usual for a data set."""
-        return self.model_copy(update={"augment": standard}) if self.augment == "standard" else self
+    def resolved(self, standard: str, readouts: int | None = None) -> Self:
+        """The recipe as it is for one data set, and for one network.
+
+        Args:
+            standard: The augmentation that is usual for the data set, in place of `standard`.
+            readouts: How many steps of the network come out. Where it is 1, `loss_steps` makes no difference, and is
+                what it is by default. None leaves it as it is.
+        """
+        changes: dict[str, object] = {"augment": standard} if self.augment == "standard" else {}
+        if readouts == 1:
+            changes["loss_steps"] = "mean"
+        return self.model_copy(update=changes)
+
+    def step_weights(self, readouts: int) -> tuple[float, ...]:
+        """The share of each of so many steps in the loss; their sum is 1.
+
+        Raises:
+            UsageError: There are weights for another number of steps.
+        """
+        if self.loss_steps == "last":
+            return (*[0.0] * (readouts - 1), 1.0)
+        weights = (1.0,) * readouts if self.loss_steps == "mean" else self.loss_steps
+        if len(weights) != readouts:
+            raise UsageError(f"loss_steps has {len(weights)} weights for {readouts} steps.")
+        return tuple(weight / math.fsum(weights) for weight in weights)
 
     def lr_at(self, step: int, steps_per_epoch: int) -> float:
         """Learning rate of a step; `step` counts from 0 over the whole run."""
@@ -116,6 +163,7 @@ class Recipe(BaseModel):
             "step_every": self.schedule != "step",
             "step_factor": self.schedule != "step",
             "crop_padding": "crop" not in self.augment and self.augment != "standard",
+            "loss_steps": self.loss_steps == "mean",
         }
         return {name: value for name, value in data.items() if not unused.get(name, False)}
 
@@ -141,7 +189,7 @@ def _told(mistake: Any, where: str) -> str:
     if mistake["type"] == "extra_forbidden":
         return f"{name}: there is no such field. {did_you_mean(str(mistake['loc'][-1]), Recipe.model_fields)}"
     if inner is not None:
-        return f"{where}: {inner}."
+        return f"{name}: {inner}."
     return f"{name}: {wanted(mistake)} is wanted, not {mistake['input']!r}."
 
 

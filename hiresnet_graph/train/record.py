@@ -34,6 +34,8 @@ class _Record(BaseModel):
 class Epoch(_Record):
     """One pass over the training images. Losses are means over images, accuracies shares from 0 to 1.
 
+    Of a network with `readout: all`, a loss is that of the recipe's `loss_steps`, an accuracy that of the last step.
+
     Attributes:
         lr: Learning rate of its first step.
         train_accuracy: Of the images as they were seen: augmented, with the weights of that moment.
@@ -115,7 +117,7 @@ class Preprocessing(_Record):
 
 
 class RunRecord(_Record):
-    """One network trained with one pair of seeds.
+    """One network trained with one pair of seeds. Accuracies are those of the last step that is read out.
 
     Attributes:
         key: Equal for runs that compute the same.

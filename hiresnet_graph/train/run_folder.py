@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import nn
+
+    from hiresnet_graph.data.dataset import Dataset
+    from hiresnet_graph.train.readout import Part, Past, ReadoutPoint
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,49 @@ class Run:
         Raises:
             RunError: The weights are not there, or are not those of the network.
         """
+        return self.loaded(self.architecture, which)
+
+    def loaded(self, arch: Architecture, which: Literal["best", "last"] = "best") -> nn.Module:
+        """As `model`, for a network that differs from that of the run in nothing that its tensors depend on."""
         from hiresnet_graph.train.pretrained import load_weights
 
         if self.record.outcome != "complete":
             raise RunError(f"{self.folder}: the run has {self.record.outcome}, so there are no weights.")
-        module = self.architecture.build()
+        module = arch.build()
         load_weights(module, self.folder / (BEST if which == "best" else LAST))
         return module.eval()
+
+    def readout(
+        self,
+        steps: Iterable[int] | None = None,
+        *,
+        part: Part = "test",
+        which: Literal["best", "last"] = "best",
+        past: Past | None = None,
+        data: Dataset | None = None,
+        device: str = "auto",
+    ) -> tuple[ReadoutPoint, ...]:
+        """How good a network in time is when it is read out at other steps than in training.
+
+        A step whose tensors are missing has a reason instead of scores: with a norm for each step, one that training
+        did not read out may lack its own (train with `readout: all`), as do those past the last (`past="last"`).
+
+        Args:
+            steps: Counted from 0; they may lie past those of training. If left out: all of training, from the first
+                one on at which the output depends on the input.
+            part: Of the data.
+            which: The weights of the epoch of best validation, or of the last.
+            past: `last` lets a norm past its copies take the last one; what the spec says, if left out.
+            data: Those that the run was trained on, if they were handed over in memory.
+            device: As of `train`; accuracies are those of training to the last bit on the device of training alone.
+
+        Raises:
+            UsageError: The network does not run in time, or no steps are given.
+            RunError: The weights are not there, or the data are others now.
+        """
+        from hiresnet_graph.train.readout import read_out
+
+        return read_out(self, steps, part=part, which=which, past=past, data=data, device=device)
 
     def preprocess(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
         """Images as the network takes them: brought to its shape and normalised, as in training.

@@ -2,7 +2,8 @@
 
 All that the next step depends on is in `Trainer.state`. Between two calls nothing of torch's global state is changed.
 
-Axes: S steps of an epoch, B images of a batch, C channels, H height, W width, K classes.
+Axes: S steps of an epoch, B images of a batch, R time steps that are read out, C channels, H height, W width, K
+classes.
 """
 
 from __future__ import annotations
@@ -12,40 +13,32 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data.chance import number
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import OutOfMemory, RunError
+from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
+from hiresnet_graph.train.evaluation import BATCH, Scores, by_step, evaluate, loss_of, weighted
 from hiresnet_graph.train.machine import describe, settings
 from hiresnet_graph.train.parallel import Processes
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Epoch
 from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.steps import readouts
 
-# Images that are looked at together: few stay in a CPU's caches, many keep a GPU busy.
-_EVALUATION_BATCH = {"cpu": 250, "cuda": 2000}
 # Steps between two looks at whether the loss is still finite: a GPU must finish all that it was given for one.
 _LOOK_EVERY = {"cpu": 1, "cuda": 50}
 
 Ask = Callable[[], bool]
 Watch = Callable[[int, int, int], None]
 """Called after each step with the number of the epoch, the step in it, and the steps of an epoch."""
-
-
-class Scores(NamedTuple):
-    """Of one part of the data: mean loss, accuracy and top-k accuracy."""
-
-    loss: float
-    accuracy: float
-    top_k: float
 
 
 Turn = Literal["epoch", "due", "stopped", "diverged", "tested"]
@@ -66,13 +59,10 @@ class Trainer:
         self.recipe, self.seeds, self.device, self.processes = recipe, request.seeds, device, processes
         self.threads = request.threads
         self.images, self.top = len(dataset.split.train), min(recipe.top_k, dataset.classes)
-        self.sizes = {part: len(places) for part, places in dataset.split._asdict().items()}
-        # Channels last is what convolutions are computed in on CPUs with oneDNN and on GPUs with tensor cores; other
-        # layouts are brought to it and back at every call.
-        self.channels_last = recipe.channels_last is not False
-        self.layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        with _memory_told("the network cannot be put on the device"):
-            self.module = _placed(arch.build(request.seeds.init), device, self.layout)
+        self.weights = recipe.step_weights(readouts(arch.plan))
+        self.layout = layout_of(recipe)
+        with memory_told("the network cannot be put on the device"):
+            self.module = placed(arch.build(request.seeds.init), device, self.layout)
             self.loader = Loader(
                 dataset,
                 device=device,
@@ -82,14 +72,13 @@ class Trainer:
                 workers=request.data_workers,
                 memory_format=self.layout,
             )
-        self.forward: Callable[[torch.Tensor], torch.Tensor] = self.module
-        if recipe.compile:
-            self.forward = torch.compile(self.module, dynamic=False)
+        self.forward = _trained(self.module, recipe)
         self.optimizer = _optimizer(recipe, self.module)
         self.steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
         self.losses_S = torch.zeros(self.steps, device=device)
         self.right_S = torch.zeros(self.steps, device=device)
-        self.machine = describe(device, request.threads, self.channels_last, "compile" if recipe.compile else "eager")
+        is_last, backend = self.layout is torch.channels_last, "compile" if recipe.compile else "eager"
+        self.machine = describe(device, request.threads, is_last, backend)
         self.epoch, self.step = 0, 0
         self.epochs: list[Epoch] = []
         self.best_weights: dict[str, torch.Tensor] = {}
@@ -172,7 +161,7 @@ class Trainer:
         """Within, torch is set as the run wants it, and its random numbers go on where they were."""
         self._ticked = time.perf_counter()
         where = f"seed {self.seeds}, epoch {self.epoch + 1}, step {self.step + 1}"
-        with settings(self.device, self.threads, self.recipe.precision == "tf32"), _memory_told(where):
+        with settings(self.device, self.threads, self.recipe.precision == "tf32"), memory_told(where):
             if self.noise:
                 torch.set_rng_state(self.noise[0])
                 if self.device.type == "cuda" and len(self.noise) > 1:
@@ -237,9 +226,9 @@ class Trainer:
         self.optimizer.zero_grad()
         batch = min(recipe.batch_size, self.images - self.step * recipe.batch_size)
         if len(labels_B):
-            logits_BK = self._logits(self.forward, x_BCHW, len(labels_B))
-            loss = cross_entropy(logits_BK, labels_B, label_smoothing=recipe.label_smoothing)
-            right = (logits_BK.detach().argmax(1) == labels_B).sum().float()
+            logits_BRK = by_step(self._logits(self.forward, x_BCHW))
+            loss = loss_of(logits_BRK, labels_B, self.weights, recipe.label_smoothing)
+            right = (logits_BRK[:, -1].detach().argmax(1) == labels_B).sum().float()
             if self.processes.world > 1:  # the mean over the whole batch is that of the means, weighted
                 loss = loss * (len(labels_B) / batch)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -257,16 +246,14 @@ class Trainer:
         self.optimizer.step()
         return wanted
 
-    def _logits(self, forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor, size: int) -> torch.Tensor:
+    def _logits(self, forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor) -> torch.Tensor:
         """The scores of a batch, in the recipe's precision, as float32."""
-        low = self.recipe.precision == "bf16"
         try:
-            with torch.autocast(self.device.type, torch.bfloat16) if low else contextlib.nullcontext():
-                return forward(x_BCHW).float()
+            return scores_of(forward, x_BCHW, self.recipe)
         except ValueError as error:  # batch norm of one value per channel
             raise RunError(
-                f"seed {self.seeds}, step {self.epoch * self.steps + self.step + 1}: a batch of {size} cannot be "
-                f"computed: {error}. Choose another batch size, or 'drop_last=true'."
+                f"seed {self.seeds}, step {self.epoch * self.steps + self.step + 1}: a batch of {len(x_BCHW)} cannot "
+                f"be computed: {error}. Choose another batch size, or 'drop_last=true'."
             ) from error
 
     def _is_finite(self) -> bool:
@@ -336,19 +323,36 @@ class Trainer:
 
     def _scores(self, part: Literal["validation", "test"], ask: Ask) -> Scores | None:
         self.module.eval()
-        sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-        for x_BCHW, labels_B in self.loader.evaluation(part, _EVALUATION_BATCH[self.device.type]):
-            if ask():
-                return None
-            logits_BK = self._logits(self.module, x_BCHW, len(labels_B))
-            loss = cross_entropy(logits_BK, labels_B, reduction="sum")
-            right = (logits_BK.argmax(1) == labels_B).sum()
-            among = (logits_BK.topk(self.top, dim=1).indices == labels_B[:, None]).sum()
-            sums += torch.stack([loss.double(), right.double(), among.double()])
-        return Scores(*(value / self.sizes[part] for value in sums.tolist()))
+        batches = self.loader.evaluation(part, BATCH[self.device.type])
+        scores = evaluate(lambda x_BCHW: self._logits(self.module, x_BCHW), batches, self.top, ask)
+        return None if scores is None else weighted(scores, self.weights)
 
 
-def _placed(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+def layout_of(recipe: Recipe) -> torch.memory_format:
+    """The memory layout of images.
+
+    Channels last is what convolutions are computed in on CPUs with oneDNN and on GPUs with tensor cores; other layouts
+    are brought to it and back at every call.
+    """
+    return torch.contiguous_format if recipe.channels_last is False else torch.channels_last
+
+
+def scores_of(forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """What a network gives for a batch, in the recipe's precision, as float32."""
+    low = recipe.precision == "bf16"
+    with torch.autocast(x_BCHW.device.type, torch.bfloat16) if low else contextlib.nullcontext():
+        return forward(x_BCHW).float()
+
+
+def _trained(module: nn.Module, recipe: Recipe) -> Callable[[torch.Tensor], torch.Tensor]:
+    """How a network is computed in training; its tensors are those of the module."""
+    if recipe.checkpoint_steps is not None and isinstance(module, Recurrent):
+        return module.checkpointed(recipe.checkpoint_steps)
+    return torch.compile(module, dynamic=False) if recipe.compile else module
+
+
+def placed(module: nn.Module, device: torch.device, layout: torch.memory_format) -> nn.Module:
+    """The network on a device, in a memory layout."""
     return cast(nn.Module, cast(Any, module).to(device, memory_format=layout))
 
 
@@ -382,7 +386,7 @@ def _on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def _memory_told(where: str) -> Iterator[None]:
+def memory_told(where: str) -> Iterator[None]:
     """Turn each of torch's ways to say that memory is short into one error."""
     try:
         yield

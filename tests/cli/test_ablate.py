@@ -3,6 +3,8 @@ import json
 
 import pytest
 
+from tests.train.states import TEXT
+
 SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
 STUDY = """
 name: small
@@ -109,6 +111,22 @@ def test_a_dry_run_is_data_for_programs(hrg):
     ]
     assert [row["setting"] for row in found["networks"][::3]] == [{"recipe.lr": 0.01}, {"recipe.lr": 0.003}]
     assert found["disk_bytes"] > 0 and found["stacking"] is False and found["time_s"] is None
+
+
+def test_transitions_are_ablated_as_skips_are(hrg, folder):
+    (folder / "states.yaml").write_text(TEXT)
+    args = ["states.yaml", "--group", "transitions", "--seeds", "1", "--dry-run", "--no-calibrate"]
+    chosen = hrg("ablate", *args, "--variants", "adjacent,all - lateral", "--grid", "time.steps=3,5")
+    assert chosen.exit_code == 0, chosen.stderr
+    assert chosen.stdout.splitlines()[0].split()[:2] == ["time.steps", "variant"]
+    assert "2 variants x 2 settings x 1 seed, 3 different networks: 3 runs." in chosen.stderr
+    assert "Warning: adjacent, time.steps=3: states.yaml:1" in chosen.stderr
+    listed = hrg("ablate", *args, "--edges", "transitions=all - s1>s2", "--subsets", "leave-one-out", "--json")
+    data = json.loads(listed.stdout)
+    assert [row["label"] for row in data["networks"]][:2] == ["all", "without s1>s1"]
+    assert data["remarks"][0].startswith("Left out: without s1>s3: no path leads from the input")
+    few = hrg("ablate", *args, "--variants", "all", "--grid", "time.steps=1,4")
+    assert few.exit_code == 1 and "in 'time.steps=1', 1 step is too few" in few.stderr
 
 
 def test_options_go_before_the_file(hrg):

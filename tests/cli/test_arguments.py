@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from tests.train.states import TEXT
+
 GROUPS = """\
 name: groups
 input: {channels: 3, height: 8, width: 8}
@@ -104,6 +106,28 @@ def test_edges_of_one_group_leave_the_others(hrg, tmp_path):
     assert skips("--edges", "near = none", "--edges", "far=p1") == {"edges.far.a__b", "edges.far.b__c"}
     result = hrg("show", path, "--edges", "in")
     assert result.exit_code == 1 and "Groups: near, far." in result.stderr
+
+
+def test_transitions_are_chosen_like_a_group_of_skips(hrg, tmp_path):
+    path = tmp_path / "states.yaml"
+    path.write_text(TEXT)
+
+    def edges(*args):
+        data = json.loads(hrg("show", path, *args, "--json").stdout)
+        return {edge["name"].removeprefix("edges.") for edge in data["edges"] if edge["name"].startswith("edges.")}
+
+    feedback = {"s2__s1", "s3__s2"}
+    assert edges() - edges("--edges", "transitions=all - feedback") == feedback
+    assert edges("transitions.edges=adjacent") == edges("--edges", "transitions = adjacent") == edges() - {"s1__s3"}
+    for command in (["enumerate", path, "--group", "transitions", "--subsets", "leave-one-out", "--json"],):
+        rows = json.loads(hrg(*command, "--edges", "transitions=all - feedback").stdout)["variants"]
+        assert [row["label"] for row in rows][:2] == ["all", "without s1>s1"] and len(rows) == 7
+    compiled = hrg("compile", path, "--edges", "transitions=all - feedback", "-o", tmp_path / "model.py")
+    assert compiled.exit_code == 0 and "s2__s1" not in (tmp_path / "model.py").read_text()
+    wrong = hrg("show", path, "--edges", "all")
+    assert wrong.exit_code == 1 and "--edges transitions=EXPR" in wrong.stderr
+    listed = hrg("enumerate", path, "--group", "transitions", "--subsets", "size:1")
+    assert listed.exit_code == 0 and "Left out: s1>s1: " in listed.stderr
 
 
 def test_changes_are_typed_as_in_a_file(hrg):

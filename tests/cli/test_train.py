@@ -12,6 +12,7 @@ import typer
 from hiresnet_graph.cli import train as command
 from hiresnet_graph.cli.progress import duration
 from hiresnet_graph.train.trainer import Trainer
+from tests.train.states import TEXT
 
 SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
 
@@ -86,10 +87,29 @@ def test_ctrl_c_saves_and_says_how_to_go_on(hrg, folder, monkeypatch):
     assert (folder / "run/last.safetensors").read_bytes() == (folder / "whole/last.safetensors").read_bytes()
 
 
+def test_what_may_not_be_meant_is_told_before_training(hrg, folder):
+    (folder / "states.yaml").write_text(TEXT)
+    args = ["--epochs", "1", "--batch-size", "1294"]
+    fields = ["--recipe", "loss_steps=last", "--recipe", "checkpoint_steps=2"]
+    late = hrg("train", "states.yaml", "steps=2", *args, *fields, "-o", "late")
+    assert late.exit_code == 0, late.stderr
+    warnings = [line for line in late.stderr.splitlines() if line.startswith("Warning: ")]
+    assert warnings[0].startswith("Warning: states.yaml:1") and "not reach the readout" in warnings[0]
+    assert warnings[-1] == (
+        "Warning: 'loss_steps' makes no difference: one step is read out. 'time.readout=all' reads out more."
+    )
+    plain = hrg("train", *SMALL, *args, *fields, "-o", "plain")
+    assert "Warning: 'checkpoint_steps' makes no difference: 'hiresnet18' does not run in time." in plain.stderr
+    whole = hrg("train", "states.yaml", "time.readout=all", *args, *fields, "-o", "whole")
+    assert whole.exit_code == 0 and "Warning" not in whole.stderr
+    assert json.loads((folder / "whole" / "result.json").read_text())["recipe"]["checkpoint_steps"] == 2
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (["unet", "-o", "x"], "10 classes"),
+        ([*SMALL, "--recipe", "loss_steps=lst", "-o", "x"], "--recipe loss_steps=lst: 'last', 'mean', or a list of"),
         ([*SMALL, "--data", "digts", "-o", "x"], "digits"),
         ([*SMALL, "--lr", "-1", "-o", "x"], "a number above 0 is wanted"),
         ([*SMALL, "--epochs", "0", "-o", "x"], "--epochs"),

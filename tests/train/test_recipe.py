@@ -65,6 +65,16 @@ def test_warming_up_rises_to_what_the_schedule_says() -> None:
         ({"clip_norm": float("inf")}, "recipe.clip_norm: a finite number is wanted, not inf."),
         ({"optimizer": "adm"}, "recipe.optimizer: 'adam', 'adamw' or 'sgd' is wanted, not 'adm'."),
         ({"batchsize": 3}, "recipe.batchsize: there is no such field. Did you mean 'batch_size'?"),
+        (
+            {"loss_steps": "lst"},
+            "recipe.loss_steps: 'last', 'mean', or a list of weights (none below 0, one above it) is",
+        ),
+        ({"loss_steps": [0, 0]}, "recipe.loss_steps: 'last', 'mean', or a list of weights"),
+        ({"loss_steps": [1, -1]}, "recipe.loss_steps: 'last', 'mean', or a list of weights"),
+        ({"loss_steps": []}, "recipe.loss_steps: 'last', 'mean', or a list of weights"),
+        ({"loss_steps": [1, float("nan")]}, "recipe.loss_steps: 'last', 'mean', or a list of weights"),
+        ({"checkpoint_steps": 0}, "recipe.checkpoint_steps: a number of more than 0 is wanted, not 0."),
+        ({"checkpoint_steps": 2, "compile": True}, "recipe: torch.compile itself decides what to compute again"),
         ({"warmup_epochs": 80}, "recipe: warmup_epochs (80) must be below epochs (80)."),
         ({"schedule": "one-cycle", "warmup_epochs": 2}, "recipe: the schedule 'one-cycle' has a warm-up of its own"),
     ],
@@ -86,13 +96,27 @@ def test_what_does_not_change_the_result_is_no_mathematics() -> None:
     base = Recipe().mathematics()
     for same in (Recipe(compile=True), Recipe(channels_last=False), Recipe(momentum=0.5), Recipe(nesterov=True)):
         assert same.mathematics() == base
-    for other in (Recipe(precision="bf16"), Recipe(step_every=3), Recipe(augment="none"), Recipe(optimizer="sgd")):
+    assert Recipe(checkpoint_steps=3).mathematics() == base
+    for other in (
+        Recipe(precision="bf16"),
+        Recipe(step_every=3),
+        Recipe(augment="none"),
+        Recipe(optimizer="sgd"),
+        Recipe(loss_steps="last"),
+    ):
         assert other.mathematics() != base
 
 
 def test_the_standard_augmentation_is_resolved_once() -> None:
     assert Recipe().resolved("crop+flip").augment == "crop+flip"
     assert Recipe(augment="none").resolved("crop+flip").augment == "none"
+
+
+def test_the_loss_over_steps_is_told_where_several_are_read_out() -> None:
+    recipe = make_recipe({"loss_steps": [1, 2, 1]})
+    assert recipe.loss_steps == (1.0, 2.0, 1.0) and Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert recipe.resolved("none") == recipe.resolved("none", 3) == recipe.model_copy(update={"augment": "none"})
+    assert recipe.resolved("none", 1) == Recipe(augment="none")
 
 
 def test_a_recipe_is_frozen() -> None:

@@ -1,0 +1,303 @@
+"""Networks in time at other readout steps than in training: the table and the curve of a run, or of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.report.chart import Dot, Line, line_chart
+from hiresnet_graph.report.formats import records_csv, records_json
+from hiresnet_graph.report.scores import (
+    Setting,
+    Spread,
+    percent,
+    setting_columns,
+    setting_text,
+    spread,
+    spread_record,
+    value_text,
+)
+from hiresnet_graph.report.sheets import Heading, Record, Sheet
+from hiresnet_graph.sweep.results import RUNS, Results, read_results, read_status
+
+if TYPE_CHECKING:
+    from hiresnet_graph.data.dataset import Dataset
+    from hiresnet_graph.train.readout import Part, Past, ReadoutPoint
+    from hiresnet_graph.train.run_folder import Run
+
+
+class ReadoutRow(NamedTuple):
+    """A variant that is read out at one step. Accuracies are in percent; None where it cannot be read out.
+
+    Attributes:
+        setting: What the grid chose; empty without a grid.
+        step: Counted from 0.
+        trained: Whether it was read out there in training.
+        n: Runs, one for each pair of seeds.
+        accuracy: With the weights of the epoch of best validation.
+        last: With the weights of the last epoch.
+        top_k: The right class being among the `top_k` first; weights of the epoch of best validation.
+        loss: Mean cross-entropy at this step; weights of the epoch of best validation.
+        reason: Why it cannot be read out; empty if it can.
+    """
+
+    variant: str
+    setting: Setting
+    step: int
+    trained: bool
+    n: int
+    accuracy: Spread | None
+    last: Spread | None
+    top_k: Spread | None
+    loss: Spread | None
+    reason: str
+
+
+class Readouts(NamedTuple):
+    """The rows of all networks, in the order of the study.
+
+    Attributes:
+        part: Of the data.
+        settings: The fields of the grid, and what the table calls them.
+        left_out: Variants that do not run in time.
+    """
+
+    name: str
+    architecture: str
+    data: str
+    part: str
+    top_k: int
+    rows: tuple[ReadoutRow, ...]
+    settings: Mapping[str, str]
+    left_out: tuple[str, ...]
+
+
+def make_readouts(
+    folder: Path | str,
+    steps: Sequence[int] | None = None,
+    *,
+    part: Part = "test",
+    past: Past | None = None,
+    device: str = "auto",
+) -> Readouts:
+    """How good the networks of a run's or a study's folder are at each of some readout steps.
+
+    Args:
+        steps: Counted from 0. If left out, for each network those of its training, from the first one on at which its
+            output depends on the input.
+        part: Of the data.
+        past: `last` lets a norm past its copies take the last one; what the spec says, if left out.
+        device: As of `train`.
+
+    Raises:
+        UsageError: None of the networks runs in time.
+        RunError: There is no finished run, its weights are not there, or its data are others now.
+    """
+    from hiresnet_graph.train.readout import data_of
+
+    results = read_results(folder)
+    data: Dataset | None = None
+    rows: list[ReadoutRow] = []
+    left_out: list[str] = []
+    for place, runs in _runs(Path(folder), results).items():
+        network = results.networks[place]
+        if runs[0].architecture.plan.folded is None:
+            left_out.append(network.label)
+            continue
+        data = data or data_of(runs[0])
+        seen = [_both(run, steps, part, past, data, device) for run in runs]
+        for points in zip(*seen, strict=True):
+            rows.append(_row(network.label, network.setting, points))
+    if left_out and not rows:
+        raise UsageError(
+            f"{folder}: '{results.architecture}' does not run in time, so there are no steps to read it out at."
+        )
+    return Readouts(
+        name=results.name,
+        architecture=results.architecture,
+        data=results.data,
+        part=part,
+        top_k=int(str(results.recipe.get("top_k", 5))),
+        rows=tuple(rows),
+        settings=setting_columns(results),
+        left_out=tuple(dict.fromkeys(left_out)),
+    )
+
+
+Pair = tuple["ReadoutPoint", "ReadoutPoint"]
+"""A step with the weights of the best epoch, and with those of the last."""
+
+
+def _runs(folder: Path, results: Results) -> dict[int, list[Run]]:
+    """The finished runs of each network that is not the same as another."""
+    from hiresnet_graph.train.run_folder import load_run
+
+    status = {run.key: run.name for run in read_status(folder).runs}
+    is_study = (folder / RUNS).is_dir()
+    found: dict[int, list[Run]] = {}
+    for row in results.rows:
+        if row.state == "complete" and not results.networks[row.network].same_as:
+            path = folder / RUNS / status[row.key] if is_study else folder
+            found.setdefault(row.network, []).append(load_run(path))
+    if not found:
+        raise UsageError(f"{folder}: no run in it is complete, so there is nothing to read out.")
+    return found
+
+
+def _both(
+    run: Run, steps: Sequence[int] | None, part: Part, past: Past | None, data: Dataset, device: str
+) -> list[Pair]:
+    best = run.readout(steps, part=part, past=past, data=data, device=device)
+    if run.record.best_epoch == len(run.record.epochs):  # the same weights
+        return list(zip(best, best, strict=True))
+    last = run.readout(steps, part=part, which="last", past=past, data=data, device=device)
+    return list(zip(best, last, strict=True))
+
+
+def _row(label: str, setting: Setting, points: Sequence[Pair]) -> ReadoutRow:
+    """The runs of a network at one step."""
+    best, last = [one.scores for one, _ in points], [one.scores for _, one in points]
+    first = points[0][0]
+    return ReadoutRow(
+        variant=label,
+        setting=setting,
+        step=first.step,
+        trained=first.trained,
+        n=sum(scores is not None for scores in best),
+        accuracy=spread(scores and percent(scores.accuracy) for scores in best),
+        last=spread(scores and percent(scores.accuracy) for scores in last),
+        top_k=spread(scores and percent(scores.top_k) for scores in best),
+        loss=spread(scores and scores.loss for scores in best),
+        reason=first.reason,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ as text
+
+
+def readout_sheet(readouts: Readouts) -> Sheet:
+    """The table: a line for each network and step."""
+    several, reasons = len(_labels(readouts.rows)) > 1, any(row.reason for row in readouts.rows)
+    top_k = readouts.top_k if readouts.top_k > 1 else 0
+    headings = (
+        *([Heading("variant", is_number=False)] if several else []),
+        *(Heading(text, 8) for text in (readouts.settings.values() if several else ())),
+        Heading("step"),
+        *([Heading("n", 7)] if several or any(row.n > 1 for row in readouts.rows) else []),
+        Heading(f"{readouts.part} accuracy"),
+        Heading("at last epoch", 5),
+        *([Heading(f"top-{top_k}", 3)] if top_k else []),
+        Heading("loss", 4),
+        *([Heading("why not", 6, is_number=False, wraps=True)] if reasons else []),
+    )
+    names = [heading.text for heading in headings]
+    cells: list[dict[str, str]] = [
+        {
+            "variant": row.variant,
+            **{text: value_text(row.setting.get(name, "-")) for name, text in readouts.settings.items()},
+            "step": f"{row.step} *" if row.trained else f"{row.step}  ",
+            "n": str(row.n),
+            f"{readouts.part} accuracy": _cell(row.accuracy),
+            "at last epoch": _cell(row.last),
+            f"top-{top_k}": _cell(row.top_k),
+            "loss": _cell(row.loss, ".4f"),
+            "why not": row.reason,
+        }
+        for row in readouts.rows
+    ]
+    rows = tuple(tuple(row[name] for name in names) for row in cells)
+    records = tuple(_record(row) for row in readouts.rows)
+    return Sheet("readout", f"{readouts.name}, readout", headings, rows, _caption(readouts), records)
+
+
+def readouts_csv(readouts: Readouts) -> str:
+    """The rows with all digits, a line each."""
+    return records_csv(map(_record, readouts.rows))
+
+
+def readouts_json(readouts: Readouts) -> str:
+    """All of it, with all digits; what is no number is null."""
+    data: Record = {
+        "name": readouts.name,
+        "architecture": readouts.architecture,
+        "data": readouts.data,
+        "part": readouts.part,
+        "top_k": readouts.top_k,
+        "rows": [_record(row) for row in readouts.rows],
+        "left_out": list(readouts.left_out),
+    }
+    return records_json(data)
+
+
+def readouts_svg(readouts: Readouts) -> str:
+    """The curve: accuracy against the step, a line for each network, filled dots where it was read out in training.
+
+    Raises:
+        UsageError: No step can be read out.
+    """
+    lines = [
+        Line(
+            label,
+            tuple(
+                Dot(row.step, row.accuracy.mean, row.accuracy.std, row.trained)
+                for row in readouts.rows
+                if _label(row) == label and row.accuracy is not None
+            ),
+        )
+        for label in _labels(readouts.rows)
+    ]
+    drawn = [line for line in lines if line.dots]
+    if not drawn:
+        raise UsageError("no step can be read out, so there is no curve.")
+    title = readouts.name if readouts.name == readouts.architecture else f"{readouts.name}: {readouts.architecture}"
+    hollow = any(not dot.is_filled for line in drawn for dot in line.dots)
+    return line_chart(
+        drawn,
+        title=f"{title} on {readouts.data}",
+        x_label="readout step" + (" (filled: as in training)" if hollow else ""),
+        y_label=f"{readouts.part} accuracy (%)",
+    )
+
+
+def _label(row: ReadoutRow) -> str:
+    return ", ".join([row.variant, *([setting_text(row.setting)] if row.setting else [])])
+
+
+def _labels(rows: Iterable[ReadoutRow]) -> list[str]:
+    return list(dict.fromkeys(map(_label, rows)))
+
+
+def _cell(spread: Spread | None, form: str = ".2f") -> str:
+    if spread is None:
+        return "-"
+    return f"{spread.mean:{form}}" + ("" if spread.std is None else f" ({spread.std:{form}})")
+
+
+def _record(row: ReadoutRow) -> Record:
+    return {
+        "variant": row.variant,
+        "setting": dict(row.setting),
+        "step": row.step,
+        "trained": row.trained,
+        "n": row.n,
+        **spread_record("accuracy", row.accuracy),
+        **spread_record("last", row.last),
+        **spread_record("top_k", row.top_k),
+        **spread_record("loss", row.loss),
+        "reason": row.reason or None,
+    }
+
+
+def _caption(readouts: Readouts) -> str:
+    several = any(row.accuracy is not None and row.accuracy.std is not None for row in readouts.rows)
+    sentences = [
+        f"{readouts.architecture} on {readouts.data}: {readouts.part} accuracy in percent with the weights of the "
+        "epoch of best validation, and with those of the last"
+        + ("; mean (standard deviation, ddof 1) over seeds." if several else "."),
+        "* read out there in training.",
+    ]
+    if readouts.left_out:
+        sentences.append(f"Left out, as they do not run in time: {', '.join(readouts.left_out)}.")
+    return " ".join(sentences)

@@ -1,0 +1,88 @@
+"""`hrg analyze readout`."""
+
+import csv
+import json
+
+import pytest
+
+from tests.train.states import TEXT
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "states.yaml").write_text(TEXT)
+    return tmp_path
+
+
+def trained(hrg, *changes):
+    result = hrg("train", "states.yaml", *changes, "--epochs", "1", "--batch-size", "400", "-o", "run")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_run_is_read_out_at_each_step(hrg, folder):
+    trained(hrg, "time.readout=all")
+    result = hrg("analyze", "readout", "run", "-o", "curve.svg")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["step", "test", "accuracy", "at", "last", "epoch", "top-5", "loss"]
+    assert [line.split()[:2] for line in lines[2:6]] == [[str(step), "*"] for step in (1, 2, 3, 4)]
+    assert result.stderr == "Written: curve.svg\n" and (folder / "curve.svg").read_text().startswith("<svg ")
+    record = json.loads((folder / "run" / "result.json").read_text())
+    assert f"{100 * record['test_accuracy']:.2f}" in lines[5]
+
+    data = json.loads(hrg("analyze", "readout", "run", "--steps", "2-3,6", "--json", "-o", "rows.csv").stdout)
+    assert [(row["step"], row["trained"], row["reason"] is None) for row in data["rows"]] == [
+        (2, True, True),
+        (3, True, True),
+        (6, False, False),
+    ]
+    rows = list(csv.DictReader((folder / "rows.csv").read_text().splitlines()))
+    assert [row["step"] for row in rows] == ["2", "3", "6"] and rows[2]["accuracy_mean"] == ""
+    past = hrg("analyze", "readout", "run", "--steps", "6", "--past", "last", "--part", "validation", "--csv")
+    assert past.exit_code == 0 and past.stdout.splitlines()[1].split(",")[4] != ""
+
+
+def test_if_no_step_works_the_reason_and_the_remedy_are_told(hrg, folder):
+    trained(hrg)
+    result = hrg("analyze", "readout", "run", "--steps", "2-3", "-o", "curve.svg")
+    assert result.exit_code == 1 and "why not" in result.stdout
+    assert "No step can be read out: 'norm' has no copy of the weights 'norm' for step 2" in result.stderr
+    assert "Train with 'time.readout=all'" in result.stderr and "'--past last'" in result.stderr
+    assert not (folder / "curve.svg").exists()
+    assert hrg("analyze", "readout", "run").exit_code == 0  # the step of training works
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["run", "--steps", "3-2"], "--steps 3-2: steps are wanted, counted from 0, like '2-5' or '3,5,9', not '3-2'."),
+        (["run", "--steps", "a"], "not 'a'."),
+        (["run", "--steps", ""], "not ''."),
+        (["run", "--steps", "-1"], "not '-1'."),
+        (["run", "--csv", "--json"], "Give one."),
+        (["run", "-o", "x.pdf"], "the suffix must be one of .svg, .csv, .json."),
+        (["run", "-o", "no/x.svg"], "there is no folder 'no'. Make it first."),
+        (["run", "--part", "train"], "'test', 'validation'"),
+    ],
+)
+def test_mistakes_are_wrong_usage(hrg, args, message):
+    result = hrg("analyze", "readout", *args)
+    assert result.exit_code == 2 and message in result.stderr, result.stderr
+
+
+def test_a_run_without_time_is_wrong_usage_and_a_folder_without_a_run_a_finding(hrg):
+    small = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
+    assert hrg("train", *small, "--epochs", "1", "--batch-size", "600", "-o", "run").exit_code == 0
+    result = hrg("analyze", "readout", "run")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("hrg analyze readout: run: 'hiresnet18' does not run in time")
+    missing = hrg("analyze", "readout", "nosuch")
+    assert missing.exit_code == 1 and missing.stderr.startswith("hrg analyze readout: nosuch: there is no such folder")
+
+
+def test_the_group_lists_its_commands(hrg):
+    listed = hrg("analyze", "--help")
+    assert listed.exit_code == 0 and "readout  Read a trained network in time out" in listed.stdout
+    assert "analyze" in hrg("--help").stdout
+    assert hrg("analyze", "nosuch").exit_code == 2
