@@ -62,6 +62,7 @@ ONLY = {
     "ray": ("sweep",),
     "statsmodels": ("report",),
     "scipy": ("report",),
+    "altair": ("report",),
     "click": (),
 }
 

@@ -20,9 +20,11 @@ from hiresnet_graph.cli.screen import note, write
 from hiresnet_graph.errors import RunError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from hiresnet_graph.report.chart import Kind
     from hiresnet_graph.report.readout import Readouts
 
 _MOST_STEPS = 10_000
+_PICTURES: tuple[Kind, ...] = ("svg", "png", "pdf", "html")
 
 
 class Part(StrEnum):
@@ -60,7 +62,11 @@ def readout(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write the curve (.svg), or .csv or .json.", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the curve (.svg, .png, .pdf, .html), or .csv or .json.",
+            show_default=False,
         ),
     ] = None,
     device: Device = None,
@@ -76,7 +82,13 @@ def readout(
     wanted = None if steps is None else _steps(steps)
     kind = "" if output is None else _kind(output)
 
-    from hiresnet_graph.report.readout import make_readouts, readout_sheet, readouts_csv, readouts_json, readouts_svg
+    from hiresnet_graph.report.readout import (
+        make_readouts,
+        readout_sheet,
+        readouts_csv,
+        readouts_json,
+        readouts_picture,
+    )
 
     found = make_readouts(
         folder,
@@ -85,15 +97,17 @@ def readout(
         past=None if past is None else past.value,
         device=device or "auto",
     )
-    texts: dict[str, Callable[[Readouts], str]] = {"svg": readouts_svg, "csv": readouts_csv, "json": readouts_json}
+    texts: dict[str, Callable[[Readouts], str]] = {"csv": readouts_csv, "json": readouts_json}
     if csv or json:
         write(texts["csv" if csv else "json"](found).rstrip("\n"))
     else:
         write_sheet(readout_sheet(found))
+    picture = next((name for name in _PICTURES if name == kind), None)
     works = any(row.accuracy is not None for row in found.rows)
-    if output is not None and (works or kind != "svg"):
+    if output is not None and (works or picture is None):
+        data = texts[kind](found).encode() if picture is None else readouts_picture(found, picture)
         try:
-            output.write_text(texts[kind](found), encoding="utf-8")
+            output.write_bytes(data)
         except OSError as error:
             raise RunError(f"{output}: cannot be written: {error.strerror}.") from error
         note(f"Written: {output}")
@@ -123,10 +137,11 @@ def _steps(text: str) -> list[int]:
 
 def _kind(output: Path) -> str:
     kind = output.suffix.lower().removeprefix(".")
-    known = ("svg", "csv", "json")
+    known = (*_PICTURES, "csv", "json")
     if kind not in known:
         hint = did_you_mean(kind, known) if kind else ""
-        raise UsageError(f"--output {output}: the suffix must be one of .svg, .csv, .json. {hint}".strip())
+        listed = ", ".join(f".{name}" for name in known)
+        raise UsageError(f"--output {output}: the suffix must be one of {listed}. {hint}".strip())
     if not output.parent.is_dir():
         raise UsageError(f"--output {output}: there is no folder '{output.parent}'. Make it first.")
     return kind

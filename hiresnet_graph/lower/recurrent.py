@@ -29,6 +29,7 @@ from hiresnet_graph.passes.timing import timing, told
 from hiresnet_graph.plan import Call, Plan, class_name, holders, make_plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
+from hiresnet_graph.spec.problems import wanted
 
 Input = Literal["first", "every", "sequence"]
 Inputs = torch.Tensor | Mapping[str, torch.Tensor] | None
@@ -55,6 +56,10 @@ class State:
     t: int
     past: Mapping[str, tuple[Any, ...]]
 
+    def __repr__(self) -> str:
+        held = [name.removesuffix("@") for name, values in self.past.items() if any(v is not None for v in values)]
+        return f"State(t={self.t}, holds {', '.join(held) or 'nothing'})"
+
     def detach(self) -> State:
         """The same values, from which no gradient flows back: for long sequences in training."""
 
@@ -79,14 +84,28 @@ class Recurrent(fx.GraphModule):
         """The steps that come out."""
         return timing(_folded(self.meta["plan"])).readouts
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The output; a sequence must have a frame for each step."""
+        time = _folded(self.meta["plan"]).time
+        if time is not None and time.input == "sequence" and args and args[0].shape[1] != time.steps:
+            raise UsageError(
+                f"the input is a sequence of {time.steps} steps on axis 1, got {list(args[0].shape)}. "
+                f"'at(steps={args[0].shape[1]})' gives the network for such a one."
+            )
+        return super().__call__(*args, **kwargs)
+
     def at(
         self,
         *,
         steps: int | None = None,
         input: Input | None = None,
         readout: int | Literal["last", "all"] | None = None,
+        past: Literal["error", "last"] | None = None,
     ) -> Recurrent:
         """The network with other steps, input or readout: another straight line over the same tensors.
+
+        Args:
+            past: What a norm takes at a step for which it has no copy; as in `time`.
 
         Raises:
             UsageError: A call needs a copy of its weights for a step that has none; or a setting is wrong.
@@ -95,16 +114,20 @@ class Recurrent(fx.GraphModule):
         base = self.meta["tensors"]
         folded = _folded(base)
         assert folded.time is not None
-        given = {"steps": steps, "input": input, "readout": readout}
+        given = {"steps": steps, "input": input, "readout": readout, "past": past}
         try:
             fields = {key: value for key, value in given.items() if value is not None}
             time = TimeSpec.model_validate({**folded.time.model_dump(), **fields})
         except ValidationError as error:
             detail = error.errors(include_url=False)[0]
-            raise UsageError(f"'{detail['loc'][0]}' is {detail['input']!r}: {detail['msg']}.") from None
+            raise UsageError(f"'{detail['loc'][0]}' wants {wanted(detail)}, not {detail['input']!r}.") from None
+        if isinstance(time.readout, int) and time.readout >= time.steps:
+            raise UsageError(
+                f"the readout is step {time.readout}, but steps go from 0 to {time.steps - 1}. Give 'steps', too."
+            )
         again = Graph(folded.name, folded.nodes, folded.edges, folded.outputs, folded.records, time)
         plan = make_plan(resolve(again))
-        copies = _Copies(base)
+        copies = _Copies(base, time)
         calls = tuple(replace(call, weights=copies.taken(call)) if call.tensors else call for call in plan.calls)
         return _module(self, replace(plan, calls=calls), base)
 
@@ -121,14 +144,15 @@ class Recurrent(fx.GraphModule):
         Raises:
             UsageError: The output needs a copy of weights that there is not.
         """
-        base = self.meta["tensors"]
-        prepared = _prepare(_folded(base))
+        folded = _folded(self.meta["plan"])
+        assert folded.time is not None
+        prepared = _prepare(folded)
         t, past = (0, {}) if state is None else (state.t, state.past)
         inputs = _given(x, prepared, t)
         values_given = x.values() if isinstance(x, Mapping) else [x]
         remembered = (value for values in past.values() for value in values)
         like = next((value for value in [*values_given, *remembered] if isinstance(value, torch.Tensor)), None)
-        machine = _Tensors(self, prepared, _Copies(base), like)
+        machine = _Tensors(self, prepared, _Copies(self.meta["tensors"], folded.time), like)
 
         def before(name: str, step: int) -> Any:
             return past[name][t - 1 - step] if step >= 0 else None
@@ -178,10 +202,8 @@ def _folded(plan: Plan) -> Graph:
 class _Copies:
     """Which weights there are, and which of them a call takes."""
 
-    def __init__(self, tensors: Plan) -> None:
+    def __init__(self, tensors: Plan, time: TimeSpec) -> None:
         self.held = {name: layer for name, (layer, _) in holders(tensors).items()}
-        time = _folded(tensors).time
-        assert time is not None
         self.past = time.past
 
     def taken(self, call: Call) -> str:
@@ -210,11 +232,15 @@ class _Copies:
         has = f"it has copies for {told(tuple(steps))}" if steps else "it has none at all"
         hint = " 'time: {past: last}' takes the last one before." if op.normalizes and earlier else ""
         call = call.removesuffix(f".step{step}")
-        return _Missing(f"'{call}' has no copy of the weights '{weights}' for step {step}: {has}.{hint}")
+        what = "its weights" if call == weights else f"the weights '{weights}'"
+        return _Missing(f"'{call}' has no copy of {what} for step {step}: {has}.{hint}")
 
     def none(self, weights: str, call: str) -> _Missing:
         """What to say of weights that no step of the network as it was compiled needs."""
-        return _Missing(f"'{call}' has no weights '{weights}': as compiled, it reaches the readout at no step.")
+        what = "no weights" if call == weights else f"no weights '{weights}'"
+        return _Missing(
+            f"'{call}' has {what}: as compiled, it reaches the readout at no step. Compile it with 'readout: all'."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +301,8 @@ def _given(x: Inputs, prepared: _Prepared, t: int) -> dict[str, Any]:
     if isinstance(x, Mapping):
         return {name: x[name] for name in names}
     if x is None or len(names) > 1:
-        raise UsageError(f"step {t} wants the input{'s' if len(names) > 1 else ''} {', '.join(names)}.")
+        told = f"a mapping with {', '.join(names)}" if len(names) > 1 else "what the input holds, [B, ...]"
+        raise UsageError(f"step {t} wants {told}.")
     return {names[0]: x}
 
 
@@ -309,6 +336,7 @@ class _Tensors(Machine[Any]):
         layer = self.module.get_submodule(weights)
         if self.copies.held[weights] == form.layer:
             return layer(*operands)
+        assert apply is not None
         return resolved(apply, operands, lambda name: getattr(layer, name), applied)
 
     def zeros(self, shape: Shape) -> Any:

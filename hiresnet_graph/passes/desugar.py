@@ -202,7 +202,8 @@ class _Desugar:
         delay: int,
     ) -> None:
         """The edges of one entry of `edges` or of `transitions`; `delay` is theirs if it gives none."""
-        block = self.kinds.block(spec.block, dict(spec.model_extra or {}), path) if spec.block else None
+        fields_ = dict(spec.model_extra or {})
+        block = self.kinds.block(spec.block, fields_, path, beside=type(spec)) if spec.block else None
         if isinstance(block, Op):
             block = OpOnEdge(op=block)
         common = self._common(spec, path, IdentityProjection())

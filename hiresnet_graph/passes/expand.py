@@ -89,6 +89,7 @@ class _Scope:
         calls, weights: Prefixes of the names of calls and of weights.
         owner: The node or edge at the top that it belongs to.
         private, per_step: What has a copy for each block of a tied stage, and for each time step.
+        norm_scale: At what the scale of norms starts that say nothing.
         split: Running statistics are told from scale and shift, since somewhere only they have copies.
         inputs: Values of the inputs of an inner graph.
         depth: In how many such blocks it lies.
@@ -99,6 +100,7 @@ class _Scope:
     owner: str = ""
     private: PerStep = "none"
     per_step: PerStep = "none"
+    norm_scale: float = 1.0
     split: bool = False
     patches: tuple[PartPatch, ...] = ()
     inputs: Mapping[str, Value] = field(default_factory=dict)
@@ -440,6 +442,8 @@ class _NodeExpansion(Builder):
             patches = [patch for patch in self.node.patches if matches(patch.address, rest)]
             self.used_patches |= {patch.key for patch in patches}
             op = _patched(op, patches, name, self.expansion)
+        if op.normalizes and self.norm_scale != 1 and "scale" in type(op).model_fields.keys() - op.model_fields_set:
+            op = op.changed({"scale": self.norm_scale})
         halves = op.split() if self.split else None
         if halves is not None:
             stats = self._record(halves[0], inputs, f"{name}.stats", scope)
@@ -481,6 +485,10 @@ class _NodeExpansion(Builder):
             return self.scope.per_step
         own = self.node.per_step if self.edge is None else self.edge.per_step
         return own or self.time.per_step
+
+    @property
+    def norm_scale(self) -> float:
+        return self.scope.norm_scale if self.time is None else self.time.norm_scale
 
     @property
     def split(self) -> bool:
@@ -541,6 +549,7 @@ class _NodeExpansion(Builder):
             self._owner_of(wire.scope),
             self.private,
             self.per_step,
+            self.norm_scale,
             self.split,
             self.node.patches,
             inputs,

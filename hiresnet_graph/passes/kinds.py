@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
-from pydantic import PrivateAttr
+from pydantic import BaseModel, PrivateAttr
 
 from hiresnet_graph.blocks import BLOCKS, Block
 from hiresnet_graph.errors import SpecError, did_you_mean
@@ -24,7 +24,6 @@ from hiresnet_graph.wire import Wire
 
 MAX_NESTING = 32
 """How many blocks may be built on each other."""
-_NODE_KEYS = known_keys(NodeSpec)
 
 
 class WrittenBlock(Block):
@@ -114,7 +113,14 @@ class Kinds:
         self.section = section
         self.problems = problems
 
-    def block(self, name: str, fields: dict[str, Any], path: Path, seen: tuple[str, ...] = ()) -> Block | Op | None:
+    def block(
+        self,
+        name: str,
+        fields: dict[str, Any],
+        path: Path,
+        seen: tuple[str, ...] = (),
+        beside: type[BaseModel] = NodeSpec,
+    ) -> Block | Op | None:
         """The block, or the operation, of a name with fields."""
         entry = self.section.blocks.get(name)
         if entry is None:
@@ -124,7 +130,8 @@ class Kinds:
                 return None
             registry = BLOCKS if name in BLOCKS else OPS
             return cast(
-                "Block | Op | None", self.problems.kind(registry, name, fields, path, (*path, "block"), _NODE_KEYS)
+                "Block | Op | None",
+                self.problems.kind(registry, name, fields, path, (*path, "block"), known_keys(beside)),
             )
         entry_path = ("blocks", name)
         if isinstance(entry, str):
@@ -141,7 +148,11 @@ class Kinds:
             return self._written(name, entry, fields, path)
         preset = subset(entry, [key for key in entry if key != "block"])
         preset = evaluated(self.problems, preset, self.section.names, entry_path)
-        return None if preset is None else self.block(entry["block"], laid_over(preset, fields), path, (*seen, name))
+        return (
+            None
+            if preset is None
+            else self.block(entry["block"], laid_over(preset, fields), path, (*seen, name), beside)
+        )
 
     def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
         params = entry.get("params") or {}

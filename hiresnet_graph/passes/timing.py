@@ -92,7 +92,14 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
         for node in found.unfilled
     ]
     empty = {node.name for node in found.unfilled}
-    late = [edge for edge in found.silent if not {edge.source, edge.target} & empty]
+    silent = [edge for edge in found.silent if not {edge.source, edge.target} & empty]
+    shut = [edge for edge in silent if edge.at is not None and not _brings(edge, found)]
+    for edge in shut:
+        could = tuple(step + edge.delay for step in found.holds[edge.source] if step + edge.delay < found.steps)
+        when = f"values could arrive at {told(could)}" if could else "no value can arrive in time"
+        message = f"{edge.ends[0]} -> {edge.ends[1]} is open at {told(edge.at or ())} alone, and {when}."
+        problems.append(Problem(message, edge.origin.position, edge.origin.path, "Change 'at', or leave it out."))
+    late = [edge for edge in silent if edge not in shut]
     if late:
         names = ", ".join(f"{edge.ends[0]} -> {edge.ends[1]}" for edge in late[:MOST_NAMES])
         more = f" and {len(late) - MOST_NAMES} more" if len(late) > MOST_NAMES else ""
@@ -124,6 +131,13 @@ def along_flow(nodes: Iterable[NodeRecord], edges: Iterable[EdgeRecord]) -> tupl
         name = next(ready, next(iter(left)))
         found[name] = left.pop(name)
     return tuple(found.values())
+
+
+def _brings(edge: EdgeRecord, found: Timing) -> bool:
+    """Whether a value arrives on an edge while it is open."""
+    return any(
+        step + edge.delay in (edge.at or ()) for step in found.holds[edge.source] if step + edge.delay < found.steps
+    )
 
 
 def told(steps: tuple[int, ...]) -> str:

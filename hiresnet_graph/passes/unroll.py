@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import Edge, Graph, Node, NodeRecord
-from hiresnet_graph.ops import Frame, Op, Stack, Zeros
+from hiresnet_graph.ops import Frame, Stack, Zeros
 from hiresnet_graph.passes.prune import needed
 from hiresnet_graph.passes.step import Machine, Steps, copy_of
 from hiresnet_graph.passes.timing import told
@@ -72,14 +72,7 @@ class _Unrolling(Machine[str]):
             at=None,
             step=step,
         )
-        return self._add(self._scaled(made), operands, node.shape)
-
-    def _scaled(self, node: Node) -> Node:
-        """A norm with the initial scale that `time` gives."""
-        op, scale = node.block, self.time.norm_scale
-        if scale == 1 or not isinstance(op, Op) or "scale" not in type(op).model_fields or not op.normalizes:
-            return node
-        return node if "scale" in op.model_fields_set else replace(node, block=op.model_copy(update={"scale": scale}))
+        return self._add(made, operands, node.shape)
 
     def zeros(self, shape: Shape) -> str:
         """The call that gives zeros of a shape: one for all steps."""

@@ -10,7 +10,7 @@ from hiresnet_graph.report.readout import (
     make_readouts,
     readouts_csv,
     readouts_json,
-    readouts_svg,
+    readouts_picture,
 )
 from hiresnet_graph.report.report import PARTS, Report, make_report
 from hiresnet_graph.report.scores import Spread
@@ -47,7 +47,7 @@ __all__ = [
     "pareto_front",
     "readouts_csv",
     "readouts_json",
-    "readouts_svg",
+    "readouts_picture",
     "shapley_values",
     "sheets",
     "summarize",

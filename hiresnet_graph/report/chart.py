@@ -6,13 +6,14 @@ altair is imported inside the functions, so that only who wants a picture waits 
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import altair as alt
 
-KINDS = ("svg", "png", "pdf", "html")
+Kind = Literal["svg", "png", "pdf", "html"]
 """The formats a chart can be written in."""
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; black first, the pale yellow left out.
@@ -20,13 +21,14 @@ _COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#5
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # one after the other, when the colours start anew
 _WIDTH, _HEIGHT = 420, 280
 _SIZE = 50  # of a dot, in square pixels
+_MOST_MARKS = 12  # on the x axis
 
 
 class Dot(NamedTuple):
     """A number at a place; `spread` up and down from it.
 
     Attributes:
-        is_filled: Other dots are hollow.
+        is_filled: Other dots are hollow diamonds.
     """
 
     x: int
@@ -60,38 +62,56 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str,
     rows = [row for line in lines for row in _rows(line, fills)]
     dots = [dot for line in lines for dot in line.dots]
     low, high = min(dot.x for dot in dots), max(dot.x for dot in dots)
-    key = alt.Legend(title=None, labelLimit=0, symbolLimit=len(lines)) if len(lines) > 1 else None
-    fill_key = None if all(dot.is_filled for dot in dots) else alt.Legend(title=None, labelLimit=0)
-    colors = [_COLORS[i % len(_COLORS)] for i in range(len(lines))]
-    dashes = [_DASHES[i // len(_COLORS) % len(_DASHES)] for i in range(len(lines))]
+    places = list(range(low, high + 1, math.ceil((high - low + 1) / _MOST_MARKS)))
+    colors = alt.Scale(domain=labels, range=[_COLORS[i % len(_COLORS)] for i in range(len(lines))])
+    dashes = alt.Scale(domain=labels, range=[_DASHES[i // len(_COLORS) % len(_DASHES)] for i in range(len(lines))])
+    shapes = alt.Scale(domain=list(fills), range=["circle", "diamond"])
 
-    x = alt.X("x:Q").title(x_label).scale(domain=[low - 0.5, high + 0.5], nice=False).axis(tickMinStep=1, format="d")
-    color = alt.Color("label:N").scale(domain=labels, range=colors).legend(key)
-    chart = alt.Chart(alt.Data(values=rows)).encode(x=x, color=color)
+    key = alt.Legend(title=None, labelLimit=0, symbolLimit=len(lines), symbolType="stroke", symbolOpacity=1)
+    line_key = key if len(lines) > 1 else None
+    inside = alt.ExprRef(str(alt.expr.if_(alt.datum.value == fills.hollow, "white", "black")))
+    dot_key = alt.Legend(title=None, labelLimit=0, symbolFillColor=inside, symbolStrokeColor="black")
+
+    x = alt.X("x:Q").title(x_label).scale(domain=[low - 0.5, high + 0.5], nice=False).axis(values=places, format="d")
+    y = alt.Y("y:Q").title(y_label).scale(_heights(dots))
+    chart = alt.Chart(alt.InlineData(values=rows)).encode(
+        x=x, color=alt.Color("label:N", scale=colors).legend(line_key)
+    )
     curve = chart.mark_line(strokeWidth=1.5).encode(
-        y=alt.Y("y:Q").title(y_label).scale(_heights(dots)),
-        strokeDash=alt.StrokeDash("label:N").scale(domain=labels, range=dashes).legend(key),
-        detail="piece:N",
+        y=y, detail="piece:N", strokeDash=alt.StrokeDash("label:N", scale=dashes).legend(line_key)
     )
     bars = chart.mark_errorbar(ticks=True).encode(y=alt.Y("low:Q").title(y_label), y2="high:Q")
-    marks = chart.mark_point(opacity=1, strokeWidth=1.5, size=_SIZE).encode(
-        y=alt.Y("y:Q").title(y_label),
-        fill=alt.when("datum.is_filled").then(color.legend(None)).otherwise(alt.value("white")),
-        shape=alt.Shape("means:N").scale(domain=list(fills), range=["circle", "diamond"]).legend(fill_key),
+    hollow = not all(dot.is_filled for dot in dots)
+    marks = chart.mark_point(strokeWidth=1.5, opacity=1, size=_SIZE).encode(
+        y=y,
+        fill=alt.Fill("label:N", scale=colors).legend(None),
+        fillOpacity=alt.FillOpacity("means:N", scale=alt.Scale(domain=list(fills), range=[1, 0])).legend(None),
+        shape=alt.Shape("means:N", scale=shapes).legend(dot_key if hollow else None),
     )
-    layers = [curve, *([bars] if any(dot.spread for dot in dots) else []), marks]
-    return alt.layer(*layers).properties(width=_WIDTH, height=_HEIGHT, title=title)
+    # The line would show through what is hollow. A condition on `fill` instead would colour the key, too.
+    ground = chart.mark_point(shape="diamond", filled=True, opacity=1, size=_SIZE).encode(y=y, color=alt.value("white"))
+    layers = [
+        curve,
+        *([bars] if any(dot.spread for dot in dots) else []),
+        *([ground.transform_filter(alt.datum.means == fills.hollow)] if hollow else []),
+        marks,
+    ]
+    return alt.LayerChart(layer=layers, width=_WIDTH, height=_HEIGHT, title=title)
 
 
-def chart_bytes(chart: alt.LayerChart, kind: str) -> bytes:
-    """A chart as a file of one of the `KINDS`. The page of `html` has all it needs in itself."""
-    if kind in ("svg", "html"):
+def chart_bytes(chart: alt.LayerChart, kind: Kind) -> bytes:
+    """A chart as a file; equal charts have equal bytes, but for `pdf`. The page of `html` needs no other file."""
+    if kind == "html":
         text = io.StringIO()
         actions = {"export": True, "source": False, "compiled": False, "editor": False}  # the editor is on the web
-        chart.save(text, format=kind, inline=True, embed_options={"actions": actions})
+        chart.save(text, format="html", inline=True, embed_options={"actions": actions})
+        return text.getvalue().encode()
+    if kind == "svg":
+        text = io.StringIO()
+        chart.save(text, format="svg")
         return text.getvalue().encode()
     data = io.BytesIO()
-    chart.save(data, format=kind, scale_factor=2)
+    chart.save(data, format=kind, scale_factor=2 if kind == "png" else 1)
     return data.getvalue()
 
 
@@ -102,10 +122,7 @@ def _rows(line: Line, fills: Fills) -> Iterator[dict[str, object]]:
         piece += i > 0 and dot.x != line.dots[i - 1].x + 1
         spread = {"low": dot.y - dot.spread, "high": dot.y + dot.spread} if dot.spread else {}
         means = fills.filled if dot.is_filled else fills.hollow
-        yield {"label": line.label, "piece": piece, "x": dot.x, "y": dot.y, **spread} | {
-            "is_filled": dot.is_filled,
-            "means": means,
-        }
+        yield {"label": line.label, "piece": piece, "means": means, "x": dot.x, "y": dot.y, **spread}
 
 
 def _heights(dots: Sequence[Dot]) -> alt.Scale:

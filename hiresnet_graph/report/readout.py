@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.report.chart import Dot, Line, line_chart
+from hiresnet_graph.report.chart import Dot, Fills, Kind, Line, chart_bytes, line_chart
 from hiresnet_graph.report.formats import records_csv, records_json
 from hiresnet_graph.report.scores import (
     Setting,
@@ -231,8 +231,10 @@ def readouts_json(readouts: Readouts) -> str:
     return records_json(data)
 
 
-def readouts_svg(readouts: Readouts) -> str:
-    """The curve: accuracy against the step, a line for each network, filled dots where it was read out in training.
+def readouts_picture(readouts: Readouts, kind: Kind) -> bytes:
+    """The curve as a file: accuracy against the step, a line for each network, dots filled where trained.
+
+    Bars are one standard deviation over seeds up and down.
 
     Raises:
         UsageError: No step can be read out.
@@ -252,13 +254,15 @@ def readouts_svg(readouts: Readouts) -> str:
     if not drawn:
         raise UsageError("no step can be read out, so there is no curve.")
     title = readouts.name if readouts.name == readouts.architecture else f"{readouts.name}: {readouts.architecture}"
-    hollow = any(not dot.is_filled for line in drawn for dot in line.dots)
-    return line_chart(
+    has_bars = any(dot.spread is not None for line in drawn for dot in line.dots)
+    chart = line_chart(
         drawn,
         title=f"{title} on {readouts.data}",
-        x_label="readout step" + (" (filled: as in training)" if hollow else ""),
-        y_label=f"{readouts.part} accuracy (%)",
+        x_label="readout step (counted from 0)",
+        y_label=f"{readouts.part} accuracy (%" + (", mean ± standard deviation)" if has_bars else ")"),
+        fills=Fills("read out in training", "not read out in training"),
     )
+    return chart_bytes(chart, kind)
 
 
 def _label(row: ReadoutRow) -> str:

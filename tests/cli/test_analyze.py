@@ -28,6 +28,8 @@ def test_a_run_is_read_out_at_each_step(hrg, folder):
     assert lines[0].split() == ["step", "test", "accuracy", "at", "last", "epoch", "top-5", "loss"]
     assert [line.split()[:2] for line in lines[2:6]] == [[str(step), "*"] for step in (1, 2, 3, 4)]
     assert result.stderr == "Written: curve.svg\n" and (folder / "curve.svg").read_text().startswith("<svg ")
+    assert hrg("analyze", "readout", "run", "-o", "curve.PNG").exit_code == 0
+    assert (folder / "curve.PNG").read_bytes().startswith(b"\x89PNG")
     record = json.loads((folder / "run" / "result.json").read_text())
     assert f"{100 * record['test_accuracy']:.2f}" in lines[5]
 
@@ -47,7 +49,7 @@ def test_if_no_step_works_the_reason_and_the_remedy_are_told(hrg, folder):
     trained(hrg)
     result = hrg("analyze", "readout", "run", "--steps", "2-3", "-o", "curve.svg")
     assert result.exit_code == 1 and "why not" in result.stdout
-    assert "No step can be read out: 'norm' has no copy of the weights 'norm' for step 2" in result.stderr
+    assert "No step can be read out: 'norm' has no copy of its weights for step 2" in result.stderr
     assert "Train with 'time.readout=all'" in result.stderr and "'--past last'" in result.stderr
     assert not (folder / "curve.svg").exists()
     assert hrg("analyze", "readout", "run").exit_code == 0  # the step of training works
@@ -61,7 +63,7 @@ def test_if_no_step_works_the_reason_and_the_remedy_are_told(hrg, folder):
         (["run", "--steps", ""], "not ''."),
         (["run", "--steps", "-1"], "not '-1'."),
         (["run", "--csv", "--json"], "Give one."),
-        (["run", "-o", "x.pdf"], "the suffix must be one of .svg, .csv, .json."),
+        (["run", "-o", "x.gif"], "the suffix must be one of .svg, .png, .pdf, .html, .csv, .json."),
         (["run", "-o", "no/x.svg"], "there is no folder 'no'. Make it first."),
         (["run", "--part", "train"], "'test', 'validation'"),
     ],

@@ -1,0 +1,106 @@
+import csv
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.report.readout import (
+    make_readouts,
+    readout_sheet,
+    readouts_csv,
+    readouts_json,
+    readouts_picture,
+)
+from hiresnet_graph.sweep import Study, ablate
+from hiresnet_graph.train import Recipe, train
+from tests.sweep.works import Inline
+from tests.train.states import states
+
+QUICK = Recipe(epochs=2, batch_size=400)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    variants = {"all": "all", "same": "all", "straight": {"edges": "all - feedback", "time.readout": "all"}}
+    wanted = Study(network=states(), group="transitions", variants=variants, seeds=2, recipe=QUICK)
+    ablate(wanted, out=folder, executor=Inline())
+    return folder
+
+
+def test_a_study_is_read_out_network_by_network_over_its_seeds(study: Path) -> None:
+    found = make_readouts(study)
+    assert [(row.variant, row.step, row.trained, row.n) for row in found.rows] == [
+        *(("all", step, step == 4, 2 * (step == 4)) for step in (1, 2, 3, 4)),
+        *(("straight", step, True, 2) for step in (1, 2, 3, 4)),
+    ]
+    runs = [hrg.load_run(study / "runs" / f"straight-seed{seed}") for seed in (0, 1)]
+    values = [100 * point.scores.accuracy for run in runs for point in run.readout([2]) if point.scores]
+    row = found.rows[5]
+    assert row.accuracy is not None and row.accuracy.mean == pytest.approx(sum(values) / 2)
+    assert row.accuracy.std == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    last = [100 * run.record.last_test_accuracy for run in runs if run.record.last_test_accuracy is not None]
+    assert found.rows[7].last is not None and found.rows[7].last.mean == pytest.approx(sum(last) / 2)
+    assert "no copy of its weights" in found.rows[0].reason and found.rows[0].accuracy is None
+
+
+def test_what_is_read_out_is_text_for_people_and_for_programs(study: Path) -> None:
+    found = make_readouts(study, [3, 4], part="validation")
+    sheet = readout_sheet(found)
+    names = [heading.text for heading in sheet.headings]
+    assert names == ["variant", "step", "n", "validation accuracy", "at last epoch", "top-5", "loss", "why not"]
+    assert [row[1] for row in sheet.rows] == ["3  ", "4 *", "3 *", "4 *"] and sheet.rows[0][3] == "-"
+    rows = list(csv.DictReader(readouts_csv(found).splitlines()))
+    assert [row["accuracy_mean"] == "" for row in rows] == [True, False, False, False]
+    data = json.loads(readouts_json(found))
+    assert data["part"] == "validation" and data["rows"][1]["accuracy_mean"] == pytest.approx(
+        float(rows[1]["accuracy_mean"])
+    )
+    root = ET.fromstring(readouts_picture(found, "svg").decode())
+    words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"all", "straight", "validation accuracy (%, mean ± standard deviation)"} <= words
+    assert readouts_picture(found, "png").startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="there is no curve"):
+        readouts_picture(make_readouts(study, [0]), "svg")
+
+
+def test_a_run_alone_needs_no_columns_for_its_network(study: Path) -> None:
+    found = make_readouts(study / "runs" / "straight-seed0", [1, 4, 5], past="last")
+    sheet = readout_sheet(found)
+    assert [heading.text for heading in sheet.headings][:2] == ["step", "test accuracy"]
+    assert [row[0] for row in sheet.rows] == ["1 *", "4 *", "5  "] and all(row.accuracy for row in found.rows)
+    root = ET.fromstring(readouts_picture(found, "svg").decode())
+    words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"test accuracy (%)", "read out in training", "not read out in training"} <= words
+
+
+ONE = """\
+name: one
+input: {channels: 1, height: 8, width: 8}
+nodes: {head: {block: classifier, classes: 10}}
+flow: input -> head
+time: {steps: 2}
+variants: {plain: {time: null}}
+"""
+
+
+def test_networks_that_do_not_run_in_time_are_left_out(tmp_path: Path) -> None:
+    for name, variants in {"both": {"twice": {"head.classes": 10}, "once": "plain"}, "once": ["plain"]}.items():
+        wanted = Study(network=hrg.loads(ONE), variants=variants, seeds=1, recipe=QUICK)
+        ablate(wanted, out=tmp_path / name, executor=Inline())
+    found = make_readouts(tmp_path / "both")
+    assert found.left_out == ("once",) and {row.variant for row in found.rows} == {"twice"}
+    assert readout_sheet(found).caption.endswith("Left out, as they do not run in time: once.")
+    with pytest.raises(UsageError, match="'one' does not run in time"):
+        make_readouts(tmp_path / "once")
+    with pytest.raises(RunError, match="no such folder"):
+        make_readouts(tmp_path / "nosuch")
+
+
+def test_a_study_without_a_finished_run_has_nothing_to_read_out(tmp_path: Path) -> None:
+    train(states(), out=tmp_path, recipe=Recipe(epochs=1, lr=1e30, batch_size=400))
+    with pytest.raises(UsageError, match="no run in it is complete"):
+        make_readouts(tmp_path)
