@@ -83,7 +83,8 @@ class Architecture(Document):
         """
         from hiresnet_graph.lower import build
 
-        return build(self.plan, seed)
+        with collector_paused():
+            return build(self.plan, seed)
 
     def source(self) -> str:
         """The network as Python source that imports torch alone."""

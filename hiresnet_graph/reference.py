@@ -186,9 +186,13 @@ def _type(schema: Mapping[str, Any]) -> str:
     if kind == "array":
         if "prefixItems" in schema:
             return "two values" if len(schema["prefixItems"]) == 2 else f"{len(schema['prefixItems'])} values"
-        return f"list of {_type(schema.get('items', {}))}"
+        return f"list of {_several(_type(schema.get('items', {})))}"
     words = {"string": "text", "boolean": "`true`, `false`", "null": "`null`", "object": "mapping"}
     return words.get(str(kind), "any value")
+
+
+def _several(noun: str) -> str:
+    return re.sub(r"\b(number|text|mapping|value)\b", r"\1s", noun)
 
 
 def _range(noun: str, schema: Mapping[str, Any]) -> str:
@@ -283,6 +287,9 @@ def _grammar() -> str:
         ("`in`", "every edge from x0"),
         ("`out`", "every edge into xL"),
         ("`p1`, `p2`, ...", "every edge over exactly so many levels: xi > x(i+k)"),
+        ("`all`", "every xi > xj, i and j alike or not: for `transitions`"),
+        ("`forward`, `feedback`, `lateral`", "of these, those to a later level, to an earlier one, and to itself"),
+        ("`adjacent`, `bypass`", "those to itself and the two levels next to it, and those farther than that"),
         ("`stem>stage2`", "one edge, between any two nodes; a pattern (`stem>stage*`) stands for several"),
         ("`A + B`", "union; a list of texts is one, too"),
         ("`A - B`", "difference"),
@@ -301,7 +308,9 @@ def _grammar() -> str:
         [
             _head("Edge sets, addresses, templates", "The small languages inside the texts of a spec."),
             "\n## Edge sets\n",
-            "In `skips.edges`, in `--edges` and in Python. Levels x0 ... xL are those of `levels`, in flow order.\n",
+            "In `skips.edges`, in `transitions.edges`, in `--edges` and in Python. Levels x0 ... xL of skips are those "
+            "of `levels`, in flow order; those of transitions are the nodes of the matrix, in the order of `nodes`, "
+            "and a set chooses among its entries.\n",
             f"```text\n{rules}\n```\n",
             _table(("set", "edges"), sets),
             "\nA part that selects nothing is an error, unless it is `none`.\n",
@@ -383,9 +392,15 @@ def _cli() -> str:
         "\nExit codes: 0 all is well; 1 mistakes were found, or a run failed; 2 wrong usage; 3 an optional tool is "
         "missing; 130 interrupted. Results go to stdout, messages for people to stderr.",
     ]
-    for name, command in group.commands.items():
-        inner = command.context_class(command, info_name=name, parent=context, **settings)
-        parts.append(f"\n## `hrg {name}`\n\n```text\n{command.get_help(inner)}\n```")
+
+    def tell(group: Any, context: Any) -> None:
+        for name, command in group.commands.items():
+            inner = command.context_class(command, info_name=name, parent=context, **settings)
+            parts.append(f"\n## `{inner.command_path}`\n\n```text\n{command.get_help(inner)}\n```")
+            if hasattr(command, "commands"):
+                tell(command, inner)
+
+    tell(group, context)
     return "\n".join(parts) + "\n"
 
 
@@ -397,7 +412,9 @@ _MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "hiresnet_graph.matching": ("", ("Adjusted",)),
     "hiresnet_graph.plan": ("", ("Plan", "Call")),
     "hiresnet_graph.cost": ("", ("Cost", "count", "count_parts")),
-    "hiresnet_graph.shapes": ("", ("Map", "Vector")),
+    "hiresnet_graph.shapes": ("", ("Map", "Vector", "Clip", "Series")),
+    "hiresnet_graph.passes.timing": ("", ("Timing",)),
+    "hiresnet_graph.lower": ("Networks in time, as `Architecture.build` gives them.", ("Recurrent", "State")),
     "hiresnet_graph.render": ("", ()),
     "hiresnet_graph.interop": ("", ()),
     "hiresnet_graph.data": ("", ()),

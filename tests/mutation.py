@@ -69,6 +69,51 @@ variants:
     edges: [{from: stem, to: stage2, name: gated, slot: output, projection: standard}]
 """
 
+# And the language of time.
+IN_TIME = """\
+name: in time
+params: {width: 4, steps: 8, late: [2, 4]}
+input: {channels: 2, height: 8, width: 8}
+blocks:
+  self: {block: brc2, identity: true}
+  loop:
+    params: {times: 2}
+    nodes: {drive: {block: conv, width: $in_width, per_step: all}, held: {block: conv, width: $in_width}}
+    flow: input -> drive -> held
+    edges: [{from: held, to: held, delay: 1, at: [1]}]
+    time: {steps: $times, input: first, per_step: norm_stats, empty: zeros}
+nodes:
+  pre: {block: conv, width: $width}
+  s1: {block: state, shape: [$width, 8, 8]}
+  s2: {block: state, shape: [$(2 * width), 4, 4], merge: mean}
+  s3: {block: state, shape: [6, 2, 3]}
+  area: {block: basic, width: 6, depth: 2, weights: shared, per_step: norm_stats}
+  again: {block: loop, times: 3}
+  pool: adaptive_avg_pool
+  gate: {block: conv, width: 1, kernel_size: 1, norm: none, activation: sigmoid, per_step: none}
+  post: {block: classifier, classes: 3}
+flow:
+  - pre -> s1
+  - s3 -> area -> again -> post
+  - pre -> pool -> gate
+skips: {edges: [pre>s1], projection: {norm: layer}, delay: 2, slot: output}
+transitions:
+  edges: all - s3>s2 + feedback
+  s1: {s1: self, s2: brc2, s3: {block: brc2, norm: group, at: $late, hidden: 3, per_step: all}}
+  s2:
+    s1: {block: brd2, spatial: nearest, gate: gate}
+    s2: [{block: brc2, weights: w}, {block: relu, delay: 2, name: slow}]
+    s3: {projection: {spatial: adaptive}}
+  s3: {s1: {block: brd2, delay: 3}, s2: brd2, s3: {block: brc2, weights: own}}
+edges:
+  - {from: area, to: s3, delay: 1, projection: {when: always, norm: none}}
+  - {from: post, to: post, delay: 1, slot: output, merge: gated}
+time: {steps: $steps, delay: 1, input: every, empty: skip, readout: last, per_step: norm, past: last, norm_scale: 0.1}
+variants:
+  adjacent: {transitions: {edges: adjacent, s1: {s2: {at: [1, 2, 3]}, s3: null}}}
+  film: {time: {input: sequence, readout: all, empty: zeros}, transitions: {s3: {s1: null}}}
+"""
+
 _TOKEN = re.compile(r"[A-Za-z_][\w.]*|\d+(?:\.\d+)?|->|[^\s\w]")
 # fmt: off
 _WORDS = [
@@ -80,6 +125,8 @@ _WORDS = [
     "stride", "conv1x1", "when", "always", "i", "$i", "$width", "$(1/0)", "$(width", "$)", "$(", "$()",
     "$(width**width)", "time", "transitions", "stage1.block1", "stage*.block*", "*.block1", "__", "a__b", "null",
     "true", ".nan", ".inf", "-.inf", "~", "[]", "{}", "->", ">", "+", "-", "&", "(", ")", ":", ",", '"', "'", "|",
+    "steps", "readout", "at", "first", "every", "sequence", "zeros", "skip", "last", "all", "per_step", "norm_stats",
+    "past", "empty", "state", "shape", "brc2", "brd2", "s1", "s2", "s3", "feedback", "lateral", "bypass", "adjacent",
     "#", "$$", "*x", "&x", "!!python/object:os.system", "!!int", "<<",
 ]
 _NUMBERS = [
@@ -99,6 +146,13 @@ skips: {edges: full}
 skips: {levels: [stages, stem], edges: full - p1, merge: concat}
 outputs: [head, nothing]
 time: {steps: 3}
+time: {steps: 3, input: sequence, readout: all, per_step: all, empty: zeros}
+time:
+transitions: {stem: {head: brc2}, edges: all}
+transitions: {stem: {stem: [brc2, {block: relu, name: other}]}}
+  s1: {s2: null, s1: {at: []}}
+  s4: {block: state, shape: [3]}
+edges: [{from: stem, to: stem, delay: 1, at: 1, per_step: norm, weights: stem}]
 extends: resnet20
 extends: no_such_spec
 extends: .

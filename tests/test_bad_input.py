@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,19 +29,51 @@ flow: a -> b -> head
 CELL = "blocks:\n  cell:\n    params: {w: , v: 2}\n    nodes: {x: {block: conv, width: $w}}\n"
 
 
-def but(*changes: str, more: str = "") -> str:
-    """The base with each `old => new`, and lines added at its end."""
-    text = BASE
+def changed(text: str, changes: Iterable[str]) -> str:
+    """A text with each `old => new`."""
     for change in changes:
         old, new = change.split(" => ")
         assert text.count(old) == 1, f"'{old}' is there {text.count(old)} times"
         text = text.replace(old, new)
-    return text + more
+    return text
+
+
+def but(*changes: str, more: str = "") -> str:
+    """The base with each `old => new`, and lines added at its end."""
+    return changed(BASE, changes) + more
 
 
 def with_block(entry: str, *changes: str, use: str = "{block: cell}") -> str:
     """The base with an entry of `blocks`, used by node b."""
     return but("nodes:\n => " + entry + "nodes:\n", "{block: basic, width: 8, stride: 2} => " + use, *changes)
+
+
+TIMED = """\
+name: net
+input: {channels: 2, height: 8, width: 8}
+nodes:
+  pre: {block: conv, width: 4}
+  s1: {block: state, shape: [4, 8, 8]}
+  s2: {block: state, shape: [6, 4, 4]}
+  post: {block: classifier, classes: 3}
+flow: [pre -> s1, s2 -> post]
+transitions:
+  s1: {s1: {block: brc2, identity: true}, s2: brc2}
+  s2: {s1: brd2, s2: brc2}
+time: {steps: 5, input: first}
+"""
+
+
+def timed(*changes: str, more: str = "") -> str:
+    """A network in time with each `old => new`, and lines added at its end."""
+    return changed(TIMED, changes) + more
+
+
+def loop(time: str) -> str:
+    """The base with a block that has this time, used by node b."""
+    return with_block(
+        "blocks:\n  cell:\n    nodes: {x: relu}\n    edges: [{from: x, to: x, delay: 1}]\n    time: " + time + "\n"
+    )
 
 
 class Case(NamedTuple):
@@ -225,7 +259,6 @@ CASES: dict[str, Case] = {
     ),
     "edge from a node to itself": case(but(more="edges: [«{from: b, to: b}]\n"), "the cycle b -> b has total delay 0"),
     "cycle through all": case(but(more="edges: [«{from: head, to: a}]\n"), "a -> b -> head -> a"),
-    "delay": case(but(more="edges: [«{from: b, to: a, delay: 1}]\n"), "a delay needs 'time'", "Remove 'delay'."),
     "two merges at one slot": case(
         but(more="skips: {edges: «[input>b], merge: mean}\nedges: [{from: a, to: b, slot: output, merge: add}]\n"),
         "'b' gets merge 'mean' at its slot 'output', but has 'add' there",
@@ -460,9 +493,224 @@ CASES: dict[str, Case] = {
         "'b.block1.conv1' and 'b.block2.conv1' share the weights 'b.conv1'",
     ),
     "per_step alone": case(but("$width => 4, per_step: «norm"), "'weights: shared'"),
-    # what is not there yet
-    "time": case(but(more="«time: {steps: 3}\n"), "'time'", "does not compile yet"),
-    "transitions": case(but(more="«transitions: {a: {b: conv}}\n"), "'transitions'", "does not compile yet"),
+    # time
+    "delay without time": case(
+        but(more="edges: [{from: b, to: a, «delay: 1}]\n"), "edges[0].delay: 'delay' needs 'time'", "'time: {steps: 5}'"
+    ),
+    "delay of skips without time": case(
+        but(more="skips: {edges: [a>b], «delay: 1}\n"), "skips.delay: ", "needs 'time'"
+    ),
+    "step of arrival without time": case(but(more="edges: [{from: a, to: b, «at: 2}]\n"), "'at' needs 'time'"),
+    "copies without time": case(
+        but(more="edges: [{from: a, to: b, «per_step: norm}]\n"), "edges[0].per_step: ", "needs 'time'"
+    ),
+    "transitions without time": case(but(more="«transitions: {a: {b: conv}}\n"), "'transitions' needs 'time'"),
+    "time that is a number": case(timed("{steps: 5, input: first} => «5"), "this wants a mapping, not 5"),
+    "time without steps, with copies": case(
+        timed("time: {steps: 5, input: first} => «time: {per_step: norm_stats}"),
+        "time: 'time' wants 'steps'",
+        "'per_step: norm_stats' keeps a copy for each",
+        "Add 'steps: 5'.",
+    ),
+    "time without steps": case(
+        timed("time: {steps: 5, input => «time: {per_step: none, input"), "'time' wants 'steps'"
+    ),
+    "no steps": case(timed("steps: 5 => steps: «0"), "a number of at least 1, not 0"),
+    "steps in words": case(timed("steps: 5 => steps: «five"), "a whole number, not 'five'"),
+    "more steps than can be": case(timed("steps: 5 => steps: «100000"), "at most 10,000"),
+    "unknown key of time": case(timed("input: first => «redout: 3"), "Did you mean 'readout'?"),
+    "unknown input in time": case(timed("input: first => input: «once"), "'first', 'every' or 'sequence', not 'once'"),
+    "time.delay of two": case(timed("input: first => delay: «2"), "0 or 1, not 2"),
+    "unknown readout": case(timed("input: first => readout: «end"), "'last' or 'all' or a whole number, not 'end'"),
+    "readout beyond the steps": case(
+        timed("input: first => readout: «5"), "readout is step 5, but steps go from 0 to 4", "Set 'steps' to 6 or more"
+    ),
+    "several mistakes in time": Case(
+        timed("{steps: 5, input: first} => {steps: «0, readout: 7, input: «once, per_step: «norms}"),
+        (("at least 1",), ("'once'",), ("'norms'",)),
+    ),
+    "norm scale below zero": case(timed("input: first => norm_scale: «-1"), "at least 0"),
+    "arrival before the first step": case(timed("s2: brc2}\n  s2 => s2: {block: brc2, at: «-1}}\n  s2"), "at least 0"),
+    "arrival at no step": case(
+        timed("s2: brc2}\n  s2 => s2: {block: brc2, at: «[]}}\n  s2"), "a whole number or a list of at least 1"
+    ),
+    "cycle without delay": case(
+        timed("s2: brc2}\n  s2 => s2: «{block: brc2, delay: 0}}\n  s2", "s1: brd2 => s1: {block: brd2, delay: 0}"),
+        "transitions.s1.s2: the cycle s1 -> s2 -> s1 has total delay 0",
+        "Give one of its edges 'delay: 1'.",
+    ),
+    "a node to itself without delay": case(
+        timed("s2: brc2}\ntime => s2: «{block: brc2, delay: 0}}\ntime"), "the cycle s2 -> s2 has total delay 0"
+    ),
+    "a cycle through a gate": case(
+        timed(
+            "post]\n => post, s1 -> g]\n", "  post: =>   g: sigmoid\n  post:", "{block: brc2 => «{gate: g, block: brc2"
+        ),
+        "the cycle s1 -> g -> s1",
+    ),
+    "too few steps": case(
+        timed("post: { => post: «{", "steps: 5 => steps: 1"),
+        "1 step is too few: the output 'post' first depends on the input at step 1",
+        "Set 'time.steps' to 2 or more.",
+    ),
+    "too few steps where zeros are read": case(
+        timed("post: { => post: «{", "steps: 5, => steps: 1, empty: zeros,"), "1 step is too few"
+    ),
+    "a readout that is too early": case(
+        timed("post: { => post: «{", "input: first => readout: 0"),
+        "a readout at step 0 is too early",
+        "Read out at step 1 or later.",
+    ),
+    "an output that is empty at its readout": case(
+        timed(
+            "post: { => post: «{",
+            "{s1: {block: brc2, identity: true}, s2: brc2} => {s2: {block: brc2, at: [1, 2, 4]}, s1: {block: brc2}}",
+            "  s2: {s1: brd2, s2: brc2}\n => ",
+            "steps: 5 => steps: 8",
+        ),
+        "the output 'post' holds no value at its readout, step 7",
+        "It holds one at steps 1, 2 and 4.",
+        "give a node an edge to itself",
+    ),
+    "an output that is never filled": case(
+        timed("  post: =>   «post:", ", s2: brc2}\n  s2 => }\n  s2"),
+        "no path leads from the input to 'post'",
+    ),
+    "too few steps in a block": case(
+        with_block(
+            "blocks:\n  cell:\n    nodes: {x: relu, y: «relu}\n"
+            "    edges: [{from: input, to: x}, {from: x, to: y, delay: 2}]\n    time: {steps: 2}\n"
+        ),
+        "blocks.cell.nodes.y: the output 'b' holds no value at its readout, step 1",
+        "In 2 steps it never holds one.",
+    ),
+    "all steps read in a block": case(
+        loop("{steps: 2, readout: «all}"), "blocks.cell.time.readout: ", "one value for one value", "'last' or a step"
+    ),
+    "a sequence in a block": case(
+        loop("{steps: 2, input: «sequence}"), "one value for one value", "'first' or 'every'"
+    ),
+    "time of a block without steps": case(
+        with_block("blocks:\n  cell:\n    nodes: {x: relu}\n    «time: {per_step: norm}\n"), "wants 'steps'"
+    ),
+    # transitions
+    "transitions that are a list": case(
+        timed(
+            "transitions:\n  s1: {s1: {block: brc2, identity: true}, s2: brc2}\n  s2: {s1: brd2, s2: brc2}\n => "
+            "transitions: «[s1]\n"
+        ),
+        "a mapping, not a list of 1",
+    ),
+    "a row that is a text": case(
+        timed("s2: {s1: brd2, s2: brc2} => s2: «brc2"), "transitions.s2: a row", "'s1: {s2: brc2}'"
+    ),
+    "a row of no node": case(
+        timed("  s2: {s1: brd2 =>   «pst: {s1: brd2"),
+        "there is no node 'pst'",
+        "Did you mean 'post'?",
+    ),
+    "a column of no node": case(timed("{s1: brd2 => {«prr: brd2"), "there is no node 'prr'", "Did you mean 'pre'?"),
+    "a pattern as a row": case(timed("  s2: {s1: brd2 =>   «s*: {s1: brd2"), "one node"),
+    "a transition to an input": case(timed("{s1: brd2 => {«input: brd2"), "no edge may end there"),
+    "an entry that is a number": case(timed("{s1: brd2 => {s1: «3"), "the name of a block, or a mapping"),
+    "an entry of no block": case(timed("{s1: brd2 => {s1: «brd3"), "there is no block 'brd3'", "Did you mean 'brd2'?"),
+    "an entry with a wrong field": case(
+        timed("{s1: brd2 => {s1: {block: brd2, «spatal: nearest}"), "unknown key 'spatal'", "Did you mean 'spatial'?"
+    ),
+    "an entry with a wrong key": case(timed("{s1: brd2 => {s1: {«blok: brd2}"), "unknown key", "Did you mean 'block'?"),
+    "two entries of one pair": case(
+        timed("{s1: brd2 => {s1: [brd2, «{block: brd2, delay: 2}]"),
+        "'s2__s1' is there already",
+        "give this one a 'name'",
+    ),
+    "two entries of one name": case(
+        timed("{s1: brd2 => {s1: [{block: brd2, name: x}, «{block: brd2, name: x}]"), "'x' is there already"
+    ),
+    "a transition that is an edge, too": case(
+        timed("s2: brc2}\n  s2 => s2: «brc2}\n  s2", "\ntime => \nedges: [{from: s1, to: s2, delay: 1}]\ntime"),
+        "'s1__s2' is there already, in edges[0]",
+    ),
+    "a set of no word": case(timed("transitions:\n => transitions:\n  edges: «feedbck\n"), "Did you mean 'feedback'?"),
+    "a set that selects nothing": case(
+        timed("transitions:\n => transitions:\n  edges: all - «bypass\n"), "'bypass' selects nothing"
+    ),
+    "a pair that is not in the matrix": case(
+        timed("transitions:\n => transitions:\n  edges: [all, «s1>post]\n"), "'s1>post' selects nothing"
+    ),
+    "brc2 to a larger state": case(
+        timed("{s1: brd2 => {s1: «brc2"), "transitions.s2.s1: ", "'brc2' cannot enlarge 4x4 to 8x8", "Use 'brd2' there."
+    ),
+    "brd2 to a smaller state": case(
+        timed("s2: brc2}\n  s2 => s2: «brd2}\n  s2"), "'brd2' cannot shrink 8x8 to 4x4", "Use 'brc2' there."
+    ),
+    "a size that no stride gives": case(
+        timed(
+            "[4, 8, 8] => [4, 32, 32]",
+            "[6, 4, 4] => [6, 12, 12]",
+            "width: 8} => width: 32}",
+            "height: 8 => height: 32",
+            "s2: brc2}\n  s2 => s2: «brc2}\n  s2",
+        ),
+        "no stride takes 32x32 to 12x12",
+        "multiples of each other",
+    ),
+    "a size that no pooling gives": case(
+        timed(
+            "[6, 4, 4] => [6, 3, 3]",
+            "s2: brc2}\n  s2 => s2: «{block: brc2, spatial: avg}}\n  s2",
+            "{s1: brd2, s2 => {s2",
+        ),
+        "no pooling with kernel = stride takes 8x8 to 3x3",
+    ),
+    "both ways at once": case(
+        timed("[6, 4, 4] => [6, 16, 4]", "s2: brc2}\n  s2 => s2: «brc2}\n  s2", "{s1: brd2, s2 => {s2"),
+        "'brc2' cannot enlarge 8x8 to 16x4",
+        "in both directions",
+    ),
+    "a transition between a map and a vector": case(
+        timed("[6, 4, 4] => [6]", "s2: brc2}\n  s2 => s2: «brc2}\n  s2", "{s1: brd2, s2: brc2} => {}"),
+        "'brc2' leads from feature map to feature map",
+    ),
+    "identity between unequal states": case(
+        timed("s2: brc2}\n  s2 => s2: «{block: brc2, identity: true}}\n  s2"), "'identity: true' adds the source"
+    ),
+    "a transition without block or projection": case(
+        timed("s2: brc2}\n  s2 => s2: «{}}\n  s2"), "'s2' (add) wants 6x4x4", "'s1' gives 4x8x8", "'projection: {"
+    ),
+    "a state of two numbers": case(timed("[6, 4, 4] => «[6, 4]"), "a shape is [channels, height, width] or [features]"),
+    "a state of another shape": case(
+        timed("conv, width: 4} => conv, width: 5}", "flow: [ => flow: [«"),
+        "'s1' (add) wants 4x8x8",
+        "'pre' gives 5x8x8",
+    ),
+    "shared weights of unequal shape": case(
+        timed(
+            "s2: brc2}\n  s2 => s2: {block: brc2, weights: w}}\n  s2",
+            "s2: brc2}\ntime => s2: «{block: brc2, weights: w}}\ntime",
+        ),
+        "share the weights 'w.norm1', but these would be weight [4], bias [4] and weight [6], bias [6]",
+    ),
+    "weights of no name": case(timed("{s1: brd2 => {s1: {block: brd2, weights: «a b}"), "'a b' is no name"),
+    "a concatenation of what comes later": case(
+        "name: x\ninput: {channels: 2}\nnodes: {a: {block: linear, width: 3, merge: concat}, b: gelu}\nflow: a -> b\n"
+        "edges: [«{from: b, to: a, delay: 1}]\ntime: {steps: 3}\noutputs: b\n",
+        "the shape of 'b' must be known where it arrives at 'a' (concat)",
+        "{block: state, shape: [C, H, W]}",
+    ),
+    "a shape that comes back from later nodes": Case(
+        "name: x\ninput: {channels: 2}\nnodes: {a: «relu, b: «relu, c: relu}\nflow: [input -> a -> c]\n"
+        "edges: [{from: b, to: a}, {from: a, to: b, delay: 1}]\ntime: {steps: 3}\noutputs: c\n",
+        (("the shape of 'a' cannot be told", "{block: state, shape: [C, H, W]}"), ("the shape of 'b'",)),
+    ),
+    "a name that networks in time have": case(
+        but("  a: =>   «step:", "flow: a -> b => flow: step -> b"), "the name 'step' is taken"
+    ),
+    "a variant that wants the impossible": case(
+        timed(more="variants: {v: {transitions: {s2: {s1: «brc2}}}}\n"), "'brc2' cannot enlarge"
+    ),
+    "a variant with too few steps": case(
+        timed("post: { => post: «{", more="variants: {v: {time: {steps: 1}}}\n"), "1 step is too few"
+    ),
     # extends and variants
     "extends what is not": case(
         "name: x\nextends: «resnet19\n", "no shipped spec 'resnet19'", "Did you mean 'resnet18'?"
@@ -549,11 +797,13 @@ def test_a_mistake_is_told_with_its_place(name: str) -> None:
 
 
 def test_the_cases_cover_what_was_promised() -> None:
-    assert len(CASES) >= 150
+    assert len(CASES) >= 200
 
 
-def test_the_base_is_valid() -> None:
+def test_the_bases_are_valid() -> None:
     hrg.loads(BASE, "base.yaml").validate()
+    hrg.loads(TIMED, "timed.yaml").validate()
+    hrg.loads(loop("{steps: 2}"), "loop.yaml").validate()
 
 
 def test_six_mistakes_come_out_at_once_in_their_order() -> None:
@@ -586,6 +836,36 @@ def test_mistakes_of_variants_come_out_with_the_others_in_their_order() -> None:
     text, places = marked(but("stride: 2 => «strid: 2", more=skips + variants))
     problems = problems_of(lambda: hrg.loads(text, "bad.yaml").validate())
     assert [(p.position.line, p.position.column) for p in problems if p.position] == places
+
+
+def test_mistakes_in_time_are_told_on_the_command_line(tmp_path: Path) -> None:
+    """Each with file, line and column, the line with a caret under it, and a hint."""
+    texts = {name: case.text for name, case in CASES.items() if "time:" in case.text and MARK in case.text}
+    assert len(texts) > 50
+    files, places = [], []
+    for i, text in enumerate(texts.values()):
+        clean, marks = marked(text)
+        files.append(tmp_path / f"bad{i}.yaml")
+        files[-1].write_text(clean, encoding="utf-8")
+        places += [f"{files[-1]}:{line}:{column}: " for line, column in marks]
+    command = [sys.executable, "-m", "hiresnet_graph.cli", "validate", *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    for place in places:
+        at = next((i for i, line in enumerate(lines) if line.startswith(place)), None)
+        assert at is not None, f"{place} in {done.stdout}"
+        assert lines[at + 2].strip() == "^", lines[at : at + 4]
+    assert done.stdout.count("  hint: ") > len(files) / 2
+
+
+def test_warnings_in_time_are_no_mistakes(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text(timed("  post: =>   s3: {block: state, shape: [6, 4, 4]}\n  post:"))
+    command = [sys.executable, "-m", "hiresnet_graph.cli", "validate", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert f"{path}:7:7: nodes.s3: warning: 's3' never holds a value that comes from the input." in done.stdout
 
 
 # ------------------------------------------------------------------------------------------------------------- files

@@ -10,7 +10,7 @@ import torch
 
 import hiresnet_graph as hrg
 from hiresnet_graph.blocks import BLOCKS
-from hiresnet_graph.lower import interpret
+from hiresnet_graph.lower import Recurrent, interpret
 from hiresnet_graph.merges import MERGES
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.projections import PROJECTIONS, StandardProjection
@@ -19,6 +19,8 @@ from hiresnet_graph.registry import Registry
 BLOCK_FIELDS: dict[str, dict[str, object]] = {
     "basic": {"width": 6, "stride": 2},
     "bottleneck": {"width": 8, "stride": 2},
+    "brc2": {"width": 6, "hidden": 5, "norm": "group"},
+    "brd2": {"width": 6, "spatial": "bilinear"},
     "classifier": {"classes": 5, "dropout": 0.1},
     "conv": {"width": 6, "kernel_size": 5, "stride": 2, "norm": "group", "activation": "gelu"},
     "dense_layer": {"growth": 3, "dropout": 0.1},
@@ -32,11 +34,14 @@ BLOCK_FIELDS: dict[str, dict[str, object]] = {
     "resnext_bottleneck": {"width": 64},
     "separable_conv": {"width": 6, "stride": 2},
     "squeeze_excite": {"reduction": 2},
+    "state": {"shape": [4, 7, 9]},
     "upsample": {"mode": "bilinear"},
 }
 OP_FIELDS: dict[str, dict[str, object]] = {
     "adaptive_avg_pool": {"size": [2, 3]},
+    "affine": {"scale": 0.1},
     "avg_pool": {"kernel_size": 2, "ceil_mode": True},
+    "batch_norm": {"affine": False},
     "conv2d": {"width": 6, "kernel_size": [3, 1], "groups": 2, "dilation": 2},
     "conv_transpose2d": {"width": 6, "kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
     "linear": {"width": 5},
@@ -157,5 +162,5 @@ def test_names_that_torch_modules_have_are_refused() -> None:
     from hiresnet_graph.passes.names import _MODULE_WORDS
 
     module = torch.fx.GraphModule(torch.nn.Module(), torch.fx.Graph())
-    words = {word for word in {*dir(torch.nn.Module), *dir(module)} if word[0].isalpha()}
+    words = {word for word in {*dir(torch.nn.Module), *dir(module), *dir(Recurrent)} if word[0].isalpha()}
     assert words <= _MODULE_WORDS

@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from hiresnet_graph.ops import OPS, Apply, Arg, Layer, Op
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.shipped import spec_names
+from tests.recurrent.graphs import make
 
 
 def load_source(text: str) -> dict[str, Any]:
@@ -95,8 +97,10 @@ def small(name: str) -> hrg.Architecture:
     """A shipped spec, at a smaller input where it was made for large images."""
     architecture = hrg.load(name)
     (shape,) = architecture.plan.inputs.values()
-    large = len(shape) == 3 and shape[1] >= 224
-    return architecture.override({"input.height": 64, "input.width": 64}) if large else architecture
+    if len(shape) != 3 or shape[1] < 224:
+        return architecture
+    own_size = "size" in architecture.tree.get("params", {})  # then the shapes of states depend on it
+    return architecture.override({"size": 64} if own_size else {"input.height": 64, "input.width": 64})
 
 
 LARGE = {"vgg16", "wide_resnet50_2", "resnet101", "densenet121"}
@@ -126,6 +130,8 @@ def test_variants_of_hiresnet18_give_equal_bits() -> None:
 FIELDS: dict[str, list[str]] = {
     "basic": ["width: 8", "width: 12, stride: 2", "width: 8, shortcut: {channels: pad, norm: none}, norm: group"],
     "bottleneck": ["width: 8", "width: 16, stride: 2, hidden: 3"],
+    "brc2": ["width: 8", "identity: true", "width: 12, hidden: 5, norm: none, activation: gelu"],
+    "brd2": ["width: 8", "spatial: nearest, hidden: 3, norm: group", "width: 12, kernel_size: 5, norm: none"],
     "classifier": ["classes: 3", "classes: 3, dropout: 0.5"],
     "conv": ["width: 4", "width: 4, kernel_size: [1, 3], norm: none, activation: gelu", "width: 8, groups: 8"],
     "dense_layer": ["growth: 4", "growth: 4, bottleneck: 0, dropout: 0.5"],
@@ -139,16 +145,18 @@ FIELDS: dict[str, list[str]] = {
     "resnext_bottleneck": ["width: 8, groups: 4", "width: 16, stride: 2, groups: 2"],
     "separable_conv": ["width: 8", "width: 12, stride: 2, norm: none"],
     "squeeze_excite": ["", "reduction: 2, activation: silu"],
+    "state": ["shape: [8, 8, 8]"],
     "upsample": ["", "mode: bilinear, scale: 3", "mode: deconv, width: 4"],
 }
 OP_FIELDS: dict[str, list[str]] = {
     "adaptive_avg_pool": ["size: 2"],
+    "affine": ["", "scale: 0.1"],
     "avg_pool": ["kernel_size: 2", "kernel_size: 3, stride: 2, padding: 1"],
     "conv2d": ["width: 4", "width: 4, kernel_size: 2, stride: 2, padding: 0, dilation: 2, bias: false"],
     "conv_transpose2d": ["width: 4", "width: 4, kernel_size: 3, padding: 1, output_padding: 1, groups: 2"],
     "dropout": ["p: 0.3"],
     "group_norm": ["", "groups: 2, eps: 0.001"],
-    "batch_norm": ["", "momentum: 0.2"],
+    "batch_norm": ["", "momentum: 0.2", "affine: false", "scale: 0"],
     "leaky_relu": ["slope: 0.2"],
     "max_pool": ["kernel_size: 3, ceil_mode: true"],
     "pad_channels": ["width: 11"],
@@ -179,7 +187,7 @@ def test_operations_give_equal_bits(kind: str) -> None:
         assert_well_written(assert_same(network(f"  a: {{block: {kind}, {fields}}}", "input -> a").plan))
 
 
-@pytest.mark.parametrize("kind", ["linear", "to_map", "batch_norm", "layer_norm", "scale"])
+@pytest.mark.parametrize("kind", ["affine", "linear", "to_map", "batch_norm", "layer_norm", "scale"])
 def test_operations_on_vectors_give_equal_bits(kind: str) -> None:
     nodes = f"  f: flatten\n  a: {{block: {kind}, {NEED_A_VECTOR.get(kind, '')}}}"
     assert_well_written(assert_same(network(nodes, "input -> f -> a", size=2).plan))
@@ -425,6 +433,201 @@ def random_spec(draw: random.Random) -> str:
         "edges": edges,
     }
     return "\n".join(f"{key}: {json.dumps(value)}" for key, value in spec.items()) + CELL
+
+
+# Networks in time
+
+STATES = """
+name: net
+input: {channels: 2, height: 8, width: 8}
+nodes:
+  pre: {block: conv, width: 4}
+  s1: {block: state, shape: [4, 8, 8]}
+  s2: {block: state, shape: [6, 4, 4]}
+  post: {block: classifier, classes: 3}
+flow: [pre -> s1, s2 -> post]
+transitions:
+  s1: {s1: {block: brc2, identity: true}, s2: brc2}
+  s2: {s1: brd2, s2: {block: brc2, identity: true}}
+time: {steps: 5, input: first}
+"""
+
+
+def timed(changes: str = "", **time: Any) -> hrg.Architecture:
+    """Two states with other fields of `time`, and with changes (a variant in YAML)."""
+    net = hrg.loads(STATES + f"variants: {{v: {{{changes}}}}}\n").variant("v")
+    return net.override({f"time.{key}": value for key, value in time.items()})
+
+
+IN_TIME = {
+    "several steps": timed(),
+    "one step": hrg.loads("name: net\ninput: {channels: 2, height: 8, width: 8}\nnodes: {a: relu}\ntime: {steps: 1}"),
+    "a sequence, read at all steps": timed(input="sequence", readout="all"),
+    "a series of vectors": hrg.loads(
+        """
+name: net
+input: {channels: 4}
+nodes: {h: {block: state, shape: [4]}, norm: batch_norm, out: {block: linear, width: 2}}
+flow: input -> h -> norm -> out
+transitions: {h: {h: {block: linear, width: 4}}}
+time: {steps: 4, input: sequence, readout: all, per_step: norm_stats}
+"""
+    ),
+    "zeros": timed(empty="zeros", input="every"),
+    "no copies": timed(per_step="none"),
+    "statistics apart": timed(per_step="norm_stats", input="every"),
+    "all weights apart": timed(per_step="all"),
+    "scaled norms": timed(norm_scale=0.1),
+    "a readout before the end": timed(steps=9, readout=6),
+    "copies of some": timed(
+        "transitions: {s1: {s1: {per_step: all}, s2: {per_step: none}}, s2: {s1: {per_step: norm_stats}}}"
+    ),
+    "windows": timed("transitions: {s1: {s1: {at: [1, 3]}, s2: {at: [2, 4]}}, s2: {s1: null}}"),
+    "long delays": timed("transitions: {s1: {s1: {delay: 2}}}", steps=6, input="every"),
+    "weights shared by transitions": timed(
+        "nodes: {s2: {shape: [4, 8, 8]}}, "
+        "transitions: {s1: {s1: {weights: own}}, s2: {s1: {block: brc2}, s2: {weights: own}}}"
+    ),
+    "residual blocks with copies": timed(
+        "nodes: {mid: {block: basic, width: 8, depth: 2, stride: 2}}, flow: [pre -> s1, s2 -> mid -> post]",
+        readout="all",
+    ),
+    "a tied stage": timed(
+        "nodes: {mid: {block: basic, width: 6, depth: 2, weights: shared}}, flow: [pre -> s1, s2 -> mid -> post]",
+        readout="all",
+    ),
+    "time in a block": hrg.loads(
+        """
+name: net
+input: {channels: 4, height: 8, width: 8}
+blocks:
+  loop:
+    nodes: {c: {block: conv, width: 4}}
+    edges: [{from: c, to: c, delay: 1}]
+    time: {steps: 3, per_step: norm_stats, empty: zeros}
+nodes: {a: {block: loop, depth: 2}, b: loop, head: {block: classifier, classes: 2}}
+flow: input -> a -> b -> head
+edges: [{from: b, to: b, delay: 1}]
+time: {steps: 3, per_step: norm}
+"""
+    ),
+    "gates and weighted sums": timed(
+        """nodes: {pool: {block: adaptive_avg_pool}, g: {block: conv, width: 4, kernel_size: 1, norm: none}},
+        flow: [pre -> s1, s2 -> post, pre -> pool -> g],
+        transitions: {s1: {s1: {merge: weighted, gate: g}}}""",
+        input="every",
+    ),
+    "concatenation with zeros for what is not there": hrg.loads(
+        """
+name: net
+input: {channels: 2, height: 4, width: 4}
+nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 4}, c: {block: conv, width: 4, merge: concat}}
+flow: [input -> a -> b -> c]
+edges: [{from: a, to: c, delay: 1, projection: {norm: none}}, {from: c, to: a, delay: 1, slot: output}]
+time: {steps: 4, readout: all}
+"""
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IN_TIME)
+def test_networks_in_time_give_equal_bits(case: str) -> None:
+    assert_well_written(assert_same(IN_TIME[case].plan))
+
+
+@pytest.mark.parametrize("seed", range(5000, 5040))
+def test_random_networks_in_time_give_equal_bits(seed: int) -> None:
+    text = assert_same(make(seed).arch.plan)
+    if seed % 4 == 0:
+        assert_well_written(text)
+
+
+def test_a_network_in_time_reads_as_a_person_would_write_it() -> None:
+    text = emit(IN_TIME["several steps"].plan)
+    assert text.startswith('"""net: 2,173 parameters, 151,506 multiply-adds for one sample in 5 steps.')
+    assert (
+        """
+        self.norm1 = nn.ModuleDict({f"step{t}": nn.BatchNorm2d(channels) for t in steps})
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+"""
+        in text
+    )
+    assert (
+        """
+    def forward(self, x: Tensor, step: int) -> Tensor:
+        out = F.relu(self.norm1[f"step{step}"](x))
+        out = F.relu(self.norm2[f"step{step}"](self.conv1(out)))
+        return self.conv2(out) + x
+"""
+        in text
+    )
+    assert (
+        """
+    def forward(self, x: Tensor) -> Tensor:
+        # step 0
+        pre = self.pre(x, step=0)
+        # step 1
+        s1_step1 = self.edges["s1__s1"](pre, step=1)
+        s2_step1 = self.edges["s1__s2"](pre, step=1)
+        # step 2
+        s1_step2 = self.edges["s1__s1"](s1_step1, step=2) + self.edges["s2__s1"](s2_step1, step=2)
+        s2_step2 = self.edges["s1__s2"](s1_step1, step=2) + self.edges["s2__s2"](s2_step1, step=2)
+"""
+        in text
+    )
+
+
+def test_copies_of_one_layer_are_one_line() -> None:
+    text = emit(timed(per_step="norm_stats").plan)
+    assert "        self.norm1 = Affine(channels)\n" in text
+    copies = '{f"step{t}": nn.BatchNorm2d(channels, affine=False) for t in steps}'
+    assert f"        self.norm1.stats = nn.ModuleDict({copies})\n" in text
+    assert '        out = F.relu(self.norm1(self.norm1.stats[f"step{step}"](x)))\n' in text
+    assert 'edges["s1__s1"] = BRC2Block(4, steps=range(1, 4))' in text
+
+
+def test_the_source_of_a_network_in_time_grows_by_the_same_lines_with_each_step() -> None:
+    lines = {steps: emit(timed(steps=steps).plan).count("\n") for steps in (20, 50, 80)}
+    assert lines[80] - lines[50] == lines[50] - lines[20] <= 30 * 9
+    took = {}
+    for steps in (50, 200):
+        plan = timed(steps=steps).plan
+        start = time.process_time()
+        emit(plan)
+        took[steps] = time.process_time() - start
+    assert took[200] < 10 * took[50]
+
+
+@pytest.mark.parametrize("case", ["several steps", "statistics apart", "a sequence, read at all steps", "zeros"])
+def test_the_source_of_a_network_in_time_traces_compiles_and_exports(case: str) -> None:
+    plan = IN_TIME[case].plan
+    module = load_source(emit(plan))["Net"]().eval()
+    inputs = tuple(torch.randn(2, *shape) for shape in plan.inputs.values())
+    ways: list[Any] = [
+        torch.fx.symbolic_trace(module),
+        torch.export.export(module, inputs).module(),
+        torch.compile(module, fullgraph=True, backend="eager"),
+        torch.fx.symbolic_trace(build(plan).eval()),
+    ]
+    ways[-1].load_state_dict(module.state_dict())
+    with torch.no_grad():
+        expected = module(*inputs)
+        for way in ways:
+            assert torch.equal(way(*inputs), expected)
+
+
+def test_initial_scales_are_written() -> None:
+    nodes = (
+        "  a: {block: conv, width: 8}\n  b: {block: batch_norm, scale: 0}\n  c: {block: batch_norm, scale: 0}\n"
+        "  d: {block: group_norm, scale: 0.5}\n  e: {block: batch_norm, affine: false}\n"
+        "  f: {block: conv, width: 8}\n  g: {block: affine, scale: 0.25}"
+    )
+    plain = network(nodes, "input -> a -> b -> c -> d -> e -> f -> g").plan
+    for plan in (plain, *(timed(norm_scale=0.1, per_step=copies).plan for copies in ("norm", "norm_stats"))):
+        emitted, built = load_source(emit(plan))["Net"]().state_dict(), build(plan).state_dict()
+        fixed = [name for name, value in built.items() if value.dim() == 1 and "linear" not in name]
+        assert len(fixed) > 6
+        assert_equal_tensors({name: emitted[name] for name in fixed}, {name: built[name] for name in fixed})
 
 
 # The text

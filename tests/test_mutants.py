@@ -19,14 +19,14 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.shipped import spec_names, spec_path
-from tests.mutation import RICH, mutated
+from tests.mutation import IN_TIME, RICH, mutated
 
-LIMIT_S = 5
+LIMIT_S = 10
 LIMIT_MIB = 600
 
 
 def texts() -> dict[str, str]:
-    found = {"rich": RICH}
+    found = {"rich": RICH, "in time": IN_TIME}
     for name in spec_names():
         path = spec_path(name)
         assert path is not None
@@ -34,6 +34,7 @@ def texts() -> dict[str, str]:
     cell = Path(__file__).parent / "sketches" / "nasbench101_cell.yaml"
     found["nasbench101_cell"] = cell.read_text(encoding="utf-8")
     found["rich as JSON"] = hrg.loads(RICH).to_json()
+    found["in time as JSON"] = hrg.loads(IN_TIME).to_json()
     found["hiresnet18 as JSON"] = hrg.load("hiresnet18").to_json()
     return found
 
@@ -92,7 +93,12 @@ def verdict(text: str) -> str:
     before = peak_mib()
     try:
         with limited():
-            hrg.loads(text, "mutant.yaml").validate()
+            network = hrg.loads(text, "mutant.yaml")
+            network.validate()
+            told = network.warnings
+        for problem in told:
+            if what := flaw(problem):
+                return f"{what}, in the warning: {problem}"
     except SpecError as error:
         if not error.problems:
             return "a SpecError without problems"
@@ -110,7 +116,7 @@ def verdict(text: str) -> str:
 def mutant(seed: str) -> tuple[str, str]:
     """The name of a spec and its text with mistakes, as the seed has it."""
     rng = random.Random(seed)
-    name = rng.choice(["rich"] * 4 + list(TEXTS))
+    name = rng.choice(["rich"] * 4 + ["in time"] * 8 + list(TEXTS))
     return name, mutated(rng, TEXTS[name])
 
 
@@ -165,9 +171,11 @@ def test_mutants_on_the_command_line(tmp_path: Path) -> None:
     done = validate(files)
     out = done.stdout + done.stderr
     assert done.returncode == 1 and "Traceback" not in out, out
+    mistakes = "\n".join(line for line in out.splitlines() if ": warning: " not in line)
     for path in files:
-        place = re.compile(re.escape(str(path)) + r":\d+:\d+: ")
-        assert (path in valid) != bool(place.search(out)), out
+        # A hint may lead there, if the place is in what the file extends.
+        place = re.compile(re.escape(str(path)) + r":\d+:\d+[:.]")
+        assert (path in valid) != bool(place.search(mistakes)), out
     for path in (valid[0], next(path for path in files if path not in valid)):
         one = validate([path])
         assert one.returncode == (path not in valid) and "Traceback" not in one.stdout + one.stderr
@@ -208,6 +216,30 @@ BOMBS = {
     + "params: {"
     + ", ".join(f"p{i}: $p{i + 1}$p{i + 1}" for i in range(60))
     + ", p60: x}\nnodes: {a: relu}\n",
+    "many steps": HEAD + "nodes: {a: relu}\nedges: [{from: a, to: a, delay: 1}]\ntime: {steps: 10000}\n",
+    "many steps of much": HEAD
+    + "nodes: {a: {block: conv, width: 3, depth: 100}}\nedges: [{from: a, to: a, delay: 1}]\ntime: {steps: 10000}\n",
+    "steps in steps": HEAD
+    + "blocks:\n"
+    + "".join(
+        f"  c{i}: {{nodes: {{x: c{i + 1}}}, edges: [{{from: x, to: x, delay: 1}}], time: {{steps: 1000}}}}\n"
+        for i in range(5)
+    )
+    + "  c5: {nodes: {x: relu}}\nnodes: {a: c0}\n",
+    "stages in steps in stages": HEAD
+    + "blocks:\n"
+    + "".join(
+        f"  c{i}: {{nodes: {{x: {{block: c{i + 1}, depth: 10}}}}, edges: [{{from: x, to: x, delay: 1}}], "
+        "time: {steps: 10}}\n"
+        for i in range(5)
+    )
+    + "  c5: {nodes: {x: relu}}\nnodes: {a: c0}\n",
+    "late": HEAD + "nodes: {a: relu}\nedges: [{from: a, to: a, delay: 1, at: 10000}]\ntime: {steps: 3}\n",
+    "long delays": HEAD
+    + f"nodes: {{{', '.join(f's{i}: {{block: state, shape: [3, 8, 8]}}' for i in range(30))}}}\nflow: input -> s0\n"
+    + "transitions:\n"
+    + "".join(f"  s{i}: {{{', '.join(f's{j}: {{delay: 1000}}' for j in range(30))}}}\n" for i in range(30))
+    + "outputs: s0\ntime: {steps: 5}\n",
     "lists": HEAD
     + "params: {"
     + ", ".join(f"p{i}: [$p{i + 1}, $p{i + 1}]" for i in range(60))

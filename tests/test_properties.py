@@ -22,6 +22,7 @@ from hiresnet_graph.passes import PASSES, expand, resolve
 from hiresnet_graph.plan import Plan, make_plan
 from hiresnet_graph.shapes import Map
 from hiresnet_graph.shipped import spec_names
+from tests.recurrent.graphs import make as make_in_time
 from tests.strategies import Sample, make, samples
 
 quick = settings(
@@ -30,12 +31,16 @@ quick = settings(
 few = settings(quick, max_examples=12)
 SMALL = {
     # What ships, made small enough to run many times.
+    "blt": {"width": 2, "size": 16, "steps": 4},
+    "cornet_rt": {"input.height": 32, "input.width": 32},
     "densenet121": {"growth": 4, "dense3.depth": 4, "dense4.depth": 3, "input.height": 64, "input.width": 70},
     "densenet40": {"growth": 3, "n": 2},
+    "frnn3": {"width": 2, "size": 8},
     "hiresnet18": {"width": 4, "input.height": 9, "input.width": 12},
     "hiresnet18_basic_adjusted": {"input.height": 8, "input.width": 8},
     "hiresnet18_plain_adjusted": {"input.height": 8, "input.width": 8},
     "hiresnet18_resnext_adjusted": {"input.height": 8, "input.width": 8},
+    "rcnn": {"width": 4, "size": 16},
     "resnet18": {"width": 8, "input.height": 65, "input.width": 48},
     "resnet20": {"input.height": 9, "input.width": 8},
     "resnet50": {"width": 16, "input.height": 65, "input.width": 48},
@@ -600,6 +605,33 @@ def test_many_samples(batch: int) -> None:
         assert_an_edge_adds(sample)
         if can_be_nested(sample):
             assert_nested_is_inline(sample)
+
+
+@pytest.mark.parametrize("seed", range(7000, 7030))
+def test_networks_in_time(seed: int) -> None:
+    """All that holds of networks without time; what time itself means is held in `tests/recurrent`."""
+    sample = make_in_time(seed)
+    architecture = sample.arch
+    assert hrg.loads(sample.yaml).tree == sample.spec
+    assert_round_trip(architecture)
+    assert_order_does_not_matter(sample.spec, seed)
+    assert_passes_are_pure(architecture.graph)
+    assert_interpreter_agrees(architecture)
+    assert_emitted_source_agrees(architecture)
+    assert_survives_copies(architecture)
+
+
+@pytest.mark.parametrize("seed", range(7100, 7104))
+def test_networks_in_time_export_and_compile(seed: int) -> None:
+    assert_exports(make_in_time(seed).arch)
+    assert_compiles(make_in_time(seed).arch, "eager")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(20))
+def test_many_networks_in_time(batch: int) -> None:
+    for seed in range(8000 + 20 * batch, 8020 + 20 * batch):
+        test_networks_in_time(seed)
 
 
 @quick

@@ -7,7 +7,8 @@ a value is read in the next line alone. Nesting delays a call; items whose order
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +24,30 @@ from hiresnet_graph.emit.forms import (
     Span,
     Step,
     Use,
+    compact,
     source_name,
 )
-from hiresnet_graph.emit.text import Brackets, Chain, Doc, Labelled, Postfix, flat, in_brackets, literal, statement
-from hiresnet_graph.emit.units import Item, Unit
+from hiresnet_graph.emit.text import (
+    Brackets,
+    Chain,
+    Doc,
+    Each,
+    Labelled,
+    Postfix,
+    flat,
+    in_brackets,
+    literal,
+    statement,
+)
+from hiresnet_graph.emit.units import COPY, Item, Unit, is_copy
 from hiresnet_graph.ops import Activation
 
 INDENT = 8
 _OPERATORS = {"operator.add": "+", "operator.sub": "-", "operator.mul": "*", "operator.truediv": "/"}
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 _OF_MODULE_DICT = frozenset({"clear", "items", "keys", "pop", "update", "values"})
+STATISTICS = "stats"
+"""The part of a norm with its running statistics, where only these have copies; no layer has such an attribute."""
 _DEEPEST = 3
 _LARGEST = 8
 _LONGEST = 50
@@ -52,6 +67,8 @@ class Script:
         sensitive: Whether the order matters in which an item runs.
         slots: The expression of each number in `__init__`, and (True) in `forward`.
         constant: The number in a slot; MISSING where a parameter stands.
+        timed: `forward` is told its time step.
+        comments: `forward` says where the next time step begins.
     """
 
     form: Form
@@ -65,6 +82,8 @@ class Script:
     slots: Callable[[int, bool], str]
     constant: Callable[[int], Any]
     reserved: frozenset[str]
+    timed: bool = False
+    comments: bool = False
 
 
 class Places:
@@ -83,14 +102,20 @@ class Places:
     def _is_dict(self, path: str) -> bool:
         return bool(path) and path not in self.modules and not _OF_MODULE_DICT & self._children.get(path, set())
 
+    def holds(self, path: str, names: Set[str]) -> bool:
+        """Whether there is no layer at a path, and below it are these modules alone."""
+        return path not in self.modules and self._children[path] == names
+
     def read(self, path: str) -> str:
         """The expression of a module."""
         if path not in self._read:
             parent, _, name = path.rpartition(".")
             before = self.read(parent)
-            if self._is_dict(parent):
+            if name == COPY:
+                self._read[path] = f'{before}[f"step{{step}}"]'
+            elif self._is_dict(parent):
                 self._read[path] = f"{before}[{literal(name)}]"
-            elif _is_plain(name) and not parent:
+            elif _is_plain(name) and (not parent or name == STATISTICS):
                 self._read[path] = f"{before}.{name}"
             else:
                 self._read[path] = f"{before}.get_submodule({literal(name)})"
@@ -99,7 +124,7 @@ class Places:
     def assign(self, path: str, value: Doc) -> list[str]:
         """The lines that put a module in its place."""
         parent, _, name = path.rpartition(".")
-        if self._is_dict(parent) or (_is_plain(name) and not parent):
+        if self._is_dict(parent) or (_is_plain(name) and (not parent or name == STATISTICS)):
             return statement(f"{self.read(path)} = ", value, INDENT)
         return statement("", Brackets(f"{self.read(parent)}.add_module", (literal(name), value)), INDENT)
 
@@ -117,12 +142,22 @@ def _is_plain(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Layers that are written as one: an expression of their time steps, and their names."""
+
+    steps: str
+    names: frozenset[str]
+
+
 class Body:
     """The lines of the methods of a class."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
         self.places = Places(script.form.steps)
+        time = ("step",) if script.timed else ()
+        self._taken = frozenset({"F", "Tensor", "nn", "self", "torch", *time, *script.reserved})
 
     def parts(self, given: Callable[[str], Doc]) -> list[str]:
         """The lines of `__init__` that make the parts; `given` is the expression of a part that comes from outside."""
@@ -137,16 +172,47 @@ class Body:
                 path = path.rpartition(".")[0]
         order = [k for k, step in enumerate(steps) if step.path]
         order.sort(key=lambda k: (first[steps[k].path], len(steps[k].path)))
+        rows = self._rows()
         for step in (steps[k] for k in order):
-            if step.path in made:
+            parent, _, name = step.path.rpartition(".")
+            row = rows.get(parent)
+            row = row if row is not None and name in row.names else None
+            alone = row is not None and self.places.holds(parent, row.names)
+            whole = parent if alone else step.path
+            if whole in made:
                 continue
-            for container, doc in self.places.containers(step.path):
+            for container, doc in self.places.containers(whole):
                 if container not in made:
                     made.add(container)
                     lines += self.places.assign(container, doc)
-            made.add(step.path)
-            lines += self.places.assign(step.path, given(step.path) if step.make is None else self._new(step.make))
+            made.add(whole)
+            part = given(step.path) if step.make is None else self._new(step.make)
+            if row is None:
+                lines += self.places.assign(step.path, part)
+            elif alone:
+                lines += self.places.assign(parent, Brackets("nn.ModuleDict", (_each(row.steps, part),)))
+            else:
+                update = Brackets(f"{self.places.read(parent)}.update", (_each(row.steps, part),))
+                lines += statement("", update, INDENT)
         return lines
+
+    def _rows(self) -> dict[str, _Row]:
+        """Equal layers for several time steps, by the path below which they are."""
+        rows: dict[str, _Row] = {}
+        found: dict[str, list[Step]] = {}
+        for step, item in zip(self.script.form.steps, self.script.items, strict=True):
+            parent = step.path.rpartition(".")[0]
+            if step.copies is not None:
+                rows[parent] = _Row(self._plain(step.copies, stored=False), frozenset({COPY}))
+            elif step.path and is_copy(item.weights):
+                found.setdefault(parent, []).append(step)
+        for parent, steps in found.items():
+            names = dict.fromkeys(step.path.rpartition(".")[2] for step in steps)
+            alike = len({self._new(step.make) for step in steps if step.make is not None}) == 1
+            if len(names) > 1 and alike and self.places.holds(parent, names.keys()):
+                times = compact(tuple(int(name.removeprefix("step")) for name in names))
+                rows[parent] = _Row(literal(times), frozenset(names))
+        return rows
 
     def _new(self, new: New) -> Doc:
         args: list[Doc] = []
@@ -179,7 +245,11 @@ class Body:
         names: dict[int, str] = dict(enumerate(script.arguments))
         held: dict[str, int] = {name: value for value, name in names.items()}
         lines: list[str] = []
+        now: int | None = None
         for i in lines_of:
+            if script.comments and (then := script.items[i].step) not in (None, now):
+                now = then
+                lines.append(f"{' ' * INDENT}# step {now}")
             if i == returned:
                 continue
             k, value = line_of[i], form.inputs + i
@@ -218,7 +288,7 @@ class Body:
     def _legal(self, name: str) -> str:
         if not name.isidentifier():
             name = f"v{name}"
-        reserved = keyword.iskeyword(name) or name in ("F", "Tensor", "nn", "self", "torch", *self.script.reserved)
+        reserved = keyword.iskeyword(name) or name in self._taken
         return f"{name}_" if reserved else name
 
     def _roots(self) -> set[int]:
@@ -256,6 +326,8 @@ class Body:
     def _nests(self, i: int, reader: int, depth: int) -> bool:
         """Whether a call reads well inside the one that reads its value."""
         item, target = self.script.items[i], self.script.items[reader]
+        if self.script.final(item) and item.step != target.step:
+            return False
         if _is_merge(target):
             long = len(self.places.read(self.script.form.steps[i].path)) > _LONGEST
             return depth <= 1 and not (long and len(target.inputs) == 2)
@@ -282,7 +354,8 @@ class Body:
             for value in step.operands
         ]
         if step.path:
-            return Brackets(self.places.read(step.path), tuple(operands))
+            time = [Labelled("" if step.time == "step" else "step=", step.time)] if step.time else []
+            return Brackets(self.places.read(step.path), (*operands, *time))
         return self._used(step.use, operands)
 
     def _used(self, tree: Any, operands: list[Doc]) -> Doc:
@@ -322,6 +395,13 @@ class Body:
                 text = ":".join("" if end is None else self._plain(end, stored=True) for end in (start, stop))
                 return text if step is None else f"{text}:{self._plain(step, stored=True)}"
         return self._plain(tree, stored=True)
+
+
+def _each(steps: str, layer: Doc) -> Doc:
+    """A dict with one layer for each of some time steps."""
+    if alone := re.fullmatch(r"\((\d+),\)", steps):
+        return Brackets("", (Labelled(f'"step{alone[1]}": ', layer),), "{}")
+    return Each('f"step{t}"', layer, f"for t in {steps}")
 
 
 def _is_operator(step: Step) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.emit.forms import MISSING, Form, New, Number, Parameter, Reader, Reading, Target
-from hiresnet_graph.emit.units import Item, Unit, Units
+from hiresnet_graph.emit.units import Item, Unit, Units, bare
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Vector
 
@@ -73,8 +73,11 @@ class Classes:
         self._made: dict[str, New] = {}
         self._groups: dict[str, tuple[_Group, int]] = {}
         self._targets: dict[int, tuple[Target, list[list[Any]]]] = {}
-        rounds: dict[int, list[Unit]] = {}
+        objects: dict[str, Unit] = {}
         for unit in _nested(units.items):
+            objects.setdefault(unit.weights, unit)
+        rounds: dict[int, list[Unit]] = {}
+        for unit in objects.values():
             rounds.setdefault(unit.height, []).append(unit)
         for _, members in sorted(rounds.items()):
             groups = self._grouped(members)
@@ -84,15 +87,15 @@ class Classes:
 
     def instance(self, unit: Unit) -> New:
         """The instance that a unit becomes."""
-        if unit.name not in self._made:
-            group, row = self._groups[unit.name]
+        if unit.weights not in self._made:
+            group, row = self._groups[unit.weights]
             target, values = self._targets[id(group)]
             shortcut = next((item for item in unit.items if unit.is_shortcut(item)), None)
             given = [self.instance(shortcut) if isinstance(shortcut, Unit) else None]
             module = [parameter.role == "module" for parameter in target.parameters]
             filled = [given[0] if is_module else value for is_module, value in zip(module, values[row], strict=True)]
-            self._made[unit.name] = New(target, tuple(filled))
-        return self._made[unit.name]
+            self._made[unit.weights] = New(target, tuple(filled))
+        return self._made[unit.weights]
 
     def _grouped(self, units: Sequence[Unit]) -> list[_Group]:
         """Units by kind and form. One without a shortcut joins those with one: it is given the identity."""
@@ -101,10 +104,10 @@ class Classes:
         readings = [self.reader.unit(unit, whole=False) for unit in units]
         place = {unit.name: k for k, unit in enumerate(units)}
         for unit, reading in zip(units, readings, strict=True):
-            if label := self._labels.get(unit.name, ""):
+            if label := self._labels.get(bare(unit.name), ""):
                 by_form.setdefault(reading.form, label)
         for unit, reading in zip(units, readings, strict=True):
-            label = self._labels.get(unit.name) or by_form.get(reading.form, "")
+            label = self._labels.get(bare(unit.name)) or by_form.get(reading.form, "")
             group = found.setdefault((label, reading.form), {}).setdefault(
                 reading.bypassed, _Group(label, reading.form, [], [])
             )
@@ -112,8 +115,9 @@ class Classes:
             group.readings.append(reading)
         groups = []
         for several in found.values():
-            plain = several.pop(frozenset(), None)
-            first = next(iter(several.values()), None)
+            first = next((group for bypassed, group in several.items() if bypassed), None)
+            told = first is not None and _tells_its_shortcut(first.units[0])
+            plain = None if told else several.pop(frozenset(), None)
             if plain is not None and first is not None:
                 pairs = [*zip(first.units, first.readings, strict=True), *zip(plain.units, plain.readings, strict=True)]
                 pairs.sort(key=lambda pair: place[pair[0].name])
@@ -133,7 +137,7 @@ class Classes:
         if group.label:
             return BLOCKS.get(group.label).__name__ if group.label in BLOCKS else _camel(group.label)
         ends = {unit.name.rpartition(".")[2] for unit in group.units}
-        if all(unit.name.startswith("edges.") for unit in group.units):
+        if all(bare(unit.name).startswith("edges.") for unit in group.units):
             return "EdgeBlock"
         return _camel(ends.pop()) if len(ends) == 1 else f"{_parts(group)}Block"
 
@@ -164,7 +168,7 @@ class Classes:
         target = Target(name, "", tuple(parameters[k] for k in order))
         self._targets[id(group)] = target, [[columns[k][row] for k in order] for row in range(len(rows))]
         for row, unit in enumerate(group.units):
-            self._groups[unit.name] = group, row
+            self._groups[unit.weights] = group, row
         first = group.units[with_shortcut.index(True) if shortcut else 0]
         whole = self.reader.unit(first, whole=True)
         self.written.append(Written(target, _doc(group), first, whole, slots, shortcut))
@@ -176,6 +180,11 @@ def _nested(items: Sequence[Item]) -> Iterator[Unit]:
         if isinstance(item, Unit):
             yield from _nested(item.items)
             yield item
+
+
+def _tells_its_shortcut(unit: Unit) -> bool:
+    """Whether a unit tells its shortcut the time step, as `nn.Identity` cannot be told."""
+    return any(isinstance(item, Unit) and bool(item.steps) for item in unit.items if unit.is_shortcut(item))
 
 
 def _labels(plan: Plan) -> dict[str, str]:
@@ -238,7 +247,9 @@ def _parametrized(
             default = _DEFAULTS.get(role, MISSING)
             if default not in _values(vector):
                 default = MISSING
-            known = Parameter(_unused(name, first[slot].place, names), role, default, positional, _annotation(vector))
+            known = Parameter(
+                _unused(name, first[slot].place, names), role, default, positional, _annotation(vector, role)
+            )
             names.add(known.name)
             found[role, vector] = known
         return known.name
@@ -304,13 +315,13 @@ def _unused(name: str, place: str, names: set[str]) -> str:
     return name
 
 
-def _annotation(vector: tuple[Any, ...]) -> str:
+def _annotation(vector: tuple[Any, ...], role: str) -> str:
     kinds = []
     for kind, value in dict.fromkeys(vector):
         text = "None" if value is None else kind.__name__
         if kind is tuple:
             inner = "float" if any(isinstance(item, float) for item in value) else "int"
-            text = f"tuple[{', '.join([inner] * len(value))}]"
+            text = f"tuple[{', '.join([inner] * len(value))}]" if role != "steps" else "tuple[int, ...]"
         kinds.append(text)
     kinds = [kind for kind in dict.fromkeys(kinds) if not (kind == "int" and "float" in kinds)]
     return " | ".join(sorted(kinds, key=lambda kind: (kind == "None", kind)))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hiresnet_graph.emit.units import Item, Unit, Units, value_of
+from hiresnet_graph.emit.units import Item, Unit, Units, bare, held, is_copy, value_of
 from hiresnet_graph.ops import Apply, Arg, Layer, Weight
 
 
@@ -120,16 +120,21 @@ class Step:
     """One item of a unit.
 
     Attributes:
-        path: Of the module that is called, below the unit; empty for a function.
+        path: Of the module that is called, below the unit; empty for a function. `*` at its end stands for the copy of
+            a time step.
         make: How the module is made; None for a function, and for one that is given from outside.
         use: The function.
         operands: Values: first the unit's inputs are counted, then its steps.
+        time: The time step that the module is told; empty if it need not know it.
+        copies: The time steps for which there is a copy.
     """
 
     path: str
     make: New | None
     use: Any
     operands: tuple[int, ...]
+    time: str = ""
+    copies: Slot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +173,9 @@ def _role(name: str) -> str:
 
 _CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True}
 _DECONV = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "bias": True}
-_NORM = {"eps": 1e-5, "momentum": 0.1}
+_NORM = {"eps": 1e-5, "momentum": 0.1, "affine": True}
 _LAYERS = {
+    "hiresnet_graph.ops.layers.Affine": _parameters("num_features", {"scale": 1.0, "axes": 2}),
     "torch.nn.BatchNorm1d": _parameters("num_features", _NORM),
     "torch.nn.BatchNorm2d": _parameters("num_features", _NORM),
     "torch.nn.Conv2d": _parameters("in_channels out_channels kernel_size", _CONV),
@@ -251,15 +257,19 @@ class Reader:
 
     def _step(self, item: Item, operands: tuple[int, ...], unit: Unit | None, numbers: list[Number]) -> Step:
         start = len(unit.weights) + 1 if unit else 0
-        path = item.weights[start:]
+        path = item.weights[start:] if unit or isinstance(item, Unit) else held(item)
         if isinstance(item, Unit):
             given = unit is not None and unit.is_shortcut(item)
-            return Step(path, None if given else self._numbered(self.instance(item), path, numbers), None, operands)
+            make = None if given else self._numbered(self.instance(item), path, numbers)
+            time = ("step" if unit else str(item.step)) if item.steps else ""
+            return Step(path, make, None, operands, time)
         layer = self.units.layers.get(item.name)
         if layer is not None and item.name not in self.units.functional:
-            return Step(path, self._layer(layer, path, numbers), None, operands)
-        place = item.name[len(unit.name) + 1 :] if unit else item.name
-        use = self._tree(item.op.apply(*item.input_shapes), place, "", item.weights[start:], numbers)
+            make = self._layer(layer, path, numbers)
+            copies = _taken(compact(self.units.copies[item.weights]), "steps", "", numbers) if is_copy(path) else None
+            return Step(path, make, None, operands, copies=copies)
+        place = item.name[len(unit.name) + 1 :] if unit else bare(item.name)
+        use = self._tree(item.op.apply(*item.input_shapes), place, "", path, numbers)
         return Step("", None, use, operands)
 
     def _numbered(self, new: New, place: str, numbers: list[Number]) -> New:
@@ -314,6 +324,12 @@ class Reader:
         if _is_number(value) or (value is None and role.startswith("pool_")):
             return _taken(value, role or "value", place, numbers)
         return value
+
+
+def compact(steps: tuple[int, ...]) -> range | tuple[int, ...]:
+    """Steps as a range, if they are one of three or more."""
+    whole = range(steps[0], steps[-1] + 1)
+    return whole if len(steps) > 2 and steps == tuple(whole) else steps
 
 
 def _taken(value: Any, role: str, place: str, numbers: list[Number]) -> Slot:

@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ from typing import Any
 from hiresnet_graph.cost import count
 from hiresnet_graph.emit.body import Body, Script
 from hiresnet_graph.emit.classes import SHORTCUT, Classes, Written, attributes
-from hiresnet_graph.emit.forms import MISSING, Number, Parameter
+from hiresnet_graph.emit.forms import MISSING, Number, Parameter, source_name
 from hiresnet_graph.emit.text import WIDTH, Brackets, literal, statement
-from hiresnet_graph.emit.units import Item, Unit, Units, value_of
+from hiresnet_graph.emit.units import Item, Unit, Units, bare, held, in_steps, value_of
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.ops import Apply
-from hiresnet_graph.plan import Plan, class_name
+from hiresnet_graph.plan import Call, Plan, class_name
 from hiresnet_graph.shapes import Shape
 
 _NEVER = {"F", "None", "Tensor", "nn", "torch"}
@@ -33,6 +34,7 @@ def emit(plan: Plan) -> str:
     Raises:
         UsageError: The source of a layer that torch lacks cannot be found.
     """
+    written, plan = plan, in_steps(plan)
     units = Units(plan)
     copied = _copied(plan)
     taken = {*_NEVER, *copied}
@@ -46,7 +48,7 @@ def emit(plan: Plan) -> str:
     parts.append(_network_class(plan, name, classes, reserved))
     body = "\n\n\n".join(parts)
     imports = _imports(body)
-    return f"{_heading(plan)}\n\n{imports}\n\n\n{body}\n"
+    return f"{_heading(written)}\n\n{imports}\n\n\n{body}\n"
 
 
 def _block_class(written: Written, classes: Classes, reserved: frozenset[str]) -> str:
@@ -78,13 +80,14 @@ def _block_class(written: Written, classes: Classes, reserved: frozenset[str]) -
         slots=slot,
         constant=constant,
         reserved=reserved,
+        timed=bool(unit.steps),
     )
     body = Body(script)
     forward = body.forward()
     shortcut = SHORTCUT if written.shortcut == "always" else f"nn.Identity() if {SHORTCUT} is None else {SHORTCUT}"
     made = body.parts(lambda _: shortcut)
     stored = [f"        self.{kept[name]} = {name}" for name in kept if name in used]
-    arguments = ", ".join(f"{name}: Tensor" for name in script.arguments)
+    arguments = ", ".join([*(f"{name}: Tensor" for name in script.arguments), *(["step: int"] if unit.steps else [])])
     return "\n".join(
         [
             f"class {written.target.name}(nn.Module):",
@@ -144,20 +147,21 @@ def _network_class(plan: Plan, name: str, classes: Classes, reserved: frozenset[
     several = len(plan.outputs) > 1
     reading = classes.reader.read(classes.units.items, tuple(plan.inputs), tuple(plan.outputs.values()))
     numbers: list[Number] = reading.numbers
-    values = {node.value for node in plan.nodes}
+    values = _Values(classes.units.items, plan)
     arguments = _inputs(plan)
     script = Script(
         form=reading.form,
         items=reading.items,
         arguments=tuple(arguments.values()),
         results=tuple(plan.outputs) if several else (),
-        hints=_hints,
-        final=lambda item: value_of(item) in values,
+        hints=values.hints,
+        final=values.is_final,
         first=classes.units.first,
         sensitive=classes.units.is_sensitive,
         slots=lambda k, _: literal(numbers[k].value),
         constant=lambda k: numbers[k].value,
         reserved=reserved,
+        comments=True,
     )
     body = Body(script)
     forward = Brackets("forward", ("self", *(f"{argument}: Tensor" for argument in arguments.values())))
@@ -190,37 +194,110 @@ def _inputs(plan: Plan) -> dict[str, str]:
     return names
 
 
-def _hints(item: Item) -> list[str]:
-    owner = item.name if isinstance(item, Unit) else item.owner or item.name
-    parts = owner.split(".")
-    if parts[0] in ("edges", "flow") and len(parts) > 1:
-        return [name for name in (parts[-1], "_".join(parts[1:])) if len(name) <= 32] or ["skip"]
-    return [parts[0], "_".join(parts), item.name.replace(".", "_")]
+class _Values:
+    """What the values of a network are called, and which of them are values of nodes.
+
+    In a network with `time`, a value that a node has at several steps is called after node and step.
+    """
+
+    def __init__(self, items: Sequence[Item], plan: Plan) -> None:
+        self._ends = {node.value for node in plan.nodes}
+        self._nodes = {node.name for node in plan.nodes}
+        self._targets = {edge.name: edge.target for edge in plan.edges if edge.slot == "input"}
+        self._owned = {(call.owner, call.step) for call in plan.calls}
+        self._steps: dict[str, set[int]] = {}
+        last: dict[tuple[str, int], str] = {}
+        for item in items:
+            if item.step is not None:
+                self._steps.setdefault(self._owner(item), set()).add(item.step)
+                last[self._owner(item), item.step] = value_of(item)
+        self._ends |= {value for (owner, _), value in last.items() if owner in self._nodes}
+
+    def _owner(self, item: Item) -> str:
+        """The node or edge that an item belongs to: an edge that alone gives a node its value is that node."""
+        owner = bare(item.name) if isinstance(item, Unit) else item.owner or bare(item.name)
+        target = self._targets.get(owner, "")
+        return target if target and item.step is not None and (target, item.step) not in self._owned else owner
+
+    def is_final(self, item: Item) -> bool:
+        """Whether the value of an item is that of a node."""
+        return value_of(item) in self._ends
+
+    def hints(self, item: Item) -> list[str]:
+        """Names for the value of an item, the best first."""
+        owner = self._owner(item)
+        parts = owner.split(".")
+        own = bare(item.name).replace(".", "_")
+        if parts[0] in ("edges", "flow") and len(parts) > 1:
+            names = [name for name in (parts[-1], "_".join(parts[1:])) if len(name) <= 32] or ["skip"]
+        elif item.step is not None and not self.is_final(item):
+            names = [own]
+        else:
+            names = [parts[0], "_".join(parts), own]
+        several = item.step is not None and len(self._steps[owner]) > 1
+        return [f"{name}_step{item.step}" for name in names] if several else names
 
 
 def _initial(plan: Plan) -> list[str]:
-    """The lines that draw initial weights where torch's default is another."""
-    drawn: dict[str, None] = {}
+    """The lines that set initial weights where torch's default is another."""
+    rules: dict[tuple[str, str], set[str]] = {}
+    apart: dict[float, list[str]] = {}
     for call in plan.calls:
-        layer = call.op.layer(*call.input_shapes)
-        if layer is not None and layer.target.startswith("torch.nn."):
-            for tensor in call.tensors:
-                if tensor.init == "he_normal" and tensor.name == "weight":
-                    drawn[f"nn.{layer.target.removeprefix('torch.nn.')}"] = None
-    if not drawn:
-        return []
-    return [
-        "",
-        "        for module in self.modules():",
-        f"            if isinstance(module, {' | '.join(sorted(drawn))}):",
-        '                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")',
-    ]
+        for tensor in call.tensors if _layer(call) else ():
+            if tensor.init == "he_normal" and tensor.name == "weight":
+                drawn = 'nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")'
+                rules.setdefault((drawn, ""), set()).add(_layer(call))
+    for kind, scales in sorted(_scales(plan).items()):
+        ((usual, _),) = Counter(scale for scale in scales.values() if scale is not None).most_common(1)
+        if usual != 1:
+            only = " and module.affine" if None in scales.values() else ""
+            rules.setdefault((f"nn.init.constant_(module.weight, {usual})", only), set()).add(kind)
+        for weights, scale in scales.items():
+            if scale not in (None, usual):
+                apart.setdefault(scale, []).append(weights)
+    lines: list[str] = []
+    for (action, only), kinds in rules.items():
+        word = "elif" if lines else "if"
+        lines += [
+            f"            {word} isinstance(module, {' | '.join(sorted(kinds))}){only}:",
+            f"                {action}",
+        ]
+    if lines:
+        lines = ["", "        for module in self.modules():", *lines]
+    for scale, names in apart.items():
+        weight, indent = literal(f"{names[0]}.weight"), 8
+        if len(names) > 1:
+            lines += statement("for name in ", Brackets("", tuple(map(literal, names))), indent, ":")
+            weight, indent = 'f"{name}.weight"', 12
+        lines.append(f"{' ' * indent}nn.init.constant_(self.get_parameter({weight}), {scale})")
+    return lines
+
+
+def _layer(call: Call) -> str:
+    """The class of torch that a call is a layer of, as the source writes it; nothing for others."""
+    layer = call.op.layer(*call.input_shapes)
+    target = layer.target if layer is not None else ""
+    return source_name(target) if target.startswith("torch.nn.") else ""
+
+
+def _scales(plan: Plan) -> dict[str, dict[str, float | None]]:
+    """The initial scales of norms: class -> weights -> scale, or None where the layer has none."""
+    found: dict[str, dict[str, float | None]] = {}
+    for call in plan.calls:
+        if call.op.normalizes and _layer(call):
+            weight = next((tensor for tensor in call.tensors if tensor.name == "weight"), None)
+            values = {"zeros": 0.0, "ones": 1.0}
+            scale = None if weight is None else values.get(weight.init, weight.value)
+            found.setdefault(_layer(call), {})[held(call)] = scale
+    return {kind: scales for kind, scales in found.items() if any(scale is not None for scale in scales.values())}
 
 
 def _heading(plan: Plan) -> str:
     cost = count(plan)
+    time = plan.folded.time if plan.folded is not None else None
+    sample = "one sample" if time is None else f"one sample in {time.steps} step{'s' if time.steps > 1 else ''}"
     lines = _docstring(
-        f"{_one_line(plan.name)}: {cost.parameters:,} parameters, {cost.macs:,} multiply-adds for one sample.", 0
+        f"{_one_line(plan.name)}: {cost.parameters:,} parameters, {cost.macs:,} multiply-adds for {sample}.", 0
     )
     return "\n".join([lines[0].removesuffix('"""'), "", *textwrap.wrap(f"{_shapes(plan)}.", WIDTH), '"""'])
 

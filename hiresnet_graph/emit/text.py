@@ -43,7 +43,16 @@ class Postfix:
     suffix: str
 
 
-Doc = str | Brackets | Chain | Labelled | Postfix
+@dataclass(frozen=True, slots=True)
+class Each:
+    """A dict with an entry for each of several things: `{key: value for name in source}`."""
+
+    key: str
+    value: Doc
+    loop: str
+
+
+Doc = str | Brackets | Chain | Each | Labelled | Postfix
 """An expression that is still to be laid out."""
 
 
@@ -54,6 +63,8 @@ def literal(value: Any) -> str:
     if isinstance(value, tuple):
         items = ", ".join(literal(item) for item in value)
         return f"({items},)" if len(value) == 1 else f"({items})"
+    if isinstance(value, range) and value.start == 0:
+        return f"range({value.stop})"
     return repr(value)
 
 
@@ -69,6 +80,8 @@ def flat(doc: Doc) -> str:
             return f"{head}{ends[0]}{', '.join(flat(item) for item in items)}{ends[1]}"
         case Chain(operator, operands):
             return f" {operator} ".join(flat(operand) for operand in operands)
+        case Each(key, value, loop):
+            return f"{{{key}: {flat(value)} {loop}}}"
         case Labelled(label, value):
             return f"{label}{flat(value)}"
         case Postfix(value, suffix):
@@ -76,19 +89,19 @@ def flat(doc: Doc) -> str:
     return doc
 
 
-def statement(before: str, doc: Doc, indent: int) -> list[str]:
-    """The lines of `before` and an expression, like `x = ` and `f(x)`."""
-    line = f"{' ' * indent}{before}{flat(doc)}"
+def statement(before: str, doc: Doc, indent: int, after: str = "") -> list[str]:
+    """The lines of `before` and an expression, like `x = ` and `f(x)`, and of what stands behind it."""
+    line = f"{' ' * indent}{before}{flat(doc)}{after}"
     if len(line) <= WIDTH:
         return [line]
     match doc:
         case Chain(operator, (Brackets("") as first, last)):
-            return _broken(before, first, f" {operator} {flat(last)}", indent)
+            return _broken(before, first, f" {operator} {flat(last)}{after}", indent)
         case Chain(operator, (first, Brackets() as last)):
-            lines = _broken(f"{before}{flat(first)} {operator} ", last, "", indent)
+            lines = _broken(f"{before}{flat(first)} {operator} ", last, after, indent)
             if len(lines[0]) <= WIDTH:
                 return lines
-    return _broken(before, in_brackets(doc), "", indent)
+    return _broken(before, in_brackets(doc), after, indent)
 
 
 def _broken(before: str, doc: Doc, after: str, indent: int) -> list[str]:
@@ -99,6 +112,10 @@ def _broken(before: str, doc: Doc, after: str, indent: int) -> list[str]:
             return _broken(f"{before}{label}", value, after, indent)
         case Postfix(value, suffix):
             return _broken(before, in_brackets(value), f"{suffix}{after}", indent)
+        case Each(key, value, loop):
+            inner = " " * (indent + STEP)
+            entry = _fitted(f"{key}: ", value, "", indent + STEP)
+            return [f"{pad}{before}{{", *entry, f"{inner}{loop}", f"{pad}}}{after}"]
         case Chain(operator, operands):
             lines = _fitted(before, operands[0], "", indent)
             for operand in operands[1:]:

@@ -3,6 +3,10 @@
 A group of calls can be cut out if one value of it alone is read outside, if no other call uses its weights (unless the
 same group is called again), and if everything it reads can be computed before it. What cannot is written call by call
 where it stands: a plan is always emitted, only less prettily.
+
+In a network with `time`, the calls of one node at one step are a group, and the groups of all steps are calls of one
+object: `in_steps` puts the step before the name of a call, and `*` for it into the names of weights of which each step
+has a copy, so that these groups look alike.
 """
 
 from __future__ import annotations
@@ -10,13 +14,62 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
 from hiresnet_graph.ops import Layer
 from hiresnet_graph.plan import Call, Plan, holders
 from hiresnet_graph.shapes import Shape
+
+COPY = "*"
+"""What stands for `step<t>` at the end of the name of weights of which there is a copy for each step."""
+
+
+def in_steps(plan: Plan) -> Plan:
+    """The plan with its calls named `step<t>/<call>`, and copies of weights `<weights>.*`."""
+    folded = plan.folded
+    if folded is None:
+        return plan
+
+    def named(name: str, step: int | None) -> str:
+        return name if step is None else f"step{step}/{name.removesuffix(f'.step{step}')}"
+
+    def weights(call: Call) -> str:
+        stem = call.weights.removesuffix(f".step{call.step}")
+        own = call.name.removesuffix(f".step{call.step}")
+        is_copy = call.tensors and call.step is not None and own in folded and folded[own].weights != call.weights
+        return f"{stem}.{COPY}" if is_copy else call.weights
+
+    names = {call.name: named(call.name, call.step) for call in plan.calls}
+    names |= {name: name for name in plan.inputs}
+    calls = (
+        replace(
+            call,
+            name=names[call.name],
+            inputs=tuple(names[name] for name in call.inputs),
+            weights=weights(call),
+        )
+        for call in plan.calls
+    )
+    outputs = {name: names[value] for name, value in plan.outputs.items()}
+    nodes = (replace(node, value=names[node.value]) for node in plan.nodes)
+    return replace(plan, calls=tuple(calls), outputs=outputs, nodes=tuple(nodes))
+
+
+def bare(name: str) -> str:
+    """The name of a call without its step."""
+    return name.rpartition("/")[2]
+
+
+def held(call: Call) -> str:
+    """The name of the weights of a call as the `state_dict` has it."""
+    return f"{call.weights.removesuffix(COPY)}step{call.step}" if is_copy(call.weights) else call.weights
+
+
+def is_copy(weights: str) -> bool:
+    """Whether weights have a copy for each step."""
+    return weights.endswith(f".{COPY}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +85,8 @@ class Unit:
         first: Place in the plan of its first call that has a layer.
         sensitive: The order in which it runs among other such items matters: it draws random numbers, or changes a
             buffer that others change too.
+        step: The time step at which it runs; None in a network without `time`.
+        steps: The steps for which it has copies of weights; it must be told its step then.
     """
 
     name: str
@@ -43,6 +98,8 @@ class Unit:
     shape: Shape
     first: int
     sensitive: bool
+    step: int | None = None
+    steps: tuple[int, ...] = ()
 
     def is_shortcut(self, item: Item) -> bool:
         """Whether an item of it is its own shortcut, a module that it is given rather than makes."""
@@ -95,6 +152,7 @@ class Units:
         items: The plan's calls and units, in an order in which they can run.
         layers: The layer of each call by its name, where it has one.
         functional: Names of calls that run as a function of weights which another layer holds.
+        copies: The steps for which there is a copy of the weights `<weights>.*`.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -119,6 +177,7 @@ class Units:
                     self._readers[self._index[name]].append(i)
         self._given = {self._index[name] for name in plan.outputs.values() if name in self._index}
         self._users = Counter(call.weights for call in plan.calls if call.name in self.layers)
+        self.copies = self._copies()
         self._below: Counter[str] = Counter()
         for weights, count in self._users.items():
             for prefix in _prefixes(weights):
@@ -127,16 +186,25 @@ class Units:
         self._after = dict(zip(sorted(self._sensitive)[1:], sorted(self._sensitive), strict=False))
         self.items = self._arrange(range(len(plan.calls)), self._owned(plan), "")
 
+    def _copies(self) -> dict[str, tuple[int, ...]]:
+        found: dict[str, dict[int, None]] = {}
+        for call in self.calls:
+            if is_copy(call.weights) and call.step is not None:
+                found.setdefault(call.weights, {})[call.step] = None
+        return {weights: tuple(steps) for weights, steps in found.items()}
+
     def _is_sensitive(self, call: Call) -> bool:
-        own_buffers = call.op.normalizes and bool(call.tensors) and self._users[call.weights] == 1
+        alone = self._users[call.weights] == len(self.copies.get(call.weights, (0,)))
+        own_buffers = call.op.normalizes and bool(call.tensors) and alone
         return not call.op.pure and not own_buffers
 
     def _owned(self, plan: Plan) -> list[_Group]:
-        """The calls of each node, its own shortcut included, and of each edge."""
+        """The calls of each node at each step, its own shortcut included, and of each edge."""
         owners = {edge.name: edge.source for edge in plan.edges if edge.family == "shortcut"}
         members: dict[str, list[int]] = {}
         for i, call in enumerate(plan.calls):
-            members.setdefault(owners.get(call.owner, call.owner), []).append(i)
+            owner = owners.get(call.owner, call.owner)
+            members.setdefault(call.name.removesuffix(bare(call.name)) + owner if owner else "", []).append(i)
         return [_Group(name, tuple(found)) for name, found in members.items() if name]
 
     def _arrange(self, body: Sequence[int], groups: Iterable[_Group], inside: str) -> tuple[Item, ...]:
@@ -243,14 +311,17 @@ class Units:
                 if i in self._layered or not (leading and i in read_outside):
                     members.add(i)
         layers = [self.calls[i].weights for i in sorted(members & self._layered)]
+        stems = [name.removesuffix(f".{COPY}") for name in layers if is_copy(name)]
         shortcut = name.endswith(".shortcut")
         if not members or not (shortcut or (layers and len(members) > 1)):
             return None
         exits = self._exits(members)
-        weights = _common_weights(name, layers)
+        weights = _common_weights(bare(name), layers)
         if len(exits) != 1 or not weights or (inside and not weights.startswith(f"{inside}.")):
             return None
-        if weights in self._users or any(self.calls[i].name in self.functional for i in members):
+        if weights in self._users or any(s in self._users or not s.startswith(f"{weights}.") for s in stems):
+            return None
+        if any(self.calls[i].name in self.functional for i in members):
             return None
         return _Candidate(name, tuple(sorted(members)), weights, self.calls[exits[0]].name, group)
 
@@ -307,6 +378,8 @@ class Units:
             self.calls[self._index[candidate.output]].shape,
             min(self._layered.intersection(members), default=members[0]),
             any(i in self._sensitive for i in members),
+            self.calls[members[0]].step,
+            next((self.copies[name] for i in members if is_copy(name := self.calls[i].weights)), ()),
         )
 
     def first(self, item: Item) -> int:
@@ -330,7 +403,8 @@ def _common_weights(name: str, layers: list[str]) -> str:
     if all(weights.startswith(f"{name}.") for weights in layers):
         return name
     common: list[str] = []
-    for parts in zip(*(weights.split(".")[:-1] for weights in layers), strict=False):
+    stems = (weights.removesuffix(f".{COPY}").split(".")[:-1] for weights in layers)
+    for parts in zip(*stems, strict=False):
         if len(set(parts)) > 1:
             break
         common.append(parts[0])

@@ -20,17 +20,17 @@ class Scale(nn.Module):
 
 
 class Affine(nn.Module):
-    """A learned scale and shift of each channel, axis 1."""
+    """A learned scale and shift of each channel, axis 1 of values with so many axes in space."""
 
-    def __init__(self, channels: int, scale: float = 1.0) -> None:
+    def __init__(self, channels: int, scale: float = 1.0, axes: int = 2) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.full((channels,), scale))
         self.bias = nn.Parameter(torch.zeros(channels))
+        self.sizes = (channels, *[1] * axes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[B, channels, ...], kept."""
-        sizes = (-1, *[1] * (x.dim() - 2))
-        return torch.addcmul(self.bias.view(sizes), x, self.weight.view(sizes))
+        return torch.addcmul(self.bias.view(self.sizes), x, self.weight.view(self.sizes))
 
 
 def zeros(x: torch.Tensor, *sizes: int) -> torch.Tensor:

@@ -76,12 +76,17 @@ class BatchNorm(Op):
         """The normalisation with its statistics, and scale and shift."""
         if not self.affine:
             return None
-        return BatchNorm(eps=self.eps, momentum=self.momentum, affine=False), Affine(scale=self.scale)
+        affine = Affine(scale=self.scale) if "scale" in self.model_fields_set else Affine()
+        return BatchNorm(eps=self.eps, momentum=self.momentum, affine=False), affine
 
 
 @OPS.register
 class Affine(Op):
-    """A learned scale and shift of each channel: what follows the statistics of a norm."""
+    """A learned scale and shift of each channel: what follows the statistics of a norm.
+
+    Attributes:
+        scale: Initial value of the scale.
+    """
 
     kind: ClassVar[str] = "affine"
     part: ClassVar[str] = "affine"
@@ -98,7 +103,9 @@ class Affine(Op):
 
     def layer(self, *inputs: Shape) -> Layer:
         """A layer of our own, `hiresnet_graph.ops.layers.Affine`."""
-        kwargs = {} if self.scale == 1 else {"scale": self.scale}
+        kwargs: dict[str, float] = {} if self.scale == 1 else {"scale": self.scale}
+        if not isinstance(inputs[0], Map):
+            kwargs["axes"] = 0
         return Layer("hiresnet_graph.ops.layers.Affine", (inputs[0].channels,), kwargs)
 
 

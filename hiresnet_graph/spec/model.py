@@ -9,14 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from hiresnet_graph.shapes import Map, Shape, Vector
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-Step = Annotated[int, Field(ge=0, le=100_000, strict=True)]
+Step = Annotated[int, Field(ge=0, le=10_000, strict=True)]
 Texts = str | list[str]
 Slot = Literal["input", "residual", "output"]
 PerStep = Literal["none", "norm_stats", "norm", "all"]
 """What has one copy for each call: nothing, running statistics of norms, norms whole, or all weights."""
 MAX_DEPTH = 1_000
 """Blocks that one stage may have."""
-MAX_STEPS = 100_000
+MAX_STEPS = 10_000
 """Time steps that a network may be asked for."""
 
 
@@ -126,7 +126,8 @@ class TimeSpec(Model):
     )
     per_step: PerStep = Field("norm", description="What has a copy for each time step.")
     past: Literal["error", "last"] = Field(
-        "error", description="What a norm uses at a step that it has no copy for: none, or that of the step before."
+        "error",
+        description="What a norm uses at a step for which it has no copy: that is an error, or the latest one before.",
     )
     norm_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         1.0, description="Initial scale of the norms; Cooijmans et al. 2016 (arXiv:1603.09025) start at 0.1."

@@ -14,7 +14,7 @@ from hiresnet_graph.merges import MERGES
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.shipped import spec_names, spec_path
-from hiresnet_graph.spec.model import ArchitectureSpec
+from hiresnet_graph.spec.model import ArchitectureSpec, TimeSpec, TransitionSpec
 from hiresnet_graph.spec.problems import known_keys
 from hiresnet_graph.spec.schema import documented, schema
 from hiresnet_graph.spec.source import parse, read
@@ -75,6 +75,19 @@ def test_every_sketch_fits(validator, path):
         "name: x\nextends: hiresnet18\nnodes: {stage1: null, stage2: {hidden: 3}}\nskips: null\ninput: {height: 16}",
         "name: x\ninput: {left: {channels: 3}, right: {channels: $c}}\nnodes: {a: relu}\noutputs: [a, b]",
         BASE + "$schema: s.json\nnodes: {a: relu}\noutputs: a",
+        BASE + "nodes: {a: relu}\ntime: {steps: 3}",
+        BASE + "nodes: {a: relu}\ntime: {steps: $n, delay: $d, input: sequence, empty: zeros, readout: $(n - 1)}",
+        BASE + "nodes: {a: relu}\ntime: {steps: 9, readout: 4, per_step: norm_stats, past: last, norm_scale: 0.1}",
+        BASE + "nodes: {a: {block: state, shape: [3, $h, 8], per_step: all}}\ntime: {steps: 2, readout: all}",
+        BASE + "nodes: {a: relu}\nedges: [{from: a, to: a, delay: 1, at: [2, $s], per_step: norm, weights: w}]",
+        BASE + "nodes: {a: relu}\nskips: {edges: full, delay: 2, at: 3}",
+        BASE
+        + "nodes: {a: relu}\ntransitions: {edges: [all - feedback, a>b], a: {a: brc2, b: null, c: $block}, b: null}",
+        BASE + "nodes: {a: relu}\ntransitions: {a: {a: {block: brc2, hidden: 3, at: 2, weights: w, delay: 0}}}",
+        BASE + "nodes: {a: relu}\ntransitions: {a: {a: [brd2, {block: mine, name: b, some: field}, {merge: mean}]}}",
+        BASE + "nodes: {a: relu}\nblocks: {b: {nodes: {c: relu}, transitions: {c: {c: relu}}, time: {steps: $t}}}",
+        BASE + "nodes: {a: relu}\nvariants: {v: {time: {steps: 4}, transitions: {edges: none}}, w: {time: null}}",
+        "name: x\nextends: three\ntime: {readout: all}\ntransitions: {s1: {s2: {at: 3}}}",
     ],
 )
 def test_what_is_right_fits(validator, text):
@@ -108,6 +121,37 @@ def test_what_is_right_fits(validator, text):
         (BASE + "nodes: {a: relu}\nvariants: {v: {extends: b}}", "variants.v", "'extends'"),
         (BASE + "nodes: {a: relu}\nblocks: {b: {nodes: {c: relu}, flwo: c}}", "blocks.b", "'flwo'"),
         ("name: x\ninput: {channels: 3, hight: 3}\nnodes: {a: relu}", "input", "'hight'"),
+        (BASE + "nodes: {a: relu}\ntime: {input: first}", "time", "'steps' is a required property"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, readot: last}", "time", "'readot'"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 0}", "time.steps", "minimum"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, delay: 2}", "time.delay", "2 is not one of"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, input: once}", "time.input", "'once'"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, empty: hold}", "time.empty", "'hold'"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, readout: first}", "time.readout", "'first'"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, per_step: norms}", "time.per_step", "'norms'"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, past: zeros}", "time.past", "'zeros'"),
+        (BASE + "nodes: {a: relu}\ntime: {steps: 3, norm_scale: -1}", "time.norm_scale", "minimum"),
+        (BASE + "nodes: {a: {block: relu, per_step: norms}}", "nodes.a.per_step", "'norms'"),
+        (BASE + "nodes: {a: {block: state, shape: 3}}", "nodes.a.shape", "3 is not of type 'array'"),
+        (BASE + "nodes: {a: relu}\nedges: [{from: a, to: a, at: []}]", "edges.0.at", "non-empty"),
+        (BASE + "nodes: {a: relu}\nedges: [{from: a, to: a, at: -1}]", "edges.0.at", "minimum"),
+        (BASE + "nodes: {a: relu}\nedges: [{from: a, to: a, delay: -1}]", "edges.0.delay", "minimum"),
+        (BASE + "nodes: {a: relu}\nskips: {edges: full, per_step: norm}", "skips", "'per_step'"),
+        (BASE + "nodes: {a: relu}\ntransitions: {a: brc2}", "transitions.a", "'brc2' is not of type 'object'"),
+        (BASE + "nodes: {a: relu}\ntransitions: {a: {b: 3}}", "transitions.a.b", "3 is not"),
+        (BASE + "nodes: {a: relu}\ntransitions: {a: {b: {blok: brc2}}}", "transitions.a.b", "'blok'"),
+        (BASE + "nodes: {a: relu}\ntransitions: {a: {b: {block: brc2, hiden: 2}}}", "transitions.a.b", "'hiden'"),
+        (
+            BASE + "nodes: {a: relu}\ntransitions: {a: {b: [brc2, {block: brd2, spatial: stride}]}}",
+            "transitions.a.b.1.spatial",
+            "'stride'",
+        ),
+        (
+            BASE + "nodes: {a: relu}\nblocks: {b: {nodes: {c: relu}, time: {steps: 2, emty: skip}}}",
+            "blocks.b.time",
+            "'emty'",
+        ),
+        (BASE + "nodes: {a: relu}\nvariants: {v: {time: {readout: no}}}", "variants.v.time.readout", "'no'"),
     ],
 )
 def test_what_is_plainly_wrong_is_refused_at_its_place(validator, text, path, word):
@@ -129,6 +173,38 @@ def test_every_kind_and_field_is_there_with_its_documentation():
     for registry, family in ((MERGES, "merge"), (PROJECTIONS, "projection")):
         assert {option["const"] for option in definitions[family]["anyOf"] if "const" in option} == set(registry)
     assert set(schema()["properties"]) >= set(known_keys(ArchitectureSpec))
+
+
+def properties(schema, *path):
+    """What stands below a path of keys, references followed."""
+    found = schema
+    for key in path:
+        found = found["properties"][key]
+        for option in found.get("anyOf", ()):
+            found = option if "$ref" in option or "properties" in option else found
+        if "$ref" in found:
+            found = schema["$defs"][found["$ref"].removeprefix("#/$defs/")]
+    return found["properties"]
+
+
+def test_an_editor_knows_what_can_be_said_of_time():
+    found = schema()
+    assert set(properties(found, "time")) == set(TimeSpec.model_fields)
+    for key, field in {**properties(found, "time"), **properties(found, "transitions")}.items():
+        assert field["description"].endswith("."), key
+    steps = properties(found, "time")["per_step"]["anyOf"][0]["enum"]
+    assert steps == ["none", "norm_stats", "norm", "all"]
+    edge = found["$defs"]["edge"]["properties"]
+    for key in ("delay", "at", "per_step", "weights", "block"):
+        assert edge[key]["description"].endswith("."), key
+    assert {"delay", "at"} <= set(found["$defs"]["skip_group"]["properties"])
+    rows = found["$defs"]["transitions"]["additionalProperties"]["additionalProperties"]
+    entry, several = rows["anyOf"]
+    assert several["items"] == entry
+    names = {option["const"] for option in entry["anyOf"] if "const" in option}
+    assert {"brc2", "brd2", "conv"} <= names
+    (mapping,) = [option for option in entry["anyOf"] if option.get("type") == "object"]
+    assert set(mapping["properties"]) == set(known_keys(TransitionSpec))
 
 
 def test_fields_of_every_default_node_fit(validator):
