@@ -74,7 +74,7 @@ def test_a_step_whose_norms_are_missing_says_so(folders: dict[str, Path]) -> Non
         with pytest.raises(hrg.HrgError) as caught:
             module.at(steps=point.step + 1, readout=point.step)
         assert point.reason and point.reason in str(caught.value)
-    assert "'norm' has no copy of the weights 'norm' for step 2" in run.readout([2])[0].reason
+    assert "'norm' has no copy of its weights for step 2" in run.readout([2])[0].reason
 
 
 def test_norms_past_their_copies_may_take_the_last_one(folders: dict[str, Path]) -> None:
