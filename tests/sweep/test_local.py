@@ -1,9 +1,11 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.sweep.driver import train_all
 from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Report, Task, local
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.results import read_results, read_status
+from hiresnet_graph.sweep.results import LEDGER, read_results, read_status
 from hiresnet_graph.train import Finished, Paused, Started
 from tests.sweep.works import Quick, study
 
@@ -199,6 +201,18 @@ def test_a_script_that_workers_cannot_read_is_told(tmp_path: Path) -> None:
     assert "'if __name__ == \"__main__\":' around what it does" in done.stderr
 
 
+def wait_for_attempt(ledger: Path, label: str) -> None:
+    """Until the ledger shows that a run is at work: a driver tells what it hears before it writes it down for good."""
+    deadline = time.monotonic() + 10
+    while True:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as reader:
+            rows = reader.execute("SELECT attempts FROM runs WHERE folder LIKE ?", (f"%{label}%",)).fetchall()
+        if rows and rows[0][0] == 1:
+            return
+        assert time.monotonic() < deadline, rows
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize("how", ["ctrl-c", "terminate", "kill"])
 def test_no_worker_outlives_its_driver(tmp_path: Path, how: str) -> None:
     (tmp_path / "driver.py").write_text(DRIVER)
@@ -214,6 +228,7 @@ def test_no_worker_outlives_its_driver(tmp_path: Path, how: str) -> None:
         for line in driver.stdout:
             if line == "running slow-seed0\n":
                 break
+        wait_for_attempt(tmp_path / "study" / LEDGER, "slow")
         if how == "ctrl-c":
             os.killpg(driver.pid, signal.SIGINT)
         else:
