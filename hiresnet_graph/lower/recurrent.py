@@ -24,7 +24,7 @@ from hiresnet_graph.lower.single import resolved, rooted, straight_line
 from hiresnet_graph.lower.weights import applied
 from hiresnet_graph.ops import Apply, Layer, Op
 from hiresnet_graph.passes import prune, resolve
-from hiresnet_graph.passes.step import Machine, Steps, has_copies
+from hiresnet_graph.passes.step import Machine, Steps, is_copied
 from hiresnet_graph.passes.timing import timing, told
 from hiresnet_graph.plan import Call, Plan, class_name, holders, make_plan
 from hiresnet_graph.shapes import Shape
@@ -127,7 +127,7 @@ class Recurrent(fx.GraphModule):
             )
         again = Graph(folded.name, folded.nodes, folded.edges, folded.outputs, folded.records, time)
         plan = make_plan(resolve(again))
-        copies = _Copies(base, time)
+        copies = _Copies(self.meta["copies"].held, time)
         calls = tuple(replace(call, weights=copies.taken(call)) if call.tensors else call for call in plan.calls)
         return _module(self, replace(plan, calls=calls), base)
 
@@ -144,15 +144,13 @@ class Recurrent(fx.GraphModule):
         Raises:
             UsageError: The output needs a copy of weights that there is not.
         """
-        folded = _folded(self.meta["plan"])
-        assert folded.time is not None
-        prepared = _prepare(folded)
+        prepared = _prepare(_folded(self.meta["plan"]))
         t, past = (0, {}) if state is None else (state.t, state.past)
         inputs = _given(x, prepared, t)
         values_given = x.values() if isinstance(x, Mapping) else [x]
         remembered = (value for values in past.values() for value in values)
         like = next((value for value in [*values_given, *remembered] if isinstance(value, torch.Tensor)), None)
-        machine = _Tensors(self, prepared, _Copies(self.meta["tensors"], folded.time), like)
+        machine = _Tensors(self, prepared, self.meta["copies"], like)
 
         def before(name: str, step: int) -> Any:
             return past[name][t - 1 - step] if step >= 0 else None
@@ -181,7 +179,9 @@ def _module(root: nn.Module, plan: Plan, tensors: Plan) -> Recurrent:
     """A plan over the tensors that another made."""
     held = {name: layer for name, (layer, _) in holders(tensors).items()}
     module = Recurrent(root, straight_line(plan, held), class_name=class_name(plan.name))
-    module.meta.update(plan=plan, tensors=tensors)
+    time = _folded(plan).time
+    assert time is not None
+    module.meta.update(plan=plan, tensors=tensors, copies=_Copies(held, time))
     return module
 
 
@@ -202,9 +202,14 @@ def _folded(plan: Plan) -> Graph:
 class _Copies:
     """Which weights there are, and which of them a call takes."""
 
-    def __init__(self, tensors: Plan, time: TimeSpec) -> None:
-        self.held = {name: layer for name, (layer, _) in holders(tensors).items()}
+    def __init__(self, held: Mapping[str, Layer], time: TimeSpec) -> None:
+        self.held = held
         self.past = time.past
+        self.steps: dict[str, list[int]] = {}
+        for name in held:
+            stem, _, step = name.rpartition(".step")
+            if stem and step.isdecimal():
+                self.steps.setdefault(stem, []).append(int(step))
 
     def taken(self, call: Call) -> str:
         """The weights of a call of an unrolled plan.
@@ -225,7 +230,7 @@ class _Copies:
         name = f"{weights}.step{step}"
         if name in self.held:
             return name
-        steps = sorted(int(own.rpartition(".step")[2]) for own in self.held if own.rpartition(".step")[0] == weights)
+        steps = sorted(self.steps.get(weights, ()))
         earlier = [other for other in steps if other < step]
         if self.past == "last" and op.normalizes and earlier:
             return f"{weights}.step{earlier[-1]}"
@@ -282,9 +287,7 @@ def _prepare(folded: Graph) -> _Prepared:
             shapes = [shape for edge in graph.incoming(node.name) if (shape := graph[edge.source].shape) is not None]
             if node.role == "arrival" and not shapes:
                 continue
-            tensors = node.block.tensors(*shapes)
-            copies = bool(tensors) and has_copies(node.block, node.per_step, any(t.trainable for t in tensors))
-            forms[node.name] = _Form(node.block.layer(*shapes), node.block.apply(*shapes), copies)
+            forms[node.name] = _Form(node.block.layer(*shapes), node.block.apply(*shapes), is_copied(graph, node))
     reach: dict[str, int] = {}
     for edge in graph.edges:
         if edge.delay:
@@ -407,7 +410,7 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
 
 
 def _parts(module: Recurrent, plan: Plan, every: int) -> Iterator[_Part]:
-    held = {name: layer for name, (layer, _) in holders(module.meta["tensors"]).items()}
+    held = module.meta["copies"].held
     shapes = {**plan.inputs, **{call.name: call.shape for call in plan.calls}}
     stretch, stretches = 0, []
     for call in plan.calls:  # calls that belong to no step stand where they are needed first

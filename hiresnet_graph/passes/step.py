@@ -108,11 +108,15 @@ def has_copies(op: Op, level: PerStep | None, trainable: bool) -> bool:
     return level == "all" or (level == "norm" and op.normalizes)
 
 
+def is_copied(graph: Graph, node: Node) -> bool:
+    """Whether a call of a graph of one step has weights of its own at each step."""
+    if not isinstance(node.block, Op):
+        return False
+    shapes = [shape for edge in graph.incoming(node.name) if (shape := graph[edge.source].shape) is not None]
+    tensors = node.block.tensors(*shapes) if shapes else ()
+    return bool(tensors) and has_copies(node.block, node.per_step, any(tensor.trainable for tensor in tensors))
+
+
 def copy_of(graph: Graph, node: Node, step: int) -> str:
     """The name of the weights that a call of a graph of one step takes at a step."""
-    assert isinstance(node.block, Op)
-    shapes = [shape for edge in graph.incoming(node.name) if (shape := graph[edge.source].shape) is not None]
-    tensors = node.block.tensors(*shapes)
-    if tensors and has_copies(node.block, node.per_step, any(tensor.trainable for tensor in tensors)):
-        return f"{node.weights}.step{step}"
-    return node.weights
+    return f"{node.weights}.step{step}" if is_copied(graph, node) else node.weights
