@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("passes",),
     ("plan",),
-    ("cost",),
+    ("cost", "supergraph"),
     ("emit", "render"),
     ("lower",),
     ("architecture",),

@@ -1,0 +1,299 @@
+"""Whole networks in stacks: against a loop, against other stacks, with masks, sick neighbours, many steps of Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+import hiresnet_graph as hrg
+from hiresnet_graph.lower.branches import Branches
+from hiresnet_graph.lower.replicas import Replicas
+from hiresnet_graph.lower.stacked import Stacked
+from hiresnet_graph.plan import Plan
+from hiresnet_graph.train import Recipe
+from hiresnet_graph.train.optimizers import FlatOptimizer
+
+BATCH = 6
+
+
+def network(**changes: Any) -> hrg.Architecture:
+    """A narrow hiresnet18 for small images, with odd numbers of channels."""
+    small = {"width": 5, "input.height": 9, "input.width": 9}
+    return hrg.load("hiresnet18").override({**small, **{key.replace("__", "."): v for key, v in changes.items()}})
+
+
+def family(arch: hrg.Architecture, *edges: str) -> tuple[Plan, list[hrg.Architecture]]:
+    """The full network, and some subsets of its edges."""
+    return arch.with_edges("full").plan, [arch.with_edges(some) for some in edges]
+
+
+def images(shape: Sequence[int], seed: int, batch: int = BATCH) -> tuple[torch.Tensor, torch.Tensor]:
+    chance = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, *shape, generator=chance), torch.randint(3, (batch,), generator=chance)
+
+
+def filled(own: Replicas, networks: Sequence[hrg.Architecture], seeds: Sequence[int]) -> list[nn.Module]:
+    """Each replica with the initial weights of its network; the modules of these."""
+    modules: list[nn.Module] = []
+    for k, (arch, seed) in enumerate(zip(networks, seeds, strict=True)):
+        module = arch.build(seed).to(own.dtype)
+        own.load(k, module.state_dict())
+        modules.append(module)
+    return modules
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    a, b = a.detach().double(), b.detach().double()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-3))
+
+
+NETWORKS: dict[str, tuple[Callable[[], hrg.Architecture], tuple[str, ...]]] = {
+    "plain": (lambda: network(block="plain"), ("none", "full", "in", "out")),
+    "basic": (network, ("none", "full", "p2", "p3")),
+    "resnext": (lambda: network(block="resnext", width=8), ("full", "p1", "none")),
+    "mean": (lambda: network(skips__merge="mean"), ("none", "full", "in")),
+    "multiply": (lambda: network(skips__merge="multiply"), ("none", "full", "out")),
+    "weighted": (lambda: network(skips__merge="weighted"), ("none", "full", "in")),
+    "gated": (lambda: network(skips__merge="gated"), ("none", "full", "p1")),
+    "at the input": (lambda: network(skips__slot="input"), ("none", "full", "in")),
+}
+
+
+@pytest.mark.parametrize("program", [Stacked, Branches])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_edge_subsets_together_give_what_each_gives_alone(name: str, program: Callable[..., Replicas]) -> None:
+    arch, edges = NETWORKS[name][0](), NETWORKS[name][1]
+    whole, networks = family(arch, *edges)
+    own = program(whole, [one.plan for one in networks], dtype=torch.float64)
+    modules = filled(own, networks, range(len(networks)))
+    assert_same_as_alone(own, modules, whole)
+
+
+SHIPPED = ["resnet20", "densenet40", "frnn3", "rnn_resnet3", "cornet_rt", "rcnn"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_networks(name: str) -> None:
+    arch = hrg.load(name)
+    if name in ("frnn3", "rnn_resnet3"):
+        arch = arch.override({"width": 4, "size": 8})
+    elif name == "cornet_rt":
+        arch = arch.override({"input.height": 32, "input.width": 32})
+    own = Stacked(arch.plan, [arch.plan] * 3, dtype=torch.float64)
+    assert not own.looped or name == "rcnn"
+    assert_same_as_alone(own, filled(own, [arch] * 3, range(3)), arch.plan, batch=2)
+
+
+def assert_same_as_alone(own: Replicas, modules: Sequence[nn.Module], plan: Plan, batch: int = BATCH) -> None:
+    (shape,) = plan.inputs.values()
+    for k in range(own.replicas):
+        own.noise[k].manual_seed(k)
+    x_MB = torch.stack([images(shape, k, batch)[0] for k in range(own.replicas)]).double()
+    y_MB = own(x_MB, training=True)
+    direction = torch.randn(y_MB.shape[1:], generator=torch.Generator().manual_seed(9)).double()
+    (y_MB * direction).sum().backward()
+    for k, module in enumerate(modules):
+        torch.manual_seed(k)
+        y_B = module.train()(x_MB[k].contiguous(memory_format=torch.channels_last))
+        (y_B * direction).sum().backward()
+        assert relative(y_MB[k], y_B) < 1e-12
+        grads = own.spread(k, own.grad)
+        assert {*grads} == {name for name, _ in module.named_parameters()}
+        largest = max(float(p.grad.abs().max()) for p in module.parameters() if p.grad is not None)
+        for name, parameter in module.named_parameters():
+            assert parameter.grad is not None
+            assert float((grads[name] - parameter.grad).abs().max()) <= 1e-12 * largest
+        assert {*own.state(k)} == {*module.state_dict()}
+        for name, value in module.state_dict().items():
+            assert relative(own.state(k)[name], value) < 1e-12
+    if own.absent is not None:
+        assert torch.equal(own.grad[own.absent], torch.zeros_like(own.grad[own.absent]))
+
+
+RECIPES = (
+    Recipe(lr=0.01, warmup_epochs=1),
+    Recipe(lr=0.03, weight_decay=1e-3, clip_norm=0.5, schedule="cosine"),
+    Recipe(lr=0.001, weight_decay=1e-2, momentum=0.5, step_every=2),
+)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "nesterov"])
+def test_fifty_steps_are_those_of_torch(kind: str) -> None:
+    whole, networks = family(network(width=2), "none", "full", "in")
+    own = Stacked(whole, [one.plan for one in networks], dtype=torch.float64)
+    modules = filled(own, networks, range(3))
+    fields: dict[str, object] = {"optimizer": "sgd", "nesterov": True} if kind == "nesterov" else {"optimizer": kind}
+    recipes = [recipe.model_copy(update=fields) for recipe in RECIPES]
+    optimizer = FlatOptimizer(recipes, own)
+    rates = optimizer.rates([0, 0, 0], 50, 10)
+    assert rates.shape[0] == 50 and rates.shape[2] == 3
+    theirs = [_torch_optimizer(recipe, module) for recipe, module in zip(recipes, modules, strict=True)]
+    for step in range(50):
+        batches = [images((3, 9, 9), 10 * step + k) for k in range(3)]
+        own.zero_grad()
+        out = own(torch.stack([x for x, _ in batches]).double(), training=True)
+        torch.stack([cross_entropy(y, labels) for y, (_, labels) in zip(out, batches, strict=True)]).sum().backward()
+        optimizer.step(rates[step])
+        for module, other, recipe, (x, labels) in zip(modules, theirs, recipes, batches, strict=True):
+            other.zero_grad()
+            cross_entropy(module(x.double()), labels).backward()
+            if recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(module.parameters(), recipe.clip_norm)
+            other.param_groups[0]["lr"] = recipe.lr_at(step, 10)
+            other.step()
+    for k, module in enumerate(modules):
+        for name, value in module.state_dict().items():
+            assert relative(own.state(k)[name], value) < 1e-9, name
+        names = [name for name, _ in module.named_parameters()]
+        for index, kept in theirs[k].state_dict()["state"].items():
+            for entry, value in kept.items():
+                if value is not None and torch.is_tensor(value):
+                    assert relative(optimizer.state(k, 50)[names[index]][entry], value) < 1e-9
+
+
+def _torch_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    how = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(module.parameters(), momentum=recipe.momentum, nesterov=recipe.nesterov, **how)
+    kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return kind(module.parameters(), **how)
+
+
+def test_an_optimizer_goes_on_where_another_was() -> None:
+    whole, networks = family(network(), "none", "full", "in")
+    first, second = (Stacked(whole, [one.plan for one in networks]) for _ in range(2))
+    filled(first, networks, range(3))
+    one, other = (FlatOptimizer(RECIPES, own) for own in (first, second))
+    _learned(first, one, range(4))
+    for k in range(3):
+        second.load(k, first.state(k))
+        other.load(k, one.state(k, 4))
+    _learned(first, one, range(4, 8))
+    _learned(second, other, range(4, 8))
+    for k in range(3):
+        for name, value in first.state(k).items():
+            assert torch.equal(value, second.state(k)[name])
+
+
+def _learned(own: Replicas, optimizer: FlatOptimizer, steps: Sequence[int], low: bool = False) -> None:
+    """Train on a batch that all replicas share; the labels are the same, too."""
+    (shape,) = own.whole.inputs.values()
+    for step in steps:
+        x_B, labels_B = images(shape, step, 8)
+        own.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            out = own(x_B.to(own.dtype).expand(own.replicas, *x_B.shape), training=True)
+        out = out.to(own.dtype)
+        torch.stack([cross_entropy(y, labels_B) for y in out]).sum().backward()
+        optimizer.step(optimizer.rates([step] * own.replicas, 1, 10)[0])
+
+
+def trained(
+    networks: Sequence[hrg.Architecture],
+    whole: Plan,
+    dtype: torch.dtype,
+    sick: int | None = None,
+    steps: int = 4,
+    low: bool = False,
+) -> list[dict[str, torch.Tensor]]:
+    """The state of each replica after a few steps, with weight decay and clipping."""
+    torch.set_num_threads(1)
+    own = Stacked(whole, [one.plan for one in networks], dtype=dtype)
+    filled(own, networks, [0] * len(networks))
+    if sick is not None:
+        for value in own.parameters_of(sick).values():
+            value.detach().fill_(float("nan"))
+    optimizer = FlatOptimizer([Recipe(weight_decay=1e-3, clip_norm=1.0)] * len(networks), own)
+    _learned(own, optimizer, range(steps), low)
+    return [{name: value.detach().clone() for name, value in own.state(k).items()} for k in range(len(networks))]
+
+
+def assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
+    assert {*found} == {*wanted}
+    for name, value in wanted.items():
+        assert torch.isfinite(value).all() and torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("width", [3, 8])
+def test_a_replica_is_the_same_to_the_bit_in_any_company(width: int, dtype: torch.dtype) -> None:
+    whole, networks = family(network(width=width), "none", "full", "in")
+    before = trained(networks, whole, dtype)
+    for order, sick in (([2, 1, 0], None), ([1, 1, 0, 2, 1], 1), ([0, 1, 2, 1], 3), ([0, 0, 1, 2, 0, 1, 2, 2], 0)):
+        after = trained([networks[number] for number in order], whole, dtype, sick)
+        for k, number in enumerate(order):
+            if k != sick:
+                assert_equal(after[k], before[number])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("merge", ["add", "mean", "weighted", "multiply"])
+def test_a_masked_edge_is_an_absent_edge(merge: str, dtype: torch.dtype) -> None:
+    whole, networks = family(network(skips__merge=merge), "none", "full", "in", "p2")
+    together = trained(networks, whole, dtype)
+    for arch, found in zip(networks, together, strict=True):
+        own = trained([arch] * 3, arch.plan, dtype)  # no edge that is not its own, so no mask
+        assert_equal(found, own[0])
+
+
+def test_what_an_absent_edge_holds_is_never_read() -> None:
+    whole, networks = family(network(), "none", "full", "in")
+    before = trained(networks, whole, torch.float32)
+    own = Stacked(whole, [one.plan for one in networks])
+    filled(own, networks, [0] * 3)
+    assert own.absent is not None
+    with torch.no_grad():
+        own.flat[own.absent] = 1e30
+    optimizer = FlatOptimizer([Recipe(weight_decay=1e-3, clip_norm=1.0)] * 3, own)
+    _learned(own, optimizer, range(4))
+    for k in range(3):
+        assert_equal(own.state(k), before[k])
+
+
+def test_batch_norms_count_for_each_replica() -> None:
+    whole, networks = family(network(), "none", "full", "none")
+    own = Stacked(whole, [one.plan for one in networks])
+    filled(own, networks, range(3))
+    state = {name: torch.full_like(v, 5) for name, v in own.state(1).items() if name.endswith("num_batches_tracked")}
+    own.load(1, {**own.state(1), **state})
+    _learned(own, FlatOptimizer([Recipe()] * 3, own), range(2))
+    for k, counted in enumerate((2, 7, 2)):
+        numbers = [v for name, v in own.state(k).items() if name.endswith("num_batches_tracked")]
+        assert numbers and all(number.dtype == torch.int64 and int(number) == counted for number in numbers)
+    edges = [name for name in own.buffers if name.startswith("edges.") and name.endswith("running_mean")]
+    assert edges
+    for name in edges:  # a replica without the edge leaves what belongs to it alone
+        assert own.buffers[name][1].abs().sum() > 0 and own.buffers[name][[0, 2]].abs().sum() == 0
+
+
+@pytest.mark.parametrize("width", [1, 3, 5, 7])
+def test_bf16_with_odd_widths_reads_no_neighbour(width: int) -> None:
+    whole, networks = family(network(width=width), "full", "none", "full", "in")
+    before = trained(networks, whole, torch.float32, low=True, steps=3)
+    after = trained(networks, whole, torch.float32, sick=1, low=True, steps=3)
+    for k in (0, 2, 3):
+        assert_equal(after[k], before[k])
+    assert not torch.isfinite(next(iter(after[1].values()))).all()
+
+
+def test_each_slot_begins_at_a_cache_line() -> None:
+    whole, networks = family(network(width=3), "full", "none", "in")
+    for dtype in (torch.float32, torch.float64):
+        own = Stacked(whole, [one.plan for one in networks], dtype=dtype)
+        for k in range(3):
+            for value in own.state(k).values():
+                assert value.data_ptr() % 64 == 0
+            assert all(
+                value.untyped_storage().data_ptr() == own.flat.data_ptr() for value in own.parameters_of(k).values()
+            )
+
+
+def test_another_network_is_refused() -> None:
+    arch = network()
+    with pytest.raises(ValueError, match="is not 'hiresnet18' without operands of its merges"):
+        Stacked(arch.with_edges("in").plan, [arch.with_edges("full").plan])

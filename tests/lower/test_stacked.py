@@ -1,0 +1,226 @@
+"""Replicas computed together against each of them alone: outputs, gradients, buffers; and what their place changes.
+
+With a loop over modules they are compared by tolerance, in float64; stacks with other stacks to the bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from hiresnet_graph import lower
+from hiresnet_graph.graph import Origin
+from hiresnet_graph.lower.branches import Branches
+from hiresnet_graph.lower.replicas import Replicas
+from hiresnet_graph.lower.stacked import Stacked
+from hiresnet_graph.ops import OPS, Op
+from hiresnet_graph.ops.steps import Frame, Identity, Stack, Zeros
+from hiresnet_graph.plan import Call, Plan
+from hiresnet_graph.shapes import Clip, Map, Series, Shape, Vector
+
+MAP, ODD, VECTOR = Map(8, 6, 6), Map(5, 7, 5), Vector(6)
+BATCH = 37
+UNREGISTERED = {op.kind: op for op in (Frame, Identity, Stack, Zeros)}
+
+CASES: list[tuple[str, dict[str, Any], tuple[Shape, ...]]] = [
+    ("conv2d", {"width": 6}, (MAP,)),
+    ("conv2d", {"width": 7, "kernel_size": (3, 2), "stride": (2, 1), "padding": (1, 0), "bias": False}, (ODD,)),
+    ("conv2d", {"width": 16, "groups": 4, "dilation": 2}, (MAP,)),
+    ("conv2d", {"width": 8, "groups": 8, "kernel_size": 5}, (MAP,)),
+    ("conv2d", {"width": 3, "kernel_size": 1}, (Map(3, 1, 1),)),
+    ("conv_transpose2d", {"width": 6}, (MAP,)),
+    ("conv_transpose2d", {"width": 10, "groups": 5, "kernel_size": 3, "padding": 1, "output_padding": 1}, (ODD,)),
+    ("conv_transpose2d", {"width": 4, "bias": False}, (ODD,)),
+    ("linear", {"width": 5}, (VECTOR,)),
+    ("linear", {"width": 3, "bias": False}, (Vector(17),)),
+    ("linear", {"width": 10}, (Vector(64),)),
+    ("batch_norm", {}, (MAP,)),
+    ("batch_norm", {"momentum": 0.3, "eps": 0.01, "scale": 0.5}, (ODD,)),
+    ("batch_norm", {"affine": False}, (VECTOR,)),
+    ("affine", {"scale": 0.5}, (ODD,)),
+    ("affine", {}, (VECTOR,)),
+    ("group_norm", {"groups": 2}, (MAP,)),
+    ("group_norm", {}, (ODD,)),
+    ("layer_norm", {}, (ODD,)),
+    ("layer_norm", {"eps": 0.01}, (VECTOR,)),
+    ("relu", {}, (MAP,)),
+    ("relu6", {}, (MAP,)),
+    ("leaky_relu", {"slope": 0.2}, (ODD,)),
+    ("gelu", {}, (ODD,)),
+    ("silu", {}, (VECTOR,)),
+    ("hardswish", {}, (MAP,)),
+    ("sigmoid", {}, (ODD,)),
+    ("tanh", {}, (VECTOR,)),
+    ("dropout", {"p": 0.3}, (MAP,)),
+    ("dropout", {}, (VECTOR,)),
+    ("max_pool", {"kernel_size": 3, "stride": 2, "padding": 1}, (ODD,)),
+    ("avg_pool", {"kernel_size": 2, "ceil_mode": True}, (ODD,)),
+    ("adaptive_avg_pool", {"size": (3, 2)}, (ODD,)),
+    ("adaptive_avg_pool", {}, (MAP,)),
+    ("subsample", {"stride": (2, 3)}, (ODD,)),
+    ("resize", {"scale": 2}, (ODD,)),
+    ("resize", {"size": (4, 9), "mode": "bilinear"}, (ODD,)),
+    ("flatten", {}, (ODD,)),
+    ("add", {}, (ODD, ODD, ODD)),
+    ("add", {}, (VECTOR,)),
+    ("mean", {}, (MAP, MAP, MAP)),
+    ("multiply", {}, (ODD, Map(1, 7, 5), Map(5, 1, 1))),
+    ("multiply", {}, (VECTOR, VECTOR)),
+    ("concat", {}, (ODD, Map(2, 7, 5), Map(3, 7, 5))),
+    ("concat", {}, (VECTOR, Vector(1))),
+    ("pad_channels", {"width": 9}, (MAP,)),
+    ("slice_channels", {"width": 3, "start": 2}, (ODD,)),
+    ("slice_channels", {"width": 2}, (VECTOR,)),
+    ("scale", {}, (MAP,)),
+    ("scale", {"sigmoid": True}, (VECTOR,)),
+    ("to_map", {}, (VECTOR,)),
+    ("frame", {"step": 1}, (Clip(3, 4, 5, 5),)),
+    ("frame", {"step": 2}, (Series(3, 5),)),
+    ("identity", {}, (MAP,)),
+    ("stack", {}, (ODD, ODD)),
+    ("stack", {}, (VECTOR, VECTOR)),
+    ("zeros", {"channels": 3, "height": 2, "width": 2}, (MAP,)),
+    ("zeros", {"channels": 3}, (VECTOR,)),
+]
+NAMES = [f"{kind}{i}" for i, (kind, _, _) in enumerate(CASES)]
+EXACT = 1e-12
+
+
+def plan_of(op: Op, shapes: Sequence[Shape]) -> Plan:
+    """A network of one operation; behind its inputs a norm, so that gradients go through them."""
+    inputs = {f"x{i}": shape for i, shape in enumerate(shapes)}
+    call = Call("y", op, tuple(inputs), tuple(shapes), op.shape(*shapes), "y", "y", Origin("nodes.y"))
+    return Plan("one", inputs, (call,), {"y": "y"}, (), ())
+
+
+def case_plan(kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...]) -> Plan:
+    op = UNREGISTERED[kind] if kind in UNREGISTERED else OPS.get(kind)
+    return plan_of(op(**fields), shapes)
+
+
+def random_inputs(plan: Plan, replicas: int, dtype: torch.dtype, seed: int = 0) -> list[torch.Tensor]:
+    """Inputs [M, B, ...]; those of replica k do not depend on how many there are."""
+    found = []
+    for i, shape in enumerate(plan.inputs.values()):
+        each = [
+            torch.randn(BATCH, *shape, generator=torch.Generator().manual_seed(1000 * seed + 100 * i + k))
+            for k in range(replicas)
+        ]
+        found.append(torch.stack(each).to(dtype))
+    return found
+
+
+def random_state(plan: Plan, k: int) -> dict[str, torch.Tensor]:
+    """Tensors of one network, none of them at a value that is neutral."""
+    chance = torch.Generator().manual_seed(7 + k)
+    found = {}
+    for name, tensor in plan.tensors().items():
+        value = torch.rand(tensor.shape, generator=chance) + 0.5
+        found[name] = torch.tensor(3 + k) if name.endswith("num_batches_tracked") else value
+    return found
+
+
+def computed(
+    own: Replicas, inputs: Sequence[torch.Tensor], numbers: Sequence[int]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Output and the gradients of the inputs, after a backward pass from a fixed direction for each replica."""
+    for k, number in enumerate(numbers):
+        own.noise[k].manual_seed(5 + number)
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    own.zero_grad()
+    y = own(*leaves, training=True)
+    weights = [torch.randn(y.shape[1:], generator=torch.Generator().manual_seed(40 + k)).to(y) for k in numbers]
+    if y.requires_grad:
+        (y * torch.stack(weights)).sum().backward()
+    return y.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
+
+
+def is_close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    a, b = a.detach().double(), b.detach().double()
+    return a.shape == b.shape and float((a - b).abs().max()) <= EXACT * max(float(b.abs().max()), 1e-3)
+
+
+def test_every_operation_is_among_the_cases() -> None:
+    assert {kind for kind, _, _ in CASES} == {*OPS, *UNREGISTERED}
+
+
+@pytest.mark.parametrize("program", [Stacked, Branches])
+@pytest.mark.parametrize(("kind", "fields", "shapes"), CASES, ids=NAMES)
+def test_an_operation_gives_what_a_loop_gives(
+    kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...], program: Callable[..., Replicas]
+) -> None:
+    plan = case_plan(kind, fields, shapes)
+    for replicas in (1, 2, 3, 8):
+        own = program(plan, [plan] * replicas, dtype=torch.float64)
+        inputs = random_inputs(plan, replicas, torch.float64)
+        for k in range(replicas):
+            own.load(k, random_state(plan, k))
+        y_MB, grads = computed(own, inputs, range(replicas))
+        for k in range(replicas):
+            module = lower.build(plan).double()
+            module.load_state_dict(random_state(plan, k))
+            leaves = [x[k].clone().requires_grad_() for x in inputs]
+            # Dropout draws in the order of the memory, which is that of training by default.
+            given = [x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in leaves]
+            torch.manual_seed(5 + k)
+            y_B = module(*given)
+            assert is_close(y_MB[k], y_B)
+            if y_B.requires_grad:
+                direction = torch.randn(y_B.shape, generator=torch.Generator().manual_seed(40 + k)).to(y_B)
+                (y_B * direction).sum().backward()
+            for x, grad in zip(leaves, grads, strict=True):
+                assert is_close(grad[k], torch.zeros_like(x) if x.grad is None else x.grad)
+            for name, value in own.spread(k, own.grad).items():
+                assert is_close(value, module.get_parameter(name).grad)
+            for name, value in module.state_dict().items():
+                assert is_close(own.state(k)[name], value)
+        own_before = {name: value.clone() for name, value in own.state(0).items()}
+        with torch.no_grad():
+            y_eval = own(*inputs, training=False)[0]
+            module = lower.build(plan).double().eval()
+            module.load_state_dict(own_before)
+            assert is_close(y_eval, module(*(x[0] for x in inputs)))
+        for name, value in own.state(0).items():
+            assert torch.equal(value, own_before[name])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("kind", "fields", "shapes"), CASES, ids=NAMES)
+def test_the_place_of_a_replica_changes_no_bit(
+    kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...], dtype: torch.dtype
+) -> None:
+    torch.set_num_threads(1)
+    plan = case_plan(kind, fields, shapes)
+    inputs = random_inputs(plan, 9, dtype)
+    seen: dict[int, list[torch.Tensor]] = {}
+    for order, sick in _arrangements():
+        own = Stacked(plan, [plan] * len(order), dtype=dtype)
+        for k, number in enumerate(order):
+            own.load(k, random_state(plan, number))
+        given = [x[list(order)] for x in inputs]
+        if sick is not None:
+            for x in given:
+                x[sick] = float("nan")
+            for value in own.parameters_of(sick).values():
+                value.detach().fill_(float("nan"))
+        y_MB, grads = computed(own, given, order)
+        for k, number in enumerate(order):
+            if k == sick:
+                continue
+            found = [y_MB[k], *(grad[k] for grad in grads), *own.spread(k, own.grad).values(), *own.state(k).values()]
+            found = [value.detach().clone() for value in found]
+            for value, before in zip(found, seen.setdefault(number, found), strict=True):
+                assert torch.equal(value, before), (order, k)
+
+
+def _arrangements() -> Iterator[tuple[tuple[int, ...], int | None]]:
+    """The numbers of replicas in their places, and the place of one that is made NaN."""
+    yield from ((order, None) for order in itertools.permutations(range(3)))
+    yield (0, 1, 2, 3), 3
+    yield (4, 0, 1, 2, 3), 0
+    yield tuple(range(9)), None
+    yield tuple(range(8, -1, -1)), 4
