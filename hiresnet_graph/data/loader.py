@@ -8,6 +8,7 @@ Axes: N images of the data set, B images of a batch, C channels, H height, W wid
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -76,6 +77,12 @@ class Loader:
         mean_C11, std_C11 = dataset.levels
         self.mean_C11, self.scale_C11 = mean_C11.to(device), (1 / std_C11).to(device)
         self.images_NCHW = None if dataset.is_streamed else dataset.images_NCHW.to(device)
+
+    def with_seed(self, seed: int) -> Loader:
+        """The same images, which are on the device once, in the order of another seed."""
+        other = copy.copy(self)
+        other.seed = seed
+        return other
 
     def steps(self, batch_size: int, drop_last: bool = False) -> int:
         """Batches of one epoch of training."""

@@ -6,10 +6,21 @@ Records, recipes, requests and events need no torch; `run`, `train` and what rea
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.train.events import (
+    EpochDone,
+    Event,
+    Finished,
+    OfRun,
+    Paused,
+    Refused,
+    Saved,
+    StackEnded,
+    Started,
+)
 from hiresnet_graph.train.recipe import Recipe, make_recipe
 from hiresnet_graph.train.record import Epoch, Machine, Preprocessing, RunRecord, Seeds, read_record, run_key
-from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
+from hiresnet_graph.train.stackable import predicted_bytes, stackable
 
 if TYPE_CHECKING:
     from hiresnet_graph.train.evaluation import Scores
@@ -19,6 +30,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.train.readout import ReadoutPoint
     from hiresnet_graph.train.run_folder import Run, load_run
     from hiresnet_graph.train.single import train
+    from hiresnet_graph.train.stack import run_stack
 
 __all__ = [
     "Epoch",
@@ -26,26 +38,35 @@ __all__ = [
     "Event",
     "Finished",
     "Machine",
+    "OfRun",
     "Paused",
     "Preprocessing",
     "ReadoutPoint",
     "Recipe",
+    "Refused",
     "Run",
     "RunRecord",
     "RunRequest",
     "Saved",
     "Scores",
     "Seeds",
+    "StackBackend",
+    "StackEnded",
+    "StackMember",
+    "StackRequest",
     "Started",
     "from_pretrained",
     "key_of",
     "kinds_of",
     "load_run",
     "make_recipe",
+    "predicted_bytes",
     "read_record",
     "run",
     "run_key",
+    "run_stack",
     "save_pretrained",
+    "stackable",
     "train",
 ]
 
@@ -58,6 +79,7 @@ _ON_FIRST_USE = {
     "kinds_of": "key",
     "load_run": "run_folder",
     "run": "program",
+    "run_stack": "stack",
     "save_pretrained": "pretrained",
     "train": "single",
 }

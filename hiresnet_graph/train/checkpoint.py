@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,10 @@ from hiresnet_graph.train.record import Epoch, make_folder, write_atomic
 
 FOLDER = "checkpoints"
 KEPT = 2
+
+Place = tuple[int, int]
+"""Epochs that are done, and steps of the next one."""
+START: Place = (0, 0)
 
 
 class Counters(BaseModel):
@@ -54,6 +59,34 @@ class Checkpoint(NamedTuple):
 
     counters: Counters
     tensors: dict[str, torch.Tensor]
+
+
+class Pace:
+    """When checkpoints are made: where a run stops, and besides after some time.
+
+    Args:
+        every_s: Least time between two; 0 makes one after each epoch.
+        place: Where the run begins or goes on; there, none is needed.
+    """
+
+    def __init__(self, every_s: float, place: Place) -> None:
+        self._every_s, self._time, self._place = every_s, time.monotonic(), place
+
+    def is_due(self) -> bool:
+        """Whether the last checkpoint is long ago."""
+        return 0 < self._every_s <= time.monotonic() - self._time
+
+    def wants(self, turn: str) -> bool:
+        """Whether a checkpoint belongs where a trainer has come to, by its own word."""
+        return turn in ("stopped", "due") or (turn == "epoch" and (self.is_due() or not self._every_s))
+
+    def is_new(self, place: Place) -> bool:
+        """Whether the last checkpoint is of another place."""
+        return place != self._place
+
+    def made(self, place: Place) -> None:
+        """Note that a checkpoint was made."""
+        self._time, self._place = time.monotonic(), place
 
 
 def save_checkpoint(folder: Path, counters: Counters, tensors: Mapping[str, torch.Tensor]) -> Files:
@@ -90,13 +123,20 @@ def store(folder: Path, files: Files) -> None:
         _drop(folder, old)
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint in the folder of a run that is undamaged, or None."""
-    for place in _places(folder):
-        found = _read(folder / FOLDER / "-".join(map(str, place)))
-        if found is not None and (found.counters.epoch, found.counters.step) == place:
+def load_checkpoint(folder: Path, place: Place | None = None) -> Checkpoint | None:
+    """The newest checkpoint in the folder of a run that is undamaged, or that of a place; None if there is none."""
+    for there in _places(folder) if place is None else [place]:
+        found = _read(folder / FOLDER / "-".join(map(str, there)))
+        if found is not None and (found.counters.epoch, found.counters.step) == there:
             return found
     return None
+
+
+def places_of(folder: Path) -> set[Place]:
+    """Where a run can go on from: its undamaged checkpoints; and its start, if no more than one was ever written."""
+    places = _places(folder)
+    found = {place for place in places if load_checkpoint(folder, place) is not None}
+    return found if len(places) >= KEPT and found else {*found, START}
 
 
 def checkpoint_files(folder: Path) -> Files:
@@ -108,16 +148,17 @@ def checkpoint_files(folder: Path) -> Files:
     return tuple((f"{name}.{suffix}", (folder / f"{name}.{suffix}").read_bytes()) for suffix in ("safetensors", "json"))
 
 
-def drop_checkpoints(folder: Path) -> None:
-    """Delete all checkpoints of a run."""
+def drop_checkpoints(folder: Path, *, after: Place | None = None) -> None:
+    """Delete all checkpoints of a run, or those of later places than one."""
     for place in _places(folder):
-        _drop(folder, place)
+        if after is None or place > after:
+            _drop(folder, place)
     path = folder / FOLDER
     if path.is_dir() and not any(path.iterdir()):
         path.rmdir()
 
 
-def _places(folder: Path) -> list[tuple[int, int]]:
+def _places(folder: Path) -> list[Place]:
     """Epoch and step of all checkpoints, newest first, whatever is left of them."""
     found = set()
     path = folder / FOLDER
@@ -128,7 +169,7 @@ def _places(folder: Path) -> list[tuple[int, int]]:
     return sorted(found, reverse=True)
 
 
-def _drop(folder: Path, place: tuple[int, int]) -> None:
+def _drop(folder: Path, place: Place) -> None:
     path = folder / FOLDER / "-".join(map(str, place))
     for suffix in (".json", ".safetensors"):  # the one that makes it a checkpoint first
         path.with_name(path.name + suffix).unlink(missing_ok=True)

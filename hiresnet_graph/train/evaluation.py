@@ -1,6 +1,6 @@
 """How good scores are: the loss that is trained on, and loss and accuracy of whole parts of the data.
 
-Axes: B images of a batch, S steps that are read out (1, unless a network has `readout: all`), K classes.
+Axes: M networks, B images of a batch, S steps that are read out (1, unless a network has `readout: all`), K classes.
 """
 
 from __future__ import annotations
@@ -66,17 +66,46 @@ def evaluate(
     for x_BCHW, labels_B in batches:
         if ask():
             return None
-        sums_S3 = torch.stack([_sums(logits_BK, labels_B, top) for logits_BK in by_step(forward(x_BCHW)).unbind(1)])
+        sums_S3 = torch.stack([sums_of(logits_BK, labels_B, top) for logits_BK in by_step(forward(x_BCHW)).unbind(1)])
         total, images = total.to(sums_S3) + sums_S3, images + len(labels_B)
     return tuple(Scores(*(value / images for value in sums)) for sums in total.tolist())
 
 
-def _sums(logits_BK: torch.Tensor, labels_B: torch.Tensor, top: int) -> torch.Tensor:
+def sums_of(logits_BK: torch.Tensor, labels_B: torch.Tensor, top: int) -> torch.Tensor:
     """Over the images of a batch: loss, right answers, right classes among the `top` first."""
     loss = cross_entropy(logits_BK, labels_B, reduction="sum")
     right = (logits_BK.argmax(1) == labels_B).sum()
     among = (logits_BK.topk(top, dim=1).indices == labels_B[:, None]).sum()
     return torch.stack([loss.double(), right.double(), among.double()])
+
+
+def losses_of(
+    logits_MBSK: torch.Tensor, labels_MB: torch.Tensor, weights: Sequence[float], smoothing: float
+) -> torch.Tensor:
+    """`loss_of` of each network [M], computed for all of them at once: the same up to rounding."""
+    losses = [
+        weight * _each_loss(logits_MBSK[:, :, step], labels_MB, smoothing).mean(1)
+        for step, weight in enumerate(weights)
+        if weight
+    ]
+    return torch.stack(losses).sum(0)
+
+
+def all_sums_of(logits_MBSK: torch.Tensor, labels_MB: torch.Tensor, top: int) -> torch.Tensor:
+    """`sums_of` of each network at each step [M, S, 3], computed for all of them at once: the same up to rounding."""
+    found = []
+    for logits_MBK in logits_MBSK.unbind(2):
+        loss_M = _each_loss(logits_MBK, labels_MB, 0.0).double().sum(1)
+        right_M = (logits_MBK.argmax(2) == labels_MB).sum(1)
+        among_M = (logits_MBK.topk(top, dim=2).indices == labels_MB[:, :, None]).sum((1, 2))
+        found.append(torch.stack([loss_M, right_M.double(), among_M.double()], dim=1))
+    return torch.stack(found, dim=1)
+
+
+def _each_loss(logits_MBK: torch.Tensor, labels_MB: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """The cross-entropy of each image [M, B]."""
+    loss = cross_entropy(logits_MBK.flatten(0, 1), labels_MB.flatten(), reduction="none", label_smoothing=smoothing)
+    return loss.view(labels_MB.shape)
 
 
 def weighted(scores: Sequence[Scores], weights: Sequence[float]) -> Scores:

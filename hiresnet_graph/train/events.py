@@ -1,6 +1,9 @@
 """What a run says while it is trained: the same on this machine, from a worker process, or from another machine.
 
 A run is an iterator of these. Its last event is `Finished` or `Paused`; an exception is a failure.
+
+A stack, which is many runs that are computed as one program, is an iterator of what its runs say (`OfRun`). Its last
+event is `StackEnded`; an exception is a failure of all its runs that have not ended.
 """
 
 from __future__ import annotations
@@ -64,3 +67,31 @@ class Paused:
 
 
 Event = Started | EpochDone | Saved | Finished | Paused
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run of a stack cannot be trained, whatever is tried, while the others go on.
+
+    Attributes:
+        message: Why not; fit to be shown to a person.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True)
+class OfRun:
+    """What one run of a stack says. The last of a run is `Finished`, `Paused` or `Refused`.
+
+    Attributes:
+        key: Of the run.
+    """
+
+    key: str
+    event: Event | Refused
+
+
+@dataclass(frozen=True)
+class StackEnded:
+    """All runs of a stack have said their last."""

@@ -34,7 +34,7 @@ def key_of(request: RunRequest, *, arch: Architecture | None = None, dataset: Da
         UsageError: Network and data do not go together, or the data cannot be found.
     """
     from hiresnet_graph.data import load_dataset
-    from hiresnet_graph.train.program import fit
+    from hiresnet_graph.train.assignment import fit
 
     plan = (arch or loads(request.spec, request.label)).plan
     fitted = fit(dataset or load_dataset(request.data), plan)

@@ -47,13 +47,23 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda", device.index or 0)
 
 
-def describe(device: torch.device, threads: int, channels_last: bool, backend: str) -> Machine:
+def describe(
+    device: torch.device,
+    threads: int,
+    channels_last: bool,
+    backend: str,
+    *,
+    replicas: int = 1,
+    looped: tuple[str, ...] = (),
+) -> Machine:
     """The record of this machine."""
     return Machine(
         device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
         threads=threads,
         channels_last=channels_last,
         backend=backend,
+        replicas=replicas,
+        looped=looped,
         platform=f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         python=platform.python_version(),
         torch=torch.__version__,

@@ -14,9 +14,9 @@ from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.passes.timing import timing
+from hiresnet_graph.train.assignment import fit
 from hiresnet_graph.train.evaluation import BATCH, Scores, evaluate
 from hiresnet_graph.train.machine import choose_device, settings
-from hiresnet_graph.train.program import fit
 from hiresnet_graph.train.record import read_settings
 from hiresnet_graph.train.single import InMemory
 from hiresnet_graph.train.trainer import layout_of, memory_told, placed, scores_of

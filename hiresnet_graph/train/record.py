@@ -58,7 +58,10 @@ class Machine(_Record):
 
     Attributes:
         device: `cpu`, or the name of the GPU.
-        backend: What computed the steps, like `eager` or `compile`.
+        backend: What computed the steps: `eager` or `compile` for a run alone; in a stack `stacked` (one kernel for all
+            runs), `branches` (the kernels of a run alone), or `graph` (those of one run, launched at once).
+        replicas: How many runs were computed together.
+        looped: In a stack, the kinds of operations that were computed run by run.
         commit: Of the git checkout that the package was run from, if it was from one.
     """
 
@@ -66,6 +69,8 @@ class Machine(_Record):
     threads: int
     channels_last: bool
     backend: str
+    replicas: int = 1
+    looped: tuple[str, ...] = ()
     platform: str
     python: str
     torch: str

@@ -9,7 +9,6 @@ classes.
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -25,16 +24,16 @@ from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import OutOfMemory, RunError
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
+from hiresnet_graph.train.course import Course, below
 from hiresnet_graph.train.evaluation import BATCH, Scores, by_step, evaluate, loss_of, weighted
 from hiresnet_graph.train.machine import describe, settings
 from hiresnet_graph.train.parallel import Processes
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import Epoch
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.steps import readouts
 
 # Steps between two looks at whether the loss is still finite: a GPU must finish all that it was given for one.
-_LOOK_EVERY = {"cpu": 1, "cuda": 50}
+LOOK_EVERY = {"cpu": 1, "cuda": 50}
 
 Ask = Callable[[], bool]
 Watch = Callable[[int, int, int], None]
@@ -45,7 +44,7 @@ Turn = Literal["epoch", "due", "stopped", "diverged", "tested"]
 
 
 class Trainer:
-    """A run in progress: its network, its optimizer, and what it has seen so far."""
+    """A run in progress: its network, its optimizer, and its course so far."""
 
     def __init__(
         self,
@@ -58,7 +57,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.seeds, self.device, self.processes = recipe, request.seeds, device, processes
         self.threads = request.threads
-        self.images, self.top = len(dataset.split.train), min(recipe.top_k, dataset.classes)
+        self.top = min(recipe.top_k, dataset.classes)
         self.weights = recipe.step_weights(readouts(arch.plan))
         self.layout = layout_of(recipe)
         with memory_told("the network cannot be put on the device"):
@@ -73,72 +72,54 @@ class Trainer:
                 memory_format=self.layout,
             )
         self.forward = _trained(self.module, recipe)
-        self.optimizer = _optimizer(recipe, self.module)
+        self.optimizer = optimizer_of(recipe, self.module)
         self.steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
-        self.losses_S = torch.zeros(self.steps, device=device)
-        self.right_S = torch.zeros(self.steps, device=device)
+        losses_S, right_S = (torch.zeros(self.steps, device=device) for _ in range(2))
+        self.course = Course(recipe, len(dataset.split.train), losses_S, right_S)
         is_last, backend = self.layout is torch.channels_last, "compile" if recipe.compile else "eager"
         self.machine = describe(device, request.threads, is_last, backend)
-        self.epoch, self.step = 0, 0
-        self.epochs: list[Epoch] = []
-        self.best_weights: dict[str, torch.Tensor] = {}
-        self.last_weights: dict[str, torch.Tensor] = {}
         self.noise: list[torch.Tensor] = []
-        self.diverged_at: int | None = None
-        self.tests: tuple[Scores, Scores] | None = None
-        self.time_s, self.epoch_time_s, self._ticked = 0.0, 0.0, 0.0
+        self._ticked = 0.0
         self._batches: Iterator[tuple[torch.Tensor, torch.Tensor]] | None = None
-        self._looked = 0
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Epochs that are done, and steps of the next one."""
-        return self.epoch, self.step
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self.course.epoch
 
     @property
-    def best(self) -> Epoch | None:
-        """The epoch of highest validation accuracy; of equal ones, that of lowest validation loss; then the first."""
-        return max(self.epochs, key=_merit, default=None)
+    def step(self) -> int:
+        """Steps that are done of the next epoch."""
+        return self.course.step
 
     # ------------------------------------------------------------------------------------------------- to and from disk
 
     def state(self, key: str) -> tuple[Counters, dict[str, torch.Tensor]]:
         """All that the rest of the run depends on."""
         tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
-        tensors |= {f"best.{name}": value for name, value in self.best_weights.items()}
         for index, entry in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items() if torch.is_tensor(value)}
-        tensors |= {"losses": self.losses_S, "right": self.right_S}
+        tensors |= self.course.tensors()
         for rank, noise in enumerate(self.processes.gathered(self.noise)):
             tensors |= {f"noise.{rank}.{place}": value for place, value in enumerate(noise)}
-        counters = Counters(
-            key=key,
-            epoch=self.epoch,
-            step=self.step,
-            epochs=tuple(self.epochs),
-            time_s=self.time_s,
-            epoch_time_s=self.epoch_time_s,
-        )
-        return counters, tensors
+        return self.course.counters(key), tensors
 
     def restore(self, point: Checkpoint) -> None:
         """Go back to where a checkpoint was made."""
         counters, tensors = point
-        model, best, held = (_below(tensors, name) for name in ("model", "best", "optimizer"))
-        self.module.load_state_dict(model)  # by copy, so that the layout stays as it was built
-        self.best_weights = {name: value.to(self.device) for name, value in best.items()}
+        self.module.load_state_dict(below(tensors, "model"))  # by copy, so that the layout stays as it was built
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, value in held.items():
+        parameters = list(self.module.parameters())
+        for name, value in below(tensors, "optimizer").items():
             index, _, entry = name.partition(".")
+            like = parameters[int(index)]
+            if value.shape == like.shape:  # written by a run in another layout: the optimizer wants that of its weights
+                value = torch.empty_like(like, requires_grad=False).copy_(value)
             state.setdefault(int(index), {})[entry] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        self.losses_S.copy_(tensors["losses"])
-        self.right_S.copy_(tensors["right"])
-        noise = _below(tensors, f"noise.{self.processes.rank}")
+        noise = below(tensors, f"noise.{self.processes.rank}")
         self.noise = [noise[str(place)] for place in range(len(noise))]
-        self.epoch, self.step, self.epochs = counters.epoch, counters.step, list(counters.epochs)
-        self.time_s, self.epoch_time_s = counters.time_s, counters.epoch_time_s
-        self._looked = self.step
+        self.course.restore(counters, tensors)
 
     # --------------------------------------------------------------------------------------------------------- the work
 
@@ -177,12 +158,12 @@ class Trainer:
     def _tick(self) -> None:
         """Count the time since the last tick."""
         now = time.perf_counter()
-        elapsed, self._ticked = now - self._ticked, now
-        self.time_s, self.epoch_time_s = self.time_s + elapsed, self.epoch_time_s + elapsed
+        self.course.add_time(now - self._ticked)
+        self._ticked = now
 
     def _pass(self, ask: Ask, due: Ask, watch: Watch | None) -> Turn | None:
         """Train on each image once, from where the epoch stands; None when all are done."""
-        rank, alone, every = self.processes.rank, self.processes.world == 1, _LOOK_EVERY[self.device.type]
+        rank, alone, every = self.processes.rank, self.processes.world == 1, LOOK_EVERY[self.device.type]
         if self.step == 0:
             # Dropout draws from the global stream, which is set anew for each epoch.
             torch.manual_seed(number(self.seeds.data, f"noise{rank or ''}", self.epoch + 1))
@@ -199,13 +180,13 @@ class Trainer:
         while self.step < self.steps:
             x_BCHW, labels_B = next(self._batches)
             wanted = self._learn(x_BCHW, labels_B, ask, due)
-            self.step += 1
+            self.course.step += 1
             if watch is not None:
                 watch(self.epoch + 1, self.step, self.steps)
             stopped = alone and ask()
             if not stopped and self.step < self.steps and self.step % every:
                 continue
-            if not self._is_finite():
+            if not self.course.is_finite():
                 return "diverged"
             is_due = alone and due()
             if wanted is not None:
@@ -224,7 +205,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        batch = min(recipe.batch_size, self.images - self.step * recipe.batch_size)
+        batch = min(recipe.batch_size, self.course.images - self.step * recipe.batch_size)
         if len(labels_B):
             logits_BRK = by_step(self._logits(self.forward, x_BCHW))
             loss = loss_of(logits_BRK, labels_B, self.weights, recipe.label_smoothing)
@@ -239,8 +220,8 @@ class Trainer:
             sums = self.processes.sum(self.module.parameters(), [loss.detach(), right, *flags])
             loss, right, *flags_ = sums
             wanted = (flags_[0], flags_[1])
-        self.losses_S[self.step] = loss.detach()
-        self.right_S[self.step] = right
+        self.course.losses_S[self.step] = loss.detach()
+        self.course.right_S[self.step] = right
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
         self.optimizer.step()
@@ -256,60 +237,32 @@ class Trainer:
                 f"be computed: {error}. Choose another batch size, or 'drop_last=true'."
             ) from error
 
-    def _is_finite(self) -> bool:
-        """Whether the losses since the last look are finite; if not, remembers the step of the first that is not."""
-        losses_S = self.losses_S[self._looked : self.step]
-        if bool(torch.isfinite(losses_S).all()):
-            self._looked = self.step
-            return True
-        first = int(torch.isfinite(losses_S).logical_not().nonzero()[0])
-        self.diverged_at = self.epoch * self.steps + self._looked + first + 1
-        return False
-
     def _end_epoch(self, ask: Ask) -> Turn:
         """See how good the network is after an epoch."""
         scores = self._evaluate("validation", ask)
         if scores is None:
             return "stopped"
-        if not math.isfinite(scores.loss):
-            self.diverged_at = (self.epoch + 1) * self.steps
-            return "diverged"
-        batch = self.recipe.batch_size
-        sizes = [min(batch, self.images - step * batch) for step in range(self.steps)]
-        losses = self.losses_S.tolist()
         self._tick()
-        epoch = Epoch(
-            epoch=self.epoch + 1,
-            lr=self.recipe.lr_at(self.epoch * self.steps, self.steps),
-            train_loss=sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / sum(sizes),
-            train_accuracy=self.right_S.double().sum().item() / sum(sizes),
-            validation_loss=scores.loss,
-            validation_accuracy=scores.accuracy,
-            validation_top_k=scores.top_k,
-            time_s=round(self.epoch_time_s, 3),
-        )
-        self.epochs.append(epoch)
-        if self.best is epoch:
-            self.best_weights = {name: value.clone() for name, value in self.module.state_dict().items()}
-        self.epoch, self.step, self.epoch_time_s, self._looked = self.epoch + 1, 0, 0.0, 0
-        return "epoch"
+        weights = self.module.state_dict
+        fine = self.course.end_epoch(scores, lambda: {name: value.clone() for name, value in weights().items()})
+        return "epoch" if fine else "diverged"
 
     def _test(self, ask: Ask) -> Turn:
         """Look at the test images, with the last weights and with those of the best epoch."""
-        last = self._evaluate("test", ask)
+        course, last = self.course, self._evaluate("test", ask)
         if last is None:
             return "stopped"
-        self.last_weights = _on_cpu(self.module.state_dict())
+        course.last_weights = on_cpu(self.module.state_dict())
         best: Scores | None = last
-        if self.best is not self.epochs[-1]:
-            self.module.load_state_dict(self.best_weights)
+        if course.best is not course.epochs[-1]:
+            self.module.load_state_dict(course.best_weights)
             best = self._evaluate("test", ask)
             if best is None:
-                self.module.load_state_dict(self.last_weights)
+                self.module.load_state_dict(course.last_weights)
                 return "stopped"
         assert best is not None
-        self.best_weights = _on_cpu(self.best_weights)
-        self.tests = (best, last)
+        course.best_weights = on_cpu(course.best_weights)
+        course.tests = (best, last)
         return "tested"
 
     @torch.no_grad()
@@ -356,7 +309,8 @@ def placed(module: nn.Module, device: torch.device, layout: torch.memory_format)
     return cast(nn.Module, cast(Any, module).to(device, memory_format=layout))
 
 
-def _optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+def optimizer_of(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
+    """torch's optimizer of a network, as a recipe says."""
     parameters = list(module.parameters())
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
@@ -371,16 +325,7 @@ def _optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
     return kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 
 
-def _merit(epoch: Epoch) -> tuple[float, float]:
-    return epoch.validation_accuracy, -epoch.validation_loss
-
-
-def _below(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
-    """The tensors whose names begin with `name.`, without that."""
-    return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-
-
-def _on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A copy of weights in the order of their axes, as files have them."""
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
 

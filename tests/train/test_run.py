@@ -38,10 +38,10 @@ from hiresnet_graph.train import (
     run,
     run_key,
 )
+from hiresnet_graph.train.assignment import fit
 from hiresnet_graph.train.checkpoint import checkpoint_files, store
-from hiresnet_graph.train.program import fit
 from hiresnet_graph.train.record import make_folder, read_settings
-from hiresnet_graph.train.trainer import _LOOK_EVERY, Scores, Trainer
+from hiresnet_graph.train.trainer import LOOK_EVERY, Scores, Trainer
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 
 # Everything whose state must survive an interruption: dropout, momentum, moments, a schedule that moves at each step.
@@ -221,7 +221,7 @@ def test_checkpoints_come_in_time_also_within_an_epoch(
         nonlocal now
         now += 1  # a step takes a second
 
-    monkeypatch.setattr("hiresnet_graph.train.program.time.monotonic", clock)
+    monkeypatch.setattr("hiresnet_graph.train.checkpoint.time.monotonic", clock)
     asked = request(tiny, epochs=2, batch_size=100, checkpoint_s=5.0)  # 13 steps an epoch
     events = events_of(asked, tmp_path, watch=later)
     assert [type(event).__name__[0] for event in events] == list("SSSESSSEF")
@@ -367,7 +367,7 @@ def test_a_compiled_network_learns_alike(tiny: hrg.Architecture, tmp_path: Path)
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setitem(_LOOK_EVERY, "cpu", steps)  # a GPU is looked at rarely
+    monkeypatch.setitem(LOOK_EVERY, "cpu", steps)  # a GPU is looked at rarely
     record = finish(request(tiny, epochs=50, batch_size=100, lr=1e30), tmp_path).record
     assert record.outcome == "diverged" and record.diverged_at == 2
     assert record.test_accuracy is record.last_test_accuracy is record.best_epoch is None

@@ -13,8 +13,8 @@ import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.train import Recipe, RunRequest, key_of, load_run, run
+from hiresnet_graph.train.assignment import fit
 from hiresnet_graph.train.evaluation import Scores, at_last_step, by_step, evaluate, loss_of, weighted
-from hiresnet_graph.train.program import fit
 from hiresnet_graph.train.steps import misfit, readouts
 from hiresnet_graph.train.trainer import _trained
 from tests.train.runs import events_of, finish, request, result_of, stop_after
