@@ -47,11 +47,13 @@ from hiresnet_graph.cli.screen import (
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.spec.source import MarkedDict, parse_value
 
+_MEASURING = "Measuring a few training steps ..."
 _REMARKS = 12  # lines of what may not be meant
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
     from hiresnet_graph.sweep.ablation import Begun, Progress
+    from hiresnet_graph.sweep.calibration import Choice, Estimate
     from hiresnet_graph.sweep.plan import StudyPlan
 
 
@@ -111,6 +113,14 @@ def ablate(
     jobs: Jobs = None,
     device: Device = None,
     threads: Threads = None,
+    stack: Annotated[
+        str,
+        typer.Option(
+            metavar="N",
+            help="Runs that one program computes at a time, if they differ in edges, seeds or learning rates alone; or "
+            "auto: what is fastest here.",
+        ),
+    ] = "off",
     executor: Executor = "local",
     address: Address = None,
     accept_changes: Annotated[
@@ -151,7 +161,7 @@ def ablate(
     asked = _study(study, changes or (), edges or (), said, download)
     if dry_run:
         how = {"accept_changes": accept_changes, "calibrates": not no_calibrate, "as_json": json}
-        _list(asked, output, jobs, device or "auto", threads or 1, **how)
+        _list(asked, output, jobs, device or "auto", threads, stack, executor, **how)
         return
     assert output is not None
     _train(
@@ -159,7 +169,8 @@ def ablate(
         output,
         jobs=jobs,
         device=device or "auto",
-        threads=threads or 1,
+        threads=threads,
+        stack=stack,
         executor=executor,
         address=address,
         accept_changes=accept_changes,
@@ -288,6 +299,9 @@ def _train(study: Study, output: Path, **how: Any) -> None:
         epochs_left = sum(request.recipe.epochs for request in begun.plan.requests.values())
         epochs_left = round(epochs_left * (begun.total - begun.done) / max(1, begun.total))
 
+    def measuring() -> None:
+        note(_MEASURING)
+
     with goes_on(), progress("run", 0) as meter:
 
         def told(step: Progress) -> None:
@@ -306,7 +320,7 @@ def _train(study: Study, output: Path, **how: Any) -> None:
             else:
                 meter(step.done, step.total, f"{name}: {_outcome(step)}{rest}")
 
-        results = train_all(study, out=output, begun=begun, progress=told, **how)
+        results = train_all(study, out=output, measuring=measuring, begun=begun, progress=told, **how)
     diverged = len({row.key for row in results.rows if row.state == "diverged"})
     kept = f" {counted(done_before, 'run')} of them {'was' if done_before == 1 else 'were'} there already."
     lost = f" {counted(diverged, 'run')} of them diverged."
@@ -342,7 +356,9 @@ def _list(
     output: Path | None,
     jobs: int | None,
     device: str,
-    threads: int,
+    threads: int | None,
+    stack: str,
+    executor: str,
     *,
     accept_changes: bool,
     calibrates: bool,
@@ -353,26 +369,35 @@ def _list(
     Raises:
         RunError: The folder holds what is no study, or a broken one.
     """
-    from hiresnet_graph.sweep.ablation import devices_of, kind_of, workers_of
-    from hiresnet_graph.sweep.calibration import disk_bytes, estimate
+    from hiresnet_graph.sweep.ablation import (
+        check_asked,
+        crews_of,
+        devices_of,
+        kind_of,
+        may_stack,
+        told_stacks,
+        way_asked,
+        way_kept,
+    )
+    from hiresnet_graph.sweep.calibration import Calibration, disk_bytes
     from hiresnet_graph.sweep.ledger import Ledger
     from hiresnet_graph.sweep.plan import data_of, networks_of, planned
     from hiresnet_graph.sweep.results import finished_keys
+    from hiresnet_graph.sweep.stacks import buckets_of, stacks_of
 
+    check_asked(jobs, threads, executor, None, stack)
     networks, images, devices = networks_of(study), data_of(study), devices_of(device)
     dataset, absent = None, ""
     try:
         dataset = images.load()
     except UsageError as error:
         absent = str(error)
-    plan = planned(study, networks, images, dataset, device=kind_of(devices), threads=threads)
+    plan = planned(study, networks, images, dataset, device=kind_of(devices), threads=threads or 1)
     refused = ""
     if output is not None and dataset is not None and not accept_changes:
         refused = Ledger.would_refuse(output, plan)
     done = finished_keys(output) if output is not None and dataset is not None else frozenset()
-    missing = [key for key in plan.requests if key not in done]
-    workers = workers_of(jobs, devices, threads, len(missing))
-    room = disk_bytes(networks, plan, missing, workers)
+    missing = dict.fromkeys(key for key in plan.requests if key not in done)
     rows = _rows(plan, done)
     if not as_json:
         _write_rows(study, plan, rows, done=dataset is not None)
@@ -381,11 +406,33 @@ def _list(
         else:
             note(f"{len(plan.requests) - len(missing)} done, {counted(len(missing), 'run')} to train.")
         _remark(networks.remarks())
-        note(f"Disk: about {memory(room)}. {counted(workers, 'worker')}; each run is a program of its own.")
-    guess = None
+    before = Ledger.begun_as(output) if output is not None and not refused else None
+    crews = crews_of(jobs, devices, threads, len(missing))
+    buckets = buckets_of(networks, plan, study.group) if may_stack(stack, before) else ()
+    calibration, choose = None, None
     if calibrates and dataset is not None and missing and not refused:
-        note("Measuring a few training steps ...")
-        guess = estimate(networks, plan, dataset, missing, device=devices[0], workers=workers)
+        calibration = Calibration(networks, plan, buckets, dataset, missing, devices)
+
+        def choose_now(calibration: Calibration = calibration) -> Choice:
+            note(_MEASURING)
+            return calibration.choose(crews)
+
+        choose = choose_now if executor == "local" else None
+    way, choice = way_asked(stack, threads, crews, before, choose)
+    way = way if before is None else way_kept(before, jobs, devices, len(missing))
+    stacks = stacks_of(buckets, missing, way.backend, way.stack)
+    disk = disk_bytes(networks, plan, missing, way.crew.workers * way.stack)
+    if not as_json:
+        together = told_stacks(stacks, way, len(missing)) or "each run is a program of its own."
+        note(f"Disk: about {memory(disk)}. {counted(way.crew.workers, 'worker')}; {together}")
+        if choice is not None:
+            note(str(choice))
+        elif stack == "auto" and before is None and missing and executor == "local":
+            note("What is fastest is measured before training.")
+    guess = choice.estimate if choice is not None else None
+    if calibration is not None and choice is None:
+        note(_MEASURING)
+        guess = calibration.estimate(way)
     if as_json:
         counts = {"unique": len(plan.requests), "done": len(plan.requests) - len(missing), "missing": len(missing)}
         write_json(
@@ -397,24 +444,40 @@ def _list(
                 "baseline": plan.baseline,
                 "networks": rows,
                 "runs": counts,
-                "workers": workers,
+                "workers": way.crew.workers,
+                "threads": way.crew.threads,
                 "remarks": list(networks.remarks()),
-                "disk_bytes": room,
-                "stacking": False,
+                "disk_bytes": disk,
+                "backend": way.backend,
+                "stack": way.stack,
+                "stacking": bool(stacks),
+                "measured": [_as_data(each) for each in choice.measured] if choice is not None else [],
                 "time_s": None if guess is None else guess.time_s,
                 "refused": refused or None,
             }
         )
-    elif guess is not None:
+    elif guess is not None and calibration is not None:
         note(
-            f"Time: about {duration(guess.time_s)}, from a few steps of '{guess.label}' "
-            f"({guess.images_s:,.0f} images a second), scaled by MACs for the others."
+            f"Time: about {duration(guess.time_s)}, from a few steps of '{calibration.label}' "
+            f"({guess.images_s:,.0f} images a second in all), scaled by MACs for the others."
         )
     if not as_json:
         note("Nothing was trained.")
     if refused:
         note(f"Without '--dry-run' this is refused: {refused}")
         raise typer.Exit(failure.USAGE)
+
+
+def _as_data(measured: Estimate) -> dict[str, Any]:
+    way = measured.way
+    return {
+        "workers": way.crew.workers,
+        "threads": way.crew.threads,
+        "backend": way.backend,
+        "stack": way.stack,
+        "images_s": measured.images_s,
+        "time_s": measured.time_s if measured.images_s else None,
+    }
 
 
 def _remark(remarks: Sequence[str]) -> None:

@@ -137,7 +137,8 @@ def _run_name(run: RunStatus, found: Status) -> str:
 def _under_way(run: RunStatus, found: Status) -> list[str]:
     accuracy = "" if run.validation_accuracy is None else f"{100 * run.validation_accuracy:.2f} %"
     waits = "waiting" if found.is_alive else "paused"
-    worker = run.worker if run.state == "running" else waits
+    together = f", {run.replicas} together" if run.replicas > 1 else ""
+    worker = f"{run.worker}{together}" if run.state == "running" else waits
     return [_run_name(run, found), f"{run.epoch}/{run.epochs}", accuracy, str(run.attempts), worker]
 
 
@@ -177,6 +178,7 @@ def _as_data(found: Status) -> dict[str, Any]:
                 "epochs": run.epochs,
                 "validation_accuracy": run.validation_accuracy,
                 "worker": run.worker,
+                "replicas": run.replicas,
                 "message": run.message,
                 "traceback": run.traceback,
             }

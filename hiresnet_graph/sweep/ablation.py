@@ -4,20 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
+from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.sweep.calibration import Calibration, Choice
 from hiresnet_graph.sweep.driver import Interrupted, Progress, train_all
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
-from hiresnet_graph.sweep.ledger import Execution, Ledger
-from hiresnet_graph.sweep.plan import StudyPlan, networks_of, plan_study
+from hiresnet_graph.sweep.ledger import Execution, Ledger, RunState
+from hiresnet_graph.sweep.plan import StudyPlan, data_of, networks_of, planned
 from hiresnet_graph.sweep.results import Results, read_results
+from hiresnet_graph.sweep.stacks import Bucket, Stack, buckets_of, stacks_of
 from hiresnet_graph.sweep.study import Study, read_study
+from hiresnet_graph.sweep.ways import AUTO, OFF, Backend, Crew, Way, room_of, stack_asked
 
-__all__ = ["Begun", "Interrupted", "Progress", "ablate", "check_asked", "devices_of", "executor_of", "kind_of"]
+__all__ = [
+    "Begun",
+    "Interrupted",
+    "Progress",
+    "ablate",
+    "check_asked",
+    "crews_of",
+    "devices_of",
+    "executor_of",
+    "kind_of",
+    "may_stack",
+    "told_stacks",
+    "way_asked",
+    "way_kept",
+]
 
 EXECUTORS = ("local", "ray")
+_NOT_ON_RAY = "workers of a Ray cluster compute each run by itself."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +65,12 @@ def ablate(
     executor: str | Executor = "local",
     jobs: int | None = None,
     device: str = "auto",
-    threads: int = 1,
+    threads: int | None = None,
+    stack: int | str = OFF,
     address: str | None = None,
     accept_changes: bool = False,
     wait: bool = False,
+    measuring: Callable[[], None] | None = None,
     begun: Callable[[Begun], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Results:
@@ -64,11 +86,16 @@ def ablate(
         executor: `local` (processes of this machine), `ray`, or one of your own.
         jobs: Runs at one time. If left out: one for each GPU, or as many as the cores have room for.
         device: `cpu`, `cuda` (all GPUs), `cuda:1`; or `auto`: what the study began on, else GPUs if there are any.
-        threads: Of the CPU for each run; other numbers round differently.
+        threads: Of the CPU for each worker; other numbers round differently. 1 if left out.
+        stack: Runs that one program computes at one time, at most: those of networks that differ in edges alone, with
+            any seeds and learning rates. `off` computes each run by itself. `auto` measures some ways on this machine
+            and takes the fastest, with other threads, too, if they were left out; a short study is not worth it. What
+            comes out differs from `off` as another number of threads does, and not with the size of a stack.
         address: Of a Ray cluster.
         accept_changes: A label may mean another network, or a run other settings, than in the folder; the runs of
             before are kept and left out of the results.
         wait: If another process is at work in the folder, wait for its end.
+        measuring: Called if something is measured first, which takes some 20 seconds.
         begun: Called once, before anything is trained.
         progress: Called for each epoch and each run that ends.
 
@@ -80,29 +107,117 @@ def ablate(
     """
     if isinstance(study, str | Path):
         study = read_study(study)
-    check_asked(jobs, threads, executor, address)
+    check_asked(jobs, threads, executor, address, stack)
     devices = devices_of(device, executor)
-    networks = networks_of(study)
-    plan = plan_study(study, networks, device=kind_of(devices), threads=threads)
+    networks, source = networks_of(study), data_of(study)
+    dataset = load_dataset(source)
+    plan = planned(study, networks, source, dataset, device=kind_of(devices), threads=threads or 1)
     with Ledger.open(out, wait=wait) as ledger:
         before = ledger.execution
         if device == "auto" and before is not None and before.device != kind_of(devices):
             devices = devices_of(before.device, executor)
             plan = _on(plan, before.device)
         ledger.join(plan, accept_changes=accept_changes)
-        execution, note = ledger.settle(Execution.of(next(iter(plan.requests.values()))))
+        runs = {run.key: run for run in ledger.missing()}
+        crews = crews_of(jobs, devices, threads, len(runs))
+        buckets = buckets_of(networks, plan, study.group) if may_stack(stack, before) else ()
+
+        def choose() -> Choice:
+            if measuring is not None:
+                measuring()
+            return Calibration(networks, plan, buckets, dataset, runs, devices).choose(crews)
+
+        way, choice = way_asked(stack, threads, crews, before, choose if executor == "local" and runs else None)
+        first = dataclasses.replace(next(iter(plan.requests.values())), threads=way.crew.threads)
+        execution, note = ledger.settle(Execution.of(first, way.backend, way.stack))
+        if executor == "ray" and execution.backend != "eager":
+            raise UsageError(f"{out}: {_NOT_ON_RAY} Go on with the executor 'local'.")
+        way = way_kept(execution, jobs, devices, len(runs))
+        stacks = _stacks(buckets, runs, way, devices)
+        notes = [note, str(choice or ""), told_stacks(stacks, way, len(runs))]
+        if stack == AUTO and before is None and executor != "local":
+            notes.append("Each run is computed by itself: what is fastest is measured for workers of this machine.")
         if outside := ledger.outside:
             kept = "1 run of an earlier plan is" if outside == 1 else f"{outside} runs of an earlier plan are"
-            note = f"{note} {kept} kept, and left out of the results.".lstrip()
-        missing = len(ledger.missing())
+            notes.append(f"{kept} kept, and left out of the results.")
         if begun is not None:
-            begun(Begun(plan, len(plan.requests), len(plan.requests) - missing, note, networks.remarks()))
-        if missing:
+            told = " ".join(filter(None, notes))
+            begun(Begun(plan, len(plan.requests), len(plan.requests) - len(runs), told, networks.remarks()))
+        if runs:
+            tasks = len(stacks) + len(runs) - sum(len(stack.keys) for stack in stacks)
             with executor_of(
-                executor, jobs=jobs, device=device, threads=execution.threads, address=address, runs=missing, on=devices
+                executor, jobs=jobs, device=device, threads=execution.threads, address=address, runs=tasks, on=devices
             ) as workers:
-                train_all(ledger, plan.requests, workers, progress=progress)
+                train_all(ledger, plan.requests, workers, stacks=stacks, execution=execution, progress=progress)
     return read_results(out)
+
+
+def may_stack(stack: int | str, before: Execution | None) -> bool:
+    """Whether runs may be computed together, as it is asked for or as the study has begun."""
+    return stack_asked(stack) != 1 or (before is not None and before.backend != "eager")
+
+
+def way_asked(
+    stack: int | str,
+    threads: int | None,
+    crews: Sequence[Crew],
+    before: Execution | None,
+    choose: Callable[[], Choice] | None,
+) -> tuple[Way, Choice | None]:
+    """The way that is meant for the runs of a study, and how it was chosen, if it was.
+
+    Args:
+        stack, threads: As of `ablate`.
+        crews: Those that there may be, the usual one first.
+        before: How the study has begun.
+        choose: Measures what is fastest; None if that cannot be.
+    """
+    usual, most = crews[0], stack_asked(stack)
+    if most is not None:
+        return Way(usual, "stacked" if most > 1 else "eager", most), None
+    if before is not None:
+        crew = usual._replace(threads=threads or before.threads)
+        return Way(crew, cast(Backend, before.backend), before.stack), None
+    if choose is None:
+        return Way(usual), None
+    choice = choose()
+    return choice.way, choice
+
+
+def way_kept(execution: Execution, jobs: int | None, devices: tuple[str, ...], runs: int) -> Way:
+    """The way in which a study goes on."""
+    threads = execution.threads
+    return Way(
+        Crew(workers_of(jobs, devices, threads, runs), threads), cast(Backend, execution.backend), execution.stack
+    )
+
+
+def _stacks(
+    buckets: Sequence[Bucket], runs: Mapping[str, RunState], way: Way, devices: tuple[str, ...]
+) -> tuple[Stack, ...]:
+    """The stacks of the missing runs, each of runs that have come equally far."""
+    if way.backend == "eager":
+        return ()
+    from hiresnet_graph.train.checkpoint import START, Place, places_of
+
+    def places(key: str) -> set[Place]:
+        return places_of(runs[key].folder) if runs[key].attempts else {START}
+
+    room = room_of(devices, way.crew.workers)
+    return stacks_of(buckets, runs, way.backend, way.stack, room=room, places=places)
+
+
+def told_stacks(stacks: Sequence[Stack], way: Way, runs: int) -> str:
+    """How many of the missing runs are computed together, as a sentence; empty if that was not asked for."""
+    together = [len(stack.keys) for stack in stacks]
+    if way.backend == "eager" or not runs:
+        return ""
+    alone = runs - sum(together)
+    if not together:
+        return "No two of the runs can be computed as one program, or there is no memory for that."
+    programs = "1 program" if len(together) == 1 else f"{len(together)} programs of at most {max(together)}"
+    told = f"{sum(together)} runs as {programs} ({way.backend})"
+    return f"{told}, {alone} by themselves." if alone else f"{told}."
 
 
 def executor_of(
@@ -134,6 +249,14 @@ def executor_of(
         return RayExecutor(address, workers=jobs, threads=threads, gpus=gpus)
     devices = on or devices_of(device)
     return LocalExecutor(workers_of(jobs, devices, threads, runs), devices=devices, threads=threads)
+
+
+def crews_of(jobs: int | None, devices: tuple[str, ...], threads: int | None, runs: int) -> tuple[Crew, ...]:
+    """The crews that there may be, the usual one first."""
+    numbers = [threads or 1]
+    if threads is None and kind_of(devices) == "cpu":
+        numbers.append(max(1, _cores() // (jobs or 1)))
+    return tuple(dict.fromkeys(Crew(workers_of(jobs, devices, number, runs), number) for number in numbers))
 
 
 def workers_of(jobs: int | None, devices: tuple[str, ...], threads: int, runs: int | None = None) -> int:
@@ -173,7 +296,13 @@ def _on(plan: StudyPlan, device: str) -> StudyPlan:
     return dataclasses.replace(plan, requests=requests)
 
 
-def check_asked(jobs: int | None, threads: int, executor: str | Executor, address: str | None) -> None:
+def check_asked(
+    jobs: int | None,
+    threads: int | None,
+    executor: str | Executor,
+    address: str | None,
+    stack: int | str = OFF,
+) -> None:
     """See that workers can be had as they are asked for.
 
     Raises:
@@ -181,12 +310,14 @@ def check_asked(jobs: int | None, threads: int, executor: str | Executor, addres
     """
     if jobs is not None and jobs < 1:
         raise UsageError(f"jobs: at least 1 is wanted, not {jobs}.")
-    if threads < 1:
+    if threads is not None and threads < 1:
         raise UsageError(f"threads: at least 1 is wanted, not {threads}.")
     if isinstance(executor, str) and executor not in EXECUTORS:
         raise UsageError(f"there is no executor '{executor}'. {did_you_mean(executor, EXECUTORS)}")
     if address is not None and executor == "local":
         raise UsageError(f"address '{address}' is one of a Ray cluster. Choose the executor 'ray', or leave it out.")
+    if (stack_asked(stack) or 1) > 1 and executor == "ray":
+        raise UsageError(f"stack: {_NOT_ON_RAY} Leave it out, or choose the executor 'local'.")
 
 
 def _cores() -> int:

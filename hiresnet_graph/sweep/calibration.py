@@ -1,41 +1,38 @@
-"""What a study will take, before it is trained: time, from a few steps that are really made, and room on the disk."""
+"""What a study will take, before it is trained: room on the disk, time, and the way that is fastest on this machine.
+
+Times come from steps that are really made, by worker processes side by side.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator
+import heapq
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.sweep.plan import Network, Networks, StudyPlan
+from hiresnet_graph.sweep.stacks import Bucket, stacks_of
+from hiresnet_graph.sweep.ways import Backend, Crew, Way, room_of
+from hiresnet_graph.train.stackable import FEWEST
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
+    from hiresnet_graph.sweep.speed import Gauge
 
-_WARM_UP_S, _BUDGET_S = 3.0, 6.0
-# Shares of a training step's time: looking at an image without learning from it.
-_LOOKING = 1 / 3
+LOOKING = 1 / 3
+"""Share of a training step's time that it takes to look at an image without learning from it."""
 _BYTES = 4
 _RECORD_BYTES, _EPOCH_BYTES = 20_000, 800
+# A study that takes no longer than this is trained run by run.
+_SHORT_S = 60.0
+# So much faster must another way be than to train each run by itself.
+_WORTH = 1.05
+# Where a CPU computes few runs together slower than this, compared with the best, more of them are not tried.
+_HOPELESS = 0.8
+_MOST = {"cpu": 16, "cuda": 256}
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """How long it takes to train what is missing.
-
-    Attributes:
-        label: Of the network that was measured.
-        images_s: Training images a second of that network, in one worker.
-        time_s: Of all runs, with so many workers.
-    """
-
-    label: str
-    images_s: float
-    workers: int
-    time_s: float
-
-
-def disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection[str], workers: int) -> int:
+def disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection[str], at_work: int) -> int:
     """About how much the missing runs will write: two sets of weights each, and the checkpoints of those at work."""
     sizes = []
     for network, _ in _runs(networks, plan, missing):
@@ -43,39 +40,176 @@ def disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection[str], wo
         weights = _BYTES * (cost.parameters + cost.buffers)
         sizes.append((2 * weights + _RECORD_BYTES + _EPOCH_BYTES * network.recipe.epochs, weights))
     # A checkpoint has the weights, the best ones, and as much twice for the optimizer; the two newest are kept.
-    at_work = sorted((weights for _, weights in sizes), reverse=True)[:workers]
-    return sum(size for size, _ in sizes) + 8 * sum(at_work)
+    largest = sorted((weights for _, weights in sizes), reverse=True)[:at_work]
+    return sum(size for size, _ in sizes) + 8 * sum(largest)
 
 
-def estimate(
-    networks: Networks,
-    plan: StudyPlan,
-    dataset: Dataset,
-    missing: Collection[str],
-    *,
-    device: str,
-    workers: int,
-) -> Estimate | None:
-    """How long the missing runs take: a few steps of one of them are measured, the others scaled by multiply-adds.
+@dataclass(frozen=True)
+class Estimate:
+    """How long it takes to train what is missing.
 
-    Takes some 10 seconds, and writes nothing. None if nothing is missing.
-
-    Args:
-        device: Where the steps are made.
+    Attributes:
+        images_s: Training images a second, of all workers together.
+        time_s: Of all runs.
     """
-    runs = list(_runs(networks, plan, missing))
-    if not runs:
-        return None
-    mean = sum(network.info.macs for network, _ in runs) / len(runs)
-    measured, key = min(runs, key=lambda run: abs(run[0].info.macs - mean))
-    images_s = _images_per_second(measured, plan, key, dataset, device)
-    sizes = {part: len(places) for part, places in dataset.split._asdict().items()}
-    times = []
-    for network, _ in runs:
-        looked = network.recipe.epochs * sizes["validation"] + 2 * sizes["test"]
-        images = network.recipe.epochs * sizes["train"] + _LOOKING * looked
-        times.append(images / images_s * network.info.macs / max(1, measured.info.macs))
-    return Estimate(measured.info.label, images_s, workers, max(sum(times) / workers, max(times)))
+
+    way: Way
+    images_s: float
+    time_s: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The way that was found to be fastest.
+
+    Attributes:
+        measured: All that were measured; the chosen one is none of them, if nothing could be measured.
+    """
+
+    way: Way
+    measured: tuple[Estimate, ...]
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """Of the chosen way."""
+        return next((each for each in self.measured if each.way == self.way), None)
+
+    def __str__(self) -> str:
+        """In one line."""
+        told = [f"{each.images_s:,.0f} ({each.way})" for each in self.measured if each.images_s]
+        if not told:
+            return f"No way to train could be measured, so this is the usual one: {self.way}."
+        return f"Measured on this machine, the fastest way is {self.way}. Images a second: {', '.join(told)}."
+
+
+class Calibration:
+    """The missing runs of a study on this machine; there is one at least."""
+
+    def __init__(
+        self,
+        networks: Networks,
+        plan: StudyPlan,
+        buckets: Sequence[Bucket],
+        dataset: Dataset,
+        missing: Collection[str],
+        devices: Sequence[str],
+    ) -> None:
+        self._plan, self._missing, self._devices = plan, missing, tuple(devices)
+        self._buckets = buckets
+        runs = {key: network for network, key in _runs(networks, plan, missing)}
+        of_bucket = ([key for key in bucket.keys if key in missing] for bucket in buckets)
+        self._keys = max(of_bucket, key=len, default=[]) or list(runs)
+        mean = sum(runs[key].info.macs for key in self._keys) / len(self._keys)
+        # The largest bucket is measured; the others are scaled by multiply-adds.
+        self._typical = min(self._keys, key=lambda key: abs(runs[key].info.macs - mean))
+        parts = dataset.split
+        images = 0.0
+        for network in runs.values():
+            looked = network.recipe.epochs * len(parts.validation) + 2 * len(parts.test)
+            seen = network.recipe.epochs * len(parts.train) + LOOKING * looked
+            images += seen * network.info.macs / max(1, mean)
+        self._images = images / len(runs)  # of a run like the typical one
+
+    @property
+    def label(self) -> str:
+        """Of the network that is measured."""
+        return self._plan.requests[self._typical].label
+
+    def estimate(self, way: Way) -> Estimate | None:
+        """How long it takes in one way, which takes some 10 seconds; None if it cannot be measured."""
+        with self._gauge([way.crew]) as gauge:
+            found = self._measured(gauge, way)
+        return found if found.images_s else None
+
+    def choose(self, crews: Sequence[Crew]) -> Choice:
+        """The fastest way with one of some crews; takes some 20 seconds, and more on a GPU.
+
+        A study that is short if its runs are trained one by one is trained like this.
+        """
+        with self._gauge(crews) as gauge:
+            measured = [self._measured(gauge, Way(crew)) for crew in crews]
+            best = min((each for each in measured if each.images_s), key=_time, default=None)
+            if best is None:
+                return Choice(Way(crews[0]), ())
+            if best.time_s > _SHORT_S:
+                for backend in self._backends:
+                    self._try(gauge, crews, backend, measured)
+        fastest = min((each for each in measured if each.images_s), key=_time)
+        return Choice((fastest if fastest.time_s * _WORTH < best.time_s else best).way, tuple(measured))
+
+    @property
+    def _is_cpu(self) -> bool:
+        return self._devices == ("cpu",)
+
+    @property
+    def _backends(self) -> tuple[Backend, ...]:
+        return ("stacked",) if self._is_cpu else ("graph", "branches", "stacked")
+
+    def _try(self, gauge: Gauge, crews: Sequence[Crew], backend: Backend, measured: list[Estimate]) -> None:
+        """Measure larger and larger stacks, as long as that is promising."""
+        best = max(each.images_s for each in measured)
+        for crew in crews:
+            last, sizes = 0.0, tuple(self._sizes(crew, backend))
+            for size in sizes:
+                # A GPU may compute twice as many runs in the same time; a CPU is busy with few.
+                floor = best * (_HOPELESS if self._is_cpu else size / sizes[-1])
+                found = self._measured(gauge, Way(crew, backend, size), floor)
+                measured.append(found)
+                if found.images_s < floor:
+                    return
+                if found.images_s < _WORTH * last:
+                    break
+                last = found.images_s
+
+    def _sizes(self, crew: Crew, backend: Backend) -> Iterator[int]:
+        """How many runs to compute together: up to what is there for each worker."""
+        if backend == "graph":
+            yield 1
+            return
+        kind = "cpu" if self._is_cpu else "cuda"
+        most = min(_MOST[kind], -(-len(self._keys) // crew.workers))
+        bucket = next((bucket for bucket in self._buckets if self._typical in bucket.keys), None)
+        most = 0 if bucket is None else bucket.fitting(most, room_of(self._devices, crew.workers))
+        least, size = (FEWEST, 4) if backend == "stacked" else (2, 2)
+        while size < most:
+            yield size
+            size = most if self._is_cpu else 2 * size
+        if most >= least:
+            yield most
+
+    def _measured(self, gauge: Gauge, way: Way, floor: float = 0.0) -> Estimate:
+        from hiresnet_graph.sweep.speed import Program
+
+        keys = [self._typical] if way.backend in ("eager", "graph") else self._keys[: way.stack]
+        whole = next((bucket.whole.to_yaml() for bucket in self._buckets if self._typical in bucket.keys), "")
+        program = Program(tuple(self._plan.requests[key] for key in keys), whole, way.backend)
+        images_s = gauge.images_s(way.crew, program, floor)
+        if not images_s:
+            return Estimate(way, 0.0, float("inf"))
+        stacks = stacks_of(
+            self._buckets, self._missing, way.backend, way.stack, room=room_of(self._devices, way.crew.workers)
+        )
+        sizes = [len(stack.keys) for stack in stacks]
+        sizes += [1] * (len(self._missing) - sum(sizes))
+        # What is trained alone beside stacks is taken to be as fast: that is not known, and it is little.
+        return Estimate(way, images_s, _longest(sizes, way.crew.workers) * self._images * way.crew.workers / images_s)
+
+    def _gauge(self, crews: Sequence[Crew]) -> Gauge:
+        from hiresnet_graph.sweep.speed import Gauge
+
+        return Gauge(crews, self._devices, self._plan.requests[self._typical].data)
+
+
+def _time(estimate: Estimate) -> float:
+    return estimate.time_s
+
+
+def _longest(sizes: Sequence[int], workers: int) -> int:
+    """How much the worker with the most work does, if each that is free takes the next."""
+    loads = [0] * workers
+    for size in sizes:
+        heapq.heapreplace(loads, loads[0] + size)
+    return max(loads)
 
 
 def _runs(networks: Networks, plan: StudyPlan, missing: Collection[str]) -> Iterator[tuple[Network, str]]:
@@ -85,46 +219,3 @@ def _runs(networks: Networks, plan: StudyPlan, missing: Collection[str]) -> Iter
         if row.key in missing and row.key not in seen:
             seen.add(row.key)
             yield networks.members[row.network], row.key
-
-
-def _images_per_second(network: Network, plan: StudyPlan, key: str, dataset: Dataset, device: str) -> float:
-    """Training images a second, once the first steps are over."""
-    import torch
-
-    from hiresnet_graph.train.machine import choose_device, keep_memory
-    from hiresnet_graph.train.parallel import ALONE
-    from hiresnet_graph.train.program import fit
-    from hiresnet_graph.train.trainer import Trainer
-
-    keep_memory()
-    request, where = plan.requests[key], choose_device(device)
-    fitted = fit(dataset, network.architecture.plan)
-    recipe = network.recipe.resolved(dataset.standard_augmentation)
-    trainer = Trainer(network.architecture, fitted, recipe, request, where, ALONE)
-
-    def trained(budget_s: float) -> tuple[float, float]:
-        """Images that were trained on, those that were only looked at in their share, and the time it took."""
-        steps = looked = 0
-        start = time.perf_counter()
-
-        def count(*_: int) -> None:
-            nonlocal steps
-            steps += 1
-
-        def over() -> bool:
-            return time.perf_counter() - start > budget_s
-
-        while not over() and trainer.epoch < recipe.epochs:
-            if trainer.advance(over, lambda: False, count) == "diverged":
-                break
-            looked += trainer.step == 0
-        if where.type == "cuda":
-            torch.cuda.synchronize(where)
-        images = steps * recipe.batch_size + _LOOKING * looked * len(dataset.split.validation)
-        return images, time.perf_counter() - start
-
-    first = trained(_WARM_UP_S)
-    images, time_s = trained(_BUDGET_S) if first[1] < _BUDGET_S else first
-    if not images:  # all epochs were over in the warm-up
-        images, time_s = first
-    return images / time_s

@@ -5,28 +5,32 @@ What decides is the ledger's record of attempts and this process's own clock tha
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, Report, Task, Training
+from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, Report, StackTraining, Task, Training
 from hiresnet_graph.sweep.ledger import Execution, Ledger
 from hiresnet_graph.sweep.results import FINAL, RUNS, State
-from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.sweep.stacks import LEAST, Stack, cut
+from hiresnet_graph.train.events import EpochDone, Event, Finished, OfRun, Paused, Refused, Saved, StackEnded, Started
 from hiresnet_graph.train.record import Epoch, RunRecord, read_record
-from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.request import RunRequest, StackRequest
 
 Work = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
+StackWork = Callable[[StackRequest], Callable[[], Iterator[OfRun | StackEnded]]]
+Told = Event | OfRun | StackEnded | Failure | Lost
 
-# How long workers have to save when the study is stopped.
+# How long workers have to save when the study is stopped, for each run that they compute.
 GRACE_S = 10.0
 _POLL_S = 0.2
 _COMMIT_S = 0.5
@@ -102,6 +106,7 @@ class _Run:
     failures: int = 0  # in a row, without a new checkpoint between them
     reason: str = ""  # of the first of these
     is_training: bool = False
+    group: _Group | None = None  # the stack that it is computed in
 
     def told(self, message: str) -> str:
         """What to say of one more failure: also how it began, if that was something else."""
@@ -109,6 +114,22 @@ class _Run:
         if self.failures == 1:
             self.reason = message
         return message if message == self.reason else f"{message} Before that: {self.reason}"
+
+
+@dataclass(eq=False)
+class _Group:
+    """A stack that an executor has."""
+
+    name: str  # of its task
+    stack: Stack
+    open: list[str]  # runs that have not said their last
+    again: list[str] = field(default_factory=list)  # runs that are to be gone on with once it has ended
+    least: int = 1  # runs of a part of it that would be worth while
+
+    @property
+    def half(self) -> int:
+        """Runs of a part, if it is cut in two; all of them, if that is not worth while."""
+        return max(min(self.least, len(self.open)), -(-len(self.open) // 2))
 
 
 class Driver:
@@ -119,6 +140,8 @@ class Driver:
 
     Args:
         work: Makes the work of a task of a request, a folder, and the epoch after which to pause.
+        stack_work: Makes that of a stack.
+        execution: How runs are computed, as the ledger has settled it; if left out, as the first one asks for.
         epoch_done: Called with the key and each epoch.
         retries: How often a run is tried again after its worker was lost or it failed, if it came no further meanwhile;
             wrong usage is not tried again.
@@ -130,13 +153,18 @@ class Driver:
         executor: Executor,
         *,
         work: Work = Training,
+        stack_work: StackWork = StackTraining,
+        execution: Execution | None = None,
         epoch_done: Callable[[str, Epoch], None] | None = None,
         retries: int = 2,
     ) -> None:
-        self._ledger, self._executor, self._work = ledger, executor, work
+        self._ledger, self._executor, self._work, self._stack_work = ledger, executor, work, stack_work
         self._epoch_done, self._retries = epoch_done, retries
         self._out: dict[str, _Run] = {}
-        self._execution: Execution | None = None
+        self._groups: dict[str, _Group] = {}
+        self._names = (f"stack {number}" for number in itertools.count(1))
+        self._most: int | None = None  # runs of a stack, once memory has run out
+        self._execution = execution
         self._signals = 0
         self._handlers: dict[int, Any] = {}
         self._committed = time.monotonic()
@@ -166,21 +194,44 @@ class Driver:
 
     @property
     def room(self) -> int:
-        """How many more runs may be submitted now, so that no worker waits for the next one."""
-        return 2 * max(1, self._executor.slots) - len(self._out)
+        """How many more runs or stacks may be submitted now, so that no worker waits for the next one."""
+        tasks = len(self._groups) + sum(run.group is None for run in self._out.values())
+        return 2 * max(1, self._executor.slots) - tasks
 
     def submit(self, key: str, request: RunRequest, *, until: int | None = None) -> None:
         """Have a run of the ledger trained, or gone on with, up to an epoch or to its end."""
+        run = self._out[key] = self._run(key, request, until)
+        self._send(key, run)
+
+    def submit_stack(self, stack: Stack, requests: Mapping[str, RunRequest]) -> None:
+        """Have runs of the ledger trained together, or gone on with; in parts, if memory was too small for as many."""
+        for key in stack.keys:
+            self._out[key] = self._run(key, requests[key], None)
+        for keys in cut(stack.keys, self._most or len(stack.keys)):
+            self._send_stack(stack.of(keys))
+
+    def _run(self, key: str, request: RunRequest, until: int | None) -> _Run:
         if self._execution is None:
             self._execution, _ = self._ledger.settle(Execution.of(request))
         state = self._ledger.run(key)
-        run = _Run(self._execution.applied(request), state.folder.name, until, state.attempts + 1)
-        self._out[key] = run
-        self._send(key, run)
+        return _Run(self._execution.applied(request), state.folder.name, until, state.attempts + 1)
 
     def _send(self, key: str, run: _Run) -> None:
-        folder = self._ledger.folder / RUNS / run.name
-        self._executor.submit(Task(key, run.attempt, self._work(run.request, folder.absolute(), run.until)))
+        self._executor.submit(Task(key, run.attempt, self._work(run.request, self._folder(run), run.until)))
+
+    def _send_stack(self, stack: Stack) -> None:
+        runs = {key: self._out[key] for key in stack.keys}
+        requests = {key: run.request for key, run in runs.items()}
+        folders = {key: self._folder(run) for key, run in runs.items()}
+        group = _Group(next(self._names), stack, list(stack.keys))
+        for run in runs.values():
+            run.group = group
+        self._groups[group.name] = group
+        # Each attempt has a name of its own.
+        self._executor.submit(Task(group.name, 1, self._stack_work(stack.request(requests, folders))))
+
+    def _folder(self, run: _Run) -> Path:
+        return (self._ledger.folder / RUNS / run.name).absolute()
 
     def wait(self) -> list[Ended]:
         """The runs that have ended since the last call; waits for one if there is none, and the executor has any.
@@ -216,7 +267,8 @@ class Driver:
         """Let the runs at work save; note what they came to."""
         first = self._signals
         self._executor.stop()
-        deadline = time.monotonic() + GRACE_S
+        together = max((len(group.open) for group in self._groups.values()), default=1)
+        deadline = time.monotonic() + GRACE_S * together
         while any(run.is_training for run in self._out.values()):
             if time.monotonic() > deadline or self._signals > max(1, first):
                 break
@@ -225,20 +277,60 @@ class Driver:
         for key, run in self._out.items():
             self._ledger.fail(key, run.attempt, "the study was stopped", state="lost")
         self._out.clear()
+        self._groups.clear()
         self._commit()
 
     # ---- what is reported
 
     def _hear(self, report: Report, *, is_ending: bool = False) -> list[Ended]:
-        """Note what a task says; the run, if that was its last word."""
-        key, attempt, event = report.key, report.attempt, report.event
-        run = self._out.get(key)
-        if run is None or run.attempt != attempt:
+        """Note what a task says; the runs that have said their last word."""
+        event, run, group = report.event, self._out.get(report.key), self._groups.get(report.key)
+        if group is None and (run is None or run.attempt != report.attempt):
             return []  # stale: of an attempt that was given up
+        self._lost_in_a_row = self._lost_in_a_row + 1 if isinstance(event, Lost) else 0
+        if isinstance(event, Lost) and self._lost_in_a_row > 3 * max(1, self._executor.slots) + self._retries:
+            raise RunError(f"workers end as soon as they begin: {event.reason} Nothing can be trained like this.")
+        if group is not None:
+            return self._hear_stack(group, event, report.worker, is_ending)
+        assert run is not None and not isinstance(event, OfRun | StackEnded)
+        return self._hear_run(report.key, run, event, report.worker, is_ending)
+
+    def _hear_stack(self, group: _Group, event: Told, worker: str, is_ending: bool) -> list[Ended]:
+        """Note what a stack says: of one of its runs, or of all that are left."""
+        if isinstance(event, OfRun):
+            key, of_run = event.key, event.event
+            if key not in group.open:
+                return []
+            if isinstance(of_run, Finished | Paused | Refused):
+                group.open.remove(key)
+            told = Failure("usage", of_run.message) if isinstance(of_run, Refused) else of_run
+            return self._hear_run(key, self._out[key], told, worker, is_ending)
+        if not isinstance(event, Failure | Lost):
+            event = Failure("error", "the stack ended without a result of this run.")
+        is_memory = isinstance(event, Failure) and event.kind == "memory"
+        # Fewer than are computed at least take no less memory; but one may have failed for the others.
+        group.least = LEAST[group.stack.backend] if is_memory else 1
+        left, half = list(group.open), group.half
+        ended = [done for key in left for done in self._hear_run(key, self._out[key], event, worker, is_ending)]
+        del self._groups[group.name]
+        again = [key for key in group.stack.keys if key in group.again]
+        size = len(again)
+        if is_memory and half < len(left) and again:
+            size = self._most = min(half, self._most or half)
+            self._execution = self._ledger.limit_stack(self._most)
+        elif any(self._out[key].failures > self._retries for key in again):
+            size = half
+        for keys in cut(again, size) if again else ():
+            self._send_stack(group.stack.of(keys))
+        return ended
+
+    def _hear_run(
+        self, key: str, run: _Run, event: Event | Failure | Lost, worker: str, is_ending: bool
+    ) -> list[Ended]:
+        """Note what a run says, or what has happened to it; the run, if that was its last word."""
+        attempt = run.attempt
         if not self._ledger.is_at_work(key, attempt):
-            self._ledger.begin(key, attempt, report.worker)
-        if not isinstance(event, Lost):
-            self._lost_in_a_row = 0
+            self._ledger.begin(key, attempt, worker)
         match event:
             case Started():
                 run.is_training = True
@@ -281,18 +373,19 @@ class Driver:
 
     def _fail(self, key: str, run: _Run, failure: Failure, is_ending: bool) -> list[Ended]:
         message = run.told(failure.message)
-        is_final = failure.kind == "usage" or (run.failures > self._retries and not is_ending)
+        is_final = failure.kind == "usage" or (self._is_given_up(run) and not is_ending)
         self._ledger.fail(key, run.attempt, message, final=is_final, traceback=failure.traceback)
         return self._after_failure(key, run, message, is_final, is_ending)
 
     def _lose(self, key: str, run: _Run, reason: str, is_ending: bool) -> list[Ended]:
         message = run.told(reason)
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row > 3 * max(1, self._executor.slots) + self._retries:
-            raise RunError(f"workers end as soon as they begin: {reason} Nothing can be trained like this.")
-        is_final = run.failures > self._retries and not is_ending
+        is_final = self._is_given_up(run) and not is_ending
         self._ledger.fail(key, run.attempt, message, state="lost", final=is_final)
         return self._after_failure(key, run, message, is_final, is_ending)
+
+    def _is_given_up(self, run: _Run) -> bool:
+        """Whether a run has failed too often; one of a stack that can be cut in two may have failed for the others."""
+        return run.failures > self._retries and (run.group is None or run.group.half == len(run.group.open))
 
     def _after_failure(self, key: str, run: _Run, message: str, is_final: bool, is_ending: bool) -> list[Ended]:
         if is_final or is_ending:
@@ -303,7 +396,10 @@ class Driver:
 
     def _again(self, key: str, run: _Run) -> None:
         run.attempt, run.is_training = run.attempt + 1, False
-        self._send(key, run)
+        if run.group is None:
+            self._send(key, run)
+        else:
+            run.group.again.append(key)
 
 
 def train_all(
@@ -311,7 +407,10 @@ def train_all(
     requests: Mapping[str, RunRequest],
     executor: Executor,
     *,
+    stacks: Iterable[Stack] = (),
     work: Work = Training,
+    stack_work: StackWork = StackTraining,
+    execution: Execution | None = None,
     progress: Callable[[Progress], None] | None = None,
     retries: int = 2,
 ) -> None:
@@ -321,6 +420,8 @@ def train_all(
 
     Args:
         requests: By key, in the order in which they are trained.
+        stacks: Runs that are computed together; all others are trained alone.
+        execution: As of `Driver`.
         executor: Entered already; its workers are not ended here.
 
     Raises:
@@ -336,7 +437,7 @@ def train_all(
         if progress is not None:
             progress(Progress(done, total, key, runs[key].folder.name, requests[key], state, **details))
 
-    missing: deque[str] = deque()
+    missing: list[str] = []
     there = _names(ledger.folder / RUNS)
     for run in (runs[key] for key in requests):
         if run.state in FINAL:
@@ -359,11 +460,23 @@ def train_all(
     def epoch_done(key: str, epoch: Epoch) -> None:
         tell(key, "running", epoch=epoch)
 
-    with Driver(ledger, executor, work=work, epoch_done=epoch_done, retries=retries) as driver:
-        while missing or driver.busy:
-            while missing and driver.room > 0:
-                key = missing.popleft()
-                driver.submit(key, requests[key])
+    tasks = deque(_tasks(missing, stacks))
+    with Driver(
+        ledger,
+        executor,
+        work=work,
+        stack_work=stack_work,
+        execution=execution,
+        epoch_done=epoch_done,
+        retries=retries,
+    ) as driver:
+        while tasks or driver.busy:
+            while tasks and driver.room > 0:
+                task = tasks.popleft()
+                if isinstance(task, Stack):
+                    driver.submit_stack(task, requests)
+                else:
+                    driver.submit(task, requests[task])
             for ended in driver.wait():
                 done += ended.state in FINAL
                 if ended.state == "failed":
@@ -376,6 +489,22 @@ def train_all(
             lines.append(f"{len(failures) - _TOLD_FAILURES} more runs failed.")
         lines.append(f"{done} of {total} runs are finished and kept in {ledger.folder}. The same command tries again.")
         raise RunError("\n".join(lines))
+
+
+def _tasks(missing: Iterable[str], stacks: Iterable[Stack]) -> Iterator[str | Stack]:
+    """The runs that are missing, each alone or with its stack where the first of them stands."""
+    waiting = dict.fromkeys(missing)
+    stack_of = {key: stack for stack in stacks for key in stack.keys}
+    while waiting:
+        key = next(iter(waiting))
+        stack = stack_of.get(key)
+        if stack is None:
+            del waiting[key]
+            yield key
+        else:
+            left = [one for one in stack.keys if one in waiting]
+            waiting = {one: None for one in waiting if one not in left}
+            yield stack.of(left)
 
 
 def _names(folder: Path) -> set[str]:

@@ -95,6 +95,8 @@ class Execution:
         device: `cpu` or `cuda`.
         threads: Of the CPU, for each run.
         channels_last: None if it was left to the training program.
+        backend: As of `stacks.Backend`.
+        stack: Runs that are computed together, at most.
     """
 
     device: str
@@ -105,10 +107,10 @@ class Execution:
     stack: int = 1
 
     @classmethod
-    def of(cls, request: RunRequest) -> Self:
+    def of(cls, request: RunRequest, backend: str = "eager", stack: int = 1) -> Self:
         """How a run would be computed if it was the first of its study."""
         recipe = request.recipe
-        return cls(request.device.split(":")[0], request.threads, recipe.channels_last, recipe.compile)
+        return cls(request.device.split(":")[0], request.threads, recipe.channels_last, recipe.compile, backend, stack)
 
     def applied(self, request: RunRequest) -> RunRequest:
         """The request, computed like this; nothing that its key is made of changes."""
@@ -116,6 +118,7 @@ class Execution:
         return dataclasses.replace(request, recipe=recipe, threads=self.threads)
 
 
+_EXECUTION = "SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)"
 _STATE = "key, folder, state, attempts, epochs, paused_at, message"
 
 
@@ -196,6 +199,19 @@ class Ledger:
             except UsageError as error:
                 return str(error)
         return ""
+
+    @staticmethod
+    def begun_as(folder: Path | str) -> Execution | None:
+        """How the runs of the study in a folder are computed, if one has begun. Changes nothing there.
+
+        Raises:
+            RunError: The ledger in the folder cannot be read, or is broken or of another version.
+        """
+        path = Path(folder) / LEDGER
+        if not os.path.exists(path):
+            return None
+        with reading(path) as database:
+            return None if is_empty(database) else _execution(database.execute(_EXECUTION).fetchall())
 
     def close(self) -> None:
         """Commit, and let go of the folder. A second call does nothing."""
@@ -347,8 +363,7 @@ class Ledger:
     @property
     def execution(self) -> Execution | None:
         """How the runs of the study are computed, if one has begun."""
-        stored = self._read("SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)")
-        return Execution(**json.loads(stored[0][0])) if stored and stored[0][0] is not None else None
+        return _execution(self._read(_EXECUTION))
 
     def settle(self, wanted: Execution) -> tuple[Execution, str]:
         """How the runs of the study that was joined are computed: as wanted until one has begun, then as it was.
@@ -368,8 +383,21 @@ class Ledger:
                 f"{self.folder}: this study began on '{kept.device}', and '{wanted.device}' rounds differently. Go on "
                 f"with '--device {kept.device}', or choose another folder."
             )
-        told = _difference(dataclasses.asdict(kept), dataclasses.asdict(wanted))
-        return kept, f"This study goes on as it began, so that all runs round alike: {told}." if told else ""
+        # The size of stacks changes no bit, and may have been lowered for want of memory.
+        same = dataclasses.replace(wanted, stack=kept.stack) if kept.backend == wanted.backend else wanted
+        told = _difference(dataclasses.asdict(kept), dataclasses.asdict(same))
+        note = f"This study goes on as it began, so that all runs round alike: {told}." if told else ""
+        if same != wanted:
+            note = f"{note} It goes on with at most {kept.stack} runs of a stack, not {wanted.stack}.".lstrip()
+        return kept, note
+
+    def limit_stack(self, most: int) -> Execution:
+        """Compute fewer runs together from now on, since memory is too small for more."""
+        kept = self.execution
+        assert kept is not None
+        lowered = dataclasses.replace(kept, stack=min(kept.stack, most))
+        self._write("UPDATE study SET execution = ?", json.dumps(dataclasses.asdict(lowered)))
+        return lowered
 
     # ---- how far it is
 
@@ -521,6 +549,10 @@ class Ledger:
         """What a search has kept, by number, in that order."""
         rows = self._read("SELECT number, content FROM trials ORDER BY number")
         return {number: json.loads(content) for number, content in rows}
+
+
+def _execution(stored: list[Any]) -> Execution | None:
+    return Execution(**json.loads(stored[0][0])) if stored and stored[0][0] is not None else None
 
 
 def run_folder(label: str, setting: Mapping[str, object], seeds: Seeds) -> str:

@@ -219,7 +219,7 @@ def _fingerprint(study: Study, networks: Networks, dataset: Dataset) -> str:
     Raises:
         SpecError, UsageError: Data and networks, or data and recipe, do not go together.
     """
-    from hiresnet_graph.train.program import fit
+    from hiresnet_graph.train.assignment import fit
 
     found: dict[str, str] = {}
     for network in networks.members:

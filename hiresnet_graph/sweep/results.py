@@ -108,6 +108,7 @@ class RunStatus:
         worker: Where its last attempt is, or was, at work.
         message: What was wrong with the last attempt that failed.
         traceback: Of that attempt.
+        replicas: How many runs the program of its last attempt computes together.
     """
 
     key: str
@@ -122,6 +123,7 @@ class RunStatus:
     worker: str
     message: str
     traceback: str
+    replicas: int = 1
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,12 @@ class Status:
 
     @property
     def left_s(self) -> float | None:
-        """How long the rest takes with as many runs at a time as now; None if that is not known."""
+        """How long the rest takes with as many programs at a time as now; None if that is not known."""
         if self.epoch_s is None or not self.at_work:
             return None
         epochs = sum(run.epochs - run.epoch for run in self.runs if run.state in ("waiting", "running"))
-        return epochs * self.epoch_s / len(self.at_work)
+        # The time of a run's epoch is its share of that of its program.
+        return epochs * self.epoch_s / sum(1 / run.replicas for run in self.at_work)
 
 
 def read_results(folder: Path | str) -> Results:
@@ -235,7 +238,8 @@ def read_status(folder: Path | str) -> Status:
         rows = database.execute(
             """
             SELECT key, runs.folder, network, init, rows.data, runs.state, attempts, done, epochs, accuracy,
-                   ifnull(worker, ''), runs.message, ifnull(traceback, ''), min(place) AS first
+                   ifnull(worker, ''), runs.message, ifnull(traceback, ''),
+                   ifnull(json_extract(machine, '$.replicas'), 1), min(place) AS first
             FROM rows JOIN runs USING (key) LEFT JOIN attempts USING (key)
             LEFT JOIN (SELECT key, max(epoch) AS done, accuracy FROM curves WHERE split = 'validation' GROUP BY key)
                 USING (key)
@@ -245,7 +249,7 @@ def read_status(folder: Path | str) -> Status:
         outside = database.execute(OUTSIDE).fetchone()[0]
         epoch_s = database.execute("SELECT avg(time_s) FROM curves WHERE split = 'train'").fetchone()[0]
     runs = []
-    for key, name, network, init, data, state, attempts, done, epochs, accuracy, worker, message, traceback, _ in rows:
+    for key, name, network, init, data, state, attempts, done, epochs, accuracy, *told, _ in rows:
         now: State = "waiting" if state == "running" and not is_alive else state
         runs.append(
             RunStatus(
@@ -258,9 +262,7 @@ def read_status(folder: Path | str) -> Status:
                 done or 0,
                 epochs,
                 accuracy,
-                worker,
-                message,
-                traceback,
+                *told,
             )
         )
     return Status(study["name"], is_alive, networks, tuple(runs), outside, epoch_s)
@@ -307,6 +309,7 @@ def _single_status(folder: Path) -> Status:
         worker=record.machine.device if record else "",
         message="",
         traceback="",
+        replicas=record.machine.replicas if record else 1,
     )
     network = NetworkInfo(told.variant or told.architecture, {}, told.plan, 0, 0)
     epoch_s = sum(times) / len(times) if times else None

@@ -157,7 +157,7 @@ class Space:
 
     def __init__(self, study: Study, *, device: str = "cpu", threads: int = 1) -> None:
         from hiresnet_graph.data import load_dataset
-        from hiresnet_graph.train.program import fit
+        from hiresnet_graph.train.assignment import fit
 
         if study.search is None:
             hint = "Give it one, or train it with 'hrg ablate'."

@@ -113,6 +113,37 @@ def test_a_dry_run_is_data_for_programs(hrg):
     assert found["disk_bytes"] > 0 and found["stacking"] is False and found["time_s"] is None
 
 
+def test_runs_are_computed_together_if_asked_for(hrg, folder):
+    args = ["ablate", "study.yaml", "--seeds", "2", "--jobs", "1", "--stack", "4"]
+    dry = hrg(*args, "--dry-run", "--no-calibrate")
+    assert "1 worker; 6 runs as 2 programs of at most 3 (stacked).\n" in dry.stderr, dry.stderr
+    trained = hrg(*args, "-o", "out")
+    assert trained.exit_code == 0, trained.stderr
+    assert "6 runs.\n6 runs as 2 programs of at most 3 (stacked).\n" in trained.stderr
+    status = json.loads(hrg("status", "out", "--json").stdout)
+    assert [(run["state"], run["replicas"]) for run in status["runs"]] == [("complete", 3)] * 6
+    assert "backend stacked" in hrg("report", "out").stdout
+    # what is begun decides; without a folder it is as asked
+    again = ["ablate", "study.yaml", "--seeds", "3", "--jobs", "1", "--dry-run", "--no-calibrate", "--json"]
+    found = json.loads(hrg(*again, "-o", "out").stdout)
+    assert (found["backend"], found["stack"], found["stacking"], found["time_s"]) == ("stacked", 4, True, None)
+    found = json.loads(hrg(*again, "--stack", "auto").stdout)
+    assert (found["backend"], found["stack"], found["stacking"], found["measured"]) == ("eager", 1, False, [])
+
+
+@pytest.mark.slow
+def test_a_dry_run_shows_what_is_fastest(hrg):
+    timed = hrg("ablate", "study.yaml", "--stack", "4", "--seeds", "2", "--jobs", "1", "--dry-run")
+    assert "(stacked)" in timed.stderr and "Time: about " in timed.stderr
+    args = ["ablate", "study.yaml", "--stack", "auto", "--jobs", "1", "--threads", "1", "--dry-run", "--json"]
+    result = hrg(*args)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    (alone,) = found["measured"]  # the study is too short for more
+    assert (alone["workers"], alone["threads"], alone["backend"], alone["stack"]) == (1, 1, "eager", 1)
+    assert alone["images_s"] > 0 and found["time_s"] == alone["time_s"] > 0
+
+
 def test_transitions_are_ablated_as_skips_are(hrg, folder):
     (folder / "states.yaml").write_text(TEXT)
     args = ["states.yaml", "--group", "transitions", "--seeds", "1", "--dry-run", "--no-calibrate"]
@@ -192,6 +223,8 @@ def test_the_shipped_studies_are_listed(hrg):
         (["--variants", "none", "--device", "cuda:99"], "is a GPU"),
         (["--variants", "none", "--executor", "loca"], "Did you mean 'local'"),
         (["--variants", "none", "--address", "auto"], "Ray cluster"),
+        (["--variants", "none", "--stack", "1"], "'auto', 'off' or a number of runs (2 or more) is wanted, not '1'"),
+        (["--variants", "none", "--stack", "8", "--executor", "ray"], "workers of a Ray cluster compute each run"),
         (["--variants", "none", "--json"], "belongs to '--dry-run'"),
         (["--variants", "none", "head.classes=7"], "training wants one output of 10 values"),
     ],

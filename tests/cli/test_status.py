@@ -54,11 +54,27 @@ def test_a_study_that_is_trained_now(hrg: Hrg, tmp_path: Path) -> None:
             "epochs": 2,
             "validation_accuracy": 0.5,
             "worker": "cpu 0",
+            "replicas": 1,
             "message": "",
             "traceback": "",
         }
     after = hrg("status", tmp_path).stdout
     assert "1 complete, 3 waiting." in after and "Nobody is training it now" in after and "paused" in after
+
+
+def test_runs_of_a_stack_share_the_time_of_their_program(hrg: Hrg, tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0, 1])
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        for key in plan.requests:
+            ledger.begin(key, 1, "cuda 0")
+            ledger.note_start(key, 1, MACHINE.model_copy(update={"backend": "stacked", "replicas": 4}), 0)
+            ledger.note_epoch(key, 1, epoch(1).model_copy(update={"time_s": 10.0}))
+        ledger.commit()
+        data = json.loads(hrg("status", tmp_path, "--json").stdout)
+        assert data["left_s"] == pytest.approx(4 * 10.0)  # not a fourth of it: four epochs are left, of 10 s each
+        assert {run["replicas"] for run in data["runs"]} == {4}
+        assert hrg("status", tmp_path).stdout.count("cuda 0, 4 together") == 4
 
 
 def test_a_study_that_has_just_been_started_again(hrg: Hrg, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A driver that is to be killed: `python -m tests.sweep.kills FOLDER WORKERS`, where FOLDER holds a pickled plan.
+"""A driver that is to be killed: `python -m tests.sweep.kills FOLDER WORKERS`, where FOLDER holds a pickled plan and
+stacks.
 
 A line for each thing that happens: what, to which run, and in which epoch.
 """
@@ -18,7 +19,7 @@ def tell(step: Progress) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    plan = pickle.loads((folder / "plan").read_bytes())
+    plan, stacks = pickle.loads((folder / "plan").read_bytes())
     with Ledger.open(folder / "study") as ledger, LocalExecutor(int(sys.argv[2])) as executor:
         ledger.join(plan)
-        train_all(ledger, plan.requests, executor, progress=tell, retries=10)
+        train_all(ledger, plan.requests, executor, stacks=stacks, progress=tell, retries=10)

@@ -29,6 +29,7 @@ from hiresnet_graph.sweep.driver import Progress, train_all
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
 from hiresnet_graph.sweep.executors.base import Training
 from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.stacks import Stack, cut
 from hiresnet_graph.train import Recipe
 from tests.sweep.works import Inline
 
@@ -171,13 +172,22 @@ def kill_at_random(folder: Path, kinds: list[str], chance: random.Random, worker
 
 
 def check_kills(
-    network: hrg.Architecture, tmp_path: Path, kinds: list[str], seed: int, *, workers: int, **fields: Any
+    network: hrg.Architecture,
+    tmp_path: Path,
+    kinds: list[str],
+    seed: int,
+    *,
+    workers: int,
+    stack: int | None = None,
+    **fields: Any,
 ) -> None:
     chance = random.Random(seed)
     chance.shuffle(kinds)
     plan = planned(network, **fields)
-    (tmp_path / "plan").write_bytes(pickle.dumps(plan))
-    carried_out(plan, tmp_path / "undisturbed")
+    whole = network.with_edges("full").to_yaml()
+    stacks = [Stack(keys, whole, "stacked") for keys in cut(list(plan.requests), stack)] if stack else []
+    (tmp_path / "plan").write_bytes(pickle.dumps((plan, stacks)))
+    carried_out(plan, tmp_path / "undisturbed", stacks=stacks)
     ended = kill_at_random(tmp_path, kinds, chance, workers)
     results = read_results(tmp_path / "study")
     assert [row.state for row in results.rows] == ["complete"] * len(plan.rows)
@@ -195,6 +205,20 @@ def check_kills(
 
 def test_killing_a_worker_and_the_driver_changes_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
     check_kills(tiny, tmp_path, ["worker", "driver", "both"], seed=int.from_bytes(os.urandom(2)), workers=1, seeds=3)
+
+
+def test_killing_changes_nothing_of_runs_that_are_computed_together(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    kinds = ["worker", "driver", "both"]
+    check_kills(tiny, tmp_path, kinds, seed=int.from_bytes(os.urandom(2)), workers=1, seeds=4, stack=4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killing_stacks_often_changes_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    kinds = ["worker"] * 8 + ["driver"] * 5 + ["both"] * 5
+    recipe = Recipe(epochs=12, batch_size=100)
+    seed = int.from_bytes(os.urandom(2))
+    check_kills(tiny, tmp_path, kinds, seed=seed, workers=2, seeds=8, stack=4, recipe=recipe)
 
 
 @pytest.mark.slow

@@ -13,14 +13,24 @@ from pathlib import Path
 from typing import Self
 
 from hiresnet_graph.data import DigitsData
-from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.errors import OutOfMemory, RunError, UsageError
 from hiresnet_graph.sweep.executors.base import Failure, Report, Task, stop_asked
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo
-from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.train.events import (
+    EpochDone,
+    Event,
+    Finished,
+    OfRun,
+    Paused,
+    Refused,
+    Saved,
+    StackEnded,
+    Started,
+)
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, Seeds, make_folder, write_atomic
-from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.request import RunRequest, StackRequest
 from tests.report.studies import MACHINE
 
 
@@ -141,6 +151,32 @@ class Quick:
             result = result.model_copy(update={"key": "0" * 24})
         write_atomic(self.folder / RESULT, result.model_dump_json().encode())
         yield Finished(result)
+
+
+@dataclass(frozen=True)
+class QuickStack:
+    """Runs like `Quick`, an event of each in turn. What one of them raises is the stack's failure, wrong usage apart.
+
+    There is no memory for more than 3 runs together with one whose label begins with `big`.
+    """
+
+    request: StackRequest
+
+    def __call__(self) -> Iterator[OfRun | StackEnded]:
+        works = {run.key: iter(Quick(run.request, run.folder)()) for run in self.request.runs}
+        if len(works) > 3 and any(run.request.label.startswith("big") for run in self.request.runs):
+            raise OutOfMemory("memory ran out.")
+        while works:
+            for key, work in list(works.items()):
+                try:
+                    event = next(work)
+                except (StopIteration, UsageError) as error:
+                    del works[key]
+                    if isinstance(error, UsageError):
+                        yield OfRun(key, Refused(str(error)))
+                else:
+                    yield OfRun(key, event)
+        yield StackEnded()
 
 
 @dataclass

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from hiresnet_graph.data import DatasetKind, load_dataset
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError
-from hiresnet_graph.train.events import Event, Finished, Paused
-from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.events import Event, Finished, OfRun, Paused, StackEnded
+from hiresnet_graph.train.request import RunRequest, StackRequest
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A run to be worked on.
+    """A run, or a stack of runs, to be worked on.
 
     Attributes:
-        key: Of the run.
+        key: Of the run; the driver's name for the stack.
         attempt: Its how manieth attempt; comes back with each report, so that stale ones can be told.
         work: Called in the worker; what it yields is reported one by one. Must be picklable. The driver's are of type
-            `Training`, unless it was given another.
+            `Training` or `StackTraining`, unless it was given others.
     """
 
     key: str
     attempt: int
-    work: Callable[[], Iterator[Event]]
+    work: Callable[[], Iterator[object]]
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,26 @@ class Training:
             self.folder,
             until=self.until,
             stop=stop_asked,
-            dataset=_dataset(self.request.data),
+            dataset=loaded(self.request.data),
             ship_files=self.ship_files,
         )
 
 
+@dataclass(frozen=True)
+class StackTraining:
+    """The work of a task: training a stack of runs, or going on with it, each run in its own folder."""
+
+    request: StackRequest
+
+    def __call__(self) -> Iterator[OfRun | StackEnded]:
+        """Train, event by event; all runs pause soon after the worker process was asked to stop."""
+        from hiresnet_graph.train import run_stack
+
+        return run_stack(self.request, stop=stop_asked, dataset=loaded(self.request.runs[0].request.data))
+
+
 @lru_cache(maxsize=1)
-def _dataset(source: DatasetKind) -> Dataset:
+def loaded(source: DatasetKind) -> Dataset:
     """A data set, loaded once for all runs of a worker."""
     return load_dataset(source)
 
@@ -109,7 +122,7 @@ _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory"
 
 
 # The last word of a task that has not lost its worker.
-ENDS = (Finished, Paused, Failure)
+ENDS = (Finished, Paused, StackEnded, Failure)
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Report:
-    """Something that a task said. The last of a task is `Finished`, `Paused`, a `Failure` or `Lost`.
+    """Something that a task said. The last of a task is `Finished`, `Paused`, `StackEnded`, a `Failure` or `Lost`.
 
     Attributes:
         worker: Where, like `cpu 3` or a host's name.
@@ -129,7 +142,7 @@ class Report:
 
     key: str
     attempt: int
-    event: Event | Failure | Lost
+    event: Event | OfRun | StackEnded | Failure | Lost
     worker: str
 
 

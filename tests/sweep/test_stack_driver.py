@@ -1,0 +1,241 @@
+"""The driver with stacks: many runs are one task, and each has a row of its own."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hiresnet_graph.errors import RunError
+from hiresnet_graph.sweep.driver import Interrupted, Progress, train_all
+from hiresnet_graph.sweep.executors import LocalExecutor
+from hiresnet_graph.sweep.executors.base import Executor, Lost, Report, Task
+from hiresnet_graph.sweep.ledger import Execution, Ledger
+from hiresnet_graph.sweep.plan import StudyPlan
+from hiresnet_graph.sweep.results import read_results, read_status
+from hiresnet_graph.sweep.stacks import Stack, cut
+from hiresnet_graph.train import OfRun, Paused, Recipe, StackEnded, Started
+from tests.sweep.works import MACHINE, Inline, Quick, QuickStack, record, study
+
+
+def in_stacks(plan: StudyPlan, most: int) -> list[Stack]:
+    return [Stack(keys, "whole", "stacked") for keys in cut(list(plan.requests), most)]
+
+
+def carried_out(folder: Path, plan: StudyPlan, most: int, executor: Executor | None = None) -> list[Progress]:
+    """The study is trained in stacks as far as it goes; what was told of the ends of its runs."""
+    told: list[Progress] = []
+    with Ledger.open(folder) as ledger, executor or Inline() as workers:
+        ledger.join(plan)
+        settled, _ = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", most))
+        how: dict[str, Any] = {"work": Quick, "stack_work": QuickStack, "execution": settled, "progress": told.append}
+        train_all(ledger, plan.requests, workers, stacks=in_stacks(plan, most), **how)
+    return [step for step in told if step.state != "running"]
+
+
+def execution(folder: Path) -> Execution:
+    found = Ledger.begun_as(folder)
+    assert found is not None
+    return found
+
+
+class Noting(Inline):
+    """Remembers the runs of each task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def submit(self, task: Task) -> None:
+        self.seen.append(len(task.work.request.runs) if isinstance(task.work, QuickStack) else 0)
+        super().submit(task)
+
+
+def test_each_run_of_a_stack_has_a_row_of_its_own(tmp_path: Path) -> None:
+    plan = study(["none", "full", "in"], [0, 1, 2])
+    executor = Noting()
+    told = carried_out(tmp_path, plan, 4, executor)
+    assert executor.seen == [3, 3, 3]
+    assert sorted(step.name for step in told) == sorted(
+        f"{v}-seed{i}" for v in ("none", "full", "in") for i in range(3)
+    )
+    assert [step.done for step in told] == list(range(1, 10))
+    results = read_results(tmp_path)
+    assert [(row.state, row.attempts) for row in results.rows] == [("complete", 1)] * 9
+    assert [row.record for row in results.rows] == [record(request) for request in plan.requests.values()]
+    assert all(run.epoch == 2 for run in read_status(tmp_path).runs)
+    assert execution(tmp_path) == Execution("cpu", 1, None, False, "stacked", 4)
+    assert carried_out(tmp_path, plan, 4) == []
+
+
+def test_runs_beside_stacks_are_trained_alone(tmp_path: Path) -> None:
+    plan = study(["none", "full", "in"], [0])
+    executor = Noting()
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        stacks = [Stack(tuple(plan.requests)[1:], "whole", "stacked")]
+        train_all(ledger, plan.requests, executor, stacks=stacks, work=Quick, stack_work=QuickStack)
+    assert executor.seen == [0, 2]
+    assert {row.state for row in read_results(tmp_path).rows} == {"complete"}
+
+
+def test_one_that_is_refused_or_diverges_stops_no_other(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as error:
+        carried_out(tmp_path, study(["none", "usage", "nan", "full", "other"], [0]), 8)
+    lines = str(error.value).splitlines()
+    assert "run 'usage-seed0': the network is wrong." in lines and lines[-1].startswith("3 of 5 runs are finished")
+    assert any("other-seed0: another run was computed than was asked for" in line for line in lines)
+    states = {run.name: (run.state, run.attempts) for run in read_status(tmp_path).runs}
+    assert states == {
+        "none-seed0": ("complete", 1),
+        "usage-seed0": ("failed", 1),
+        "nan-seed0": ("diverged", 1),
+        "full-seed0": ("complete", 1),
+        "other-seed0": ("failed", 1),
+    }
+
+
+def test_without_memory_stacks_are_halved_and_stay_so(tmp_path: Path) -> None:
+    plan = study(["big"], range(7))
+    executor = Noting()
+    carried_out(tmp_path, plan, 7, executor)
+    assert executor.seen == [7, 4, 3, 2, 2]
+    assert [(row.state, row.attempts) for row in read_results(tmp_path).rows] == [("complete", 3)] * 4 + [
+        ("complete", 2)
+    ] * 3
+    assert execution(tmp_path).stack == 3
+    # what is submitted later is cut before it can fail, in another call, too
+    larger, executor = study(["big"], range(20)), Noting()
+    carried_out(tmp_path, larger, 7, executor)
+    assert execution(tmp_path).stack == 3
+    with Ledger.open(tmp_path) as ledger:
+        _, note = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", 7))
+    assert note == "It goes on with at most 3 runs of a stack, not 7."
+
+
+def test_stacks_that_wait_when_memory_runs_out_are_cut_first(tmp_path: Path) -> None:
+    executor = Noting()
+    executor.slots = 1
+    carried_out(tmp_path, study(["big"], range(18)), 6, executor)
+    assert executor.seen == [6, 6, 3, 3, 3, 3, 3, 3]
+    assert {row.state for row in read_results(tmp_path).rows} == {"complete"}
+
+
+def test_too_few_runs_for_memory_to_help_are_failures(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as error:
+        carried_out(tmp_path, study(["hungry", "none"], [0]), 2)
+    assert str(error.value).count("memory ran out (MemoryError)") == 2
+    assert {run.attempts for run in read_status(tmp_path).runs} == {3}
+
+
+def test_one_that_fails_is_parted_from_the_others(tmp_path: Path) -> None:
+    plan = study(["none", "full", "in", "fails", "p1", "recovers"], [0])
+    executor = Noting()
+    with pytest.raises(RunError) as error:
+        carried_out(tmp_path, plan, 6, executor)
+    assert str(error.value).splitlines()[0] == "run 'fails-seed0': the disk is full."
+    assert "5 of 6 runs are finished" in str(error.value)
+    assert executor.seen[:3] == [6, 6, 6] and max(executor.seen[3:]) <= 3
+    assert [run.name for run in read_status(tmp_path).runs if run.state == "failed"] == ["fails-seed0"]
+    assert execution(tmp_path).stack == 6  # memory was not the reason
+
+
+class Losing(Inline):
+    """Loses the first tasks after what they had said until then."""
+
+    def __init__(self, losses: int, events: int) -> None:
+        super().__init__()
+        self.losses, self.events = losses, events
+
+    def reports(self, timeout_s: float) -> Sequence[Report]:
+        if not self.losses or not self.tasks:
+            return super().reports(timeout_s)
+        self.losses -= 1
+        task = self.tasks.popleft()
+        said = [Report(task.key, task.attempt, event, "there") for event in task.work()]  # type: ignore[arg-type]
+        self.extra += said[self.events :]
+        return [*said[: self.events], Report(task.key, task.attempt, Lost("the worker is gone."), "there")]
+
+
+def test_a_lost_worker_loses_all_that_had_not_ended(tmp_path: Path) -> None:
+    plan = study(["none", "full", "in"], [0], recipe=Recipe(epochs=1))
+    executor = Losing(1, events=10)  # three begin, do an epoch, and save; one has ended
+    told = carried_out(tmp_path, plan, 3, executor)
+    assert [step.name for step in told] == ["none-seed0", "full-seed0", "in-seed0"]
+    assert [(row.state, row.attempts) for row in read_results(tmp_path).rows] == [
+        ("complete", 1),
+        ("complete", 2),
+        ("complete", 2),
+    ]
+    with pytest.raises(RunError, match=r"the worker is gone"):
+        carried_out(tmp_path / "often", plan, 3, Losing(100, events=1))
+
+
+def test_workers_that_all_die_at_once_end_the_study(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"workers end as soon as they begin: the worker is gone"):
+        carried_out(tmp_path, study(["none"], range(40)), 8, Losing(1000, events=0))
+    assert sum(run.attempts for run in read_status(tmp_path).runs) < 100
+
+
+def test_a_signal_lets_all_runs_of_a_stack_save(tmp_path: Path) -> None:
+    plan = study(["none", "full", "in", "out"], [0])
+    keys = list(plan.requests)
+
+    class Pausing(Inline):
+        is_stopping = False
+
+        def reports(self, timeout_s: float) -> Sequence[Report]:
+            if self.is_stopping:
+                self.is_stopping = False
+                events = [*(OfRun(key, Paused(1)) for key in keys[:2]), StackEnded()]
+                return [Report(self.last.key, self.last.attempt, event, "here") for event in events]
+            self.last = self.tasks.popleft()
+            os.kill(os.getpid(), signal.SIGINT)
+            events = [OfRun(key, Started(0, MACHINE)) for key in keys[:2]]
+            return [Report(self.last.key, self.last.attempt, event, "here") for event in events]
+
+        def stop(self) -> None:
+            self.is_stopping = True
+            super().stop()
+
+    with pytest.raises(Interrupted, match=r"0 of 4 runs are finished"):
+        carried_out(tmp_path, plan, 2, Pausing())
+    with Ledger.open(tmp_path) as ledger:
+        assert [(run.state, run.attempts, run.paused_at) for run in ledger.runs()] == [
+            ("waiting", 1, 1),
+            ("waiting", 1, 1),
+            ("waiting", 0, None),
+            ("waiting", 0, None),
+        ]
+    assert len(carried_out(tmp_path, plan, 2)) == 4
+
+
+def test_a_stack_whose_worker_was_asked_to_end_goes_on_elsewhere(tmp_path: Path) -> None:
+    plan = study(["none", "full", "in"], [0])
+
+    class Moving(Noting):
+        def reports(self, timeout_s: float) -> Sequence[Report]:
+            if len(self.seen) > 1:
+                return super().reports(timeout_s)
+            task = self.tasks.popleft()
+            events: Iterator[Any] = iter([*(OfRun(key, Paused(0)) for key in plan.requests), StackEnded()])
+            return [Report(task.key, task.attempt, event, "here") for event in events]
+
+    executor = Moving()
+    carried_out(tmp_path, plan, 3, executor)
+    assert executor.seen == [3, 3]
+    assert [(row.state, row.attempts) for row in read_results(tmp_path).rows] == [("complete", 2)] * 3
+
+
+def test_worker_processes_take_stacks(tmp_path: Path) -> None:
+    plan = study(["none", "falls", "silent", "full"], [0, 1])
+    plan = replace(plan, requests=dict(plan.requests))
+    with pytest.raises(RunError) as error:
+        carried_out(tmp_path, plan, 4, LocalExecutor(2))
+    lines = str(error.value).splitlines()
+    assert lines[0].startswith("run 'silent-seed0': the stack ended without a result of this run.")
+    states = {run.name: run.state for run in read_status(tmp_path).runs}
+    assert {name for name, state in states.items() if state != "complete"} == {"silent-seed0", "silent-seed1"}

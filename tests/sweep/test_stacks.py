@@ -1,0 +1,164 @@
+"""Which runs can be one program, and how they are cut into stacks."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.supergraph import mask_of
+from hiresnet_graph.sweep import Study, StudyPlan, read_study
+from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+from hiresnet_graph.sweep.stacks import Bucket, buckets_of, cut, stacks_of
+from hiresnet_graph.sweep.ways import Crew, Way, room_of, stack_asked
+from hiresnet_graph.train import Recipe, StackMember, predicted_bytes
+from tests.train.states import TEXT
+
+
+def bucketed(study: Study) -> tuple[StudyPlan, tuple[Bucket, ...]]:
+    networks = networks_of(study)
+    plan = planned(study, networks, data_of(study), None)
+    buckets = buckets_of(networks, plan, study.group)
+    for bucket in buckets:
+        for key in bucket.keys:  # what a worker will find
+            assert mask_of(bucket.whole.plan, hrg.loads(plan.requests[key].spec).plan) is not None
+    return plan, buckets
+
+
+def labels(plan: StudyPlan, bucket: Bucket) -> list[str]:
+    return list(dict.fromkeys(plan.requests[key].label for key in bucket.keys))
+
+
+def test_table_2_is_35_runs_of_one_network_and_5_of_another() -> None:
+    plan, buckets = bucketed(read_study("table2"))
+    assert [(len(bucket.keys), labels(plan, bucket)) for bucket in buckets] == [
+        (35, ["original", "full", "in", "out", "p1", "p2", "p3"]),
+        (5, ["adjusted"]),
+    ]
+    stacks = stacks_of(buckets, set(plan.requests), "stacked", 16)
+    assert [len(stack.keys) for stack in stacks] == [12, 12, 11, 5]
+    # in the order of the study: all networks with the first seeds first
+    assert [key for stack in stacks[:3] for key in stack.keys] == [
+        key for key in plan.requests if key in buckets[0].keys
+    ]
+    assert hrg.loads(stacks[0].whole).plan.digest() == read_study("table2").base().with_edges("full").plan.digest()
+    assert [len(stack.keys) for stack in stacks_of(buckets, set(plan.requests), "stacked", 40)] == [35, 5]
+
+
+def test_the_network_that_stands_for_all_need_not_be_in_the_study(tiny: hrg.Architecture) -> None:
+    _, buckets = bucketed(Study(network=tiny, variants=["p1", "p2", "none"], seeds=2))
+    assert [len(bucket.keys) for bucket in buckets] == [6]
+    assert buckets[0].whole.plan.digest() == tiny.with_edges("full").plan.digest()
+    one, buckets = bucketed(Study(network=tiny, variants=["p2"], seeds=3))
+    assert [len(bucket.keys) for bucket in buckets] == [3]
+    assert buckets[0].whole.plan.digest() == one.networks[0].plan
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes"),
+    [
+        ({"grid": {"lr": (0.1, 0.01), "weight_decay": (0.0, 0.1)}}, [16]),
+        ({"grid": {"schedule": ("step", "cosine")}}, [8]),
+        ({"grid": {"batch_size": (50, 100)}}, [4, 4]),
+        ({"grid": {"optimizer": ("sgd", "adam"), "lr": (0.1, 0.01)}}, [8, 8]),
+        ({"grid": {"width": (4, 6)}}, [4, 4]),
+        ({"grid": {"stage1.block": ("conv", "basic")}}, [4, 4]),
+        ({"changes": {"skips.merge": "concat"}}, [2, 2]),
+        ({"changes": {"skips.merge": "mean"}}, [4]),
+        ({"recipe": Recipe(compile=True)}, []),
+        ({"grid": {"compile": (False,), "lr": (0.1, 0.01)}}, [8]),
+    ],
+)
+def test_what_goes_together(tiny: hrg.Architecture, fields: dict[str, Any], sizes: list[int]) -> None:
+    _, buckets = bucketed(Study(network=tiny, variants=["none", "full"], seeds=2, **fields))
+    assert [len(bucket.keys) for bucket in buckets] == sizes
+
+
+def test_networks_in_time_go_together_by_their_transitions() -> None:
+    states = hrg.loads(TEXT, "states.yaml")
+    _, buckets = bucketed(Study(network=states, group="transitions", variants=["all", "adjacent"], seeds=2))
+    assert sum(len(bucket.keys) for bucket in buckets) == 4
+    computed_again = Recipe(checkpoint_steps=1)
+    _, none = bucketed(Study(network=states, group="transitions", variants=["all"], seeds=2, recipe=computed_again))
+    assert none == ()
+
+
+def test_stacks_are_even_and_in_order() -> None:
+    assert [len(part) for part in cut("abcdefg", 5)] == [4, 3]
+    assert [len(part) for part in cut("abcdefg", 7)] == [7]
+    assert [len(part) for part in cut("abcdefg", 2)] == [2, 2, 2, 1]
+    assert [len(part) for part in cut("abcdefghijk", 4)] == [4, 4, 3]
+    assert [key for part in cut("abcdefghijk", 3) for key in part] == list("abcdefghijk")
+    assert list(cut("", 3)) == []
+
+
+def test_what_is_finished_or_alone_is_in_no_stack(tiny: hrg.Architecture) -> None:
+    variants = {"none": "none", "full": "full", "wide": {"width": 6}}
+    plan, buckets = bucketed(Study(network=tiny, variants=variants, seeds=2))
+    keys = list(plan.requests)
+    (stack,) = stacks_of(buckets[:1], set(keys[2:]), "stacked", 8)
+    assert set(stack.keys) == set(keys[2:]) & set(buckets[0].keys)
+    assert stacks_of(buckets, set(keys), "eager", 1) == ()
+    single, alone = bucketed(Study(network=tiny, variants=["none"], seeds=1))
+    assert stacks_of(alone, set(single.requests), "stacked", 8) == ()
+    # a GPU can launch the steps of a single run at once
+    (one,) = stacks_of(alone, set(single.requests), "graph", 1)
+    assert one.keys == tuple(single.requests) and one.backend == "branches"
+    each = stacks_of(buckets, set(keys), "graph", 1)
+    assert [len(stack.keys) for stack in each] == [1] * len(keys)
+    request = stack.request(plan.requests, {key: Path(key) for key in keys})
+    assert [member.key for member in request.runs] == list(stack.keys)
+    assert isinstance(request.runs[0], StackMember) and request.backend == "stacked"
+
+
+def test_stacks_are_as_large_as_memory_allows(tiny: hrg.Architecture) -> None:
+    plan, buckets = bucketed(Study(network=tiny, variants=["none", "full"], seeds=8))
+    four = predicted_bytes(tiny.plan, 4, 100, low_precision=False)
+
+    def sizes(room: int) -> list[int]:
+        return [len(stack.keys) for stack in stacks_of(buckets, set(plan.requests), "stacked", 16, room=room)]
+
+    assert sizes(100 * four) == [16]
+    assert sizes(four + 1) == [4, 4, 4, 4]
+    assert sizes(four - 1) == [3, 3, 3, 3, 2, 2]
+    assert sizes(four // 2) == []  # each is trained alone, which takes a third of the memory
+    half, two = room_of(["cpu"], 2), room_of(["cpu"], 1)
+    assert half is None or two is None or 0 < half < two
+
+
+def test_runs_go_on_with_those_that_have_come_as_far(tiny: hrg.Architecture) -> None:
+    plan, buckets = bucketed(Study(network=tiny, variants=["none"], seeds=8))
+    places = [
+        {(3, 0), (2, 0)},  # a stack that was killed while it saved: they have (2, 0) in common
+        {(2, 0), (1, 0)},
+        {(0, 0)},  # not begun
+        {(2, 0), (1, 0)},
+        {(7, 5), (6, 5)},  # another stack
+        {(0, 0)},
+        {(7, 5), (6, 5)},
+        {(1, 0), (0, 0)},  # has saved once
+    ]
+    of = dict(zip(plan.requests, places, strict=True))
+    stacks = stacks_of(buckets, set(plan.requests), "stacked", 8, places=of.__getitem__)
+    order = list(plan.requests)
+    assert [[order.index(key) for key in stack.keys] for stack in stacks] == [[0, 1, 3], [2, 5], [4, 6], [7]]
+
+
+def test_what_stack_may_be() -> None:
+    assert [stack_asked(word) for word in ("off", "auto", "8", 12)] == [1, None, 8, 12]
+    for wrong in ("on", "1", 0, -3, "2.5", ""):
+        with pytest.raises(UsageError, match=r"stack: 'auto', 'off' or a number of runs \(2 or more\) is wanted, not "):
+            stack_asked(wrong)
+    assert str(Way(Crew(2, 1), "stacked", 8)) == "2 workers x 1 thread, 8 runs as one program (stacked)"
+    assert str(Way(Crew(1, 4))) == "1 worker x 4 threads, each run by itself (eager)"
+
+
+def test_many_networks_that_do_not_go_together_are_not_compared_for_ever(tiny: hrg.Architecture) -> None:
+    widths = tuple(range(1, 61))
+    study = Study(network=tiny, variants=["none"], seeds=2, grid={"width": widths})
+    start = time.process_time()
+    _, buckets = bucketed(study)
+    assert [len(bucket.keys) for bucket in buckets] == [2] * len(widths)
+    assert time.process_time() - start < 20
