@@ -52,12 +52,12 @@ def downsample(channels: int, width: int) -> nn.Sequential:
 
 
 class HiResNet18(nn.Module):
-    """x [B, 3, 32, 32] -> logits [B, classes]."""
+    """x [B, channels, 32, 32] -> logits [B, classes]."""
 
-    def __init__(self, width: int = 16, classes: int = 10) -> None:
+    def __init__(self, width: int = 16, classes: int = 10, channels: int = 3) -> None:
         super().__init__()
         w1, w2, w3 = width, 2 * width, 4 * width
-        self.conv = nn.Conv2d(3, w1, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(channels, w1, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(w1)
         self.relu = nn.ReLU(inplace=True)
         self.stage1 = Stage(w1, w1, 2, 1, nn.BatchNorm2d(w1))

@@ -20,19 +20,23 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("hiresnet-graph", "torch", "torchvision", "networkx", "pydantic", "PyYAML", "typer", "rich")
+_UNTOLD = ("--json", "--parts", "--minutes")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for."""
+    """What the command line asked for; `more` has what only one benchmark knows."""
 
     quick: bool
     json: Path | None
     threads: int
+    more: argparse.Namespace
 
 
-def options(doc: str | None, *, threads: int = 1) -> Options:
-    """Read the command line of a benchmark; `doc` is its module docstring."""
+def options(
+    doc: str | None, *, threads: int = 1, more: Callable[[argparse.ArgumentParser], None] | None = None
+) -> Options:
+    """Read the command line of a benchmark; `doc` is its module docstring, `more` adds arguments of its own."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--quick", action="store_true", help="small sizes and few rounds: shows that it runs, not how fast"
@@ -41,8 +45,10 @@ def options(doc: str | None, *, threads: int = 1) -> Options:
     parser.add_argument(
         "--threads", type=int, default=threads, help="threads of torch, where it computes (default %(default)s)"
     )
+    if more is not None:
+        more(parser)
     given = parser.parse_args()
-    return Options(given.quick, given.json, given.threads)
+    return Options(given.quick, given.json, given.threads, given)
 
 
 # ---------------------------------------------------------------------------------------------------------- timing
@@ -114,7 +120,7 @@ def in_turns(ours: Callable[[], object], theirs: Callable[[], object], rounds: i
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its load, and the versions of what was used."""
+    """The processor, its load, the GPU that torch sees if torch is in use, and the versions of what was used."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -128,6 +134,20 @@ def machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": versions,
+        "gpu": _gpu(),
+    }
+
+
+def _gpu() -> dict[str, Any] | None:
+    """The first GPU with the versions that its speed depends on; None without one, or where torch is not loaded."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return {
+        "name": torch.cuda.get_device_name(),
+        "memory_bytes": torch.cuda.get_device_properties(0).total_memory,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
     }
 
 
@@ -137,6 +157,11 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def verdict(value: float, target: float) -> str:
@@ -180,28 +205,35 @@ def ratio_row(name: str, pair: Pair, target: float, met: str) -> tuple[str, ...]
 def finish(name: str, text: str, results: dict[str, Any], given: Options) -> None:
     """Print the report, and write its numbers if a file was asked for (the text goes beside it, as Markdown)."""
     where = machine()
-    command = f"python -m benchmarks.{name}" + "".join(f" {word}" for word in _words(sys.argv[1:]))
     line = f"{where['processor']}, {where['cores']} cores, Python {where['python']}, " + ", ".join(
         f"{package} {number}" for package, number in where["versions"].items() if package in ("torch", "torchvision")
     )
-    report = f"# {name}\n\n`{command}`\n{line}\n\n{text}\n"
+    if (gpu := where["gpu"]) is not None:
+        line = f"{gpu['name']}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}, {line}"
+    report = f"# {name}\n\n`{_command(name)}`\n{line}\n\n{text}\n"
     print(report)
+    keep(name, results, given)
     if given.json is not None:
-        data = {"benchmark": name, "command": command, "quick": given.quick, "machine": where, "results": results}
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(data, indent=2, default=asdict) + "\n")
         given.json.with_suffix(".md").write_text(report)
 
 
-def _words(arguments: Sequence[str]) -> list[str]:
-    """The arguments without the file that is written: it says nothing about the numbers."""
+def keep(name: str, results: dict[str, Any], given: Options) -> None:
+    """Write the numbers of a benchmark, if a file was asked for."""
+    if given.json is not None:
+        data = {"benchmark": name, "command": _command(name), "quick": given.quick, "machine": machine()}
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        given.json.write_text(json.dumps({**data, "results": results}, indent=2, default=asdict) + "\n")
+
+
+def _command(name: str) -> str:
+    """The command without the file that is written, and without what cuts it into calls: they change no number."""
     kept = []
     skip = False
-    for word in arguments:
-        if skip or word.startswith("--json="):
+    for word in sys.argv[1:]:
+        if skip:
             skip = False
-        elif word == "--json":
-            skip = True
+        elif word.partition("=")[0] in _UNTOLD:
+            skip = "=" not in word
         else:
             kept.append(word)
-    return kept
+    return f"python -m benchmarks.{name}" + "".join(f" {word}" for word in kept)

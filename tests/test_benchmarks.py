@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import runpy
@@ -36,7 +37,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 
 def test_all_are_there() -> None:
-    assert {"build", "cli_start", "graph_size", "step"} <= set(NAMES)
+    assert {"build", "cli_start", "conv_table", "equivalence", "graph_size", "step", "sweep"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -95,3 +96,184 @@ def test_spread_holds_the_median() -> None:
     assert 35 < spread.low < spread.median < spread.high < 66
     one = Spread.of([2.0])
     assert one.low == one.high == 2.0
+
+
+# ---------------------------------------------------------------------------------------------------- many runs at once
+
+
+def asked(file: Path | None, parts: str | None = None, minutes: float | None = None) -> Any:
+    from benchmarks.measure import Options
+
+    return Options(False, file, 1, argparse.Namespace(parts=parts, minutes=minutes))
+
+
+def test_a_second_call_adds_the_parts_that_are_missing(tmp_path: Path) -> None:
+    from benchmarks.parts import results_of
+
+    file, calls = tmp_path / "sweep.json", []
+
+    def part(name: str) -> Any:
+        return lambda: calls.append(name) or {"value": len(calls)}
+
+    parts = {name: part(name) for name in ("full one", "full two", "small")}
+    done, missing = results_of("sweep", parts, {"rounds": 3}, asked(file, "full"))
+    assert calls == ["full one", "full two"] and missing == ["small"]
+    done, missing = results_of("sweep", parts, {"rounds": 3}, asked(file, minutes=0))
+    assert len(calls) == 2 and missing == ["small"], "no part is begun when time is up"
+    done, missing = results_of("sweep", parts, {"rounds": 3}, asked(file))
+    assert calls == ["full one", "full two", "small"] and not missing
+    assert [done[name]["value"] for name in parts] == [1, 2, 3]
+    assert json.loads(file.read_text())["results"]["parts"] == done
+    results_of("sweep", parts, {"rounds": 3}, asked(file, "full two"))
+    assert calls[3:] == ["full two"], "what is asked for by name is done again"
+    with pytest.raises(SystemExit, match=r"its settings is .*'rounds': 3.*'rounds': 5"):
+        results_of("sweep", parts, {"rounds": 5}, asked(file))
+    with pytest.raises(SystemExit, match="begin the name of no part"):
+        results_of("sweep", parts, {"rounds": 3}, asked(file, "large"))
+
+
+def test_convolutions_are_those_of_the_plan() -> None:
+    import hiresnet_graph as hrg
+    from benchmarks.conv_table import convolutions
+
+    arch = hrg.load("hiresnet18").variant("full")
+    stages = convolutions(arch.plan)
+    assert list(stages) == ["stem", "stage1", "stage2", "stage3", "skips"]
+    assert sum(stages["skips"].values()) == 5 and len({conv for some in stages.values() for conv in some}) == 11
+    macs = sum(
+        n * conv.width * conv.channels * conv.kernel**2 * conv.out**2
+        for some in stages.values()
+        for conv, n in some.items()
+    )
+    assert macs == arch.cost().macs - 640  # of the head
+
+
+@pytest.mark.parametrize(
+    ("channels", "width", "kernel", "stride"), [(3, 5, 3, 1), (4, 6, 3, 2), (4, 6, 1, 1), (4, 6, 1, 2)]
+)
+def test_every_way_to_compute_a_convolution_is_right(channels: int, width: int, kernel: int, stride: int) -> None:
+    from benchmarks.conv_table import PASSES, Conv, cell, remarks_of
+
+    conv = Conv(channels, width, kernel, stride, kernel // 2, 8, 8 // stride)
+    cells = {str(m): cell(conv, m, 2, "fp32", torch.device("cpu"), 1, 0.0) for m in (1, 3, 4)}
+    for entry in cells.values():
+        assert len(entry["ways"]) == (6 if kernel == 1 else 4)
+        for passes in entry["ways"].values():
+            assert all(passes[what]["right"] and passes[what]["seconds"] > 0 for what in PASSES)
+    assert not [remark for remark in remarks_of({str(conv): cells}) if not remark.endswith("by M")]
+
+
+def test_a_way_that_is_wrong_is_told() -> None:
+    from benchmarks.conv_table import WAYS, Conv, Grouped, cell, remarks_of
+
+    class Careless(Grouped):
+        def run(self, what: str) -> Any:
+            return super().run(what) + self.count * 1e-2 * self.given.x_MBCHW[-1].sum()
+
+    conv = Conv(4, 4, 3, 1, 1, 8, 8)
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setitem(WAYS, "grouped", Careless)
+        cells = {str(m): cell(conv, m, 2, "fp32", torch.device("cpu"), 1, 0.0) for m in (3, 4)}
+    remarks = remarks_of({str(conv): cells})
+    for mistake in ("wrong", "leaks", "by M"):
+        assert remarks[f"grouped, forward: {mistake}"] == ["3x3 4 -> 4 at 8"]
+    assert not [remark for remark in remarks if remark.startswith("separate")]
+
+
+def test_all_ways_to_train_compute_the_same() -> None:
+    from benchmarks.contenders import Grouped, Vmap, epochs_by_hand, run_epochs
+    from benchmarks.sweep import Case, Way, epochs_of, seeds_of
+
+    case = Case("small", "fp32", "cpu", 32, True, lr=1e-4)
+    losses = []
+    for make in (Vmap, Grouped):
+        seeds = [seeds_of(k) for k in range(3)]
+        by_hand = epochs_by_hand(
+            lambda make=make, seeds=seeds: make(case.arch, seeds, case.recipe, torch.device("cpu")),  # type: ignore[misc]
+            seeds,
+            case.recipe,
+            case.data,
+            torch.device("cpu"),
+        )
+        losses.append([next(by_hand) for _ in range(2)])
+    for kind in ("stacked", "branches"):
+        epochs = epochs_of(case, Way(kind, 3))
+        losses.append([next(epochs) for _ in range(2)])
+        epochs.close()  # type: ignore[attr-defined]
+    alone = [run_epochs(case.request(k, 1), case.data) for k in range(3)]
+    expected = [sum(map(next, alone)) / 3 for _ in range(2)]
+    for epochs in alone:
+        epochs.close()  # type: ignore[attr-defined]
+    assert expected[0] != expected[1]
+    for found in losses:
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_backend_that_depends_on_its_neighbours_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    import hiresnet_graph as hrg
+    from benchmarks import agreement
+    from hiresnet_graph.lower.stacked import Stacked
+
+    class Careless(Stacked):
+        def __call__(self, *inputs: torch.Tensor, training: bool) -> Any:
+            return super().__call__(*inputs, training=training) + 1e-3 * self.replicas
+
+    monkeypatch.setattr(agreement, "BACKENDS", {"right": Stacked, "careless": Careless})
+    arch = hrg.load("hiresnet18").override({"width": 4, "input.height": 8, "input.width": 8})
+    found = agreement.agreement(arch, 4, torch.device("cpu"), (), quick=True)
+    assert found["right"]["fp64"]["met"] and found["right"]["fp64"]["m_invariant"]
+    assert not found["careless"]["fp64"]["met"] and not found["careless"]["fp64"]["m_invariant"]
+    assert found["careless"]["fp64"]["repeatable"]
+
+
+def test_a_way_that_fails_says_so_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import sweep
+
+    def epochs(case: Any, way: Any) -> Iterator[float]:
+        yield 2.0
+        if way.kind == "vmap":
+            raise RuntimeError("out of memory")
+        yield from (1.5, 1.0)
+
+    monkeypatch.setattr(sweep, "epochs_of", epochs)
+    case = sweep.Case("small", "fp32", "cpu", 32, True)
+    part = sweep.measured(case, [sweep.Way("eager"), sweep.Way("vmap", 2), sweep.Way("stacked", 4)], 2, 60.0)
+    ways = part["ways"]
+    assert ways["vmap x2"]["error"] == "RuntimeError: out of memory" and not ways["vmap x2"]["images_per_s"]
+    assert len(ways["eager"]["images_per_s"]) == len(ways["stacked x4"]["images_per_s"]) == 2
+    assert ways["stacked x4"]["last_loss"] == 1.0 and ways["stacked x4"]["runs"] == 4
+    text = sweep.way_table(case, sweep.joined([part]), None)
+    assert "out of memory" in text and "2.000 to 1.000" in text
+
+
+def test_speeds_of_several_parts_are_compared_by_what_they_share() -> None:
+    from benchmarks.sweep import gpu_targets, joined
+
+    def way(kind: str, *speeds: float, runs: int = 1) -> dict[str, Any]:
+        return {"kind": kind, "runs": runs, "images_per_s": list(speeds)}
+
+    slow = {"ways": {"eager": way("eager", 100, 100, 100), "graph": way("graph", 200, 210, 190)}}
+    fast = {"ways": {"eager": way("eager", 200, 200, 200), "stacked x8": way("stacked", 1600, 1500, 1700, runs=8)}}
+    lost = {"ways": {"eager": way("eager", 100), "vmap x8": way("vmap")}}
+    ways = joined([slow, fast, lost])
+    assert (
+        ways["stacked x8"]["to_first"] == 8 and ways["graph"]["to_first"] == 2 and ways["vmap x8"]["to_first"] is None
+    )
+    lines = gpu_targets(ways)
+    assert lines[0] == "- ours (stacked x8) / eager: 8.00, target >= 4: met"
+    assert lines[1] == "- ours (stacked x8) / graph: 4.00, target >= 1.5: met"
+    assert lines[2].endswith("target >= 1.2, not measured")
+    assert (
+        lines[3]
+        == "- ours (stacked x8), runs of the paper's protocol in an hour: 1.60, target >= 240: missed by 99.3 %"
+    )
+
+
+def test_equivalence_wants_more_than_a_large_p_value() -> None:
+    from benchmarks.equivalence import tost
+
+    alone = [80 + 0.1 * k for k in range(30)]
+    assert tost(alone, [value + 0.05 for value in reversed(alone)])["equivalent"]
+    shifted = tost(alone, [value + 0.9 for value in alone])
+    assert not shifted["equivalent"] and shifted["distance"] == pytest.approx(0.9) and shifted["stacked_is_higher"]
+    assert not tost(alone[::10], alone[::10])["equivalent"], "three runs show nothing"
