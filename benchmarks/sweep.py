@@ -19,10 +19,10 @@ On the CPU, part `processes` has worker processes side by side, and what `hrg ab
 type is measured by itself. Every part begins with `eager`; ratios between parts are those to it.
 
 Parts `limits` and `agreement` say how fast memory is copied, and whether a stack computes what runs alone do: one step
-in float64, in each type no further from float64 than three times what a run alone is, and to the bit the same
-whatever M (else `not M-invariant`); then three epochs of small steps in float32, by the programs as they are timed. The
-loss of every way must go down. Options cut the work into calls: each part is
-written to the JSON file when it is done, and the same command goes on with those that are missing.
+in float64, in each type no further from float64 than three times what a run alone is (the median of four), and to the
+bit the same whatever M (else `not M-invariant`); then three epochs of small steps in float32, by the programs as they
+are timed. The loss of every way must go down. Options cut the work into calls: each part is written to the JSON file
+when it is done, and the same command goes on with those that are missing.
 """
 
 from __future__ import annotations
