@@ -153,6 +153,19 @@ class OutOfMemory(RunError):
     """There was not enough memory for a step of training."""
 
 
+# How torch says so: on a GPU, in its allocator for the CPU, and in the system's words below that.
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+
+def is_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or one over which it was raised, says that there was not enough memory."""
+    while error is not None:
+        if isinstance(error, MemoryError | OutOfMemory) or any(words in str(error).lower() for words in _NO_MEMORY):
+            return True
+        error = error.__context__
+    return False
+
+
 class MissingToolError(HrgError):
     """An optional program or package is not installed."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from hiresnet_graph.ops import Add, Mean, Multiply
@@ -48,7 +49,9 @@ def mask_of(whole: Plan, part: Plan) -> Mask | None:
     if dict(whole.inputs) != dict(part.inputs) or list(whole.outputs) != list(part.outputs):
         return None
     ours, theirs = ({call.name: call for call in plan.calls} for plan in (whole, part))
-    marks, own_marks = _Marks(part).of, _Marks(whole)
+    if any(name in ours and ours[name].op != call.op for name, call in theirs.items()):
+        return None  # as networks of other widths, which are many
+    marks = _Pair(whole, part)
     same: dict[str, str] = {}
     kept: dict[str, tuple[bool, ...]] = {}
     pairs = list(zip(whole.outputs.values(), part.outputs.values(), strict=True))
@@ -69,11 +72,11 @@ def mask_of(whole: Plan, part: Plan) -> Mask | None:
             and _weights(call) == _weights(their)
         ):
             wanted = their.inputs
-            chosen = _chosen(call, [marks[value] for value in wanted], own_marks)
+            chosen = _chosen(call, wanted, marks)
             if chosen is None and is_merge(call):  # a merge of before, under the other's name
-                wanted, chosen = (other,), _chosen(call, [marks[other]], own_marks)
+                wanted, chosen = (other,), _chosen(call, (other,), marks)
         else:
-            wanted, chosen = (other,), _chosen(call, [marks[other]], own_marks) if is_merge(call) else None
+            wanted, chosen = (other,), _chosen(call, (other,), marks) if is_merge(call) else None
         if chosen is None:
             return None
         kept[name] = tuple(place in chosen for place in range(len(call.inputs)))
@@ -86,17 +89,17 @@ def _weights(call: Call) -> str:
     return call.weights if call.tensors else ""
 
 
-def _chosen(call: Call, wanted: Sequence[_Mark], marks: _Marks) -> list[int] | None:
-    """The places of the operands that stand for the wanted ones, in order; None if there are none such."""
+def _chosen(call: Call, wanted: Sequence[str], marks: _Pair) -> list[int] | None:
+    """The places of the operands that stand for the wanted values of the part, in order; None if there are none."""
     if not is_merge(call) or len(wanted) == len(call.inputs):
         return list(range(len(call.inputs))) if len(wanted) == len(call.inputs) else None
     places: list[int] = []
     first = 0
-    for mark in wanted:
-        rest = range(first, len(call.inputs))
-        found = next((place for place in rest if marks.of[call.inputs[place]] == mark), None)
+    for value in wanted:
+        mark, rest = marks.part.of[value], range(first, len(call.inputs))
+        found = next((place for place in rest if marks.whole.of[call.inputs[place]] == mark), None)
         if found is None:
-            found = next((place for place in rest if marks.reaches(call.inputs[place], mark)), None)
+            found = next((place for place in rest if marks.whole.reaches(call.inputs[place], mark)), None)
         if found is None:
             return None
         places.append(found)
@@ -149,3 +152,20 @@ class _Marks:
                 seen |= fresh
                 left += fresh
         return False
+
+
+class _Pair:
+    """The marks of two plans; made when a merge has lost operands, which is seldom where there is no mask."""
+
+    def __init__(self, whole: Plan, part: Plan) -> None:
+        self._plans = whole, part
+
+    @cached_property
+    def whole(self) -> _Marks:
+        """Of the larger one."""
+        return _Marks(self._plans[0])
+
+    @cached_property
+    def part(self) -> _Marks:
+        """Of the smaller one."""
+        return _Marks(self._plans[1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -280,12 +281,11 @@ def _train(study: Study, output: Path, **how: Any) -> None:
     from hiresnet_graph.sweep.ablation import ablate as train_all
 
     done_before = 0
-    first = 0.0
-    epochs = epochs_left = 0
+    clock = Clock()
     names: dict[str, str] = {}
 
     def begun(begun: Begun) -> None:
-        nonlocal done_before, epochs_left
+        nonlocal done_before
         names.update(_names(begun.plan))
         done_before = begun.done
         networks = len({network.plan for network in begun.plan.networks})
@@ -296,8 +296,8 @@ def _train(study: Study, output: Path, **how: Any) -> None:
         if begun.note:
             note(begun.note)
         _remark(begun.remarks)
-        epochs_left = sum(request.recipe.epochs for request in begun.plan.requests.values())
-        epochs_left = round(epochs_left * (begun.total - begun.done) / max(1, begun.total))
+        epochs = sum(request.recipe.epochs for request in begun.plan.requests.values())
+        clock.epochs = round(epochs * (begun.total - begun.done) / max(1, begun.total))
 
     def measuring() -> None:
         note(_MEASURING)
@@ -305,12 +305,7 @@ def _train(study: Study, output: Path, **how: Any) -> None:
     with goes_on(), progress("run", 0) as meter:
 
         def told(step: Progress) -> None:
-            nonlocal epochs, first
-            if step.epoch is not None:
-                epochs += 1
-                first = first or time.monotonic()
-            # Workers take their time to start, so the clock begins with the first epoch that is done.
-            left = (time.monotonic() - first) / (epochs - 1) * (epochs_left - epochs) if epochs > 1 else 0.0
+            left = clock.left_s(step, time.monotonic())
             rest = f", about {duration(left)} left" if left > 1 and step.done < step.total else ""
             name = names[step.key]
             if step.epoch is not None:
@@ -328,6 +323,40 @@ def _train(study: Study, output: Path, **how: Any) -> None:
         f"All runs are finished, in {output}.{kept if done_before else ''}{lost if diverged else ''} "
         f"The table: hrg report {output}"
     )
+
+
+@dataclass
+class Clock:
+    """How long the runs of a study will still take, by the epochs that they have done.
+
+    Workers take their time to start, and runs that are computed together do an epoch at the same time. So the clock
+    begins with the first epoch, and the first ones of all runs do not count until one of these has come further.
+
+    Attributes:
+        epochs: That were left when the study began, or went on.
+    """
+
+    epochs: int = 0
+    _begin_s: float | None = None
+    _reached: dict[str, int] = field(default_factory=dict)
+    _counted: int = 0
+    _counts: bool = False
+
+    def left_s(self, step: Progress, now_s: float) -> float:
+        """Hear what happened to a run; gives seconds, 0 if they are not known yet."""
+        before = reached = self._reached.get(step.key, 0)
+        if step.epoch is not None:
+            reached = max(before, step.epoch.epoch)  # one that lost its worker does some epochs twice
+            self._begin_s = now_s if self._begin_s is None else self._begin_s
+        elif step.state != "waiting":
+            reached = step.request.recipe.epochs  # it has ended, and nothing is left to do
+        self._reached[step.key] = reached
+        self.epochs -= reached - before
+        self._counts = self._counts or (before > 0 and (reached > before or step.epoch is None))
+        self._counted += self._counts and step.epoch is not None and reached > before
+        if self._begin_s is None or not self._counted:
+            return 0.0
+        return (now_s - self._begin_s) / self._counted * self.epochs
 
 
 def _names(plan: StudyPlan) -> dict[str, str]:
@@ -384,6 +413,7 @@ def _list(
     from hiresnet_graph.sweep.plan import data_of, networks_of, planned
     from hiresnet_graph.sweep.results import finished_keys
     from hiresnet_graph.sweep.stacks import buckets_of, stacks_of
+    from hiresnet_graph.sweep.ways import room_of
 
     check_asked(jobs, threads, executor, None, stack)
     networks, images, devices = networks_of(study), data_of(study), devices_of(device)
@@ -419,8 +449,10 @@ def _list(
 
         choose = choose_now if executor == "local" else None
     way, choice = way_asked(stack, threads, crews, before, choose)
-    way = way if before is None else way_kept(before, jobs, devices, len(missing))
-    stacks = stacks_of(buckets, missing, way.backend, way.stack)
+    if before is not None:
+        way = way_kept(before.resized(way.backend, way.stack), jobs, devices, len(missing))
+    room = room_of(devices, way.crew.workers) if way.backend != "eager" else None
+    stacks = stacks_of(buckets, missing, way.backend, way.stack, room=room, has_begun=before is not None)
     disk = disk_bytes(networks, plan, missing, way.crew.workers * way.stack)
     if not as_json:
         together = told_stacks(stacks, way, len(missing)) or "each run is a program of its own."

@@ -514,6 +514,9 @@ def _dropout(site: _Site) -> Run:
             return x
         noise = []
         for k, x_BC in enumerate(apart(x, site.replicas, shape).unbind(axis)):
+            if not site.present_M[k]:  # what it draws later must not depend on the others
+                noise.append(torch.ones_like(x_BC))
+                continue
             drawn = torch.empty_like(x_BC, memory_format=order).bernoulli_(keep, generator=site.own.noise[k])
             noise.append(drawn.div_(keep).contiguous())
         return x * torch.stack(noise, axis).flatten(axis, axis + 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from hiresnet_graph.data import load_dataset
-from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.errors import RunError, UsageError, did_you_mean
 from hiresnet_graph.sweep.calibration import Calibration, Choice
 from hiresnet_graph.sweep.driver import Interrupted, Progress, train_all
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
@@ -19,6 +19,7 @@ from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.stacks import Bucket, Stack, buckets_of, stacks_of
 from hiresnet_graph.sweep.study import Study, read_study
 from hiresnet_graph.sweep.ways import AUTO, OFF, Backend, Crew, Way, room_of, stack_asked
+from hiresnet_graph.train.record import START, Place
 
 __all__ = [
     "Begun",
@@ -133,7 +134,7 @@ def ablate(
         if executor == "ray" and execution.backend != "eager":
             raise UsageError(f"{out}: {_NOT_ON_RAY} Go on with the executor 'local'.")
         way = way_kept(execution, jobs, devices, len(runs))
-        stacks = _stacks(buckets, runs, way, devices)
+        stacks = _stacks(buckets, runs, way, devices, has_begun=before is not None)
         notes = [note, str(choice or ""), told_stacks(stacks, way, len(runs))]
         if stack == AUTO and before is None and executor != "local":
             notes.append("Each run is computed by itself: what is fastest is measured for workers of this machine.")
@@ -193,18 +194,21 @@ def way_kept(execution: Execution, jobs: int | None, devices: tuple[str, ...], r
 
 
 def _stacks(
-    buckets: Sequence[Bucket], runs: Mapping[str, RunState], way: Way, devices: tuple[str, ...]
+    buckets: Sequence[Bucket], runs: Mapping[str, RunState], way: Way, devices: tuple[str, ...], *, has_begun: bool
 ) -> tuple[Stack, ...]:
     """The stacks of the missing runs, each of runs that have come equally far."""
     if way.backend == "eager":
         return ()
-    from hiresnet_graph.train.checkpoint import START, Place, places_of
+    from hiresnet_graph.train.checkpoint import places_of
 
     def places(key: str) -> set[Place]:
-        return places_of(runs[key].folder) if runs[key].attempts else {START}
+        try:
+            return places_of(runs[key].folder) if runs[key].attempts else {START}
+        except (RunError, OSError):  # its worker will say so
+            return {START}
 
     room = room_of(devices, way.crew.workers)
-    return stacks_of(buckets, runs, way.backend, way.stack, room=room, places=places)
+    return stacks_of(buckets, runs, way.backend, way.stack, room=room, has_begun=has_begun, places=places)
 
 
 def told_stacks(stacks: Sequence[Stack], way: Way, runs: int) -> str:
@@ -216,8 +220,8 @@ def told_stacks(stacks: Sequence[Stack], way: Way, runs: int) -> str:
     if not together:
         return "No two of the runs can be computed as one program, or there is no memory for that."
     programs = "1 program" if len(together) == 1 else f"{len(together)} programs of at most {max(together)}"
-    told = f"{sum(together)} runs as {programs} ({way.backend})"
-    return f"{told}, {alone} by themselves." if alone else f"{told}."
+    told = f"{sum(together)} run{'' if sum(together) == 1 else 's'} as {programs} ({way.backend})"
+    return f"{told}, {alone} by {'itself' if alone == 1 else 'themselves'}." if alone else f"{told}."
 
 
 def executor_of(

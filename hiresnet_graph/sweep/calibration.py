@@ -96,6 +96,7 @@ class Calibration:
     ) -> None:
         self._plan, self._missing, self._devices = plan, missing, tuple(devices)
         self._buckets = buckets
+        self._rooms: dict[int, int | None] = {}
         runs = {key: network for network, key in _runs(networks, plan, missing)}
         of_bucket = ([key for key in bucket.keys if key in missing] for bucket in buckets)
         self._keys = max(of_bucket, key=len, default=[]) or list(runs)
@@ -155,21 +156,31 @@ class Calibration:
                 floor = best * (_HOPELESS if self._is_cpu else size / sizes[-1])
                 found = self._measured(gauge, Way(crew, backend, size), floor)
                 measured.append(found)
-                if found.images_s < floor:
-                    return
-                if found.images_s < _WORTH * last:
+                if found.images_s < max(floor, _WORTH * last):
                     break
                 last = found.images_s
 
+    @property
+    def _bucket(self) -> Bucket | None:
+        """That of the network that is measured."""
+        return next((bucket for bucket in self._buckets if self._typical in bucket.keys), None)
+
+    def _room(self, crew: Crew) -> int | None:
+        """As of `room_of`, before anything is measured: what is measured takes memory, too."""
+        if crew.workers not in self._rooms:
+            self._rooms[crew.workers] = room_of(self._devices, crew.workers)
+        return self._rooms[crew.workers]
+
     def _sizes(self, crew: Crew, backend: Backend) -> Iterator[int]:
         """How many runs to compute together: up to what is there for each worker."""
+        bucket = self._bucket
+        if bucket is None:
+            return
         if backend == "graph":
             yield 1
             return
-        kind = "cpu" if self._is_cpu else "cuda"
-        most = min(_MOST[kind], -(-len(self._keys) // crew.workers))
-        bucket = next((bucket for bucket in self._buckets if self._typical in bucket.keys), None)
-        most = 0 if bucket is None else bucket.fitting(most, room_of(self._devices, crew.workers))
+        most = min(_MOST["cpu" if self._is_cpu else "cuda"], -(-len(self._keys) // crew.workers))
+        most = bucket.fitting(most, "stacked" if backend == "stacked" else "branches", self._room(crew))
         least, size = (FEWEST, 4) if backend == "stacked" else (2, 2)
         while size < most:
             yield size
@@ -180,15 +191,15 @@ class Calibration:
     def _measured(self, gauge: Gauge, way: Way, floor: float = 0.0) -> Estimate:
         from hiresnet_graph.sweep.speed import Program
 
-        keys = [self._typical] if way.backend in ("eager", "graph") else self._keys[: way.stack]
-        whole = next((bucket.whole.to_yaml() for bucket in self._buckets if self._typical in bucket.keys), "")
-        program = Program(tuple(self._plan.requests[key] for key in keys), whole, way.backend)
-        images_s = gauge.images_s(way.crew, program, floor)
+        stacks = stacks_of(self._buckets, self._missing, way.backend, way.stack, room=self._room(way.crew))
+        backend = way.backend if stacks else "eager"
+        keys = [self._typical] if backend in ("eager", "graph") else self._keys[: way.stack]
+        whole = "" if self._bucket is None else self._bucket.whole.to_yaml()
+        images_s = gauge.images_s(
+            way.crew, Program(tuple(self._plan.requests[key] for key in keys), whole, backend), floor
+        )
         if not images_s:
             return Estimate(way, 0.0, float("inf"))
-        stacks = stacks_of(
-            self._buckets, self._missing, way.backend, way.stack, room=room_of(self._devices, way.crew.workers)
-        )
         sizes = [len(stack.keys) for stack in stacks]
         sizes += [1] * (len(self._missing) - sum(sizes))
         # What is trained alone beside stacks is taken to be as fast: that is not known, and it is little.

@@ -76,7 +76,7 @@ class Progress(NamedTuple):
         total: Runs of the study; one that several variants share counts once.
         key: Of the run.
         name: Of the run's folder: label, setting and seeds.
-        state: `running` with each epoch that is done; otherwise how the run has ended.
+        state: `running` with each epoch that was computed; otherwise how the run has ended.
         epoch: The one that was done.
         record: Of a run that is complete or has diverged.
         message: Why it failed.
@@ -106,6 +106,7 @@ class _Run:
     failures: int = 0  # in a row, without a new checkpoint between them
     reason: str = ""  # of the first of these
     is_training: bool = False
+    begun: int = 0  # epochs that were done when it began or went on
     group: _Group | None = None  # the stack that it is computed in
 
     def told(self, message: str) -> str:
@@ -124,12 +125,7 @@ class _Group:
     stack: Stack
     open: list[str]  # runs that have not said their last
     again: list[str] = field(default_factory=list)  # runs that are to be gone on with once it has ended
-    least: int = 1  # runs of a part of it that would be worth while
-
-    @property
-    def half(self) -> int:
-        """Runs of a part, if it is cut in two; all of them, if that is not worth while."""
-        return max(min(self.least, len(self.open)), -(-len(self.open) // 2))
+    can_part: bool = False  # its runs can go on in parts, or alone
 
 
 class Driver:
@@ -142,7 +138,7 @@ class Driver:
         work: Makes the work of a task of a request, a folder, and the epoch after which to pause.
         stack_work: Makes that of a stack.
         execution: How runs are computed, as the ledger has settled it; if left out, as the first one asks for.
-        epoch_done: Called with the key and each epoch.
+        epoch_done: Called with the key and each epoch that was computed; not with those of a checkpoint.
         retries: How often a run is tried again after its worker was lost or it failed, if it came no further meanwhile;
             wrong usage is not tried again.
     """
@@ -298,31 +294,45 @@ class Driver:
     def _hear_stack(self, group: _Group, event: Told, worker: str, is_ending: bool) -> list[Ended]:
         """Note what a stack says: of one of its runs, or of all that are left."""
         if isinstance(event, OfRun):
-            key, of_run = event.key, event.event
+            key, said = event.key, event.event
             if key not in group.open:
                 return []
-            if isinstance(of_run, Finished | Paused | Refused):
+            if isinstance(said, Finished | Paused | Refused):
                 group.open.remove(key)
-            told = Failure("usage", of_run.message) if isinstance(of_run, Refused) else of_run
+            told = Failure("usage" if said.is_final else "error", said.message) if isinstance(said, Refused) else said
             return self._hear_run(key, self._out[key], told, worker, is_ending)
         if not isinstance(event, Failure | Lost):
             event = Failure("error", "the stack ended without a result of this run.")
         is_memory = isinstance(event, Failure) and event.kind == "memory"
-        # Fewer than are computed at least take no less memory; but one may have failed for the others.
-        group.least = LEAST[group.stack.backend] if is_memory else 1
-        left, half = list(group.open), group.half
+        together = len(group.open) + len(group.again)
+        # Fewer than are computed at least take no less memory, and then each goes on alone; but one may have failed
+        # for the others.
+        least = LEAST[group.stack.backend] if is_memory else 1
+        half = max(min(least, together), -(-together // 2))
+        group.can_part = is_memory or half < together
+        left = list(group.open)
         ended = [done for key in left for done in self._hear_run(key, self._out[key], event, worker, is_ending)]
         del self._groups[group.name]
         again = [key for key in group.stack.keys if key in group.again]
-        size = len(again)
-        if is_memory and half < len(left) and again:
+        size = half if any(self._out[key].failures > self._retries for key in again) else together
+        if is_memory and again:
+            for key in again:
+                self._out[key].failures = 0
+            if half == together:
+                self._send_alone(again)
+                return ended
             size = self._most = min(half, self._most or half)
             self._execution = self._ledger.limit_stack(self._most)
-        elif any(self._out[key].failures > self._retries for key in again):
-            size = half
         for keys in cut(again, size) if again else ():
             self._send_stack(group.stack.of(keys))
         return ended
+
+    def _send_alone(self, keys: Iterable[str]) -> None:
+        """Have runs that were in a stack trained each by itself; checkpoints are the same."""
+        for key in keys:
+            run = self._out[key]
+            run.group = None
+            self._send(key, run)
 
     def _hear_run(
         self, key: str, run: _Run, event: Event | Failure | Lost, worker: str, is_ending: bool
@@ -333,11 +343,11 @@ class Driver:
             self._ledger.begin(key, attempt, worker)
         match event:
             case Started():
-                run.is_training = True
+                run.is_training, run.begun = True, event.epoch
                 self._ledger.note_start(key, attempt, event.machine, event.epoch)
             case EpochDone():
                 self._ledger.note_epoch(key, attempt, event.epoch)
-                if self._epoch_done is not None:
+                if self._epoch_done is not None and event.epoch.epoch > run.begun:
                     self._epoch_done(key, event.epoch)
             case Saved():
                 run.failures = 0
@@ -384,8 +394,8 @@ class Driver:
         return self._after_failure(key, run, message, is_final, is_ending)
 
     def _is_given_up(self, run: _Run) -> bool:
-        """Whether a run has failed too often; one of a stack that can be cut in two may have failed for the others."""
-        return run.failures > self._retries and (run.group is None or run.group.half == len(run.group.open))
+        """Whether a run has failed too often; one of a stack that can be parted may have failed for the others."""
+        return run.failures > self._retries and not (run.group is not None and run.group.can_part)
 
     def _after_failure(self, key: str, run: _Run, message: str, is_final: bool, is_ending: bool) -> list[Ended]:
         if is_final or is_ending:
@@ -495,15 +505,14 @@ def _tasks(missing: Iterable[str], stacks: Iterable[Stack]) -> Iterator[str | St
     """The runs that are missing, each alone or with its stack where the first of them stands."""
     waiting = dict.fromkeys(missing)
     stack_of = {key: stack for stack in stacks for key in stack.keys}
-    while waiting:
-        key = next(iter(waiting))
+    for key in tuple(waiting):
         stack = stack_of.get(key)
         if stack is None:
-            del waiting[key]
             yield key
-        else:
+        elif key in waiting:
             left = [one for one in stack.keys if one in waiting]
-            waiting = {one: None for one in waiting if one not in left}
+            for one in left:
+                del waiting[one]
             yield stack.of(left)
 
 

@@ -89,13 +89,13 @@ AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "l
 
 @dataclass(frozen=True)
 class Execution:
-    """How the runs of a study are computed: fixed when it starts, so that all of them round alike.
+    """How the runs of a study are computed: fixed when it starts, but for `stack`, so that all of them round alike.
 
     Attributes:
         device: `cpu` or `cuda`.
         threads: Of the CPU, for each run.
         channels_last: None if it was left to the training program.
-        backend: As of `stacks.Backend`.
+        backend: As of `ways.Backend`.
         stack: Runs that are computed together, at most.
     """
 
@@ -111,6 +111,10 @@ class Execution:
         """How a run would be computed if it was the first of its study."""
         recipe = request.recipe
         return cls(request.device.split(":")[0], request.threads, recipe.channels_last, recipe.compile, backend, stack)
+
+    def resized(self, backend: str, stack: int) -> Self:
+        """How a study that began like this goes on: the size of its stacks is as asked for, since it changes no bit."""
+        return dataclasses.replace(self, stack=stack) if backend == self.backend else self
 
     def applied(self, request: RunRequest) -> RunRequest:
         """The request, computed like this; nothing that its key is made of changes."""
@@ -368,6 +372,8 @@ class Ledger:
     def settle(self, wanted: Execution) -> tuple[Execution, str]:
         """How the runs of the study that was joined are computed: as wanted until one has begun, then as it was.
 
+        The size of stacks is always as wanted, unless they are computed in another way.
+
         Returns:
             That, and a sentence for people if it is not as wanted.
 
@@ -383,13 +389,11 @@ class Ledger:
                 f"{self.folder}: this study began on '{kept.device}', and '{wanted.device}' rounds differently. Go on "
                 f"with '--device {kept.device}', or choose another folder."
             )
-        # The size of stacks changes no bit, and may have been lowered for want of memory.
-        same = dataclasses.replace(wanted, stack=kept.stack) if kept.backend == wanted.backend else wanted
-        told = _difference(dataclasses.asdict(kept), dataclasses.asdict(same))
-        note = f"This study goes on as it began, so that all runs round alike: {told}." if told else ""
-        if same != wanted:
-            note = f"{note} It goes on with at most {kept.stack} runs of a stack, not {wanted.stack}.".lstrip()
-        return kept, note
+        execution = kept.resized(wanted.backend, wanted.stack)
+        if execution != kept:
+            self._write("UPDATE study SET execution = ?", json.dumps(dataclasses.asdict(execution)))
+        told = _difference(dataclasses.asdict(execution), dataclasses.asdict(wanted))
+        return execution, f"This study goes on as it began, so that all runs round alike: {told}." if told else ""
 
     def limit_stack(self, most: int) -> Execution:
         """Compute fewer runs together from now on, since memory is too small for more."""

@@ -60,18 +60,24 @@ class Gauge:
         self._executors: Mapping[Crew, LocalExecutor] = {
             crew: LocalExecutor(crew.workers, devices=devices, threads=crew.threads) for crew in crews
         }
+        self._cold = set(crews)
 
     def __enter__(self) -> Self:
         """Let all workers of all crews begin and load what they need, at the same time."""
         try:
-            for crew, executor in self._executors.items():
-                _submit(executor, crew, _Preparation(self._data))
-            for crew, executor in self._executors.items():
-                _answers(executor, crew, 10 * _LIMIT_S[self._kind])
+            self._prepare()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def _prepare(self) -> None:
+        """Have workers ready that have not begun yet, or were ended."""
+        for crew in self._cold:
+            _submit(self._executors[crew], crew, _Preparation(self._data))
+        for crew in self._cold:
+            _answers(self._executors[crew], crew, 10 * _LIMIT_S[self._kind])
+        self._cold.clear()
 
     def __exit__(self, *error: object) -> None:
         for executor in self._executors.values():
@@ -85,6 +91,8 @@ class Gauge:
         Args:
             floor: What is slower than this is not measured well.
         """
+        if crew in self._cold:
+            self._prepare()
         executor, limit_s = self._executors[crew], _LIMIT_S[self._kind]
         requests = tuple(replace(request, threads=crew.threads) for request in program.requests)
         if floor and self._kind == "cpu":  # a step that is not over after this tells enough
@@ -94,6 +102,7 @@ class Gauge:
         speeds = _answers(executor, crew, limit_s)
         if len(speeds) < crew.workers:
             executor.close()
+            self._cold.add(crew)
             return 0.0
         return sum(speeds)
 

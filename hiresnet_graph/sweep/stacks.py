@@ -18,14 +18,12 @@ from hiresnet_graph.sweep.plan import Network, Networks, StudyPlan
 from hiresnet_graph.sweep.variants import Variant
 from hiresnet_graph.sweep.ways import Backend
 from hiresnet_graph.train.recipe import Recipe
+from hiresnet_graph.train.record import START, Place
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
 from hiresnet_graph.train.stackable import FEWEST, predicted_bytes, stackable
 
 LEAST = {"stacked": FEWEST, "branches": 1}
 """Runs that are computed at least: stacks of fewer are filled up."""
-Place = tuple[int, int]
-"""Epochs that are done, and steps of the next one: as of a checkpoint."""
-_START: Place = (0, 0)
 # So many networks in a row that stand for no other.
 _PATIENCE = 20
 
@@ -44,18 +42,20 @@ class Bucket:
     whole: Architecture
     recipe: Recipe
 
-    def fitting(self, most: int, room: int | None) -> int:
+    def fitting(self, most: int, backend: StackBackend, room: int | None, *, has_begun: bool = False) -> int:
         """How many of its runs memory is there for; 0 if not even for the fewest.
 
         Args:
             most: The answer is not more.
             room: Bytes; None if that is not known.
+            has_begun: Runs were computed together before: not memory decides, then, whether they are.
         """
         if room is None:
             return most
         low = self.recipe.precision == "bf16"
         each = predicted_bytes(self.whole.plan, FEWEST, self.recipe.batch_size, low) / FEWEST
-        return min(most, int(room / each)) if room >= FEWEST * each else 0
+        fitting, least = int(room / each), LEAST[backend]
+        return min(most, max(fitting, least)) if has_begun or fitting >= least else 0
 
 
 @dataclass(frozen=True)
@@ -162,13 +162,15 @@ def stacks_of(
     most: int,
     *,
     room: int | None = None,
-    places: Callable[[str], set[Place]] = lambda key: {_START},
+    has_begun: bool = False,
+    places: Callable[[str], set[Place]] = lambda key: {START},
 ) -> tuple[Stack, ...]:
     """The stacks of the runs that are missing. Those that are in none are trained alone.
 
     Args:
         most: Runs of a stack.
         room: Bytes that the memory has for one; None if that is not known.
+        has_begun: As of `Bucket.fitting`.
         places: Where a run can go on from. What began together goes on together.
     """
     kind: StackBackend = "stacked" if backend == "stacked" else "branches"
@@ -176,7 +178,7 @@ def stacks_of(
     for bucket in buckets if backend != "eager" else ():
         if backend == "stacked" and len(bucket.keys) == 1:
             continue  # filled up it would take the time of three
-        fitting = bucket.fitting(most, room) if backend != "graph" else 1
+        fitting = bucket.fitting(most, kind, room, has_begun=has_begun) if backend != "graph" else 1
         for group in _together([key for key in bucket.keys if key in missing], places) if fitting else ():
             whole = bucket.whole.to_yaml()
             stacks += [Stack(part, whole, kind) for part in cut(group, fitting)]
@@ -188,7 +190,7 @@ def _together(keys: Sequence[str], places: Callable[[str], set[Place]]) -> list[
     groups: list[tuple[set[Place], list[str]]] = []
     for key in keys:
         own = places(key)
-        own = own - {_START} or {_START}
+        own = own - {START} or {START}
         for common, group in groups:
             if common & own:
                 common &= own

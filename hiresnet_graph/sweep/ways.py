@@ -14,6 +14,7 @@ Backend = Literal["eager", "graph", "branches", "stacked"]
 AUTO, OFF = "auto", "off"
 # What other programs, and what is not predicted, may take of the memory that is free.
 _SHARE = 0.8
+_GROUP = Path("/sys/fs/cgroup")
 
 
 class Crew(NamedTuple):
@@ -81,8 +82,10 @@ def _available() -> int | None:
 
 def _left_of_limit() -> int | None:
     """What is left of the memory that this process and its neighbours may have together, if there is a limit."""
-    group = Path("/sys/fs/cgroup")
     try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):
+        most, used = (int((_GROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        told = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        # Files that were read stay in memory until somebody wants it.
+        return most - used + int(told["inactive_file"]) + int(told["active_file"])
+    except (OSError, ValueError, KeyError):
         return None

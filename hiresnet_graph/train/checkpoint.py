@@ -20,14 +20,10 @@ from safetensors.torch import load, save
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.train.events import Files
-from hiresnet_graph.train.record import Epoch, make_folder, write_atomic
+from hiresnet_graph.train.record import START, Epoch, Place, make_folder, write_atomic
 
 FOLDER = "checkpoints"
 KEPT = 2
-
-Place = tuple[int, int]
-"""Epochs that are done, and steps of the next one."""
-START: Place = (0, 0)
 
 
 class Counters(BaseModel):

@@ -71,13 +71,15 @@ Event = Started | EpochDone | Saved | Finished | Paused
 
 @dataclass(frozen=True)
 class Refused:
-    """A run of a stack cannot be trained, whatever is tried, while the others go on.
+    """A run of a stack cannot be trained, while the others go on.
 
     Attributes:
         message: Why not; fit to be shown to a person.
+        is_final: Trying again cannot help.
     """
 
     message: str
+    is_final: bool = True
 
 
 @dataclass(frozen=True)

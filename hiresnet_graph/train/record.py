@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 RESULT, SETTINGS, SPEC, METRICS = "result.json", "run.json", "spec.yaml", "metrics.jsonl"
 BEST, LAST = "model.safetensors", "last.safetensors"
+Place = tuple[int, int]
+"""Epochs that are done, and steps of the next one: where a checkpoint stands."""
+START: Place = (0, 0)
 # Raised when the training program changes what it computes, so that old runs are not taken for new ones.
 SEMANTICS = 2
 

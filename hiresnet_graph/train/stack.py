@@ -16,14 +16,12 @@ import torch
 from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
-from hiresnet_graph.errors import HrgError, OutOfMemory, UsageError
+from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, UsageError
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.assignment import Assignment, assign
 from hiresnet_graph.train.checkpoint import (
-    START,
     Checkpoint,
     Pace,
-    Place,
     drop_checkpoints,
     load_checkpoint,
     places_of,
@@ -31,6 +29,7 @@ from hiresnet_graph.train.checkpoint import (
 )
 from hiresnet_graph.train.events import EpochDone, Event, Finished, OfRun, Paused, Refused, Saved, StackEnded, Started
 from hiresnet_graph.train.machine import choose_device, interrupt_noted, keep_memory
+from hiresnet_graph.train.record import START, Place
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackRequest
 from hiresnet_graph.train.stack_trainer import StackTrainer
 from hiresnet_graph.train.stackable import OWN_FIELDS, stackable
@@ -38,7 +37,7 @@ from hiresnet_graph.train.trainer import Ask
 
 
 def run_stack(
-    request: StackRequest, *, stop: Ask | None = None, dataset: Dataset | None = None, ship_files: bool = False
+    request: StackRequest, *, stop: Ask | None = None, dataset: Dataset | None = None
 ) -> Iterator[OfRun | StackEnded]:
     """Train the runs of a stack, each in its folder, going on from the newest checkpoints that they have in common.
 
@@ -48,7 +47,6 @@ def run_stack(
     Args:
         stop: Asked after each step; when it says yes, all runs save a checkpoint and pause.
         dataset: The data of the runs, if they are there already.
-        ship_files: Let events carry the files that they speak of.
 
     Raises:
         SpecError: The network that holds all of theirs is wrong.
@@ -74,21 +72,26 @@ def run_stack(
         except OutOfMemory:
             raise
         except HrgError as error:
-            yield OfRun(asked.key, Refused(str(error)))
+            yield OfRun(asked.key, _refused(error))
             continue
         if record is None:
             waiting.append(member)
         else:
             yield OfRun(asked.key, Started(len(record.epochs), record.machine))
-            yield OfRun(asked.key, Finished(record, assigned.files() if ship_files else ()))
+            yield OfRun(asked.key, Finished(record))
 
     is_over = True
     for place, together in _groups(waiting):
         if is_over:
-            is_over = yield from _train(together, place, whole, request.backend, device, stop, ship_files)
+            is_over = yield from _train(together, place, whole, request.backend, device, stop)
         else:
             yield from (OfRun(member.key, Paused(place[0])) for member in together)
     yield StackEnded()
+
+
+def _refused(error: HrgError) -> Refused:
+    """What is told of a run that cannot be trained; what has to do with files may pass."""
+    return Refused(str(error), is_final=not isinstance(error, RunError))
 
 
 def _check(requests: Sequence[RunRequest]) -> None:
@@ -143,6 +146,8 @@ class _Member:
         """Bring the folder to where the run stood at a place; gives the checkpoint of it, unless it is the start."""
         folder = self.assigned.folder
         point = None if place == START else load_checkpoint(folder, place)
+        if point is None and place != START:
+            raise RunError(f"{folder}: the checkpoint {place[0]}-{place[1]} was there, and cannot be read any more.")
         # Later ones would be kept in place of those that are to come.
         drop_checkpoints(folder, after=place)
         self.assigned.begin(() if point is None else point.counters.epochs)
@@ -166,7 +171,6 @@ def _train(
     backend: StackBackend,
     device: torch.device,
     stop: Ask,
-    ship_files: bool,
 ) -> Generator[OfRun, None, bool]:
     """Train runs from a place that they have in common; gives whether all are over."""
     begun: list[_Member] = []
@@ -175,7 +179,7 @@ def _train(
         try:
             points.append(member.begun(place))
         except HrgError as error:  # its folder cannot be written
-            yield OfRun(member.key, Refused(str(error)))
+            yield OfRun(member.key, _refused(error))
         else:
             begun.append(member)
     if not begun:
@@ -186,7 +190,7 @@ def _train(
         if point is not None:
             trainer.restore(k, point)
     points.clear()
-    keeper = _Keeper(begun, trainer, place, ship_files)
+    keeper = _Keeper(begun, trainer, place)
     for member, course in zip(begun, trainer.courses, strict=True):
         yield OfRun(member.key, Started(course.epoch, trainer.machine))
         yield from (OfRun(member.key, EpochDone(epoch)) for epoch in course.epochs)
@@ -197,8 +201,8 @@ def _train(
 class _Keeper:
     """Writes what the runs of a stack have reached into their folders, when it is time."""
 
-    def __init__(self, members: Sequence[_Member], trainer: StackTrainer, place: Place, ship_files: bool) -> None:
-        self._members, self._trainer, self._ship_files = members, trainer, ship_files
+    def __init__(self, members: Sequence[_Member], trainer: StackTrainer, place: Place) -> None:
+        self._members, self._trainer = members, trainer
         self.pace = Pace(members[0].assigned.request.checkpoint_s, place)
 
     def save(self) -> Iterator[OfRun]:
@@ -207,8 +211,8 @@ class _Keeper:
         if not trainer.alive or not self.pace.is_new(place := trainer.course.place):
             return
         for k in trainer.alive:
-            files = save_checkpoint(self._members[k].assigned.folder, *trainer.state(k))
-            yield self._said(k, Saved(place[0], files if self._ship_files else ()))
+            save_checkpoint(self._members[k].assigned.folder, *trainer.state(k))
+            yield self._said(k, Saved(place[0]))
         self.pace.made(place)
 
     def log(self) -> Iterator[OfRun]:
@@ -224,7 +228,7 @@ class _Keeper:
             course, assigned = self._trainer.courses[k], self._members[k].assigned
             record = assigned.record(course, self._trainer.machine)
             assigned.end(record, course)
-            yield self._said(k, Finished(record, assigned.files() if self._ship_files else ()))
+            yield self._said(k, Finished(record))
 
     def pause(self) -> Iterator[OfRun]:
         """Say of each run that goes on that it pauses."""

@@ -26,7 +26,7 @@ from hiresnet_graph.lower.replicas import Replicas
 from hiresnet_graph.lower.stacked import Stacked
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.assignment import Assignment
-from hiresnet_graph.train.capture import Captured
+from hiresnet_graph.train.capture import Captured, Recorder
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
 from hiresnet_graph.train.course import Course, below
 from hiresnet_graph.train.evaluation import BATCH, Scores, all_sums_of, loss_of, losses_of, sums_of, weighted
@@ -67,7 +67,7 @@ class StackTrainer:
         self._weights = self.recipe.step_weights(readouts(whole))
         # Replicas that nobody asked for bring a stack to the number from which bits do not depend on it.
         padded = [*runs, *[runs[-1]] * (FEWEST - len(runs) if self._is_stacked else 0)]
-        with memory_told(f"a stack of {len(runs)} runs cannot be put on the device"):
+        with memory_told(f"{_told(runs)} cannot be put on the device"):
             self.replicas = _replicas(padded, whole, backend, device)
             self._names = [self._begin(k, run) for k, run in enumerate(padded)]
             self.optimizer: FlatOptimizer | _Apart
@@ -101,7 +101,7 @@ class StackTrainer:
         # What draws random numbers is among the looped.
         self._captures = device.type == "cuda" and not self.replicas.looped
         self._captured: dict[tuple[str, torch.Size], Captured] = {}
-        self._pool = torch.cuda.graph_pool_handle() if self._captures else None
+        self._recorder = Recorder.on(device) if self._captures else None
         self.machine = describe(
             device,
             first.request.threads,
@@ -193,7 +193,7 @@ class StackTrainer:
         """Within, torch is set as the runs want it."""
         self._ticked = time.perf_counter()
         course, threads = self.course, self.runs[0].request.threads
-        where = f"a stack of {len(self.runs)} runs, epoch {course.epoch + 1}, step {course.step + 1}"
+        where = f"{_told(self.runs)}, epoch {course.epoch + 1}, step {course.step + 1}"
         with settings(self.device, threads, self.recipe.precision == "tf32"), memory_told(where):
             try:
                 yield
@@ -273,7 +273,7 @@ class StackTrainer:
             held += [self._losses_RS, self._right_RS, self._sums_RT3, self._next_1]
             if isinstance(self.optimizer, FlatOptimizer):
                 held += self.optimizer.kept.values()
-            self._captured[key] = Captured(compute, inputs, held, self._pool)
+            self._captured[key] = Captured(compute, inputs, held, self._recorder)
         self._captured[key](*inputs)
 
     def _learn(self, x_DBCHW: torch.Tensor, labels_DB: torch.Tensor) -> None:
@@ -316,7 +316,7 @@ class StackTrainer:
         except ValueError as error:  # batch norm of one value per channel
             step = self.course.epoch * self.steps + self.course.step + 1
             raise RunError(
-                f"a stack of {len(self.runs)} runs, step {step}: a batch of {x_RBCHW.shape[1]} cannot be computed: "
+                f"{_told(self.runs)}, step {step}: a batch of {x_RBCHW.shape[1]} cannot be computed: "
                 f"{error}. Choose another batch size, or 'drop_last=true'."
             ) from error
         return logits if logits.dim() == 4 else logits[:, :, None]
@@ -383,6 +383,10 @@ def _replicas(runs: Sequence[Assignment], whole: Plan, backend: StackBackend, de
         return Branches(whole, parts, device=device, memory_format=layout_of(runs[0].recipe))
     except ValueError as error:
         raise UsageError(f"{error} These runs cannot be computed together: train each of them alone.") from error
+
+
+def _told(runs: Sequence[Assignment]) -> str:
+    return "a stack of 1 run" if len(runs) == 1 else f"a stack of {len(runs)} runs"
 
 
 class _Apart:

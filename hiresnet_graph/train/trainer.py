@@ -21,7 +21,7 @@ from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data.chance import number
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.loader import Loader
-from hiresnet_graph.errors import OutOfMemory, RunError
+from hiresnet_graph.errors import OutOfMemory, RunError, is_of_memory
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
 from hiresnet_graph.train.course import Course, below
@@ -335,11 +335,10 @@ def memory_told(where: str) -> Iterator[None]:
     """Turn each of torch's ways to say that memory is short into one error."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        words = str(error)
-        if type(error) is RuntimeError and "not enough memory" not in words and "can't allocate memory" not in words:
+    except (MemoryError, RuntimeError) as error:
+        if not is_of_memory(error):
             raise
         raise OutOfMemory(
-            f"{where}: not enough memory ({next(iter(words.splitlines()), 'no more is known')[:200]}). "
+            f"{where}: not enough memory ({next(iter(str(error).splitlines()), 'no more is known')[:200]}). "
             "Choose a smaller recipe.batch_size, or fewer runs at one time."
         ) from error

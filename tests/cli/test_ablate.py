@@ -1,8 +1,15 @@
 import csv
+import dataclasses
 import json
 
 import pytest
 
+from hiresnet_graph.cli.ablate import Clock
+from hiresnet_graph.sweep import ways
+from hiresnet_graph.sweep.driver import Progress
+from hiresnet_graph.train import Recipe
+from tests.sweep import works
+from tests.sweep.works import study
 from tests.train.states import TEXT
 
 SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
@@ -129,6 +136,42 @@ def test_runs_are_computed_together_if_asked_for(hrg, folder):
     assert (found["backend"], found["stack"], found["stacking"], found["time_s"]) == ("stacked", 4, True, None)
     found = json.loads(hrg(*again, "--stack", "auto").stdout)
     assert (found["backend"], found["stack"], found["stacking"], found["measured"]) == ("eager", 1, False, [])
+
+
+def test_a_dry_run_looks_at_the_memory_as_training_does(hrg, monkeypatch):
+    monkeypatch.setattr(ways, "room_of", lambda devices, workers: 0)
+    dry = hrg("ablate", "study.yaml", "--seeds", "2", "--stack", "4", "--dry-run", "--no-calibrate")
+    assert "No two of the runs can be computed as one program, or there is no memory for that." in dry.stderr
+
+
+def told(key, epoch, epochs=10, state="running", reused=False):
+    request = dataclasses.replace(next(iter(study(recipe=Recipe(epochs=epochs)).requests.values())), label=key)
+    done = works.epoch(epoch) if state == "running" else None
+    return Progress(0, 8, key, key, request, state, done, reused=reused)
+
+
+def test_the_time_left_counts_what_was_computed_since_the_first_epochs():
+    # stacks of 4 on two workers, an epoch each in 10 s: 8 epochs in that time
+    clock = Clock(80)
+    stacks = [[f"{worker}{run}" for run in range(4)] for worker in "ab"]
+    for epoch in (1, 2, 3):
+        for late, keys in enumerate(stacks):
+            for key in keys:
+                left = clock.left_s(told(key, epoch), 100 + 10 * epoch + late)
+        assert left == (0 if epoch == 1 else pytest.approx((80 - 8 * epoch) / 8 * 10, rel=0.11))
+    # one alone, which goes on after its 5th epoch; what it does twice is nothing new, and another was there already
+    clock = Clock(30)
+    steps = [(told("c", 1, state="complete", reused=True), 0), (told("a", 6), 50), (told("a", 7), 60)]
+    lefts = [clock.left_s(step, now_s) for step, now_s in steps]
+    assert lefts == [0, 0, pytest.approx((3 + 10) * 10)]
+    assert clock.left_s(told("a", 7), 70) == pytest.approx((3 + 10) * 20)
+    assert clock.left_s(told("a", 0, state="diverged"), 80) == pytest.approx(10 * 30)
+    # runs of one epoch
+    clock = Clock(4)
+    for number, key in enumerate("abcd"):
+        left = clock.left_s(told(key, 1, epochs=1), 10 * number)
+        clock.left_s(told(key, 1, epochs=1, state="complete"), 10 * number)
+        assert left == 10 * (3 - number) * (number > 0)
 
 
 @pytest.mark.slow

@@ -255,6 +255,34 @@ def test_what_an_absent_edge_holds_is_never_read() -> None:
         assert_equal(own.state(k), before[k])
 
 
+EDGE = """
+name: edge
+input: {channels: 2, height: 6, width: 6}
+nodes:
+  a: {block: conv, width: 4}
+  b: {block: conv, width: 4}
+  drop: {block: dropout}
+  head: {block: classifier, classes: 3}
+flow: [a -> b -> drop -> head]
+edges: [{from: a, to: b, slot: output, block: dropout}]
+"""
+
+
+def test_dropout_on_an_edge_that_is_absent_draws_nothing() -> None:
+    full = hrg.loads(EDGE)
+    none = hrg.loads(EDGE[: EDGE.index("edges:")])
+    found = []
+    for networks in ([none, full, none], [none] * 3):
+        own = Stacked(full.plan, [one.plan for one in networks])
+        filled(own, networks, [0, 0, 0])
+        for noise in own.noise:
+            noise.manual_seed(3)
+        _learned(own, FlatOptimizer([Recipe()] * 3, own), range(3))
+        assert own.looped == ("dropout",)
+        found.append({name: value.detach().clone() for name, value in own.state(2).items()})
+    assert_equal(found[0], found[1])
+
+
 def test_batch_norms_count_for_each_replica() -> None:
     whole, networks = family(network(), "none", "full", "none")
     own = Stacked(whole, [one.plan for one in networks])

@@ -6,14 +6,17 @@ from typing import Any
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.sweep import Study
+from hiresnet_graph.data import DigitsData
+from hiresnet_graph.sweep import Study, speed
 from hiresnet_graph.sweep import calibration as module
 from hiresnet_graph.sweep.calibration import Calibration, Choice, disk_bytes
+from hiresnet_graph.sweep.executors import LocalExecutor
+from hiresnet_graph.sweep.executors.base import Lost, Report, Task
 from hiresnet_graph.sweep.plan import data_of, networks_of, planned
 from hiresnet_graph.sweep.speed import Program
 from hiresnet_graph.sweep.stacks import buckets_of
 from hiresnet_graph.sweep.ways import Crew, Way
-from hiresnet_graph.train import Recipe
+from hiresnet_graph.train import Paused, Recipe, RunRequest, Seeds
 
 FEW, MANY = Crew(2, 1), Crew(1, 2)
 
@@ -36,6 +39,24 @@ class Machine:
         return self.speeds.get((crew, way.backend, way.stack), 0.0)
 
 
+def measured(
+    tiny: hrg.Architecture,
+    monkeypatch: pytest.MonkeyPatch,
+    speeds: dict[tuple[Crew, str, int], float],
+    devices: tuple[str, ...],
+    **fields: Any,
+) -> tuple[Calibration, Machine]:
+    monkeypatch.setattr(module, "room_of", lambda devices, workers: None)
+    study = Study(network=tiny, **{"variants": ("none", "full"), "seeds": 20, "recipe": Recipe(epochs=80), **fields})
+    networks, source = networks_of(study), data_of(study)
+    dataset = source.load()
+    plan = planned(study, networks, source, dataset)
+    machine = Machine(speeds)
+    calibration = Calibration(networks, plan, buckets_of(networks, plan), dataset, plan.requests, devices)
+    monkeypatch.setattr(calibration, "_gauge", lambda crews: machine)
+    return calibration, machine
+
+
 def chosen(
     tiny: hrg.Architecture,
     monkeypatch: pytest.MonkeyPatch,
@@ -45,14 +66,7 @@ def chosen(
     devices: tuple[str, ...] = ("cpu",),
     **fields: Any,
 ) -> tuple[Choice, list[Way]]:
-    monkeypatch.setattr(module, "room_of", lambda devices, workers: None)
-    study = Study(network=tiny, **{"variants": ("none", "full"), "seeds": 20, "recipe": Recipe(epochs=80), **fields})
-    networks, source = networks_of(study), data_of(study)
-    dataset = source.load()
-    plan = planned(study, networks, source, dataset)
-    machine = Machine(speeds)
-    calibration = Calibration(networks, plan, buckets_of(networks, plan), dataset, plan.requests, devices)
-    monkeypatch.setattr(calibration, "_gauge", lambda crews: machine)
+    calibration, machine = measured(tiny, monkeypatch, speeds, devices, **fields)
     return calibration.choose(crews), machine.asked
 
 
@@ -74,10 +88,44 @@ def test_other_threads_may_be_fastest(tiny: hrg.Architecture, monkeypatch: pytes
     assert choice.way == Way(MANY)
 
 
-def test_what_is_far_slower_is_given_up_at_once(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_far_slower_is_given_up_for_its_workers(
+    tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     speeds = {(FEW, "eager", 1): 1000.0, (MANY, "eager", 1): 800.0, (FEW, "stacked", 4): 150.0}
     choice, asked = chosen(tiny, monkeypatch, speeds)
-    assert choice.way == Way(FEW) and asked == [Way(FEW), Way(MANY), Way(FEW, "stacked", 4)]
+    assert choice.way == Way(FEW)
+    assert asked == [Way(FEW), Way(MANY), Way(FEW, "stacked", 4), Way(MANY, "stacked", 4)]
+
+
+def test_without_stacks_runs_are_measured_alone(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Crew(1, 1)
+    single = {"variants": ("none",), "seeds": 1, "recipe": Recipe(epochs=8000)}
+    calibration, machine = measured(tiny, monkeypatch, {(one, "eager", 1): 1000.0}, ("cpu",), **single)
+    found = calibration.estimate(Way(one, "stacked", 4))
+    assert machine.asked == [Way(one)] and found is not None and found.images_s == 1000.0
+    compiled = {"recipe": Recipe(epochs=8000, compile=True)}
+    speeds = {(one, "eager", 1): 1000.0, (one, "graph", 1): 3000.0}
+    choice, asked = chosen(tiny, monkeypatch, speeds, crews=[one], devices=("cuda:0",), **compiled)
+    assert choice.way == Way(one) and asked == [Way(one)]
+
+
+def test_workers_that_were_ended_begin_again_before_they_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Ending(LocalExecutor):
+        """One whose workers prepare, and die over all else."""
+
+        def submit(self, task: Task) -> None:
+            seen.append(type(task.work).__name__)
+
+        def reports(self, timeout_s: float) -> Sequence[Report]:
+            return [Report("0", 0, Paused(0) if seen[-1] == "_Preparation" else Lost("gone."), "here")]
+
+    monkeypatch.setattr(speed, "LocalExecutor", Ending)
+    request = RunRequest(spec="", label="", seeds=Seeds(0, 0), data=DigitsData(), recipe=Recipe())
+    with speed.Gauge([Crew(1, 1)], ("cpu",), DigitsData()) as gauge:
+        assert [gauge.images_s(Crew(1, 1), Program((request,), "")) for _ in range(2)] == [0.0, 0.0]
+    assert seen == ["_Preparation", "_Sample"] * 2
 
 
 def test_a_short_study_is_not_measured_further(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,21 @@ def test_how_a_study_is_computed_stays_as_it_began(tmp_path: Path) -> None:
             ledger.settle(dataclasses.replace(first, device="cuda"))
 
 
+def test_the_size_of_stacks_may_change(tmp_path: Path) -> None:
+    plan = study()
+    large = Execution("cpu", 1, None, False, "stacked", 16)
+    small, other = dataclasses.replace(large, stack=4), dataclasses.replace(large, backend="eager", stack=1)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        ledger.settle(large)
+        ledger.begin(next(iter(plan.requests)), 1, "here")
+        assert ledger.settle(small) == (small, "") and ledger.execution == small
+        kept, told = ledger.settle(other)
+        assert kept == ledger.execution == small and "backend=stacked, now eager" in told
+        kept, told = ledger.settle(dataclasses.replace(large, threads=2))
+        assert kept == ledger.execution == large and told.endswith(": threads=1, now 2.")
+
+
 HOLDER = """
 import sys
 from hiresnet_graph.sweep.ledger import Ledger

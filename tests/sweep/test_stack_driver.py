@@ -17,7 +17,7 @@ from hiresnet_graph.sweep.ledger import Execution, Ledger
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import read_results, read_status
 from hiresnet_graph.sweep.stacks import Stack, cut
-from hiresnet_graph.train import OfRun, Paused, Recipe, StackEnded, Started
+from hiresnet_graph.train import EpochDone, Finished, OfRun, Paused, Recipe, Refused, StackEnded, Started
 from tests.sweep.works import MACHINE, Inline, Quick, QuickStack, record, study
 
 
@@ -25,14 +25,16 @@ def in_stacks(plan: StudyPlan, most: int) -> list[Stack]:
     return [Stack(keys, "whole", "stacked") for keys in cut(list(plan.requests), most)]
 
 
-def carried_out(folder: Path, plan: StudyPlan, most: int, executor: Executor | None = None) -> list[Progress]:
+def carried_out(
+    folder: Path, plan: StudyPlan, most: int, executor: Executor | None = None, retries: int = 2
+) -> list[Progress]:
     """The study is trained in stacks as far as it goes; what was told of the ends of its runs."""
     told: list[Progress] = []
     with Ledger.open(folder) as ledger, executor or Inline() as workers:
         ledger.join(plan)
         settled, _ = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", most))
         how: dict[str, Any] = {"work": Quick, "stack_work": QuickStack, "execution": settled, "progress": told.append}
-        train_all(ledger, plan.requests, workers, stacks=in_stacks(plan, most), **how)
+        train_all(ledger, plan.requests, workers, stacks=in_stacks(plan, most), retries=retries, **how)
     return [step for step in told if step.state != "running"]
 
 
@@ -107,13 +109,10 @@ def test_without_memory_stacks_are_halved_and_stay_so(tmp_path: Path) -> None:
         ("complete", 2)
     ] * 3
     assert execution(tmp_path).stack == 3
-    # what is submitted later is cut before it can fail, in another call, too
-    larger, executor = study(["big"], range(20)), Noting()
+    # a size that is asked for is tried once more
+    larger, executor = study(["big"], range(14)), Noting()
     carried_out(tmp_path, larger, 7, executor)
-    assert execution(tmp_path).stack == 3
-    with Ledger.open(tmp_path) as ledger:
-        _, note = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", 7))
-    assert note == "It goes on with at most 3 runs of a stack, not 7."
+    assert executor.seen == [7, 4, 3, 2, 2] and execution(tmp_path).stack == 3
 
 
 def test_stacks_that_wait_when_memory_runs_out_are_cut_first(tmp_path: Path) -> None:
@@ -124,11 +123,91 @@ def test_stacks_that_wait_when_memory_runs_out_are_cut_first(tmp_path: Path) -> 
     assert {row.state for row in read_results(tmp_path).rows} == {"complete"}
 
 
-def test_too_few_runs_for_memory_to_help_are_failures(tmp_path: Path) -> None:
+def test_where_not_even_few_fit_into_memory_each_goes_on_alone(tmp_path: Path) -> None:
+    executor = Noting()
+    plan = study(["hungry-1", "none-1", "none-2", "hungry-2", "none-3", "none-4"], [0])
     with pytest.raises(RunError) as error:
-        carried_out(tmp_path, study(["hungry", "none"], [0]), 2)
+        carried_out(tmp_path, plan, 6, executor)
+    assert executor.seen == [6, 3, 3] + [0] * 10
     assert str(error.value).count("memory ran out (MemoryError)") == 2
-    assert {run.attempts for run in read_status(tmp_path).runs} == {3}
+    assert str(error.value).splitlines()[-1].startswith("4 of 6 runs are finished")
+    # each has all of its tries by itself
+    ends = {run.name.split("-")[0]: (run.state, run.attempts) for run in read_status(tmp_path).runs}
+    assert ends == {"none": ("complete", 3), "hungry": ("failed", 5)}
+    assert execution(tmp_path).stack == 3
+    once = Noting()
+    carried_out(tmp_path / "once", study(["big"], range(4)), 4, once, retries=0)
+    assert once.seen == [4, 2, 2]
+
+
+def test_who_was_halved_for_memory_has_all_tries_left(tmp_path: Path) -> None:
+    class Losing(Noting):
+        is_lost = False
+
+        def reports(self, timeout_s: float) -> Sequence[Report]:
+            if self.is_lost or len(self.seen) < 7:
+                return super().reports(timeout_s)
+            self.is_lost = True
+            task = self.tasks.popleft()
+            key = task.work.request.runs[0].key  # type: ignore[attr-defined]
+            events = [OfRun(key, Started(0, MACHINE)), Lost("the worker is gone.")]
+            return [Report(task.key, task.attempt, event, "there") for event in events]
+
+    executor = Losing()
+    carried_out(tmp_path, study(["big"], range(12)), 12, executor, retries=1)
+    assert executor.seen == [12, 6, 6, 3, 3, 3, 3, 3]  # the one that was lost is not cut
+
+
+class Told(Noting):
+    """Reports what was thought out for each task in turn, then works."""
+
+    def __init__(self, *events: Sequence[Any]) -> None:
+        super().__init__()
+        self.events = list(events)
+
+    def reports(self, timeout_s: float) -> Sequence[Report]:
+        if not self.events:
+            return super().reports(timeout_s)
+        task = self.tasks.popleft()
+        return [Report(task.key, task.attempt, event, "here") for event in self.events.pop(0)]
+
+
+def test_one_that_failed_and_then_pauses_goes_on(tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0])
+    first, second = plan.requests
+    paused = [[OfRun(key, Paused(0)), StackEnded()] for key in (first, second)]
+    executor = Told([Lost("the worker is gone.")], *paused)
+    assert len(carried_out(tmp_path, plan, 2, executor, retries=0)) == 2
+    assert executor.seen == [2, 1, 1, 1, 1]
+
+
+def test_what_may_pass_is_tried_again_and_what_was_refused_is_not(tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0])
+    first, second = plan.requests
+    refused = [OfRun(first, Refused("no.")), OfRun(second, Refused("not now.", is_final=False)), StackEnded()]
+    with pytest.raises(RunError, match=r"run 'none-seed0': no\.\n1 of 2 runs are finished"):
+        carried_out(tmp_path, plan, 2, Told(refused))
+    assert {run.name: run.attempts for run in read_status(tmp_path).runs} == {"none-seed0": 1, "full-seed0": 2}
+    with pytest.raises(RunError, match=r"run 'full-seed0': not now\."):
+        carried_out(tmp_path / "often", plan, 2, Told(refused), retries=0)
+
+
+def test_epochs_of_a_checkpoint_are_not_told_once_more(tmp_path: Path) -> None:
+    plan = study(["none"], [0])
+    (key,) = plan.requests
+    result = record(plan.requests[key])
+    events = [Started(1, MACHINE), *(EpochDone(epoch) for epoch in result.epochs), Finished(result)]
+    told: list[int] = []
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        settled, _ = ledger.settle(Execution.of(plan.requests[key], "stacked", 2))
+
+        def progress(step: Progress) -> None:
+            told.extend([step.epoch.epoch] if step.epoch is not None else [])
+
+        executor = Told([*(OfRun(key, event) for event in events), StackEnded()])
+        train_all(ledger, plan.requests, executor, stacks=in_stacks(plan, 2), execution=settled, progress=progress)
+    assert told == [2] and read_status(tmp_path).runs[0].epoch == 2
 
 
 def test_one_that_fails_is_parted_from_the_others(tmp_path: Path) -> None:
@@ -236,6 +315,6 @@ def test_worker_processes_take_stacks(tmp_path: Path) -> None:
     with pytest.raises(RunError) as error:
         carried_out(tmp_path, plan, 4, LocalExecutor(2))
     lines = str(error.value).splitlines()
-    assert lines[0].startswith("run 'silent-seed0': the stack ended without a result of this run.")
+    assert "run 'silent-seed0': the stack ended without a result of this run." in lines
     states = {run.name: run.state for run in read_status(tmp_path).runs}
     assert {name for name, state in states.items() if state != "complete"} == {"silent-seed0", "silent-seed1"}

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import hiresnet_graph as hrg
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.sweep import Study, ablate
 from hiresnet_graph.sweep import calibration as calibration_module
 from hiresnet_graph.sweep.ablation import Begun, way_asked
@@ -66,7 +67,7 @@ def test_a_study_goes_on_as_it_began(tiny: hrg.Architecture, tmp_path: Path) -> 
     for stack in (6, "off", "auto"):
         ablate(small, out=tmp_path, executor=Inline(), stack=stack, begun=begun.append)
     notes = [one.note for one in begun]
-    assert notes[0] == "It goes on with at most 4 runs of a stack, not 6."
+    assert notes[0] == ""  # the size of stacks changes nothing
     assert notes[1].startswith(
         "This study goes on as it began, so that all runs round alike: backend=stacked, now eager"
     )
@@ -114,7 +115,7 @@ def test_ctrl_c_saves_all_runs_and_another_size_goes_on_with_them(tmp_path: Path
     assert len(places) == 6 and places[0] and places.count(places[0]) == 6
     second = subprocess.run(command(tmp_path, 3), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
-    assert "It goes on with at most 6 runs of a stack, not 3. 6 runs as 1 program (stacked)." in second.stderr
+    assert "6 runs as 2 programs of at most 3 (stacked)." in second.stderr
     ablate(tmp_path / "study.yaml", out=tmp_path / "whole", executor=Inline(), stack=3)
     assert results(tmp_path / "out") == results(tmp_path / "whole")
     assert {row.attempts for row in read_results(tmp_path / "out").rows} == {2}
@@ -169,12 +170,14 @@ def test_calibration_measures_what_is_run(tiny: hrg.Architecture, monkeypatch: p
 
 @dataclass(frozen=True)
 class Crowded(StackTraining):
-    """Training for which memory runs out after the first checkpoints, unless no more than 3 runs take part."""
+    """Training for which memory runs out after the first checkpoints, unless few runs take part."""
+
+    most: int = 3
 
     def __call__(self) -> Iterator[OfRun | StackEnded]:
         for event in super().__call__():
             yield event
-            if len(self.request.runs) > 3 and isinstance(event, OfRun) and isinstance(event.event, EpochDone):
+            if len(self.request.runs) > self.most and isinstance(event, OfRun) and isinstance(event.event, EpochDone):
                 torch.empty(1 << 60)
 
 
@@ -194,3 +197,33 @@ def test_without_memory_halves_go_on_from_the_checkpoints(tiny: hrg.Architecture
     assert {row.record.machine.replicas for row in found.rows if row.record} == {3}
     ablate(many, out=tmp_path / "whole", executor=Inline(), stack=6)
     assert results(tmp_path / "halved") == results(tmp_path / "whole")
+
+
+def test_where_there_is_memory_for_no_stack_runs_are_trained_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    few = study(tiny, seeds=1)
+    networks, source = networks_of(few), data_of(few)
+    plan = planned(few, networks, source, source.load())
+    (bucket,) = buckets_of(networks, plan)
+    stack = Stack(bucket.keys, bucket.whole.to_yaml(), "stacked")
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        settled, _ = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", 6))
+        crowded = partial(Crowded, most=0)
+        train_all(ledger, plan.requests, Inline(), stacks=[stack], stack_work=crowded, execution=settled)
+    rows = read_results(tmp_path).rows
+    assert [(row.state, row.attempts) for row in rows] == [("complete", 2)] * 3
+    assert {(row.record.machine.backend, row.record.machine.replicas) for row in rows if row.record} == {("eager", 1)}
+
+
+def test_a_checkpoint_that_cannot_be_read_stops_no_other_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    few = study(tiny, seeds=1)
+    networks, source = networks_of(few), data_of(few)
+    plan = planned(few, networks, source, source.load())
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", 6))
+        first = ledger.runs()[0]
+        ledger.begin(first.key, 1, "here")
+        (first.folder / "checkpoints" / "1-0.json").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"this checkpoint cannot be read(.|\n)*2 of 3 runs are finished"):
+        ablate(few, out=tmp_path, executor=Inline(), stack=6)

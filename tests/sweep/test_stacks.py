@@ -9,7 +9,7 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.supergraph import mask_of
-from hiresnet_graph.sweep import Study, StudyPlan, read_study
+from hiresnet_graph.sweep import Study, StudyPlan, read_study, ways
 from hiresnet_graph.sweep.plan import data_of, networks_of, planned
 from hiresnet_graph.sweep.stacks import Bucket, buckets_of, cut, stacks_of
 from hiresnet_graph.sweep.ways import Crew, Way, room_of, stack_asked
@@ -124,8 +124,27 @@ def test_stacks_are_as_large_as_memory_allows(tiny: hrg.Architecture) -> None:
     assert sizes(four + 1) == [4, 4, 4, 4]
     assert sizes(four - 1) == [3, 3, 3, 3, 2, 2]
     assert sizes(four // 2) == []  # each is trained alone, which takes a third of the memory
+    # a study that has begun in stacks goes on so, whatever else takes memory now
+    begun = stacks_of(buckets, set(plan.requests), "stacked", 16, room=0, has_begun=True)
+    assert [len(stack.keys) for stack in begun] == [3, 3, 3, 3, 2, 2]
+    assert [len(stack.keys) for stack in stacks_of(buckets, set(plan.requests), "branches", 16, room=four // 2)] == [
+        2
+    ] * 8
+    assert stacks_of(buckets, set(plan.requests), "branches", 16, room=four // 5) == ()
     half, two = room_of(["cpu"], 2), room_of(["cpu"], 1)
     assert half is None or two is None or 0 < half < two
+
+
+def test_files_that_were_read_leave_room_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "_GROUP", tmp_path)
+    monkeypatch.setattr(ways, "_available", lambda: None)
+    assert room_of(["cpu"], 1) is None
+    (tmp_path / "memory.current").write_text("900\n")
+    (tmp_path / "memory.stat").write_text("anon 300\nfile 600\ninactive_file 400\nactive_file 150\nslab 50\n")
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert room_of(["cpu"], 1) == int(0.8 * (1000 - 350))
+    (tmp_path / "memory.max").write_text("max\n")
+    assert room_of(["cpu"], 1) is None
 
 
 def test_runs_go_on_with_those_that_have_come_as_far(tiny: hrg.Architecture) -> None:

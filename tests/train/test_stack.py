@@ -42,7 +42,7 @@ from hiresnet_graph.train import (
     stackable,
 )
 from hiresnet_graph.train.capture import Captured
-from hiresnet_graph.train.checkpoint import load_checkpoint, places_of, save_checkpoint, store
+from hiresnet_graph.train.checkpoint import places_of, save_checkpoint
 from hiresnet_graph.train.stack_trainer import StackTrainer
 from hiresnet_graph.train.trainer import LOOK_EVERY
 from tests.train.runs import events_of, finish, request, result_of, stop_after
@@ -477,25 +477,12 @@ def test_checkpoints_are_those_of_a_run_alone(noisy: hrg.Architecture, tmp_path:
             assert (result_of(ours) == result_of(theirs)) == (name != "c")
 
 
-def test_files_travel_with_the_events_if_asked(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    asked = stack(seeds(tiny, 2), tmp_path, tiny)
-    said = train(asked, stop=stop_after(10), ship_files=True)
-    for run, events in zip(asked.runs, said, strict=True):
-        saved = [event for event in events if isinstance(event, Saved)]
-        for event in saved:
-            store(tmp_path / "there" / run.key, event.files)
-        mine, theirs = load_checkpoint(run.folder), load_checkpoint(tmp_path / "there" / run.key)
-        assert mine is not None and theirs is not None and mine.counters == theirs.counters
-    for run, events in zip(asked.runs, train(asked, ship_files=True), strict=True):
-        end = events[-1]
-        assert isinstance(end, Finished) and dict(end.files).keys() == FILES
-        assert dict(end.files)["result.json"] == (run.folder / "result.json").read_bytes()
-
-
 class Rehearsed(Captured):
     """How a GPU computes, but for its graphs: steps are tried first, and the inputs come into a place of their own."""
 
-    def _recorded(self, compute: Callable[[], object], tried: Callable[[], None], pool: Any) -> Callable[[], object]:
+    def _recorded(
+        self, compute: Callable[[], object], tried: Callable[[], None], recorder: object
+    ) -> Callable[[], object]:
         for _ in range(3):
             tried()
         return compute

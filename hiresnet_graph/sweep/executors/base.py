@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from hiresnet_graph.data import DatasetKind, load_dataset
-from hiresnet_graph.errors import HrgError, OutOfMemory, RunError
+from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, is_of_memory
 from hiresnet_graph.train.events import Event, Finished, OfRun, Paused, StackEnded
 from hiresnet_graph.train.request import RunRequest, StackRequest
 
@@ -111,14 +111,9 @@ class Failure:
             return cls("error" if isinstance(error, RunError) else "usage", str(error), text)
         first_line = (str(error).splitlines() or [""])[0]
         message = f"{type(error).__name__}: {first_line}".removesuffix(": ")
-        is_memory = isinstance(error, MemoryError) or any(word in str(error).lower() for word in _NO_MEMORY)
-        if is_memory:
+        if is_of_memory(error):
             return cls("memory", f"memory ran out ({message}). Train fewer runs at a time, or smaller batches.", text)
         return cls("error", message, text)
-
-
-# How torch says so: on a GPU, in its allocator for the CPU, and in the system's words below that.
-_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 # The last word of a task that has not lost its worker.
