@@ -21,6 +21,8 @@ from hiresnet_graph.lower.branches import Branches
 from hiresnet_graph.lower.replicas import Replicas
 from hiresnet_graph.lower.stacked import Stacked
 from hiresnet_graph.train.machine import products_rounded
+from hiresnet_graph.train.recipe import Recipe
+from hiresnet_graph.train.trainer import layout_of, placed
 
 BACKENDS: dict[str, type[Replicas]] = {"stacked": Stacked, "branches": Branches}
 FLOAT64_TARGET = 1e-9
@@ -43,11 +45,12 @@ def batch_of(arch: Architecture, seed: int, batch: int, device: torch.device) ->
 
 
 def alone(arch: Architecture, seed: int, batch: int, device: torch.device, precision: str) -> Found:
-    """Scores, gradients and statistics of one step of a network alone."""
-    module = arch.build(seed).to(device=device, dtype=_type(precision)).train()
+    """Scores, gradients and statistics of one step of a network alone, in the layout of training."""
+    layout = layout_of(Recipe())
+    module = placed(arch.build(seed).to(dtype=_type(precision)).train(), device, layout)
     x_BCHW, labels_B = batch_of(arch, seed, batch, device)
     with _computing(device, precision):
-        scores_BK = module(x_BCHW.to(_type(precision)))
+        scores_BK = module(x_BCHW.to(_type(precision)).contiguous(memory_format=layout))
     cross_entropy(_wide(scores_BK), labels_B).backward()  # type: ignore[no-untyped-call]
     grads = {f"gradient of {name}": value.grad for name, value in module.named_parameters()}
     buffers = {name: value for name, value in module.named_buffers() if value.is_floating_point()}
