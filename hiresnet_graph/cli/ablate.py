@@ -5,6 +5,7 @@ torch is imported inside it, once its arguments are known to be right.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,13 +116,14 @@ def ablate(
     device: Device = None,
     threads: Threads = None,
     stack: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="N",
             help="Runs that one program computes at a time, if they differ in edges, seeds or learning rates alone; or "
-            "auto: what is fastest here.",
+            "auto: what is fastest here; or off.",
+            show_default="off",
         ),
-    ] = "off",
+    ] = None,
     executor: Executor = "local",
     address: Address = None,
     accept_changes: Annotated[
@@ -386,7 +388,7 @@ def _list(
     jobs: int | None,
     device: str,
     threads: int | None,
-    stack: str,
+    stack: str | None,
     executor: str,
     *,
     accept_changes: bool,
@@ -409,7 +411,7 @@ def _list(
         way_kept,
     )
     from hiresnet_graph.sweep.calibration import Calibration, disk_bytes
-    from hiresnet_graph.sweep.ledger import Ledger
+    from hiresnet_graph.sweep.ledger import Execution, Ledger
     from hiresnet_graph.sweep.plan import data_of, networks_of, planned
     from hiresnet_graph.sweep.results import finished_keys
     from hiresnet_graph.sweep.stacks import buckets_of, stacks_of
@@ -449,14 +451,19 @@ def _list(
 
         choose = choose_now if executor == "local" else None
     way, choice = way_asked(stack, threads, crews, before, choose)
+    kept = ""
     if before is not None:
-        way = way_kept(before.resized(way.backend, way.stack), jobs, devices, len(missing))
+        first = dataclasses.replace(next(iter(plan.requests.values())), threads=way.crew.threads)
+        execution, kept = before.kept_over(Execution.of(first, way.backend, way.stack))
+        way = way_kept(execution, jobs, devices, len(missing))
     room = room_of(devices, way.crew.workers) if way.backend != "eager" else None
     stacks = stacks_of(buckets, missing, way.backend, way.stack, room=room, has_begun=before is not None)
     disk = disk_bytes(networks, plan, missing, way.crew.workers * way.stack)
     if not as_json:
-        together = told_stacks(stacks, way, len(missing)) or "each run is a program of its own."
-        note(f"Disk: about {memory(disk)}. {counted(way.crew.workers, 'worker')}; {together}")
+        together = told_stacks(stacks, way, len(missing)) or "Each run is a program of its own."
+        if kept:
+            note(kept)
+        note(f"Disk: about {memory(disk)}. {counted(way.crew.workers, 'worker')}. {together}")
         if choice is not None:
             note(str(choice))
         elif stack == "auto" and before is None and missing and executor == "local":

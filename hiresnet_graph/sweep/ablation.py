@@ -18,7 +18,7 @@ from hiresnet_graph.sweep.plan import StudyPlan, data_of, networks_of, planned
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.stacks import Bucket, Stack, buckets_of, stacks_of
 from hiresnet_graph.sweep.study import Study, read_study
-from hiresnet_graph.sweep.ways import AUTO, OFF, Backend, Crew, Way, room_of, stack_asked
+from hiresnet_graph.sweep.ways import AUTO, Backend, Crew, Way, room_of, stack_asked
 from hiresnet_graph.train.record import START, Place
 
 __all__ = [
@@ -67,7 +67,7 @@ def ablate(
     jobs: int | None = None,
     device: str = "auto",
     threads: int | None = None,
-    stack: int | str = OFF,
+    stack: int | str | None = None,
     address: str | None = None,
     accept_changes: bool = False,
     wait: bool = False,
@@ -89,9 +89,10 @@ def ablate(
         device: `cpu`, `cuda` (all GPUs), `cuda:1`; or `auto`: what the study began on, else GPUs if there are any.
         threads: Of the CPU for each worker; other numbers round differently. 1 if left out.
         stack: Runs that one program computes at one time, at most: those of networks that differ in edges alone, with
-            any seeds and learning rates. `off` computes each run by itself. `auto` measures some ways on this machine
-            and takes the fastest, with other threads, too, if they were left out; a short study is not worth it. What
-            comes out differs from `off` as another number of threads does, and not with the size of a stack.
+            any seeds and learning rates. `off` computes each run by itself, as a new study does if nothing is said; one
+            that has begun goes on as it began. `auto` measures some ways on this machine and takes the fastest, with
+            other threads, too, if they were left out; a short study is not worth it. What comes out differs from `off`
+            as another number of threads does, and not with the size of a stack.
         address: Of a Ray cluster.
         accept_changes: A label may mean another network, or a run other settings, than in the folder; the runs of
             before are kept and left out of the results.
@@ -153,13 +154,13 @@ def ablate(
     return read_results(out)
 
 
-def may_stack(stack: int | str, before: Execution | None) -> bool:
+def may_stack(stack: int | str | None, before: Execution | None) -> bool:
     """Whether runs may be computed together, as it is asked for or as the study has begun."""
     return stack_asked(stack) != 1 or (before is not None and before.backend != "eager")
 
 
 def way_asked(
-    stack: int | str,
+    stack: int | str | None,
     threads: int | None,
     crews: Sequence[Crew],
     before: Execution | None,
@@ -174,11 +175,11 @@ def way_asked(
         choose: Measures what is fastest; None if that cannot be.
     """
     usual, most = crews[0], stack_asked(stack)
-    if most is not None:
-        return Way(usual, "stacked" if most > 1 else "eager", most), None
-    if before is not None:
+    if before is not None and stack in (None, AUTO):
         crew = usual._replace(threads=threads or before.threads)
         return Way(crew, cast(Backend, before.backend), before.stack), None
+    if most is not None:
+        return Way(usual, "stacked" if most > 1 else "eager", most), None
     if choose is None:
         return Way(usual), None
     choice = choose()
@@ -218,7 +219,10 @@ def told_stacks(stacks: Sequence[Stack], way: Way, runs: int) -> str:
         return ""
     alone = runs - sum(together)
     if not together:
-        return "No two of the runs can be computed as one program, or there is no memory for that."
+        return (
+            "Each run is computed by itself: no two of them go together (other networks, 'compile' or "
+            "'checkpoint_steps' in the recipe), or memory is too small."
+        )
     programs = "1 program" if len(together) == 1 else f"{len(together)} programs of at most {max(together)}"
     told = f"{sum(together)} run{'' if sum(together) == 1 else 's'} as {programs} ({way.backend})"
     return f"{told}, {alone} by {'itself' if alone == 1 else 'themselves'}." if alone else f"{told}."
@@ -305,7 +309,7 @@ def check_asked(
     threads: int | None,
     executor: str | Executor,
     address: str | None,
-    stack: int | str = OFF,
+    stack: int | str | None = None,
 ) -> None:
     """See that workers can be had as they are asked for.
 

@@ -64,10 +64,12 @@ class Choice:
 
     Attributes:
         measured: All that were measured; the chosen one is none of them, if nothing could be measured.
+        is_short: The study takes too little time for stacks to be tried.
     """
 
     way: Way
     measured: tuple[Estimate, ...]
+    is_short: bool = False
 
     @property
     def estimate(self) -> Estimate | None:
@@ -79,7 +81,8 @@ class Choice:
         told = [f"{each.images_s:,.0f} ({each.way})" for each in self.measured if each.images_s]
         if not told:
             return f"No way to train could be measured, so this is the usual one: {self.way}."
-        return f"Measured on this machine, the fastest way is {self.way}. Images a second: {', '.join(told)}."
+        short = " Stacks were not tried: the study is short." if self.is_short else ""
+        return f"Measured on this machine, the fastest way is {self.way}. Images a second: {', '.join(told)}.{short}"
 
 
 class Calibration:
@@ -132,11 +135,11 @@ class Calibration:
             best = min((each for each in measured if each.images_s), key=_time, default=None)
             if best is None:
                 return Choice(Way(crews[0]), ())
-            if best.time_s > _SHORT_S:
-                for backend in self._backends:
-                    self._try(gauge, crews, backend, measured)
+            is_short = best.time_s <= _SHORT_S
+            for backend in () if is_short else self._backends:
+                self._try(gauge, crews, backend, measured)
         fastest = min((each for each in measured if each.images_s), key=_time)
-        return Choice((fastest if fastest.time_s * _WORTH < best.time_s else best).way, tuple(measured))
+        return Choice((fastest if fastest.time_s * _WORTH < best.time_s else best).way, tuple(measured), is_short)
 
     @property
     def _is_cpu(self) -> bool:

@@ -112,9 +112,16 @@ class Execution:
         recipe = request.recipe
         return cls(request.device.split(":")[0], request.threads, recipe.channels_last, recipe.compile, backend, stack)
 
-    def resized(self, backend: str, stack: int) -> Self:
-        """How a study that began like this goes on: the size of its stacks is as asked for, since it changes no bit."""
-        return dataclasses.replace(self, stack=stack) if backend == self.backend else self
+    def kept_over(self, wanted: Self) -> tuple[Self, str]:
+        """How a study that began like this goes on, and a sentence for people if that is not as wanted.
+
+        The size of stacks is as wanted, since it changes no bit.
+        """
+        kept = dataclasses.replace(self, stack=wanted.stack) if wanted.backend == self.backend else self
+        before, asked = dataclasses.asdict(kept), dataclasses.asdict(wanted)
+        told = ", ".join(f"{name}={before[name]}, not {asked[name]}" for name in before if before[name] != asked[name])
+        note = f"This study goes on as it began, so that all runs round alike: with {told}."
+        return kept, f"{note} Choose another folder for another way." if told else ""
 
     def applied(self, request: RunRequest) -> RunRequest:
         """The request, computed like this; nothing that its key is made of changes."""
@@ -389,11 +396,10 @@ class Ledger:
                 f"{self.folder}: this study began on '{kept.device}', and '{wanted.device}' rounds differently. Go on "
                 f"with '--device {kept.device}', or choose another folder."
             )
-        execution = kept.resized(wanted.backend, wanted.stack)
+        execution, note = kept.kept_over(wanted)
         if execution != kept:
             self._write("UPDATE study SET execution = ?", json.dumps(dataclasses.asdict(execution)))
-        told = _difference(dataclasses.asdict(execution), dataclasses.asdict(wanted))
-        return execution, f"This study goes on as it began, so that all runs round alike: {told}." if told else ""
+        return execution, note
 
     def limit_stack(self, most: int) -> Execution:
         """Compute fewer runs together from now on, since memory is too small for more."""

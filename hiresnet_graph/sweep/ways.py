@@ -44,17 +44,17 @@ class Way(NamedTuple):
         return f"{self.crew}{together} ({self.backend})"
 
 
-def stack_asked(stack: int | str) -> int | None:
-    """How many runs are to be computed together at most: 1 for `off`, None for `auto`.
+def stack_asked(stack: int | str | None) -> int | None:
+    """How many runs are to be computed together at most: 1 for `off` and where nothing is said, None for `auto`.
 
     Raises:
         UsageError: It is neither of these nor a number of 2 or more.
     """
     if stack == AUTO:
         return None
-    if stack == OFF:
+    if stack is None or stack == OFF:
         return 1
-    number = int(stack) if isinstance(stack, int) or stack.isdecimal() else 0
+    number = int(stack) if isinstance(stack, int) or str(stack).isdecimal() else 0
     if number < 2:
         raise UsageError(f"stack: 'auto', 'off' or a number of runs (2 or more) is wanted, not '{stack}'.")
     return number

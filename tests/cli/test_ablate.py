@@ -123,7 +123,7 @@ def test_a_dry_run_is_data_for_programs(hrg):
 def test_runs_are_computed_together_if_asked_for(hrg, folder):
     args = ["ablate", "study.yaml", "--seeds", "2", "--jobs", "1", "--stack", "4"]
     dry = hrg(*args, "--dry-run", "--no-calibrate")
-    assert "1 worker; 6 runs as 2 programs of at most 3 (stacked).\n" in dry.stderr, dry.stderr
+    assert "1 worker. 6 runs as 2 programs of at most 3 (stacked).\n" in dry.stderr, dry.stderr
     trained = hrg(*args, "-o", "out")
     assert trained.exit_code == 0, trained.stderr
     assert "6 runs.\n6 runs as 2 programs of at most 3 (stacked).\n" in trained.stderr
@@ -141,7 +141,7 @@ def test_runs_are_computed_together_if_asked_for(hrg, folder):
 def test_a_dry_run_looks_at_the_memory_as_training_does(hrg, monkeypatch):
     monkeypatch.setattr(ways, "room_of", lambda devices, workers: 0)
     dry = hrg("ablate", "study.yaml", "--seeds", "2", "--stack", "4", "--dry-run", "--no-calibrate")
-    assert "No two of the runs can be computed as one program, or there is no memory for that." in dry.stderr
+    assert "Each run is computed by itself: no two of them go together" in dry.stderr
 
 
 def told(key, epoch, epochs=10, state="running", reused=False):

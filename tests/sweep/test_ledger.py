@@ -223,7 +223,7 @@ def test_how_a_study_is_computed_stays_as_it_began(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
         kept, told = ledger.settle(first)
-        assert kept == other and "threads=4, now 1" in told and "channels_last=True, now None" in told
+        assert kept == other and "threads=4, not 1" in told and "channels_last=True, not None" in told
         assert kept.applied(request).threads == 4 and kept.applied(request).recipe.channels_last is True
         assert kept.applied(request).recipe.mathematics() == request.recipe.mathematics()
         with pytest.raises(UsageError, match="this study began on 'cpu', and 'cuda' rounds differently"):
@@ -240,9 +240,9 @@ def test_the_size_of_stacks_may_change(tmp_path: Path) -> None:
         ledger.begin(next(iter(plan.requests)), 1, "here")
         assert ledger.settle(small) == (small, "") and ledger.execution == small
         kept, told = ledger.settle(other)
-        assert kept == ledger.execution == small and "backend=stacked, now eager" in told
+        assert kept == ledger.execution == small and "backend=stacked, not eager" in told
         kept, told = ledger.settle(dataclasses.replace(large, threads=2))
-        assert kept == ledger.execution == large and told.endswith(": threads=1, now 2.")
+        assert kept == ledger.execution == large and told.endswith(": with threads=1, not 2. Choose another folder for another way.")
 
 
 HOLDER = """

@@ -52,10 +52,10 @@ def test_the_same_comes_out_of_stacks_of_any_size(tiny: hrg.Architecture, tmp_pa
     ablate(study(tiny, variants=["p1"], seeds=[1, 2]), out=tmp_path / "2", executor=Inline(), stack=16)
     assert results(tmp_path / "2")["p1-seed1"][1] == results(tmp_path / "8")["p1-lr=0.01-seed1"][1]  # type: ignore[index]
     single = study(tiny, variants=["p2"], seeds=[1])
-    told = "No two of the runs can be computed as one program, or there is no memory for that."
+    told = "Each run is computed by itself: no two of them go together"
     ablate(single, out=tmp_path / "1", executor=Inline(), stack=4, begun=begun.append)
     alone = ablate(single, out=tmp_path / "0", executor=Inline())
-    assert begun[-1].note == told and results(tmp_path / "1") == results(tmp_path / "0")
+    assert begun[-1].note.startswith(told) and results(tmp_path / "1") == results(tmp_path / "0")
     record = alone.rows[0].record
     assert record is not None and (record.machine.backend, record.machine.replicas) == ("eager", 1)
 
@@ -69,7 +69,7 @@ def test_a_study_goes_on_as_it_began(tiny: hrg.Architecture, tmp_path: Path) -> 
     notes = [one.note for one in begun]
     assert notes[0] == ""  # the size of stacks changes nothing
     assert notes[1].startswith(
-        "This study goes on as it began, so that all runs round alike: backend=stacked, now eager"
+        "This study goes on as it began, so that all runs round alike: with backend=stacked, not eager"
     )
     assert notes[2] == ""
     ablate(large, out=tmp_path, executor=Inline(), stack="off", begun=begun.append)
