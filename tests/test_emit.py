@@ -7,7 +7,6 @@ import json
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -589,13 +588,6 @@ def test_copies_of_one_layer_are_one_line() -> None:
 def test_the_source_of_a_network_in_time_grows_by_the_same_lines_with_each_step() -> None:
     lines = {steps: emit(timed(steps=steps).plan).count("\n") for steps in (20, 50, 80)}
     assert lines[80] - lines[50] == lines[50] - lines[20] <= 30 * 9
-    took = {}
-    for steps in (50, 200):
-        plan = timed(steps=steps).plan
-        start = time.process_time()
-        emit(plan)
-        took[steps] = time.process_time() - start
-    assert took[200] < 10 * took[50]
 
 
 @pytest.mark.parametrize("case", ["several steps", "statistics apart", "a sequence, read at all steps", "zeros"])

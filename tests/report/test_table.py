@@ -219,7 +219,7 @@ def test_json_has_all_digits_and_no_nan() -> None:
     data = strict(to_json(report))
     assert data["recipe"] == {**RECIPE.model_dump(), "augment": "none"}
     assert data["seeds"] == [{"init": i, "data": i} for i in range(3)]
-    assert data["machines"] == [{**MACHINE.model_dump(), "runs": 6}]
+    assert data["machines"] == [{**MACHINE.model_dump(mode="json"), "runs": 6}]
     difference, wanted = data["differences"][0], report.differences[0].differences[0]
     assert wanted.pooled is not None and wanted.pooled.interval is not None
     assert (difference["difference"], difference["low"], difference["high"]) == (
