@@ -103,23 +103,24 @@ class Stacked(Replicas):
             leaf.grad = self.block(name, self.grad)
             self.leaves[name] = leaf
         self._program = _program(self)
+        shapes = {**whole.inputs, **{step.call.name: step.call.shape for step in self._program}}
+        self._outputs = {name: (value, shapes[value]) for name, value in whole.outputs.items()}
         self.looped = tuple(sorted({step.call.op.kind for step in self._program if step.looped}))
 
     def __call__(self, *inputs_MB: torch.Tensor, training: bool) -> Any:
         """What the networks give for inputs [M, B, ...]: [M, B, ...], or a dict of outputs."""
-        whole = self.whole
         values: dict[str, torch.Tensor] = {
-            name: together(x_MB, shape) for (name, shape), x_MB in zip(whole.inputs.items(), inputs_MB, strict=True)
+            name: together(x_MB, shape)
+            for (name, shape), x_MB in zip(self.whole.inputs.items(), inputs_MB, strict=True)
         }
         now = Pass(self, training)
         for step in self._program:
             values[step.call.name] = step.run(now, *(values[name] for name in step.operands))
             for name in step.last:
                 del values[name]
-        shapes = {**whole.inputs, **{step.call.name: step.call.shape for step in self._program}}
         outputs = {
-            name: apart(values[value], self.replicas, shapes[value]).movedim(_axis(shapes[value]), 0)
-            for name, value in whole.outputs.items()
+            name: apart(values[value], self.replicas, shape).movedim(_axis(shape), 0)
+            for name, (value, shape) in self._outputs.items()
         }
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
@@ -196,14 +197,12 @@ class _Site(NamedTuple):
     """A call in the program.
 
     Attributes:
-        operands: The values that some replica reads.
         present_M: Whether each replica has the call.
         apply: Its form as a function, if it has one; in place, where nobody minds.
     """
 
     own: Stacked
     call: Call
-    operands: tuple[str, ...]
     present_M: tuple[bool, ...]
     apply: Any
 
@@ -227,7 +226,7 @@ def _program(own: Stacked) -> list[_Step]:
     calls = [call for call in own.whole.calls if any(call.name not in mask.absent for mask in own.masks)]
     shapes = {**own.whole.inputs, **{call.name: call.shape for call in calls}}
     present = {name: tuple(name not in mask.absent for mask in own.masks) for name in shapes}
-    reads = {call.name: _operands(own, call) for call in calls}
+    reads = {call.name: tuple(call.inputs[place] for place in _places(own, call)) for call in calls}
     last = {value: call.name for call in calls for value in (call.name, *reads[call.name])}
     for value in own.whole.outputs.values():
         last.pop(value, None)
@@ -241,7 +240,7 @@ def _program(own: Stacked) -> list[_Step]:
     for call in calls:
         operands, present_M = reads[call.name], present[call.name]
         apply = in_place.get(call.name) or call.op.apply(*call.input_shapes)
-        site = _Site(own, call, operands, present_M, apply)
+        site = _Site(own, call, present_M, apply)
         known = _as_it_is if isinstance(call.op, _AS_IT_IS) else _one_by_one
         rule = _merge if is_merge(call) else _RULES.get(type(call.op), known)
         guards = [_guard(own, present[name], present_M, shapes[name]) for name in operands]
@@ -253,10 +252,10 @@ def _program(own: Stacked) -> list[_Step]:
     return steps
 
 
-def _operands(own: Stacked, call: Call) -> tuple[str, ...]:
-    """The operands of a call that some replica has."""
+def _places(own: Stacked, call: Call) -> list[int]:
+    """The places of the operands of a call that some replica has."""
     having = [mask.keeps(call) for mask in own.masks if call.name not in mask.absent]
-    return tuple(name for place, name in enumerate(call.inputs) if any(keeps[place] for keeps in having))
+    return [place for place in range(len(call.inputs)) if any(keeps[place] for keeps in having)]
 
 
 def _guard(own: Stacked, operand_M: tuple[bool, ...], present_M: tuple[bool, ...], shape: Shape) -> torch.Tensor | None:
@@ -288,17 +287,10 @@ def _smooth(site: _Site) -> Run:
 
     So nothing is left over: which replica would lie there depends on the others.
     """
+    plain = _as_it_is(site)
     if site.own.device.type != "cpu":
-        return _as_it_is(site)
-
-    def run(now: Pass, x: torch.Tensor) -> torch.Tensor:
-        def function(padded: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = resolved(site.apply, [padded], lambda _: None, applied)
-            return found
-
-        return _in_whole_vectors(function, x)
-
-    return run
+        return plain
+    return lambda now, x: _in_whole_vectors(partial(plain, now), x)
 
 
 def _in_whole_vectors(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -324,9 +316,7 @@ def _merge(site: _Site) -> Run:
     is_product = isinstance(call.op, Multiply)
     folds: list[tuple[torch.Tensor | None, torch.Tensor | None]] = []
     had_M, counts_M = [False] * site.replicas, [0] * site.replicas
-    for place, name in enumerate(call.inputs):
-        if name not in site.operands or not any(k[place] for k in keeps):
-            continue
+    for place in _places(own, call):
         # What a replica without the call adds up is never looked at.
         here_M = [k[place] or not has for k, has in zip(keeps, site.present_M, strict=True)]
         both_M = [had and here for had, here in zip(had_M, here_M, strict=True)]
