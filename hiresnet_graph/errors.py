@@ -56,21 +56,33 @@ class Position(NamedTuple):
         return self._replace(column=self.column + columns)
 
 
+class Related(NamedTuple):
+    """Another position that a problem depends on, like that of a param used by the wrong value."""
+
+    label: str
+    position: Position
+
+    def __str__(self) -> str:
+        return f"{self.label} at {self.position}."
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: where, what must hold and what was found, and what to do.
+    """One error: where, what must hold and what was found, and what to do.
 
     Attributes:
         message: What must hold and what we got, one sentence with its full stop.
-        position: Place in the file, if the mistake has one.
+        position: Position in the file, if the error has one.
         path: The address inside the spec, like `edges[7].to`.
         hint: What to do, one sentence with its full stop.
+        related: Other positions that the error depends on.
     """
 
     message: str
     position: Position | None = None
     path: str = ""
     hint: str = ""
+    related: tuple[Related, ...] = ()
 
     def __post_init__(self) -> None:
         # What the file says is repeated here, and may hold line breaks, or what a terminal obeys.
@@ -83,7 +95,12 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.position}: " if self.position else ""
         path = f"{self.path}: " if self.path else ""
-        return f"{where}{path}{self.message}" + (f" {self.hint}" if self.hint else "")
+        return f"{where}{path}{self.message}" + (f" {self.advice}" if self.advice else "")
+
+    @property
+    def advice(self) -> str:
+        """The hint and the related positions, as one text."""
+        return " ".join([*([self.hint] if self.hint else []), *map(str, self.related)])
 
     def excerpt(self) -> str:
         """The line of the file with a caret below the place, or an empty string."""

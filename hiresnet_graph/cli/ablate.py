@@ -271,7 +271,7 @@ def _patched(study: Study, said: dict[str, object]) -> Study:
             problem.position is None or problem.position.source.name != "command line" for problem in error.problems
         ):
             raise
-        told = (f"{problem.path}: {problem.message} {problem.hint}".strip() for problem in error.problems)
+        told = (f"{problem.path}: {problem.message} {problem.advice}".strip() for problem in error.problems)
         raise UsageError("\n".join(told)) from None
 
 

@@ -80,8 +80,8 @@ def draw(problems: Iterable[Problem], stream: IO[str]) -> None:
         print(f"{painted(printable(where), 'bold', stream)}{printable(path + problem.message)}", file=stream)
         if problem.position is not None:
             _draw_line(problem.position, stream)
-        if problem.hint:
-            print(f"  {painted('hint:', 'cyan', stream)} {printable(problem.hint)}", file=stream)
+        if problem.advice:
+            print(f"  {painted('hint:', 'cyan', stream)} {printable(problem.advice)}", file=stream)
 
 
 def _draw_line(position: Position, stream: IO[str]) -> None:

@@ -102,7 +102,7 @@ def told_problem(problem: Problem) -> dict[str, Any]:
         "column": position.column if position else None,
         "path": problem.path,
         "message": problem.message,
-        "hint": problem.hint or None,
+        "hint": problem.advice or None,
     }
 
 

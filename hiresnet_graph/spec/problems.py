@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hiresnet_graph.errors import ExpressionError, Position, Problem, SpecError, did_you_mean
+from hiresnet_graph.errors import ExpressionError, Position, Problem, Related, SpecError, did_you_mean
 from hiresnet_graph.registry import Kind, KindError, Registry
 from hiresnet_graph.spec.source import MarkedDict, format_path, key_position_at, position_at, position_in
 
@@ -55,24 +55,27 @@ class Problems:
 
     def note(self, problem: Problem) -> None:
         """Note a mistake that knows its place; the same one twice counts once."""
-        if elsewhere := self._set_elsewhere(problem.position):
-            problem = replace(problem, hint=f"{problem.hint} {elsewhere}".strip())
+        if related := self._params_set_elsewhere(problem.position):
+            problem = replace(problem, related=(*problem.related, *related))
         mark = (str(problem.position or problem.path), problem.message)
         if mark not in self._seen:
             self._seen.add(mark)
             self.found.append(problem)
 
-    def _set_elsewhere(self, position: Position | None) -> str:
-        """Where the params of a template were set, if not in the file that has it: by an override or an extension."""
+    def _params_set_elsewhere(self, position: Position | None) -> tuple[Related, ...]:
+        """Positions of the params of a template that are set outside its file: by an override or an extension."""
         params = self.tree.get("params") if isinstance(self.tree, MarkedDict) else None
         if position is None or not isinstance(params, MarkedDict):
-            return ""
+            return ()
         for template in _TEMPLATE.finditer(position.source.line(position.line)):
             if template.start() < position.column <= template.end():
-                places = {name: params.value_positions.get(name) for name in re.findall(r"\w+", template[0])}
-                told = [f"'{n}' is set at {at}." for n, at in places.items() if at and at.source != position.source]
-                return " ".join(told)
-        return ""
+                positions = {name: params.value_positions.get(name) for name in re.findall(r"\w+", template[0])}
+                return tuple(
+                    Related(f"'{name}' is set", at)
+                    for name, at in positions.items()
+                    if at and at.source != position.source
+                )
+        return ()
 
     def expression(self, path: Path, error: ExpressionError) -> None:
         """Note a mistake inside an expression."""

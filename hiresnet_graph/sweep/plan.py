@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.errors import Problem, Source, SpecError, UsageError, did_you_mean
+from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.source import key_position_at, position_at, position_in
@@ -260,14 +259,12 @@ class _Places:
         own = self.tree.position
         sources = [*self._known, *([own.source] if own is not None else [])]
         is_there = problem.position is not None and problem.position.source in sources
-        return is_there or " is set at " in problem.hint
+        return is_there or bool(problem.related)
 
     def told(self, problem: Problem) -> Problem:
         """The problem with its place in the study, if it is about a value of it."""
-        for source, (place, _, _) in self._known.items() if " is set at " in problem.hint else ():
-            if (there := position_at(self.tree, place)) is not None:
-                told = rf"(?<= is set at ){re.escape(source.name)}:1:\d+"
-                problem = replace(problem, hint=re.sub(told, str(there).replace("\\", r"\\"), problem.hint))
+        related = tuple(item._replace(position=self._in_study(item.position)) for item in problem.related)
+        problem = replace(problem, related=related)
         position = problem.position
         if position is None or position.source not in self._known:
             return problem
@@ -279,6 +276,11 @@ class _Places:
             at = key_position_at(self.tree, place if place[-1] == key else place[:-1])
             return replace(problem, position=at.shifted(offset) if at is not None else there)
         return replace(problem, position=position_in(there, text, offset - len(key) - 1 if key else offset))
+
+    def _in_study(self, position: Position) -> Position:
+        """The position in the study of the value that a source stands for; another position as it is."""
+        known = self._known.get(position.source)
+        return position if known is None else position_at(self.tree, known[0]) or position
 
 
 def networks_of(study: Study) -> Networks:
@@ -506,7 +508,7 @@ def _variants(study: Study, arch: Architecture, problems: Problems) -> list[Vari
 
 def _fact(error: UsageError | SpecError) -> str:
     """What is wrong, without a place in a text that nobody wrote."""
-    return " ".join(f"{p.message} {p.hint}" for p in error.problems) if isinstance(error, SpecError) else str(error)
+    return " ".join(f"{p.message} {p.advice}" for p in error.problems) if isinstance(error, SpecError) else str(error)
 
 
 def _possible(
