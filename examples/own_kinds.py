@@ -49,7 +49,7 @@ class Grouped(Projection):
     kind: ClassVar[str] = "grouped"
     groups: Count = 4
 
-    def bring(self, x: Wire, want: Shape) -> Wire:
+    def project(self, x: Wire, want: Shape) -> Wire:
         """pool - grouped 1x1 convolution - norm; the value itself where shapes agree."""
         if x.shape == want:
             return x

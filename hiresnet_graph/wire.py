@@ -33,7 +33,7 @@ class Builder(ABC):
         """The value after the merge at a slot: the wire, the block's own operands, then the edges into the slot."""
 
     @abstractmethod
-    def shortcut(self, wire: Wire, want: Shape, scope: str, bring: Callable[[Wire, Shape], Wire]) -> Wire:
+    def shortcut(self, wire: Wire, want: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
         """A block's own shortcut, recorded as an edge of the block."""
 
     @abstractmethod
@@ -81,9 +81,9 @@ class Wire:
         """Where a block lets others add to its value: merges `operands` and the edges into `slot`, in this order."""
         return self.builder.join(self, slot, operands)
 
-    def shortcut(self, want: Wire, bring: Callable[[Wire, Shape], Wire], name: str = "shortcut") -> Wire:
+    def shortcut(self, want: Wire, project: Callable[[Wire, Shape], Wire], name: str = "shortcut") -> Wire:
         """This value, brought to the shape of `want` by a projection: a residual block's own shortcut."""
-        return self.builder.shortcut(self, want.shape, f"{self.scope}.{name}", bring)
+        return self.builder.shortcut(self, want.shape, f"{self.scope}.{name}", project)
 
     def inline(self, graph: Any) -> Wire:
         """The output of a graph that reads this value as its input."""

@@ -41,7 +41,7 @@ class Block(Kind):
             ShapeError: An operation cannot take its input.
         """
 
-    def lead(self, x: Wire, want: Shape | None) -> Wire:
+    def expand_to(self, x: Wire, want: Shape | None) -> Wire:
         """The same on an edge whose target wants a shape (None: any); for blocks that fit themselves to it.
 
         Raises:

@@ -17,7 +17,7 @@ class PreactBlock(ResidualBlock):
 
     def _close(self, x: Wire, active: Wire, out: Wire) -> Wire:
         projects = out.shape != x.shape or getattr(self.shortcut, "when", "mismatch") == "always"
-        return out.join("residual", (active if projects else x).shortcut(out, self.shortcut.bring))
+        return out.join("residual", (active if projects else x).shortcut(out, self.shortcut.project))
 
 
 @BLOCKS.register

@@ -81,7 +81,7 @@ class BasicBlock(ResidualBlock):
     def expand(self, x: Wire) -> Wire:
         """conv1 - norm1 - activation - conv2 - norm2 - (+ shortcut, + edges into `residual`) - activation."""
         out = self._two_convs(x)
-        return out.join("residual", x.shortcut(out, self.shortcut.bring)).activation(self.activation)
+        return out.join("residual", x.shortcut(out, self.shortcut.project)).activation(self.activation)
 
 
 @BLOCKS.register
@@ -113,7 +113,7 @@ class BottleneckBlock(ResidualBlock):
     def expand(self, x: Wire) -> Wire:
         """Three convolutions with norms - (+ shortcut, + edges into `residual`) - activation."""
         out = self._three_convs(x)
-        return out.join("residual", x.shortcut(out, self.shortcut.bring)).activation(self.activation)
+        return out.join("residual", x.shortcut(out, self.shortcut.project)).activation(self.activation)
 
 
 @BLOCKS.register

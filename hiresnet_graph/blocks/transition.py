@@ -66,9 +66,9 @@ class TransitionBlock(Block):
 
     def expand(self, x: Wire) -> Wire:
         """norm1 - activation - conv1 - norm2 - activation - conv2 (+ the input)."""
-        return self.lead(x, None)
+        return self.expand_to(x, None)
 
-    def lead(self, x: Wire, want: Shape | None) -> Wire:
+    def expand_to(self, x: Wire, want: Shape | None) -> Wire:
         """The same to the size and the channels that are wanted."""
         have = x.shape
         if not isinstance(have, Map) or not isinstance(want, Map | None):

@@ -27,7 +27,7 @@ from hiresnet_graph.cli.screen import (
 )
 from hiresnet_graph.cli.summary import added, any_cost, compare, shape_text, summarize
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.passes.timing import brief
+from hiresnet_graph.passes.timing import format_step_ranges
 
 # With more rows than this, the blocks of a stage share one.
 _UNFOLDED_ROWS = 20
@@ -89,7 +89,7 @@ def _timing(time: dict[str, Any] | None) -> list[str]:
     if time is None:
         return []
     kinds = time["unrolling"]
-    readout = f"step{'' if len(time['readouts']) == 1 else 's'} {brief(time['readouts'])}"
+    readout = f"step{'' if len(time['readouts']) == 1 else 's'} {format_step_ranges(time['readouts'])}"
     if isinstance(time["readout"], str):
         readout = f"{time['readout']} ({readout})"
     lines = [
@@ -130,7 +130,7 @@ def _chains(data: dict[str, Any]) -> list[str]:
 def _write_nodes(data: dict[str, Any], folded: bool) -> None:
     rows = []
     for row in _folded(data["nodes"]) if folded else data["nodes"]:
-        holds = [brief(row["holds"])] if data["time"] else []
+        holds = [format_step_ranges(row["holds"])] if data["time"] else []
         rows.append([row["name"], row["block"], shape_text(row["shape"]), *holds, *_cost_cells(row)])
     in_time = [Column("holds at", keep=8)] if data["time"] else []
     write_table([Column("node"), Column("block", keep=5), Column("output", keep=7), *in_time, *_COSTS], rows)
@@ -192,7 +192,7 @@ def _write_edges(data: dict[str, Any]) -> None:
 
 def _open(edge: dict[str, Any]) -> str:
     """The steps at which a value may arrive on an edge; nothing for all."""
-    return "" if edge["at"] is None else brief(edge["at"])
+    return "" if edge["at"] is None else format_step_ranges(edge["at"])
 
 
 _FAMILIES = {
@@ -243,7 +243,9 @@ def _write_shares(data: dict[str, Any]) -> None:
 def _by_step(macs: Sequence[int]) -> str:
     """Numbers for each step, equal ones that follow each other told once."""
     steps = [list(group) for _, group in groupby(range(len(macs)), key=lambda step: macs[step])]
-    return "; ".join(f"{brief(run)}: {short(macs[run[0]])}{' each' if len(run) > 1 else ''}" for run in steps)
+    return "; ".join(
+        f"{format_step_ranges(run)}: {short(macs[run[0]])}{' each' if len(run) > 1 else ''}" for run in steps
+    )
 
 
 def diff(

@@ -10,7 +10,7 @@ import networkx as nx
 
 from hiresnet_graph.cost import Cost, count_parts
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.passes.timing import brief
+from hiresnet_graph.passes.timing import format_step_ranges
 
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture
@@ -59,7 +59,7 @@ def to_networkx(architecture: Architecture, *, shortcuts: bool = False) -> nx.Mu
             merge=edge.merge,
             projection=edge.projection,
             delay=edge.delay,
-            at=brief(edge.at or ()),
+            at=format_step_ranges(edge.at or ()),
             parameters=cost.parameters,
             macs=cost.macs,
         )

@@ -24,8 +24,8 @@ from hiresnet_graph.lower.single import resolved, rooted, straight_line
 from hiresnet_graph.lower.weights import applied
 from hiresnet_graph.ops import Apply, Layer, Op
 from hiresnet_graph.passes import prune, resolve
-from hiresnet_graph.passes.step import Machine, Steps, is_copied
-from hiresnet_graph.passes.timing import timing, told
+from hiresnet_graph.passes.step import StepMachine, Steps, is_copied
+from hiresnet_graph.passes.timing import format_steps, timing
 from hiresnet_graph.plan import Call, Plan, class_name, holders, make_plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
@@ -234,7 +234,7 @@ class _Copies:
         earlier = [other for other in steps if other < step]
         if self.past == "last" and op.normalizes and earlier:
             return f"{weights}.step{earlier[-1]}"
-        has = f"it has copies for {told(tuple(steps))}" if steps else "it has none at all"
+        has = f"it has copies for {format_steps(tuple(steps))}" if steps else "it has none at all"
         hint = " 'time: {past: last}' takes the last one before." if op.normalizes and earlier else ""
         call = call.removesuffix(f".step{step}")
         what = "its weights" if call == weights else f"the weights '{weights}'"
@@ -309,7 +309,7 @@ def _given(x: Inputs, prepared: _Prepared, t: int) -> dict[str, Any]:
     return {names[0]: x}
 
 
-class _Tensors(Machine[Any]):
+class _Tensors(StepMachine[Any]):
     """Computes tensors with the layers of a module."""
 
     def __init__(self, module: nn.Module, prepared: _Prepared, copies: _Copies, like: torch.Tensor | None) -> None:

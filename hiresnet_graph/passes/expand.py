@@ -36,7 +36,7 @@ from hiresnet_graph.graph import (
 from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.names import matches
-from hiresnet_graph.passes.step import has_copies, mark
+from hiresnet_graph.passes.step import anchor_name, has_copies
 from hiresnet_graph.passes.timing import on_cycles
 from hiresnet_graph.passes.unroll import unroll
 from hiresnet_graph.registry import Kind
@@ -214,7 +214,7 @@ class _Expansion:
 def _declared(graph: Graph, scope: _Scope) -> dict[str, Value]:
     """The values of the nodes whose shape is known before they are expanded."""
     return {
-        node.name: Value(mark(_joined(scope.calls, node.name)), node.block.declared)
+        node.name: Value(anchor_name(_joined(scope.calls, node.name)), node.block.declared)
         for node in graph.nodes
         if isinstance(node.block, Block) and node.block.declared is not None
     }
@@ -400,7 +400,7 @@ class _NodeExpansion(Builder):
                 raise _Failed from None
             out = self._merged("output", (out,), None)
         if self.time is not None:
-            out = self._place(mark(self.name), "value", out.shape, out.name, 0, self.node.origin)
+            out = self._place(anchor_name(self.name), "value", out.shape, out.name, 0, self.node.origin)
         parts = [name.removeprefix(f"{self.name}.") for name in self.names]
         for patch in self.node.patches if not self.inlined else ():
             self.expansion.used(patch, patch.key in self.used_patches, parts)
@@ -508,12 +508,12 @@ class _NodeExpansion(Builder):
         shortcut = f"{self.name}.shortcut"
         return shortcut if name.startswith(f"{shortcut}.") else self.owner
 
-    def shortcut(self, wire: Wire, want: Shape, scope: str, bring: Callable[[Wire, Shape], Wire]) -> Wire:
+    def shortcut(self, wire: Wire, want: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
         """The block's own shortcut."""
         before = len(self.expansion.nodes)
         try:
             with _computed():
-                out = bring(_scoped(wire, scope), want)
+                out = project(_scoped(wire, scope), want)
         except ShapeError as error:
             self._problem(
                 f"the shortcut of '{self.name}' must bring {wire.shape} to {want}: {error.message}",
@@ -522,7 +522,7 @@ class _NodeExpansion(Builder):
             )
             raise _Failed from None
         if self.scope.top and self.edge is None:
-            projection = getattr(bring, "__self__", None)
+            projection = getattr(project, "__self__", None)
             changed = len(self.expansion.nodes) > before
             text = projection.describe() if changed and projection is not None else ""
             source = self.node.name
@@ -609,7 +609,7 @@ class _NodeExpansion(Builder):
         operands = [*own, *self._operands(self._ordered(edges, merge), own, merge)]
         declared = self.node.block.declared if isinstance(self.node.block, Block) else None
         if not operands and self.time is not None and declared is not None:
-            return self._place(f"{mark(self.name)}{slot}", "arrival", declared, "", 0, self.node.origin)
+            return self._place(f"{anchor_name(self.name)}{slot}", "arrival", declared, "", 0, self.node.origin)
         if not operands:
             hint = "Put it into 'flow', or give it an edge without 'slot'."
             self._problem(f"no edge arrives at the input of '{self.name}'.", hint, self.node.origin)
@@ -656,7 +656,7 @@ class _NodeExpansion(Builder):
             )
             raise _Failed
         self.edge, self.edge_scope = edge, _joined(self.scope.calls, edge.name)
-        place = self._place(mark(self.edge_scope), "arrival", first, "", 0, edge.origin)
+        place = self._place(anchor_name(self.edge_scope), "arrival", first, "", 0, edge.origin)
         self.edge = None
 
         def fill() -> None:
@@ -692,7 +692,9 @@ class _NodeExpansion(Builder):
         self.edge, self.edge_scope = edge, scope
         try:
             if edge.delay:
-                read = self._place(f"{mark(scope)}source", "edge", source.shape, source.name, edge.delay, edge.origin)
+                read = self._place(
+                    f"{anchor_name(scope)}source", "edge", source.shape, source.name, edge.delay, edge.origin
+                )
                 source = Value(read.name, read.shape)
             wire = self._wire(source, scope)
             if edge.block is not None:
@@ -701,14 +703,14 @@ class _NodeExpansion(Builder):
             want = merge.wants(first, wire.shape) if first is not None else wire.shape
             if edge.projection is not None:
                 with _computed():
-                    wire = edge.projection.bring(wire, want)
+                    wire = edge.projection.project(wire, want)
             if wire.shape != want:
                 raise ShapeError("an edge of the flow cannot change shape.", "Use 'edges:' with a 'projection'.")
             projected = wire.name != source.name and edge.projection is not None
             wire = merge.weigh(wire) if several else wire
             wire = self._gated(edge, wire)
             if self.time is not None and not placed:
-                wire = self._place(mark(scope), "arrival", wire.shape, wire.name, 0, edge.origin)
+                wire = self._place(anchor_name(scope), "arrival", wire.shape, wire.name, 0, edge.origin)
         except ShapeError as error:
             self._mismatch(edge, have, want, merge, error)
             raise _Failed from None
@@ -753,7 +755,7 @@ class _NodeExpansion(Builder):
         """The value after the block on an edge, which may fit itself to what is wanted."""
         try:
             with _computed():
-                return block.lead(wire, want)
+                return block.expand_to(wire, want)
         except ShapeError as error:
             message = f"the block on the edge from '{edge.ends[0]}' cannot take {_said(wire.shape)}: {error.message}"
             self._problem(message, error.hint, edge.origin)

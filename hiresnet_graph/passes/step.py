@@ -3,8 +3,8 @@
     a_e[t] = op_e(v[m, t-d])  for an edge e = (m -> n, delay d) open at t, if v[m, t-d] holds a value; else empty
     v[n, t] = F_n(merge of its a_e[t], slot by slot)
 
-`Steps` is these two lines for one step. What it computes with is a `Machine`'s business: `unroll` makes the calls of a
-graph, `lower.recurrent` computes tensors, `timing` asks whether a value comes from the input.
+`Steps` applies the rule for one step. A `StepMachine` defines what a value is: the name of a call in `unroll`, a tensor
+in `lower.recurrent`, whether a value depends on the input in `timing`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from hiresnet_graph.spec.model import PerStep
 V = TypeVar("V")
 
 
-def mark(name: str) -> str:
+def anchor_name(name: str) -> str:
     """The call where the value of a node is read, or where an edge arrives: no block can have a part of this name."""
     return f"{name}@"
 
 
-class Machine(ABC, Generic[V]):
+class StepMachine(ABC, Generic[V]):
     """What a step is computed with."""
 
     @abstractmethod
@@ -45,7 +45,7 @@ class Steps(Generic[V]):
         before: The value of a call at an earlier step; None if it was empty, or if there was no such step.
     """
 
-    def __init__(self, graph: Graph, machine: Machine[V], before: Callable[[str, int], V | None]) -> None:
+    def __init__(self, graph: Graph, machine: StepMachine[V], before: Callable[[str, int], V | None]) -> None:
         assert graph.time is not None
         self.graph, self.machine, self.before = graph, machine, before
         self.fills = graph.time.empty == "zeros"

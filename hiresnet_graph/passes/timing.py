@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import EdgeRecord, Graph, Node, NodeRecord
-from hiresnet_graph.passes.step import Machine, Steps, mark
+from hiresnet_graph.passes.step import StepMachine, Steps, anchor_name
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 
@@ -52,7 +52,7 @@ def timing(folded: Graph) -> Timing:
     `readout: last`, the last step is read, whatever their number.
     """
     assert folded.time is not None
-    return _Timing(folded, folded.time).told()
+    return _Timing(folded, folded.time).result()
 
 
 def check(folded: Graph) -> None:
@@ -96,8 +96,8 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
     shut = [edge for edge in silent if edge.at is not None and not _brings(edge, found)]
     for edge in shut:
         could = tuple(step + edge.delay for step in found.holds[edge.source] if step + edge.delay < found.steps)
-        when = f"values could arrive at {told(could)}" if could else "no value can arrive in time"
-        message = f"{edge.ends[0]} -> {edge.ends[1]} is open at {told(edge.at or ())} alone, and {when}."
+        when = f"values could arrive at {format_steps(could)}" if could else "no value can arrive in time"
+        message = f"{edge.ends[0]} -> {edge.ends[1]} is open at {format_steps(edge.at or ())} alone, and {when}."
         problems.append(Problem(message, edge.origin.position, edge.origin.path, "Change 'at', or leave it out."))
     late = [edge for edge in silent if edge not in shut]
     if late:
@@ -140,7 +140,7 @@ def _brings(edge: EdgeRecord, found: Timing) -> bool:
     )
 
 
-def told(steps: tuple[int, ...]) -> str:
+def format_steps(steps: tuple[int, ...]) -> str:
     """Steps in words, like `steps 3 to 6 and 9`."""
     parts: list[str] = []
     for first, last in runs(steps):
@@ -149,7 +149,7 @@ def told(steps: tuple[int, ...]) -> str:
     return f"step{'s' if len(steps) > 1 else ''} {listed}"
 
 
-def brief(steps: Iterable[int]) -> str:
+def format_step_ranges(steps: Iterable[int]) -> str:
     """Steps for a table or a label, like `3-6, 9`; nothing for none."""
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(steps))
 
@@ -165,7 +165,7 @@ def runs(steps: Iterable[int]) -> list[tuple[int, int]]:
     return found
 
 
-class Presence(Machine[bool]):
+class InputMachine(StepMachine[bool]):
     """Whether a value depends on the input; zeros that stand for nothing do not."""
 
     def call(self, node: Node, operands: list[bool], step: int) -> bool:
@@ -186,7 +186,7 @@ class _Timing:
         self.outputs = set(folded.outputs.values())
         self.values: list[dict[str, bool | None]] = []
         self.steps = Steps(
-            folded, Presence(), lambda name, step: self.values[step][name] if 0 <= step < len(self.values) else None
+            folded, InputMachine(), lambda name, step: self.values[step][name] if 0 <= step < len(self.values) else None
         )
         span = 2 * sum(edge.delay for edge in self.edges) + max(
             (max(edge.at) for edge in self.edges if edge.at), default=0
@@ -230,7 +230,7 @@ class _Timing:
         """For each edge, the steps of an output that its values from the input come to."""
         ahead, found = self._ahead(), []
         for edge in self.edges:
-            bits, end = 0, mark(edge.name)
+            bits, end = 0, anchor_name(edge.name)
             for step in range(self.limit):
                 if self.values[step][end]:
                     bits |= ahead[step].get(end, 0)
@@ -251,7 +251,7 @@ class _Timing:
             kinds.append("engineering")
         return tuple(kinds) or ("mixed",)
 
-    def told(self) -> Timing:
+    def result(self) -> Timing:
         """All of it."""
         self.run(self.limit)
         steps, within = self.time.steps, (1 << self.time.steps) - 1

@@ -8,8 +8,8 @@ from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import Edge, Graph, Node, NodeRecord
 from hiresnet_graph.ops import Frame, Stack, Zeros
 from hiresnet_graph.passes.prune import needed
-from hiresnet_graph.passes.step import Machine, Steps, copy_of
-from hiresnet_graph.passes.timing import told
+from hiresnet_graph.passes.step import StepMachine, Steps, copy_of
+from hiresnet_graph.passes.timing import format_steps
 from hiresnet_graph.shapes import Shape, in_time
 from hiresnet_graph.spec.model import TimeSpec
 
@@ -34,7 +34,7 @@ def unroll(graph: Graph) -> Graph:
     return unrolling.flat()
 
 
-class _Unrolling(Machine[str]):
+class _Unrolling(StepMachine[str]):
     """The calls of all steps; a value is the name of a call."""
 
     def __init__(self, graph: Graph, time: TimeSpec) -> None:
@@ -122,7 +122,9 @@ class _Unrolling(Machine[str]):
         wanted = self.time.steps - 1 if readout in ("last", "all") else int(readout)
         if wanted not in held:
             when = (
-                f"It holds one at {told(tuple(held))}." if held else f"In {self.time.steps} steps it never holds one."
+                f"It holds one at {format_steps(tuple(held))}."
+                if held
+                else f"In {self.time.steps} steps it never holds one."
             )
             message = f"the output '{name}' holds no value at its readout, step {wanted}. {when}"
             hint = (

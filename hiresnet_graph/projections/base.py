@@ -13,7 +13,7 @@ class Projection(Kind):
     """A way to bring a value to a shape. `describe` gives its one-line form for tables and diagrams."""
 
     @abstractmethod
-    def bring(self, x: Wire, want: Shape) -> Wire:
+    def project(self, x: Wire, want: Shape) -> Wire:
         """The value, brought to the shape `want`; the value itself if it needs nothing.
 
         Raises:

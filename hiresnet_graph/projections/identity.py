@@ -16,7 +16,7 @@ class IdentityProjection(Projection):
 
     kind: ClassVar[str] = "identity"
 
-    def bring(self, x: Wire, want: Shape) -> Wire:
+    def project(self, x: Wire, want: Shape) -> Wire:
         """The value, if its shape is the wanted one.
 
         Raises:

@@ -49,7 +49,7 @@ class StandardProjection(Projection):
         parts = [part for part in (self.spatial, self.channels, self.norm) if part != "none"]
         return ", ".join(parts) + (" (always)" if self.when == "always" else "")
 
-    def bring(self, x: Wire, want: Shape) -> Wire:
+    def project(self, x: Wire, want: Shape) -> Wire:
         """Down: size, channels, norm. Up: channels, norm, size."""
         if x.shape == want and self.when == "mismatch":
             return x

@@ -17,7 +17,7 @@ from hiresnet_graph.cost import Cost, count_folded, count_parts, macs_per_step
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.graph import EdgeRecord, Family, Graph, NodeRecord, Origin
 from hiresnet_graph.ops import Identity, Op
-from hiresnet_graph.passes.timing import along_flow, brief, timing
+from hiresnet_graph.passes.timing import along_flow, format_step_ranges, timing
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.render import words
 from hiresnet_graph.render.trace import trace
@@ -197,7 +197,7 @@ def _caption_of_time(folded: Graph, boxes: Sequence[Box], arrows: Sequence[Arrow
     parts = [
         f"{' and '.join(found.unrolling)} unrolling",
         f"input {_INPUT[time.input]}",
-        f"readout at step{plural} {brief(found.readouts)}",
+        f"readout at step{plural} {format_step_ranges(found.readouts)}",
     ]
     signs = []
     if any("t+" in arrow.label for arrow in arrows):
@@ -286,7 +286,7 @@ def _edge_tooltip(edge: EdgeRecord, label: str, cost: Cost) -> str:
     if edge.delay:
         parts.append(f"delay {edge.delay}")
     if edge.at is not None:
-        parts.append(f"open at step {brief(edge.at)}")
+        parts.append(f"open at step {format_step_ranges(edge.at)}")
     parts += [words.parameters(cost.parameters), _place(edge.origin)]
     return "\n".join(part for part in parts if part)
 
@@ -459,7 +459,7 @@ class _Nodes:
         if apart and edge.family not in ("flow", "shortcut", "gate") and self.level == "blocks":
             groups = [end if end in self.stages else "" for end in edge.ends]
         when = [f"t+{edge.delay}"] if edge.delay else []
-        when += [f"at {brief(edge.at)}"] if edge.at is not None else []
+        when += [f"at {format_step_ranges(edge.at)}"] if edge.at is not None else []
         label = ", ".join([*([label] if label else []), *when])
         cost = self.costs.get(edge.name, Cost())
         arrow = Arrow(

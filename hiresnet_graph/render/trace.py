@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from hiresnet_graph.graph import Graph
 from hiresnet_graph.passes.step import Steps
-from hiresnet_graph.passes.timing import Presence
+from hiresnet_graph.passes.timing import InputMachine
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def trace(folded: Graph) -> Trace:
     time = folded.time
     assert time is not None
     values: list[dict[str, bool | None]] = []
-    steps = Steps(folded, Presence(), lambda name, step: values[step][name] if step >= 0 else None)
+    steps = Steps(folded, InputMachine(), lambda name, step: values[step][name] if step >= 0 else None)
     for step in range(time.steps):
         has_input = step == 0 or time.input != "first"
         values.append(steps.run(step, {node.name: True if has_input else None for node in folded.inputs}))

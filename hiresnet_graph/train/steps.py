@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hiresnet_graph.passes.timing import timing, told
+from hiresnet_graph.passes.timing import format_steps, timing
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Clip, Series
 from hiresnet_graph.train.recipe import Recipe
@@ -23,5 +23,5 @@ def misfit(recipe: Recipe, plan: Plan) -> str:
     have = "1 weight" if len(weights) == 1 else f"{len(weights)} weights"
     return (
         f"'loss_steps' has {have}, and '{plan.name}' is read out at {number} steps: "
-        f"{told(timing(plan.folded).readouts)}. Give one weight for each, or 'mean' or 'last'."
+        f"{format_steps(timing(plan.folded).readouts)}. Give one weight for each, or 'mean' or 'last'."
     )

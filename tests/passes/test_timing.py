@@ -8,7 +8,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
-from hiresnet_graph.passes.timing import Timing, told
+from hiresnet_graph.passes.timing import Timing, format_steps
 
 HEAD = "name: net\ninput: {channels: 2, height: 8, width: 8}\n"
 THREE = """
@@ -242,4 +242,4 @@ def test_edges_of_one_place_are_told_together() -> None:
     ],
 )
 def test_steps_in_words(steps: tuple[int, ...], words: str) -> None:
-    assert told(steps) == words
+    assert format_steps(steps) == words

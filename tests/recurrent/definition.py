@@ -369,8 +369,8 @@ class NodeRun(Builder):
             return self.weights + name[len(self.name) :]
         return (self.edge.weights or _joined(self.section.place.weights, self.edge.name)) + name[len(self.scope) :]
 
-    def shortcut(self, wire: Wire, want: Shape, scope: str, bring: Callable[[Wire, Shape], Wire]) -> Wire:
-        return self._scoped(bring(self._scoped(wire, scope), want), wire.scope)
+    def shortcut(self, wire: Wire, want: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
+        return self._scoped(project(self._scoped(wire, scope), want), wire.scope)
 
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
         if self.edge is not None:  # a block on an edge: what arrives at the node is not for it
@@ -448,9 +448,9 @@ class NodeRun(Builder):
         self.edge, self.scope = edge, _joined(self.section.place.calls, edge.name)
         wire = self._wire(self._source(edge), self.scope)
         if edge.block is not None:
-            wire = edge.block.lead(wire, first)
+            wire = edge.block.expand_to(wire, first)
         if edge.projection is not None:
-            wire = edge.projection.bring(wire, merge.wants(first, wire.shape) if first is not None else wire.shape)
+            wire = edge.projection.project(wire, merge.wants(first, wire.shape) if first is not None else wire.shape)
         if several:
             wire = merge.weigh(wire)
         if edge.gate is not None and self.t is not None:  # which changes no shape
