@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.lower.branches import Branches
-from hiresnet_graph.lower.replicas import Replicas
-from hiresnet_graph.lower.stacked import Stacked
+from hiresnet_graph.stack.branches import Branches
+from hiresnet_graph.stack.lowering import Stacked
+from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.train.machine import products_rounded
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.trainer import layout_of, placed

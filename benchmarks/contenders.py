@@ -34,15 +34,15 @@ from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.data.split import Split
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.lower.stacked import Stacked
+from hiresnet_graph.stack.lowering import Stacked
+from hiresnet_graph.stack.optimizers import FlatOptimizer
+from hiresnet_graph.stack.program import run_stack
 from hiresnet_graph.train.events import EpochDone, Finished, OfRun, Refused
 from hiresnet_graph.train.machine import products_rounded
-from hiresnet_graph.train.optimizers import FlatOptimizer
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
 from hiresnet_graph.train.request import RunRequest, StackRequest
-from hiresnet_graph.train.stack import run_stack
 
 CIFAR = "CIFAR-10"
 _STEPS = 5000

@@ -419,6 +419,7 @@ _MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "hiresnet_graph.interop": ("", ()),
     "hiresnet_graph.data": ("", ()),
     "hiresnet_graph.train": ("", ()),
+    "hiresnet_graph.stack": ("", ()),
     "hiresnet_graph.sweep": ("", ()),
     "hiresnet_graph.report": ("", ()),
     "hiresnet_graph.registry": ("For kinds of your own.", ("Registry", "load_plugins")),

@@ -212,7 +212,7 @@ def test_all_ways_to_train_compute_the_same() -> None:
 def test_a_backend_that_depends_on_its_neighbours_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
     import hiresnet_graph as hrg
     from benchmarks import agreement
-    from hiresnet_graph.lower.stacked import Stacked
+    from hiresnet_graph.stack.lowering import Stacked
 
     class Careless(Stacked):
         def __call__(self, *inputs: torch.Tensor, training: bool) -> Any:

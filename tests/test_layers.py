@@ -26,12 +26,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("passes",),
     ("plan",),
-    ("cost", "supergraph"),
+    ("cost",),
     ("emit", "render"),
     ("lower",),
     ("architecture",),
     ("interop", "matching", "data"),
     ("train",),
+    ("stack",),
     ("sweep",),
     ("report",),
     ("__init__",),
@@ -43,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 FACADE = "architecture"
 """Its verbs hand on to layers that may stand below it; inside functions and for types alone, so that none is loaded."""
 
-TORCH = ("lower", "data", "train", "sweep")
+TORCH = ("lower", "data", "train", "stack", "sweep")
 """Where torch may be imported with the module. Everywhere else, only inside functions."""
 TORCH_FILES = ("ops/layers.py",)
 

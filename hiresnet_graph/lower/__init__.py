@@ -1,19 +1,13 @@
-"""From a plan to torch: one module (`build`), the interpreter it is held against, and many replicas as one program.
-
-`Stacked` and `Branches` compute replicas of a network together; `train.stack` trains with them.
-"""
+"""From a plan to torch: one module (`build`), and the interpreter that its outputs are compared with."""
 
 from torch import fx
 
 from hiresnet_graph.lower import recurrent, single
-from hiresnet_graph.lower.branches import Branches
 from hiresnet_graph.lower.interpreter import interpret
 from hiresnet_graph.lower.recurrent import Recurrent, State
-from hiresnet_graph.lower.replicas import Replicas
-from hiresnet_graph.lower.stacked import Stacked
 from hiresnet_graph.plan import Plan, class_name
 
-__all__ = ["Branches", "Recurrent", "Replicas", "Stacked", "State", "build", "class_name", "interpret"]
+__all__ = ["Recurrent", "State", "build", "class_name", "interpret"]
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hiresnet_graph.stack.stackable import FEWEST
 from hiresnet_graph.sweep.plan import Network, Networks, StudyPlan
 from hiresnet_graph.sweep.stacks import Bucket, stacks_of
 from hiresnet_graph.sweep.ways import Backend, Crew, Way, room_of
-from hiresnet_graph.train.stackable import FEWEST
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset

@@ -13,6 +13,7 @@ import torch
 
 from hiresnet_graph.architecture import loads
 from hiresnet_graph.data import DatasetKind
+from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.sweep.calibration import LOOKING
 from hiresnet_graph.sweep.executors.base import ENDS, Lost, Task, loaded
 from hiresnet_graph.sweep.executors.local import LocalExecutor
@@ -23,7 +24,6 @@ from hiresnet_graph.train.events import Paused
 from hiresnet_graph.train.machine import choose_device, keep_memory
 from hiresnet_graph.train.parallel import ALONE
 from hiresnet_graph.train.request import RunRequest, StackBackend
-from hiresnet_graph.train.stack_trainer import StackTrainer
 from hiresnet_graph.train.trainer import Trainer
 
 _WARM_UP_S, _SLICE_S, _BUDGET_S = 0.5, 0.25, 1.5

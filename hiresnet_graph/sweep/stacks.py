@@ -13,14 +13,14 @@ from pathlib import Path
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import SpecError, UsageError
-from hiresnet_graph.supergraph import mask_of
+from hiresnet_graph.stack.stackable import FEWEST, predicted_bytes, stackable
+from hiresnet_graph.stack.supergraph import mask_of
 from hiresnet_graph.sweep.plan import Network, Networks, StudyPlan
 from hiresnet_graph.sweep.variants import Variant
 from hiresnet_graph.sweep.ways import Backend
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import START, Place
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
-from hiresnet_graph.train.stackable import FEWEST, predicted_bytes, stackable
 
 LEAST = {"stacked": FEWEST, "branches": 1}
 """Runs that are computed at least: stacks of fewer are filled up."""

@@ -20,7 +20,6 @@ from hiresnet_graph.train.events import (
 from hiresnet_graph.train.recipe import Recipe, make_recipe
 from hiresnet_graph.train.record import Epoch, Machine, Preprocessing, RunRecord, Seeds, read_record, run_key
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
-from hiresnet_graph.train.stackable import predicted_bytes, stackable
 
 if TYPE_CHECKING:
     from hiresnet_graph.train.evaluation import Scores
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from hiresnet_graph.train.readout import ReadoutPoint
     from hiresnet_graph.train.run_folder import Run, load_run
     from hiresnet_graph.train.single import train
-    from hiresnet_graph.train.stack import run_stack
 
 __all__ = [
     "Epoch",
@@ -60,13 +58,10 @@ __all__ = [
     "kinds_of",
     "load_run",
     "make_recipe",
-    "predicted_bytes",
     "read_record",
     "run",
     "run_key",
-    "run_stack",
     "save_pretrained",
-    "stackable",
     "train",
 ]
 
@@ -79,7 +74,6 @@ _ON_FIRST_USE = {
     "kinds_of": "key",
     "load_run": "run_folder",
     "run": "program",
-    "run_stack": "stack",
     "save_pretrained": "pretrained",
     "train": "single",
 }

@@ -8,12 +8,13 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.supergraph import mask_of
+from hiresnet_graph.stack import predicted_bytes
+from hiresnet_graph.stack.supergraph import mask_of
 from hiresnet_graph.sweep import Study, StudyPlan, read_study, ways
 from hiresnet_graph.sweep.plan import data_of, networks_of, planned
 from hiresnet_graph.sweep.stacks import Bucket, buckets_of, cut, stacks_of
 from hiresnet_graph.sweep.ways import Crew, Way, room_of, stack_asked
-from hiresnet_graph.train import Recipe, StackMember, predicted_bytes
+from hiresnet_graph.train import Recipe, StackMember
 from tests.train.states import TEXT
 
 

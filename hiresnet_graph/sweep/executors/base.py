@@ -75,7 +75,7 @@ class StackTraining:
 
     def __call__(self) -> Iterator[OfRun | StackEnded]:
         """Train, event by event; all runs pause soon after the worker process was asked to stop."""
-        from hiresnet_graph.train import run_stack
+        from hiresnet_graph.stack import run_stack
 
         return run_stack(self.request, stop=stop_asked, dataset=loaded(self.request.runs[0].request.data))
 

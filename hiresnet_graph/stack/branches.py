@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from hiresnet_graph.lower import recurrent, single
-from hiresnet_graph.lower.replicas import Replicas
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.stack.replicas import Replicas
 
 
 class Branches(Replicas):

@@ -21,20 +21,20 @@ from torch import nn
 from hiresnet_graph.data.chance import number
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.lower.branches import Branches
-from hiresnet_graph.lower.replicas import Replicas
-from hiresnet_graph.lower.stacked import Stacked
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.stack.branches import Branches
+from hiresnet_graph.stack.capture import Captured, Recorder
+from hiresnet_graph.stack.lowering import Stacked
+from hiresnet_graph.stack.optimizers import FlatOptimizer
+from hiresnet_graph.stack.replicas import Replicas
+from hiresnet_graph.stack.stackable import FEWEST
 from hiresnet_graph.train.assignment import Assignment
-from hiresnet_graph.train.capture import Captured, Recorder
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
 from hiresnet_graph.train.course import Course, below
 from hiresnet_graph.train.evaluation import BATCH, Scores, all_sums_of, loss_of, losses_of, sums_of, weighted
 from hiresnet_graph.train.machine import describe, settings
-from hiresnet_graph.train.optimizers import FlatOptimizer
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.request import StackBackend
-from hiresnet_graph.train.stackable import FEWEST
 from hiresnet_graph.train.steps import readouts
 from hiresnet_graph.train.trainer import LOOK_EVERY, Ask, Turn, layout_of, memory_told, on_cpu, optimizer_of
 

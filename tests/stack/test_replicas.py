@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import hiresnet_graph as hrg
-from hiresnet_graph.lower.branches import Branches
-from hiresnet_graph.lower.replicas import Replicas
-from hiresnet_graph.lower.stacked import Stacked
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.stack.branches import Branches
+from hiresnet_graph.stack.lowering import Stacked
+from hiresnet_graph.stack.optimizers import FlatOptimizer
+from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.train import Recipe
-from hiresnet_graph.train.optimizers import FlatOptimizer
 
 BATCH = 6
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from hiresnet_graph.lower.replicas import Replicas
+from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.train.recipe import Recipe
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8

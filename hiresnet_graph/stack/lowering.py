@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from hiresnet_graph.lower.replicas import Replicas
 from hiresnet_graph.lower.single import resolved
 from hiresnet_graph.lower.weights import applied, find
 from hiresnet_graph.ops import (
@@ -58,7 +57,8 @@ from hiresnet_graph.ops import (
 )
 from hiresnet_graph.plan import Call, Plan, overwriting
 from hiresnet_graph.shapes import Clip, Map, Series, Shape
-from hiresnet_graph.supergraph import is_merge
+from hiresnet_graph.stack.replicas import Replicas
+from hiresnet_graph.stack.supergraph import is_merge
 
 _VECTORS = 128
 """Elements: a multiple of what the loops of any CPU take at once, in any type."""

@@ -16,7 +16,7 @@ from torch import nn
 from hiresnet_graph.lower.weights import find
 from hiresnet_graph.ops import Tensor
 from hiresnet_graph.plan import Plan, holders
-from hiresnet_graph.supergraph import Mask, mask_of
+from hiresnet_graph.stack.supergraph import Mask, mask_of
 
 _ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector of a CPU. Each replica's slot of a tensor begins at such a place."""

@@ -20,6 +20,10 @@ import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import OutOfMemory, UsageError
+from hiresnet_graph.stack import predicted_bytes, run_stack, stackable
+from hiresnet_graph.stack import trainer as stack_trainer
+from hiresnet_graph.stack.capture import Captured
+from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.train import (
     EpochDone,
     Event,
@@ -35,15 +39,9 @@ from hiresnet_graph.train import (
     StackMember,
     StackRequest,
     Started,
-    predicted_bytes,
     read_record,
-    run_stack,
-    stack_trainer,
-    stackable,
 )
-from hiresnet_graph.train.capture import Captured
 from hiresnet_graph.train.checkpoint import places_of, save_checkpoint
-from hiresnet_graph.train.stack_trainer import StackTrainer
 from hiresnet_graph.train.trainer import LOOK_EVERY
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 from tests.train.states import states
@@ -238,7 +236,7 @@ def test_times_are_those_of_the_stack_divided_by_its_runs(
         learn(self, *batch)
 
     monkeypatch.setattr(StackTrainer, "_learn", slowly)
-    monkeypatch.setattr("hiresnet_graph.train.stack_trainer.time.perf_counter", lambda: now)
+    monkeypatch.setattr("hiresnet_graph.stack.trainer.time.perf_counter", lambda: now)
     for events in train(stack(subsets(tiny, batch_size=500), tmp_path, tiny)):
         record = events[-1].record  # type: ignore[union-attr]
         assert [epoch.time_s for epoch in record.epochs] == [3.0] * 2 and record.time_s == 6.0
@@ -349,7 +347,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
         left -= 1
         return save(*what)
 
-    monkeypatch.setattr("hiresnet_graph.train.stack.save_checkpoint", saved)
+    monkeypatch.setattr("hiresnet_graph.stack.program.save_checkpoint", saved)
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 8])

@@ -9,7 +9,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.plan import Call, Plan
-from hiresnet_graph.supergraph import Mask, is_merge, mask_of
+from hiresnet_graph.stack.supergraph import Mask, is_merge, mask_of
 
 SETS = ("none", "full", "in", "out", "p1", "p2", "p3", "stem>stage2 + stage1>stage3", "full - p1")
 

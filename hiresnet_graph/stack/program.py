@@ -18,6 +18,8 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, UsageError
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.stack.stackable import OWN_FIELDS, stackable
+from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.train.assignment import Assignment, assign
 from hiresnet_graph.train.checkpoint import (
     Checkpoint,
@@ -31,8 +33,6 @@ from hiresnet_graph.train.events import EpochDone, Event, Finished, OfRun, Pause
 from hiresnet_graph.train.machine import choose_device, interrupt_noted, keep_memory
 from hiresnet_graph.train.record import START, Place
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackRequest
-from hiresnet_graph.train.stack_trainer import StackTrainer
-from hiresnet_graph.train.stackable import OWN_FIELDS, stackable
 from hiresnet_graph.train.trainer import Ask
 
 

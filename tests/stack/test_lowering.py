@@ -14,13 +14,13 @@ import torch
 
 from hiresnet_graph import lower
 from hiresnet_graph.graph import Origin
-from hiresnet_graph.lower.branches import Branches
-from hiresnet_graph.lower.replicas import Replicas
-from hiresnet_graph.lower.stacked import Stacked
 from hiresnet_graph.ops import OPS, Op
 from hiresnet_graph.ops.steps import Frame, Identity, Stack, Zeros
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Clip, Map, Series, Shape, Vector
+from hiresnet_graph.stack.branches import Branches
+from hiresnet_graph.stack.lowering import Stacked
+from hiresnet_graph.stack.replicas import Replicas
 
 MAP, ODD, VECTOR = Map(8, 6, 6), Map(5, 7, 5), Vector(6)
 BATCH = 37
