@@ -13,12 +13,11 @@ load on first use; importing this package loads no torch.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.architecture import Architecture, from_dict, load, loads
+from hiresnet_graph.architecture import Architecture, from_dict, from_networkx, load, loads
 from hiresnet_graph.errors import HrgError, SpecError
 from hiresnet_graph.registry import Kind
 
 if TYPE_CHECKING:
-    from hiresnet_graph.interop import from_networkx, to_networkx
     from hiresnet_graph.matching import adjust
     from hiresnet_graph.report import summarize
     from hiresnet_graph.sweep import Study, ablate, enumerate_variants, plan_study, read_results, read_study
@@ -47,7 +46,6 @@ __all__ = [
     "save_pretrained",
     "search",
     "summarize",
-    "to_networkx",
 ]
 __version__ = "0.1.0"
 
@@ -57,7 +55,6 @@ _ON_FIRST_USE = {
     "ablate": "hiresnet_graph.sweep",
     "adjust": "hiresnet_graph.matching",
     "enumerate_variants": "hiresnet_graph.sweep",
-    "from_networkx": "hiresnet_graph.interop",
     "from_pretrained": "hiresnet_graph.train",
     "load_run": "hiresnet_graph.train",
     "plan_study": "hiresnet_graph.sweep",
@@ -66,7 +63,6 @@ _ON_FIRST_USE = {
     "save_pretrained": "hiresnet_graph.train",
     "search": "hiresnet_graph.sweep.search",
     "summarize": "hiresnet_graph.report",
-    "to_networkx": "hiresnet_graph.interop",
 }
 
 

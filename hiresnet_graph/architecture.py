@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from hiresnet_graph.plan import Plan, make_plan
 from hiresnet_graph.spec.document import Document, parse_document, read_document
 
 if TYPE_CHECKING:
+    import networkx as nx
     from torch import nn
 
     from hiresnet_graph.render import Direction, Level
@@ -100,7 +102,7 @@ class Architecture(Document):
         """
         from hiresnet_graph.interop import export
 
-        return export(self, Path(path), seed=seed, weights=weights)
+        return export(self.plan, path, seed=seed, weights=weights)
 
     def render(
         self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR", unrolled: bool = False
@@ -113,7 +115,13 @@ class Architecture(Document):
         """
         from hiresnet_graph.render import render
 
-        return render(self.plan, Path(path), level=level, direction=direction, title=self.title, unrolled=unrolled)
+        return render(self.plan, path, level=level, direction=direction, title=self.title, unrolled=unrolled)
+
+    def to_networkx(self, *, shortcuts: bool = False) -> nx.MultiDiGraph[str]:
+        """The nodes and edges of the network with plain attributes; see `hiresnet_graph.interop.to_networkx`."""
+        from hiresnet_graph.interop import to_networkx
+
+        return to_networkx(self.plan, shortcuts=shortcuts)
 
     def _repr_svg_(self) -> str:
         """The picture that a notebook shows."""
@@ -157,3 +165,31 @@ def from_dict(data: dict[str, Any]) -> Architecture:
     from hiresnet_graph.spec.source import to_json
 
     return loads(to_json(data), "dict")
+
+
+def from_networkx(
+    graph: nx.DiGraph[Any],
+    *,
+    input: Mapping[str, int],
+    name: str = "graph",
+    default: Mapping[str, Any] | None = None,
+    head: Mapping[str, Any] | None = None,
+) -> Architecture:
+    """The network of a directed acyclic graph.
+
+    The attributes of a node are `block` and its fields; those of an edge are the fields of an entry of `edges:`
+    (`slot`, `merge`, `projection`, ...). A node without predecessors reads the input. Names that are numbers are
+    prefixed with `n`. Of two parallel edges, one needs a `name`.
+
+    Args:
+        input: Channels, height and width.
+        default: Attributes of nodes that lack them, like `{"block": "conv", "width": 16}`.
+        head: Attributes of an additional node `head` that merges all nodes without successors.
+
+    Raises:
+        UsageError: The graph is undirected, has a cycle, or is empty.
+        SpecError: The attributes of a node or an edge are wrong.
+    """
+    from hiresnet_graph.interop import spec_from_networkx
+
+    return from_dict(spec_from_networkx(graph, input=input, name=name, default=default, head=head))

@@ -108,10 +108,7 @@ def compile_(
     The suffix of the file decides: .py (needs torch alone), .pt2, .onnx, or .json (the plan).
     """
     network = architecture(spec, changes, variant, edges)
-    _ = network.plan  # mistakes of the spec are told before torch is imported
-    from hiresnet_graph.interop.export import export
-
-    export(network, output, seed=seed, weights=weights)
+    network.export(output, seed=seed, weights=weights)
     note(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")
 
 

@@ -1,6 +1,6 @@
-"""Writes a network as a file that other programs read: source, an exported program, ONNX, or the plan as JSON.
+"""Writes a network as a file for other programs: Python source, an exported program, ONNX, or the plan as JSON.
 
-A file is written whole or not at all. What is exported as a program is in eval mode, with a batch axis of any size.
+A file is replaced atomically. Exported programs and ONNX files are in eval mode and accept any batch size.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,126 +21,89 @@ from hiresnet_graph.plan import Plan
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from hiresnet_graph.architecture import Architecture
+_SUFFIXES = (".py", ".pt2", ".onnx", ".json")
 
 
-def export(network: Architecture | Plan, path: str | Path, *, seed: int = 0, weights: str | Path | None = None) -> Path:
-    """Write a network as what the suffix of the file says: `.py`, `.pt2`, `.onnx` or `.json`.
+def export(plan: Plan, path: str | Path, *, seed: int = 0, weights: str | Path | None = None) -> Path:
+    """Write a network to a file, in the format given by its suffix.
+
+    `.py` is source that imports torch alone, `.pt2` an exported program for `torch.export.load`, `.onnx` ONNX, and
+    `.json` the plan: the primitive calls in order, with their fields, shapes and weight names.
 
     Args:
-        seed: Of the initial weights, for the suffixes that hold weights.
-        weights: A safetensors file with the weights to take instead, for the same suffixes.
+        seed: Random seed of the initial weights, for `.pt2` and `.onnx`.
+        weights: A safetensors file whose weights replace the initial ones, for the same suffixes.
 
     Raises:
-        UsageError: The suffix is not known, the weights do not fit, or the file cannot be written.
-        MissingToolError: ONNX is wanted, and its packages are not installed.
+        UsageError: The suffix is unknown, the weights do not fit, or the file cannot be written.
+        MissingToolError: The packages `onnx` and `onnxscript` are not installed.
     """
     target = Path(path).expanduser()
     suffix = target.suffix.lower()
-    if suffix == ".py":
-        _check_no_weights(target, weights)
-        return export_source(network, target)
-    if suffix == ".json":
-        _check_no_weights(target, weights)
-        return export_plan_json(network, target)
-    if suffix == ".pt2":
-        return export_program(network, target, seed=seed, weights=weights)
+    if suffix not in _SUFFIXES:
+        found = f"'{target.suffix}' is not an export format" if suffix else f"'{target}' has no suffix"
+        hint = did_you_mean(suffix, _SUFFIXES) if suffix else ""
+        closest = f" {hint}" if hint.startswith("Did") else ""
+        raise UsageError(f"{found}; the suffix must be one of {', '.join(_SUFFIXES)}.{closest}")
+    if suffix in (".py", ".json") and weights is not None:
+        raise UsageError(f"a {target.suffix} file holds no weights. Omit 'weights', or write .pt2 or .onnx.")
     if suffix == ".onnx":
-        return export_onnx(network, target, seed=seed, weights=weights)
-    found = f"'{target.suffix}' is no format of exports" if suffix else f"'{target}' has no suffix"
-    known = (".py", ".pt2", ".onnx", ".json")
-    hint = did_you_mean(suffix, known) if suffix else ""
-    closest = f" {hint}" if hint.startswith("Did") else ""
-    raise UsageError(f"{found}; the suffix must be one of {', '.join(known)}.{closest}")
+        _require_onnx()
+    _check_writable(target)
+    if suffix == ".py":
+        data = emit(plan).encode()
+    elif suffix == ".json":
+        data = (json.dumps(plan.to_json(), indent=1) + "\n").encode()
+    elif suffix == ".pt2":
+        data = _program(*_module(plan, seed, weights))
+    else:
+        data = _onnx(plan, *_module(plan, seed, weights))
+    _write(target, data)
+    return target
 
 
-def export_source(network: Architecture | Plan, path: str | Path) -> Path:
-    """Write a network as Python source that imports torch alone.
+def _program(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+    import torch
 
-    Raises:
-        UsageError: The file cannot be written.
-    """
-    return _written(path, lambda: emit(_plan(network)).encode())
-
-
-def export_plan_json(network: Architecture | Plan, path: str | Path) -> Path:
-    """Write the plan of a network: its primitive calls in order, with fields, shapes and names of weights.
-
-    Raises:
-        UsageError: The file cannot be written.
-    """
-    return _written(path, lambda: (json.dumps(_plan(network).to_json(), indent=1) + "\n").encode())
+    program = torch.export.export(module, inputs, dynamic_shapes=_dynamic_batch(inputs))
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
 
 
-def export_program(
-    network: Architecture | Plan, path: str | Path, *, seed: int = 0, weights: str | Path | None = None
-) -> Path:
-    """Write a network as an exported program, which `torch.export.load` reads.
-
-    Raises:
-        UsageError: The weights do not fit, or the file cannot be written.
-    """
-
-    def content() -> bytes:
-        import torch
-
-        module, inputs = _module(_plan(network), seed, weights)
-        program = torch.export.export(module, inputs, dynamic_shapes=_dynamic(inputs))
-        buffer = io.BytesIO()
-        torch.export.save(program, buffer)
-        return buffer.getvalue()
-
-    return _written(path, content)
-
-
-def export_onnx(
-    network: Architecture | Plan, path: str | Path, *, seed: int = 0, weights: str | Path | None = None
-) -> Path:
-    """Write a network as ONNX, with the names of its inputs and outputs.
-
-    Raises:
-        UsageError: The weights do not fit, or the file cannot be written.
-        MissingToolError: The packages `onnx` and `onnxscript` are not installed.
-    """
+def _require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingToolError(
-            f"ONNX files need {' and '.join(missing)}. Install: python -m pip install 'hiresnet-graph[onnx]'."
+            f"ONNX export requires {' and '.join(missing)}. Install: python -m pip install 'hiresnet-graph[onnx]'."
         )
 
-    def content() -> bytes:
-        import torch
 
-        plan = _plan(network)
-        module, inputs = _module(plan, seed, weights)
-        with warnings.catch_warnings():
-            # All inputs have one batch axis, on purpose.
-            warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
-            program = torch.onnx.export(
-                module,
-                inputs,
-                dynamo=True,
-                dynamic_shapes=_dynamic(inputs),
-                input_names=list(plan.inputs),
-                output_names=list(plan.outputs),
-                verbose=False,
-            )
-        assert program is not None
-        model = program.model_proto
-        for node in model.graph.node:
-            del node.metadata_props[:]  # they tell where torch lies on this machine, and make up half of a small file
-        data: bytes = model.SerializeToString()
-        return data
+def _onnx(plan: Plan, module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+    import torch
 
-    return _written(path, content)
-
-
-def _plan(network: Architecture | Plan) -> Plan:
-    return network if isinstance(network, Plan) else network.plan
+    with warnings.catch_warnings():
+        # All inputs share one batch axis, on purpose.
+        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
+        program = torch.onnx.export(
+            module,
+            inputs,
+            dynamo=True,
+            dynamic_shapes=_dynamic_batch(inputs),
+            input_names=list(plan.inputs),
+            output_names=list(plan.outputs),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    for node in model.graph.node:
+        del node.metadata_props[:]  # they contain local paths of torch, and are half of a small file
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def _module(plan: Plan, seed: int, weights: str | Path | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The module in eval mode, and inputs for it."""
+    """The module in eval mode, and example inputs."""
     import torch
 
     from hiresnet_graph.lower import build
@@ -152,8 +114,8 @@ def _module(plan: Plan, seed: int, weights: str | Path | None) -> tuple[nn.Modul
     return module, tuple(torch.zeros(2, *shape) for shape in plan.inputs.values())
 
 
-def _dynamic(inputs: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
-    """A batch axis of any size, the same for all inputs."""
+def _dynamic_batch(inputs: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
+    """One batch axis of any size, shared by all inputs."""
     import torch
 
     batch = torch.export.Dim("batch")
@@ -161,7 +123,7 @@ def _dynamic(inputs: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
 
 
 def _load(module: nn.Module, path: Path) -> None:
-    """Fill a module with the tensors of a safetensors file."""
+    """Load the tensors of a safetensors file into a module."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -170,7 +132,7 @@ def _load(module: nn.Module, path: Path) -> None:
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror or error}.") from None
     except SafetensorError as error:
-        raise UsageError(f"'{path}' is no safetensors file: {error}.") from None
+        raise UsageError(f"'{path}' is not a safetensors file: {error}.") from None
     own = module.state_dict()
     faults = [f"it lacks '{name}'" for name in own if name not in tensors]
     faults += [f"'{name}' is not in the network" for name in tensors if name not in own]
@@ -181,25 +143,21 @@ def _load(module: nn.Module, path: Path) -> None:
     ]
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UsageError(f"the weights in '{path}' are of another network: {'; '.join(faults[:3])}{more}.")
+        raise UsageError(f"the weights in '{path}' belong to another network: {'; '.join(faults[:3])}{more}.")
     module.load_state_dict(tensors)
 
 
-def _check_no_weights(target: Path, weights: str | Path | None) -> None:
-    if weights is not None:
-        raise UsageError(f"a {target.suffix} file holds no weights. Leave 'weights' out, or write .pt2 or .onnx.")
-
-
-def _written(path: str | Path, content: Callable[[], bytes]) -> Path:
-    """A file, written whole or not at all. What would hinder it is told before the content is made."""
-    target = Path(path).expanduser()
+def _check_writable(target: Path) -> None:
+    """Refuse a target that cannot be written, before the content is computed."""
     if target.is_dir():
-        raise UsageError(f"'{target}' is a folder. Name a file.")
+        raise UsageError(f"'{target}' is a folder. Give the name of a file.")
     if not target.parent.is_dir():
-        raise UsageError(f"there is no folder '{target.parent}' for '{target.name}'. Make it first.")
+        raise UsageError(f"the folder '{target.parent}' of '{target.name}' does not exist. Create it first.")
     if not os.access(target.parent, os.W_OK):
         raise UsageError(f"'{target}' cannot be written: no permission to write into '{target.parent}'.")
-    data = content()
+
+
+def _write(target: Path, data: bytes) -> None:
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         draft.write_bytes(data)
@@ -208,4 +166,3 @@ def _written(path: str | Path, content: Callable[[], bytes]) -> Path:
         with contextlib.suppress(OSError):
             draft.unlink()
         raise UsageError(f"'{target}' cannot be written: {error.strerror}.") from None
-    return target
