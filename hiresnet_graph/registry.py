@@ -1,8 +1,8 @@
-"""One table for each family of kinds: operations, blocks, merges, projections.
+"""Registries of kinds: operations, blocks, merges, projections and data sets, each by name.
 
-A family is an abstract pydantic model, a kind a final one with a class variable `kind`. Other packages import this
-module, `ops`, `shapes` and the base class of a family, and register their kinds on import; an installed package is
-imported through an entry point of the group `hiresnet_graph.kinds` as soon as a kind is asked for that we lack.
+A family is an abstract pydantic model; a kind is a concrete subclass with a class variable `kind`. Other packages
+import this module, `ops`, `shapes` and the base class of a family, and register their kinds on import. Installed
+packages are found through the entry-point group `hiresnet_graph.kinds`, and imported when an unknown kind is requested.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ ENTRY_POINT_GROUP = "hiresnet_graph.kinds"
 
 
 class Kind(BaseModel):
-    """A frozen description with a registered name; unknown fields are errors."""
+    """A frozen model with a registered name; unknown fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
     kind: ClassVar[str] = ""
 
     def changed(self, fields: Mapping[str, Any]) -> Self:
-        """The same kind with some fields changed.
+        """A copy with some fields changed.
 
         Raises:
-            ValueError: The kind does not take them; pydantic's error, with the place of each mistake.
+            ValueError: The fields are invalid; pydantic's error, with the location of each problem.
         """
         own = {name: getattr(self, name) for name in self.model_fields_set}
         return type(self).model_validate({**own, **fields})
 
 
 class KindError(ValueError):
-    """The fields of a kind that stands inside another are wrong; for validators, since pydantic knows no kinds."""
+    """The fields of a nested kind are invalid. Raised in validators, since pydantic does not know kinds."""
 
     def __init__(self, error: ValidationError, kind: type[Kind]) -> None:
         super().__init__(str(error))
@@ -48,7 +48,7 @@ _plugins_loaded = False
 
 
 def load_plugins() -> None:
-    """Import every installed package that offers kinds. A second call does nothing.
+    """Import every installed package that provides kinds; later calls do nothing.
 
     Raises:
         RegistryError: An installed package's entry point cannot be imported.
@@ -62,7 +62,7 @@ def load_plugins() -> None:
             entry.load()
         except Exception as error:
             raise RegistryError(
-                f"The entry point '{entry.name}' ({entry.value}) cannot be loaded: {error}. Mend or uninstall it."
+                f"The entry point '{entry.name}' ({entry.value}) cannot be loaded: {error}. Fix or uninstall it."
             ) from error
 
 
@@ -70,8 +70,8 @@ class Registry(Generic[K]):
     """The kinds of one family, by name.
 
     Args:
-        family: What one kind is called in messages, like "block".
-        dashes: Whether a name may have dashes between its words.
+        family: Name of the family in messages, like "block".
+        dashes: Whether names may contain dashes.
     """
 
     def __init__(self, family: str, *, dashes: bool = False) -> None:
@@ -79,11 +79,11 @@ class Registry(Generic[K]):
         self._kinds: dict[str, type[K]] = {}
 
     def register(self, kind: type[C]) -> type[C]:
-        """Add a kind under its `kind` name; serves as a class decorator.
+        """Add a kind under its `kind` name; a class decorator.
 
         Raises:
-            RegistryError: The class has no name, or another class has it. (The same class defined anew, as a notebook
-                cell that runs twice does, replaces the old one.)
+            RegistryError: The class has no valid name, or another class has it. (A class that is defined again, as in
+                a notebook cell that runs twice, replaces the previous one.)
         """
         name = kind.__dict__.get("kind", "")
         if not isinstance(name, str) or not (name.replace("-", "_") if self.dashes else name).isidentifier():
@@ -99,10 +99,10 @@ class Registry(Generic[K]):
         return kind
 
     def get(self, name: str) -> type[K]:
-        """The kind of this name.
+        """The kind with this name.
 
         Raises:
-            RegistryError: There is none; the message has the closest name.
+            RegistryError: There is none; the message suggests the closest name.
         """
         if name not in self._kinds:
             load_plugins()
@@ -116,10 +116,10 @@ class Registry(Generic[K]):
         return name in self._kinds
 
     def __iter__(self) -> Iterator[str]:
-        """The names, sorted, those of installed packages included."""
+        """The sorted names, including those of installed packages."""
         load_plugins()
         return iter(sorted(self._kinds))
 
     def discard(self, name: str) -> None:
-        """Forget a kind, if it is there; for tests and notebooks."""
+        """Remove a kind, if present; for tests and notebooks."""
         self._kinds.pop(name, None)

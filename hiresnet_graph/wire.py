@@ -1,7 +1,7 @@
-"""A value on its way through a network, and the operations that can be applied to it.
+"""`Wire`, a symbolic value to which operations are applied.
 
-Blocks, merges and projections are written in terms of wires: each method adds one primitive call to the graph that is
-being expanded and gives the wire of its output. Who records the calls (a `Builder`) is `passes.expand`'s business.
+Blocks, merges and projections are written in terms of wires: each method records one primitive call and returns the
+wire of its output. The calls are recorded by a `Builder`, which `passes.expand` implements.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ Size = int | tuple[int, int]
 
 
 class Builder(ABC):
-    """Records calls for the wires of one node or edge."""
+    """Records the calls of one node or edge."""
 
     @abstractmethod
     def call(self, op: Op, inputs: tuple[Wire, ...], scope: str, part: str | None) -> Wire:
-        """One call of an operation; its name is `scope.part`."""
+        """Record one call of an operation, named `scope.part`."""
 
     @abstractmethod
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
-        """The value after the merge at a slot: the wire, the block's own operands, then the edges into the slot."""
+        """The merged value at a slot: the wire, the block's own operands, then the edges into the slot."""
 
     @abstractmethod
-    def shortcut(self, wire: Wire, want: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
-        """A block's own shortcut, recorded as an edge of the block."""
+    def shortcut(self, wire: Wire, target: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
+        """A block's own shortcut, recorded as an edge."""
 
     @abstractmethod
     def inline(self, wire: Wire, graph: Any) -> Wire:
-        """The output of a whole graph (of a block written in the spec language) that reads the wire."""
+        """The output of a graph (of a block written in the spec language) with the wire as its input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Wire:
 
     Attributes:
         name: Name of the call.
-        shape: Its shape, without the batch.
-        scope: Prefix of the names of the calls that follow.
+        shape: Shape of one sample.
+        scope: Prefix of the names of later calls.
     """
 
     builder: Builder
@@ -62,31 +62,31 @@ class Wire:
         return self.shape.channels
 
     def within(self, part: str) -> Wire:
-        """The same value; calls that follow are named below `part`."""
+        """The same value; later calls are named below `part`."""
         return replace(self, scope=f"{self.scope}.{part}" if self.scope else part)
 
     def rescoped(self, other: Wire) -> Wire:
-        """The same value; calls that follow are named as those after `other`."""
+        """The same value in the scope of `other`."""
         return replace(self, scope=other.scope)
 
     def apply(self, op: Op, *others: Wire, name: str | None = None) -> Wire:
-        """Any operation, on this value and others.
+        """Apply an operation to this value and others.
 
         Raises:
-            ShapeError: The operation cannot take these shapes.
+            ShapeError: The operation does not accept these shapes.
         """
         return self.builder.call(op, (self, *others), self.scope, name)
 
     def join(self, slot: str, *operands: Wire) -> Wire:
-        """Where a block lets others add to its value: merges `operands` and the edges into `slot`, in this order."""
+        """Merge this value, `operands` and the edges into `slot`, in this order."""
         return self.builder.join(self, slot, operands)
 
-    def shortcut(self, want: Wire, project: Callable[[Wire, Shape], Wire], name: str = "shortcut") -> Wire:
-        """This value, brought to the shape of `want` by a projection: a residual block's own shortcut."""
-        return self.builder.shortcut(self, want.shape, f"{self.scope}.{name}", project)
+    def shortcut(self, target: Wire, project: Callable[[Wire, Shape], Wire], name: str = "shortcut") -> Wire:
+        """A residual block's own shortcut: this value, projected to the shape of `target`."""
+        return self.builder.shortcut(self, target.shape, f"{self.scope}.{name}", project)
 
     def inline(self, graph: Any) -> Wire:
-        """The output of a graph that reads this value as its input."""
+        """The output of a graph with this value as its input."""
         return self.builder.inline(self, graph)
 
     def conv2d(
@@ -101,7 +101,7 @@ class Wire:
         bias: bool = False,
         name: str | None = None,
     ) -> Wire:
-        """A convolution; without `padding`, an odd kernel keeps height and width at stride 1."""
+        """A convolution; by default, an odd kernel keeps height and width at stride 1."""
         op = ops.Conv2d(
             width=width,
             kernel_size=kernel_size,
@@ -146,7 +146,7 @@ class Wire:
         return self.apply(ops.BatchNorm(), name=name)
 
     def norm(self, kind: NormName, name: str | None = None) -> Wire:
-        """The norm of this name; `none` is the value itself."""
+        """The norm of this name; no operation for `none`."""
         table: dict[str, type[Op]] = {"batch": ops.BatchNorm, "group": ops.GroupNorm, "layer": ops.LayerNorm}
         return self if kind == "none" else self.apply(table[kind](), name=name)
 
@@ -159,7 +159,7 @@ class Wire:
         return self.apply(ops.Sigmoid(), name=name)
 
     def activation(self, kind: ActivationName, name: str | None = None) -> Wire:
-        """The activation of this name; `none` is the value itself."""
+        """The activation of this name; no operation for `none`."""
         if kind == "none":
             return self
         try:
@@ -195,7 +195,7 @@ class Wire:
         return self.apply(op, name=name)
 
     def adaptive_avg_pool(self, size: Size = 1, name: str | None = None) -> Wire:
-        """Means over windows, `size` of them; 1 is global average pooling."""
+        """Means over windows that give `size` outputs; 1 is global average pooling."""
         return self.apply(ops.AdaptiveAvgPool(size=size), name=name)
 
     def subsample(self, stride: Size, name: str | None = None) -> Wire:
@@ -219,7 +219,7 @@ class Wire:
         return self.apply(ops.Flatten(), name=name)
 
     def dropout(self, p: float, name: str | None = None) -> Wire:
-        """Dropout; `p` = 0 is the value itself."""
+        """Dropout; no operation for `p` = 0."""
         return self if p == 0 else self.apply(ops.Dropout(p=p), name=name)
 
     def scale(self, *, sigmoid: bool = False, name: str | None = None) -> Wire:
@@ -227,7 +227,7 @@ class Wire:
         return self.apply(ops.Scale(sigmoid=sigmoid), name=name)
 
     def add(self, *others: Wire, name: str | None = None) -> Wire:
-        """The sum, from this value on."""
+        """The sum, from left to right."""
         return self.apply(ops.Add(), *others, name=name)
 
     def mean(self, *others: Wire, name: str | None = None) -> Wire:
@@ -239,5 +239,5 @@ class Wire:
         return self.apply(ops.Multiply(), *others, name=name)
 
     def concat(self, *others: Wire, name: str | None = None) -> Wire:
-        """One after another along the channels."""
+        """Concatenation along the channels."""
         return self.apply(ops.Concat(), *others, name=name)

@@ -194,7 +194,7 @@ CASES: dict[str, Case] = {
         but(more="skips: {edges: [input>a], slot: «residual}\n"), "skips.slot", "no slot 'residual'", "input, output."
     ),
     "fields that exclude each other": case(
-        but("{block: conv, width: $width} => «{block: upsample, width: 3}"), "'width' goes with 'mode: deconv'"
+        but("{block: conv, width: $width} => «{block: upsample, width: 3}"), "'width' requires 'mode: deconv'"
     ),
     # names
     "reserved name": case(but("  head =>   «stages: relu\n  head"), "'stages' is reserved", "Choose another"),
@@ -651,7 +651,7 @@ CASES: dict[str, Case] = {
             "height: 8 => height: 32",
             "s2: brc2}\n  s2 => s2: «brc2}\n  s2",
         ),
-        "no stride takes 32x32 to 12x12",
+        "no stride maps 32x32 to 12x12",
         "multiples of each other",
     ),
     "a size that no pooling gives": case(
@@ -660,7 +660,7 @@ CASES: dict[str, Case] = {
             "s2: brc2}\n  s2 => s2: «{block: brc2, spatial: avg}}\n  s2",
             "{s1: brd2, s2 => {s2",
         ),
-        "no pooling with kernel = stride takes 8x8 to 3x3",
+        "no pooling with kernel = stride maps 8x8 to 3x3",
     ),
     "both ways at once": case(
         timed("[6, 4, 4] => [6, 16, 4]", "s2: brc2}\n  s2 => s2: «brc2}\n  s2", "{s1: brd2, s2 => {s2"),
@@ -669,7 +669,7 @@ CASES: dict[str, Case] = {
     ),
     "a transition between a map and a vector": case(
         timed("[6, 4, 4] => [6]", "s2: brc2}\n  s2 => s2: «brc2}\n  s2", "{s1: brd2, s2: brc2} => {}"),
-        "'brc2' leads from feature map to feature map",
+        "'brc2' connects feature maps",
     ),
     "identity between unequal states": case(
         timed("s2: brc2}\n  s2 => s2: «{block: brc2, identity: true}}\n  s2"), "'identity: true' adds the source"

@@ -1,4 +1,4 @@
-"""The blocks: what a node of a spec can be. Any primitive operation is a block too."""
+"""The blocks of nodes. Every primitive operation is a block, too."""
 
 from hiresnet_graph.blocks.base import BLOCKS, Block, PreactShortcut, Shortcut
 from hiresnet_graph.blocks.classifier import ClassifierBlock

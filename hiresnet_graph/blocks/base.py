@@ -1,4 +1,4 @@
-"""What a block is: a macro that, knowing the shape of its input, expands into primitive operations."""
+"""Base class of blocks: macros that expand into primitive operations, given the shape of their input."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from hiresnet_graph.wire import Wire
 
 
 class Block(Kind):
-    """A node's computation, as fields that a spec sets and an expansion into operations.
+    """The computation of a node: fields that a spec sets, and an expansion into operations.
 
     Class attributes:
-        slots: Where edges may arrive. Every block has `input` and `output`; `residual` is where a residual block adds
-            its own shortcut, before its last activation.
+        slots: Where edges may end. Every block has `input` and `output`; `residual` is where a residual block adds its
+            own shortcut, before its last activation.
     """
 
     slots: ClassVar[tuple[str, ...]] = ("input", "output")
 
     def describe(self) -> str:
-        """What tables and diagrams call it."""
+        """Its name in tables and diagrams."""
         return self.kind
 
     @property
     def declared(self) -> Shape | None:
-        """The shape that its value has whatever arrives, if the spec says one."""
+        """The shape that the spec declares for its value, if any."""
         return None
 
     @abstractmethod
@@ -38,14 +38,14 @@ class Block(Kind):
         """Apply the block's operations to a value.
 
         Raises:
-            ShapeError: An operation cannot take its input.
+            ShapeError: An operation does not accept its input.
         """
 
-    def expand_to(self, x: Wire, want: Shape | None) -> Wire:
-        """The same on an edge whose target wants a shape (None: any); for blocks that fit themselves to it.
+    def expand_to(self, x: Wire, target: Shape | None) -> Wire:
+        """As `expand`, on an edge with a target shape (None: any), which some blocks adapt to.
 
         Raises:
-            ShapeError: An operation cannot take its input, or the wanted shape cannot be reached.
+            ShapeError: An operation does not accept its input, or the target shape cannot be reached.
         """
         return self.expand(x)
 
@@ -54,7 +54,7 @@ BLOCKS: Registry[Block] = Registry("block")
 
 
 def shortcut_projection(value: Any, **defaults: str | bool) -> Any:
-    """A block's shortcut from a mapping, a name, or a projection; `defaults` for what a mapping leaves out."""
+    """A projection from a mapping, a name, or a projection; `defaults` are the defaults of a mapping's fields."""
     if isinstance(value, str):
         return _projection(value, {})
     if isinstance(value, dict):
@@ -66,7 +66,7 @@ def shortcut_projection(value: Any, **defaults: str | bool) -> Any:
 
 
 def _projection(name: object, fields: dict[str, Any]) -> Projection:
-    # What goes wrong has to be a ValueError, which pydantic collects with the other mistakes.
+    # Errors must be ValueErrors, which pydantic collects.
     try:
         kind = PROJECTIONS.get(str(name))
     except RegistryError as error:
@@ -86,11 +86,11 @@ def _pre(value: Any) -> Any:
 
 
 Shortcut = Annotated[SerializeAsAny[Projection], BeforeValidator(_post)]
-"""A shortcut that takes every n-th pixel through a 1x1 convolution and batch norm where shapes differ (option B)."""
+"""The shortcut of option B: where shapes differ, a 1x1 convolution with stride, and batch norm."""
 PreactShortcut = Annotated[SerializeAsAny[Projection], BeforeValidator(_pre)]
-"""The same without norm and bias, as pre-activation networks have it."""
+"""The same without norm and bias, as in pre-activation networks."""
 
 
-def identity_if_same(wire: Wire, want: Shape) -> Wire:
-    """The value itself, for shortcuts that exist only where shapes agree."""
+def identity_if_same(wire: Wire, target: Shape) -> Wire:
+    """The value itself, for shortcuts between equal shapes."""
     return wire

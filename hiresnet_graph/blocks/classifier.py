@@ -1,4 +1,4 @@
-"""The head of an image classifier: `classifier`."""
+"""The head of an image classifier, `classifier`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hiresnet_graph.wire import Wire
 
 @BLOCKS.register
 class ClassifierBlock(Block):
-    """Global average pooling of a feature map, dropout if asked for, and a linear map with bias to `classes` logits."""
+    """Global average pooling of a feature map, optional dropout, and a linear map with bias to `classes` logits."""
 
     kind: ClassVar[str] = "classifier"
     classes: Count
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0
 
     def expand(self, x: Wire) -> Wire:
-        """pool - flatten - (dropout -) linear; a vector goes to the dropout at once."""
+        """pool - flatten - (dropout -) linear; a vector is not pooled."""
         if isinstance(x.shape, Map):
             x = x.adaptive_avg_pool(1, name="pool").flatten()
         return x.dropout(self.dropout).linear(self.classes)

@@ -14,7 +14,7 @@ class ConvBlock(Block):
     """A convolution, a norm and an activation; odd kernels keep height and width at stride 1.
 
     Attributes:
-        bias: Whether the convolution has a bias; by default only where no norm follows.
+        bias: Whether the convolution has a bias (default: only without norm).
     """
 
     kind: ClassVar[str] = "conv"

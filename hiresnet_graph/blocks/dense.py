@@ -1,4 +1,4 @@
-"""The layer of a densely connected network: `dense_layer`."""
+"""The layer of a densely connected network, `dense_layer`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hiresnet_graph.wire import Wire
 
 @BLOCKS.register
 class DenseLayerBlock(Block):
-    """`growth` new channels, computed from all channels so far and put behind them.
+    """`growth` new channels, computed from the input and concatenated to it.
 
     Attributes:
-        bottleneck: The 1x1 convolution before the 3x3 has this many times `growth` channels; 0 leaves it out.
-        dropout: Probability of dropping a new value in train mode.
+        bottleneck: Channels of the 1x1 convolution before the 3x3, in multiples of `growth`; 0 omits it.
+        dropout: Dropout probability of the new channels.
 
     Source: Huang et al. 2017, arXiv:1608.06993.
     """
@@ -28,7 +28,7 @@ class DenseLayerBlock(Block):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0
 
     def expand(self, x: Wire) -> Wire:
-        """norm - relu - (1x1 conv - norm - relu -) 3x3 conv (- dropout); concatenated to the input."""
+        """norm - relu - (1x1 conv - norm - relu -) 3x3 conv (- dropout) - concatenation to the input."""
         new = x.batch_norm("norm1").relu()
         if self.bottleneck:
             new = new.conv2d(self.bottleneck * self.growth, 1, name="conv1").batch_norm("norm2").relu()

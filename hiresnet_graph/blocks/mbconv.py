@@ -12,7 +12,7 @@ from hiresnet_graph.wire import ActivationName, Wire
 
 
 def squeeze_excite(x: Wire, hidden: int, activation: ActivationName) -> Wire:
-    """The value, each channel weighted by a small network of the channel means."""
+    """The value with each channel weighted by a small network of the channel means."""
     gate = x.adaptive_avg_pool(1).conv2d(hidden, 1, bias=True, name="reduce").activation(activation)
     gate = gate.conv2d(x.channels, 1, bias=True, name="expand").sigmoid()
     return x.multiply(gate)
@@ -20,10 +20,10 @@ def squeeze_excite(x: Wire, hidden: int, activation: ActivationName) -> Wire:
 
 @BLOCKS.register
 class SqueezeExciteBlock(Block):
-    """Weights each channel by sigmoid(W2 act(W1 mean)): the squeeze-and-excitation block.
+    """Squeeze-and-excitation: each channel is weighted by sigmoid(W2 act(W1 mean)).
 
     Attributes:
-        reduction: Hidden channels are the channels divided by this, at least 1.
+        reduction: The hidden channels are the channels divided by this, at least 1.
 
     Source: Hu et al. 2018, arXiv:1709.01507.
     """
@@ -39,11 +39,13 @@ class SqueezeExciteBlock(Block):
 
 @BLOCKS.register
 class MBConvBlock(Block):
-    """An inverted residual: 1x1 convolution up, depthwise convolution, squeeze-excite if asked for, 1x1 down.
+    """An inverted residual: 1x1 convolution, depthwise convolution, optional squeeze-excite, 1x1 convolution.
 
-    The input is added where shapes agree. Attributes:
-        expansion: Inner channels are the input's times this; with 1 the first convolution is left out.
-        squeeze: Hidden channels of squeeze-excite, as a share of the input's channels; 0 for none.
+    The input is added if its shape equals that of the output.
+
+    Attributes:
+        expansion: Ratio of inner channels to input channels; 1 omits the first convolution.
+        squeeze: Ratio of the hidden channels of squeeze-excite to input channels; 0 for no squeeze-excite.
 
     Source: Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381; Tan & Le 2019 for `squeeze`, arXiv:1905.11946.
     """

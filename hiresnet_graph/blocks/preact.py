@@ -1,4 +1,4 @@
-"""Pre-activation residual blocks: norm and activation come before each convolution."""
+"""Pre-activation residual blocks: norm and activation precede each convolution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hiresnet_graph.wire import Wire
 
 
 class PreactBlock(ResidualBlock):
-    """What both pre-activation blocks share: a shortcut that starts after the first activation where it projects."""
+    """A pre-activation block; a shortcut with a projection starts after the first activation."""
 
     shortcut: PreactShortcut = StandardProjection(spatial="stride", norm="none", bias=False)
 
@@ -22,7 +22,7 @@ class PreactBlock(ResidualBlock):
 
 @BLOCKS.register
 class PreactBasicBlock(PreactBlock):
-    """Norm, activation, 3x3 convolution, twice; and a shortcut.
+    """Norm, activation and 3x3 convolution, twice; and a shortcut.
 
     Source: He et al. 2016, arXiv:1603.05027.
     """
@@ -40,7 +40,7 @@ class PreactBasicBlock(PreactBlock):
 
 @BLOCKS.register
 class PreactBottleneckBlock(PreactBlock):
-    """Norm, activation, convolution, three times (1x1, 3x3, 1x1); and a shortcut. Hidden: a quarter of `width`.
+    """Norm, activation and convolution, three times (1x1, 3x3, 1x1); and a shortcut. `hidden` defaults to `width` / 4.
 
     Source: He et al. 2016, arXiv:1603.05027; the stride is that of the 3x3 convolution.
     """

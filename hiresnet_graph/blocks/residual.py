@@ -1,4 +1,4 @@
-"""Residual blocks with the activation at the end, and the plain block, which is one without its shortcut."""
+"""Post-activation residual blocks, and the plain block, which has no shortcut."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hiresnet_graph.wire import ActivationName, NormName, Wire
 
 
 class ResidualBlock(Block):
-    """The fields that all residual blocks have.
+    """The common fields of residual blocks.
 
     Attributes:
         width: Output channels.
-        hidden: Channels inside; None for the kind's own rule.
+        hidden: Inner channels (default: see each kind).
         groups: Groups of the 3x3 convolutions.
         stride: Stride of the first 3x3 convolution and of the shortcut.
         shortcut: The projection of the block's own shortcut.
@@ -32,7 +32,7 @@ class ResidualBlock(Block):
 
     @property
     def inner_width(self) -> int:
-        """Hidden channels: `hidden`, or the kind's own rule."""
+        """Inner channels."""
         return self.hidden or self.width
 
     @property
@@ -57,7 +57,7 @@ class ResidualBlock(Block):
 
 @BLOCKS.register
 class PlainBlock(ResidualBlock):
-    """Two 3x3 convolutions as in `basic`, without the shortcut (`shortcut` is accepted and not used).
+    """Two 3x3 convolutions as in `basic`, without the shortcut (`shortcut` is accepted and ignored).
 
     Source: He et al. 2016, arXiv:1512.03385 (the plain networks).
     """
@@ -71,7 +71,7 @@ class PlainBlock(ResidualBlock):
 
 @BLOCKS.register
 class BasicBlock(ResidualBlock):
-    """Two 3x3 convolutions and a shortcut; hidden channels are `width` unless given.
+    """Two 3x3 convolutions and a shortcut; `hidden` defaults to `width`.
 
     Source: He et al. 2016, arXiv:1512.03385.
     """
@@ -86,7 +86,7 @@ class BasicBlock(ResidualBlock):
 
 @BLOCKS.register
 class ResNeXtBlock(BasicBlock):
-    """A basic block whose 3x3 convolutions are grouped, in 4 groups unless told otherwise.
+    """A basic block with grouped 3x3 convolutions (default: 4 groups).
 
     Source: the cardinality 4 of López & Triesch 2025; grouped residual blocks: Xie et al. 2017, arXiv:1611.05431.
     """
@@ -97,9 +97,9 @@ class ResNeXtBlock(BasicBlock):
 
 @BLOCKS.register
 class BottleneckBlock(ResidualBlock):
-    """1x1, 3x3 and 1x1 convolutions and a shortcut; hidden channels are a quarter of `width` unless given.
+    """1x1, 3x3 and 1x1 convolutions and a shortcut; `hidden` defaults to `width` / 4.
 
-    The stride is that of the 3x3 convolution, as in torchvision ("ResNet v1.5").
+    The 3x3 convolution has the stride, as in torchvision ("ResNet v1.5").
     Source: He et al. 2016, arXiv:1512.03385.
     """
 
@@ -118,7 +118,7 @@ class BottleneckBlock(ResidualBlock):
 
 @BLOCKS.register
 class ResNeXtBottleneckBlock(BottleneckBlock):
-    """A bottleneck with a grouped 3x3 convolution: 32 groups and half of `width` hidden unless told otherwise.
+    """A bottleneck with a grouped 3x3 convolution (default: 32 groups); `hidden` defaults to `width` / 2.
 
     Source: Xie et al. 2017, arXiv:1611.05431 (32x4d at the widths of ResNet-50).
     """

@@ -1,4 +1,4 @@
-"""Blocks that change height and width: `pool` and `upsample`; and `identity`, which changes nothing."""
+"""Blocks that change height and width, `pool` and `upsample`; and `identity`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hiresnet_graph.wire import Wire
 
 @BLOCKS.register
 class IdentityBlock(Block):
-    """Its input: a place where edges merge."""
+    """The identity, for example to merge edges."""
 
     kind: ClassVar[str] = "identity"
 
@@ -26,10 +26,10 @@ class IdentityBlock(Block):
 
 @BLOCKS.register
 class PoolBlock(Block):
-    """Pooling: the maximum or the mean of each window; or means over exactly `size` windows with `adaptive`.
+    """Pooling: the maximum or mean of each window; with `adaptive`, means over windows that give `size` outputs.
 
     Attributes:
-        stride: Without it, 1 where there is padding (height and width are kept), otherwise the kernel size.
+        stride: Default: 1 with padding (which keeps height and width), otherwise the kernel size.
     """
 
     kind: ClassVar[str] = "pool"
@@ -43,9 +43,9 @@ class PoolBlock(Block):
     @model_validator(mode="after")
     def _check(self) -> PoolBlock:
         if (self.pool == "adaptive") != (self.size is not None):
-            raise ValueError("'size' goes with 'pool: adaptive', and 'adaptive' needs it.")
+            raise ValueError("'pool: adaptive' requires 'size', and 'size' requires 'pool: adaptive'.")
         if self.pool == "adaptive" and self.model_fields_set & {"kernel_size", "stride", "padding", "ceil_mode"}:
-            raise ValueError("'pool: adaptive' takes 'size' alone.")
+            raise ValueError("'pool: adaptive' has no other field than 'size'.")
         return self
 
     def expand(self, x: Wire) -> Wire:
@@ -59,9 +59,10 @@ class PoolBlock(Block):
 
 @BLOCKS.register
 class UpsampleBlock(Block):
-    """Height and width times `scale`: by interpolation, or by a transposed convolution (`deconv`) to `width` channels.
+    """Multiplies height and width by `scale`, by interpolation or by a transposed convolution (`deconv`).
 
-    Without `width`, a transposed convolution keeps the number of channels.
+    Attributes:
+        width: Output channels of a transposed convolution (default: those of the input).
     """
 
     kind: ClassVar[str] = "upsample"
@@ -72,7 +73,7 @@ class UpsampleBlock(Block):
     @model_validator(mode="after")
     def _check(self) -> UpsampleBlock:
         if self.width is not None and self.mode != "deconv":
-            raise ValueError("'width' goes with 'mode: deconv'; interpolation keeps the channels.")
+            raise ValueError("'width' requires 'mode: deconv'; interpolation keeps the channels.")
         return self
 
     def expand(self, x: Wire) -> Wire:
@@ -80,5 +81,5 @@ class UpsampleBlock(Block):
         if self.mode == "deconv":
             return x.conv_transpose2d(self.width or x.channels, self.scale, stride=self.scale, name="deconv")
         if not isinstance(x.shape, Map):
-            raise ShapeError(f"'upsample' wants a feature map, but gets a vector of {x.shape}.", "Put it earlier.")
+            raise ShapeError(f"'upsample' requires a feature map, not a vector of {x.shape}.", "Place it earlier.")
         return x.resize((x.shape.height * self.scale, x.shape.width * self.scale), mode=self.mode, name="resize")

@@ -1,4 +1,4 @@
-"""The merges: how the values that arrive at one slot become one."""
+"""The merges: rules that combine the values at one slot."""
 
 from hiresnet_graph.merges.add import AddMerge
 from hiresnet_graph.merges.base import MERGES, Merge

@@ -10,7 +10,7 @@ from hiresnet_graph.wire import Wire
 
 @MERGES.register
 class AddMerge(Merge):
-    """The sum, added up in order: F(x) + P1 + P2 + ...."""
+    """The sum from left to right: F(x) + P1 + P2 + ...."""
 
     kind: ClassVar[str] = "add"
 

@@ -1,4 +1,4 @@
-"""What a merge is: the rule by which several values that arrive at one slot become one."""
+"""Base class of merges: rules that combine the values at one slot of a node."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ class Merge(Kind):
     """A rule for the values at one slot of a node.
 
     Attributes:
-        order: Names of sources, in the order in which their values are taken; by default what is there already, then
-            the nearest first.
+        order: Names of sources, in the order of the operands (default: the block's own values, then the nearest
+            source first).
 
     Class attributes:
-        default_slot: The slot of a skip with this merge that names none.
+        default_slot: Default slot of skips with this merge.
     """
 
     order: tuple[str, ...] | None = None
     default_slot: ClassVar[str] = "output"
 
-    def wants(self, first: Shape, source: Shape) -> Shape:
-        """The shape to which a value of shape `source` has to be brought, when the first value has shape `first`."""
+    def target_shape(self, first: Shape, source: Shape) -> Shape:
+        """The shape that a value of shape `source` is projected to, if the first value has shape `first`."""
         return first
 
     def weigh(self, wire: Wire) -> Wire:
-        """The value of one edge, in the scope of that edge, before it is combined; for weights that belong to edges."""
+        """Transform the value of one edge, in the scope of that edge; for weights that belong to edges."""
         return wire
 
     @abstractmethod
     def combine(self, wires: tuple[Wire, ...]) -> Wire:
-        """One value of two or more, in their order."""
+        """Combine two or more values, in order."""
 
 
 MERGES: Registry[Merge] = Registry("merge")

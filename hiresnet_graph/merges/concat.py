@@ -11,13 +11,13 @@ from hiresnet_graph.wire import Wire
 
 @MERGES.register
 class ConcatMerge(Merge):
-    """The values one after another along the channels. Each keeps its channels; the first sets height and width."""
+    """Concatenation along the channels. Each value keeps its channels; the first sets height and width."""
 
     kind: ClassVar[str] = "concat"
     default_slot: ClassVar[str] = "input"
 
-    def wants(self, first: Shape, source: Shape) -> Shape:
-        """Height and width of the first value, own channels."""
+    def target_shape(self, first: Shape, source: Shape) -> Shape:
+        """Height and width of the first value, channels of the source."""
         return first._replace(channels=source.channels)
 
     def combine(self, wires: tuple[Wire, ...]) -> Wire:

@@ -10,7 +10,7 @@ from hiresnet_graph.wire import Wire
 
 @MERGES.register
 class MeanMerge(Merge):
-    """The sum of the values, divided by how many there are."""
+    """The mean of the values."""
 
     kind: ClassVar[str] = "mean"
 

@@ -11,12 +11,12 @@ from hiresnet_graph.wire import Wire
 
 @MERGES.register
 class MultiplyMerge(Merge):
-    """The product. A factor with 1 channel, or of 1x1 size, counts for all of them and is left as it is."""
+    """The product. A factor with 1 channel, or of 1x1 size, is broadcast."""
 
     kind: ClassVar[str] = "multiply"
 
-    def wants(self, first: Shape, source: Shape) -> Shape:
-        """The shape of the first value, or the factor's own if it can be spread over it."""
+    def target_shape(self, first: Shape, source: Shape) -> Shape:
+        """The shape of the first value; that of the source if it can be broadcast."""
         spread = isinstance(first, Map) and isinstance(source, Map)
         if spread and all(size in (1, whole) for size, whole in zip(source, first, strict=True)):
             return source

@@ -1,4 +1,4 @@
-"""Sums whose edges have a learned weight each: `weighted` and `gated`."""
+"""Sums with a learned weight for each edge: `weighted` and `gated`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hiresnet_graph.wire import Wire
 
 @MERGES.register
 class WeightedMerge(Merge):
-    """F(x) + w1 P1 + w2 P2 + ...: each edge has one learned weight, which starts at 1, so that it starts as `add`."""
+    """F(x) + w1 P1 + w2 P2 + ...: each edge has one learned weight, initially 1."""
 
     kind: ClassVar[str] = "weighted"
 
@@ -25,9 +25,9 @@ class WeightedMerge(Merge):
 
 @MERGES.register
 class GatedMerge(Merge):
-    """F(x) + sigmoid(g1) P1 + ...: each edge has one learned gate g, which starts at 0, so half open.
+    """F(x) + sigmoid(g1) P1 + ...: each edge has one learned gate g, initially 0 (half open).
 
-    A gate that depends on the input is the field `gate` of an edge, with any merge.
+    For a gate that depends on the input, see the field `gate` of an edge.
     """
 
     kind: ClassVar[str] = "gated"

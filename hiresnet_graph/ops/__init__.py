@@ -1,4 +1,4 @@
-"""The primitive operations: each has a shape rule, a cost rule, its tensors, and its torch form as data."""
+"""The primitive operations: each defines a shape rule, a cost rule, its tensors, and its torch form as data."""
 
 from hiresnet_graph.ops.activation import (
     GELU,

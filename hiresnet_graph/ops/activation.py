@@ -1,4 +1,4 @@
-"""Activations: elementwise, without parameters; and dropout."""
+"""Elementwise activations without parameters, and dropout."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Activation(Op):
     """An elementwise function.
 
     Class attributes:
-        function: Its path in torch.
+        function: Dotted path of the torch function.
     """
 
     function: ClassVar[str] = ""
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         return inputs[0]
 
     def apply(self, *inputs: Shape) -> Apply:
-        """The function of torch."""
+        """The torch function."""
         return Apply(self.function, (Arg(0),))
 
 
@@ -48,7 +48,7 @@ class ReLU6(Activation):
 
 @OPS.register
 class LeakyReLU(Activation):
-    """x for positive x, `slope` x for negative."""
+    """x for positive x, `slope` x for negative x."""
 
     kind: ClassVar[str] = "leaky_relu"
     part: ClassVar[str] = "leaky_relu"
@@ -61,7 +61,7 @@ class LeakyReLU(Activation):
 
 @OPS.register
 class GELU(Activation):
-    """x times the normal distribution function of x (Hendrycks & Gimpel 2016)."""
+    """x times the normal cumulative distribution function of x (Hendrycks & Gimpel 2016)."""
 
     kind: ClassVar[str] = "gelu"
     part: ClassVar[str] = "gelu"
@@ -70,7 +70,7 @@ class GELU(Activation):
 
 @OPS.register
 class SiLU(Activation):
-    """x sigmoid(x), also called swish."""
+    """x sigmoid(x), also known as swish."""
 
     kind: ClassVar[str] = "silu"
     part: ClassVar[str] = "silu"
@@ -106,7 +106,7 @@ class Tanh(Activation):
 
 @OPS.register
 class Dropout(Op):
-    """Dropout of single values in train mode (Srivastava et al. 2014)."""
+    """Dropout of single elements in training mode (Srivastava et al. 2014)."""
 
     kind: ClassVar[str] = "dropout"
     part: ClassVar[str] = "dropout"
@@ -114,7 +114,7 @@ class Dropout(Op):
     p: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         return inputs[0]
 
     def layer(self, *inputs: Shape) -> Layer:

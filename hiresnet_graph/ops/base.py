@@ -1,7 +1,7 @@
-"""What a primitive operation is: a shape rule, a cost rule, its tensors, and its torch form as data.
+"""Base class of primitive operations: a shape rule, a cost rule, tensors, and the torch form as data.
 
-Nothing here imports torch. `Layer` and `Apply` name torch objects by their dotted path; `lower` looks them up and
-`emit` writes them down, so both always do the same thing.
+Nothing here imports torch. `Layer` and `Apply` name torch objects by dotted path; `lower` resolves them and `emit`
+writes them out, so both always compute the same.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Map, Shape
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-"""A positive whole number: channels, kernel sizes, strides."""
+"""A positive integer: channels, kernel sizes, strides."""
 Padding = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a field that may give one number for both."""
+    """Height and width of a field that may hold one number for both."""
     return (value, value) if isinstance(value, int) else value
 
 
 def compact(value: int | tuple[int, int]) -> int | tuple[int, int]:
-    """One number where height and width agree."""
+    """One number if height and width are equal."""
     height, width = pair(value)
     return height if height == width else (height, width)
 
 
 Pair = Annotated[Count | tuple[Count, Count], AfterValidator(compact)]
-"""One number for height and width, or two; two equal ones are kept as one, so that both spellings are one network."""
+"""One number for height and width, or two; two equal numbers become one, so both spellings give the same network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Arg:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A tensor that belongs to the weights of a call, like `weight` of a convolution."""
+    """A tensor of a call's weights, like `weight` of a convolution."""
 
     name: str
 
@@ -65,7 +65,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A torch module as data: class path and constructor arguments."""
+    """A torch module as data: dotted path of the class, and constructor arguments."""
 
     target: str
     args: tuple[Any, ...] = ()
@@ -84,7 +84,7 @@ class Tensor:
             `linear_uniform`: uniform in +-1/sqrt(`fan`), torch's rule for linear layers and biases;
             `constant`: `value`.
         trainable: False for buffers.
-        fan: Fan-in that `linear_uniform` uses.
+        fan: Fan-in for `linear_uniform`.
     """
 
     name: str
@@ -104,16 +104,15 @@ class Tensor:
 
 
 class Op(Kind):
-    """A primitive operation; one of about twenty.
+    """A primitive operation.
 
     Class attributes:
-        part: Name that its calls get inside a block when none is given.
+        part: Default name of its calls inside a block.
         arity: Number of inputs; None for one or more.
-        pure: Equal inputs always give equal outputs, and nothing is remembered: two such calls may be one.
-        partial: It can do without some of its inputs: where a value is not there at a time step, it is left out.
-        normalizes: It is a norm (blocks of a tied stage keep their own).
-        counts_activations: Its output counts where activations are reported; convolutions, linear maps and pooling
-            windows, as in pycls (Radosavovic et al. 2020).
+        pure: Equal inputs always give equal outputs and no state changes, so equal calls can be merged.
+        partial: Inputs that are missing at a time step can be left out.
+        normalizes: A norm (blocks of a tied stage have their own norms).
+        counts_activations: Its output counts as activations, as in pycls (Radosavovic et al. 2020).
     """
 
     part: ClassVar[str] = ""
@@ -128,7 +127,7 @@ class Op(Kind):
         """Shape of the output.
 
         Raises:
-            ShapeError: The operation cannot take these inputs.
+            ShapeError: The operation does not accept these inputs.
         """
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
@@ -136,34 +135,34 @@ class Op(Kind):
         return ()
 
     def macs(self, *inputs: Shape) -> int:
-        """Multiply-adds for one sample. Norms, activations and pooling count none, as in the published tables."""
+        """Multiply-adds for one sample; 0 for norms, activations and pooling, as in published tables."""
         return 0
 
     def split(self) -> tuple[Op, Op] | None:
-        """For a norm with running statistics: the norm without scale and shift, and these; None for others."""
+        """A norm with running statistics as the norm without scale and shift, and these; None for other operations."""
         return None
 
     def layer(self, *inputs: Shape) -> Layer | None:
-        """The torch module that holds this operation's tensors or state; None if it needs none."""
+        """The torch module with the operation's tensors or state; None if it has none."""
         return None
 
     def apply(self, *inputs: Shape) -> Apply | None:
-        """The operation as a function of its inputs and weights; None if it can only run as a layer."""
+        """The operation as a function of its inputs and weights; None if it exists only as a layer."""
         return None
 
 
 OPS: Registry[Op] = Registry("operation")
 
 
-def want_map(op: str, shape: Shape) -> Map:
+def require_map(op: str, shape: Shape) -> Map:
     """The shape, if it is a feature map.
 
     Raises:
-        ShapeError: It is something else.
+        ShapeError: It is not.
     """
     if not isinstance(shape, Map):
         raise ShapeError(
-            f"{op} wants a feature map (channels x height x width), but gets a vector of {shape}.",
-            "Put it before the flattening.",
+            f"{op} requires a feature map (channels x height x width), not a vector of {shape}.",
+            "Place it before the flattening.",
         )
     return shape

@@ -1,4 +1,4 @@
-"""Operations on several values, and those that fit channels: what merges and projections are made of."""
+"""Operations on several values, and operations that adapt channels: the parts of merges and projections."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import reduce
 from typing import ClassVar
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Tensor, want_map
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Tensor, require_map
 from hiresnet_graph.shapes import Map, Shape, Vector
 
 
@@ -18,13 +18,13 @@ def _fold(function: str, count: int) -> Apply | Arg:
 def _equal(op: str, inputs: tuple[Shape, ...]) -> Shape:
     for shape in inputs[1:]:
         if shape != inputs[0]:
-            raise ShapeError(f"{op} wants equal shapes, but gets {inputs[0]} and {shape}.")
+            raise ShapeError(f"{op} requires equal shapes, not {inputs[0]} and {shape}.")
     return inputs[0]
 
 
 @OPS.register
 class Add(Op):
-    """The sum, added up from the first input to the last."""
+    """The sum, from the first input to the last."""
 
     kind: ClassVar[str] = "add"
     part: ClassVar[str] = "add"
@@ -43,7 +43,7 @@ class Add(Op):
 
 @OPS.register
 class Mean(Op):
-    """The mean of the inputs: their sum, divided by their number."""
+    """The mean: the sum of the inputs divided by their number."""
 
     kind: ClassVar[str] = "mean"
     part: ClassVar[str] = "mean"
@@ -61,7 +61,7 @@ class Mean(Op):
 
 @OPS.register
 class Multiply(Op):
-    """The product. A factor may have 1 channel, or 1x1 height and width: it then counts for all of them."""
+    """The product. A factor with 1 channel, or of 1x1 size, is broadcast."""
 
     kind: ClassVar[str] = "multiply"
     part: ClassVar[str] = "multiply"
@@ -69,16 +69,14 @@ class Multiply(Op):
     partial: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the first input, which no factor may exceed."""
+        """Same as the first input, to which all others can be broadcast."""
         first = inputs[0]
         for shape in inputs[1:]:
             fits = type(shape) is type(first) and all(
                 size in (1, whole) for size, whole in zip(shape, first, strict=True)
             )
             if not fits:
-                raise ShapeError(
-                    f"A product wants factors of {first}, with 1 channel or of 1x1 size, but gets {shape}."
-                )
+                raise ShapeError(f"A product requires factors of {first}, with 1 channel or of 1x1 size, not {shape}.")
         return first
 
     def apply(self, *inputs: Shape) -> Apply:
@@ -89,18 +87,18 @@ class Multiply(Op):
 
 @OPS.register
 class Concat(Op):
-    """The inputs one after another along the channels."""
+    """Concatenation along the channels."""
 
     kind: ClassVar[str] = "concat"
     part: ClassVar[str] = "concat"
     arity: ClassVar[int | None] = None
 
     def shape(self, *inputs: Shape) -> Shape:
-        """Channels add up; height and width agree."""
+        """Channels add up; height and width are equal."""
         first = inputs[0]
         for shape in inputs[1:]:
             if type(shape) is not type(first) or shape[1:] != first[1:]:
-                raise ShapeError(f"A concatenation wants equal height and width, but gets {first} and {shape}.")
+                raise ShapeError(f"A concatenation requires equal height and width, not {first} and {shape}.")
         channels = sum(shape.channels for shape in inputs)
         return first._replace(channels=channels)
 
@@ -111,7 +109,7 @@ class Concat(Op):
 
 @OPS.register
 class PadChannels(Op):
-    """Zero channels added before and after, half each, until there are `width`; an odd one goes after."""
+    """Zero channels, half before and half after, up to `width`; an odd one goes after."""
 
     kind: ClassVar[str] = "pad_channels"
     part: ClassVar[str] = "pad"
@@ -119,10 +117,10 @@ class PadChannels(Op):
 
     def shape(self, *inputs: Shape) -> Map:
         """`width` channels."""
-        x = want_map("Channel padding", inputs[0])
+        x = require_map("Channel padding", inputs[0])
         if x.channels > self.width:
             raise ShapeError(
-                f"Channel padding cannot bring {x.channels} channels to {self.width}.", "Use 'slice' or 'conv1x1'."
+                f"Channel padding cannot reduce {x.channels} channels to {self.width}.", "Use 'slice' or 'conv1x1'."
             )
         return x._replace(channels=self.width)
 
@@ -135,7 +133,7 @@ class PadChannels(Op):
 
 @OPS.register
 class SliceChannels(Op):
-    """The first `width` channels, or those from `start` on."""
+    """`width` channels from `start` on."""
 
     kind: ClassVar[str] = "slice_channels"
     part: ClassVar[str] = "slice"
@@ -146,7 +144,7 @@ class SliceChannels(Op):
         """`width` channels."""
         if not 0 <= self.start <= inputs[0].channels - self.width:
             raise ShapeError(
-                f"Channels {self.start} to {self.start + self.width} are not in a value of {inputs[0]}.",
+                f"Channels {self.start} to {self.start + self.width} are out of range for {inputs[0]}.",
                 "Use 'pad' or 'conv1x1'.",
             )
         return inputs[0]._replace(channels=self.width)
@@ -158,14 +156,14 @@ class SliceChannels(Op):
 
 @OPS.register
 class Scale(Op):
-    """A learned factor for the whole value: w x, or sigmoid(w) x with `sigmoid`. Starts at w = 1, or at w = 0."""
+    """A learned scalar factor: w x, initially w = 1; with `sigmoid`, sigmoid(w) x, initially w = 0."""
 
     kind: ClassVar[str] = "scale"
     part: ClassVar[str] = "scale"
     sigmoid: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         return inputs[0]
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
@@ -173,21 +171,21 @@ class Scale(Op):
         return (Tensor("weight", (), "zeros" if self.sigmoid else "ones"),)
 
     def layer(self, *inputs: Shape) -> Layer:
-        """A layer of our own, `hiresnet_graph.ops.layers.Scale`."""
+        """`hiresnet_graph.ops.layers.Scale`."""
         return Layer("hiresnet_graph.ops.layers.Scale", (), {"sigmoid": True} if self.sigmoid else {})
 
 
 @OPS.register
 class ToMap(Op):
-    """A vector as a feature map of 1x1 size, so that it can weight the channels of another."""
+    """A vector as a feature map of 1x1 size, for example to weight the channels of another."""
 
     kind: ClassVar[str] = "to_map"
     part: ClassVar[str] = "to_map"
 
     def shape(self, *inputs: Shape) -> Map:
-        """One value a channel."""
+        """One value per channel."""
         if not isinstance(inputs[0], Vector):
-            raise ShapeError(f"'to_map' wants a vector, but gets a feature map of {inputs[0]}.", "Leave it out.")
+            raise ShapeError(f"'to_map' requires a vector, not a feature map of {inputs[0]}.", "Remove it.")
         return Map(inputs[0].channels, 1, 1)
 
     def apply(self, *inputs: Shape) -> Apply:

@@ -1,4 +1,4 @@
-"""Convolutions, transposed convolutions and linear maps: the operations with weights that multiply."""
+"""Convolutions, transposed convolutions and linear maps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hiresnet_graph.ops.base import (
     Weight,
     compact,
     pair,
-    want_map,
+    require_map,
 )
 from hiresnet_graph.shapes import Map, Shape, Vector
 
@@ -32,7 +32,7 @@ def _bias(width: int, fan_in: int, present: bool) -> tuple[Tensor, ...]:
 class Conv2d(Op):
     """A 2-d convolution.
 
-    Without `padding`, half of the (dilated) kernel is padded: at stride 1 an odd kernel keeps height and width.
+    The default `padding` is half of the (dilated) kernel: at stride 1, an odd kernel keeps height and width.
     """
 
     kind: ClassVar[str] = "conv2d"
@@ -54,11 +54,11 @@ class Conv2d(Op):
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1."""
-        x = want_map("A convolution", inputs[0])
+        x = require_map("A convolution", inputs[0])
         if x.channels % self.groups or self.width % self.groups:
             raise ShapeError(
-                f"A convolution in {self.groups} groups wants multiples of {self.groups} channels, "
-                f"but goes from {x.channels} to {self.width}.",
+                f"A convolution in {self.groups} groups requires multiples of {self.groups} channels, "
+                f"not {x.channels} in and {self.width} out.",
                 f"Change 'groups', or the widths to multiples of {self.groups}.",
             )
         sizes = []
@@ -103,14 +103,14 @@ class Conv2d(Op):
         )
 
     def apply(self, *inputs: Shape) -> Apply:
-        """`torch.nn.functional.conv2d`, for a second call of one weight with another stride or padding."""
+        """`torch.nn.functional.conv2d`, for another call of the same weights with a different stride or padding."""
         weights = (Weight("weight"), Weight("bias")) if self.bias else (Weight("weight"),)
         return Apply("torch.nn.functional.conv2d", (Arg(0), *weights), self._call())
 
 
 @OPS.register
 class ConvTranspose2d(Op):
-    """A transposed convolution that enlarges height and width by `stride`, exactly when kernel = stride."""
+    """A transposed convolution; with kernel = stride, it multiplies height and width by `stride`."""
 
     kind: ClassVar[str] = "conv_transpose2d"
     part: ClassVar[str] = "deconv"
@@ -125,11 +125,11 @@ class ConvTranspose2d(Op):
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: (size - 1) stride - 2 padding + kernel + output padding."""
-        x = want_map("A transposed convolution", inputs[0])
+        x = require_map("A transposed convolution", inputs[0])
         if x.channels % self.groups or self.width % self.groups:
             raise ShapeError(
-                f"A transposed convolution in {self.groups} groups wants multiples of {self.groups} channels, "
-                f"but goes from {x.channels} to {self.width}.",
+                f"A transposed convolution in {self.groups} groups requires multiples of {self.groups} channels, "
+                f"not {x.channels} in and {self.width} out.",
                 f"Change 'groups', or the widths to multiples of {self.groups}.",
             )
         sizes = []
@@ -145,7 +145,7 @@ class ConvTranspose2d(Op):
                 raise ShapeError(f"'output_padding' {extra} must be smaller than the stride {stride}.")
             out = (size - 1) * stride - 2 * padding + kernel + extra
             if out < 1:
-                raise ShapeError(f"Padding {padding} leaves nothing of {x}.", "Use less padding.")
+                raise ShapeError(f"Padding {padding} removes all of {x}.", "Use less padding.")
             sizes.append(out)
         return Map(self.width, *sizes)
 
@@ -179,7 +179,7 @@ class ConvTranspose2d(Op):
         )
 
     def apply(self, *inputs: Shape) -> Apply:
-        """`torch.nn.functional.conv_transpose2d`, for a second call of one weight with another stride."""
+        """`torch.nn.functional.conv_transpose2d`, for another call of the same weights with a different stride."""
         weights = (Weight("weight"), Weight("bias")) if self.bias else (Weight("weight"),)
         return Apply("torch.nn.functional.conv_transpose2d", (Arg(0), *weights), self._call())
 
@@ -198,8 +198,8 @@ class Linear(Op):
         """A vector of `width`."""
         if not isinstance(inputs[0], Vector):
             raise ShapeError(
-                f"A linear map wants a vector, but gets a feature map of {inputs[0]}.",
-                "Put 'flatten' or a global pooling before it.",
+                f"A linear map requires a vector, not a feature map of {inputs[0]}.",
+                "Place 'flatten' or a global pooling before it.",
             )
         return Vector(self.width)
 

@@ -1,4 +1,4 @@
-"""Layers that torch lacks. `emit` copies their source, so each must stand alone with `torch` and `nn` imported."""
+"""Layers that torch lacks. `emit` copies their source, so each may only use `torch` and `nn`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class Scale(nn.Module):
         self.sigmoid = sigmoid
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Any shape, kept."""
+        """Any shape; the output has the same."""
         return x * (torch.sigmoid(self.weight) if self.sigmoid else self.weight)
 
 
 class Affine(nn.Module):
-    """A learned scale and shift of each channel, axis 1 of values with so many axes in space."""
+    """A learned scale and shift of each channel (axis 1), with `axes` axes behind it."""
 
     def __init__(self, channels: int, scale: float = 1.0, axes: int = 2) -> None:
         super().__init__()
@@ -29,10 +29,10 @@ class Affine(nn.Module):
         self.sizes = (channels, *[1] * axes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, channels, ...], kept."""
+        """[B, channels, ...]; the output has the same shape."""
         return torch.addcmul(self.bias.view(self.sizes), x, self.weight.view(self.sizes))
 
 
 def zeros(x: torch.Tensor, *sizes: int) -> torch.Tensor:
-    """Zeros [B, *sizes] for each sample of `x` [B, ...]."""
+    """Zeros [B, *sizes] for `x` [B, ...]."""
     return x.new_zeros((x.shape[0], *sizes))

@@ -30,7 +30,7 @@ def _affine(channels: int, scale: float) -> tuple[Tensor, Tensor]:
 
 @OPS.register
 class BatchNorm(Op):
-    """Batch norm over the batch and space (Ioffe & Szegedy 2015), with running statistics for eval mode.
+    """Batch norm over batch and space (Ioffe & Szegedy 2015), with running statistics for evaluation mode.
 
     Attributes:
         affine: Whether a learned scale and shift follow.
@@ -47,11 +47,11 @@ class BatchNorm(Op):
     scale: Scale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         return inputs[0]
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
-        """Scale, shift (if affine), running mean and variance [channels], and the count of batches."""
+        """Scale and shift (if affine), running mean and variance [channels], and the number of batches."""
         channels = inputs[0].channels
         return (
             *(_affine(channels, self.scale) if self.affine else ()),
@@ -73,7 +73,7 @@ class BatchNorm(Op):
         return Layer(f"torch.nn.BatchNorm{rank}", (inputs[0].channels,), kwargs)
 
     def split(self) -> tuple[Op, Op] | None:
-        """The normalisation with its statistics, and scale and shift."""
+        """The normalisation with its statistics; and scale and shift."""
         if not self.affine:
             return None
         affine = Affine(scale=self.scale) if "scale" in self.model_fields_set else Affine()
@@ -82,7 +82,7 @@ class BatchNorm(Op):
 
 @OPS.register
 class Affine(Op):
-    """A learned scale and shift of each channel: what follows the statistics of a norm.
+    """A learned scale and shift of each channel, as after the normalisation of a norm.
 
     Attributes:
         scale: Initial value of the scale.
@@ -94,7 +94,7 @@ class Affine(Op):
     scale: Scale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         return inputs[0]
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
@@ -102,7 +102,7 @@ class Affine(Op):
         return _affine(inputs[0].channels, self.scale)
 
     def layer(self, *inputs: Shape) -> Layer:
-        """A layer of our own, `hiresnet_graph.ops.layers.Affine`."""
+        """`hiresnet_graph.ops.layers.Affine`."""
         kwargs: dict[str, float] = {} if self.scale == 1 else {"scale": self.scale}
         if not isinstance(inputs[0], Map):
             kwargs["axes"] = 0
@@ -111,7 +111,7 @@ class Affine(Op):
 
 @OPS.register
 class GroupNorm(Op):
-    """Group norm (Wu & He 2018). Without `groups`: 32, or the largest common divisor of 32 and the channels.
+    """Group norm (Wu & He 2018); the default number of groups is the greatest common divisor of 32 and the channels.
 
     Attributes:
         scale: Initial value of the scale.
@@ -125,11 +125,11 @@ class GroupNorm(Op):
     scale: Scale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         channels = inputs[0].channels
         if self.groups is not None and channels % self.groups:
             raise ShapeError(
-                f"Group norm in {self.groups} groups wants a multiple of {self.groups} channels, but gets {channels}.",
+                f"Group norm in {self.groups} groups requires a multiple of {self.groups} channels, not {channels}.",
                 "Change 'groups'.",
             )
         return inputs[0]
@@ -147,7 +147,7 @@ class GroupNorm(Op):
 
 @OPS.register
 class LayerNorm(Op):
-    """Layer norm (Ba et al. 2016): over a whole feature map, with a scale for each channel, or over a vector.
+    """Layer norm (Ba et al. 2016) over all elements of a feature map, with a scale for each channel; or over a vector.
 
     Attributes:
         scale: Initial value of the scale.
@@ -160,7 +160,7 @@ class LayerNorm(Op):
     scale: Scale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         return inputs[0]
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:

@@ -1,16 +1,16 @@
-"""Operations that change height and width without weights: pooling, subsampling, resizing, flattening."""
+"""Operations without weights that change height and width: pooling, subsampling, resizing, flattening."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Op, Padding, Pair, compact, pair, want_map
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Op, Padding, Pair, compact, pair, require_map
 from hiresnet_graph.shapes import Map, Shape, Vector
 
 
 class Pool(Op):
-    """A window that moves over a feature map. Without `stride`, windows do not overlap."""
+    """A sliding window over a feature map; the default stride is the kernel size."""
 
     part: ClassVar[str] = "pool"
     counts_activations: ClassVar[bool] = True
@@ -26,9 +26,9 @@ class Pool(Op):
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: (size + 2 padding - kernel) / stride + 1, rounded down, or up with `ceil_mode`.
 
-        With `ceil_mode`, a window that would start in the right padding is left out, as torch does.
+        With `ceil_mode`, windows that would start in the right padding are omitted, as in torch.
         """
-        x = want_map("Pooling", inputs[0])
+        x = require_map("Pooling", inputs[0])
         sizes = []
         for size, kernel, stride, padding in zip(
             x[1:], pair(self.kernel_size), self._stride(), pair(self.padding), strict=True
@@ -47,7 +47,7 @@ class Pool(Op):
         return Map(x.channels, *sizes)
 
     def apply(self, *inputs: Shape) -> Apply:
-        """The function of torch."""
+        """The torch function."""
         kwargs: dict[str, object] = {}
         if self._stride() != pair(self.kernel_size):
             kwargs["stride"] = compact(self._stride())
@@ -68,7 +68,7 @@ class MaxPool(Pool):
 
 @OPS.register
 class AvgPool(Pool):
-    """The mean of each window; padding counts as zeros."""
+    """The mean of each window, padding zeros included."""
 
     kind: ClassVar[str] = "avg_pool"
     function: ClassVar[str] = "torch.nn.functional.avg_pool2d"
@@ -76,15 +76,15 @@ class AvgPool(Pool):
 
 @OPS.register
 class AdaptiveAvgPool(Op):
-    """Means over windows chosen so that the output has exactly the asked size; size 1 is global average pooling."""
+    """Means over windows that give exactly `size` outputs; size 1 is global average pooling."""
 
     kind: ClassVar[str] = "adaptive_avg_pool"
     part: ClassVar[str] = "pool"
     size: Pair = 1
 
     def shape(self, *inputs: Shape) -> Map:
-        """Height and width as asked."""
-        return Map(want_map("Pooling", inputs[0]).channels, *pair(self.size))
+        """Height and width as requested."""
+        return Map(require_map("Pooling", inputs[0]).channels, *pair(self.size))
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.adaptive_avg_pool2d`."""
@@ -93,7 +93,7 @@ class AdaptiveAvgPool(Op):
 
 @OPS.register
 class Subsample(Op):
-    """Every `stride`-th row and column, from the first (He et al. 2016, the shortcut of option A)."""
+    """Every `stride`-th row and column, from the first (He et al. 2016, shortcut option A)."""
 
     kind: ClassVar[str] = "subsample"
     part: ClassVar[str] = "subsample"
@@ -101,7 +101,7 @@ class Subsample(Op):
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width divided by the stride, rounded up."""
-        x = want_map("Subsampling", inputs[0])
+        x = require_map("Subsampling", inputs[0])
         height, width = pair(self.stride)
         return Map(x.channels, -(-x.height // height), -(-x.width // width))
 
@@ -114,7 +114,7 @@ class Subsample(Op):
 
 @OPS.register
 class Resize(Op):
-    """Height and width enlarged or shrunk by interpolation: by the factor `scale`, or to `size`."""
+    """Interpolation of height and width by the factor `scale`, or to `size`."""
 
     kind: ClassVar[str] = "resize"
     part: ClassVar[str] = "resize"
@@ -123,30 +123,30 @@ class Resize(Op):
     size: Pair | None = None
 
     def shape(self, *inputs: Shape) -> Map:
-        """Height and width as asked."""
-        x = want_map("Resizing", inputs[0])
+        """Height and width as requested."""
+        x = require_map("Resizing", inputs[0])
         if (self.scale is None) == (self.size is None):
-            raise ShapeError("Resizing wants either 'scale' or 'size'.", "Set one of them.")
+            raise ShapeError("Resizing requires either 'scale' or 'size'.", "Set one of them.")
         if self.size is not None:
             return Map(x.channels, *pair(self.size))
         assert self.scale is not None
         return Map(x.channels, x.height * self.scale, x.width * self.scale)
 
     def apply(self, *inputs: Shape) -> Apply:
-        """`torch.nn.functional.interpolate`; bilinear without aligned corners."""
+        """`torch.nn.functional.interpolate`, without aligned corners."""
         target = {"scale_factor": self.scale} if self.scale is not None else {"size": compact(self.size or 1)}
         return Apply("torch.nn.functional.interpolate", (Arg(0),), {**target, "mode": self.mode})
 
 
 @OPS.register
 class Flatten(Op):
-    """A feature map as one vector."""
+    """All elements as one vector."""
 
     kind: ClassVar[str] = "flatten"
     part: ClassVar[str] = "flatten"
 
     def shape(self, *inputs: Shape) -> Vector:
-        """All elements in a row."""
+        """One feature per element."""
         return Vector(inputs[0].elements)
 
     def apply(self, *inputs: Shape) -> Apply:

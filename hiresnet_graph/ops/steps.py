@@ -1,4 +1,4 @@
-"""Operations that unrolling in time puts in; they are not registered, since no spec asks for them."""
+"""Operations that unrolling in time inserts; not registered, since specs do not name them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Frame(Op):
     step: Annotated[int, Field(ge=0)]
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of one step."""
+        """Shape of one step."""
         x = inputs[0]
         if not isinstance(x, Clip | Series):
-            raise ShapeError(f"'frame' wants a sequence, but gets {x}.", "Set 'time: {input: sequence}'.")
+            raise ShapeError(f"'frame' requires a sequence, not {x}.", "Set 'time: {input: sequence}'.")
         if self.step >= x.steps:
-            raise ShapeError(f"step {self.step} is not in a sequence of {x.steps}.")
+            raise ShapeError(f"step {self.step} is out of range for a sequence of {x.steps} steps.")
         return x.frame
 
     def apply(self, *inputs: Shape) -> Apply:
@@ -33,7 +33,7 @@ class Frame(Op):
 
 
 class Stack(Op):
-    """Values at single steps as a sequence, on axis 1."""
+    """Values at single steps stacked to a sequence, on axis 1."""
 
     kind: ClassVar[str] = "stack"
     part: ClassVar[str] = "stack"
@@ -42,7 +42,7 @@ class Stack(Op):
     def shape(self, *inputs: Shape) -> Shape:
         """Steps first."""
         if any(shape != inputs[0] for shape in inputs):
-            raise ShapeError(f"A sequence wants equal shapes, but gets {', '.join(map(str, dict.fromkeys(inputs)))}.")
+            raise ShapeError(f"A sequence requires equal shapes, not {', '.join(map(str, dict.fromkeys(inputs)))}.")
         return in_time(inputs[0], len(inputs))
 
     def apply(self, *inputs: Shape) -> Apply:
@@ -51,7 +51,7 @@ class Stack(Op):
 
 
 class Zeros(Op):
-    """Zeros, for as many samples as the input has: what stands for a value that is not there."""
+    """Zeros in place of a missing value, for as many samples as the input has."""
 
     kind: ClassVar[str] = "zeros"
     part: ClassVar[str] = "zeros"
@@ -61,7 +61,7 @@ class Zeros(Op):
 
     @classmethod
     def of(cls, shape: Shape) -> Zeros:
-        """Zeros of a shape."""
+        """Zeros of this shape."""
         return (
             cls(channels=shape.channels, height=shape.height, width=shape.width)
             if isinstance(shape, Map)
@@ -69,24 +69,24 @@ class Zeros(Op):
         )
 
     def shape(self, *inputs: Shape) -> Shape:
-        """As the fields say."""
+        """As declared."""
         if self.height is None or self.width is None:
             return Vector(self.channels)
         return Map(self.channels, self.height, self.width)
 
     def apply(self, *inputs: Shape) -> Apply:
-        """A function of our own, `hiresnet_graph.ops.layers.zeros`."""
+        """`hiresnet_graph.ops.layers.zeros`."""
         return Apply("hiresnet_graph.ops.layers.zeros", (Arg(0), *self.shape(*inputs)))
 
 
 class Identity(Op):
-    """The value itself: a place in the graph of one step where a value is read, arrives, or is a node's."""
+    """The identity, for named values in the graph of one step."""
 
     kind: ClassVar[str] = "identity"
     part: ClassVar[str] = "identity"
 
     def shape(self, *inputs: Shape) -> Shape:
-        """That of the input."""
+        """Same as the input."""
         return inputs[0]
 
     def apply(self, *inputs: Shape) -> Apply:

@@ -646,7 +646,7 @@ class _NodeExpansion(Builder):
 
     def _expected(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:
         """The end of an edge whose source is not expanded yet; its way is filled in later."""
-        want = None if first is None else merge.wants(first, first._replace(channels=first.channels + 1))
+        want = None if first is None else merge.target_shape(first, first._replace(channels=first.channels + 1))
         if first is None or want != first:
             self._problem(
                 f"the shape of '{edge.source}' must be known where it arrives at '{self.name}' ({merge.kind}), "
@@ -700,7 +700,7 @@ class _NodeExpansion(Builder):
             if edge.block is not None:
                 wire = self._through(edge, edge.block, wire, first)
             have = wire.shape
-            want = merge.wants(first, wire.shape) if first is not None else wire.shape
+            want = merge.target_shape(first, wire.shape) if first is not None else wire.shape
             if edge.projection is not None:
                 with _computed():
                     wire = edge.projection.project(wire, want)

@@ -1,4 +1,4 @@
-"""The projections: how an edge brings its source to the shape that is wanted."""
+"""The projections: rules that map the source of an edge to the shape that its target requires."""
 
 from hiresnet_graph.projections.base import PROJECTIONS, Projection
 from hiresnet_graph.projections.identity import IdentityProjection

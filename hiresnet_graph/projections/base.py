@@ -1,4 +1,4 @@
-"""What a projection is: it brings the source of an edge to the shape that the merge at its target wants."""
+"""Base class of projections: rules that map the source of an edge to the shape required by the merge at its target."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from hiresnet_graph.wire import Wire
 
 
 class Projection(Kind):
-    """A way to bring a value to a shape. `describe` gives its one-line form for tables and diagrams."""
+    """A rule that maps a value to a shape."""
 
     @abstractmethod
-    def project(self, x: Wire, want: Shape) -> Wire:
-        """The value, brought to the shape `want`; the value itself if it needs nothing.
+    def project(self, x: Wire, target: Shape) -> Wire:
+        """The value, projected to the shape `target`; unchanged if nothing is needed.
 
         Raises:
-            ShapeError: This projection cannot; the message says what can.
+            ShapeError: The projection cannot reach the shape.
         """
 
     def describe(self) -> str:
-        """The kind, or a few words."""
+        """Its one-line form in tables and diagrams."""
         return self.kind
 
 

@@ -1,4 +1,4 @@
-"""The projection `identity`: no change, so shapes must agree."""
+"""The projection `identity`, for equal shapes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hiresnet_graph.wire import Wire
 
 @PROJECTIONS.register
 class IdentityProjection(Projection):
-    """The value as it is: what edges have that are no skips."""
+    """No change; the default of edges that are not skips."""
 
     kind: ClassVar[str] = "identity"
 
-    def project(self, x: Wire, want: Shape) -> Wire:
-        """The value, if its shape is the wanted one.
+    def project(self, x: Wire, target: Shape) -> Wire:
+        """The value itself.
 
         Raises:
-            ShapeError: It is not.
+            ShapeError: Its shape is not that of the target.
         """
-        if x.shape != want:
+        if x.shape != target:
             raise ShapeError(
-                "an edge without projection cannot change shape.",
+                "an edge without a projection cannot change the shape.",
                 "Set 'projection: {spatial: avg, channels: conv1x1, norm: batch}' on the edge, or change the nodes.",
             )
         return x

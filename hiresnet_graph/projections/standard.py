@@ -1,4 +1,4 @@
-"""The projection `standard`: height and width, then channels, then a norm; the other way round when it enlarges."""
+"""The projection `standard`: height and width, channels and norm."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Spatial = Literal["avg", "max", "stride", "adaptive", "nearest", "bilinear", "de
 _UP = ("nearest", "bilinear", "deconv")
 
 
-def _ratio(size: int, want: int, up: bool) -> int:
-    """Kernel of a pooling from `size` to `want`, sizes rounded up or down; 0 if there is none."""
-    for step in (size // want, size // want + 1):
-        if (-(-size // step) if up else size // step) == want:
+def _ratio(size: int, target: int, up: bool) -> int:
+    """The kernel of a pooling from `size` to `target`, sizes rounded up or down; 0 if there is none."""
+    for step in (size // target, size // target + 1):
+        if (-(-size // step) if up else size // step) == target:
             return step
     return 0
 
 
 @PROJECTIONS.register
 class StandardProjection(Projection):
-    """Pooling (or another change of size), a 1x1 convolution and a norm: the projections of HiResNet by default.
+    """A change of height and width, a 1x1 convolution and a norm; by default the projection of HiResNet.
 
     Attributes:
         spatial: How height and width change. Down: `avg` and `max` pool with kernel = stride = the ratio of the sizes,
@@ -31,8 +31,8 @@ class StandardProjection(Projection):
             size. Up: `nearest`, `bilinear`, `deconv`.
         channels: How the number of channels changes: `conv1x1`, `pad` (zeros), `slice`, or `none`.
         norm: The norm at the end.
-        bias: Whether the 1x1 convolution has a bias; by default only where no norm follows.
-        when: `mismatch` leaves a value alone that has the wanted shape; `always` does not.
+        bias: Whether the 1x1 convolution has a bias (default: only without norm).
+        when: `mismatch` keeps a value that has the target shape unchanged; `always` projects it, too.
 
     Source: López & Triesch 2025 (avg, conv1x1, batch); He et al. 2016 for options A and B of ResNet's shortcut.
     """
@@ -49,25 +49,25 @@ class StandardProjection(Projection):
         parts = [part for part in (self.spatial, self.channels, self.norm) if part != "none"]
         return ", ".join(parts) + (" (always)" if self.when == "always" else "")
 
-    def project(self, x: Wire, want: Shape) -> Wire:
-        """Down: size, channels, norm. Up: channels, norm, size."""
-        if x.shape == want and self.when == "mismatch":
+    def project(self, x: Wire, target: Shape) -> Wire:
+        """Down: size - channels - norm. Up: channels - norm - size."""
+        if x.shape == target and self.when == "mismatch":
             return x
-        if not isinstance(x.shape, Map) or not isinstance(want, Map):
-            if type(x.shape) is type(want):
-                raise ShapeError("a projection of vectors is not built in.", "Use a 'linear' block on the edge.")
+        if not isinstance(x.shape, Map) or not isinstance(target, Map):
+            if type(x.shape) is type(target):
+                raise ShapeError("there is no standard projection of vectors.", "Use a 'linear' block on the edge.")
             raise ShapeError(
-                "no projection goes between a feature map and a vector.",
+                "no projection maps between a feature map and a vector.",
                 "End the edge before the flattening, or flatten its source.",
             )
-        if want.height > x.shape.height or want.width > x.shape.width:
-            if want.height < x.shape.height or want.width < x.shape.width:
+        if target.height > x.shape.height or target.width > x.shape.width:
+            if target.height < x.shape.height or target.width < x.shape.width:
                 raise ShapeError("no projection enlarges one axis and shrinks the other.", "Change the nodes.")
-            return self._enlarge(self._refit(x, want.channels).norm(self.norm, name="norm"), want)
+            return self._enlarge(self._refit(x, target.channels).norm(self.norm, name="norm"), target)
         if self.spatial == "stride" and self.channels == "conv1x1":
-            x = self._conv(x, want.channels, stride=self._stride(x.shape, want))
+            x = self._conv(x, target.channels, stride=self._stride(x.shape, target))
         else:
-            x = self._refit(self._shrink(x, want), want.channels)
+            x = self._refit(self._shrink(x, target), target.channels)
         return x.norm(self.norm, name="norm")
 
     def _conv(self, x: Wire, channels: int, stride: tuple[int, int] = (1, 1)) -> Wire:
@@ -87,57 +87,57 @@ class StandardProjection(Projection):
             "'channels: none' cannot change the number of channels.", "Set 'projection: {channels: conv1x1}'."
         )
 
-    def _stride(self, have: Map, want: Map) -> tuple[int, int]:
-        """Strides that take every n-th pixel; sizes round up."""
-        strides = [-(-size // target) for size, target in zip(have[1:], want[1:], strict=True)]
-        for stride, size, target in zip(strides, have[1:], want[1:], strict=True):
-            if -(-size // stride) != target:
+    def _stride(self, source: Map, target: Map) -> tuple[int, int]:
+        """Strides that take every n-th pixel, sizes rounded up."""
+        strides = [-(-before // after) for before, after in zip(source[1:], target[1:], strict=True)]
+        for stride, before, after in zip(strides, source[1:], target[1:], strict=True):
+            if -(-before // stride) != after:
                 raise ShapeError(
-                    f"no stride takes size {size} to {target}.", "Set 'projection: {spatial: avg}' or 'adaptive'."
+                    f"no stride maps size {before} to {after}.", "Set 'projection: {spatial: avg}' or 'adaptive'."
                 )
         return strides[0], strides[1]
 
-    def _shrink(self, x: Wire, want: Map) -> Wire:
-        have = x.shape
-        assert isinstance(have, Map)
-        if have[1:] == want[1:]:
+    def _shrink(self, x: Wire, target: Map) -> Wire:
+        source = x.shape
+        assert isinstance(source, Map)
+        if source[1:] == target[1:]:
             return x
-        size = (want.height, want.width)
+        size = (target.height, target.width)
         if self.spatial == "adaptive":
             return x.adaptive_avg_pool(size, name="pool")
         if self.spatial == "stride":
-            return x.subsample(self._stride(have, want), name="subsample")
+            return x.subsample(self._stride(source, target), name="subsample")
         if self.spatial in _UP:
             raise ShapeError(
                 f"'spatial: {self.spatial}' enlarges, but the target is smaller.", "Set 'projection: {spatial: avg}'."
             )
         pool = x.max_pool if self.spatial == "max" else x.avg_pool
         for up in (False, True):
-            kernel = _ratio(have.height, want.height, up), _ratio(have.width, want.width, up)
+            kernel = _ratio(source.height, target.height, up), _ratio(source.width, target.width, up)
             if all(kernel):
                 return pool(kernel, ceil_mode=up, name="pool")
         raise ShapeError(
-            f"no pooling with kernel = stride takes {have.height}x{have.width} to {want.height}x{want.width}.",
+            f"no pooling with kernel = stride maps {source.height}x{source.width} to {target.height}x{target.width}.",
             "Set 'projection: {spatial: adaptive}'.",
         )
 
-    def _enlarge(self, x: Wire, want: Map) -> Wire:
-        size = (want.height, want.width)
+    def _enlarge(self, x: Wire, target: Map) -> Wire:
+        size = (target.height, target.width)
         if self.spatial == "nearest" or self.spatial == "bilinear":
             return x.resize(size, mode=self.spatial, name="resize")
         if self.spatial == "deconv":
-            have = x.shape
-            assert isinstance(have, Map)
-            ratios = [-(-target // source) for target, source in zip(size, have[1:], strict=True)]
-            over = [ratio * source - target for ratio, source, target in zip(ratios, have[1:], size, strict=True)]
+            source = x.shape
+            assert isinstance(source, Map)
+            ratios = [-(-after // before) for before, after in zip(source[1:], size, strict=True)]
+            over = [ratio * before - after for ratio, before, after in zip(ratios, source[1:], size, strict=True)]
             if any(extra >= ratio for extra, ratio in zip(over, ratios, strict=True)):
                 raise ShapeError(
-                    f"no transposed convolution takes {have.height}x{have.width} to {want.height}x{want.width}.",
+                    f"no transposed convolution maps {source.height}x{source.width} to {target.height}x{target.width}.",
                     "Set 'projection: {spatial: bilinear}'.",
                 )
             padding = [-(-extra // 2) for extra in over]
             return x.conv_transpose2d(
-                want.channels,
+                target.channels,
                 (ratios[0], ratios[1]),
                 stride=(ratios[0], ratios[1]),
                 padding=(padding[0], padding[1]),

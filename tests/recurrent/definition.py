@@ -450,7 +450,9 @@ class NodeRun(Builder):
         if edge.block is not None:
             wire = edge.block.expand_to(wire, first)
         if edge.projection is not None:
-            wire = edge.projection.project(wire, merge.wants(first, wire.shape) if first is not None else wire.shape)
+            wire = edge.projection.project(
+                wire, merge.target_shape(first, wire.shape) if first is not None else wire.shape
+            )
         if several:
             wire = merge.weigh(wire)
         if edge.gate is not None and self.t is not None:  # which changes no shape
