@@ -344,7 +344,7 @@ CASES: dict[str, Case] = {
         but(more="edges: [«{from: a, to: b, slot: output, projection: identity}]\n"),
         "'b' (add) wants 8x4x4",
         "'a' gives 4x8x8",
-        "without projection",
+        "without a projection",
     ),
     "computed field out of range": case(
         but("{block: basic, width: 8, stride: 2} => «{block: dense_layer, growth: 1000000}"), "4000000", "out of range"
@@ -665,14 +665,14 @@ CASES: dict[str, Case] = {
     "both ways at once": case(
         timed("[6, 4, 4] => [6, 16, 4]", "s2: brc2}\n  s2 => s2: «brc2}\n  s2", "{s1: brd2, s2 => {s2"),
         "'brc2' cannot enlarge 8x8 to 16x4",
-        "in both directions",
+        "along both axes",
     ),
     "a transition between a map and a vector": case(
         timed("[6, 4, 4] => [6]", "s2: brc2}\n  s2 => s2: «brc2}\n  s2", "{s1: brd2, s2: brc2} => {}"),
         "'brc2' connects feature maps",
     ),
     "identity between unequal states": case(
-        timed("s2: brc2}\n  s2 => s2: «{block: brc2, identity: true}}\n  s2"), "'identity: true' adds the source"
+        timed("s2: brc2}\n  s2 => s2: «{block: brc2, identity: true}}\n  s2"), "'identity: true' cannot add the source"
     ),
     "a transition without block or projection": case(
         timed("s2: brc2}\n  s2 => s2: «{}}\n  s2"), "'s2' (add) wants 6x4x4", "'s1' gives 4x8x8", "'projection: {"
