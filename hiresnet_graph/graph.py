@@ -229,7 +229,7 @@ class Graph:
         for edge in edges:
             for end in (edge.source, edge.target):
                 if end not in self._nodes:
-                    raise GraphError(f"the edge '{edge.name}' ends at '{end}', which is no node.")
+                    raise GraphError(f"the edge '{edge.name}' ends at '{end}', which is not a node.")
             self._outgoing[edge.source].append(edge)
 
     def __len__(self) -> int:
@@ -357,7 +357,7 @@ class Graph:
         self.order()
         for output, name in self.outputs.items():
             if name not in self:
-                raise GraphError(f"the output '{output}' is '{name}', which is no node.")
+                raise GraphError(f"the output '{output}' is '{name}', which is not a node.")
         if self.expanded:
             self._check_calls()
         self._checked = True
@@ -375,7 +375,9 @@ class Graph:
                 raise GraphError(f"'{node.name}' has {len(operands)} operands.")
             shapes = [self._shape(edge.source) for edge in operands]
             if node.block.shape(*shapes) != node.shape:
-                raise GraphError(f"'{node.name}' says {node.shape}, but its rule gives {node.block.shape(*shapes)}.")
+                raise GraphError(
+                    f"'{node.name}' has the shape {node.shape}, but its rule gives {node.block.shape(*shapes)}."
+                )
             own = node.block.tensors(*shapes)
             if own:
                 layer = node.block.layer(*shapes)
@@ -384,9 +386,9 @@ class Graph:
                 if first.block is not None and first.block.kind != node.block.kind:
                     fault = f"one is a '{first.block.kind}' and the other a '{node.block.kind}'"
                 elif known != own:
-                    fault = f"these would be {_sizes(known)} and {_sizes(own)}"
+                    fault = f"the tensors would be {_sizes(known)} and {_sizes(own)}"
                 elif layer != known_layer and node.block.apply(*shapes) is None:
-                    fault = f"not all fields that a '{node.block.kind}' must share"
+                    fault = f"they differ in fields of '{node.block.kind}' that must agree"
                 if fault:
                     both = f"'{first.name}' and '{node.name}'"
                     raise GraphError(f"{both} share the weights '{node.weights}', but {fault}.", node.origin)

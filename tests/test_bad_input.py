@@ -159,7 +159,7 @@ CASES: dict[str, Case] = {
     "word of no use here": case(but("width: $width => width: 4, activation: «rellu"), "'relu', 'relu6'", "not 'rellu'"),
     "a node that is a list": case(but("{block: conv, width: $width} => «[conv]"), "nodes.a", "a mapping like"),
     "a block that is a list": case(but("block: conv => block: «[conv]"), "nodes.a.block", "a text, not a list of 1"),
-    "a patch that is a number": case(but("  head =>   b.conv1: «3\n  head"), "a patch wants a mapping"),
+    "a patch that is a number": case(but("  head =>   b.conv1: «3\n  head"), "a patch must be a mapping"),
     "number for an edge set": case(but(more="skips: {levels: [a, b], edges: «3}\n"), "skips.edges", "a text or a list"),
     "nothing for the nodes": case("name: n\ninput: {channels: 3}\nnodes:«\n", "nodes: ", "a mapping, not nothing"),
     "no nodes": case("name: n\ninput: {channels: 3}\nnodes: «{}\n", "there are no nodes", "stem: {...}"),
@@ -198,9 +198,9 @@ CASES: dict[str, Case] = {
     ),
     # names
     "reserved name": case(but("  head =>   «stages: relu\n  head"), "'stages' is reserved", "Choose another"),
-    "two underscores": case(but("  head =>   «a__b: relu\n  head"), "'a__b' is no name", "without '__'"),
-    "dash in a name": case(but("  head =>   «a-b: relu\n  head"), "'a-b' is no name"),
-    "node called input": case(but("  head =>   «input: relu\n  head"), "'input' is an input already"),
+    "two underscores": case(but("  head =>   «a__b: relu\n  head"), "'a__b' is not a valid name", "without '__'"),
+    "dash in a name": case(but("  head =>   «a-b: relu\n  head"), "'a-b' is not a valid name"),
+    "node called input": case(but("  head =>   «input: relu\n  head"), "'input' is already an input"),
     "unknown node in flow": case(but("-> b => -> «bb"), "flow: there is no node 'bb'", "Did you mean 'b'?"),
     "unknown node in edges": case(but(more="edges: [{from: a, to: «heat}]\n"), "edges[0].to", "Did you mean 'head'?"),
     "unknown node in a list": case(but(more="edges: [{from: [a, «c], to: head}]\n"), "edges[0].from[1]", "node 'c'"),
@@ -219,39 +219,39 @@ CASES: dict[str, Case] = {
         but(more="edges: [{from: a, to: «input}]\n"), "'input' is an input; no edge may end there"
     ),
     "flow into an input": case(but("a -> b => a -> «input -> b"), "'input' is an input; no edge may end there"),
-    "edge into a part": case(but(more="edges: [{from: a, to: «b.conv1}]\n"), "inside a block", "one of its slots"),
+    "edge into a part": case(but(more="edges: [{from: a, to: «b.conv1}]\n"), "inside a block", "a slot of the block"),
     "edge from no part": case(
         but(more="edges: [«{from: b.conv7, to: head}]\n"), "'b' has no part 'conv7'", "conv1, conv2"
     ),
-    "a part as output": case(but(more="outputs: «b.conv1\n"), "an output is one node"),
-    "a pattern as output": case(but(more="outputs: ['«*']\n"), "an output is one node, '*' is not"),
-    "a pattern as gate": case(but(more="edges: [{from: a, to: head, gate: '«*'}]\n"), "a gate is one node"),
+    "a part as output": case(but(more="outputs: «b.conv1\n"), "an output must be a single node"),
+    "a pattern as output": case(but(more="outputs: ['«*']\n"), "an output must be a single node, and '*' is not"),
+    "a pattern as gate": case(but(more="edges: [{from: a, to: head, gate: '«*'}]\n"), "a gate must be a single node"),
     "one name for several edges": case(
         but(more="edges: [{from: [a, input], to: head, name: «e}]\n"), "one name cannot serve several edges"
     ),
     # edges
     "duplicate edge": case(
         but(more="edges: [{from: a, to: b, slot: output, projection: standard}, «{from: a, to: b, slot: residual}]\n"),
-        "the edge 'a__b' is there already, in edges[0]",
+        "the edge 'a__b' already exists, in edges[0]",
         "'name'",
     ),
     "duplicate edge of a skip": case(
         but(more="skips: {edges: «[a>b]}\nedges: [{from: a, to: b, slot: output, projection: standard}]\n"),
-        "the edge 'a__b' is there already, in edges[0]",
+        "the edge 'a__b' already exists, in edges[0]",
     ),
     "duplicate edge of the flow": case(
-        but("a -> b -> head => [a -> b -> head, a -> «b]"), "a -> b is there already", "flow[0]; remove one"
+        but("a -> b -> head => [a -> b -> head, a -> «b]"), "a -> b already exists", "flow[0]; remove one"
     ),
     "duplicate name of an edge": case(
         but(
             more="edges: [{from: a, to: b, name: e, slot: output, projection: standard}, «{from: a, to: b, name: e}]\n"
         ),
-        "the edge 'e' is there already",
+        "the edge 'e' already exists",
     ),
     "cycle": case(
         but(more="edges: [«{from: b, to: a, projection: {spatial: nearest}}]\n"),
         "the cycle a -> b -> a has total delay 0",
-        "Turn the edge that closes the loop round",
+        "Reverse the edge that closes the loop",
     ),
     "cycle in flow": Case(
         but("flow: a -> b -> head => flow: «a -> b -> a", "  head =>   «head"),
@@ -273,26 +273,29 @@ CASES: dict[str, Case] = {
     ),
     "empty place in a chain": case(but("a -> b => a -> «-> b"), "a node on each side of '->'", "'stem -> stage1'"),
     "empty chain": case(but('a -> b -> head => "«"'), "a node on each side of '->'"),
-    "wrong arrow": case(but("a -> b => «a > b"), "'a > b' is no node's name", "'stem -> stage1'"),
-    "comma in a chain": case(but("a -> b => «a, b"), "'a, b' is no node's name"),
+    "wrong arrow": case(but("a -> b => «a > b"), "'a > b' is not a node name", "'stem -> stage1'"),
+    "comma in a chain": case(but("a -> b => «a, b"), "'a, b' is not a node name"),
     # shapes
     "shapes differ": case(
         but(more="edges: [«{from: a, to: head}]\n"),
-        "'head' (add) wants 8x4x4 at its slot 'input', but 'a' gives 4x8x8",
+        "'head' (add) requires 8x4x4 at its slot 'input', but 'a' gives 4x8x8",
         "'a' is at bad.yaml:5:6; 'head' is at bad.yaml:7:9",
         "Set 'projection:",
     ),
     "shapes differ in flow": case(
-        but("a -> b -> head => [«a -> b -> head, a -> head]"), "'head' (add) wants 4x8x8", "'b' gives 8x4x4", "'edges:'"
+        but("a -> b -> head => [«a -> b -> head, a -> head]"),
+        "'head' (add) requires 4x8x8",
+        "'b' gives 8x4x4",
+        "'edges:'",
     ),
     "no projection of channels": case(
         but(more="edges: [«{from: a, to: b, slot: output, projection: {channels: none}}]\n"),
-        "wants 8x4x4 at its slot 'output', but 'a' gives 4x8x8",
+        "requires 8x4x4 at its slot 'output', but 'a' gives 4x8x8",
         "Set 'projection: {channels: conv1x1}'.",
     ),
     "no projection to a vector": case(
         but(more="skips: {edges: «[a>head]}\n"),
-        "wants a vector of 2",
+        "requires a vector of 2",
         "gives 4x8x8",
         "between a feature map and a vector",
     ),
@@ -302,7 +305,7 @@ CASES: dict[str, Case] = {
             "b -> head => b -> c -> head",
             more="edges: [«{from: b, to: c, projection: standard, slot: output}]\n",
         ),
-        "wants 8x8x8",
+        "requires 8x8x8",
         "gives 8x4x4",
         "'spatial: avg' shrinks, but the target is larger",
         "bilinear",
@@ -312,7 +315,7 @@ CASES: dict[str, Case] = {
             "{block: basic, width: 8, stride: 2} => {block: conv2d, width: 8, kernel_size: 4, padding: 0}",
             more="skips: {edges: «[a>b]}\n",
         ),
-        "wants 8x5x5",
+        "requires 8x5x5",
         "gives 4x8x8",
         "8x8 to 5x5",
         "adaptive",
@@ -342,7 +345,7 @@ CASES: dict[str, Case] = {
     ),
     "no projection at all": case(
         but(more="edges: [«{from: a, to: b, slot: output, projection: identity}]\n"),
-        "'b' (add) wants 8x4x4",
+        "'b' (add) requires 8x4x4",
         "'a' gives 4x8x8",
         "without a projection",
     ),
@@ -364,7 +367,7 @@ CASES: dict[str, Case] = {
         "there are 2 ends: c, head",
         "'outputs: [c, head]'",
     ),
-    "output twice": case(but(more="outputs: [head, «head]\n"), "'head' is there twice"),
+    "output twice": case(but(more="outputs: [head, «head]\n"), "'head' is listed twice"),
     "no outputs": case(but(more="outputs: «[]\n"), "at least one node"),
     "unused input": case(
         but(ONE + " => input: " + TWO, "flow: a => flow: l -> a"), "input 'r' is not used", "'flow: [r -> ...]'"
@@ -392,9 +395,9 @@ CASES: dict[str, Case] = {
     "tensor twice": case(
         but("stride: 2 => stride: 2, depth: 2", more="skips: {levels: «[a, b, b.block2], edges: full}\n"),
         "'b' and 'b.block2' (one tensor)",
-        "Leave one out.",
+        "Remove one.",
     ),
-    "no stages": case(but(more="skips: {levels: «stages, edges: full}\n"), "'stages' means no node here", "'depth'"),
+    "no stages": case(but(more="skips: {levels: «stages, edges: full}\n"), "'stages' selects no node", "'depth'"),
     "input as a later level": case(
         but(
             ONE + " => input: " + TWO.replace("«", ""),
@@ -441,7 +444,7 @@ CASES: dict[str, Case] = {
     ),
     "a block that is itself": case(with_block("blocks: {cell: «{block: cell}}\n"), "cell -> cell"),
     "a block inside itself": case(
-        with_block("blocks: {cell: {nodes: {x: «cell}}}\n"), "32 deep", "must not hold itself"
+        with_block("blocks: {cell: {nodes: {x: «cell}}}\n"), "limit is 32", "must not contain itself"
     ),
     # patches
     "patch of nothing": case(
@@ -495,16 +498,18 @@ CASES: dict[str, Case] = {
     "per_step alone": case(but("$width => 4, per_step: «norm"), "'weights: shared'"),
     # time
     "delay without time": case(
-        but(more="edges: [{from: b, to: a, «delay: 1}]\n"), "edges[0].delay: 'delay' needs 'time'", "'time: {steps: 5}'"
+        but(more="edges: [{from: b, to: a, «delay: 1}]\n"),
+        "edges[0].delay: 'delay' requires 'time'",
+        "'time: {steps: 5}'",
     ),
     "delay of skips without time": case(
-        but(more="skips: {edges: [a>b], «delay: 1}\n"), "skips.delay: ", "needs 'time'"
+        but(more="skips: {edges: [a>b], «delay: 1}\n"), "skips.delay: ", "requires 'time'"
     ),
-    "step of arrival without time": case(but(more="edges: [{from: a, to: b, «at: 2}]\n"), "'at' needs 'time'"),
+    "step of arrival without time": case(but(more="edges: [{from: a, to: b, «at: 2}]\n"), "'at' requires 'time'"),
     "copies without time": case(
-        but(more="edges: [{from: a, to: b, «per_step: norm}]\n"), "edges[0].per_step: ", "needs 'time'"
+        but(more="edges: [{from: a, to: b, «per_step: norm}]\n"), "edges[0].per_step: ", "requires 'time'"
     ),
-    "transitions without time": case(but(more="«transitions: {a: {b: conv}}\n"), "'transitions' needs 'time'"),
+    "transitions without time": case(but(more="«transitions: {a: {b: conv}}\n"), "'transitions' requires 'time'"),
     "time that is a number": case(timed("{steps: 5, input: first} => «5"), "this wants a mapping, not 5"),
     "time without steps, with copies": case(
         timed("time: {steps: 5, input: first} => «time: {per_step: norm_stats}"),
@@ -610,7 +615,7 @@ CASES: dict[str, Case] = {
         "Did you mean 'post'?",
     ),
     "a column of no node": case(timed("{s1: brd2 => {«prr: brd2"), "there is no node 'prr'", "Did you mean 'pre'?"),
-    "a pattern as a row": case(timed("  s2: {s1: brd2 =>   «s*: {s1: brd2"), "one node"),
+    "a pattern as a row": case(timed("  s2: {s1: brd2 =>   «s*: {s1: brd2"), "a single node"),
     "a transition to an input": case(timed("{s1: brd2 => {«input: brd2"), "no edge may end there"),
     "an entry that is a number": case(timed("{s1: brd2 => {s1: «3"), "the name of a block, or a mapping"),
     "an entry of no block": case(timed("{s1: brd2 => {s1: «brd3"), "there is no block 'brd3'", "Did you mean 'brd2'?"),
@@ -620,15 +625,15 @@ CASES: dict[str, Case] = {
     "an entry with a wrong key": case(timed("{s1: brd2 => {s1: {«blok: brd2}"), "unknown key", "Did you mean 'block'?"),
     "two entries of one pair": case(
         timed("{s1: brd2 => {s1: [brd2, «{block: brd2, delay: 2}]"),
-        "'s2__s1' is there already",
+        "'s2__s1' already exists",
         "give this one a 'name'",
     ),
     "two entries of one name": case(
-        timed("{s1: brd2 => {s1: [{block: brd2, name: x}, «{block: brd2, name: x}]"), "'x' is there already"
+        timed("{s1: brd2 => {s1: [{block: brd2, name: x}, «{block: brd2, name: x}]"), "'x' already exists"
     ),
     "a transition that is an edge, too": case(
         timed("s2: brc2}\n  s2 => s2: «brc2}\n  s2", "\ntime => \nedges: [{from: s1, to: s2, delay: 1}]\ntime"),
-        "'s1__s2' is there already, in edges[0]",
+        "'s1__s2' already exists, in edges[0]",
     ),
     "a set of no word": case(timed("transitions:\n => transitions:\n  edges: «feedbck\n"), "Did you mean 'feedback'?"),
     "a set that selects nothing": case(
@@ -675,12 +680,12 @@ CASES: dict[str, Case] = {
         timed("s2: brc2}\n  s2 => s2: «{block: brc2, identity: true}}\n  s2"), "'identity: true' cannot add the source"
     ),
     "a transition without block or projection": case(
-        timed("s2: brc2}\n  s2 => s2: «{}}\n  s2"), "'s2' (add) wants 6x4x4", "'s1' gives 4x8x8", "'projection: {"
+        timed("s2: brc2}\n  s2 => s2: «{}}\n  s2"), "'s2' (add) requires 6x4x4", "'s1' gives 4x8x8", "'projection: {"
     ),
     "a state of two numbers": case(timed("[6, 4, 4] => «[6, 4]"), "a shape is [channels, height, width] or [features]"),
     "a state of another shape": case(
         timed("conv, width: 4} => conv, width: 5}", "flow: [ => flow: [«"),
-        "'s1' (add) wants 4x8x8",
+        "'s1' (add) requires 4x8x8",
         "'pre' gives 5x8x8",
     ),
     "shared weights of unequal shape": case(
@@ -688,19 +693,19 @@ CASES: dict[str, Case] = {
             "s2: brc2}\n  s2 => s2: {block: brc2, weights: w}}\n  s2",
             "s2: brc2}\ntime => s2: «{block: brc2, weights: w}}\ntime",
         ),
-        "share the weights 'w.norm1', but these would be weight [4], bias [4] and weight [6], bias [6]",
+        "share the weights 'w.norm1', but the tensors would be weight [4], bias [4] and weight [6], bias [6]",
     ),
-    "weights of no name": case(timed("{s1: brd2 => {s1: {block: brd2, weights: «a b}"), "'a b' is no name"),
+    "weights of no name": case(timed("{s1: brd2 => {s1: {block: brd2, weights: «a b}"), "'a b' is not a valid name"),
     "a concatenation of what comes later": case(
         "name: x\ninput: {channels: 2}\nnodes: {a: {block: linear, width: 3, merge: concat}, b: gelu}\nflow: a -> b\n"
         "edges: [«{from: b, to: a, delay: 1}]\ntime: {steps: 3}\noutputs: b\n",
-        "the shape of 'b' must be known where it arrives at 'a' (concat)",
+        "the shape of 'b' must be known at 'a' (concat)",
         "{block: state, shape: [C, H, W]}",
     ),
     "a shape that comes back from later nodes": Case(
         "name: x\ninput: {channels: 2}\nnodes: {a: «relu, b: «relu, c: relu}\nflow: [input -> a -> c]\n"
         "edges: [{from: b, to: a}, {from: a, to: b, delay: 1}]\ntime: {steps: 3}\noutputs: c\n",
-        (("the shape of 'a' cannot be told", "{block: state, shape: [C, H, W]}"), ("the shape of 'b'",)),
+        (("the shape of 'a' cannot be inferred", "{block: state, shape: [C, H, W]}"), ("the shape of 'b'",)),
     ),
     "a name that networks in time have": case(
         but("  a: =>   «step:", "flow: a -> b => flow: step -> b"), "the name 'step' is taken"
@@ -865,7 +870,7 @@ def test_warnings_in_time_are_no_mistakes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hiresnet_graph.cli", "validate", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
-    assert f"{path}:7:7: nodes.s3: warning: 's3' never holds a value that comes from the input." in done.stdout
+    assert f"{path}:7:7: nodes.s3: warning: 's3' never holds a value that depends on the input." in done.stdout
 
 
 # ------------------------------------------------------------------------------------------------------------- files

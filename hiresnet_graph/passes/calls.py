@@ -81,9 +81,9 @@ class Calls:
                 if isinstance(value, dict):
                     patches[name] = value
                 else:
-                    self.problems.add(path, "a patch wants a mapping of fields.")
+                    self.problems.add(path, "a patch must be a mapping of fields.")
             elif name in self.section.inputs:
-                self.problems.add(path, f"'{name}' is an input already.", "Choose another name.", key=True)
+                self.problems.add(path, f"'{name}' is already an input.", "Choose another name.", key=True)
             elif self.check_name(name, path):
                 written[name] = value
             else:
@@ -127,7 +127,7 @@ class Calls:
             if isinstance(value, str):
                 value = MarkedDict({"block": value}, position, None, {"block": position} if position else None)
         if not isinstance(value, dict):
-            self.problems.add(path, "a node wants a mapping like '{block: conv, width: 16}', or the name of a block.")
+            self.problems.add(path, "a node must be a mapping like '{block: conv, width: 16}' or the name of a block.")
             self.broken.add(name)
             return
         below = self._patched(name, {})
@@ -141,7 +141,7 @@ class Calls:
         is_stage = "depth" in fields and fields["depth"] is not None
         count = depth if is_stage and isinstance(depth, int) and 1 <= depth <= MAX_DEPTH else 1
         if len(self.nodes) + count > MAX_NODES:
-            self.problems.add(path, f"with this one there are more than {MAX_NODES:,} nodes.", "Leave some out.")
+            self.problems.add(path, f"there are more than {MAX_NODES:,} nodes.", "Leave some out.")
             raise TooLarge
         members = [f"{name}.block{i + 1}" for i in range(count)] if is_stage else [name]
         if is_stage:
@@ -153,8 +153,8 @@ class Calls:
             names = {**self.section.names, "i": i} if is_stage else self.section.names
             own = self._patched(call, later if i else fields) if is_stage else fields
             if is_stage and own.get("depth") != depth:
-                message = f"'{call}' is a block of a stage, and has no 'depth' of its own."
-                self.problems.add(self._path("nodes", call, "depth"), message, f"Set that of '{name}'.", key=True)
+                message = f"'{call}' is a block of a stage and cannot have a 'depth'."
+                self.problems.add(self._path("nodes", call, "depth"), message, f"Set the depth of '{name}'.", key=True)
             made = self._call(call, own, names, path, stage=name if is_stage else None, unstride=strided if i else None)
             if made is None:
                 self.broken.update(members)
@@ -244,8 +244,8 @@ class Calls:
         if spec.per_step is not None and self.section.time is None:
             self.problems.add(
                 (*path, "per_step"),
-                "'per_step' stands on a stage with 'weights: shared', or in a network with 'time'.",
-                "Add it or leave this out.",
+                "'per_step' requires a stage with 'weights: shared' or a network with 'time'.",
+                "Add one of them, or remove 'per_step'.",
             )
             return None
         if spec.weights is None:

@@ -119,7 +119,7 @@ class _Desugar:
 
     def _grow(self, count: int, path: Path) -> None:
         if len(self.edges) + count > MAX_EDGES:
-            self.problems.add(path, f"with this there are more than {MAX_EDGES:,} edges.", "Choose fewer.")
+            self.problems.add(path, f"there are more than {MAX_EDGES:,} edges.", "Choose fewer.")
             raise TooLarge
 
     def _stages(self) -> None:
@@ -141,12 +141,12 @@ class _Desugar:
                 offset += len(word) + 2
                 if not name:
                     self.problems.add(
-                        path, "a chain wants a node on each side of '->'.", "Write 'stem -> stage1'.", offset=at
+                        path, "a chain requires a node on each side of '->'.", "Write 'stem -> stage1'.", offset=at
                     )
                     previous = None
                     continue
                 if not all(NAME.match(part) for part in name.split(".")):
-                    self.problems.add(path, f"'{name}' is no node's name.", "Write 'stem -> stage1'.", offset=at)
+                    self.problems.add(path, f"'{name}' is not a node name.", "Write 'stem -> stage1'.", offset=at)
                     previous = None
                     continue
                 try:
@@ -165,7 +165,7 @@ class _Desugar:
                     elif (previous.call, target.call) in seen:
                         self.problems.add(
                             path,
-                            f"the edge {previous.label} -> {target.label} is there already.",
+                            f"the edge {previous.label} -> {target.label} already exists.",
                             f"It is in {format_path(seen[previous.call, target.call])}; remove one.",
                             offset=at,
                         )
@@ -214,7 +214,9 @@ class _Desugar:
                 self.problems.add((*path, key), fault, "Choose another name.")
                 return
         if spec.name is not None and len(pairs) > 1:
-            self.problems.add((*path, "name"), "one name cannot serve several edges.", "Write them apart.")
+            self.problems.add(
+                (*path, "name"), "one name cannot serve several edges.", "Write them as separate entries."
+            )
             return
         if spec.per_step is not None and not self._has_time(path, "per_step"):
             return
@@ -248,7 +250,9 @@ class _Desugar:
             self.problems.add(path, error.message, error.hint, key=True)
             return None
         if len(ends) != 1 or "*" in name:
-            self.problems.add(path, "a row or a column of 'transitions' is one node.", "Leave out '*'.", key=True)
+            self.problems.add(
+                path, "each row and column of 'transitions' must be a single node.", "Leave out '*'.", key=True
+            )
             return None
         return ends[0]
 
@@ -280,8 +284,8 @@ class _Desugar:
             what = f"'{key}'" if key else "'transitions'"
             self.problems.add(
                 (*path, key) if key else path,
-                f"{what} needs 'time'.",
-                "Say how the network runs: 'time: {steps: 5}'.",
+                f"{what} requires 'time'.",
+                "Add it, for example 'time: {steps: 5}'.",
                 key=True,
             )
         return self.section.time is not None
@@ -291,7 +295,7 @@ class _Desugar:
         if name in names:
             self.problems.add(
                 path,
-                f"the edge '{name.removeprefix('edges.')}' is there already, in {format_path(names[name])}.",
+                f"the edge '{name.removeprefix('edges.')}' already exists, in {format_path(names[name])}.",
                 "Remove one, or give this one a 'name'.",
             )
             return True
@@ -306,7 +310,7 @@ class _Desugar:
         if spec.gate is not None:
             gates = self._ends(spec.gate, (*path, "gate"), None)
             if len(gates) > 1:
-                self.problems.add((*path, "gate"), "a gate is one node.", "Name it without '*'.")
+                self.problems.add((*path, "gate"), "a gate must be a single node.", "Name it without '*'.")
             if not gates or len(gates) > 1:
                 return None
             gate = gates[0].call
@@ -353,14 +357,12 @@ class _Desugar:
                 twice = (
                     f"'{level}' twice" if tensors[call] == level else f"'{tensors[call]}' and '{level}' (one tensor)"
                 )
-                self.problems.add((*path, "levels"), f"the levels name {twice}.", "Leave one out.")
+                self.problems.add((*path, "levels"), f"the levels name {twice}.", "Remove one.")
                 return []
             tensors[call] = level
 
         if len(levels) > MAX_LEVELS:
-            self.problems.add(
-                (*path, "levels"), f"these are {len(levels):,} levels; at most {MAX_LEVELS:,} may be named."
-            )
+            self.problems.add((*path, "levels"), f"there are {len(levels):,} levels; the limit is {MAX_LEVELS:,}.")
             return []
 
         # An edge is known by its calls here, so that `stem>stage2` and this pair of levels are one edge.
@@ -379,7 +381,7 @@ class _Desugar:
             except ExpressionError as error:
                 raise ExpressionError(error.message, len(source) + 1, error.hint) from None
             if len(starts) * len(stops) > MAX_EDGES:
-                raise ExpressionError(f"these are more than {MAX_EDGES:,} edges.")
+                raise ExpressionError(f"this selects more than {MAX_EDGES:,} edges.")
             for start in starts:
                 for stop in stops:
                     key = (f"{start.call}.{start.part}".strip("."), arriving.get(stop.call, f">{stop.call}"))
@@ -396,7 +398,7 @@ class _Desugar:
         self._grow(len(chosen), (*path, "edges"))
         for key in sorted(chosen - ends.keys()):
             if key[1] not in targets:
-                self.problems.add((*path, "levels"), f"'{key[1]}' is an input; no edge may end there.", "Leave it out.")
+                self.problems.add((*path, "levels"), f"'{key[1]}' is an input; no edge may end there.", "Remove it.")
                 return []
             ends[key] = (self.addresses.sources(tensors[key[0]])[0], targets[key[1]])
         index = {name: i for i, name in enumerate(self.nodes)}
@@ -491,7 +493,7 @@ class _Desugar:
                         f"but has {other} there.",
                         edge.origin.position,
                         edge.origin.path,
-                        "Put a node '{block: identity}' between, or use one merge.",
+                        "Insert a node '{block: identity}', or use one merge.",
                     )
                 )
             chosen.setdefault(key, edge.merge)
@@ -517,9 +519,11 @@ class _Desugar:
                     self.problems.add(path, error.message, error.hint)
                     continue
                 if len(ends) > 1 or "*" in address or ends[0].part:
-                    self.problems.add(path, f"an output is one node, '{address}' is not.", "Name nodes or blocks.")
+                    self.problems.add(
+                        path, f"an output must be a single node, and '{address}' is not.", "Name nodes or blocks."
+                    )
                 if address in outputs:
-                    self.problems.add(path, f"'{address}' is there twice.", "Leave one out.")
+                    self.problems.add(path, f"'{address}' is listed twice.", "Remove one.")
                 outputs[address] = ends[0].call
             return outputs
         if len(sinks) != 1:
@@ -529,8 +533,8 @@ class _Desugar:
             elif not sinks:
                 self.problems.add(
                     self._path("nodes"),
-                    "no node is an end: every value goes on into another node.",
-                    "Say which are the outputs: 'outputs: [head]'.",
+                    "no node is an output: another node reads every value.",
+                    "Set the outputs: 'outputs: [head]'.",
                     key=True,
                 )
             else:
@@ -574,7 +578,7 @@ class _Desugar:
                 str(error),
                 chosen.origin.position,
                 chosen.origin.path,
-                "Turn the edge that closes the loop round, or remove it."
+                "Reverse the edge that closes the loop, or remove it."
                 if self.section.time is None
                 else "Give one of its edges 'delay: 1'.",
             )
@@ -604,7 +608,7 @@ class _Desugar:
                 self.problems.add(
                     self._place_of(name),
                     f"no path leads from the input to '{label}'.",
-                    f"Put it into 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it.",
+                    f"Add it to 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it.",
                     key=True,
                 )
         return reached

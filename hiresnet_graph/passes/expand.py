@@ -198,7 +198,7 @@ class _Expansion:
         self.size += 1
         if self.size + len(self.nodes) > MAX_CALLS:
             message = f"with '{node.owner or node.name}' the network has more than {MAX_CALLS:,} blocks and operations."
-            raise _TooLarge(Problem(message, node.origin.position, node.origin.path, "Make it smaller."))
+            raise _TooLarge(Problem(message, node.origin.position, node.origin.path, "Make the network smaller."))
 
     def _input(self, node: Node, scope: _Scope) -> Value:
         if node.name in scope.inputs:
@@ -265,8 +265,8 @@ def _walk(graph: Graph, expansion: _Expansion) -> Iterator[str]:
         if name not in cyclic:
             continue  # it only follows those that wait for each other
         node = graph[name]
-        message = f"the shape of '{name}' cannot be told: all that arrives there comes back from later nodes."
-        hint = "Put a node '{block: state, shape: [C, H, W]}' before it, or give it an edge from an earlier node."
+        message = f"the shape of '{name}' cannot be inferred: all its inputs come from later nodes."
+        hint = "Insert a node '{block: state, shape: [C, H, W]}' before it, or give it an edge from an earlier node."
         expansion.problem(Problem(message, node.origin.position, node.origin.path, hint))
 
 
@@ -516,7 +516,7 @@ class _NodeExpansion(Builder):
                 out = project(_scoped(wire, scope), want)
         except ShapeError as error:
             self._problem(
-                f"the shortcut of '{self.name}' must bring {wire.shape} to {want}: {error.message}",
+                f"the shortcut of '{self.name}' must project {wire.shape} to {want}: {error.message}",
                 error.hint,
                 self.node.origin,
             )
@@ -536,9 +536,9 @@ class _NodeExpansion(Builder):
     def inline(self, wire: Wire, graph: Any) -> Wire:
         """The output of an inner graph."""
         if self.scope.depth >= MAX_NESTING:
-            message = f"blocks may lie {MAX_NESTING} deep in each other, this '{graph.name}' lies deeper."
+            message = f"'{graph.name}' is nested too deeply: the limit is {MAX_NESTING} levels of blocks."
             raise _TooLarge(
-                Problem(message, self.node.origin.position, self.node.origin.path, "A block must not hold itself.")
+                Problem(message, self.node.origin.position, self.node.origin.path, "A block must not contain itself.")
             )
         inputs = {node.name: Value(wire.name, wire.shape) for node in graph.inputs}
         self.inlined = True
@@ -611,7 +611,7 @@ class _NodeExpansion(Builder):
         if not operands and self.time is not None and declared is not None:
             return self._place(f"{anchor_name(self.name)}{slot}", "arrival", declared, "", 0, self.node.origin)
         if not operands:
-            hint = "Put it into 'flow', or give it an edge without 'slot'."
+            hint = "Add it to 'flow', or give it an edge without 'slot'."
             self._problem(f"no edge arrives at the input of '{self.name}'.", hint, self.node.origin)
             raise _Failed
         if len(operands) == 1:
@@ -649,9 +649,9 @@ class _NodeExpansion(Builder):
         want = None if first is None else merge.target_shape(first, first._replace(channels=first.channels + 1))
         if first is None or want != first:
             self._problem(
-                f"the shape of '{edge.source}' must be known where it arrives at '{self.name}' ({merge.kind}), "
-                "and comes from later nodes.",
-                f"Put a node '{{block: state, shape: [C, H, W]}}' behind '{edge.source}'.",
+                f"the shape of '{edge.source}' must be known at '{self.name}' ({merge.kind}), "
+                "but depends on later nodes.",
+                f"Insert a node '{{block: state, shape: [C, H, W]}}' after '{edge.source}'.",
                 edge.origin,
             )
             raise _Failed
@@ -677,7 +677,7 @@ class _NodeExpansion(Builder):
             # A node from which no edge arrives is no mistake: a variant may have left the edge out.
             if name not in nodes:
                 origin = self.node.origin if self.node.merge is merge else edges[0].origin
-                message = f"the 'order' of merge '{merge.kind}' names '{name}', which is no node."
+                message = f"the 'order' of merge '{merge.kind}' names '{name}', which is not a node."
                 self._problem(message, did_you_mean(name, nodes), origin)
         return sorted(edges, key=lambda edge: order.get(edge.ends[0], order.get(edge.source, len(order))))
 
@@ -685,7 +685,7 @@ class _NodeExpansion(Builder):
         """The value of one edge at its slot: its block, its projection, the merge's weight, its gate.
 
         Args:
-            placed: The end of the edge is there already.
+            placed: The end of the edge already exists.
         """
         scope = _joined(self.scope.calls, edge.name)
         source = self._source(edge)
@@ -782,7 +782,7 @@ class _NodeExpansion(Builder):
             f"'{node.name}' is at {node.origin.position}" for node in (source, target) if node.origin.position
         )
         self._problem(
-            f"'{edge.ends[1] or target.name}' ({merge.kind}) wants {_said(want)} at its slot '{edge.slot}', but "
+            f"'{edge.ends[1] or target.name}' ({merge.kind}) requires {_said(want)} at its slot '{edge.slot}', but "
             f"'{edge.ends[0] or source.name}'{' with the block of the edge' if edge.block is not None else ''} gives "
             f"{_said(have)}: {error.message}" + (f" ({places}.)" if places else ""),
             error.hint,

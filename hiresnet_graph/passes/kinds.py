@@ -139,10 +139,10 @@ class Kinds:
         if not is_block_entry(entry):
             return None  # which is told where the section is read
         if name in seen:
-            self.problems.add(entry_path, f"the block is defined by itself: {' -> '.join([*seen, name])}.")
+            self.problems.add(entry_path, f"the definition is circular: {' -> '.join([*seen, name])}.")
             return None
         if len(seen) >= MAX_NESTING:
-            self.problems.add(entry_path, f"blocks may be built on each other {MAX_NESTING} deep, this lies deeper.")
+            self.problems.add(entry_path, f"the definition is nested too deeply: the limit is {MAX_NESTING} blocks.")
             return None
         if "nodes" in entry:
             return self._written(name, entry, fields, path)
@@ -157,7 +157,7 @@ class Kinds:
     def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
         params = entry.get("params") or {}
         if not isinstance(params, dict):
-            self.problems.add(("blocks", name, "params"), "this wants a mapping.")
+            self.problems.add(("blocks", name, "params"), "expected a mapping.")
             return None
         fine = True
         for key in fields:

@@ -35,11 +35,11 @@ _MODULE_WORDS = frozenset(
 def name_fault(name: str) -> str:
     """What is wrong with the name of a node, an edge or weights: a sentence for the user, or nothing."""
     if not NAME.match(name) or "__" in name or not name[0].isalpha() or not name.isascii():
-        return f"'{name}' is no name: use letters, digits and '_', a letter first, without '__'."
+        return f"'{name}' is not a valid name: use letters, digits and '_', with a letter first and without '__'."
     if name in RESERVED:
         return f"the name '{name}' is reserved."
     if keyword.iskeyword(name) or name in _MODULE_WORDS or name == "self":
-        return f"the name '{name}' is taken: it would be an attribute of the module, and means something else there."
+        return f"the name '{name}' is taken: it is an attribute of every PyTorch module."
     return ""
 
 
@@ -111,7 +111,7 @@ class Addresses:
         if address not in self._hints:
             self._hints[address] = did_you_mean(address, self) if len(self._hints) < _MAX_HINTS else ""
             if re.fullmatch(r"x\d+", address):
-                numbered = "x0, x1, ... number the levels in papers; a file has the names of nodes."
+                numbered = "x0, x1, ... are the levels in the paper; a spec uses the names of nodes."
                 self._hints[address] = f"{numbered} {self._hints[address]}"
         return ExpressionError(f"there is no node '{address}'.", 0, self._hints[address])
 
@@ -159,7 +159,7 @@ class Addresses:
             return found
         if any(address.startswith(f"{call}.") for call in self.calls):
             raise ExpressionError(
-                f"'{address}' is inside a block, where no edge may end.", 0, "End it at the block, in one of its slots."
+                f"'{address}' is inside a block, where no edge may end.", 0, "End it at a slot of the block."
             )
         raise self._unknown(address)
 
@@ -183,8 +183,6 @@ class Addresses:
                 error = self._unknown(item)
                 raise ExpressionError(error.message, index, error.hint)
             if not means:
-                raise ExpressionError(
-                    f"'{item}' means no node here.", index, "Give a node its 'depth' to make a stage."
-                )
+                raise ExpressionError(f"'{item}' selects no node.", index, "Give a node its 'depth' to make a stage.")
             found += means
         return found

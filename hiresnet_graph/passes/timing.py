@@ -84,10 +84,10 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
     found = timing(folded)
     problems = [
         Problem(
-            f"'{node.name}' never holds a value that comes from the input.",
+            f"'{node.name}' never holds a value that depends on the input.",
             node.origin.position,
             node.origin.path,
-            "Give it an edge, or leave it out.",
+            "Give it an edge, or remove it.",
         )
         for node in found.unfilled
     ]
@@ -97,15 +97,17 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
     for edge in shut:
         could = tuple(step + edge.delay for step in found.holds[edge.source] if step + edge.delay < found.steps)
         when = f"values could arrive at {format_steps(could)}" if could else "no value can arrive in time"
-        message = f"{edge.ends[0]} -> {edge.ends[1]} is open at {format_steps(edge.at or ())} alone, and {when}."
-        problems.append(Problem(message, edge.origin.position, edge.origin.path, "Change 'at', or leave it out."))
+        message = f"{edge.ends[0]} -> {edge.ends[1]} is open only at {format_steps(edge.at or ())}, and {when}."
+        problems.append(Problem(message, edge.origin.position, edge.origin.path, "Change 'at', or remove it."))
     late = [edge for edge in silent if edge not in shut]
     if late:
         names = ", ".join(f"{edge.ends[0]} -> {edge.ends[1]}" for edge in late[:MOST_NAMES])
         more = f" and {len(late) - MOST_NAMES} more" if len(late) > MOST_NAMES else ""
         steps = f"{found.steps} step{'' if found.steps == 1 else 's'}"
         message = f"with {steps} {names}{more} {'does' if len(late) == 1 else 'do'} not reach the readout."
-        hint = f"From {found.complete} steps on, every edge does." if found.complete else "Read out at another step."
+        hint = (
+            f"With {found.complete} steps or more, every edge does." if found.complete else "Read out at another step."
+        )
         problems.append(Problem(message, late[0].origin.position, late[0].origin.path, hint))
     return tuple(problems)
 

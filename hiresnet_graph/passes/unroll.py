@@ -88,10 +88,10 @@ class _Unrolling(StepMachine[str]):
                 raise SpecError(
                     [
                         Problem(
-                            f"with step {node.step} the network has more than {MAX_CALLS:,} operations.",
+                            f"at step {node.step} the network exceeds {MAX_CALLS:,} operations.",
                             node.origin.position,
                             node.origin.path,
-                            "Take fewer steps; a module of few steps can be run for any number, one by one.",
+                            "Use fewer steps; a module built with few steps can run any number of steps one by one.",
                         )
                     ]
                 )

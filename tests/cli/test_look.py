@@ -140,7 +140,7 @@ def test_validate_warns_of_what_comes_too_late_and_says_ok(hrg, tmp_path):
     assert "warning: with 3 steps s2 -> s1, s3 -> s1, s2 -> s2, s3 -> s2 do not reach the readout." in warnings[0]
     assert "warning: in the variant 'last', with 2 steps s1 -> s1, s2 -> s1, s3 -> s1, s1 -> s2, " in warnings[1]
     assert not any("'long'" in line for line in warnings)
-    assert "  hint: From 4 steps on, every edge does." in lines
+    assert "  hint: With 4 steps or more, every edge does." in lines
     assert result.stderr == f"{len(warnings)} warnings.\n"
     assert "warning" not in hrg("validate", f"{path}@long").stdout
     (entry,) = json.loads(hrg("validate", f"{path}@last", "--json").stdout)["specs"]

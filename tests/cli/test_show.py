@@ -228,7 +228,8 @@ def test_show_puts_warnings_on_stderr(hrg, windows):
     assert result.exit_code == 0 and "Warning" not in result.stdout
     (line,) = result.stderr.splitlines()
     assert line == (
-        f"Warning: {windows}:13:12: with 4 steps s2 -> s2 does not reach the readout. From 5 steps on, every edge does."
+        f"Warning: {windows}:13:12: with 4 steps s2 -> s2 does not reach the readout. "
+        "With 5 steps or more, every edge does."
     )
     assert hrg("show", windows).stderr == ""
 

@@ -221,7 +221,7 @@ def test_names_of_edges_are_those_of_their_ends() -> None:
 
 def test_one_edge_under_two_names_is_there_twice() -> None:
     twice = "edges: [{from: s1, to: s2, slot: output}, {from: s1.block2, to: s2.block3, slot: output}]\n"
-    with pytest.raises(SpecError, match="'s1__s2' is there already"):
+    with pytest.raises(SpecError, match="'s1__s2' already exists"):
         graph(STAGES + twice)
 
 

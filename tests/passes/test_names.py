@@ -84,10 +84,10 @@ def test_levels() -> None:
         (lambda: ADDRESSES.sources("x*"), "matches no node", "Known: input, right"),
         (lambda: ADDRESSES.targets("x*", "input"), "matches no node", "Known: input"),
         (lambda: ADDRESSES.targets("input", "input"), "no edge may end there", ""),
-        (lambda: ADDRESSES.targets("stem.conv", "input"), "inside a block", "in one of its slots"),
+        (lambda: ADDRESSES.targets("stem.conv", "input"), "inside a block", "a slot of the block"),
         (lambda: ADDRESSES.targets("nothing.conv", "input"), "no node 'nothing.conv'", ""),
-        (lambda: ADDRESSES.levels(["stem", "x*"]), "'x*' means no node here", ""),
-        (lambda: Addresses([], ["a"], {}).levels(["stages"]), "'stages' means no node here", "'depth'"),
+        (lambda: ADDRESSES.levels(["stem", "x*"]), "'x*' selects no node", ""),
+        (lambda: Addresses([], ["a"], {}).levels(["stages"]), "'stages' selects no node", "'depth'"),
     ],
 )
 def test_what_is_not_there(call: object, words: str, hint: str) -> None:

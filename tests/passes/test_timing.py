@@ -151,7 +151,7 @@ def test_a_window_that_is_never_reached() -> None:
     assert net.timing is not None and ends(net.timing.silent) == {"s1>s1"}
     assert net.timing.complete is not None and net.timing.complete > 20
     (warning,) = net.warnings
-    assert warning.message == "s1 -> s1 is open at step 20 alone, and values could arrive at steps 1 and 3 to 7."
+    assert warning.message == "s1 -> s1 is open only at step 20, and values could arrive at steps 1 and 3 to 7."
     assert str(warning.position) == "net.yaml:11:24"
 
 
@@ -206,7 +206,7 @@ def test_a_state_that_is_never_filled_is_a_warning() -> None:
     net = network(THREE + ADJACENT.replace("s2: brc2}, s2", "s3: brc2}, s2"), input="first")
     without = net.override({"transitions.edges": "all - s3>s2 - s2>s2 - s2>s1 - s2>s3"})
     (warning,) = without.warnings
-    assert warning.message == "'s2' never holds a value that comes from the input."
+    assert warning.message == "'s2' never holds a value that depends on the input."
     assert str(warning.position) == "net.yaml:7:7" and "Give it an edge" in warning.hint
     assert without.timing is not None
     assert [node.name for node in without.timing.unfilled] == ["s2"]
@@ -216,7 +216,7 @@ def test_a_state_that_is_never_filled_is_a_warning() -> None:
 
 def test_edges_of_a_state_that_is_never_filled_are_not_told_again() -> None:
     net = network(THREE + "transitions: {s1: {s1: brc2, s3: brc2}, s2: {s3: brc2, s2: brc2}}\n", input="first")
-    assert [warning.message for warning in net.warnings] == ["'s2' never holds a value that comes from the input."]
+    assert [warning.message for warning in net.warnings] == ["'s2' never holds a value that depends on the input."]
 
 
 def test_nothing_is_told_of_what_is_well() -> None:

@@ -397,7 +397,7 @@ def test_too_many_calls_are_an_error_with_the_step(monkeypatch: pytest.MonkeyPat
     import sys
 
     monkeypatch.setattr(sys.modules["hiresnet_graph.passes.unroll"], "MAX_CALLS", 100)
-    with pytest.raises(SpecError, match=r"with step 1\d the network has more than 100 operations\. Take fewer steps; "):
+    with pytest.raises(SpecError, match=r"at step 1\d the network exceeds 100 operations\. Use fewer steps; "):
         _ = network(steps=1000).plan
 
 
