@@ -27,7 +27,7 @@ from typing import Any
 import hiresnet_graph as hrg
 from benchmarks.measure import Spread, finish, options, table, timed, verdict
 from benchmarks.random_graph import random_spec
-from hiresnet_graph.collector import collector_paused
+from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.passes import PASSES, desugar
 from hiresnet_graph.plan import make_plan
 from hiresnet_graph.spec.document import read_document
@@ -44,7 +44,7 @@ def _validate(path: Path) -> None:
 
 
 def phases(path: Path) -> dict[str, float]:
-    """Seconds of wall time of each part, from the file to the plan; the collector waits, as in `validate`."""
+    """Seconds of wall time of each part, from the file to the plan; garbage collection is paused, as in `validate`."""
     marks = [perf_counter()]
     document = read_document(path)
     marks.append(perf_counter())
@@ -100,7 +100,7 @@ def main() -> None:
                 wall.setdefault(key, []).append(seconds[0])
                 cpu.setdefault(key, []).append(seconds[1])
                 gc.collect()
-                with collector_paused():
+                with gc_paused():
                     parts.setdefault(key, []).append(phases(path))
 
     rows: list[tuple[str, ...]] = []

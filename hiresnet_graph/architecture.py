@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.collector import collector_paused
 from hiresnet_graph.cost import Cost, count
 from hiresnet_graph.errors import Problem, SpecError
+from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.graph import Graph
 from hiresnet_graph.passes import desugar, resolve
 from hiresnet_graph.passes.timing import Timing, timing, warnings
@@ -45,7 +45,7 @@ class Architecture(Document):
         Raises:
             SpecError: The spec is wrong; with all mistakes that can be told at once.
         """
-        with collector_paused():
+        with gc_paused():
             section, problems = self.section()
             graph = desugar(section, problems)
         problems.raise_if_any()
@@ -59,7 +59,7 @@ class Architecture(Document):
         Raises:
             SpecError: The spec is wrong, or shapes do not fit.
         """
-        with collector_paused():
+        with gc_paused():
             return make_plan(resolve(self.graph))
 
     @property
@@ -85,7 +85,7 @@ class Architecture(Document):
         """
         from hiresnet_graph.lower import build
 
-        with collector_paused():
+        with gc_paused():
             return build(self.plan, seed)
 
     def source(self) -> str:

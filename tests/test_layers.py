@@ -16,7 +16,8 @@ import hiresnet_graph
 PACKAGE = Path(hiresnet_graph.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "collector", "shapes", "shipped"),
+    ("errors", "gc_pause", "seeding", "shapes", "shipped"),
+    ("files",),
     ("registry",),
     ("ops",),
     ("wire",),

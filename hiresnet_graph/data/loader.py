@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import torch
 
-from hiresnet_graph.data.chance import generator
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.readers import read_ahead
 from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.seeding import derive_seed
 
 AUGMENTATIONS = ("none", "flip", "crop", "crop+flip")
 
@@ -114,7 +114,7 @@ class Loader:
             RunError: A file of the data set is gone, or is no image.
         """
         places_N = self.places["train"]
-        order_N = places_N[torch.randperm(len(places_N), generator=generator(self.seed, "order", epoch))]
+        order_N = places_N[torch.randperm(len(places_N), generator=_generator(self.seed, "order", epoch))]
         draws = self._draws(epoch)
         steps = range(first_step, self.steps(batch_size, drop_last))
         batches = [order_N[step * batch_size : (step + 1) * batch_size] for step in steps]
@@ -167,7 +167,7 @@ class Loader:
             ) from error
 
     def _draws(self, epoch: int) -> _Draws:
-        chance, images = generator(self.seed, "augment", epoch), len(self.dataset)
+        chance, images = _generator(self.seed, "augment", epoch), len(self.dataset)
         # All are drawn whatever is used, so that one augmentation does not change another.
         mirrored_N = torch.rand(images, generator=chance) < 0.5
         place_2N = torch.randint(2 * self.padding + 1, (2, images), generator=chance)
@@ -198,6 +198,11 @@ def normalised(images_BCHW: torch.Tensor, mean_C11: torch.Tensor, scale_C11: tor
     """8-bit images as a network sees them; the scale is one over the standard deviation."""
     # Two operations, each rounded: one would be fused on some machines, and round differently.
     return images_BCHW.float().sub_(mean_C11).mul_(scale_C11)
+
+
+def _generator(seed: int, stream: str, epoch: int) -> torch.Generator:
+    """A generator of the CPU, so that the draws are the same on every device."""
+    return torch.Generator().manual_seed(derive_seed(seed, stream, epoch))
 
 
 def _stretch(places_B: torch.Tensor, rank: int, world: int) -> torch.Tensor:

@@ -5,17 +5,16 @@ A file is replaced atomically. Exported programs and ONNX files are in eval mode
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import io
 import json
-import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.emit import emit
 from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
+from hiresnet_graph.files import check_output, write_atomic
 from hiresnet_graph.plan import Plan
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def export(plan: Plan, path: str | Path, *, seed: int = 0, weights: str | Path |
         raise UsageError(f"a {target.suffix} file holds no weights. Omit 'weights', or write .pt2 or .onnx.")
     if suffix == ".onnx":
         _require_onnx()
-    _check_writable(target)
+    check_output(target)
     if suffix == ".py":
         data = emit(plan).encode()
     elif suffix == ".json":
@@ -58,7 +57,7 @@ def export(plan: Plan, path: str | Path, *, seed: int = 0, weights: str | Path |
         data = _program(*_module(plan, seed, weights))
     else:
         data = _onnx(plan, *_module(plan, seed, weights))
-    _write(target, data)
+    write_atomic(target, data, UsageError)
     return target
 
 
@@ -145,24 +144,3 @@ def _load(module: nn.Module, path: Path) -> None:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise UsageError(f"the weights in '{path}' belong to another network: {'; '.join(faults[:3])}{more}.")
     module.load_state_dict(tensors)
-
-
-def _check_writable(target: Path) -> None:
-    """Refuse a target that cannot be written, before the content is computed."""
-    if target.is_dir():
-        raise UsageError(f"'{target}' is a folder. Give the name of a file.")
-    if not target.parent.is_dir():
-        raise UsageError(f"the folder '{target.parent}' of '{target.name}' does not exist. Create it first.")
-    if not os.access(target.parent, os.W_OK):
-        raise UsageError(f"'{target}' cannot be written: no permission to write into '{target.parent}'.")
-
-
-def _write(target: Path, data: bytes) -> None:
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        draft.write_bytes(data)
-        os.replace(draft, target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(f"'{target}' cannot be written: {error.strerror}.") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import math
 from typing import Any, cast
@@ -12,6 +11,7 @@ from torch import nn
 
 from hiresnet_graph.ops import Tensor
 from hiresnet_graph.plan import Plan, holders
+from hiresnet_graph.seeding import derive_seed
 
 
 def find(path: str) -> Any:
@@ -49,18 +49,13 @@ def initialize(module: nn.Module, name: str, tensors: tuple[Tensor, ...], seed: 
         elif tensor.init == "constant":
             value.fill_(tensor.value)
         else:
-            generator = torch.Generator().manual_seed(_seed(seed, f"{name}.{tensor.name}"))
+            generator = torch.Generator().manual_seed(derive_seed(seed, f"{name}.{tensor.name}"))
             if tensor.init == "he_normal":
                 fan_out = tensor.shape[0] * math.prod(tensor.shape[2:])
                 value.normal_(0, math.sqrt(2 / fan_out), generator=generator)
             else:
                 bound = 1 / math.sqrt(tensor.fan)
                 value.uniform_(-bound, bound, generator=generator)
-
-
-def _seed(seed: int, name: str) -> int:
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:

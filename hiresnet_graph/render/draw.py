@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import html
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from hiresnet_graph.errors import HrgError, MissingToolError, UsageError, did_you_mean
+from hiresnet_graph.files import check_output, write_atomic
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render.dot import to_dot
 from hiresnet_graph.render.geometry import Direction
@@ -67,13 +67,13 @@ def render(
         known = ", ".join(f".{name}" for name in FORMATS)
         found = f"'{target.suffix}' is no format of diagrams" if target.suffix else f"'{target}' has no suffix"
         raise UsageError(f"{found}; the suffix must be one of {known}. {_closest(kind)}".strip())
-    _check_folder(target)
+    check_output(target)
     text = _dot(make_scene(plan, level=level, title=title, unrolled=unrolled), direction, drawn=kind != "dot")
     data = text.encode() if kind == "dot" else _painted(text, kind)
     if kind == "svg":
         name = title if title is not None else plan.name
         data = b'<?xml version="1.0" encoding="UTF-8"?>\n' + _standalone(data, name).encode()
-    _write(target, data)
+    write_atomic(target, data, UsageError)
     return target
 
 
@@ -219,26 +219,3 @@ def _centred(group: str) -> str:
     xs = [float(x) for x in re.findall(r"(-?\d+(?:\.\d+)?),", outline[1])]
     middle = f"{(min(xs) + max(xs)) / 2:.2f}"
     return re.sub(r'text-anchor="start" x="[^"]*"', f'text-anchor="middle" x="{middle}"', group)
-
-
-# files
-
-
-def _check_folder(target: Path) -> None:
-    """Told before the picture is drawn, which may take a while."""
-    if target.is_dir():
-        raise UsageError(f"'{target}' is a folder. Name a file.")
-    if not target.parent.is_dir():
-        raise UsageError(f"there is no folder '{target.parent}' for '{target.name}'. Make it first.")
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        draft.write_bytes(data)
-        os.replace(draft, target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise UsageError(f"'{target}' cannot be written: {error.strerror}.") from None

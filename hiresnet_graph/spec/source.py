@@ -34,8 +34,8 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from hiresnet_graph.collector import collector_paused
 from hiresnet_graph.errors import Position, Problem, Source, SpecError
+from hiresnet_graph.gc_pause import gc_paused
 
 __all__ = [
     "MAX_BYTES",
@@ -160,7 +160,7 @@ def parse(text: str, name: str) -> MarkedDict:
         SpecError: The text is no YAML, breaks a limit, or is no mapping; every mistake found.
     """
     source = Source(name, text.removeprefix("\ufeff"))
-    with collector_paused():
+    with gc_paused():
         tree = _parse(source)
     if tree is _EMPTY:
         _fail(source, "expected a mapping, but there is nothing here.")

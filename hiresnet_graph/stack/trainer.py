@@ -18,10 +18,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from hiresnet_graph.data.chance import number
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.seeding import derive_seed
 from hiresnet_graph.stack.branches import Branches
 from hiresnet_graph.stack.capture import Captured, Recorder
 from hiresnet_graph.stack.lowering import Stacked
@@ -166,7 +166,7 @@ class StackTrainer:
 
     def _noise_seed(self, k: int) -> int:
         run = self.runs[min(k, len(self.runs) - 1)]
-        return number(run.request.seeds.data, "noise", self.course.epoch + 1)
+        return derive_seed(run.request.seeds.data, "noise", self.course.epoch + 1)
 
     # --------------------------------------------------------------------------------------------------------- the work
 

@@ -22,7 +22,7 @@ from typing import Any
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.matching import adjust
-from hiresnet_graph.sweep.subsets import chance
+from hiresnet_graph.seeding import draw_integer
 from hiresnet_graph.sweep.variants import Variant
 
 ADJUSTED, RANDOM = "adjusted", "random-edges"
@@ -119,7 +119,7 @@ def random_edges(
     for attempt in count():
         if len(found) > control.draws:
             break
-        order = sorted(possible, key=lambda edge: chance("edges", control.seed, attempt, edge))
+        order = sorted(possible, key=lambda edge: draw_integer("edges", control.seed, attempt, edge))
         found.setdefault(frozenset(order[:number]))
     drawn = [" + ".join(edge for edge in possible if edge in chosen) for chosen in list(found)[1:]]
     noun = f"{number} random edge{'s' if number > 1 else ''} ({label})"

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.files import make_folder
 from hiresnet_graph.sweep.lock import FolderLock
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import (
@@ -40,7 +41,7 @@ from hiresnet_graph.sweep.results import (
     reading,
 )
 from hiresnet_graph.sweep.results import told_errors as _told
-from hiresnet_graph.train.record import RESULT, Epoch, Machine, RunRecord, Seeds, make_folder
+from hiresnet_graph.train.record import RESULT, Epoch, Machine, RunRecord, Seeds
 from hiresnet_graph.train.request import RunRequest
 
 _SCHEMA = """

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hiresnet_graph.errors import RunError, SpecError, UsageError
+from hiresnet_graph.seeding import draw_integer
 from hiresnet_graph.spec.source import parse
 from hiresnet_graph.sweep.ablation import check_asked, devices_of, executor_of, kind_of
 from hiresnet_graph.sweep.driver import Driver, Interrupted
@@ -45,7 +46,6 @@ from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan, data_of, networks_o
 from hiresnet_graph.sweep.results import FINAL, LEDGER, NetworkInfo, Results, read_results, reading
 from hiresnet_graph.sweep.space import Interval
 from hiresnet_graph.sweep.study import Study, fail, read_study, study_of
-from hiresnet_graph.sweep.subsets import chance
 from hiresnet_graph.sweep.variants import TRANSITIONS, edges_of
 from hiresnet_graph.train.request import RunRequest
 
@@ -438,7 +438,7 @@ class _Hunt:
     def _sampler(self) -> BaseSampler:
         from optuna import samplers
 
-        seed = chance(self._search.seed, len(self._trials), bits=31)
+        seed = draw_integer(self._search.seed, len(self._trials), bits=31)
         batch = self._search.batch
         if self._search.sampler == "tpe":
             return samplers.TPESampler(seed=seed, n_startup_trials=max(10, batch))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Sequence
 from itertools import combinations, count
 
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.seeding import draw_integer
 
 MAX_SUBSETS = 100_000
 RULES = {
@@ -68,12 +68,6 @@ def is_random(rule: str) -> bool:
     return rule.startswith("random")
 
 
-def chance(*of: object, bits: int = 256) -> int:
-    """A number drawn by what it is for: no generator of random numbers promises its stream for ever."""
-    digest = hashlib.shake_256("/".join(map(str, of)).encode()).digest((bits + 7) // 8)
-    return int.from_bytes(digest, "big") & ((1 << bits) - 1)
-
-
 def _sizes(edges: int, rule: str) -> list[int]:
     if rule == "all":
         return list(range(edges + 1))
@@ -99,13 +93,13 @@ def _sizes(edges: int, rule: str) -> list[int]:
 def _drawn(edges: Sequence[str], number: int, seed: int) -> list[tuple[str, ...]]:
     """The first subsets, all different, of a stream of draws. Few edges are shuffled, so that it ends."""
     if len(edges) <= 16:
-        draws = sorted(range(2 ** len(edges)), key=lambda mask: chance("subset", seed, mask))
+        draws = sorted(range(2 ** len(edges)), key=lambda mask: draw_integer("subset", seed, mask))
         masks = draws[:number]
     else:
         found: dict[int, None] = {}
         for attempt in count():
             if len(found) == number:
                 break
-            found[chance("subset", seed, attempt, bits=len(edges))] = None
+            found[draw_integer("subset", seed, attempt, bits=len(edges))] = None
         masks = list(found)
     return [tuple(edge for i, edge in enumerate(edges) if mask >> i & 1) for mask in masks]

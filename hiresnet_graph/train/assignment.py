@@ -17,6 +17,7 @@ from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Clip, Map, Series, Vector
 from hiresnet_graph.train.checkpoint import Checkpoint, drop_checkpoints
@@ -36,11 +37,9 @@ from hiresnet_graph.train.record import (
     Preprocessing,
     RunRecord,
     Settings,
-    make_folder,
     read_record,
     read_settings,
     run_key,
-    write_atomic,
 )
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.steps import misfit, readouts

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.train.events import Files
-from hiresnet_graph.train.record import START, Epoch, Place, make_folder, write_atomic
+from hiresnet_graph.train.record import START, Epoch, Place
 
 FOLDER = "checkpoints"
 KEPT = 2

@@ -14,7 +14,8 @@ from torch import nn
 
 from hiresnet_graph.architecture import Architecture, from_dict
 from hiresnet_graph.errors import HrgError, MissingToolError, RunError, UsageError
-from hiresnet_graph.train.record import Preprocessing, make_folder, write_atomic
+from hiresnet_graph.files import make_folder, write_atomic
+from hiresnet_graph.train.record import Preprocessing
 from hiresnet_graph.train.run_folder import Run
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.files import check_folder
 from hiresnet_graph.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -176,7 +176,8 @@ def read_record(folder: Path) -> RunRecord | None:
     Raises:
         RunError: The file is there and is no record, or the folder is a file.
     """
-    path = _in_folder(folder, RESULT)
+    check_folder(folder)
+    path = folder / RESULT
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -221,7 +222,8 @@ def read_settings(folder: Path) -> Settings | None:
     Raises:
         RunError: The file is there and says something else, or the folder is a file.
     """
-    path = _in_folder(folder, SETTINGS)
+    check_folder(folder)
+    path = folder / SETTINGS
     try:
         return Settings.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -252,68 +254,3 @@ def run_key(plan: str, recipe: Recipe, seeds: Seeds, data_fingerprint: str, kind
         "semantics": SEMANTICS,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def make_folder(path: Path) -> Path:
-    """The folder, made if it is not there.
-
-    Raises:
-        RunError: It cannot be made.
-    """
-    _refuse_file(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{path}: this folder cannot be made: {error.strerror}.") from error
-    return path
-
-
-def _in_folder(folder: Path, name: str) -> Path:
-    """The path of a file in a folder, which need not be there; but a file is no folder.
-
-    Raises:
-        RunError: The folder, or one that it is in, is a file.
-    """
-    _refuse_file(folder)
-    return folder / name
-
-
-def _refuse_file(folder: Path) -> None:
-    """Stop if a folder, or one that it is in, is a file."""
-    file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
-    if file == folder:
-        raise RunError(f"{folder} is a file; give a folder.")
-    if file is not None:
-        raise RunError(f"{folder}: this folder cannot be made: {file} is a file.")
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file that is there in full or not at all, even if the power fails.
-
-    Raises:
-        RunError: It cannot be written; what was there before is untouched.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}.") from error
-
-
-def _sync_folder(path: Path) -> None:
-    """Make the names in a folder last; where folders cannot be opened (Windows), the system does it in its own time."""
-    if os.name == "posix":
-        folder = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.data.chance import number
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import OutOfMemory, RunError, is_of_memory
 from hiresnet_graph.lower.recurrent import Recurrent
+from hiresnet_graph.seeding import derive_seed
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
 from hiresnet_graph.train.course import Course, below
 from hiresnet_graph.train.evaluation import BATCH, Scores, by_step, evaluate, loss_of, weighted
@@ -166,7 +166,7 @@ class Trainer:
         rank, alone, every = self.processes.rank, self.processes.world == 1, LOOK_EVERY[self.device.type]
         if self.step == 0:
             # Dropout draws from the global stream, which is set anew for each epoch.
-            torch.manual_seed(number(self.seeds.data, f"noise{rank or ''}", self.epoch + 1))
+            torch.manual_seed(derive_seed(self.seeds.data, f"noise{rank or ''}", self.epoch + 1))
         if self._batches is None:
             self._batches = self.loader.training(
                 self.epoch + 1,

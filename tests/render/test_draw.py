@@ -170,7 +170,7 @@ def test_an_unknown_direction_is_told_with_the_known_ones(plan: Plan, tmp_path: 
 
 
 def test_a_missing_folder_is_told_before_anything_is_drawn(plan: Plan, tmp_path: Path, nothing: None) -> None:
-    with pytest.raises(UsageError, match=r"there is no folder '.*missing' for 'net.svg'"):
+    with pytest.raises(UsageError, match=r"the folder '.*missing' of 'net.svg' does not exist"):
         render(plan, tmp_path / "missing" / "net.svg")
     (tmp_path / "net.svg").mkdir()
     with pytest.raises(UsageError, match="is a folder"):
@@ -187,7 +187,7 @@ def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(UsageError, match=r"net\.dot' cannot be written: Permission denied"):
+    with pytest.raises(UsageError, match=r"net\.dot: cannot be written: Permission denied"):
         render(plan, target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.files import make_folder
 from hiresnet_graph.sweep.driver import Driver, Interrupted, Progress, train_all
 from hiresnet_graph.sweep.executors.base import Lost, Report
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import read_results, read_status
 from hiresnet_graph.train import Finished, Paused, Recipe, Started
-from hiresnet_graph.train.record import RESULT, make_folder
+from hiresnet_graph.train.record import RESULT
 from tests.sweep.works import MACHINE, Inline, Quick, record, study
 
 

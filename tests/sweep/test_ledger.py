@@ -332,7 +332,7 @@ def test_a_damaged_page_is_noticed(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"file.study: this folder cannot be made"):
+    with pytest.raises(RunError, match=r"file.study: this folder cannot be created"):
         Ledger.open(tmp_path / "file" / "study")
     (tmp_path / "lock").mkdir()
     with pytest.raises(RunError, match=r"lock: cannot be written: .*Choose another folder"):

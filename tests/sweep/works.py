@@ -14,6 +14,7 @@ from typing import Self
 
 from hiresnet_graph.data import DigitsData
 from hiresnet_graph.errors import OutOfMemory, RunError, UsageError
+from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.sweep.executors.base import Failure, Report, Task, stop_asked
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo
@@ -29,7 +30,7 @@ from hiresnet_graph.train.events import (
     Started,
 )
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, Seeds, make_folder, write_atomic
+from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, Seeds
 from hiresnet_graph.train.request import RunRequest, StackRequest
 from tests.report.studies import MACHINE
 

@@ -23,6 +23,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import OutOfMemory, RunError, UsageError
+from hiresnet_graph.files import make_folder
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.train import (
     EpochDone,
@@ -40,7 +41,7 @@ from hiresnet_graph.train import (
 )
 from hiresnet_graph.train.assignment import fit
 from hiresnet_graph.train.checkpoint import checkpoint_files, store
-from hiresnet_graph.train.record import make_folder, read_settings
+from hiresnet_graph.train.record import read_settings
 from hiresnet_graph.train.trainer import LOOK_EVERY, Scores, Trainer
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 
@@ -431,7 +432,7 @@ def test_a_folder_that_is_a_file_is_told(tiny: hrg.Architecture, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"file is a file; give a folder\."):
         events_of(request(tiny), tmp_path / "file")
-    with pytest.raises(RunError, match=r"file.below: this folder cannot be made: .*file is a file\."):
+    with pytest.raises(RunError, match=r"file.below: this folder cannot be created: .*file is a file\."):
         events_of(request(tiny), tmp_path / "file" / "below")
     for reads in (make_folder, read_settings, hrg.load_run):
         with pytest.raises(RunError, match=r"file is a file; give a folder\."):

@@ -25,6 +25,7 @@ from typing import Any, Literal, Self
 
 from hiresnet_graph.data.kind import DATA_FOLDER
 from hiresnet_graph.errors import HrgError, MissingToolError, RunError, UsageError
+from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.sweep.executors.actor import (
     Begun,
     Copy,
@@ -37,7 +38,7 @@ from hiresnet_graph.sweep.executors.actor import (
 )
 from hiresnet_graph.sweep.executors.base import ENDS, Failure, Lost, Report, Task, Training
 from hiresnet_graph.train.events import Event, Files, Finished, Saved
-from hiresnet_graph.train.record import RESULT, make_folder, write_atomic
+from hiresnet_graph.train.record import RESULT
 
 # How often nodes that came or went are looked for.
 _LOOK_S = 1.0

@@ -1,0 +1,81 @@
+"""Output files and folders: checks before writing, and atomic writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hiresnet_graph.errors import HrgError, RunError, UsageError
+
+
+def write_atomic(path: Path, content: bytes, error: type[HrgError] = RunError) -> None:
+    """Write a file completely or not at all, even if the power fails.
+
+    Raises:
+        error: The file cannot be written; its previous content is untouched.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as reason:
+        raise error(f"{path}: cannot be written: {reason.strerror}.") from reason
+
+
+def _sync_folder(path: Path) -> None:
+    """Make the names in a folder durable; not possible, nor needed, where folders cannot be opened (Windows)."""
+    if os.name == "posix":
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def check_output(target: Path) -> None:
+    """Refuse a file that cannot be written, before its content is computed.
+
+    Raises:
+        UsageError: The path is a folder, or its folder does not exist or is not writable.
+    """
+    if target.is_dir():
+        raise UsageError(f"'{target}' is a folder. Give the name of a file.")
+    if not target.parent.is_dir():
+        raise UsageError(f"the folder '{target.parent}' of '{target.name}' does not exist. Create it first.")
+    if not os.access(target.parent, os.W_OK):
+        raise UsageError(f"'{target}' cannot be written: no permission to write into '{target.parent}'.")
+
+
+def make_folder(path: Path) -> Path:
+    """The folder, created if needed.
+
+    Raises:
+        RunError: It cannot be created.
+    """
+    check_folder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: this folder cannot be created: {error.strerror}.") from error
+    return path
+
+
+def check_folder(path: Path) -> None:
+    """Check that neither the path nor one of its parents is a file; the folder need not exist.
+
+    Raises:
+        RunError: One of them is a file.
+    """
+    file = next((part for part in (path, *path.parents) if part.is_file()), None)
+    if file == path:
+        raise RunError(f"{path} is a file; give a folder.")
+    if file is not None:
+        raise RunError(f"{path}: this folder cannot be created: {file} is a file.")
