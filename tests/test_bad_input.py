@@ -133,35 +133,35 @@ CASES: dict[str, Case] = {
     ),
     "missing edges of a skip": case(but(more="skips: «{levels: [a, b]}\n"), "the key 'edges' is missing"),
     # types
-    "text for a number": case(but("width: 8, s => width: «wide, s"), "nodes.b.width", "a whole number, not 'wide'"),
-    "fraction": case(but("width: 8, s => width: «8.5, s"), "a whole number, not 8.5"),
-    "true for a number": case(but("width: 8, s => width: «true, s"), "a whole number, not true"),
-    "nothing for a number": case(but("width: 8, s => width: «null, s"), "a whole number, not nothing"),
-    "negative": case(but("width: 8, s => width: «-8, s"), "at least 1, not -8"),
-    "zero": case(but("width: 8, s => width: «0, s"), "at least 1, not 0"),
+    "text for a number": case(but("width: 8, s => width: «wide, s"), "nodes.b.width", "a whole number, got 'wide'"),
+    "fraction": case(but("width: 8, s => width: «8.5, s"), "a whole number, got 8.5"),
+    "true for a number": case(but("width: 8, s => width: «true, s"), "a whole number, got true"),
+    "nothing for a number": case(but("width: 8, s => width: «null, s"), "a whole number, got nothing"),
+    "negative": case(but("width: 8, s => width: «-8, s"), "at least 1, got -8"),
+    "zero": case(but("width: 8, s => width: «0, s"), "at least 1, got 0"),
     "too large": case(but("width: 8, s => width: «1000000000, s"), "at most 1,000,000"),
-    "infinite": case(but("classes: 2 => classes: 2, dropout: «.inf"), "less than 1, not inf"),
-    "depth too large": case(but("stride: 2 => depth: «100000"), "nodes.b.depth", "at most 1,000, not 100000"),
-    "depth zero": case(but("stride: 2 => depth: «0"), "at least 1, not 0"),
+    "infinite": case(but("classes: 2 => classes: 2, dropout: «.inf"), "less than 1, got inf"),
+    "depth too large": case(but("stride: 2 => depth: «100000"), "nodes.b.depth", "at most 1,000, got 100000"),
+    "depth zero": case(but("stride: 2 => depth: «0"), "at least 1, got 0"),
     "depth of a block of a stage": case(
         but("stride: 2 => depth: 2", "  head =>   b.block2: {«depth: 3}\n  head"), "block of a stage"
     ),
     "list for a mapping": case(
-        "name: n\ninput: {channels: 3}\nnodes: «[a, b]\n", "nodes: ", "a mapping, not a list of 2"
+        "name: n\ninput: {channels: 3}\nnodes: «[a, b]\n", "nodes: ", "a mapping, got a list of 2"
     ),
-    "number for a mapping": case(but("{channels: 3, height: 8, width: 8} => «3"), "input: ", "a mapping, not 3"),
-    "mapping for a text": case(but("a -> b -> head => «{a: b}"), "flow: ", "a text or a list, not a mapping"),
-    "mapping for a list": case(but(more="edges: «{from: a, to: b}\n"), "edges: ", "a list, not a mapping"),
+    "number for a mapping": case(but("{channels: 3, height: 8, width: 8} => «3"), "input: ", "a mapping, got 3"),
+    "mapping for a text": case(but("a -> b -> head => «{a: b}"), "flow: ", "text or a list, got a mapping"),
+    "mapping for a list": case(but(more="edges: «{from: a, to: b}\n"), "edges: ", "a list, got a mapping"),
     "list for a pair": case(
-        but("width: $width => width: 4, kernel_size: «[3, 3, 3]"), "a whole number or a list of 2, not a list of 3"
+        but("width: $width => width: 4, kernel_size: «[3, 3, 3]"), "a whole number or a list of 2, got a list of 3"
     ),
     "text in a pair": case(but("width: $width => width: 4, kernel_size: [3, «x]"), "kernel_size[1]", "a whole number"),
-    "word of no use here": case(but("width: $width => width: 4, activation: «rellu"), "'relu', 'relu6'", "not 'rellu'"),
+    "word of no use here": case(but("width: $width => width: 4, activation: «rellu"), "'relu', 'relu6'", "got 'rellu'"),
     "a node that is a list": case(but("{block: conv, width: $width} => «[conv]"), "nodes.a", "a mapping like"),
-    "a block that is a list": case(but("block: conv => block: «[conv]"), "nodes.a.block", "a text, not a list of 1"),
+    "a block that is a list": case(but("block: conv => block: «[conv]"), "nodes.a.block", "text, got a list of 1"),
     "a patch that is a number": case(but("  head =>   b.conv1: «3\n  head"), "a patch must be a mapping"),
-    "number for an edge set": case(but(more="skips: {levels: [a, b], edges: «3}\n"), "skips.edges", "a text or a list"),
-    "nothing for the nodes": case("name: n\ninput: {channels: 3}\nnodes:«\n", "nodes: ", "a mapping, not nothing"),
+    "number for an edge set": case(but(more="skips: {levels: [a, b], edges: «3}\n"), "skips.edges", "text or a list"),
+    "nothing for the nodes": case("name: n\ninput: {channels: 3}\nnodes:«\n", "nodes: ", "a mapping, got nothing"),
     "no nodes": case("name: n\ninput: {channels: 3}\nnodes: «{}\n", "there are no nodes", "stem: {...}"),
     # kinds
     "unknown block": case(but("block: conv => block: «conf"), "there is no block 'conf'", "Did you mean 'conv'?"),
@@ -182,7 +182,7 @@ CASES: dict[str, Case] = {
         but("stride: 2 => shortcut: «idenity"), "nodes.b.shortcut", "no projection 'idenity'", "'identity'?"
     ),
     "unknown slot": case(
-        but(more="edges: [{from: a, to: b, slot: «side}]\n"), "'input', 'residual' or 'output', not 'side'"
+        but(more="edges: [{from: a, to: b, slot: «side}]\n"), "'input', 'residual' or 'output', got 'side'"
     ),
     "slot residual of conv": case(
         but(more="edges: [{from: input, to: a, slot: «residual}]\n"),
@@ -417,7 +417,7 @@ CASES: dict[str, Case] = {
     "unknown name": case(but("$width => $«widht"), "no name 'widht' here", "Did you mean 'width'?"),
     "division by zero": case(but("$width => $(«width // 0)"), "nodes.a.width", "'//' would divide by zero"),
     "number times text": case(but("$width => $(«width * 'x')"), "'*' cannot take a number and text"),
-    "fraction from a template": case(but("$width => «$(width / 3)"), "a whole number, not 1.33"),
+    "fraction from a template": case(but("$width => «$(width / 3)"), "a whole number, got 1.33"),
     "no expression": case(but("$width => $(width +«)"), "no expression"),
     "a call": case(but("$width => \"$(«__import__('os'))\""), "no function '__import__'", "Known: abs"),
     "an attribute": case(but("$width => $(«width.real)"), "'width.real' is not something that an expression may hold"),
@@ -510,7 +510,7 @@ CASES: dict[str, Case] = {
         but(more="edges: [{from: a, to: b, «per_step: norm}]\n"), "edges[0].per_step: ", "requires 'time'"
     ),
     "transitions without time": case(but(more="«transitions: {a: {b: conv}}\n"), "'transitions' requires 'time'"),
-    "time that is a number": case(timed("{steps: 5, input: first} => «5"), "this wants a mapping, not 5"),
+    "time that is a number": case(timed("{steps: 5, input: first} => «5"), "expected a mapping, got 5"),
     "time without steps, with copies": case(
         timed("time: {steps: 5, input: first} => «time: {per_step: norm_stats}"),
         "time: 'time' wants 'steps'",
@@ -520,13 +520,13 @@ CASES: dict[str, Case] = {
     "time without steps": case(
         timed("time: {steps: 5, input => «time: {per_step: none, input"), "'time' wants 'steps'"
     ),
-    "no steps": case(timed("steps: 5 => steps: «0"), "a number of at least 1, not 0"),
-    "steps in words": case(timed("steps: 5 => steps: «five"), "a whole number, not 'five'"),
+    "no steps": case(timed("steps: 5 => steps: «0"), "a number of at least 1, got 0"),
+    "steps in words": case(timed("steps: 5 => steps: «five"), "a whole number, got 'five'"),
     "more steps than can be": case(timed("steps: 5 => steps: «100000"), "at most 10,000"),
     "unknown key of time": case(timed("input: first => «redout: 3"), "Did you mean 'readout'?"),
-    "unknown input in time": case(timed("input: first => input: «once"), "'first', 'every' or 'sequence', not 'once'"),
-    "time.delay of two": case(timed("input: first => delay: «2"), "0 or 1, not 2"),
-    "unknown readout": case(timed("input: first => readout: «end"), "'last' or 'all' or a whole number, not 'end'"),
+    "unknown input in time": case(timed("input: first => input: «once"), "'first', 'every' or 'sequence', got 'once'"),
+    "time.delay of two": case(timed("input: first => delay: «2"), "0 or 1, got 2"),
+    "unknown readout": case(timed("input: first => readout: «end"), "'last' or 'all' or a whole number, got 'end'"),
     "readout beyond the steps": case(
         timed("input: first => readout: «5"), "readout is step 5, but steps go from 0 to 4", "Set 'steps' to 6 or more"
     ),
@@ -604,7 +604,7 @@ CASES: dict[str, Case] = {
             "transitions:\n  s1: {s1: {block: brc2, identity: true}, s2: brc2}\n  s2: {s1: brd2, s2: brc2}\n => "
             "transitions: «[s1]\n"
         ),
-        "a mapping, not a list of 1",
+        "a mapping, got a list of 1",
     ),
     "a row that is a text": case(
         timed("s2: {s1: brd2, s2: brc2} => s2: «brc2"), "transitions.s2: a row", "'s1: {s2: brc2}'"
@@ -731,9 +731,9 @@ CASES: dict[str, Case] = {
         "{g: {edges: ...}}",
     ),
     "variant that is a text": case(but(more="variants: {v: «none}\n"), "variants.v", "a mapping of changes", "'{}'"),
-    "variants that are a list": case(but(more="variants: «[v]\n"), "a mapping, not a list of 1"),
+    "variants that are a list": case(but(more="variants: «[v]\n"), "a mapping, got a list of 1"),
     "mistake in a variant": case(
-        but(more="variants: {v: {nodes: {b: {width: «wide}}}}\n"), "nodes.b.width", "not 'wide'"
+        but(more="variants: {v: {nodes: {b: {width: «wide}}}}\n"), "nodes.b.width", "got 'wide'"
     ),
     # YAML
     "python tag": case(
@@ -830,7 +830,7 @@ edges: [{from: a, to: head, «slt: output}]
     problems = problems_of(lambda: hrg.loads(text, "six.yaml").validate())
     assert [(p.position.line, p.position.column) for p in problems if p.position] == places
     for problem, word in zip(
-        problems, ["'conf'", "not 'wide'", "'widht'", "'clases'", "'hed'", "'p9'", "'slt'"], strict=True
+        problems, ["'conf'", "got 'wide'", "'widht'", "'clases'", "'hed'", "'p9'", "'slt'"], strict=True
     ):
         assert word in problem.message
 
@@ -982,7 +982,7 @@ NET = hrg.load("hiresnet18")
         ("stage9.depth", 3, "1:1", "there is no node 'stage9'. Did you mean 'stage"),
         ("stage1.", 3, "1:1", "'stage1.' is no address. Write 'stage2.depth=5'."),
         ("stage1.depht", 3, "1:1", "unknown key 'depht'"),
-        ("stage1.depth", "x", "1:14", "not 'x'"),
+        ("stage1.depth", "x", "1:14", "got 'x'"),
         ("stage1.block9.hidden", 3, "1:1", "'stage1.block9' patches nothing"),
         ("stage1.block1.conv9.bias", True, "1:26", "there is no part 'conv9'"),
         ("stage2.stride", "$w", "1:16", "there is no name 'w' here"),
@@ -992,7 +992,7 @@ NET = hrg.load("hiresnet18")
         ("params.x", 3, "1:1", "there is no param 'x'"),
         ("nodes.stage9.width", 3, "", "stage9"),
         ("blocks.x", 3, "1:10", "an entry of 'blocks'"),
-        ("name", 3, "1:6", "a text, not 3"),
+        ("name", 3, "1:6", "text, got 3"),
         ("flow", "stem", "1:1", "there is no param 'flow'"),
     ],
 )

@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
-from hiresnet_graph.spec.problems import wanted
+from hiresnet_graph.spec.problems import explain
 
 
 class Command(TyperCommand):
@@ -25,7 +25,7 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except typer.BadParameter as error:
             if isinstance(error.__cause__, ValidationError):
-                error.message = _told(error.__cause__)
+                error.message = explain(error.__cause__)[0].message
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -39,13 +39,6 @@ class Command(TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
-
-
-def _told(error: ValidationError) -> str:
-    """Why a word cannot be the value of an option, in our words."""
-    detail = error.errors(include_url=False)[0]
-    inner = (detail.get("ctx") or {}).get("error")
-    return f"{wanted(detail)} is wanted, not '{detail['input']}'." if inner is None else str(inner)
 
 
 def _records(command: Any, ctx: Any, kind: str) -> list[tuple[str, str]]:

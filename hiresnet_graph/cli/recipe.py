@@ -37,7 +37,7 @@ Epochs = Annotated[
 
 def _above_zero(value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
-        raise typer.BadParameter(f"a number above 0 is wanted, not {value:g}.")
+        raise typer.BadParameter(f"expected a number greater than 0, got {value:g}.")
     return value
 
 
@@ -116,7 +116,7 @@ def _mistake(name: str, value: object) -> str:
     """What is wrong with a field of a recipe by itself; empty if nothing is."""
     from pydantic import ValidationError
 
-    from hiresnet_graph.spec.problems import wanted
+    from hiresnet_graph.spec.problems import explain
     from hiresnet_graph.train.recipe import Recipe
 
     if name not in Recipe.model_fields:
@@ -124,11 +124,8 @@ def _mistake(name: str, value: object) -> str:
     try:
         Recipe.model_validate({name: value})
     except ValidationError as error:
-        # Without a place it is about several fields, and the others may come from elsewhere.
-        for detail in error.errors(include_url=False):
-            if detail["loc"]:
-                inner = (detail.get("ctx") or {}).get("error")
-                return f"{wanted(detail)} is wanted, not {value!r}." if inner is None else f"{inner}."
+        # Without a path it is about several fields, and the others may come from elsewhere.
+        return next((problem.message for problem in explain(error, {name: value}) if problem.path), "")
     return ""
 
 

@@ -29,7 +29,7 @@ from hiresnet_graph.passes.timing import format_steps, timing
 from hiresnet_graph.plan import Call, Plan, class_name, holders, make_plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
-from hiresnet_graph.spec.problems import wanted
+from hiresnet_graph.spec.problems import explain
 
 Input = Literal["first", "every", "sequence"]
 Inputs = torch.Tensor | Mapping[str, torch.Tensor] | None
@@ -119,8 +119,7 @@ class Recurrent(fx.GraphModule):
             fields = {key: value for key, value in given.items() if value is not None}
             time = TimeSpec.model_validate({**folded.time.model_dump(), **fields})
         except ValidationError as error:
-            detail = error.errors(include_url=False)[0]
-            raise UsageError(f"'{detail['loc'][0]}' wants {wanted(detail)}, not {detail['input']!r}.") from None
+            raise UsageError(str(explain(error, fields, TimeSpec)[0])) from None
         if isinstance(time.readout, int) and time.readout >= time.steps:
             raise UsageError(
                 f"the readout is step {time.readout}, but steps go from 0 to {time.steps - 1}. Give 'steps', too."

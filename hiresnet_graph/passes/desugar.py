@@ -487,7 +487,7 @@ class _Desugar:
             key = (edge.target, edge.slot)
             if key in chosen and edge.merge not in (chosen[key], chosen[key].changed({"order": None})):
                 other = f"'{chosen[key].kind}'" + (" with other fields" if chosen[key].kind == edge.merge.kind else "")
-                self.problems.note(
+                self.problems.report(
                     Problem(
                         f"'{edge.ends[1]}' gets merge '{edge.merge.kind}' at its slot '{edge.slot}', "
                         f"but has {other} there.",
@@ -573,7 +573,7 @@ class _Desugar:
         pairs = set(zip(names, [*names[1:], names[0]], strict=True))
         closing = [edge for edge in self.edges if (edge.source, edge.target) in pairs]
         chosen = next((edge for edge in closing if edge.family != "flow"), closing[-1])
-        self.problems.note(
+        self.problems.report(
             Problem(
                 str(error),
                 chosen.origin.position,

@@ -1,4 +1,4 @@
-"""Collecting the mistakes of a spec: each gets its place in the file, and none stops the search for the next."""
+"""Collecting the errors of a spec: each gets its position in the file, and none stops the search for the next."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TEMPLATE = re.compile(r"\$(?:\w+|\(.*?\)+)")
 
 
 class Problems:
-    """The mistakes found so far in one tree.
+    """The errors found so far in one tree.
 
     Args:
-        tree: The whole spec, with the positions of its values.
+        tree: The full spec, with the positions of its values.
     """
 
     def __init__(self, tree: Any) -> None:
@@ -32,29 +32,29 @@ class Problems:
         self._seen: set[tuple[str, str]] = set()
 
     def position(self, path: Sequence[str | int]) -> Position | None:
-        """Where the value at a path stands."""
+        """The position of the value at a path."""
         return position_at(self.tree, path)
 
     def add(
         self, path: Path, message: str, hint: str = "", *, offset: int = 0, key: bool = False, tree: Any = None
     ) -> None:
-        """Note a mistake at a path.
+        """Report an error at a path.
 
         Args:
             path: Of a value in the spec.
-            offset: The character of the value (a text) where the mistake is.
-            key: The mistake is the key, not the value.
-            tree: What holds the last part of the path, where that is not (or no longer) found in the spec's tree.
+            offset: The character of the value (a text) where the error is.
+            key: The error is in the key, not in the value.
+            tree: What holds the last part of the path, if that is not (or no longer) part of the spec's tree.
         """
         at = key_position_at if key else position_at
         position = at(tree, path[-1:]) if tree is not None else None
         position = position or at(self.tree, path)
         if position is not None and offset:
             position = position_in(position, str(_at(self.tree, path)), offset)
-        self.note(Problem(message, position, format_path(path), hint))
+        self.report(Problem(message, position, format_path(path), hint))
 
-    def note(self, problem: Problem) -> None:
-        """Note a mistake that knows its place; the same one twice counts once."""
+    def report(self, problem: Problem) -> None:
+        """Report an error that has its position; duplicates count once."""
         if related := self._params_set_elsewhere(problem.position):
             problem = replace(problem, related=(*problem.related, *related))
         mark = (str(problem.position or problem.path), problem.message)
@@ -78,16 +78,16 @@ class Problems:
         return ()
 
     def expression(self, path: Path, error: ExpressionError) -> None:
-        """Note a mistake inside an expression."""
+        """Report an error inside an expression."""
         self.add(path, _sentence(error.message), error.hint, offset=error.offset)
 
     def absorb(self, error: SpecError) -> None:
-        """Note all mistakes of an error that was raised further in."""
+        """Report all errors of an exception raised further in."""
         for problem in error.problems:
-            self.note(problem)
+            self.report(problem)
 
     def raise_if_any(self) -> None:
-        """Stop if there are mistakes.
+        """Stop if there are errors.
 
         Raises:
             SpecError: With all of them, in the order of the file.
@@ -96,13 +96,13 @@ class Problems:
             raise SpecError(self.found)
 
     def model(self, model: type[M], value: Any, path: Path, beside: Sequence[str] = ()) -> M | None:
-        """A pydantic model of the value at a path, or None after its mistakes are noted.
+        """A pydantic model of the value at a path, or None after its errors are reported.
 
         Args:
-            beside: Further keys that may stand there, for hints.
+            beside: Other keys that the value may have, for hints.
         """
         if not isinstance(value, dict):
-            self.add(path, f"this wants a mapping, not {_shown(value)}.")
+            self.add(path, f"expected a mapping, got {_shown(value)}.")
             return None
         try:
             return model.model_validate(value)
@@ -111,49 +111,57 @@ class Problems:
             return None
 
     def validation(
-        self, error: ValidationError, value: Any, path: Path, model: type[BaseModel], beside: Sequence[str] = ()
+        self,
+        error: ValidationError,
+        value: Any,
+        path: Path = (),
+        model: type[BaseModel] | None = None,
+        beside: Sequence[str] = (),
     ) -> None:
-        """Note the mistakes that pydantic found."""
+        """Report the errors that pydantic found in the value at a path; arguments as for `model`."""
         branches: dict[Path, list[Any]] = {}
         for detail in error.errors(include_url=False):
             inner = (detail.get("ctx") or {}).get("error")
-            place = _inside(value, detail)
+            part = _inside(value, detail)
             if isinstance(inner, KindError):
-                self.validation(inner.error, _at(value, place), path + place, inner.kind)
+                fields = None if value is None else _at(value, part)
+                self.validation(inner.error, fields, path + part, inner.kind)
             else:
-                branches.setdefault(place, []).append(detail)
-        for place, details in branches.items():
-            if any(len(other) > len(place) and other[: len(place)] == place for other in branches) and place:
-                continue  # another form of the value is meant, and what is wrong with it is told further in
-            kind, given = details[0]["type"], details[0]["input"]
-            key = str(details[0]["loc"][-1]) if details[0]["loc"] else ""
-            holder = _at(value, place[:-1]) if place else value
-            add = partial(self.add, path + place, tree=holder if place else None)
+                branches.setdefault(part, []).append(detail)
+        for part, details in branches.items():
+            if any(len(other) > len(part) and other[: len(part)] == part for other in branches) and part:
+                continue  # another branch of a union matches better, and its errors are further in
+            holder = _at(value, part[:-1]) if part and value is not None else None
+            add = partial(self.add, path + part, tree=holder)
             inner = (details[0].get("ctx") or {}).get("error")
-            if kind == "extra_forbidden":
-                add(f"unknown key '{key}'.", did_you_mean(key, [*known_keys(model), *beside]), key=True)
-            elif kind == "missing":
+            key = str(details[0]["loc"][-1]) if details[0]["loc"] else ""
+            if details[0]["type"] == "extra_forbidden":
+                known = known_keys(model) if model is not None else []
+                add(f"unknown key '{key}'.", did_you_mean(key, [*known, *beside]), key=True)
+            elif details[0]["type"] == "missing":
                 add(f"the key '{key}' is missing.")
             elif inner is not None:
                 add(_sentence(str(inner)))
             else:
-                told = " or ".join(dict.fromkeys(wanted(detail) for detail in details))
-                add(f"this wants {told}, not {_shown(given)}.")
+                expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
+                add(f"expected {expected}, got {_shown(details[0]['input'])}.")
 
-    def mended(self, model: type[M], value: Mapping[str, Any], path: Path, stand_ins: Mapping[str, Any]) -> M | None:
-        """As `model`, but wrong keys are left out once their mistakes are noted, so that the rest can be looked at too.
+    def repaired(
+        self, model: type[M], value: Mapping[str, Any], path: Path, replacements: Mapping[str, Any]
+    ) -> M | None:
+        """As `model`, but without the invalid keys once their errors are reported, so that the rest can be checked.
 
         Args:
-            stand_ins: What to put for keys that are wrong or missing and cannot be left out.
+            replacements: Values of required keys that are invalid or missing.
         """
         try:
             return model.model_validate(value)
         except ValidationError as error:
             self.validation(error, value, path, model)
-            wrong = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
-        kept = {key: item for key, item in value.items() if key not in wrong}
+            invalid = {str(detail["loc"][0]) for detail in error.errors() if detail["loc"]}
+        valid = {key: item for key, item in value.items() if key not in invalid}
         try:
-            return model.model_validate({**{k: v for k, v in stand_ins.items() if k in wrong}, **kept})
+            return model.model_validate({**{k: v for k, v in replacements.items() if k in invalid}, **valid})
         except ValidationError:
             return None
 
@@ -166,15 +174,27 @@ class Problems:
         name_path: Path,
         beside: Sequence[str] = (),
     ) -> Kind | None:
-        """A registered kind with these fields, or None after its mistakes are noted; `beside` as for `model`."""
+        """A registered kind with these fields, or None after its errors are reported; `beside` as for `model`."""
         if not isinstance(name, str):
-            self.add(name_path, f"this wants the name of a {registry.family}, not {_shown(name)}.")
+            self.add(name_path, f"expected the name of a {registry.family}, got {_shown(name)}.")
             return None
         if name not in registry:
             self.add(name_path, f"there is no {registry.family} '{name}'.", did_you_mean(name, registry))
             return None
         found: Kind | None = self.model(registry.get(name), fields, path, beside)
         return found
+
+
+def explain(error: ValidationError, value: Any = None, model: type[BaseModel] | None = None) -> list[Problem]:
+    """The errors that pydantic found, as sentences.
+
+    Args:
+        value: The data that were validated; with their positions, if they are marked.
+        model: What they were validated as, for hints.
+    """
+    problems = Problems(value)
+    problems.validation(error, value, (), model)
+    return problems.found
 
 
 def known_keys(model: type[BaseModel]) -> list[str]:
@@ -197,7 +217,7 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-_WANTED = {
+_EXPECTED = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",
@@ -206,7 +226,7 @@ _WANTED = {
     "finite_number": "a finite number",
     "bool_type": "true or false",
     "bool_parsing": "true or false",
-    "string_type": "a text",
+    "string_type": "text",
     "list_type": "a list",
     "tuple_type": "a list",
     "dict_type": "a mapping",
@@ -214,8 +234,8 @@ _WANTED = {
 }
 
 
-def wanted(detail: Any) -> str:
-    """What must hold where pydantic found something else, as a noun: `a whole number`."""
+def _expected(detail: Any) -> str:
+    """What pydantic expected, as a noun: `a whole number`."""
     kind, ctx = detail["type"], detail.get("ctx") or {}
     if kind == "literal_error":
         return str(ctx["expected"])
@@ -226,17 +246,19 @@ def wanted(detail: Any) -> str:
         return f"a list of at most {most}" if least is None else f"a list of at least {least}"
     if kind == "missing":
         return "a longer list"
-    for key, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
+    for key, words in (("ge", "of at least"), ("gt", "greater than"), ("le", "of at most"), ("lt", "less than")):
         if key in ctx:
             limit = ctx[key]
-            return f"a number of {words} {int(limit) if limit == int(limit) else limit:,}"
-    return _WANTED.get(kind, f"something else ({detail['msg'][0].lower()}{detail['msg'][1:]})")
+            return f"a number {words} {int(limit) if limit == int(limit) else limit:,}"
+    return _EXPECTED.get(kind, f"something else ({detail['msg'][0].lower()}{detail['msg'][1:]})")
 
 
 def _inside(value: Any, detail: Any) -> Path:
     """The part of a pydantic location that is a path in the data; the rest names branches of unions."""
+    loc: Path = detail["loc"]
+    if value is None:
+        return loc
     path: list[str | int] = []
-    loc = detail["loc"]
     for i, part in enumerate(loc):
         try:
             value = value[part]

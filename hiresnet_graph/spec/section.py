@@ -103,7 +103,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
             return None
     late = ("nodes", "blocks", "variants", "params")
     early = _early(tree, late, names, (), problems)
-    spec = problems.mended(ArchitectureSpec, early, (), _STAND_INS)
+    spec = problems.repaired(ArchitectureSpec, early, (), _STAND_INS)
     given = early.get("input")
     inputs, input_paths = _inputs(given, problems) if isinstance(given, dict) else ({}, {})
     if spec is None:
@@ -141,7 +141,7 @@ def block_section(
         shape: Of its input.
     """
     early = _early(definition, ("nodes", "params"), names, path, at)
-    spec = at.mended(SectionSpec, early, path, {})
+    spec = at.repaired(SectionSpec, early, path, {})
     if spec is None:
         return None
     return Section(
@@ -284,9 +284,9 @@ def _time(given: Any, problems: Problems, path: Path) -> TimeSpec | None:
         reason = "." if copies == "none" else f": 'per_step: {copies}' keeps a copy for each."
         problems.add(at, message + reason, "Add 'steps: 5'.", key=True)
         given = {**given, "steps": 1}
-        spec = problems.mended(TimeSpec, given, at, {}) or unknown
+        spec = problems.repaired(TimeSpec, given, at, {}) or unknown
     else:
-        spec = problems.mended(TimeSpec, given, at, {"steps": 1}) or unknown
+        spec = problems.repaired(TimeSpec, given, at, {"steps": 1}) or unknown
         _check_readout(spec, given, at, problems)
     if path and (spec.readout == "all" or spec.input == "sequence"):
         key = "readout" if spec.readout == "all" else "input"

@@ -359,7 +359,7 @@ def _networks(study: Study, problems: Problems, lost: Container[str] = ()) -> Ne
                     subsets_of.add(tuple(of_these(arch, study.group)))
         except SpecError as error:
             for problem in error.problems:
-                problems.note(places.told(problem))
+                problems.report(places.told(problem))
         for member in known.get(of_network, ()):
             if told := misfit(recipe, member.architecture.plan):
                 at = next((key for key in ("loss_steps", "recipe.loss_steps") if key in study.grid), None)
@@ -380,10 +380,10 @@ def _base(study: Study, places: _Places, problems: Problems) -> Architecture | N
             base = base.override({key: value}, places.source(("changes", key), key, str(value)))
     except SpecError as error:
         for problem in error.problems:
-            problems.note(places.told(problem))
+            problems.report(places.told(problem))
         return None
     except UsageError as error:
-        problems.note(Problem(str(error)))
+        problems.report(Problem(str(error)))
         return None
     return base
 
@@ -394,7 +394,7 @@ def _note_data(study: Study, problems: Problems) -> None:
     except SpecError as error:
         problems.absorb(error)
     except UsageError as error:
-        problems.note(Problem(str(error)))
+        problems.report(Problem(str(error)))
 
 
 def _note_labels(study: Study, labels: list[str], controls: list[tuple[Place, Control]], problems: Problems) -> None:
@@ -540,7 +540,7 @@ def _compiled(
                     own = [] if problem in everywhere else [variant.label]
                     if where := ", ".join([*own, *_chosen(setting)]):
                         problem = replace(problem, message=f"in '{where}', {problem.message}")
-                problems.note(places.told(problem))
+                problems.report(places.told(problem))
             found = None
     return found
 

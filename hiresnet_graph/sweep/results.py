@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from pydantic import ValidationError
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.sweep.lock import is_locked
 from hiresnet_graph.train.record import METRICS, RunRecord, Seeds, read_record, read_settings
 
@@ -205,7 +206,7 @@ def _record(text: str, path: Path) -> RunRecord:
     try:
         return RunRecord.model_validate_json(text)
     except ValidationError as error:
-        raise RunError(f"{path}: a result in it is not of this version ({error.errors()[0]['msg']}). {_ANEW}") from None
+        raise RunError(f"{path}: a result in it is not of this version ({explain(error)[0]}). {_ANEW}") from None
 
 
 def _single(record: RunRecord) -> Results:

@@ -211,8 +211,8 @@ def study_of(tree: MarkedDict) -> Study:
     problems = Problems(tree)
     fields: dict[str, Any] = dict(tree)
     if isinstance(fields.get("recipe"), dict):
-        fields["recipe"] = problems.mended(Recipe, fields["recipe"], ("recipe",), {}) or Recipe()
-    study = problems.mended(Study, fields, (), {"network": _STAND_IN})
+        fields["recipe"] = problems.repaired(Recipe, fields["recipe"], ("recipe",), {}) or Recipe()
+    study = problems.repaired(Study, fields, (), {"network": _STAND_IN})
     if study is not None:
         study._tree = tree
         if problems.found:

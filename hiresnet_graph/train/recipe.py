@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from hiresnet_graph.errors import UsageError, did_you_mean
-from hiresnet_graph.spec.problems import wanted
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.spec.problems import explain
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["step", "cosine", "one-cycle", "constant"]
@@ -27,8 +27,8 @@ def _step_weights(value: object) -> object:
     numbers = tuple(value) if isinstance(value, list | tuple) else ()
     fine = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in numbers)
     if not fine or not any(numbers):
-        wanted_ = "'last', 'mean', or a list of weights (none below 0, one above it)"
-        raise ValueError(f"{wanted_} is wanted, not {list(numbers) if numbers else repr(value)}")
+        expected = "'last', 'mean', or a list of weights (none below 0, one above it)"
+        raise ValueError(f"expected {expected}, got {list(numbers) if numbers else repr(value)}")
     return tuple(map(float, numbers))
 
 
@@ -180,17 +180,9 @@ def make_recipe(fields: Mapping[str, object], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(dict(fields))
     except ValidationError as error:
-        raise UsageError("\n".join(_told(mistake, where) for mistake in error.errors())) from None
-
-
-def _told(mistake: Any, where: str) -> str:
-    """One mistake of pydantic's list as a sentence: where, what must hold, what we got."""
-    name, inner = ".".join([where, *map(str, mistake["loc"])]), mistake.get("ctx", {}).get("error")
-    if mistake["type"] == "extra_forbidden":
-        return f"{name}: there is no such field. {did_you_mean(str(mistake['loc'][-1]), Recipe.model_fields)}"
-    if inner is not None:
-        return f"{name}: {inner}."
-    return f"{name}: {wanted(mistake)} is wanted, not {mistake['input']!r}."
+        problems = explain(error, fields, Recipe)
+        lines = (f"{where}{'.' if problem.path else ': '}{problem}" for problem in problems)
+        raise UsageError("\n".join(lines)) from None
 
 
 def _between(start: float, end: float, share: float) -> float:

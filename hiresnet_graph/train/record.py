@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import check_folder
+from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -183,11 +184,8 @@ def read_record(folder: Path) -> RunRecord | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise RunError(
-            f"{path}: {where + ': ' if where else ''}{first['msg']}. "
-            "This is no result of this version: delete the folder or choose another one."
+            f"{path}: {explain(error)[0]} This is no result of this version: delete the folder or choose another one."
         ) from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error

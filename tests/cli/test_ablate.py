@@ -82,7 +82,7 @@ def test_a_wrong_recipe_on_the_command_line_names_its_option(hrg):
     for args in (["ablate", "study.yaml"], ["ablate", *SMALL, "--variants", "none"], ["train", *SMALL]):
         result = hrg(*args, *words, "-o", "out")
         assert result.exit_code == 2
-        assert "--recipe optimizer=adm: 'adam', 'adamw' or 'sgd' is wanted, not 'adm'." in result.stderr
+        assert "--recipe optimizer=adm: expected 'adam', 'adamw' or 'sgd', got 'adm'." in result.stderr
         assert "--recipe lrr=1: there is no field 'lrr'. Did you mean 'lr'?" in result.stderr
     result = hrg("ablate", "study.yaml", "--baseline", "ful", "--dry-run")
     assert "baseline: there is no variant 'ful'" in result.stderr
@@ -260,7 +260,7 @@ def test_the_shipped_studies_are_listed(hrg):
         (["--variants", "none", "--controls", "ajusted"], "Did you mean 'adjusted'"),
         (["--variants", "none,full", "--controls", "random-edges"], "no random edges for 'full'"),
         (["--variants", "none", "--grid", "lr"], "Write a field once, with its values"),
-        (["--variants", "none", "--grid", "lr=1,-1"], "a number of more than 0 is wanted, not -1"),
+        (["--variants", "none", "--grid", "lr=1,-1"], "expected a number greater than 0, got -1"),
         (["--variants", "none", "--baseline", "full"], "there is no variant 'full'"),
         (["--variants", "none", "--download"], "is not a data set that can be fetched"),
         (["--variants", "none", "--device", "cuda:99"], "is a GPU"),
@@ -287,7 +287,7 @@ def test_a_folder_is_wanted_for_training(hrg):
     ("old", "new", "message"),
     [
         ("full, p3", "full, p9", "study.yaml:5:24: skips.edges: 'p9' selects nothing"),
-        ("epochs: 1,", "epochs: 0,", "study.yaml:8:18: recipe.epochs: this wants a number of more than 0, not 0."),
+        ("epochs: 1,", "epochs: 0,", "study.yaml:8:18: recipe.epochs: expected a number greater than 0, got 0."),
         ("baseline", "basline", "study.yaml:6:1: unknown key 'basline'."),
         ("hiresnet18\n", "hiresnt18\n", "study.yaml:3:10: network: 'hiresnt18': there is no file"),
         ("width: 2,", "width: 2, classes: 3,", "training wants one output of 10 values"),

@@ -29,7 +29,7 @@ def problem(result):
 @pytest.mark.parametrize(
     ("args", "first", "caret", "hint"),
     [
-        (["stage1.width=abc"], "command line:1:14: nodes.stage1.width: this wants a whole number, not 'abc'.", 13, ""),
+        (["stage1.width=abc"], "command line:1:14: nodes.stage1.width: expected a whole number, got 'abc'.", 13, ""),
         (["widht=3"], "command line:1:1: there is no param 'widht'.", 0, "hint: Did you mean 'width'?"),
         (["stage9.depth=3"], "command line:1:1: stage9.depth: there is no node 'stage9'.", 0, "Did you mean"),
         (["block=[1"], "command line:1:7: block: this '[' is never closed.", 6, ""),
@@ -49,7 +49,7 @@ def test_mistakes_on_the_command_line_have_a_place_there(hrg, args, first, caret
 
 def test_a_param_from_the_command_line_is_named_where_it_is_used(hrg):
     result = hrg("show", "hiresnet18", "width=abc")
-    assert "nodes.stem.width: this wants a whole number, not 'abc'." in result.stderr
+    assert "nodes.stem.width: expected a whole number, got 'abc'." in result.stderr
     assert "hint: 'width' is set at command line:1:7." in result.stderr
     assert result.stderr.endswith("4 problems.\n")
 

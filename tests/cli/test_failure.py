@@ -110,9 +110,9 @@ def test_numbers_have_their_units():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["train", "unet", "--lr", "abc"], "'--lr': a number is wanted, not 'abc'."),
-        (["train", "unet", "--epochs", "0"], "'--epochs': a number of at least 1 is wanted, not '0'."),
-        (["train", "unet", "--seed", "x"], "'--seed': a whole number is wanted, not 'x'."),
+        (["train", "unet", "--lr", "abc"], "'--lr': expected a number, got 'abc'."),
+        (["train", "unet", "--epochs", "0"], "'--epochs': expected a number of at least 1, got '0'."),
+        (["train", "unet", "--seed", "x"], "'--seed': expected a whole number, got 'x'."),
         (["list", "layers"], "'[FAMILY]': 'layers' is not one of 'specs',"),
     ],
 )

@@ -80,7 +80,7 @@ def test_validate_tells_all_mistakes_with_place_line_caret_and_hint(hrg, bad):
     assert result.exit_code == 1
     assert result.stderr == "4 problems.\n"
     lines = result.stdout.splitlines()
-    at = lines.index("bad.yaml:5:30: nodes.stem.width: this wants a whole number, not 'abc'.")
+    at = lines.index("bad.yaml:5:30: nodes.stem.width: expected a whole number, got 'abc'.")
     assert lines[at + 1] == "      stem: {block: conv, width: abc, kernl: 3}"
     assert lines[at + 2].index("^") == lines[at + 1].index("abc")
     assert "bad.yaml:5:35: nodes.stem.kernl: unknown key 'kernl'." in lines
@@ -110,7 +110,7 @@ def test_validate_json_has_data_alone(hrg, bad):
         "line": 5,
         "column": 30,
         "path": "nodes.stem.width",
-        "message": "this wants a whole number, not 'abc'.",
+        "message": "expected a whole number, got 'abc'.",
         "hint": None,
     }
     assert second == {"spec": "unet", "name": "unet", "valid": True, "problems": [], "warnings": []}
@@ -124,7 +124,7 @@ def test_validate_checks_variants_and_changes(hrg, tmp_path):
     assert hrg("validate", f"{path}@broken").exit_code == 1
     result = hrg("validate", "hiresnet18", "stage1.width=abc", "unet")
     assert result.exit_code == 1 and "unet: ok" in result.stdout
-    assert "command line:1:14: nodes.stage1.width: this wants a whole number, not 'abc'.\n" in result.stdout
+    assert "command line:1:14: nodes.stage1.width: expected a whole number, got 'abc'.\n" in result.stdout
 
 
 def test_validate_warns_of_what_comes_too_late_and_says_ok(hrg, tmp_path):

@@ -115,7 +115,7 @@ def test_what_may_not_be_meant_is_told_before_training(hrg, folder):
         ([*SMALL, "--epochs", "0", "-o", "x"], "--epochs"),
         ([*SMALL, "--batch-size", "2000", "-o", "x"], "choose '--batch-size 1294' or smaller"),
         ([*SMALL, "--recipe", "epohcs=3", "-o", "x"], "there is no field 'epohcs'. Did you mean 'epochs'?"),
-        ([*SMALL, "--recipe", "lr=0", "-o", "x"], "--recipe lr=0: a number of more than 0 is wanted, not 0."),
+        ([*SMALL, "--recipe", "lr=0", "-o", "x"], "--recipe lr=0: expected a number greater than 0, got 0."),
         ([*SMALL, "--recipe", "lr", "-o", "x"], "--recipe lr: a field and its value are wanted"),
         ([*SMALL, "--lr", "1", "--recipe", "lr=1", "-o", "x"], "'lr' is set twice"),
         ([*SMALL, "--device", "cuda:9", "-o", "x"], "device 'cuda:9' is a GPU"),

@@ -66,11 +66,11 @@ def test_download_is_for_those_that_can() -> None:
         ("imagefolder:size=3", r"'dir' is missing\. Write 'imagefolder:DIR'\."),
         ("digits:8", r"data 'digits': '8' is no setting\. Write 'digits:FIELD=VALUE'\."),
         ("synthetic:image=3", r"^data 'synthetic': .*unknown key 'image'\. Did you mean 'images'\?$"),
-        ("synthetic:images=many", r"^data 'synthetic': images: this wants a whole number, not 'many'\.$"),
-        ("synthetic:channels=2", r"channels: this wants 1 or 3, not '2'"),
-        ("digits:validation_share=1", r"validation_share: this wants a number of less than 1, not '1'"),
+        ("synthetic:images=many", r"^data 'synthetic': images: expected a whole number, got 'many'\.$"),
+        ("synthetic:channels=2", r"channels: expected 1 or 3, got '2'"),
+        ("digits:validation_share=1", r"validation_share: expected a number less than 1, got '1'"),
         ({"root": "x"}, r"^data: a mapping wants 'kind'"),
-        ({"kind": "synthetic", "images": 0, "clases": 1}, r"(?s)images: .*at least 1, not 0\.\n.*mean 'classes'\?"),
+        ({"kind": "synthetic", "images": 0, "clases": 1}, r"(?s)images: .*at least 1, got 0\.\n.*mean 'classes'\?"),
     ],
 )
 def test_a_source_that_cannot_be_is_told(given: object, message: str) -> None:

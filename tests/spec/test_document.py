@@ -177,7 +177,7 @@ def test_edges() -> None:
 def test_overrides_know_their_text() -> None:
     source = Source("command line", "stage1.depth=x")
     with pytest.raises(
-        SpecError, match=r"^command line:1:14: nodes\.stage1\.depth: this wants a whole number, not 'x'\."
+        SpecError, match=r"^command line:1:14: nodes\.stage1\.depth: expected a whole number, got 'x'\."
     ):
         _ = net().override({"stage1.depth": "x"}, source).plan
 

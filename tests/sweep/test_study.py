@@ -31,12 +31,12 @@ def told(folder: Path, text: str) -> list[str]:
     ("text", "message"),
     [
         ("network: hiresnet18\nvaraints: [none]\n", "2:1: varaints: unknown key 'varaints'. Did you mean 'variants'?"),
-        (SMALL + "variants: none\n", "3:11: variants: this wants a list or a mapping, not 'none'."),
+        (SMALL + "variants: none\n", "3:11: variants: expected a list or a mapping, got 'none'."),
         (SMALL + "variants: [none]\nseeds: []\n", "4:8: seeds: at least one seed is wanted."),
         (SMALL + "variants: [none]\nseeds: [1, 2, 1]\n", "4:8: seeds: a seed is there twice."),
         (SMALL + "variants: [none]\nseeds: {init: 3}\n", "4:8: seeds.data: the key 'data' is missing."),
-        (SMALL + "variants: [none]\nrecipe: {lr: 0}\n", "4:14: recipe.lr: this wants a number of more than 0, not 0."),
-        (SMALL + "variants: [none]\nrecipe: {epochs: -1}\n", "4:18: recipe.epochs: this wants a number of more than 0"),
+        (SMALL + "variants: [none]\nrecipe: {lr: 0}\n", "4:14: recipe.lr: expected a number greater than 0, got 0."),
+        (SMALL + "variants: [none]\nrecipe: {epochs: -1}\n", "4:18: recipe.epochs: expected a number greater than 0"),
         (
             SMALL + "variants: [none]\nrecipe: {epoch: 1}\n",
             "4:10: recipe.epoch: unknown key 'epoch'. Did you mean 'epochs'?",
@@ -56,7 +56,7 @@ def told(folder: Path, text: str) -> list[str]:
         ),
         (SMALL + "variants:\n  a: {edges: [in, stem>]}\n", "4:24: skips.edges[1]: expected a node's name after '>'"),
         (SMALL + "variants:\n  a: {widht: 3}\n", "4:7: widht: there is no param 'widht'. Did you mean 'width'?"),
-        ("network: hiresnet18\nchanges: {stem.width: no}\nvariants: [none]\n", "2:23: nodes.stem.width: this wants"),
+        ("network: hiresnet18\nchanges: {stem.width: no}\nvariants: [none]\n", "2:23: nodes.stem.width: expected"),
         (SMALL + "subsets: size:9\n", "3:10: subsets: rule 'size:9': sizes go from 0 to 6"),
         (SMALL + "subsets: al\n", "3:10: subsets: there is no subset rule 'al'. Did you mean 'all'?"),
         ("network: resnet20\nsubsets: all\n", "2:10: subsets: 'resnet20' has no skips"),
@@ -68,7 +68,7 @@ def told(folder: Path, text: str) -> list[str]:
         ("network: hiresnet18@fll\nvariants: [none]\n", "1:10: network: 'hiresnet18' has no variant 'fll'."),
         (
             SMALL + "variants: [none]\ngrid: {lr: [0.1, -1]}\n",
-            "4:18: grid.lr[1]: recipe.lr: a number of more than 0",
+            "4:18: grid.lr[1]: recipe.lr: expected a number greater than 0",
         ),
         (SMALL + "variants: [none]\ngrid: {lr: [1, 1]}\n", "4:16: grid.lr[1]: this value is there twice."),
         (SMALL + "variants: [none]\ngrid: {lr: []}\n", "4:12: grid.lr: at least one value is wanted."),
@@ -174,7 +174,7 @@ def test_options_go_before_the_file_and_are_told_as_such(tmp_path: Path) -> None
     study = read_study(path).patched({"subsets": None, "variants": ["none"], "recipe": {"lr": 0.2}}, "hrg ablate x")
     assert (study.subsets, study.seeds, study.recipe.epochs, study.recipe.lr) == (None, 3, 7, 0.2)
     assert "variants: [none]" in study.to_yaml()
-    with pytest.raises(SpecError, match=r"^command line:1:1: recipe.lr: this wants a number of more than 0, not -1"):
+    with pytest.raises(SpecError, match=r"^command line:1:1: recipe.lr: expected a number greater than 0, got -1"):
         read_study(path).patched({"recipe": {"lr": -1}}, "hrg ablate x --lr -1")
 
 
