@@ -1,8 +1,8 @@
-"""The command line `hrg`: arguments, one verb, a printed result.
+"""The command line `hrg`: arguments, one verb of the library, a printed result.
 
-Commands stand in files by what they are for: `look`, `show`, `make`, `train`, `machine`. What they share is in
-`arguments` (what the words of a command line mean), `screen` (how results look), `summary` (what a network amounts to),
-`failure` (errors and exit codes) and `help`; `app` puts it together.
+`commands` has one file for each command. They share `arguments` (specs, changes, variants, edge sets), `training`
+(options of training), `console` (output), `progress` (progress bars), `summary` (a network's costs as data), `failure`
+(errors and exit codes) and `help` (the layout of `--help`). `app` puts them together.
 """
 
 from __future__ import annotations
@@ -14,6 +14,6 @@ def main() -> None:
     """Run `hrg` with the arguments of this process."""
     try:
         from hiresnet_graph.cli.app import run
-    except KeyboardInterrupt:  # while modules load; `run` tells of a later one itself
+    except KeyboardInterrupt:  # while modules are loaded; `run` handles later ones itself
         sys.exit(130)
     run()

@@ -1,4 +1,4 @@
-"""`python -m hiresnet_graph.cli` is `hrg`."""
+"""Runs `hrg` for `python -m hiresnet_graph.cli`."""
 
 from hiresnet_graph.cli import main
 

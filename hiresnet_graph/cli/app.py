@@ -11,48 +11,77 @@ from typing import IO, Annotated, Any, ClassVar
 import typer
 
 from hiresnet_graph import __version__
-from hiresnet_graph.cli import ablate, analyze, failure, look, machine, make, report, search, show, status, train
-from hiresnet_graph.cli.help import Command, Group
-from hiresnet_graph.cli.screen import note
+from hiresnet_graph.cli import failure
+from hiresnet_graph.cli.commands.ablate import ablate
+from hiresnet_graph.cli.commands.adjust import adjust
+from hiresnet_graph.cli.commands.analyze import app as analyze
+from hiresnet_graph.cli.commands.compile import compile_network
+from hiresnet_graph.cli.commands.diff import diff
+from hiresnet_graph.cli.commands.doctor import doctor
+from hiresnet_graph.cli.commands.enumerate import enumerate_subsets
+from hiresnet_graph.cli.commands.init import init
+from hiresnet_graph.cli.commands.list import list_available
+from hiresnet_graph.cli.commands.render import render
+from hiresnet_graph.cli.commands.report import report
+from hiresnet_graph.cli.commands.schema import schema
+from hiresnet_graph.cli.commands.search import search
+from hiresnet_graph.cli.commands.show import show
+from hiresnet_graph.cli.commands.status import status
+from hiresnet_graph.cli.commands.train import train
+from hiresnet_graph.cli.commands.validate import validate
+from hiresnet_graph.cli.console import write_message
+from hiresnet_graph.cli.help import Command, CommandGroup
 from hiresnet_graph.errors import HrgError
 
-_COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Look": (look.list_, look.validate, show.show, show.diff, look.enumerate_),
-    "Make": (make.init, make.schema, make.compile_, make.render, make.adjust),
-    "Train": (train.train, ablate.ablate, search.search, status.status, report.report),
-    "This machine": (machine.doctor,),
+# Heading -> name -> command, or group of commands.
+_COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    "Inspect": {
+        "list": list_available,
+        "validate": validate,
+        "show": show,
+        "diff": diff,
+        "enumerate": enumerate_subsets,
+    },
+    "Create": {
+        "init": init,
+        "schema": schema,
+        "compile": compile_network,
+        "render": render,
+        "adjust": adjust,
+    },
+    "Train": {
+        "train": train,
+        "ablate": ablate,
+        "search": search,
+        "status": status,
+        "report": report,
+        "analyze": analyze,
+    },
+    "Installation": {"doctor": doctor},
 }
-# Heading -> groups of commands below it.
-_GROUPS: dict[str, dict[str, typer.Typer]] = {"Train": {"analyze": analyze.app}}
 
 
-def _name(command: Callable[..., None]) -> str:
-    return command.__name__.removesuffix("_")
+class MainGroup(CommandGroup):
+    """All commands; an error in any of them ends here as a message and an exit code."""
 
-
-class Commands(Group):
-    """The group of all commands; an error in any of them ends here as a message and an exit code."""
-
-    headings: ClassVar = {
-        heading: [*map(_name, commands), *_GROUPS.get(heading, ())] for heading, commands in _COMMANDS.items()
-    }
+    headings: ClassVar = {heading: list(commands) for heading, commands in _COMMANDS.items()}
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the requested command."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt as error:
-            note(str(error) or "Interrupted.")
+            write_message(str(error) or "Interrupted.")
             raise typer.Exit(failure.INTERRUPTED) from None
         except BrokenPipeError:
-            # Whoever read our output has seen enough, as in `hrg show resnet110 | head`.
+            # The reader of the output has closed the pipe, as in `hrg show resnet110 | head`.
             _silence(sys.stdout)
             raise typer.Exit(0) from None
         except (HrgError, OSError) as error:
             self._end(error, ctx)
         except Exception as error:
-            if type(error).__module__.startswith(("typer", "click")):  # wrong usage, and typer.Exit: typer tells them
+            if type(error).__module__.startswith(("typer", "click")):  # typer reports wrong usage, and handles Exit
                 raise
             self._end(error, ctx)
         return result
@@ -60,12 +89,12 @@ class Commands(Group):
     def _end(self, error: Exception, ctx: Any) -> None:
         if ctx.params.get("debug"):
             traceback.print_exception(error)
-        failure.tell(error, " ".join(["hrg", ctx.invoked_subcommand or ""]).strip())
+        failure.report_error(error, " ".join(["hrg", ctx.invoked_subcommand or ""]).strip())
         raise typer.Exit(failure.exit_code(error)) from None
 
 
 def _silence(stream: IO[str]) -> None:
-    """Send what is still to come to nowhere, so that closing the stream does not fail once more."""
+    """Discard buffered output, so that closing the stream does not fail again."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -76,7 +105,7 @@ def _silence(stream: IO[str]) -> None:
 
 app = typer.Typer(
     name="hrg",
-    cls=Commands,
+    cls=MainGroup,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -85,38 +114,40 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"hrg {__version__}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error was raised.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Networks with long-range edges from short spec files: checked, counted, drawn, compiled, trained and compared.
+    """Describe neural networks with long-range edges in short spec files; check, count, draw, compile, train and
+    compare them.
 
-    Start with 'hrg show hiresnet18', or with 'hrg init' for a spec of your own. 'hrg COMMAND --help' says more.
+    Start with 'hrg show hiresnet18', or with 'hrg init' for a spec of your own. 'hrg COMMAND --help' explains a
+    command.
     """
 
 
 for _commands in _COMMANDS.values():
-    for _command in _commands:
-        app.command(_name(_command), cls=Command)(_command)
-for _groups in _GROUPS.values():
-    for _group_name, _group in _groups.items():
-        app.add_typer(_group, name=_group_name)
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name)
+        else:
+            app.command(_name, cls=Command)(_command)
 
 
 def run() -> None:
     """Run `hrg` with the arguments of this process."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - stays open to the end
-        # A terminal that cannot show a letter shows '?'.
+        # A character that the terminal cannot encode becomes '?'.
         getattr(sys, name).reconfigure(errors="replace")
     app()

@@ -1,4 +1,4 @@
-"""The arguments that many commands share, and what they mean: specs, changes, a variant or edge sets."""
+"""Arguments that many commands share, and their meaning: specs, changes, a variant or edge sets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hiresnet_graph.spec.source import parse_value
 
 Spec = Annotated[
     str,
-    typer.Argument(metavar="SPEC", help="A spec file or the name of a shipped spec; SPEC@VARIANT chooses a variant."),
+    typer.Argument(metavar="SPEC", help="A spec file or the name of a shipped spec; SPEC@VARIANT selects a variant."),
 ]
 Changes = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[K=V]...", help="Changes of a param (width=32) or a field (stage2.depth=5).", show_default=False
+        metavar="[K=V]...", help="Changes to params (width=32) or fields (stage2.depth=5).", show_default=False
     ),
 ]
 Variant = Annotated[str | None, typer.Option(metavar="V", help="A variant that the spec defines.")]
@@ -34,21 +34,15 @@ Edges = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Data for programs, alone on stdout.")]
-Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.", show_default=False)]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Of the initial weights.")]
-
-Subsets = Annotated[
-    str,
-    typer.Option(
-        metavar="RULE",
-        help="Of the edges of a group: all, size:K, size:A-B, leave-one-out, one-at-a-time, random:K; or family: "
-        "none, full, in, ...",
-    ),
+Json = Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Output file.", show_default=False)]
+OutputOrStdout = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Output file.", show_default="stdout")
 ]
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the initial weights.")]
 Group = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The group of skips that is meant, if the spec has several; or 'transitions'."),
+    typer.Option(metavar="NAME", help="Group of skips, if the spec has several; or 'transitions'."),
 ]
 
 _CHANGE = re.compile(r"[A-Za-z0-9_*.$]+=")
@@ -59,45 +53,45 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 def architecture(
     spec: str, changes: Sequence[str] | None = None, variant: str | None = None, edges: Sequence[str] | None = None
 ) -> Architecture:
-    """The network that the arguments of a command mean.
+    """The network that the arguments of a command specify.
 
     Raises:
-        UsageError: The arguments contradict each other, or a change is none.
-        SpecError: The spec cannot be read, or a change or variant names nothing that it has.
+        UsageError: The arguments contradict each other, or a change is malformed.
+        SpecError: The spec cannot be read, or it has no such variant, param or field.
     """
     if is_change(spec) and not Path(spec).exists():
-        raise UsageError(f"'{spec}' is a change, and the spec comes first: 'hrg show SPEC {spec}'.")
+        raise UsageError(f"'{spec}' is a change, but the spec comes first: 'hrg show SPEC {spec}'.")
     name, chosen = split_variant(spec)
     if chosen is not None and variant is not None:
-        raise UsageError(f"'{spec}' and '--variant {variant}' both choose a variant. Give one.")
+        raise UsageError(f"'{spec}' and '--variant {variant}' both select a variant. Give one of them.")
     variant = chosen if variant is None else variant
     if variant is not None and edges:
         raise UsageError(
-            f"variant '{variant}' and '--edges' both say which edges there are. Give one, or choose the edges of a "
-            "variant with a change: 'skips.edges=...'."
+            f"variant '{variant}' and '--edges' both select the edges. Give one of them, or change the edges of the "
+            "variant: 'skips.edges=...'."
         )
     network = load(name)
     if variant is not None:
-        network = _chosen(network, variant, f"--variant {variant}" if chosen is None else spec)
+        network = _select_variant(network, variant, f"--variant {variant}" if chosen is None else spec)
     for change in changes or ():
-        network = changed(network, change)
-    return with_edges(network, edges or ())
+        network = apply_change(network, change)
+    return apply_edges(network, edges or ())
 
 
-def _chosen(network: Architecture, variant: str, written: str) -> Architecture:
-    """The network with a variant chosen by the words `written`, at whose end the variant stands."""
+def _select_variant(network: Architecture, variant: str, text: str) -> Architecture:
+    """The network with a variant, which stands at the end of the command-line `text`."""
     if variant not in network.variants:
-        position = Position(Source("command line", written), 1, len(written) - len(variant) + 1)
+        position = Position(Source("command line", text), 1, len(text) - len(variant) + 1)
         hint = did_you_mean(variant, network.variants) or "It has no variants."
         raise SpecError([Problem(f"'{network.name}' has no variant '{variant}'.", position, hint=hint)])
     return network.variant(variant)
 
 
-def sides(words: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Specs, each with the changes that stand behind it.
+def split_changes(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Specs, each with the changes that follow it.
 
     Raises:
-        UsageError: A change stands before every spec.
+        UsageError: A change precedes the first spec.
     """
     found: list[tuple[str, list[str]]] = []
     for word in words:
@@ -106,7 +100,7 @@ def sides(words: Sequence[str]) -> list[tuple[str, list[str]]]:
         elif found:
             found[-1][1].append(word)
         else:
-            raise UsageError(f"the change '{word}' stands before every spec. Write it behind the spec that it changes.")
+            raise UsageError(f"the change '{word}' precedes the first spec. Write it after the spec that it changes.")
     return found
 
 
@@ -116,7 +110,7 @@ def is_change(word: str) -> bool:
 
 
 def split_variant(spec: str) -> tuple[str, str | None]:
-    """A spec and the variant behind its `@`, if it has one."""
+    """The spec and the variant of `SPEC@VARIANT`; the variant is None without an `@`."""
     name, at, variant = spec.rpartition("@")
     if not at or Path(spec).exists():
         return spec, None
@@ -125,15 +119,15 @@ def split_variant(spec: str) -> tuple[str, str | None]:
     return name, variant
 
 
-def changed(network: Architecture, change: str) -> Architecture:
+def apply_change(network: Architecture, change: str) -> Architecture:
     """The network with one `key=value` changed.
 
     Raises:
-        UsageError: It is not of this form.
-        SpecError: The value cannot be read.
+        UsageError: The change is not of this form.
+        SpecError: The value cannot be parsed.
     """
     if not is_change(change):
-        raise UsageError(f"'{change}' is no change of the form K=V. {_guess(network, change)}".strip())
+        raise UsageError(f"'{change}' is not a change of the form K=V. {_suggest(network, change)}".strip())
     key, _, text = change.partition("=")
     source = Source("command line", change)
     try:
@@ -143,39 +137,40 @@ def changed(network: Architecture, change: str) -> Architecture:
     return network.override({key: value}, source)
 
 
-def _guess(network: Architecture, word: str) -> str:
+def _suggest(network: Architecture, word: str) -> str:
+    """What a word that is not a change was probably meant to be."""
     if word in network.variants:
         return f"Did you mean '--variant {word}'?"
     if word in spec_names() or word.endswith(_SUFFIXES) or "/" in word:
         return "This command takes one spec; 'hrg diff' compares two."
     if word.startswith("@"):
-        return f"Write the variant behind the spec, without a space: SPEC{word}."
+        return f"Write the variant directly after the spec, without a space: SPEC{word}."
     hint = did_you_mean(word, network.variants)
     return hint.replace("'", "'--variant ", 1) if hint.startswith("Did") else ""
 
 
 def _shifted(problem: Problem, source: Source, key: str) -> Problem:
-    """A problem of a value, at its place in the whole argument."""
+    """A problem of a value, with its position in the full argument."""
     position = problem.position
     if position is not None:
         position = position._replace(source=source, column=position.column + len(key) + 1)
     return Problem(problem.message, position, key, problem.hint)
 
 
-def with_edges(network: Architecture, edges: Sequence[str]) -> Architecture:
+def apply_edges(network: Architecture, edges: Sequence[str]) -> Architecture:
     """The network with other edge sets in its groups of skips.
 
     Raises:
-        UsageError: A group gets two.
+        UsageError: A group is given two edge sets.
     """
     seen: dict[str | None, str] = {}
     for text in edges:
         match = _GROUP.fullmatch(text)
         group, expression = (match[1], match[2].strip()) if match else (None, text)
         if group in seen:
-            place = f"group '{group}'" if group else "the skips"
+            target = f"group '{group}'" if group else "the skips"
             raise UsageError(
-                f"--edges gives {place} two edge sets. Join them: --edges '({seen[group]}) + ({expression})'."
+                f"--edges gives {target} two edge sets. Join them: --edges '({seen[group]}) + ({expression})'."
             )
         seen[group] = expression
         network = network.with_edges(expression, group)

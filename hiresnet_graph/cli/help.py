@@ -1,4 +1,4 @@
-"""How `--help` looks: plain text that fits any terminal and pipe, with the commands in groups."""
+"""The layout of `--help`: plain text that fits any terminal and pipe, with the commands under headings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Command(TyperCommand):
     """A command whose arguments are shown as they are typed, without the names of Python types."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The arguments; `--debug` is a global option, and is taken here, too."""
+        """Parse the arguments; the global option `--debug` is also accepted after the command."""
         own = args.index("--") if "--" in args else len(args)
         if "--debug" in args[:own] and ctx.parent is not None:
             args.remove("--debug")
@@ -29,11 +29,11 @@ class Command(TyperCommand):
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """What stands behind the command in its usage line."""
+        """The options and arguments of the usage line."""
         return ["[OPTIONS]", *(name for name, _ in _records(self, ctx, "argument"))]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The arguments, then the options."""
+        """Write the arguments, then the options."""
         for title, kind in (("Arguments", "argument"), ("Options", "option")):
             records = _records(self, ctx, kind)
             if records:
@@ -52,8 +52,8 @@ def _records(command: Any, ctx: Any, kind: str) -> list[tuple[str, str]]:
     return found
 
 
-class Group(TyperGroup):
-    """All commands, under headings.
+class CommandGroup(TyperGroup):
+    """A group of commands, listed under headings.
 
     Class attributes:
         headings: Heading -> names of its commands.
@@ -62,7 +62,7 @@ class Group(TyperGroup):
     headings: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The commands under their headings, one line each where the terminal is wide enough."""
+        """Write the commands under their headings, one line each if the terminal is wide enough."""
         for heading, names in self.headings.items():
             with formatter.section(heading):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(200)) for name in names])

@@ -1,4 +1,4 @@
-"""How far a long command has come: a bar on a terminal, lines elsewhere."""
+"""Progress of a long command: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from hiresnet_graph.cli.screen import has_colors, note
+from hiresnet_graph.cli.console import has_colors, write_message
 
 _BAR, _WIDE_BAR = 10, 40
 
@@ -24,7 +24,7 @@ class Meter:
     def __call__(self, done: int, total: int, text: str, brief: str = "") -> None:
         """Say that `done` of `total` are done."""
         if self._move is None:
-            note(f"{self._noun} {done}/{total}  {text}")
+            write_message(f"{self._noun} {done}/{total}  {text}")
         else:
             self._move(done, total, text, brief)
 
@@ -65,14 +65,3 @@ def fitting(text: str, brief: str, room: int) -> str:
         return text
     shown = brief or text
     return shown if len(shown) <= room else f"{shown[: max(0, room - 1)]}…"
-
-
-def duration(time_s: float) -> str:
-    """A time as people say it: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    minutes = round(time_s / 60)
-    if time_s < 100:
-        return f"{time_s:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -1,4 +1,4 @@
-"""What a network amounts to, as plain data: the content of `hrg show` and `hrg diff`."""
+"""Costs and structure of a network as plain data: the content of `hrg show` and `hrg diff`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step, one_copy
 from hiresnet_graph.errors import Problem
-from hiresnet_graph.passes.timing import along_flow
+from hiresnet_graph.passes.timing import along_flow, format_step_ranges
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 
-BYTES = 4  # of a float32 value
+_FLOAT32_BYTES = 4
 
 
 def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
     """Totals, nodes and edges of a network; shapes are [channels, height, width] or [length].
 
-    Parameters count with the copies that single steps have; `parameters_folded` is their number with one copy of each.
+    `parameters` includes the copies of single steps, `parameters_folded` does not.
 
     Args:
-        calls: List the primitive calls, too.
+        calls: Include the primitive calls.
     """
     plan = network.plan
     parts, time = count_parts(plan), _time(network)
@@ -74,7 +74,7 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
 
 
 def _time(network: Architecture) -> dict[str, Any] | None:
-    """When values are where in a network with `time`; None in others."""
+    """Steps, readouts and the nodes' values over time; None for a network without `time`."""
     found, folded = network.timing, network.plan.folded
     if found is None or folded is None or folded.time is None:
         return None
@@ -89,12 +89,12 @@ def _time(network: Architecture) -> dict[str, Any] | None:
         "unfilled_nodes": [node.name for node in found.unfilled],
         "parameters_folded": count_folded(network.plan),
         "macs_per_step": list(macs_per_step(network.plan)),
-        "warnings": [told_problem(problem) for problem in network.warnings],
+        "warnings": [problem_data(problem) for problem in network.warnings],
     }
 
 
-def told_problem(problem: Problem) -> dict[str, Any]:
-    """A mistake or a warning as plain data."""
+def problem_data(problem: Problem) -> dict[str, Any]:
+    """An error or a warning as plain data."""
     position = problem.position
     return {
         "file": position.source.name if position else None,
@@ -107,26 +107,26 @@ def told_problem(problem: Problem) -> dict[str, Any]:
 
 
 def shares(data: dict[str, Any]) -> dict[str, dict[str, int]]:
-    """What the nodes, and each family of edges, have of the parameters, MACs and memory."""
+    """Parameters, MACs and memory of the nodes and of each family of edges."""
     families = {"nodes": data["nodes"]}
     for edge in data["edges"]:
         families.setdefault(edge["family"], []).append(edge)
-    return {name: added(rows) for name, rows in families.items() if name in ("nodes", "skip") or any_cost(rows)}
+    return {name: sum_costs(rows) for name, rows in families.items() if name in ("nodes", "skip") or has_cost(rows)}
 
 
-def any_cost(rows: Iterable[dict[str, Any]]) -> bool:
-    """Whether any of the rows costs something."""
-    return any(sum(added([row]).values()) for row in rows)
+def has_cost(rows: Iterable[dict[str, Any]]) -> bool:
+    """Whether a row has parameters, MACs or memory."""
+    return any(sum(sum_costs([row]).values()) for row in rows)
 
 
-def added(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
+def sum_costs(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
     """The sum of the costs of some rows."""
     rows = list(rows)
     return {key: sum(row[key] for row in rows) for key in ("parameters", "macs", "memory_bytes")}
 
 
 def _costs(cost: Cost) -> dict[str, int]:
-    return {"parameters": cost.parameters, "macs": cost.macs, "memory_bytes": BYTES * cost.memory}
+    return {"parameters": cost.parameters, "macs": cost.macs, "memory_bytes": _FLOAT32_BYTES * cost.memory}
 
 
 def _calls(plan: Plan) -> list[dict[str, Any]]:
@@ -142,7 +142,7 @@ def _calls(plan: Plan) -> list[dict[str, Any]]:
             "step": call.step,
             "parameters": _new_parameters(call, seen),
             "macs": call.op.macs(*call.input_shapes),
-            "memory_bytes": BYTES * call.shape.elements,
+            "memory_bytes": _FLOAT32_BYTES * call.shape.elements,
             "owner": call.owner,
         }
         for call in plan.calls
@@ -150,7 +150,7 @@ def _calls(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _new_parameters(call: Call, seen: set[str]) -> int:
-    """Parameters that no call before has."""
+    """The number of parameters that no earlier call has."""
     total = 0
     for tensor in call.tensors:
         name = f"{call.weights}.{tensor.name}"
@@ -165,17 +165,22 @@ def fields(call: Call) -> dict[str, Any]:
     return call.op.model_dump(mode="json", exclude_defaults=True)
 
 
-def shape_text(shape: Iterable[int] | Shape) -> str:
-    """A shape as people write it: `16x32x32`."""
+def format_shape(shape: Iterable[int] | Shape) -> str:
+    """A shape as text: `16x32x32`."""
     return "x".join(str(size) for size in shape)
 
 
+def format_steps(edge: dict[str, Any]) -> str:
+    """The steps at which an edge is open; empty if it is at all steps."""
+    return "" if edge["at"] is None else format_step_ranges(edge["at"])
+
+
 def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """What differs between two summaries that list their calls.
+    """The differences between two summaries that include their calls.
 
     `nodes` and `edges` are lists of `{name, change, a, b}`, where `change` is added, removed or changed; `time` has the
-    fields of `time` that differ, each with `{a, b}`. `same` says that both compute the same network, whatever their
-    files say.
+    fields of `time` that differ, each as `{a, b}`. `same` is whether both plans are equal, however their specs are
+    written.
     """
     return {
         "same": a["digest"] == b["digest"],
@@ -210,9 +215,9 @@ def _differing(a: dict[str, Any], b: dict[str, Any], level: str, keys: tuple[str
 
 
 def _operations(data: dict[str, Any]) -> dict[str, list[Any]]:
-    """What each node and edge computes, whatever the steps.
+    """The operations of each node and edge, without regard to steps.
 
-    Merges are left out, since another edge into a node does not change the node.
+    Merges are excluded, since an additional edge into a node does not change the node.
     """
     found: dict[str, list[Any]] = {}
     for call in data["calls"]:

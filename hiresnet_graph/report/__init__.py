@@ -14,9 +14,9 @@ from hiresnet_graph.report.readout import (
 )
 from hiresnet_graph.report.report import PARTS, Report, make_report
 from hiresnet_graph.report.scores import Spread
-from hiresnet_graph.report.sheets import Heading, Sheet, sheets
 from hiresnet_graph.report.statistics import Comparison, Difference, Estimate, Interval, compare
 from hiresnet_graph.report.table import Row, Table, make_table, summarize
+from hiresnet_graph.report.tables import ReportTable, report_tables
 
 __all__ = [
     "FORMATS",
@@ -28,14 +28,13 @@ __all__ = [
     "Effect",
     "Effects",
     "Estimate",
-    "Heading",
     "Interval",
     "Point",
     "ReadoutRow",
     "Readouts",
     "Report",
+    "ReportTable",
     "Row",
-    "Sheet",
     "Spread",
     "Table",
     "compare",
@@ -48,8 +47,8 @@ __all__ = [
     "readouts_csv",
     "readouts_json",
     "readouts_picture",
+    "report_tables",
     "shapley_values",
-    "sheets",
     "summarize",
     "to_csv",
     "to_json",

@@ -1,4 +1,4 @@
-"""A report as text: rounded for people (Markdown, LaTeX), in full for programs (CSV, JSON)."""
+"""Output formats of a report: rounded for people (Markdown, LaTeX), with all digits for programs (CSV, JSON)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from hiresnet_graph.report.report import Report
-from hiresnet_graph.report.sheets import Record, Sheet, sheets
 from hiresnet_graph.report.table import Table
+from hiresnet_graph.report.tables import Record, ReportTable, report_tables
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -28,31 +28,32 @@ _TEX = {
 
 
 def to_markdown(report: Report | Table) -> str:
-    """Markdown tables, each with its caption below."""
-    found = sheets(_whole(report))
-    return "\n".join(_markdown(sheet, has_title=len(found) > 1) for sheet in found)
+    """Markdown tables, each followed by its caption."""
+    found = report_tables(_as_report(report))
+    return "\n".join(_markdown(table, has_title=len(found) > 1) for table in found)
 
 
 def to_latex(report: Report | Table) -> str:
-    """LaTeX tables with the columns of a paper, which want the package `booktabs`; what computed them is a comment."""
-    whole = _whole(report)
-    head = ["In the preamble: \\usepackage{booktabs}", "All columns: --format md.", _plain(whole.table.origin)]
+    """LaTeX tables with the columns of a paper, for the package `booktabs`; a comment describes the computation."""
+    report = _as_report(report)
+    head = ["In the preamble: \\usepackage{booktabs}", "All columns: --format md.", _plain(report.table.origin)]
     texts, labels = [], Counter[str]()
-    for sheet in sheets(whole):
-        label = _slug(whole.table.name if sheet.part == "table" else f"{whole.table.name}-{sheet.part}")
+    for table in report_tables(report):
+        label = _slug(report.table.name if table.part == "table" else f"{report.table.name}-{table.part}")
         labels[label] += 1
-        texts.append(_latex(sheet, label if labels[label] == 1 else f"{label}-{labels[label]}"))
+        texts.append(_latex(table, label if labels[label] == 1 else f"{label}-{labels[label]}"))
     return "".join(f"% {line}\n" for text in head for line in textwrap.wrap(text, 100)) + "\n".join(texts)
 
 
 def to_csv(report: Report | Table) -> str:
-    """The first part of a report with all digits, a line a row; empty where there is no number."""
-    whole = _whole(report)
-    return records_csv(record for sheet in sheets(whole) if sheet.part == whole.parts[0] for record in sheet.records)
+    """The first part of a report with all digits, one line per row; missing numbers are empty."""
+    report = _as_report(report)
+    tables = (table for table in report_tables(report) if table.part == report.parts[0])
+    return records_csv(record for table in tables for record in table.records)
 
 
 def records_csv(records: Iterable[Record]) -> str:
-    """Records with all digits, a line each; empty where there is no number."""
+    """Records with all digits, one line each; missing numbers are empty."""
     flat = [_flat(record) for record in records]
     file = io.StringIO()
     writer = csv.DictWriter(file, dict.fromkeys(name for record in flat for name in record), lineterminator="\n")
@@ -62,17 +63,18 @@ def records_csv(records: Iterable[Record]) -> str:
 
 
 def records_json(data: Record) -> str:
-    """JSON data with all digits; what is no number is null."""
+    """JSON data with all digits; NaN and infinity are null."""
     return json.dumps(_finite(data), indent=2, allow_nan=False, default=str) + "\n"
 
 
 def to_json(report: Report | Table) -> str:
-    """All of a report, with all digits; what is no number is null.
+    """A full report with all digits; NaN and infinity are null.
 
-    Fields that a grid or a search varies are named in `varied`. They are in the `setting` of each row, not in `recipe`.
+    Fields that a grid or a search varies are listed in `varied`; their values are in the `setting` of each row and not
+    in `recipe`.
     """
-    whole = _whole(report)
-    table = whole.table
+    report = _as_report(report)
+    table = report.table
     recipe = table.recipe.model_dump(mode="json")
     data: Record = {
         "name": table.name,
@@ -85,46 +87,46 @@ def to_json(report: Report | Table) -> str:
         "machines": [{**machine.model_dump(mode="json"), "runs": runs} for machine, runs in table.machines.items()],
         "mixed": list(table.mixed),
     }
-    for sheet in sheets(whole):
-        records = data.setdefault("rows" if sheet.part == "table" else sheet.part, [])
+    for part in report_tables(report):
+        records = data.setdefault("rows" if part.part == "table" else part.part, [])
         assert isinstance(records, list)
-        records.extend(sheet.records)
-    if whole.effects:
-        data["effects_missing"] = [effects.missing for effects in whole.effects if effects.missing]
+        records.extend(part.records)
+    if report.effects:
+        data["effects_missing"] = [effects.missing for effects in report.effects if effects.missing]
     return records_json(data)
 
 
 FORMATS: Mapping[str, Callable[[Report], str]] = {"md": to_markdown, "csv": to_csv, "tex": to_latex, "json": to_json}
 
 
-def _whole(report: Report | Table) -> Report:
+def _as_report(report: Report | Table) -> Report:
     return Report(report) if isinstance(report, Table) else report
 
 
-def _markdown(sheet: Sheet, has_title: bool) -> str:
+def _markdown(table: ReportTable, has_title: bool) -> str:
     def line(cells: tuple[str, ...]) -> str:
         return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
 
-    title = f"## {_plain(sheet.title)}\n\n" if has_title else ""
-    rules = tuple("---:" if heading.is_number else "---" for heading in sheet.headings)
-    head = [line(tuple(heading.text for heading in sheet.headings)), f"| {' | '.join(rules)} |"]
-    return title + "\n".join([*head, *map(line, sheet.rows)]) + f"\n\n{sheet.caption}\n"
+    title = f"## {_plain(table.title)}\n\n" if has_title else ""
+    rules = tuple("---:" if column.is_number else "---" for column in table.columns)
+    head = [line(tuple(column.header for column in table.columns)), f"| {' | '.join(rules)} |"]
+    return title + "\n".join([*head, *map(line, table.rows)]) + f"\n\n{table.caption}\n"
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
+    """Text without meaning in Markdown."""
     return re.sub(r"([\\|*`<])", r"\\\1", _plain(text))
 
 
-def _latex(sheet: Sheet, label: str) -> str:
-    kept = [i for i, heading in enumerate(sheet.headings) if heading.in_paper]
-    caption = sheet.caption_for_paper or sheet.caption
-    if not caption.startswith(f"{sheet.title} "):  # a study may be named after its network
-        caption = f"{sheet.title}. {caption}"
+def _latex(table: ReportTable, label: str) -> str:
+    shown = [i for i, column in enumerate(table.columns) if column.in_paper]
+    caption = table.caption_for_paper or table.caption
+    if not caption.startswith(f"{table.title} "):  # a study may be named after its network
+        caption = f"{table.title}. {caption}"
 
     def line(cells: tuple[str, ...]) -> str:
-        # Braces keep `\\` from taking an opening bracket as its own.
-        return f"  {{}}{' & '.join(_tex(cells[i]) for i in kept)} \\\\"
+        # Without the braces `\\` would read an opening bracket as its argument.
+        return f"  {{}}{' & '.join(_tex(cells[i]) for i in shown)} \\\\"
 
     return "\n".join(
         [
@@ -132,11 +134,11 @@ def _latex(sheet: Sheet, label: str) -> str:
             r"\centering",
             rf"\caption{{{_tex(caption)}}}",
             rf"\label{{tab:{label}}}",
-            rf"\begin{{tabular}}{{{''.join('r' if sheet.headings[i].is_number else 'l' for i in kept)}}}",
+            rf"\begin{{tabular}}{{{''.join('r' if table.columns[i].is_number else 'l' for i in shown)}}}",
             r"\toprule",
-            line(tuple(heading.text for heading in sheet.headings)),
+            line(tuple(column.header for column in table.columns)),
             r"\midrule",
-            *map(line, sheet.rows),
+            *map(line, table.rows),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -146,23 +148,23 @@ def _latex(sheet: Sheet, label: str) -> str:
 
 
 def _tex(text: str) -> str:
-    """Text as LaTeX, with a minus before numbers that are negative."""
+    """Text as LaTeX, with a minus sign before negative numbers."""
     escaped = "".join(_TEX.get(character, character) for character in _plain(text))
     return re.sub(r"(^|[\[ ])-(?=\d)", r"\1$-$", escaped)
 
 
 def _slug(text: str) -> str:
-    """Text as a label of LaTeX: `hiresnet18-differences`."""
+    """Text as a LaTeX label: `hiresnet18-differences`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "results"
 
 
 def _plain(text: str) -> str:
-    """In one line, without what is no letter."""
+    """Text as one line, without control characters."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _flat(record: Record, prefix: str = "") -> Record:
-    """A record without records in it; None for what is no number."""
+    """A record with nested records flattened; NaN and infinity become None."""
     found: Record = {}
     for name, value in record.items():
         if isinstance(value, dict):
@@ -173,7 +175,7 @@ def _flat(record: Record, prefix: str = "") -> Record:
 
 
 def _finite(value: object) -> object:
-    """JSON data without NaN and infinity, which JSON does not know."""
+    """Data with None for NaN and infinity, which JSON cannot represent."""
     if isinstance(value, dict):
         return {name: _finite(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import Column, format_value, number_column
 from hiresnet_graph.report.chart import Dot, Fills, Kind, Line, chart_bytes, line_chart
 from hiresnet_graph.report.formats import records_csv, records_json
 from hiresnet_graph.report.scores import (
@@ -17,9 +18,8 @@ from hiresnet_graph.report.scores import (
     setting_text,
     spread,
     spread_record,
-    value_text,
 )
-from hiresnet_graph.report.sheets import Heading, Record, Sheet
+from hiresnet_graph.report.tables import Record, ReportTable
 from hiresnet_graph.sweep.results import RUNS, Results, read_results, read_status
 
 if TYPE_CHECKING:
@@ -177,26 +177,26 @@ def _row(label: str, setting: Setting, points: Sequence[Pair]) -> ReadoutRow:
 # ------------------------------------------------------------------------------------------------------------ as text
 
 
-def readout_sheet(readouts: Readouts) -> Sheet:
+def readout_table(readouts: Readouts) -> ReportTable:
     """The table: a line for each network and step."""
     several, reasons = len(_labels(readouts.rows)) > 1, any(row.reason for row in readouts.rows)
     top_k = readouts.top_k if readouts.top_k > 1 else 0
-    headings = (
-        *([Heading("variant", is_number=False)] if several else []),
-        *(Heading(text, 8) for text in (readouts.settings.values() if several else ())),
-        Heading("step"),
-        *([Heading("n", 7)] if several or any(row.n > 1 for row in readouts.rows) else []),
-        Heading(f"{readouts.part} accuracy"),
-        Heading("at last epoch", 5),
-        *([Heading(f"top-{top_k}", 3)] if top_k else []),
-        Heading("loss", 4),
-        *([Heading("why not", 6, is_number=False, wraps=True)] if reasons else []),
+    columns = (
+        *([Column("variant")] if several else []),
+        *(number_column(text, 8) for text in (readouts.settings.values() if several else ())),
+        number_column("step"),
+        *([number_column("n", 7)] if several or any(row.n > 1 for row in readouts.rows) else []),
+        number_column(f"{readouts.part} accuracy"),
+        number_column("at last epoch", 5),
+        *([number_column(f"top-{top_k}", 3)] if top_k else []),
+        number_column("loss", 4),
+        *([Column("why not", 6, wraps=True)] if reasons else []),
     )
-    names = [heading.text for heading in headings]
+    names = [column.header for column in columns]
     cells: list[dict[str, str]] = [
         {
             "variant": row.variant,
-            **{text: value_text(row.setting.get(name, "-")) for name, text in readouts.settings.items()},
+            **{text: format_value(row.setting.get(name, "-")) for name, text in readouts.settings.items()},
             "step": f"{row.step} *" if row.trained else f"{row.step}  ",
             "n": str(row.n),
             f"{readouts.part} accuracy": _cell(row.accuracy),
@@ -209,7 +209,7 @@ def readout_sheet(readouts: Readouts) -> Sheet:
     ]
     rows = tuple(tuple(row[name] for name in names) for row in cells)
     records = tuple(_record(row) for row in readouts.rows)
-    return Sheet("readout", f"{readouts.name}, readout", headings, rows, _caption(readouts), records)
+    return ReportTable("readout", f"{readouts.name}, readout", columns, rows, _caption(readouts), records)
 
 
 def readouts_csv(readouts: Readouts) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from hiresnet_graph.formats import format_value
 from hiresnet_graph.sweep.results import Results
 from hiresnet_graph.train.record import RunRecord, Seeds
 
@@ -73,14 +74,9 @@ def setting_columns(results: Results) -> dict[str, str]:
     return {name: brief if short.count(brief) == 1 else name for name, brief in zip(names, short, strict=True)}
 
 
-def value_text(value: object) -> str:
-    """A value of a setting, as people write it."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def setting_text(setting: Setting) -> str:
     """A setting in one line: `lr=0.01, width=16`."""
-    return ", ".join(f"{name.removeprefix('recipe.')}={value_text(value)}" for name, value in setting.items())
+    return ", ".join(f"{name.removeprefix('recipe.')}={format_value(value)}" for name, value in setting.items())
 
 
 class Unique(NamedTuple):

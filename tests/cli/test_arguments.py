@@ -19,7 +19,7 @@ skips:
 
 
 def problem(result):
-    """The first line, the caret's column in the line above it, and the hint."""
+    """The first line, the column of the caret, and the hints."""
     lines = result.stderr.splitlines()
     caret = next((line.index("^") - 4 for line in lines if line.strip() == "^"), None)
     hints = [line.strip() for line in lines if line.startswith("  hint:")]
@@ -38,11 +38,11 @@ def problem(result):
         (["--edges", "g=full"], "--edges:1:1: skips.g.edges: the skips have no group 'g'.", 0, "--edges EXPR"),
     ],
 )
-def test_mistakes_on_the_command_line_have_a_place_there(hrg, args, first, caret, hint):
+def test_errors_on_the_command_line_have_a_position_there(hrg, args, first, caret, hint):
     result = hrg("show", "hiresnet18", *args)
     assert result.exit_code == 1 and result.stdout == ""
-    told, column, hints = problem(result)
-    assert told.startswith(first)
+    line, column, hints = problem(result)
+    assert line.startswith(first)
     assert column == caret
     assert any(hint in line for line in hints) or not hint
 
@@ -57,17 +57,17 @@ def test_a_param_from_the_command_line_is_named_where_it_is_used(hrg):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["show", "hiresnet18", "full"], "'full' is no change of the form K=V. Did you mean '--variant full'?"),
+        (["show", "hiresnet18", "full"], "'full' is not a change of the form K=V. Did you mean '--variant full'?"),
         (["show", "hiresnet18", "fulll"], "Did you mean '--variant full'?"),
         (["show", "hiresnet18", "unet"], "This command takes one spec; 'hrg diff' compares two."),
-        (["show", "hiresnet18", "@full"], "Write the variant behind the spec"),
-        (["show", "width=3", "hiresnet18"], "'width=3' is a change, and the spec comes first"),
-        (["show", "hiresnet18@full", "--variant", "in"], "both choose a variant"),
-        (["show", "hiresnet18", "--variant", "in", "--edges", "out"], "both say which edges there are"),
-        (["show", "hiresnet18@in", "--edges", "out"], "both say which edges there are"),
+        (["show", "hiresnet18", "@full"], "Write the variant directly after the spec"),
+        (["show", "width=3", "hiresnet18"], "'width=3' is a change, but the spec comes first"),
+        (["show", "hiresnet18@full", "--variant", "in"], "both select a variant"),
+        (["show", "hiresnet18", "--variant", "in", "--edges", "out"], "both select the edges"),
+        (["show", "hiresnet18@in", "--edges", "out"], "both select the edges"),
         (["show", "hiresnet18", "--edges", "in", "--edges", "out"], "--edges '(in) + (out)'"),
         (["show", "hiresnet18@"], "has nothing on one side of '@'"),
-        (["show", "hiresnet18", "=3"], "'=3' is no change of the form K=V."),
+        (["show", "hiresnet18", "=3"], "'=3' is not a change of the form K=V."),
     ],
 )
 def test_contradictions_are_wrong_usage(hrg, args, message):
@@ -139,7 +139,7 @@ def test_changes_are_typed_as_in_a_file(hrg):
     assert parameters("stage*.block1.hidden=8") < parameters("stage1.block1.hidden=8") < 273_466
 
 
-def test_a_file_beats_a_shipped_spec_and_may_have_an_at(hrg, tmp_path, monkeypatch):
+def test_a_file_takes_precedence_over_a_shipped_spec_and_its_name_may_contain_an_at(hrg, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = "name: mine\ninput: {channels: 2}\nnodes: {a: {block: linear, width: 3}}\n"
     (tmp_path / "net@home.yaml").write_text(text)

@@ -1,13 +1,14 @@
 import errno
+import sys
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from hiresnet_graph.cli import app as program
-from hiresnet_graph.cli.app import Commands
-from hiresnet_graph.cli.failure import draw, exit_code
-from hiresnet_graph.cli.screen import memory, printable, share, short
+from hiresnet_graph.cli.app import MainGroup
+from hiresnet_graph.cli.console import printable
+from hiresnet_graph.cli.failure import exit_code, print_problems
 from hiresnet_graph.errors import HrgError, MissingToolError, Position, Problem, RunError, Source, SpecError, UsageError
 
 
@@ -27,7 +28,7 @@ from hiresnet_graph.errors import HrgError, MissingToolError, Position, Problem,
     ],
 )
 def test_every_error_ends_in_its_exit_code_and_one_message(error, code):
-    app = typer.Typer(cls=Commands, rich_markup_mode=None)
+    app = typer.Typer(cls=MainGroup, rich_markup_mode=None)
 
     @app.callback()
     def options(debug: bool = False) -> None:
@@ -46,24 +47,22 @@ def test_every_error_ends_in_its_exit_code_and_one_message(error, code):
         assert "Traceback" in CliRunner().invoke(app, ["--debug", "go"]).stderr
 
 
-def test_debug_is_taken_behind_the_command_too():
+def test_debug_is_accepted_after_the_command_too():
     for args in (["--debug", "show", "nosuch"], ["show", "nosuch", "--debug"]):
         result = CliRunner().invoke(program.app, args)
         assert result.exit_code == 1 and "Traceback" in result.stderr
     assert "--debug" in CliRunner().invoke(program.app, ["show", "unet", "--", "--debug"]).stderr
 
 
-def _drawn(capsys, line, column, hint="", columns="80"):
+def printed(capsys, line, column, hint=""):
     position = Position(Source("a.yaml", f"\n{line}"), 2, column)
-    import sys
-
-    draw([Problem("this is wrong.", position, "nodes.a", hint)], sys.stdout)
+    print_problems([Problem("this is wrong.", position, "nodes.a", hint)], sys.stdout)
     return capsys.readouterr().out.splitlines()
 
 
-def test_a_problem_is_drawn_with_its_line_and_caret(capsys, monkeypatch):
+def test_a_problem_is_printed_with_its_line_and_caret(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert _drawn(capsys, "  a: {width: x}", 14, "Do this.") == [
+    assert printed(capsys, "  a: {width: x}", 14, "Do this.") == [
         "a.yaml:2:14: nodes.a: this is wrong.",
         "      a: {width: x}",
         "    " + " " * 13 + "^",
@@ -74,36 +73,20 @@ def test_a_problem_is_drawn_with_its_line_and_caret(capsys, monkeypatch):
 def test_long_lines_are_cut_around_the_caret(capsys, monkeypatch):
     for columns in (20, 40, 80):
         monkeypatch.setenv("COLUMNS", str(columns))
-        _, line, caret = _drawn(capsys, "x" * 300 + "HERE" + "y" * 300, 301)
+        _, line, caret = printed(capsys, "x" * 300 + "HERE" + "y" * 300, 301)
         assert len(line) <= columns + 4 and line[caret.index("^") :].startswith("HERE")
 
 
-def test_the_caret_stands_below_wide_characters_and_at_the_end(capsys, monkeypatch):
+def test_the_caret_is_below_wide_characters_and_at_the_end(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    assert _drawn(capsys, "網: x", 4)[2] == "    " + " " * 4 + "^"
-    assert _drawn(capsys, "ab", 3)[1:] == ["    ab", "      ^"]
-    assert _drawn(capsys, "ab", 99)[1:] == ["    ab", "      ^"]
-    assert _drawn(capsys, "", 1) == ["a.yaml:2:1: nodes.a: this is wrong."]
-    assert "\x1b" not in "".join(_drawn(capsys, "a\x1b[31m\tb", 2))
+    assert printed(capsys, "網: x", 4)[2] == "    " + " " * 4 + "^"
+    assert printed(capsys, "ab", 3)[1:] == ["    ab", "      ^"]
+    assert printed(capsys, "ab", 99)[1:] == ["    ab", "      ^"]
+    assert printed(capsys, "", 1) == ["a.yaml:2:1: nodes.a: this is wrong."]
+    assert "\x1b" not in "".join(printed(capsys, "a\x1b[31m\tb", 2))
 
 
-def test_numbers_have_their_units():
-    assert [short(n) for n in (0, 999, 1000, 35_827_840, 999_960, 4_089_184_256)] == [
-        "0",
-        "999",
-        "1.000 k",
-        "35.83 M",
-        "1.000 M",
-        "4.089 G",
-    ]
-    assert [memory(n) for n in (0, 552, 1024, 196_608, 1_500_000)] == [
-        "0 B",
-        "552 B",
-        "1.00 KiB",
-        "192 KiB",
-        "1.43 MiB",
-    ]
-    assert (share(1, 8), share(0, 0)) == ("12.5 %", "")
+def test_control_characters_are_printable():
     assert printable("a\tb\x00c\x1b") == "a b?c?"
 
 
@@ -113,9 +96,9 @@ def test_numbers_have_their_units():
         (["train", "unet", "--lr", "abc"], "'--lr': expected a number, got 'abc'."),
         (["train", "unet", "--epochs", "0"], "'--epochs': expected a number of at least 1, got '0'."),
         (["train", "unet", "--seed", "x"], "'--seed': expected a whole number, got 'x'."),
-        (["list", "layers"], "'[FAMILY]': 'layers' is not one of 'specs',"),
+        (["list", "layers"], "'[KIND]': 'layers' is not one of 'specs',"),
     ],
 )
-def test_a_word_that_cannot_be_a_value_is_told_in_our_words(args, message):
+def test_an_invalid_value_of_an_option_is_described(args, message):
     result = CliRunner().invoke(program.app, args)
     assert result.exit_code == 2 and message in result.stderr, result.stderr

@@ -109,7 +109,7 @@ def test_a_missing_tool_is_exit_code_3(program, tmp_path):
     assert done.stderr.startswith("hrg render: ") and "Traceback" not in done.stderr
 
 
-def test_json_is_alone_on_stdout_and_ascii_where_it_must_be(program):
+def test_json_is_alone_on_stdout_and_ascii_where_the_encoding_requires_it(program):
     for encoding in ("utf-8", "ascii"):
         done = program("list", "--json", PYTHONIOENCODING=encoding)
         listing = json.loads(done.stdout)
@@ -132,7 +132,7 @@ def test_tables_fit_the_width(program, columns):
         assert ("memory" in done.stderr) == (int(columns) < 160)
 
 
-def test_output_is_plain_unless_a_terminal_wants_colours(program):
+def test_output_has_colours_on_a_terminal_only(program):
     assert "\x1b" not in program("show", "unet", "foo=1").stderr
     assert "\x1b" not in program("show", "unet").stdout
 
@@ -169,14 +169,14 @@ def test_a_terminal_without_unicode_is_enough(program):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
-def test_a_reader_that_leaves_early_gets_no_complaint():
+def test_a_reader_that_closes_the_pipe_early_causes_no_error():
     command = f"{sys.executable} -m hiresnet_graph.cli show resnet110 --ops | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
     assert done.stdout.splitlines()[1] == "0" and done.stderr == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_full_disk_and_closed_streams_are_told_without_traceback():
+def test_a_full_disk_and_closed_streams_cause_no_traceback():
     for redirection, code in (("> /dev/full", 1), (">&-", 0), ("2>&-", 0)):
         command = f"{sys.executable} -m hiresnet_graph.cli show unet {redirection}"
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
@@ -196,7 +196,7 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(program, tmp_pat
 
 
 def _interrupted(args, ready, tmp_path):
-    """What a program says that gets Ctrl-C as soon as a word is on its stderr."""
+    """The exit code and output of a program that gets Ctrl-C as soon as `ready` is on its stderr."""
     log = tmp_path / "stderr.txt"
     with log.open("wb") as stderr:
         running = subprocess.Popen(
@@ -218,16 +218,16 @@ def test_ctrl_c_in_training_is_one_line_and_exit_code_130(tmp_path):
     code, stdout, stderr = _interrupted(["train", *SMALL, "--epochs", 500, "-o", out], "epoch 2/500", tmp_path)
     assert code == 130 and stdout == ""
     last = stderr.splitlines()[-1]
-    assert last.startswith("Interrupted: ") and f"Go on with: hrg train --resume {out}" in last
+    assert last.startswith("Interrupted: ") and f"Resume with: hrg train --resume {out}" in last
     assert "Traceback" not in stderr
 
 
-def test_ctrl_c_in_an_ablation_says_what_is_saved_and_how_to_go_on(tmp_path):
+def test_ctrl_c_in_an_ablation_prints_what_is_saved_and_how_to_resume(tmp_path):
     out = tmp_path / "study"
     args = ["ablate", *SMALL, "--variants", "none,full", "--seeds", 50, "--epochs", 1, "--jobs", 1, "-o", out]
     code, stdout, stderr = _interrupted(args, "run 1/100", tmp_path)
     assert code == 130 and stdout == "" and "Traceback" not in stderr
     last = stderr.splitlines()[-1]
     assert last.startswith("Interrupted: ") and " of 100 runs are finished and kept in " in last
-    assert f"Go on with: hrg {' '.join(map(str, args))}" in last
+    assert f"Resume with: hrg {' '.join(map(str, args))}" in last
     assert (out / "runs" / "none-seed0" / "result.json").exists()

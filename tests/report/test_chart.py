@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from hiresnet_graph.cli.analyze import _PICTURES
+from hiresnet_graph.cli.commands.readout import PICTURES
 from hiresnet_graph.report.chart import Dot, Fills, Kind, Line, chart_bytes, line_chart
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -91,10 +91,10 @@ def test_a_page_loads_nothing() -> None:
 
 
 def test_the_command_knows_the_formats() -> None:
-    assert set(_PICTURES) == set(get_args(Kind)) == set(STARTS)
+    assert set(PICTURES) == set(get_args(Kind)) == set(STARTS)
 
 
 def test_altair_is_loaded_when_a_chart_is_made() -> None:
-    program = "import sys, hiresnet_graph.report, hiresnet_graph.cli.analyze\n"
+    program = "import sys, hiresnet_graph.report, hiresnet_graph.cli.commands.readout\n"
     program += "heavy = {'altair', 'vl_convert'} & set(sys.modules)\nassert not heavy, heavy\n"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -9,7 +9,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.report.readout import (
     make_readouts,
-    readout_sheet,
+    readout_table,
     readouts_csv,
     readouts_json,
     readouts_picture,
@@ -49,10 +49,10 @@ def test_a_study_is_read_out_network_by_network_over_its_seeds(study: Path) -> N
 
 def test_what_is_read_out_is_text_for_people_and_for_programs(study: Path) -> None:
     found = make_readouts(study, [3, 4], part="validation")
-    sheet = readout_sheet(found)
-    names = [heading.text for heading in sheet.headings]
+    table = readout_table(found)
+    names = [column.header for column in table.columns]
     assert names == ["variant", "step", "n", "validation accuracy", "at last epoch", "top-5", "loss", "why not"]
-    assert [row[1] for row in sheet.rows] == ["3  ", "4 *", "3 *", "4 *"] and sheet.rows[0][3] == "-"
+    assert [row[1] for row in table.rows] == ["3  ", "4 *", "3 *", "4 *"] and table.rows[0][3] == "-"
     rows = list(csv.DictReader(readouts_csv(found).splitlines()))
     assert [row["accuracy_mean"] == "" for row in rows] == [True, False, False, False]
     data = json.loads(readouts_json(found))
@@ -69,9 +69,9 @@ def test_what_is_read_out_is_text_for_people_and_for_programs(study: Path) -> No
 
 def test_a_run_alone_needs_no_columns_for_its_network(study: Path) -> None:
     found = make_readouts(study / "runs" / "straight-seed0", [1, 4, 5], past="last")
-    sheet = readout_sheet(found)
-    assert [heading.text for heading in sheet.headings][:2] == ["step", "test accuracy"]
-    assert [row[0] for row in sheet.rows] == ["1 *", "4 *", "5  "] and all(row.accuracy for row in found.rows)
+    table = readout_table(found)
+    assert [column.header for column in table.columns][:2] == ["step", "test accuracy"]
+    assert [row[0] for row in table.rows] == ["1 *", "4 *", "5  "] and all(row.accuracy for row in found.rows)
     root = ET.fromstring(readouts_picture(found, "svg").decode())
     words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"test accuracy (%)", "read out in training", "not read out in training"} <= words
@@ -93,7 +93,7 @@ def test_networks_that_do_not_run_in_time_are_left_out(tmp_path: Path) -> None:
         ablate(wanted, out=tmp_path / name, executor=Inline())
     found = make_readouts(tmp_path / "both")
     assert found.left_out == ("once",) and {row.variant for row in found.rows} == {"twice"}
-    assert readout_sheet(found).caption.endswith("Left out, as they do not run in time: once.")
+    assert readout_table(found).caption.endswith("Left out, as they do not run in time: once.")
     with pytest.raises(UsageError, match="'one' does not run in time"):
         make_readouts(tmp_path / "once")
     with pytest.raises(RunError, match="no such folder"):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from hiresnet_graph.cli.screen import short
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_si
 from hiresnet_graph.report import (
     learning_curves,
     make_report,
     make_table,
-    sheets,
+    report_tables,
     to_csv,
     to_json,
     to_latex,
@@ -91,8 +91,8 @@ def test_markdown_is_for_people() -> None:
 
 @pytest.mark.parametrize("macs", [0, 640, 999, 1000, 141_700, 999_940, 999_960, 35_784_000, 4_100_000_000, 10**13])
 def test_macs_are_written_as_in_other_commands(macs: int) -> None:
-    (sheet,) = sheets(make_report(study(Net("a", (90.0,), macs=macs))))
-    assert sheet.rows[0][2] == short(macs)
+    (printed,) = report_tables(make_report(study(Net("a", (90.0,), macs=macs))))
+    assert printed.rows[0][2] == format_si(macs)
 
 
 def test_what_did_not_end_well_is_shown() -> None:
@@ -103,8 +103,8 @@ def test_what_did_not_end_well_is_shown() -> None:
         Net("d", ("diverged", "diverged"), same_as="b", isomorphic_to="a"),
     ]
     table = make_table(study(*nets))
-    (sheet,) = sheets(make_report(study(*nets), parts=["table"]))
-    assert [row[3:5] for row in sheet.rows] == [
+    (printed,) = report_tables(make_report(study(*nets), parts=["table"]))
+    assert [row[3:5] for row in printed.rows] == [
         ("2 of 5, 1 diverged, 1 failed, 1 missing", "90.50 (0.71)"),
         ("0 of 2, 2 diverged", "-"),
         ("1 of 3, 1 pruned, 1 missing", "90.00 (-)"),
@@ -124,7 +124,7 @@ def test_runs_that_were_computed_otherwise_are_told() -> None:
     )
     assert "Mixed: commit" in table.caption and "device cpu" in table.caption
     assert strict(to_json(table))["mixed"] == list(table.mixed)
-    (alone,) = sheets(
+    (alone,) = report_tables(
         make_report(study(Net("a", (90.0, 91.0)), Net("b", (92.0,), machine=other)), None, ["differences"])
     )
     assert "Mixed: commit" in alone.caption
@@ -139,8 +139,8 @@ def replace_machine(**fields: object) -> Any:
 
 
 def test_a_grid_has_a_column_for_each_of_its_fields() -> None:
-    table, equal, best = sheets(make_report(GRID))
-    assert [heading.text for heading in table.headings[:4]] == ["variant", "lr", "width", "parameters"]
+    table, equal, best = report_tables(make_report(GRID))
+    assert [column.header for column in table.columns[:4]] == ["variant", "lr", "width", "parameters"]
     assert [row[:3] for row in table.rows] == [
         ("none", "0.01", "8"),
         ("full", "0.01", "8"),

@@ -27,7 +27,7 @@ def test_a_run_is_read_out_at_each_step(hrg, folder):
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["step", "test", "accuracy", "at", "last", "epoch", "top-5", "loss"]
     assert [line.split()[:2] for line in lines[2:6]] == [[str(step), "*"] for step in (1, 2, 3, 4)]
-    assert result.stderr == "Written: curve.svg\n" and (folder / "curve.svg").read_text().startswith("<svg ")
+    assert result.stderr == "Wrote curve.svg.\n" and (folder / "curve.svg").read_text().startswith("<svg ")
     assert hrg("analyze", "readout", "run", "-o", "curve.PNG").exit_code == 0
     assert (folder / "curve.PNG").read_bytes().startswith(b"\x89PNG")
     record = json.loads((folder / "run" / "result.json").read_text())
@@ -45,7 +45,7 @@ def test_a_run_is_read_out_at_each_step(hrg, folder):
     assert past.exit_code == 0 and past.stdout.splitlines()[1].split(",")[4] != ""
 
 
-def test_if_no_step_works_the_reason_and_the_remedy_are_told(hrg, folder):
+def test_if_no_step_can_be_read_out_the_reason_and_a_hint_are_printed(hrg, folder):
     trained(hrg)
     result = hrg("analyze", "readout", "run", "--steps", "2-3", "-o", "curve.svg")
     assert result.exit_code == 1 and "why not" in result.stdout
@@ -58,17 +58,17 @@ def test_if_no_step_works_the_reason_and_the_remedy_are_told(hrg, folder):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["run", "--steps", "3-2"], "--steps 3-2: steps are wanted, counted from 0, like '2-5' or '3,5,9', not '3-2'."),
-        (["run", "--steps", "a"], "not 'a'."),
-        (["run", "--steps", ""], "not ''."),
-        (["run", "--steps", "-1"], "not '-1'."),
-        (["run", "--csv", "--json"], "Give one."),
+        (["run", "--steps", "3-2"], "--steps 3-2: expected steps counted from 0, like '2-5' or '3,5,9', got '3-2'."),
+        (["run", "--steps", "a"], "got 'a'."),
+        (["run", "--steps", ""], "got ''."),
+        (["run", "--steps", "-1"], "got '-1'."),
+        (["run", "--csv", "--json"], "Give one of them."),
         (["run", "-o", "x.gif"], "the suffix must be one of .svg, .png, .pdf, .html, .csv, .json."),
-        (["run", "-o", "no/x.svg"], "there is no folder 'no'. Make it first."),
+        (["run", "-o", "no/x.svg"], "the folder 'no' does not exist. Create it first."),
         (["run", "--part", "train"], "'test', 'validation'"),
     ],
 )
-def test_mistakes_are_wrong_usage(hrg, args, message):
+def test_errors_are_wrong_usage(hrg, args, message):
     result = hrg("analyze", "readout", *args)
     assert result.exit_code == 2 and message in result.stderr, result.stderr
 
@@ -85,6 +85,6 @@ def test_a_run_without_time_is_wrong_usage_and_a_folder_without_a_run_a_finding(
 
 def test_the_group_lists_its_commands(hrg):
     listed = hrg("analyze", "--help")
-    assert listed.exit_code == 0 and "readout  Read a trained network in time out" in listed.stdout
+    assert listed.exit_code == 0 and "readout  Evaluate a trained network in time at" in listed.stdout
     assert "analyze" in hrg("--help").stdout
     assert hrg("analyze", "nosuch").exit_code == 2

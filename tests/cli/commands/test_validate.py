@@ -1,12 +1,9 @@
+"""`hrg validate`."""
+
 import json
 
 import pytest
 
-import hiresnet_graph as hg
-from hiresnet_graph.blocks import BLOCKS
-from hiresnet_graph.merges import MERGES
-from hiresnet_graph.ops import OPS
-from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.shipped import spec_names
 from tests.render.networks import STATES
 
@@ -29,45 +26,6 @@ def bad(tmp_path, monkeypatch):
     return "bad.yaml"
 
 
-def test_list_names_everything_with_its_first_line(hrg):
-    listing = json.loads(hrg("list", "--json").stdout)
-    assert [row["name"] for row in listing["specs"]] == spec_names()
-    for family, registry in (
-        ("blocks", BLOCKS),
-        ("operations", OPS),
-        ("merges", MERGES),
-        ("projections", PROJECTIONS),
-    ):
-        assert [row["name"] for row in listing[family]] == list(registry)
-        assert all(row["description"] for row in listing[family])
-    assert "digits" in [row["name"] for row in listing["datasets"]]
-    text = hrg("list").stdout
-    assert all(row["name"] in text and row["description"] in text for rows in listing.values() for row in rows)
-
-
-def test_list_of_data_sets_says_how_to_ask_for_them_and_where_they_are(hrg, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HRG_DATA", str(tmp_path))
-    (tmp_path / "cifar-10-batches-py").mkdir()
-    rows = {row["name"]: row for row in json.loads(hrg("list", "datasets", "--json").stdout)["datasets"]}
-    assert rows["cifar10"]["found"] == str(tmp_path / "cifar-10-batches-py") and rows["cifar100"]["found"] is None
-    assert rows["npz"]["usage"] == "npz:FILE" and "found" not in rows["npz"]
-    lines = {line.split()[0]: line for line in hrg("list", "datasets").stdout.splitlines()[2:]}
-    assert f"Found: {tmp_path}/cifar-10-batches-py." in lines["cifar10"] and "Not found here" in lines["cifar100"]
-    assert "imagefolder:DIR" in lines
-
-
-def test_list_of_specs_has_parameters(hrg):
-    line = next(line for line in hrg("list", "specs").stdout.splitlines() if line.startswith("resnet50 "))
-    assert line.split()[:2] == ["resnet50", "25,557,032"]
-    assert "basic" not in hrg("list", "specs").stdout.split()
-
-
-def test_list_of_an_unknown_family_is_wrong_usage(hrg):
-    result = hrg("list", "layers")
-    assert result.exit_code == 2 and "'blocks'" in result.stderr
-
-
 def test_validate_accepts_every_shipped_spec(hrg):
     result = hrg("validate", *spec_names())
     assert result.exit_code == 0
@@ -75,7 +33,7 @@ def test_validate_accepts_every_shipped_spec(hrg):
     assert "hiresnet18: ok, 273,466 parameters; 7 variants: original, full, in, out, p1, p2, p3" in result.stdout
 
 
-def test_validate_tells_all_mistakes_with_place_line_caret_and_hint(hrg, bad):
+def test_validate_reports_all_errors_with_position_line_caret_and_hint(hrg, bad):
     result = hrg("validate", bad)
     assert result.exit_code == 1
     assert result.stderr == "4 problems.\n"
@@ -85,11 +43,11 @@ def test_validate_tells_all_mistakes_with_place_line_caret_and_hint(hrg, bad):
     assert lines[at + 2].index("^") == lines[at + 1].index("abc")
     assert "bad.yaml:5:35: nodes.stem.kernl: unknown key 'kernl'." in lines
     assert "  hint: Did you mean 'kernel_size'?" in lines
-    places = [tuple(map(int, line.split(":")[1:3])) for line in lines if line.startswith("bad.yaml:")]
-    assert len(places) == 4 and places == sorted(places)
+    positions = [tuple(map(int, line.split(":")[1:3])) for line in lines if line.startswith("bad.yaml:")]
+    assert len(positions) == 4 and positions == sorted(positions)
 
 
-def test_validate_goes_on_after_a_bad_spec(hrg, bad):
+def test_validate_continues_after_an_invalid_spec(hrg, bad):
     result = hrg("validate", bad, "hiresnet18", "nosuch.yaml", ".")
     assert result.exit_code == 1
     assert "hiresnet18: ok" in result.stdout
@@ -98,7 +56,7 @@ def test_validate_goes_on_after_a_bad_spec(hrg, bad):
     assert result.stderr == "6 problems in 3 specs of 4.\n"
 
 
-def test_validate_json_has_data_alone(hrg, bad):
+def test_validate_prints_json_alone(hrg, bad):
     result = hrg("validate", bad, "unet", "--json")
     assert result.exit_code == 1
     data = json.loads(result.stdout)
@@ -127,7 +85,7 @@ def test_validate_checks_variants_and_changes(hrg, tmp_path):
     assert "command line:1:14: nodes.stage1.width: expected a whole number, got 'abc'.\n" in result.stdout
 
 
-def test_validate_warns_of_what_comes_too_late_and_says_ok(hrg, tmp_path):
+def test_validate_warns_of_edges_that_are_too_late_and_says_ok(hrg, tmp_path):
     path = tmp_path / "late.yaml"
     variants = "variants:\n  long: {params: {steps: 6}}\n  last: {params: {steps: 2}}\n"
     path.write_text(STATES.replace("{steps: 4}", "{steps: 3}") + variants)
@@ -161,27 +119,3 @@ def test_validate_checks_a_study_and_its_networks(hrg, tmp_path):
     assert result.exit_code == 1 and result.stderr == "3 problems.\n"
     assert f"{path}:2:23: skips.edges: there is no node 'stge1'." in result.stdout
     assert hrg("validate", path, "width=3").exit_code == 2
-
-
-@pytest.mark.parametrize(
-    ("rule", "number"), [("all", 64), ("size:0-1", 7), ("leave-one-out", 7), ("one-at-a-time", 7), ("family", 7)]
-)
-def test_enumerate_counts_the_subsets(hrg, rule, number):
-    data = json.loads(hrg("enumerate", "hiresnet18", "--subsets", rule, "--json").stdout)
-    assert len(data["variants"]) == number
-    for row in data["variants"][:7]:
-        expected = hg.load("hiresnet18").with_edges(row["edges"]).cost()
-        assert (row["parameters"], row["macs"]) == (expected.parameters, expected.macs)
-
-
-def test_enumerate_prints_a_table(hrg):
-    result = hrg("enumerate", "hiresnet18", "block=plain", "--subsets", "family")
-    assert ["2", "full", "270,682"] in [line.split()[:3] for line in result.stdout.splitlines()]
-    assert result.stderr == "7 variants, 7 different networks.\n"
-
-
-def test_enumerate_without_skips_says_what_to_do(hrg):
-    result = hrg("enumerate", "resnet18", "--subsets", "all")
-    assert result.exit_code == 2 and "no skips" in result.stderr
-    result = hrg("enumerate", "hiresnet18", "--subsets", "al")
-    assert result.exit_code == 2 and "Did you mean 'all'?" in result.stderr

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from hiresnet_graph.cli import status as module
 from hiresnet_graph.cli.app import app
+from hiresnet_graph.cli.commands import status as module
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.sweep.driver import train_all
 from hiresnet_graph.sweep.ledger import Ledger

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hiresnet_graph.cli import failure
-from hiresnet_graph.cli.arguments import Changes, Edges, Group, architecture, changed, with_edges
-from hiresnet_graph.cli.progress import duration, progress
-from hiresnet_graph.cli.recipe import (
+from hiresnet_graph.cli.arguments import Changes, Edges, Group, apply_change, apply_edges, architecture
+from hiresnet_graph.cli.console import write_json, write_message, write_table
+from hiresnet_graph.cli.progress import progress
+from hiresnet_graph.cli.training import (
     Address,
     BatchSize,
     Data,
@@ -25,28 +26,18 @@ from hiresnet_graph.cli.recipe import (
     Download,
     Epochs,
     Executor,
-    Fields,
     Jobs,
     LearningRate,
+    RecipeFields,
     Threads,
-    downloaded,
-    goes_on,
+    command_line,
+    make_dataset,
     recipe_fields,
-    source,
-    this_command,
-)
-from hiresnet_graph.cli.screen import (
-    Column,
-    counted,
-    exact,
-    memory,
-    note,
-    number_column,
-    short,
-    write_json,
-    write_table,
+    resume_hint,
+    with_download,
 )
 from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.formats import Column, format_bytes, format_count, format_duration, format_si, number_column
 from hiresnet_graph.spec.source import MarkedDict, parse_value
 
 _MEASURING = "Measuring a few training steps ..."
@@ -111,7 +102,7 @@ def ablate(
     epochs: Epochs = None,
     lr: LearningRate = None,
     batch_size: BatchSize = None,
-    fields: Fields = None,
+    fields: RecipeFields = None,
     jobs: Jobs = None,
     device: Device = None,
     threads: Threads = None,
@@ -156,7 +147,7 @@ def ablate(
         **({"group": group} if group is not None else {}),
         **({"seeds": _seeds(seeds)} if seeds is not None else {}),
         **({"baseline": baseline} if baseline is not None else {}),
-        **({"data": source(data).as_data()} if data is not None else {}),
+        **({"data": make_dataset(data).as_data()} if data is not None else {}),
         **({"recipe": recipe} if (recipe := recipe_fields(epochs, lr, batch_size, fields)) else {}),
     }
     if edges and variants is not None and group is None:
@@ -238,8 +229,8 @@ def _study(name: str, changes: Sequence[str], edges: Sequence[str], said: dict[s
             network = study.base()
             before = len(network.overrides)
             for change in changes:
-                network = changed(network, change)
-            network = with_edges(network, edges)
+                network = apply_change(network, change)
+            network = apply_edges(network, edges)
             _ = network.patched()
             given = {key: value for key, value, _ in network.overrides[before:]}
             said = {**said, "changes": given}
@@ -254,7 +245,7 @@ def _study(name: str, changes: Sequence[str], edges: Sequence[str], said: dict[s
         given = {key: value for key, value, _ in network.overrides}
         fields = {"network": name, **({"changes": given} if given else {}), **said}
         study = study_of(MarkedDict({key: value for key, value in fields.items() if value is not None}))
-    return downloaded(study) if download else study
+    return with_download(study) if download else study
 
 
 def _patched(study: Study, said: dict[str, object]) -> Study:
@@ -265,7 +256,7 @@ def _patched(study: Study, said: dict[str, object]) -> Study:
         SpecError: An option and the file do not go together.
     """
     try:
-        return study.patched(said, this_command())
+        return study.patched(said, command_line())
     except SpecError as error:
         if any(
             problem.position is None or problem.position.source.name != "command line" for problem in error.problems
@@ -291,24 +282,22 @@ def _train(study: Study, output: Path, **how: Any) -> None:
         names.update(_names(begun.plan))
         done_before = begun.done
         networks = len({network.plan for network in begun.plan.networks})
-        note(
-            f"{begun.plan.name}: {counted(networks, 'network')} on {begun.plan.data}, {counted(begun.total, 'run')}"
-            + (f", {begun.done} of them finished." if begun.done else ".")
-        )
+        runs = format_count(begun.total, "run") + (f", {begun.done} of them finished" if begun.done else "")
+        write_message(f"{begun.plan.name}: {format_count(networks, 'network')} on {begun.plan.data}, {runs}.")
         if begun.note:
-            note(begun.note)
+            write_message(begun.note)
         _remark(begun.remarks)
         epochs = sum(request.recipe.epochs for request in begun.plan.requests.values())
         clock.epochs = round(epochs * (begun.total - begun.done) / max(1, begun.total))
 
     def measuring() -> None:
-        note(_MEASURING)
+        write_message(_MEASURING)
 
-    with goes_on(), progress("run", 0) as meter:
+    with resume_hint(), progress("run", 0) as meter:
 
         def told(step: Progress) -> None:
             left = clock.left_s(step, time.monotonic())
-            rest = f", about {duration(left)} left" if left > 1 and step.done < step.total else ""
+            rest = f", about {format_duration(left)} left" if left > 1 and step.done < step.total else ""
             name = names[step.key]
             if step.epoch is not None:
                 meter.between(step.done, f"{name}: epoch {step.epoch.epoch}/{step.request.recipe.epochs}{rest}")
@@ -319,9 +308,9 @@ def _train(study: Study, output: Path, **how: Any) -> None:
 
         results = train_all(study, out=output, measuring=measuring, begun=begun, progress=told, **how)
     diverged = len({row.key for row in results.rows if row.state == "diverged"})
-    kept = f" {counted(done_before, 'run')} of them {'was' if done_before == 1 else 'were'} there already."
-    lost = f" {counted(diverged, 'run')} of them diverged."
-    note(
+    kept = f" {format_count(done_before, 'run')} of them {'was' if done_before == 1 else 'were'} there already."
+    lost = f" {format_count(diverged, 'run')} of them diverged."
+    write_message(
         f"All runs are finished, in {output}.{kept if done_before else ''}{lost if diverged else ''} "
         f"The table: hrg report {output}"
     )
@@ -434,9 +423,9 @@ def _list(
     if not as_json:
         _write_rows(study, plan, rows, done=dataset is not None)
         if absent:
-            note(f"The data are not here, so classes were not checked, and what is done is not known: {absent}")
+            write_message(f"The data set is missing, so classes and finished runs were not checked: {absent}")
         else:
-            note(f"{len(plan.requests) - len(missing)} done, {counted(len(missing), 'run')} to train.")
+            write_message(f"{len(plan.requests) - len(missing)} done, {format_count(len(missing), 'run')} to train.")
         _remark(networks.remarks())
     before = Ledger.begun_as(output) if output is not None and not refused else None
     crews = crews_of(jobs, devices, threads, len(missing))
@@ -446,7 +435,7 @@ def _list(
         calibration = Calibration(networks, plan, buckets, dataset, missing, devices)
 
         def choose_now(calibration: Calibration = calibration) -> Choice:
-            note(_MEASURING)
+            write_message(_MEASURING)
             return calibration.choose(crews)
 
         choose = choose_now if executor == "local" else None
@@ -462,15 +451,15 @@ def _list(
     if not as_json:
         together = told_stacks(stacks, way, len(missing)) or "Each run is a program of its own."
         if kept:
-            note(kept)
-        note(f"Disk: about {memory(disk)}. {counted(way.crew.workers, 'worker')}. {together}")
+            write_message(kept)
+        write_message(f"Disk: about {format_bytes(disk)}. {format_count(way.crew.workers, 'worker')}. {together}")
         if choice is not None:
-            note(str(choice))
+            write_message(str(choice))
         elif stack == "auto" and before is None and missing and executor == "local":
-            note("What is fastest is measured before training.")
+            write_message("What is fastest is measured before training.")
     guess = choice.estimate if choice is not None else None
     if calibration is not None and choice is None:
-        note(_MEASURING)
+        write_message(_MEASURING)
         guess = calibration.estimate(way)
     if as_json:
         counts = {"unique": len(plan.requests), "done": len(plan.requests) - len(missing), "missing": len(missing)}
@@ -496,14 +485,14 @@ def _list(
             }
         )
     elif guess is not None and calibration is not None:
-        note(
-            f"Time: about {duration(guess.time_s)}, from a few steps of '{calibration.label}' "
+        write_message(
+            f"Time: about {format_duration(guess.time_s)}, from a few steps of '{calibration.label}' "
             f"({guess.images_s:,.0f} images a second in all), scaled by MACs for the others."
         )
     if not as_json:
-        note("Nothing was trained.")
+        write_message("Nothing was trained.")
     if refused:
-        note(f"Without '--dry-run' this is refused: {refused}")
+        write_message(f"Without '--dry-run' this is refused: {refused}")
         raise typer.Exit(failure.USAGE)
 
 
@@ -522,9 +511,9 @@ def _as_data(measured: Estimate) -> dict[str, Any]:
 def _remark(remarks: Sequence[str]) -> None:
     """Say what may not be meant, in not too many lines."""
     for remark in remarks[:_REMARKS]:
-        note(remark)
+        write_message(remark)
     if len(remarks) > _REMARKS:
-        note(f"... and {len(remarks) - _REMARKS} more like these: 'hrg ablate ... --dry-run --json' has all.")
+        write_message(f"... and {len(remarks) - _REMARKS} more like these: 'hrg ablate ... --dry-run --json' has all.")
 
 
 def _write_rows(study: Study, plan: StudyPlan, rows: list[dict[str, Any]], *, done: bool) -> None:
@@ -541,14 +530,14 @@ def _write_rows(study: Study, plan: StudyPlan, rows: list[dict[str, Any]], *, do
         number_column("MACs", 5),
         number_column("runs", 7),
         number_column("done", 7),
-        Column("", keep=6),
+        Column("", 6),
     ]
     cells = [
         [
             *(str(row["setting"].get(key, "")) for key in settings),
             row["label"],
-            exact(row["parameters"]),
-            short(row["macs"]),
+            f"{row['parameters']:,}",
+            format_si(row["macs"]),
             str(row["runs"]),
             str(row["done"]) if done else "?",
             _same(row),
@@ -558,11 +547,11 @@ def _write_rows(study: Study, plan: StudyPlan, rows: list[dict[str, Any]], *, do
     write_table(columns, cells)
     labels, different = {row["label"] for row in rows}, {row["plan"] for row in rows}
     crossed = len({str(row["setting"]) for row in rows})
-    note(
-        f"{counted(len(labels), 'variant')} x "
-        + (f"{counted(crossed, 'setting')} x " if settings else "")
-        + f"{counted(len(study.seed_pairs), 'seed')}, {counted(len(different), 'different network')}: "
-        f"{counted(len(plan.requests), 'run')}."
+    write_message(
+        f"{format_count(len(labels), 'variant')} x "
+        + (f"{format_count(crossed, 'setting')} x " if settings else "")
+        + f"{format_count(len(study.seed_pairs), 'seed')}, {format_count(len(different), 'different network')}: "
+        f"{format_count(len(plan.requests), 'run')}."
     )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hiresnet_graph.cli.arguments import Json
-from hiresnet_graph.cli.progress import duration
-from hiresnet_graph.cli.screen import Column, counted, has_colors, note, number_column, write, write_json, write_table
+from hiresnet_graph.cli.console import has_colors, write, write_json, write_message, write_table
+from hiresnet_graph.formats import Column, format_count, format_duration, number_column
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep.results import NetworkInfo, RunStatus, State, Status
@@ -60,7 +60,7 @@ def status(
 def _write(found: Status, folder: Path) -> None:
     counts = Counter(run.state for run in found.runs)
     told = ", ".join(f"{counts[state]} {state}" for state in _states(found)) or "no runs"
-    write(f"{found.name}: {counted(len(found.runs), 'run')}; {told}.{_left(found)}")
+    write(f"{found.name}: {format_count(len(found.runs), 'run')}; {told}.{_left(found)}")
     if found.at_work:
         write("It is being trained now.")
     elif found.is_alive:
@@ -70,7 +70,8 @@ def _write(found: Status, folder: Path) -> None:
     elif counts["waiting"] or counts["failed"]:
         write("Nobody is training it now; the command that began it goes on with it.")
     if found.outside:
-        write(f"{counted(found.outside, 'more run')} of an earlier plan {'is' if found.outside == 1 else 'are'} kept.")
+        verb = "is" if found.outside == 1 else "are"
+        write(f"{format_count(found.outside, 'more run')} of an earlier plan {verb} kept.")
     if len(found.runs) > 1:
         write()
         _write_networks(found)
@@ -82,7 +83,7 @@ def _write(found: Status, folder: Path) -> None:
             number_column("epoch"),
             number_column("validation", 8),
             number_column("attempt", 6),
-            Column("worker", keep=5),
+            Column("worker", 5),
         ]
         write_table(columns, [_under_way(run, found) for run in at_work])
     failed = [run for run in found.runs if run.message]
@@ -90,8 +91,8 @@ def _write(found: Status, folder: Path) -> None:
         write()
         for run in failed:
             again = "" if run.state == "failed" else ", tried again"
-            write(f"{run.name} ({counted(run.attempts, 'attempt')}{again}): {run.message}")
-        note(f"Where it was raised: hrg status {folder} --json, field 'traceback'.")
+            write(f"{run.name} ({format_count(run.attempts, 'attempt')}{again}): {run.message}")
+        write_message(f"Where it was raised: hrg status {folder} --json, field 'traceback'.")
 
 
 def _states(found: Status) -> list[State]:
@@ -102,7 +103,7 @@ def _states(found: Status) -> list[State]:
 
 
 def _left(found: Status) -> str:
-    return "" if found.left_s is None else f" About {duration(found.left_s)} left."
+    return "" if found.left_s is None else f" About {format_duration(found.left_s)} left."
 
 
 def _write_networks(found: Status) -> None:

@@ -22,12 +22,12 @@ STUDY = study(
 
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of a study, as far as `hrg report` can see."""
+    """A folder that `hrg report` reads the study from."""
     monkeypatch.setattr(results, "read_results", lambda folder: STUDY)
     return Path("runs")
 
 
-def test_people_get_the_table_then_what_it_means(hrg: Call, folder: Path) -> None:
+def test_the_tables_have_titles_and_captions(hrg: Call, folder: Path) -> None:
     result = hrg("report", folder)
     assert result.exit_code == 0
     lines = [line for line in result.stdout.splitlines() if line.strip()]
@@ -52,16 +52,16 @@ def test_one_part_alone_and_another_baseline(hrg: Call, folder: Path) -> None:
     assert "no variant 'agian' to compare with. Did you mean 'again'?" in result.stderr
 
 
-def test_a_narrow_terminal_keeps_what_counts(hrg: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_omits_columns(hrg: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     result = hrg("report", folder, "--what", "differences")
     table = [line for line in result.stdout.splitlines() if line.startswith(("variant", "a>b"))]
     assert all(len(line) <= 60 for line in table)
     assert table[0].split() == ["variant", "n", "difference", "95", "%", "CI", "p", "(Holm)"]
-    assert "Left out on 60 columns: df, p, paired, Welch, r, detectable." in result.stderr
+    assert "Omitted at 60 columns: df, p, paired, Welch, r, detectable." in result.stderr
 
 
-def test_programs_get_data(hrg: Call, folder: Path) -> None:
+def test_formats_for_programs_and_papers(hrg: Call, folder: Path) -> None:
     data = json.loads(hrg("report", folder, "--json").stdout)
     assert data == json.loads(hrg("report", folder, "--format", "json").stdout)
     assert len(data["rows"]) == 3 and len(data["differences"]) == 1 and len(data["effects"]) == 2

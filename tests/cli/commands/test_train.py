@@ -1,4 +1,4 @@
-"""`hrg train`: what it says, and that it goes on."""
+"""`hrg train`: messages, results, and resuming."""
 
 import json
 import os
@@ -9,18 +9,14 @@ from pathlib import Path
 import pytest
 import typer
 
-from hiresnet_graph.cli import train as command
-from hiresnet_graph.cli.progress import duration
+from hiresnet_graph.cli.commands.train import _Reporter
 from hiresnet_graph.train.trainer import Trainer
 from tests.train.states import TEXT
 
 SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 def record_of(folder):
@@ -67,9 +63,9 @@ def test_a_run_that_diverges_is_exit_code_1(hrg):
     assert result.exit_code == 1 and result.stdout.startswith("run: diverged at step ")
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(hrg, folder, monkeypatch):
+def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(hrg, folder, monkeypatch):
     args = ["train", *SMALL, "--epochs", "3", "--recipe", "augment=flip"]
-    assert hrg(*args, "-o", "whole").exit_code == 0
+    assert hrg(*args, "-o", "full").exit_code == 0
     learn, steps = Trainer._learn, []
 
     def pressed(self, *others):
@@ -81,13 +77,15 @@ def test_ctrl_c_saves_and_says_how_to_go_on(hrg, folder, monkeypatch):
     monkeypatch.setattr(Trainer, "_learn", pressed)
     result = hrg(*args, "-o", "run")
     assert result.exit_code == 130 and result.stdout == ""
-    assert result.stderr.splitlines()[-1] == ("Interrupted: a checkpoint is in run. Go on with: hrg train --resume run")
+    assert result.stderr.splitlines()[-1] == (
+        "Interrupted: a checkpoint is in run. Resume with: hrg train --resume run"
+    )
     resumed = hrg("train", "--resume", "run", "--threads", "1")
     assert resumed.exit_code == 0 and "epoch 1/3" not in resumed.stderr and "epoch 3/3" in resumed.stderr
-    assert (folder / "run/last.safetensors").read_bytes() == (folder / "whole/last.safetensors").read_bytes()
+    assert (folder / "run/last.safetensors").read_bytes() == (folder / "full/last.safetensors").read_bytes()
 
 
-def test_what_may_not_be_meant_is_told_before_training(hrg, folder):
+def test_warnings_are_printed_before_training(hrg, folder):
     (folder / "states.yaml").write_text(TEXT)
     args = ["--epochs", "1", "--batch-size", "1294"]
     fields = ["--recipe", "loss_steps=last", "--recipe", "checkpoint_steps=2"]
@@ -96,13 +94,13 @@ def test_what_may_not_be_meant_is_told_before_training(hrg, folder):
     warnings = [line for line in late.stderr.splitlines() if line.startswith("Warning: ")]
     assert warnings[0].startswith("Warning: states.yaml:1") and "not reach the readout" in warnings[0]
     assert warnings[-1] == (
-        "Warning: 'loss_steps' makes no difference: one step is read out. 'time.readout=all' reads out more."
+        "Warning: 'loss_steps' has no effect: one step is read out. 'time.readout=all' reads out all steps."
     )
     plain = hrg("train", *SMALL, *args, *fields, "-o", "plain")
-    assert "Warning: 'checkpoint_steps' makes no difference: 'hiresnet18' does not run in time." in plain.stderr
-    whole = hrg("train", "states.yaml", "time.readout=all", *args, *fields, "-o", "whole")
-    assert whole.exit_code == 0 and "Warning" not in whole.stderr
-    assert json.loads((folder / "whole" / "result.json").read_text())["recipe"]["checkpoint_steps"] == 2
+    assert "Warning: 'checkpoint_steps' has no effect: 'hiresnet18' does not run in time." in plain.stderr
+    full = hrg("train", "states.yaml", "time.readout=all", *args, *fields, "-o", "full")
+    assert full.exit_code == 0 and "Warning" not in full.stderr
+    assert json.loads((folder / "full" / "result.json").read_text())["recipe"]["checkpoint_steps"] == 2
 
 
 @pytest.mark.parametrize(
@@ -111,22 +109,22 @@ def test_what_may_not_be_meant_is_told_before_training(hrg, folder):
         (["unet", "-o", "x"], "10 classes"),
         ([*SMALL, "--recipe", "loss_steps=lst", "-o", "x"], "--recipe loss_steps=lst: 'last', 'mean', or a list of"),
         ([*SMALL, "--data", "digts", "-o", "x"], "digits"),
-        ([*SMALL, "--lr", "-1", "-o", "x"], "a number above 0 is wanted"),
+        ([*SMALL, "--lr", "-1", "-o", "x"], "expected a number greater than 0"),
         ([*SMALL, "--epochs", "0", "-o", "x"], "--epochs"),
         ([*SMALL, "--batch-size", "2000", "-o", "x"], "choose '--batch-size 1294' or smaller"),
         ([*SMALL, "--recipe", "epohcs=3", "-o", "x"], "there is no field 'epohcs'. Did you mean 'epochs'?"),
         ([*SMALL, "--recipe", "lr=0", "-o", "x"], "--recipe lr=0: expected a number greater than 0, got 0."),
-        ([*SMALL, "--recipe", "lr", "-o", "x"], "--recipe lr: a field and its value are wanted"),
+        ([*SMALL, "--recipe", "lr", "-o", "x"], "--recipe lr: expected a field and its value"),
         ([*SMALL, "--lr", "1", "--recipe", "lr=1", "-o", "x"], "'lr' is set twice"),
         ([*SMALL, "--device", "cuda:9", "-o", "x"], "device 'cuda:9' is a GPU"),
         ([*SMALL, "--data", "npz:nosuch.npz", "-o", "x"], "nosuch.npz"),
         ([*SMALL], "--output DIR"),
-        (["-o", "x"], "a SPEC is wanted"),
-        ([*SMALL, "--resume", "x"], "--resume x: the folder says all about its run"),
-        (["--resume", "x", "--fresh"], "--resume x: the folder says all about its run"),
+        (["-o", "x"], "a SPEC is required"),
+        ([*SMALL, "--resume", "x"], "--resume x: the folder determines its run"),
+        (["--resume", "x", "--fresh"], "--resume x: the folder determines its run"),
     ],
 )
-def test_train_mistakes_are_wrong_usage(hrg, folder, args, message):
+def test_errors_are_wrong_usage(hrg, folder, args, message):
     result = hrg("train", *args)
     assert result.exit_code == 2 and message in result.stderr, result.stderr
     assert not (folder / "x").exists()
@@ -147,17 +145,17 @@ def test_a_folder_that_cannot_be_used_is_exit_code_1(hrg, folder, args, message)
     assert result.exit_code == 1 and message in result.stderr, result.stderr
 
 
-def test_of_several_processes_one_talks(monkeypatch, capsys):
+def test_of_several_processes_one_prints(monkeypatch, capsys):
     from hiresnet_graph.train import Recipe
 
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        talk = command._Talk(Recipe(epochs=3))
-        talk.note("a network")
-        with talk.until_saved(Path("folder")):
+        reporter = _Reporter(Recipe(epochs=3))
+        reporter.message("a network")
+        with reporter.running(Path("folder")):
             for step in (1, 2):
-                talk.step(1, step, 2)
-        with pytest.raises(KeyboardInterrupt if rank == "0" else typer.Exit), talk.until_saved(Path("folder")):
+                reporter.step(1, step, 2)
+        with pytest.raises(KeyboardInterrupt if rank == "0" else typer.Exit), reporter.running(Path("folder")):
             raise KeyboardInterrupt
         assert ("a network" in capsys.readouterr().err) == (rank == "0")
 
@@ -169,23 +167,12 @@ def test_a_terminal_of_any_width_has_a_bar_on_one_line(columns, monkeypatch, cap
     monkeypatch.setattr("hiresnet_graph.cli.progress.has_colors", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    talk = command._Talk(Recipe(epochs=20))
+    reporter = _Reporter(Recipe(epochs=20))
     numbers = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_top_k")
-    with talk.until_saved(Path("folder")):
-        talk.epoch(Epoch(epoch=5, lr=0.1, time_s=60, **dict.fromkeys(numbers, 0.5)))
+    with reporter.running(Path("folder")):
+        reporter.epoch(Epoch(epoch=5, lr=0.1, time_s=60, **dict.fromkeys(numbers, 0.5)))
     last = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err).replace("\r", "\n").split("\n")
     shown = [line for line in last if "5/20" in line]
     assert shown and all("━" * 3 in line and len(line) <= columns for line in shown)
     assert ("val 50.00 %, ETA 15 min" in shown[-1]) == (columns == 60)
     assert ("loss 0.500, train 50.00 %, validation 50.00 %, ETA 15 min" in shown[-1]) == (columns == 200)
-
-
-def test_times_are_said_as_people_do():
-    assert [duration(t) for t in (0.4, 99, 100, 5_900, 11_100, 400_000)] == [
-        "0 s",
-        "99 s",
-        "2 min",
-        "98 min",
-        "3 h 05 min",
-        "4 d 15 h",
-    ]

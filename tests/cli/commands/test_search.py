@@ -59,7 +59,7 @@ def test_a_search_counts_each_run_and_says_what_it_left_out(hrg: Hrg, file: Path
 
 def test_download_means_the_data_of_the_file(hrg: Hrg, file: Path) -> None:
     result = hrg("search", file, "--download", "--dry-run")
-    assert result.exit_code == 2 and "data 'digits' is not a data set that can be fetched" in result.stderr
+    assert result.exit_code == 2 and "data 'digits' cannot be downloaded" in result.stderr
     file.write_text(FILE.replace("data: digits", "data: cifar10:root=there"))
     result = hrg("search", file, "--dry-run")
     assert result.exit_code == 2 and "there is no folder 'cifar-10-batches-py'" in result.stderr

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from hiresnet_graph.cli.ablate import Clock
+from hiresnet_graph.cli.commands.ablate import Clock
 from hiresnet_graph.sweep import ways
 from hiresnet_graph.sweep.driver import Progress
 from hiresnet_graph.train import Recipe

@@ -1,4 +1,4 @@
-"""The command `doctor`: what this machine has, and what is missing."""
+"""`hrg doctor`: versions, devices, Graphviz, packages and plugins of this machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -14,7 +15,7 @@ import typer
 from hiresnet_graph import __version__
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Json
-from hiresnet_graph.cli.screen import note, painted, write, write_json
+from hiresnet_graph.cli.console import styled, write, write_json, write_message
 from hiresnet_graph.errors import HrgError
 from hiresnet_graph.registry import ENTRY_POINT_GROUP, load_plugins
 
@@ -45,9 +46,10 @@ _OPTIONAL = {
 
 
 def doctor(json: Json = False) -> None:
-    """Say what this machine has, and what is missing.
+    """Check the installation: versions, devices, optional tools.
 
-    Versions, torch and its devices, the layout engine of diagrams, optional packages, plugins.
+    Reports the versions of hrg, Python and torch, the available devices, Graphviz, required and optional packages, and
+    plugins. The exit code is 1 if something required is missing.
     """
     checks = {
         "hrg": _program,
@@ -59,21 +61,21 @@ def doctor(json: Json = False) -> None:
         "optional": _optional,
         "plugins": _plugins,
     }
-    found = {name: _checked(check) for name, check in checks.items()}
-    bad = [name for name, result in found.items() if not result["ok"]]
+    found = {name: _run(check) for name, check in checks.items()}
+    failed = [name for name, result in found.items() if not result["ok"]]
     if json:
-        write_json({"ok": not bad, "checks": found})
+        write_json({"ok": not failed, "checks": found})
     else:
         for name, result in found.items():
-            mark = painted("ok ", "green", sys.stdout) if result["ok"] else painted("bad", "red", sys.stdout)
+            mark = styled("ok    ", "green", sys.stdout) if result["ok"] else styled("failed", "red", sys.stdout)
             write(f"{mark}  {name:<9} {result['text']}")
-    if bad:
-        note(f"To mend: {', '.join(bad)}.")
+    if failed:
+        write_message(f"Failed checks: {', '.join(failed)}.")
         raise typer.Exit(failure.FINDINGS)
 
 
-def _checked(check: Callable[[], tuple[bool, str, Any]]) -> dict[str, Any]:
-    """The result of a check; one that fails in a way that nobody foresaw is a finding, too."""
+def _run(check: Callable[[], tuple[bool, str, Any]]) -> dict[str, Any]:
+    """The result of a check; one that raises has failed."""
     try:
         ok, text, data = check()
     except Exception as error:
@@ -89,8 +91,8 @@ def _version(package: str) -> str | None:
 
 
 def _program() -> tuple[bool, str, Any]:
-    place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return True, f"{__version__} in {place}", {"version": __version__, "path": place}
+    folder = str(Path(__file__).resolve().parents[2])
+    return True, f"{__version__} in {folder}", {"version": __version__, "path": folder}
 
 
 def _python() -> tuple[bool, str, Any]:
@@ -111,7 +113,7 @@ def _torch() -> tuple[bool, str, Any]:
     }
     text = f"{data['version']}, torchvision {data['torchvision']}, {data['threads']} threads, {data['cpu']}"
     try:
-        import torchvision  # noqa: F401  (a torchvision that was built for another torch fails here)
+        import torchvision  # noqa: F401  (one built for another version of torch fails here)
     except Exception as error:
         return False, f"{text}; torchvision cannot be imported: {str(error).splitlines()[0]}", data
     return True, text, data
@@ -121,7 +123,7 @@ def _devices() -> tuple[bool, str, Any]:
     import torch
 
     if not torch.cuda.is_available():
-        return True, "cpu alone", {"cuda": None, "gpus": []}
+        return True, "CPU only", {"cuda": None, "gpus": []}
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return True, f"CUDA {torch.version.cuda}: {', '.join(names)}", {"cuda": torch.version.cuda, "gpus": names}
 
@@ -139,19 +141,17 @@ def _diagrams() -> tuple[bool, str, Any]:
 def _needed() -> tuple[bool, str, Any]:
     versions = {name: _version(name) for name in _NEEDED}
     missing = [name for name, version in versions.items() if version is None]
-    text = (
-        f"missing: {', '.join(missing)}. 'pip install {' '.join(missing)}'"
-        if missing
-        else f"all {len(versions)} packages"
-    )
-    return not missing, text, versions
+    if missing:
+        return False, f"missing: {', '.join(missing)}. Install: pip install {' '.join(missing)}", versions
+    return True, f"all {len(versions)} packages", versions
 
 
 def _optional() -> tuple[bool, str, Any]:
     versions = {name: _version(name) for name in _OPTIONAL}
-    have = [f"{name} {version}" for name, version in versions.items() if version]
-    lacking = [f"{name} (for {_OPTIONAL[name]})" for name, version in versions.items() if version is None]
-    text = "; ".join(part for part in (", ".join(have), f"not there: {', '.join(lacking)}" if lacking else "") if part)
+    found = [f"{name} {version}" for name, version in versions.items() if version]
+    missing = [f"{name} (for {_OPTIONAL[name]})" for name, version in versions.items() if version is None]
+    parts = [", ".join(found)] * bool(found) + [f"not installed: {', '.join(missing)}"] * bool(missing)
+    text = "; ".join(parts)
     return True, text, versions
 
 

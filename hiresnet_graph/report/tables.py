@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from hiresnet_graph.formats import Column, format_count, format_si, format_value, number_column
 from hiresnet_graph.report.effects import Effect, Effects
 from hiresnet_graph.report.report import Report
-from hiresnet_graph.report.scores import Setting, Spread, setting_text, spread_record, value_text
+from hiresnet_graph.report.scores import Setting, Spread, setting_text, spread_record
 from hiresnet_graph.report.statistics import Comparison, Estimate, Interval
 from hiresnet_graph.report.table import Row, Table
 
@@ -15,24 +16,7 @@ SCOPE = "For one split and one test set: other images could give other differenc
 Record = dict[str, object]
 
 
-class Heading(NamedTuple):
-    """A column.
-
-    Attributes:
-        keep: Where there is little room, columns with the lowest number are left out first.
-        is_number: Its cells are set to the right.
-        in_paper: LaTeX tables have it.
-        wraps: Long texts go on in the next line.
-    """
-
-    text: str
-    keep: int = 9
-    is_number: bool = True
-    in_paper: bool = True
-    wraps: bool = False
-
-
-class Sheet(NamedTuple):
+class ReportTable(NamedTuple):
     """A table of text.
 
     Attributes:
@@ -44,49 +28,49 @@ class Sheet(NamedTuple):
 
     part: str
     title: str
-    headings: tuple[Heading, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str
     records: tuple[Record, ...]
     caption_for_paper: str = ""
 
 
-def sheets(report: Report) -> tuple[Sheet, ...]:
+def report_tables(report: Report) -> tuple[ReportTable, ...]:
     """The tables that a report is printed as."""
-    makers: dict[str, Callable[[], list[Sheet]]] = {
+    makers: dict[str, Callable[[], list[ReportTable]]] = {
         "table": lambda: [_table(report.table)],
         "differences": lambda: [_differences(comparison, report.table) for comparison in report.differences],
         "effects": lambda: [_effects(effects) for effects in report.effects],
         "pareto": lambda: [_pareto(report)],
         "curves": lambda: [_curves(report)],
     }
-    found = tuple(sheet for part in report.parts for sheet in makers[part]())
+    found = tuple(table for part in report.parts for table in makers[part]())
     if "table" in report.parts or not report.table.mixed:
         return found
     # The caption of the table says it, if it is there.
     mixed = f"Mixed: {'; '.join(report.table.mixed)}."
-    return tuple(sheet._replace(caption=f"{sheet.caption} {mixed}") for sheet in found)
+    return tuple(table._replace(caption=f"{table.caption} {mixed}") for table in found)
 
 
-def _table(table: Table) -> Sheet:
+def _table(table: Table) -> ReportTable:
     top_k = table.recipe.top_k
-    headings = (
-        Heading("variant", is_number=False),
-        *_setting_headings(table),
-        Heading("parameters", 3),
-        Heading("MACs", 2, in_paper=False),
-        Heading("n", 8),
-        Heading("test accuracy"),
-        Heading("at last epoch", 5, in_paper=False),
-        *([Heading(f"top-{top_k}", 1, in_paper=False)] if top_k > 1 else []),
-        Heading("validation", 4 if not table.is_search else 9, in_paper=False),
+    columns = (
+        Column("variant"),
+        *_grid_columns(table),
+        number_column("parameters", 3),
+        number_column("MACs", 2, in_paper=False),
+        number_column("n", 8),
+        number_column("test accuracy"),
+        number_column("at last epoch", 5, in_paper=False),
+        *([number_column(f"top-{top_k}", 1, in_paper=False)] if top_k > 1 else []),
+        number_column("validation", 4 if not table.is_search else 9, in_paper=False),
     )
     rows = tuple(
         (
             _label(row),
             *_setting_cells(table, row.setting),
             f"{row.parameters:,}",
-            _macs(row.macs),
+            format_si(row.macs),
             _count(row),
             _spread(row.test),
             _spread(row.last),
@@ -96,7 +80,7 @@ def _table(table: Table) -> Sheet:
         for row in table.rows
     )
     records = tuple(map(_row_record, table.rows))
-    return Sheet("table", table.name, headings, rows, table.caption, records, table.caption_for_paper)
+    return ReportTable("table", table.name, columns, rows, table.caption, records, table.caption_for_paper)
 
 
 def _row_record(row: Row) -> Record:
@@ -121,20 +105,20 @@ def _row_record(row: Row) -> Record:
     }
 
 
-def _differences(comparison: Comparison, table: Table) -> Sheet:
-    headings = (
-        Heading("variant", is_number=False),
-        *_setting_headings(table),
-        Heading("n", 8, in_paper=False),
-        Heading("difference"),
-        Heading("95 % CI"),
-        Heading("df", 3, in_paper=False),
-        Heading("p", 5, in_paper=False),
-        Heading("p (Holm)", 7),
-        Heading("paired", 4, in_paper=False),
-        Heading("Welch", 2, in_paper=False),
-        Heading("r", 1, in_paper=False),
-        Heading("detectable", 6, in_paper=False),
+def _differences(comparison: Comparison, table: Table) -> ReportTable:
+    columns = (
+        Column("variant"),
+        *_grid_columns(table),
+        number_column("n", 8, in_paper=False),
+        number_column("difference"),
+        number_column("95 % CI"),
+        number_column("df", 3, in_paper=False),
+        number_column("p", 5, in_paper=False),
+        number_column("p (Holm)", 7),
+        number_column("paired", 4, in_paper=False),
+        number_column("Welch", 2, in_paper=False),
+        number_column("r", 1, in_paper=False),
+        number_column("detectable", 6, in_paper=False),
     )
     rows = tuple(
         (
@@ -180,12 +164,12 @@ def _differences(comparison: Comparison, table: Table) -> Sheet:
     if table.settings:
         title += ", each network at its best setting" if comparison.at_best else ", at equal settings"
     caption, for_paper = (_differences_caption(comparison, has_all) for has_all in (True, False))
-    return Sheet("differences", title, headings, rows, caption, records, for_paper)
+    return ReportTable("differences", title, columns, rows, caption, records, for_paper)
 
 
 def _differences_caption(comparison: Comparison, has_all: bool) -> str:
     """What the columns are: all of them, or those of LaTeX tables."""
-    holm = f"Holm: corrected for {comparison.tests} test{'s' if comparison.tests != 1 else ''}."
+    holm = f"Holm: corrected for {format_count(comparison.tests, 'test')}."
     sentences = [
         f"Each network minus {comparison.baseline}, in points of test accuracy at the epoch of best validation.",
         "95 % CI and p: accuracy modelled as network + seed, with the error pooled over the networks"
@@ -210,15 +194,15 @@ def _differences_caption(comparison: Comparison, has_all: bool) -> str:
     return " ".join([*sentences, SCOPE])
 
 
-def _effects(effects: Effects) -> Sheet:
+def _effects(effects: Effects) -> ReportTable:
     has_shapley = effects.total is not None
-    headings = (
-        Heading("edge", is_number=False),
-        Heading("pairs", 3, in_paper=False),
-        Heading("n", 5),
-        Heading("main effect"),
-        Heading("95 % CI", 7),
-        *([Heading("Shapley"), Heading("95 % CI", 6)] if has_shapley else []),
+    columns = (
+        Column("edge"),
+        number_column("pairs", 3, in_paper=False),
+        number_column("n", 5),
+        number_column("main effect"),
+        number_column("95 % CI", 7),
+        *([number_column("Shapley"), number_column("95 % CI", 6)] if has_shapley else []),
     )
 
     def cells(effect: Effect | None) -> tuple[str, str]:
@@ -245,8 +229,8 @@ def _effects(effects: Effects) -> Sheet:
     if effects.missing:
         sentences.append(effects.missing)
     title = "Effects of the edges" + (f" at {setting_text(effects.setting)}" if effects.setting else "")
-    return Sheet(
-        "effects", title, headings, tuple(rows), " ".join([*sentences, SCOPE]), tuple(_effect_records(effects))
+    return ReportTable(
+        "effects", title, columns, tuple(rows), " ".join([*sentences, SCOPE]), tuple(_effect_records(effects))
     )
 
 
@@ -265,17 +249,17 @@ def _effect_records(effects: Effects) -> list[Record]:
     return [*records, {**total, **_effect_record("shapley", effects.total)}] if effects.total else records
 
 
-def _pareto(report: Report) -> Sheet:
+def _pareto(report: Report) -> ReportTable:
     table = report.table
-    headings = (
-        Heading("variant", is_number=False),
-        *_setting_headings(table),
-        Heading("parameters", 7),
-        Heading("MACs", 6),
-        Heading("n", 5),
-        Heading("validation"),
-        Heading("test accuracy", 4),
-        Heading("best for its", 8, is_number=False),
+    columns = (
+        Column("variant"),
+        *_grid_columns(table),
+        number_column("parameters", 7),
+        number_column("MACs", 6),
+        number_column("n", 5),
+        number_column("validation"),
+        number_column("test accuracy", 4),
+        Column("best for its", 8),
     )
     names = {"parameters": "parameters", "macs": "MACs"}
     rows = tuple(
@@ -283,7 +267,7 @@ def _pareto(report: Report) -> Sheet:
             point.variant,
             *_setting_cells(table, point.setting),
             f"{point.parameters:,}",
-            _macs(point.macs),
+            format_si(point.macs),
             str(point.n),
             _spread(point.validation),
             _spread(point.test),
@@ -309,19 +293,19 @@ def _pareto(report: Report) -> Sheet:
         "compared by mean accuracy on the validation images, in percent; chance favours what was chosen there, so the "
         "test accuracy is the one to report."
     )
-    return Sheet("pareto", "Pareto front", headings, rows, caption, records)
+    return ReportTable("pareto", "Pareto front", columns, rows, caption, records)
 
 
-def _curves(report: Report) -> Sheet:
+def _curves(report: Report) -> ReportTable:
     table = report.table
-    headings = (
-        Heading("variant", is_number=False),
-        *_setting_headings(table),
-        Heading("seed"),
-        Heading("epoch"),
-        Heading("split", is_number=False),
-        Heading("loss"),
-        Heading("accuracy"),
+    columns = (
+        Column("variant"),
+        *_grid_columns(table),
+        number_column("seed"),
+        number_column("epoch"),
+        Column("split"),
+        number_column("loss"),
+        number_column("accuracy"),
     )
     rows = tuple(
         (
@@ -350,7 +334,7 @@ def _curves(report: Report) -> Sheet:
         for point in report.curves
     )
     caption = "Mean loss and accuracy in percent; of training images as they were seen, in the course of the epoch."
-    return Sheet("curves", "Learning curves", headings, rows, caption, records)
+    return ReportTable("curves", "Learning curves", columns, rows, caption, records)
 
 
 def _label(row: Row) -> str:
@@ -359,28 +343,18 @@ def _label(row: Row) -> str:
     return f"{row.variant} (~ {row.isomorphic_to})" if row.isomorphic_to else row.variant
 
 
-def _setting_headings(table: Table) -> list[Heading]:
-    return [Heading(text, 8) for text in table.settings.values()]
+def _grid_columns(table: Table) -> list[Column]:
+    return [number_column(text, 8) for text in table.settings.values()]
 
 
 def _setting_cells(table: Table, setting: Setting) -> list[str]:
-    return [value_text(setting[name]) if name in setting else "-" for name in table.settings]
+    return [format_value(setting[name]) if name in setting else "-" for name in table.settings]
 
 
 def _count(row: Row) -> str:
     counts = {"diverged": row.diverged, "failed": row.failed, "pruned": row.pruned, "missing": row.missing}
     number = str(row.n) if row.n == row.runs else f"{row.n} of {row.runs}"
     return ", ".join([number, *(f"{count} {what}" for what, count in counts.items() if count)])
-
-
-def _macs(macs: int) -> str:
-    """MACs as all commands write them: `141.7 k`."""
-    value, unit = float(macs), ""
-    for unit in ("", "k", "M", "G", "T"):
-        if value < 999.95 or unit == "T":
-            break
-        value /= 1000
-    return f"{value:#.4g}".rstrip(".") + f" {unit}" if unit else str(macs)
 
 
 def _spread(spread: Spread | None, form: str = ".2f") -> str:

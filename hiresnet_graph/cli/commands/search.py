@@ -9,26 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiresnet_graph.cli.commands.status import told as shown
+from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.progress import progress
-from hiresnet_graph.cli.recipe import (
+from hiresnet_graph.cli.training import (
     Address,
     Data,
     Device,
     Download,
     Epochs,
     Executor,
-    Fields,
     Jobs,
+    RecipeFields,
     Threads,
-    downloaded,
-    goes_on,
+    command_line,
+    make_dataset,
     recipe_fields,
-    source,
-    this_command,
+    resume_hint,
+    with_download,
 )
-from hiresnet_graph.cli.screen import counted, exact, note, write
-from hiresnet_graph.cli.status import told as shown
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_count
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep.search import Space, Trial
@@ -45,7 +46,7 @@ def search(
     data: Data = None,
     download: Download = False,
     epochs: Epochs = None,
-    fields: Fields = None,
+    fields: RecipeFields = None,
     jobs: Jobs = None,
     device: Device = None,
     threads: Threads = None,
@@ -69,11 +70,11 @@ def search(
     if runs is not None:
         said["search"] = {"runs": runs}
     if data is not None:
-        said["data"] = source(data).as_data()
+        said["data"] = make_dataset(data).as_data()
     if recipe := recipe_fields(epochs, fields=fields):
         said["recipe"] = recipe
-    what = what.patched(said, this_command()) if said else what
-    what = downloaded(what) if download else what
+    what = what.patched(said, command_line()) if said else what
+    what = with_download(what) if download else what
 
     from hiresnet_graph.sweep.search import Space, read_trials
     from hiresnet_graph.sweep.search import search as search_all
@@ -85,14 +86,14 @@ def search(
     budget = what.search.runs if what.search is not None else 0  # a study without one is refused
 
     def begun(space: Space) -> None:
-        note(f"{what.name or study.stem}: {space.search.sampler}, up to {counted(budget, 'run')}.")
+        write_message(f"{what.name or study.stem}: {space.search.sampler}, up to {format_count(budget, 'run')}.")
 
-    with goes_on(), progress("run", budget) as meter:
+    with resume_hint(), progress("run", budget) as meter:
 
         def told(trial: Trial, done: int) -> None:
             network = ", ".join([trial.label, *(f"{key}={shown(value)}" for key, value in trial.setting.items())])
             reached = f"validation {100 * trial.values[0]:.2f} %" if trial.values else trial.outcome
-            meter(done, budget, f"{network}: {reached}, {exact(trial.parameters)} parameters")
+            meter(done, budget, f"{network}: {reached}, {trial.parameters:,} parameters")
 
         search_all(
             what,
@@ -109,25 +110,25 @@ def search(
     left_out = [f"{counts['too-large']} too large"] * bool(counts["too-large"])
     left_out += [f"{counts['known']} known already"] * bool(counts["known"])
     left_out += [f"{counts['no-network']} without a way to the output"] * bool(counts["no-network"])
-    note(
-        f"{counted(counts.total(), 'proposal')}"
+    write_message(
+        f"{format_count(counts.total(), 'proposal')}"
         + (f", of which {' and '.join(left_out)}, so not trained." if left_out else ", all of them trained.")
     )
-    note(f"The search has ended, in {output}. The best networks: hrg report {output}")
+    write_message(f"The search has ended, in {output}. The best networks: hrg report {output}")
 
 
 def _list(space: Space) -> None:
     """Say what a search would choose from."""
     budget, seeds = space.search, len(space.study.seed_pairs)
-    edges = [f"{counted(2 ** len(space.edges), 'edge set')}"] * bool(space.edges)
+    edges = [f"{format_count(2 ** len(space.edges), 'edge set')}"] * bool(space.edges)
     others = [f"{key} {_range(values)}" for key, values in budget.space.items() if key != "edges"]
-    size = "endless" if math.isinf(space.size) else counted(int(space.size), "choice")
+    size = "endless" if math.isinf(space.size) else format_count(int(space.size), "choice")
     write(f"Space: {size}: {' x '.join([*edges, *others])}.")
     each = f", {seeds} for each network" if seeds > 1 else ""
-    write(f"Budget: {counted(budget.runs, 'run')}{each}; {budget.sampler} proposes {budget.batch} at a time.")
-    limit = "".join(f"; larger than {exact(most)} {name} is not trained" for name, most in budget.limit if most)
+    write(f"Budget: {format_count(budget.runs, 'run')}{each}; {budget.sampler} proposes {budget.batch} at a time.")
+    limit = "".join(f"; larger than {most:,} {name} is not trained" for name, most in budget.limit if most)
     smallest, largest = space.extreme(min).parameters, space.extreme(max).parameters
-    write(f"Parameters: {exact(smallest)} (smallest) to {exact(largest)} (largest){limit}.")
+    write(f"Parameters: {smallest:,} (smallest) to {largest:,} (largest){limit}.")
 
 
 def _range(values: object) -> str:

@@ -1,0 +1,48 @@
+"""`hrg adjust`: a baseline with a given number of parameters."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, architecture, split_variant
+from hiresnet_graph.cli.commands.schema import schema_line
+from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.spec.source import to_yaml
+
+
+def adjust(
+    spec: Spec,
+    parameters: Annotated[
+        int, typer.Option("--parameters", "-p", min=1, metavar="N", help="Target number of parameters.")
+    ],
+    changes: Changes = None,
+    edges: Edges = None,
+    output: OutputOrStdout = None,
+) -> None:
+    """Widen a baseline to a given number of parameters.
+
+    The hidden channels of residual blocks are widened until the network is as large as another one. The result is a
+    short spec that extends the given one.
+    """
+    from hiresnet_graph.matching import adjust as widen
+
+    name, variant = split_variant(spec)
+    if variant is not None:
+        raise UsageError(f"a spec cannot extend a variant. Give the changes of '{variant}', like '--edges none'.")
+    found = widen(architecture(spec, changes, edges=edges), parameters)
+    base = os.path.relpath(name, output.parent if output else ".") if Path(name).exists() else name
+    extension = found.architecture.as_extension(output.stem if output else f"{found.architecture.name}_adjusted", base)
+    if found.architecture.variants:
+        extension["variants"] = None  # their edges would be added to the widened network
+    text = f"# {found.parameters:,} parameters.\n" + to_yaml(extension)
+    if output is None:
+        write(text.rstrip("\n"))
+    else:
+        output.write_text(schema_line() + text, encoding="utf-8")
+    wrote = f"Wrote {output}: " if output else ""
+    write_message(f"{wrote}{found.parameters:,} parameters, {abs(found.off):,} off the target.")

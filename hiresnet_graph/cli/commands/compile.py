@@ -1,0 +1,36 @@
+"""`hrg compile`: a network as source, exported program, ONNX or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiresnet_graph.cli.arguments import Changes, Edges, Output, Seed, Spec, Variant, architecture
+from hiresnet_graph.cli.console import write_message
+
+
+def compile_network(
+    spec: Spec,
+    output: Output,
+    changes: Changes = None,
+    variant: Variant = None,
+    edges: Edges = None,
+    seed: Seed = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Weights that replace the initial ones (.pt2 and .onnx): the model.safetensors of a run.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Compile to Python source, an exported program, ONNX or JSON.
+
+    The suffix of the file selects the format: .py (requires torch alone), .pt2, .onnx, or .json (the plan).
+    """
+    network = architecture(spec, changes, variant, edges)
+    network.export(output, seed=seed, weights=weights)
+    write_message(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")

@@ -1,0 +1,121 @@
+"""`hrg diff`: the differences between two networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from hiresnet_graph.cli.arguments import Json, architecture, split_changes
+from hiresnet_graph.cli.console import write, write_json, write_table
+from hiresnet_graph.cli.summary import compare, format_shape, format_steps, summarize
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import Column, format_bytes, format_percent, format_si, number_column
+
+_TOTALS = ("name", "variant", "parameters", "macs", "memory_bytes", "digest")
+_MARKS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def diff(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="A [K=V]... [B] [K=V]...",
+            help="Two networks, each a spec (or SPEC@VARIANT) followed by its changes; or one spec and its changes.",
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Show the differences between two networks: nodes, edges, parameters, MACs.
+
+    For example 'hrg diff hiresnet18@original hiresnet18@full', or 'hrg diff hiresnet18 width=32'.
+    """
+    networks = split_changes(specs)
+    if len(networks) == 1 and networks[0][1]:
+        networks = [(networks[0][0], []), networks[0]]
+    if len(networks) != 2:
+        raise UsageError(
+            f"expected two networks, got {len(networks)}. Write 'hrg diff hiresnet18@in hiresnet18@out', or one spec "
+            "with changes, 'hrg diff hiresnet18 width=32'."
+        )
+    labels = [" ".join([spec, *changes]) for spec, changes in networks]
+    a, b = (summarize(architecture(spec, changes), calls=True) for spec, changes in networks)
+    differences = compare(a, b)
+    if json:
+        totals = {
+            side: {"spec": label, **{key: data[key] for key in _TOTALS}}
+            for side, label, data in (("a", labels[0], a), ("b", labels[1], b))
+        }
+        write_json({**totals, **differences})
+        return
+    write(f"a: {labels[0]}\nb: {labels[1]}")
+    if differences["same"]:
+        write("\nBoth are the same network.")
+        return
+    for i, (key, pair) in enumerate(differences["time"].items()):
+        values = ["none" if pair[side] is None else str(pair[side]) for side in ("a", "b")]
+        write(f"{'' if i else chr(10)}time.{key}: {' => '.join(values)}")
+    _write_differences("node", differences["nodes"])
+    _write_differences("edge", differences["edges"])
+    if not differences["nodes"] and not differences["edges"]:
+        write("\nNodes and edges are equal; the merge order or the outputs differ.")
+    _write_totals(a, b, differences)
+
+
+def _write_differences(noun: str, differences: list[dict[str, Any]]) -> None:
+    if not differences:
+        return
+    rows = []
+    for entry in differences:
+        a, b = entry["a"], entry["b"]
+        row = b or a
+        name = entry["name"] if noun == "node" or row["family"] == "shortcut" else f"{row['from']} -> {row['to']}"
+        descriptions = [_describe(side, noun) for side in (a, b) if side]
+        rows.append(
+            [
+                _MARKS[entry["change"]],
+                name,
+                " => ".join(dict.fromkeys(descriptions)),
+                _change(a, b, "parameters", _integer),
+                _change(a, b, "macs", format_si),
+            ]
+        )
+    write()
+    columns = [Column(""), Column(noun), Column("is", 3), number_column("parameters", 8), number_column("MACs", 5)]
+    write_table(columns, rows)
+
+
+def _describe(row: dict[str, Any], noun: str) -> str:
+    if noun == "node":
+        return f"{row['block']} {format_shape(row['shape'])}"
+    when = (f"delay {row['delay']}" if row["delay"] else "", f"at {format_steps(row)}" if row["at"] is not None else "")
+    return ", ".join(part for part in (row["family"], row["merge"], row["projection"], *when) if part)
+
+
+def _write_totals(a: dict[str, Any], b: dict[str, Any], differences: dict[str, Any]) -> None:
+    rows = []
+    for label, key, text in (
+        ("parameters", "parameters", _integer),
+        ("MACs", "macs", format_si),
+        ("memory", "memory_bytes", format_bytes),
+    ):
+        change = differences[key]
+        part = f"{_sign(change)}{format_percent(abs(change), a[key])}" if change else ""
+        rows.append([label, text(a[key]), text(b[key]), f"{_sign(change)}{text(abs(change))}", part])
+    write()
+    numbers = [number_column("a", 8), number_column("b", 8), number_column("change"), number_column("", 3)]
+    write_table([Column("total"), *numbers], rows)
+
+
+def _change(a: dict[str, Any] | None, b: dict[str, Any] | None, key: str, text: Callable[[int], str]) -> str:
+    change = (b[key] if b else 0) - (a[key] if a else 0)
+    return f"{_sign(change)}{text(abs(change))}" if change else "0"
+
+
+def _sign(change: int) -> str:
+    return "+" if change > 0 else "-" if change < 0 else ""
+
+
+def _integer(number: int) -> str:
+    return f"{number:,}"

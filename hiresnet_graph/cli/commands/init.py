@@ -1,0 +1,58 @@
+"""`hrg init`: a spec to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hiresnet_graph.cli.commands.schema import SCHEMA_FILE, schema_line, write_schema
+from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.shipped import spec_names, spec_path
+
+_STARTER = Path(__file__).resolve().parents[2] / "starter.yaml"
+# Short names for the shipped spec to begin with in a family.
+_FAMILIES = {"hiresnet": "hiresnet18", "resnet": "resnet20", "densenet": "densenet40", "vgg": "vgg16", "ror": "ror3_56"}
+
+
+def init(
+    template: Annotated[
+        str,
+        typer.Option(
+            "--template", "-t", metavar="T", help="'starter', 'hiresnet', 'resnet', 'unet', or any shipped spec."
+        ),
+    ] = "starter",
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Output file; '-' for stdout.")] = Path(
+        "network.yaml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.")] = False,
+) -> None:
+    """Write a spec to start from.
+
+    The JSON Schema that editors use to check and complete it is written beside it, unless it exists already.
+    """
+    text = schema_line() + _template(template).replace(" FILE", f" {'FILE' if str(output) == '-' else output}")
+    if str(output) == "-":
+        write(text.rstrip("\n"))
+        return
+    if output.exists() and not force:
+        raise UsageError(f"'{output}' exists already. Choose another name with '-o', or overwrite it with '--force'.")
+    output.write_text(text, encoding="utf-8")
+    schema_path = output.with_name(SCHEMA_FILE)
+    beside = ""
+    if force or not schema_path.exists():
+        write_schema(schema_path)
+        beside = f", and {schema_path} for your editor"
+    write_message(f"Wrote {output}{beside}. Next:")
+    write_message(f"  hrg show {output}\n  hrg render {output} -o {output.with_suffix('.svg')}")
+
+
+def _template(name: str) -> str:
+    if name == "starter":
+        return _STARTER.read_text(encoding="utf-8")
+    path = spec_path(_FAMILIES.get(name, name))
+    if path is None:
+        raise UsageError(f"there is no template '{name}'. {did_you_mean(name, ['starter', *_FAMILIES, *spec_names()])}")
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,36 @@
+"""`hrg render`: the diagram of a network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from hiresnet_graph.cli.arguments import Changes, Edges, Output, Spec, Variant, architecture
+from hiresnet_graph.cli.console import write_message
+
+if TYPE_CHECKING:
+    from hiresnet_graph.render import Direction, Level
+
+
+def render(
+    spec: Spec,
+    output: Output,
+    changes: Changes = None,
+    variant: Variant = None,
+    edges: Edges = None,
+    level: Annotated[
+        str, typer.Option(metavar="LEVEL", help="Level of detail: one box per stage (stages), block or op.")
+    ] = "blocks",
+    direction: Annotated[str, typer.Option(metavar="DIR", help="LR for left to right, TB for top to bottom.")] = "LR",
+    unrolled: Annotated[
+        bool, typer.Option("--unrolled", help="Draw each time step of a recurrent network instead of its loops.")
+    ] = False,
+) -> None:
+    """Draw the diagram as SVG, PDF, PNG or DOT.
+
+    The suffix of the file selects the format: .svg, .pdf, .png or .dot.
+    """
+    network = architecture(spec, changes, variant, edges)
+    network.render(output, level=cast("Level", level), direction=cast("Direction", direction), unrolled=unrolled)
+    write_message(f"Wrote {output}.")

@@ -1,0 +1,131 @@
+"""`hrg validate`: the errors and warnings of specs and studies."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from hiresnet_graph.cli import failure
+from hiresnet_graph.cli.arguments import Json, architecture, split_changes
+from hiresnet_graph.cli.console import styled, write, write_json, write_message
+from hiresnet_graph.cli.summary import problem_data
+from hiresnet_graph.errors import Problem, SpecError, UsageError
+from hiresnet_graph.formats import format_count
+
+if TYPE_CHECKING:
+    from hiresnet_graph.architecture import Architecture
+
+
+def validate(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC...",
+            help="Spec or study files, or names of shipped ones; changes (K=V) follow their spec.",
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Check specs and studies, and report every error with its location.
+
+    All variants of a spec are checked, except for SPEC@VARIANT; of a study, all its networks. The exit code is 1 if
+    there are errors. Warnings report what is allowed but probably unintended, like an edge of a recurrent network whose
+    values arrive too late for the readout.
+    """
+    results = [_check(spec, changes) for spec, changes in split_changes(specs)]
+    invalid = sum(bool(result.problems) for result in results)
+    if json:
+        write_json({"valid": not invalid, "specs": [_as_data(result) for result in results]})
+    else:
+        for result in results:
+            if not result.problems:
+                write(f"{result.spec}: {styled('ok', 'green', sys.stdout)}, {result.summary}")
+            failure.print_problems(result.problems, sys.stdout)
+            failure.print_problems((replace(w, message=f"warning: {w.message}") for w in result.warnings), sys.stdout)
+        if warnings := sum(len(result.warnings) for result in results):
+            write_message(f"{format_count(warnings, 'warning')}.")
+    if invalid:
+        found = format_count(sum(len(result.problems) for result in results), "problem")
+        where = f" in {format_count(invalid, 'spec')} of {len(results)}" if len(results) > 1 else ""
+        write_message(f"{found}{where}.")
+        raise typer.Exit(failure.FINDINGS)
+
+
+class _Result(NamedTuple):
+    """The findings in one spec or study; `name` is None if it could not be read."""
+
+    spec: str
+    name: str | None
+    summary: str = ""
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+def _check(spec: str, changes: Sequence[str]) -> _Result:
+    from hiresnet_graph.sweep.study import is_study
+
+    name = None
+    try:
+        if is_study(spec):
+            return _check_study(spec, changes)
+        network = architecture(spec, changes)
+        name = network.name
+        network.validate()
+        return _Result(spec, name, _summary(network), warnings=_warnings(network))
+    except SpecError as error:
+        return _Result(spec, name, problems=error.problems)
+
+
+def _check_study(spec: str, changes: Sequence[str]) -> _Result:
+    """Check a study as far as possible without its data.
+
+    Raises:
+        SpecError: The study, or one of its networks, is wrong.
+    """
+    from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+    from hiresnet_graph.sweep.study import read_study
+
+    if changes:
+        raise UsageError(f"'{spec}' is a study: write '{changes[0]}' into it, under 'changes', or omit it.")
+    study = read_study(spec)
+    if study.search is not None:
+        _ = study.base().override(study.changes).plan if study.changes else study.base().plan
+        data_of(study)
+        return _Result(spec, study.name, f"a search of up to {format_count(study.search.runs, 'run')}")
+    networks = networks_of(study)
+    plan = planned(study, networks, data_of(study), None)
+    different = format_count(len({info.plan for info in plan.networks}), "different network")
+    seeds, runs = format_count(len(study.seed_pairs), "seed"), format_count(len(plan.requests), "run")
+    return _Result(spec, study.name, f"a study of {networks.architecture}: {different}, {seeds}, {runs}")
+
+
+def _summary(network: Architecture) -> str:
+    text = f"{network.cost().parameters:,} parameters"
+    if network.chosen is None and network.variants:
+        text += f"; {format_count(len(network.variants), 'variant')}: {', '.join(network.variants)}"
+    return text
+
+
+def _as_data(result: _Result) -> dict[str, Any]:
+    return {
+        "spec": result.spec,
+        "name": result.name,
+        "valid": not result.problems,
+        "problems": [problem_data(problem) for problem in result.problems],
+        "warnings": [problem_data(problem) for problem in result.warnings],
+    }
+
+
+def _warnings(network: Architecture) -> tuple[Problem, ...]:
+    """The warnings of a network and of its variants, each once; one of a variant alone names the variant."""
+    found: dict[tuple[str, str], Problem] = {}
+    for name in (network.chosen,) if network.chosen is not None else (None, *network.variants):
+        for problem in network.variant(name).warnings:
+            where = f"in the variant '{name}', " if name is not None and name != network.chosen else ""
+            located = replace(problem, message=f"{where}{problem.message}")
+            found.setdefault((str(problem.position or problem.path), problem.message), located)
+    return tuple(found.values())

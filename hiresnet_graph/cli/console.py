@@ -1,0 +1,120 @@
+"""Output of commands: results on stdout, messages on stderr, tables that fit the terminal, JSON, and colours.
+
+rich is imported when the first table is printed, so that commands without a table start without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import IO, Any
+
+from hiresnet_graph.formats import Column
+
+_GAP = 2  # terminal columns between two table columns
+_WRAPPED_WIDTH = 24  # a column that wraps is at least this wide, where the terminal allows it
+# Wider than any table: output to a file or a pipe is never cut or wrapped.
+_UNLIMITED = 10_000
+_COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
+_ANSI = {"bold": "1", "red": "1;31", "dim": "2", "cyan": "36", "green": "32"}
+
+
+def terminal_width() -> int:
+    """Columns of the terminal (or of `COLUMNS`); without a terminal, more than any output needs."""
+    return shutil.get_terminal_size((_UNLIMITED, 24)).columns
+
+
+def has_colors(stream: IO[str]) -> bool:
+    """Whether a stream is a terminal with colours, and they are not disabled."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def styled(text: str, style: str, stream: IO[str]) -> str:
+    """The text in a style, if the stream has colours."""
+    return f"\x1b[{_ANSI[style]}m{text}\x1b[0m" if has_colors(stream) else text
+
+
+def printable(text: str) -> str:
+    """The text as one line with control characters as `?`: the content of a file never controls the terminal."""
+    return "".join(char if char.isprintable() else " " if char == "\t" else "?" for char in text)
+
+
+def clean(text: str, stream: IO[str]) -> str:
+    """The text without control sequences, except for colours where the stream has them."""
+    parts = _COLOR.split(text) if has_colors(stream) else [text]
+    # `split` puts the matches of the pattern at odd indices.
+    return "".join(part if i % 2 else "\n".join(map(printable, part.split("\n"))) for i, part in enumerate(parts))
+
+
+def is_unicode() -> bool:
+    """Whether stdout can encode every character."""
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def write(text: str = "") -> None:
+    """Print a result to stdout."""
+    print(clean(text, sys.stdout))
+
+
+def write_message(text: str) -> None:
+    """Print a message for people to stderr."""
+    print(clean(text, sys.stderr), file=sys.stderr)
+
+
+def write_json(data: Any) -> None:
+    """Print data as JSON to stdout."""
+    print(json.dumps(data, indent=2, ensure_ascii=not is_unicode(), allow_nan=False))
+
+
+def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> None:
+    """Print a table to stdout.
+
+    Columns that do not fit the terminal are omitted, those of the lowest priority first, and a message names them.
+
+    Args:
+        total: A last row, set apart.
+    """
+    from rich.box import SIMPLE_HEAD, Box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    available = terminal_width()
+    wrapped_width = min(available // 2, _WRAPPED_WIDTH)
+    cells = [[column.header for column in columns], *rows, *([] if total is None else [total])]
+    widths = [wrapped_width if column.wraps else max(len(row[i]) for row in cells) for i, column in enumerate(columns)]
+
+    def needed(shown: Sequence[int]) -> int:
+        return sum(widths[i] for i in shown) + _GAP * (len(shown) - 1)
+
+    shown = list(range(len(columns)))
+    while len(shown) > 1 and needed(shown) > available:
+        shown.remove(min(shown, key=lambda i: (columns[i].priority, -i)))
+
+    lines = SIMPLE_HEAD if is_unicode() else Box(str(SIMPLE_HEAD).replace("─", "-"), ascii=True)
+    table = Table(box=lines, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    for i in shown:
+        table.add_column(
+            Text(columns[i].header),
+            justify="right" if columns[i].is_number else "left",
+            no_wrap=needed(shown) <= available and not columns[i].wraps,
+            overflow="fold",
+            min_width=wrapped_width if columns[i].wraps else None,
+        )
+    for row in rows:
+        table.add_row(*(Text(printable(row[i])) for i in shown))
+    if total is not None:
+        table.add_section()
+        table.add_row(*(Text(total[i]) for i in shown), style="bold")
+    console = Console(width=available, color_system="auto" if has_colors(sys.stdout) else None, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    # rich pads each line with spaces; without them the output can be copied and compared.
+    write("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    omitted = [column.header for i, column in enumerate(columns) if i not in shown and column.header]
+    if omitted:
+        write_message(f"Omitted at {available} columns: {', '.join(omitted)}. Use a wider window, or --json.")

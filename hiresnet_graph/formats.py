@@ -1,0 +1,73 @@
+"""Text forms of numbers, and the columns of tables: shared by the command line, reports and diagrams."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 problem`, `3 problems`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def format_si(number: int) -> str:
+    """A large number with four digits and its unit prefix: `35.78 M`."""
+    value, prefix = float(number), ""
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(value) < 999.95 or prefix == "T":
+            break
+        value /= 1000
+    return f"{value:#.4g}".rstrip(".") + f" {prefix}" if prefix else str(number)
+
+
+def format_bytes(size_bytes: int) -> str:
+    """A size with its unit: `1.25 MiB`."""
+    value, unit = float(size_bytes), "B"
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1000 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{value:#.3g}".rstrip(".") + f" {unit}" if unit != "B" else f"{size_bytes} B"
+
+
+def format_percent(part: int, total: int) -> str:
+    """A part of a total in percent: `2.1 %`; empty if the total is 0."""
+    return f"{100 * part / total:.1f} %" if total else ""
+
+
+def format_duration(time_s: float) -> str:
+    """A time: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    minutes = round(time_s / 60)
+    if time_s < 100:
+        return f"{time_s:.0f} s"
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def format_value(value: object, digits: int = 6) -> str:
+    """The value of a setting; a float with at most this many significant digits."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        priority: Columns with the lowest priority are omitted first on a narrow terminal.
+        is_number: Right-aligned.
+        wraps: Long cells continue on the next line; otherwise a cell is one line.
+        in_paper: Included in LaTeX tables.
+    """
+
+    header: str
+    priority: int = 9
+    is_number: bool = False
+    wraps: bool = False
+    in_paper: bool = True
+
+
+def number_column(header: str, priority: int = 9, *, in_paper: bool = True) -> Column:
+    """A column of numbers."""
+    return Column(header, priority, is_number=True, in_paper=in_paper)
