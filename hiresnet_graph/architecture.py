@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hiresnet_graph.cost import Cost, count
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.gc_pause import gc_paused
-from hiresnet_graph.graph import Graph
+from hiresnet_graph.graph import BlockGraph
 from hiresnet_graph.passes import desugar, resolve
 from hiresnet_graph.passes.timing import Timing, timing, warnings
 from hiresnet_graph.plan import Plan, make_plan
@@ -39,7 +39,7 @@ class Architecture(Document):
         return f"<Architecture {self.title}>"
 
     @cached_property
-    def graph(self) -> Graph:
+    def graph(self) -> BlockGraph:
         """The graph of block calls.
 
         Raises:

@@ -1,18 +1,18 @@
-"""The network as a graph, and what must hold of it.
+"""The two graphs of a network, and their invariants.
 
-One type serves two levels. After `passes.desugar` a node is a call of a block, and edges carry slots, merges and
-projections. After `passes.expand` a node is a call of one primitive operation, and an edge is one of its operands.
-A node is a call, weights are a name: calls that share weights are different nodes with one `weights`.
+A `BlockGraph` is what a spec describes: its nodes are calls of blocks, its edges have slots, merges, projections and
+delays. An `OpGraph` is what is computed: its nodes are calls of primitive operations, each with its operands in order.
+`passes.desugar` makes the first, `passes.expand` makes the second from it. In both, a node is a call and weights are a
+name: calls that share weights are different nodes with equal `weights`.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Literal
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import HrgError, Position
@@ -21,18 +21,16 @@ from hiresnet_graph.ops import Layer, Op, Tensor
 from hiresnet_graph.projections import Projection
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep, TimeSpec
-
-if TYPE_CHECKING:
-    import networkx as nx
+from hiresnet_graph.toposort import topological_order
 
 Family = Literal["flow", "skip", "edge", "shortcut", "gate"]
 Role = Literal["call", "merge", "edge", "arrival", "value"]
-"""What a call is in a graph of one step: part of a node, the merge of a slot, part of an edge, the end of an edge, or
-the place where a node's value is read. The first three compute."""
+"""What a node is in a one-step graph: a call inside a block, a merge, a call on an edge; or an anchor that computes
+nothing, where an edge arrives or where the value of a node is read."""
 
 
 class GraphError(HrgError):
-    """An invariant of a graph does not hold. `origin` is what caused it, if one thing did."""
+    """An invariant of a graph does not hold. `origin` is the entry of the spec that caused it, if there is one."""
 
     def __init__(self, message: str, origin: Origin | None = None) -> None:
         super().__init__(message)
@@ -49,11 +47,11 @@ class CycleError(GraphError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What in the spec caused a node or an edge.
+    """The entry of the spec that caused a node or an edge.
 
     Attributes:
         path: Address in the spec, like `nodes.stage1` or `skips.edges`.
-        position: Its place in a file, if it came from one.
+        position: Line and column, if the spec is a file.
     """
 
     path: str
@@ -65,12 +63,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class PartPatch:
-    """Fields to change in one part of a block.
+    """Fields to change in a part of a block.
 
     Attributes:
-        key: The address as the spec has it; exact ones win over patterns.
-        address: What of it lies inside the block.
-        optional: It names a whole node elsewhere, so nothing is amiss if there is no such part.
+        key: The address in the spec; an exact address overrides a pattern.
+        address: The rest of the address, inside the block.
+        optional: The pattern also names a whole node, so a block without such a part is no error.
     """
 
     key: str
@@ -81,23 +79,19 @@ class PartPatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A call of a block or of an operation.
+class BlockNode:
+    """A call of a block, or of a single operation in place of one.
 
     Attributes:
-        block: What is called; None for an input.
-        weights: Name of its weights; a prefix of the names of all tensors in it.
-        merge: How values that arrive at the slot `input` become one; None for a call of an operation whose edges are
-            its operands.
-        named_weights: The spec gave the name of the weights; such names are global, also inside blocks.
-        private: What inside takes its tensors from the name of the call, not from `weights` (in a tied stage).
-        per_step: What inside has a copy for each time step; None for what the graph says.
-        patches: Fields to change in parts of a block.
-        shape: Of the output, without the batch; known for inputs and after expansion.
-        owner: The node or edge of the spec's level that an operation belongs to.
-        role: What an operation is in a graph of one step.
-        at: Steps at which the edge is open that an operation belongs to; None for all.
-        step: The step at which an operation of an unrolled graph runs.
+        block: None for an input.
+        weights: Prefix of the names of its tensors.
+        merge: Combines the values at the slot `input`; None for an input.
+        named_weights: The spec names the weights. Such names are global, also inside blocks.
+        private: In a tied stage, the tensors that each block has for itself; they are named after the call.
+        per_step: The tensors with a copy for each time step; None for the default of the graph.
+        patches: Fields to change in parts of the block.
+        shape: Of an input, without the batch.
+        stage: The stage that it belongs to, or empty.
     """
 
     name: str
@@ -110,26 +104,28 @@ class Node:
     per_step: PerStep | None = None
     patches: tuple[PartPatch, ...] = ()
     shape: Shape | None = None
-    owner: str = ""
-    role: Role = "call"
-    at: tuple[int, ...] | None = None
-    step: int | None = None
+    stage: str = ""
+
+    @property
+    def declared(self) -> Shape | None:
+        """The shape that the block has regardless of its inputs, if it declares one."""
+        return self.block.declared if isinstance(self.block, Block) else None
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
-    """A connection.
+class BlockEdge:
+    """A connection of two nodes.
 
     Attributes:
-        name: Prefix of the tensors on the edge.
-        slot: Where it arrives.
-        part: The part of the source's block whose output is meant; empty for the block's own output.
-        rank: Place among the operands of the slot.
-        merge, projection, block, gate, delay: As in the spec; None where it says nothing.
+        name: Prefix of the names of its tensors.
+        slot: Where it arrives at the target.
+        part: The part of the source's block that is read; empty for the output of the block.
+        rank: Sort key among the edges into one slot.
+        merge, projection, block, gate, delay: As in the spec; None where it does not set them.
         at: Steps at which a value may arrive; None for all.
-        weights: Name of the weights, if it is not that of the edge.
-        per_step: What on it has a copy for each time step; None for what the graph says.
-        ends: Source and target as the spec names them (a stage rather than its last block).
+        weights: Name of the weights, if it differs from that of the edge.
+        per_step: The tensors with a copy for each time step; None for the default of the graph.
+        ends: Source and target as the spec names them (a stage instead of its last block).
     """
 
     source: str
@@ -152,8 +148,40 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class OpNode:
+    """A call of a primitive operation.
+
+    The last five attributes describe graphs in time: `step` an unrolled graph, the others a one-step graph.
+
+    Attributes:
+        op: None for an input.
+        operands: The nodes whose values it takes, in order.
+        shape: Of the output, without the batch.
+        owner: The node or edge of the block graph that it belongs to.
+        step: The time step at which it runs.
+        role: See `Role`.
+        per_step: The tensors with a copy for each time step.
+        at: Steps at which the edge that it belongs to is open; None for all.
+        delay: How many steps earlier its operands are read.
+    """
+
+    name: str
+    op: Op | None
+    operands: tuple[str, ...]
+    shape: Shape
+    weights: str
+    origin: Origin
+    owner: str = ""
+    step: int | None = None
+    role: Role = "call"
+    per_step: PerStep | None = None
+    at: tuple[int, ...] | None = None
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """One node of the spec's level, for tables and diagrams. `value` names the call that gives its output."""
+    """A node of the block graph, for tables and diagrams. `value` names the call that gives its output."""
 
     name: str
     block: str
@@ -165,11 +193,11 @@ class NodeRecord:
 
 @dataclass(frozen=True, slots=True)
 class EdgeRecord:
-    """One edge of the spec's level, for tables and diagrams.
+    """An edge of the block graph, for tables and diagrams.
 
     Attributes:
         merge: Empty where it arrives alone.
-        gate: The node by whose value it is multiplied, or nothing.
+        gate: The node whose value it is multiplied by, or empty.
         at: Steps at which it is open; None for all.
     """
 
@@ -187,50 +215,31 @@ class EdgeRecord:
     at: tuple[int, ...] | None = None
 
 
-class Graph:
-    """Nodes and edges, with named outputs: a directed multigraph. Never changed after construction.
+class Records(NamedTuple):
+    """What the nodes and edges of an `OpGraph` were in the block graph."""
 
-    networkx is imported where it is asked for (`to_networkx`, the search for a cycle): importing it, and a dict for
-    each edge, would be a good part of the time that a check takes.
+    nodes: tuple[NodeRecord, ...] = ()
+    edges: tuple[EdgeRecord, ...] = ()
 
-    Args:
-        outputs: Name of an output -> name of the node whose value it is.
-        nodes, edges: In the order in which they were written or made.
-        records: What the nodes and edges were at the spec's level, once expanded.
-        time: How it runs in time; None where it runs once. Then edges may have delays, and it is the graph of one step.
-        folded: Of an unrolled graph, the graph of one step.
 
-    Raises:
-        GraphError: Two nodes have one name, or an edge ends at no node.
-    """
+_NO_RECORDS = Records()
 
-    def __init__(
-        self,
-        name: str,
-        nodes: Iterable[Node],
-        edges: Iterable[Edge],
-        outputs: Mapping[str, str],
-        records: tuple[tuple[NodeRecord, ...], tuple[EdgeRecord, ...]] = ((), ()),
-        time: TimeSpec | None = None,
-        folded: Graph | None = None,
-    ) -> None:
+N = TypeVar("N", BlockNode, OpNode)
+
+
+class _Graph(Generic[N]):
+    """Named nodes in the order in which they were made, and named outputs. Never changed after construction."""
+
+    def __init__(self, name: str, nodes: Iterable[N], outputs: Mapping[str, str], time: TimeSpec | None) -> None:
         self.name = name
-        self.time = time
-        self.folded = folded
         self.outputs = dict(outputs)
-        self.records = records
+        self.time = time
         self._checked = False
-        self._nodes: dict[str, Node] = {}
+        self._nodes: dict[str, N] = {}
         for node in nodes:
             if node.name in self._nodes:
                 raise GraphError(f"two nodes are called '{node.name}'.")
             self._nodes[node.name] = node
-        self._outgoing: dict[str, list[Edge]] = {name: [] for name in self._nodes}
-        for edge in edges:
-            for end in (edge.source, edge.target):
-                if end not in self._nodes:
-                    raise GraphError(f"the edge '{edge.name}' ends at '{end}', which is not a node.")
-            self._outgoing[edge.source].append(edge)
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -238,78 +247,16 @@ class Graph:
     def __contains__(self, name: object) -> bool:
         return name in self._nodes
 
-    def __getitem__(self, name: str) -> Node:
+    def __getitem__(self, name: str) -> N:
         return self._nodes[name]
 
     @property
-    def nodes(self) -> Iterator[Node]:
+    def nodes(self) -> Iterator[N]:
         """All nodes, in their order."""
         return iter(self._nodes.values())
 
-    @property
-    def edges(self) -> Iterator[Edge]:
-        """All edges, by source in the order of nodes."""
-        return chain.from_iterable(self._outgoing.values())
-
-    def incoming(self, name: str) -> Sequence[Edge]:
-        """The edges into a node, by slot and rank."""
-        return self._incoming[name]
-
-    @cached_property
-    def _incoming(self) -> dict[str, list[Edge]]:
-        found: dict[str, list[Edge]] = {name: [] for name in self._nodes}
-        for edge in self.edges:
-            found[edge.target].append(edge)
-        for edges in found.values():
-            if len(edges) > 1:
-                edges.sort(key=lambda edge: (edge.slot, edge.rank))
-        return found
-
-    @property
-    def inputs(self) -> tuple[Node, ...]:
-        """The nodes without a block."""
-        return tuple(node for node in self.nodes if node.block is None)
-
-    @property
-    def expanded(self) -> bool:
-        """Whether every node is a call of one operation."""
-        return all(node.block is None or (isinstance(node.block, Op) and node.merge is None) for node in self.nodes)
-
-    def restricted(self, keep: Callable[[str], bool], same: Mapping[str, str] | None = None) -> Graph:
-        """The graph without some calls; edges and outputs move from a call in `same` to the one it stands for.
-
-        Records of nodes whose value is gone, and of the edges at them, go too.
-        """
-        stand_in = same or {}
-        nodes = [node for node in self.nodes if keep(node.name)]
-        edges = [
-            replace(edge, source=stand_in[edge.source]) if edge.source in stand_in else edge
-            for edge in self.edges
-            if keep(edge.target) and keep(stand_in.get(edge.source, edge.source))
-        ]
-        outputs = {name: stand_in.get(value, value) for name, value in self.outputs.items()}
-        kept = {node.name for node in nodes}
-        node_records = [
-            replace(record, value=stand_in[record.value]) if record.value in stand_in else record
-            for record in self.records[0]
-        ]
-        node_records = [record for record in node_records if record.value in kept]
-        named = {record.name for record in node_records}
-        edge_records = [record for record in self.records[1] if record.source in named and record.target in named]
-        records = (tuple(node_records), tuple(edge_records))
-        return Graph(self.name, nodes, edges, outputs, records, self.time, self.folded)
-
-    def to_networkx(self) -> nx.MultiDiGraph[str]:
-        """As networkx has it: nodes with the attribute `node`, edges with `edge`."""
-        import networkx as nx
-
-        graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
-        graph.add_nodes_from((name, {"node": node}) for name, node in self._nodes.items())
-        graph.add_edges_from((edge.source, edge.target, {"edge": edge}) for edge in self.edges)
-        return graph
-
     def order(self) -> Sequence[str]:
-        """A topological order along the edges without delay; among the free nodes, the first written comes first.
+        """The names in topological order of the connections without delay; among free nodes, the first made is first.
 
         Raises:
             CycleError: A cycle has total delay 0.
@@ -319,38 +266,28 @@ class Graph:
     @cached_property
     def _order(self) -> list[str]:
         names = list(self._nodes)
-        index = {name: i for i, name in enumerate(names)}
-        waiting = [0] * len(names)
-        successors: list[list[int]] = [[] for _ in names]
-        for edge in self.edges:
-            if edge.delay == 0:
-                successors[index[edge.source]].append(index[edge.target])
-                waiting[index[edge.target]] += 1
-        ready = [i for i, count in enumerate(waiting) if count == 0]
-        order: list[str] = []
-        while ready:
-            i = heapq.heappop(ready)
-            order.append(names[i])
-            for j in successors[i]:
-                waiting[j] -= 1
-                if waiting[j] == 0:
-                    heapq.heappush(ready, j)
+        successors = self._successors({name: i for i, name in enumerate(names)})
+        order = [names[i] for i in topological_order(successors)]
         if len(order) < len(names):
-            import networkx as nx
+            import networkx as nx  # only here: it takes longer to import than most graphs take to check
 
+            left = self._nodes.keys() - order
             stuck: nx.DiGraph[str] = nx.DiGraph()
-            for i, count in enumerate(waiting):
-                if count:
-                    stuck.add_edges_from((names[i], names[j]) for j in successors[i] if waiting[j])
+            for name, followers in zip(names, successors, strict=True):
+                if name in left:
+                    stuck.add_edges_from((name, names[i]) for i in followers if names[i] in left)
             raise CycleError([source for source, _ in nx.find_cycle(stuck)])
         return order
 
+    def _successors(self, index: Mapping[str, int]) -> list[list[int]]:
+        """For each node, the indices of those that read its value without delay."""
+        raise NotImplementedError
+
     def check(self) -> None:
-        """Hold the graph against its invariants.
+        """Check the invariants.
 
         Raises:
-            GraphError: A cycle has total delay 0; an output is no node; a call of an operation has the wrong number of
-                operands or another shape than its rule gives; shared weights have unequal shapes.
+            GraphError: A cycle has total delay 0; an output is not a node; or another invariant does not hold.
         """
         if self._checked:
             return
@@ -358,46 +295,165 @@ class Graph:
         for output, name in self.outputs.items():
             if name not in self:
                 raise GraphError(f"the output '{output}' is '{name}', which is not a node.")
-        if self.expanded:
-            self._check_calls()
+        self._check_nodes()
         self._checked = True
 
-    def _check_calls(self) -> None:
-        tensors: dict[str, tuple[tuple[Tensor, ...], Layer | None, Node]] = {}
-        for node in self.nodes:
-            if not isinstance(node.block, Op):
-                continue
-            operands = self.incoming(node.name)
-            arity = node.block.arity
-            if not operands and node.role == "arrival":
-                continue  # at a state that no edge leads to
-            if not operands or (arity is not None and len(operands) != arity):
-                raise GraphError(f"'{node.name}' has {len(operands)} operands.")
-            shapes = [self._shape(edge.source) for edge in operands]
-            if node.block.shape(*shapes) != node.shape:
-                raise GraphError(
-                    f"'{node.name}' has the shape {node.shape}, but its rule gives {node.block.shape(*shapes)}."
-                )
-            own = node.block.tensors(*shapes)
-            if own:
-                layer = node.block.layer(*shapes)
-                known, known_layer, first = tensors.setdefault(node.weights, (own, layer, node))
-                fault = ""
-                if first.block is not None and first.block.kind != node.block.kind:
-                    fault = f"one is a '{first.block.kind}' and the other a '{node.block.kind}'"
-                elif known != own:
-                    fault = f"the tensors would be {_sizes(known)} and {_sizes(own)}"
-                elif layer != known_layer and node.block.apply(*shapes) is None:
-                    fault = f"they differ in fields of '{node.block.kind}' that must agree"
-                if fault:
-                    both = f"'{first.name}' and '{node.name}'"
-                    raise GraphError(f"{both} share the weights '{node.weights}', but {fault}.", node.origin)
+    def _check_nodes(self) -> None:
+        """The invariants of the kind of graph."""
 
-    def _shape(self, name: str) -> Shape:
-        shape = self[name].shape
-        if shape is None:
-            raise GraphError(f"the shape of '{name}' is not known.")
-        return shape
+
+class BlockGraph(_Graph[BlockNode]):
+    """Calls of blocks and the edges between them: a directed multigraph.
+
+    Args:
+        outputs: Name of an output -> the node whose value it is.
+        time: How the network runs in time; None if it runs once. Only with it may edges have delays.
+
+    Raises:
+        GraphError: Two nodes have one name, or an end of an edge is not a node.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Iterable[BlockNode],
+        edges: Iterable[BlockEdge],
+        outputs: Mapping[str, str],
+        time: TimeSpec | None = None,
+    ) -> None:
+        super().__init__(name, nodes, outputs, time)
+        self._outgoing: dict[str, list[BlockEdge]] = {name: [] for name in self._nodes}
+        for edge in edges:
+            for end in (edge.source, edge.target):
+                if end not in self._nodes:
+                    raise GraphError(f"the edge '{edge.name}' ends at '{end}', which is not a node.")
+            self._outgoing[edge.source].append(edge)
+
+    @property
+    def inputs(self) -> tuple[BlockNode, ...]:
+        """The nodes without a block."""
+        return tuple(node for node in self.nodes if node.block is None)
+
+    @property
+    def edges(self) -> Iterator[BlockEdge]:
+        """All edges, by source in the order of nodes."""
+        return chain.from_iterable(self._outgoing.values())
+
+    def incoming(self, name: str) -> Sequence[BlockEdge]:
+        """The edges into a node, by slot and rank."""
+        return self._incoming[name]
+
+    @cached_property
+    def _incoming(self) -> dict[str, list[BlockEdge]]:
+        found: dict[str, list[BlockEdge]] = {name: [] for name in self._nodes}
+        for edge in self.edges:
+            found[edge.target].append(edge)
+        for edges in found.values():
+            if len(edges) > 1:
+                edges.sort(key=lambda edge: (edge.slot, edge.rank))
+        return found
+
+    def _successors(self, index: Mapping[str, int]) -> list[list[int]]:
+        return [[index[edge.target] for edge in edges if edge.delay == 0] for edges in self._outgoing.values()]
+
+
+class OpGraph(_Graph[OpNode]):
+    """Calls of primitive operations, each with its operands.
+
+    Args:
+        outputs: Name of an output -> the node whose value it is.
+        records: The nodes and edges of the block graph that it was made from.
+        time: How the network runs in time. With it, this is the graph of one step, and operands may be delayed.
+        folded: The one-step graph that an unrolled graph was made from.
+
+    Raises:
+        GraphError: Two nodes have one name, or an operand is not a node.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Iterable[OpNode],
+        outputs: Mapping[str, str],
+        records: Records = _NO_RECORDS,
+        time: TimeSpec | None = None,
+        folded: OpGraph | None = None,
+    ) -> None:
+        super().__init__(name, nodes, outputs, time)
+        self.records = records
+        self.folded = folded
+        for node in self.nodes:
+            for operand in node.operands:
+                if operand not in self._nodes:
+                    raise GraphError(f"the operand '{operand}' of '{node.name}' is not a node.")
+
+    @property
+    def inputs(self) -> tuple[OpNode, ...]:
+        """The nodes without an operation."""
+        return tuple(node for node in self.nodes if node.op is None)
+
+    def operand_shapes(self, node: OpNode) -> tuple[Shape, ...]:
+        """The shapes of a node's operands, in order."""
+        return tuple(self._nodes[operand].shape for operand in node.operands)
+
+    def restricted(self, keep: Callable[[str], bool], stand_ins: Mapping[str, str] | None = None) -> OpGraph:
+        """The graph without some nodes; operands and outputs move from a node in `stand_ins` to the one it maps to.
+
+        Records of nodes whose value is gone, and of the edges at them, go too.
+        """
+        moved = stand_ins or {}
+        nodes = [
+            replace(node, operands=tuple(moved.get(operand, operand) for operand in node.operands))
+            if moved and not moved.keys().isdisjoint(node.operands)
+            else node
+            for node in self.nodes
+            if keep(node.name)
+        ]
+        present = {node.name for node in nodes}
+        node_records = tuple(
+            replace(record, value=moved[record.value]) if record.value in moved else record
+            for record in self.records.nodes
+            if moved.get(record.value, record.value) in present
+        )
+        named = {record.name for record in node_records}
+        edge_records = tuple(edge for edge in self.records.edges if edge.source in named and edge.target in named)
+        outputs = {name: moved.get(value, value) for name, value in self.outputs.items()}
+        return OpGraph(self.name, nodes, outputs, Records(node_records, edge_records), self.time, self.folded)
+
+    def _successors(self, index: Mapping[str, int]) -> list[list[int]]:
+        successors: list[list[int]] = [[] for _ in index]
+        for i, node in enumerate(self.nodes):
+            if node.delay == 0:
+                for operand in node.operands:
+                    successors[index[operand]].append(i)
+        return successors
+
+    def _check_nodes(self) -> None:
+        """Numbers of operands and shapes follow the rules of the operations; calls that share weights agree."""
+        shared: dict[str, tuple[OpNode, Op, tuple[Tensor, ...], Layer | None]] = {}
+        for node in self.nodes:
+            op, shapes = node.op, self.operand_shapes(node)
+            if op is None or (not shapes and node.role == "arrival"):
+                continue  # no edge leads to a state without operands
+            if not shapes or (op.arity is not None and len(shapes) != op.arity):
+                raise GraphError(f"'{node.name}' has {len(shapes)} operands.")
+            if op.shape(*shapes) != node.shape:
+                raise GraphError(f"'{node.name}' has the shape {node.shape}, but its rule gives {op.shape(*shapes)}.")
+            tensors = op.tensors(*shapes)
+            if not tensors:
+                continue
+            layer = op.layer(*shapes)
+            first, first_op, first_tensors, first_layer = shared.setdefault(node.weights, (node, op, tensors, layer))
+            fault = ""
+            if first_op.kind != op.kind:
+                fault = f"one is a '{first_op.kind}' and the other a '{op.kind}'"
+            elif first_tensors != tensors:
+                fault = f"the tensors would be {_sizes(first_tensors)} and {_sizes(tensors)}"
+            elif layer != first_layer and op.apply(*shapes) is None:
+                fault = f"they differ in fields of '{op.kind}' that must agree"
+            if fault:
+                both = f"'{first.name}' and '{node.name}'"
+                raise GraphError(f"{both} share the weights '{node.weights}', but {fault}.", node.origin)
 
 
 def _sizes(tensors: tuple[Tensor, ...]) -> str:

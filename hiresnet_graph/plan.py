@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hiresnet_graph.graph import EdgeRecord, Graph, NodeRecord, Origin
+from hiresnet_graph.graph import EdgeRecord, NodeRecord, OpGraph, Origin
 from hiresnet_graph.ops import Apply, Layer, Op, Tensor
 from hiresnet_graph.shapes import Shape
 
@@ -61,7 +61,7 @@ class Plan:
     outputs: Mapping[str, str]
     nodes: tuple[NodeRecord, ...]
     edges: tuple[EdgeRecord, ...]
-    folded: Graph | None = None
+    folded: OpGraph | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Every parameter and buffer by its `state_dict` name, in the order of the first call that uses it."""
@@ -103,29 +103,25 @@ class Plan:
         return {"name": self.name, "input_kinds": kinds, **data}
 
 
-def make_plan(graph: Graph) -> Plan:
-    """The plan of a graph that is expanded and checked; its calls keep the order of the nodes where they can."""
-    shapes = {node.name: node.shape for node in graph.nodes if node.shape is not None}
-    calls = []
-    for name in graph.order():
-        node = graph[name]
-        if isinstance(node.block, Op):
-            inputs = tuple(edge.source for edge in graph.incoming(name))
-            calls.append(
-                Call(
-                    name,
-                    node.block,
-                    inputs,
-                    tuple(shapes[source] for source in inputs),
-                    shapes[name],
-                    node.weights,
-                    node.owner,
-                    node.origin,
-                    node.step,
-                )
-            )
-    inputs_ = {node.name: shapes[node.name] for node in graph.inputs}
-    return Plan(graph.name, inputs_, tuple(calls), dict(graph.outputs), *graph.records, graph.folded)
+def make_plan(graph: OpGraph) -> Plan:
+    """The plan of a checked graph; calls keep the order of the nodes where they can."""
+    calls = [
+        Call(
+            node.name,
+            node.op,
+            node.operands,
+            graph.operand_shapes(node),
+            node.shape,
+            node.weights,
+            node.owner,
+            node.origin,
+            node.step,
+        )
+        for node in map(graph.__getitem__, graph.order())
+        if node.op is not None
+    ]
+    inputs = {node.name: node.shape for node in graph.inputs}
+    return Plan(graph.name, inputs, tuple(calls), dict(graph.outputs), *graph.records, graph.folded)
 
 
 def holders(plan: Plan) -> dict[str, tuple[Layer, Call]]:

@@ -37,8 +37,8 @@ class Builder(ABC):
         """A block's own shortcut, recorded as an edge."""
 
     @abstractmethod
-    def inline(self, wire: Wire, graph: Any) -> Wire:
-        """The output of a graph (of a block written in the spec language) with the wire as its input."""
+    def inline(self, wire: Wire, block: Any) -> Wire:
+        """The output of a block that the spec defines, which reads the wire."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +85,9 @@ class Wire:
         """A residual block's own shortcut: this value, projected to the shape of `target`."""
         return self.builder.shortcut(self, target.shape, f"{self.scope}.{name}", project)
 
-    def inline(self, graph: Any) -> Wire:
-        """The output of a graph with this value as its input."""
-        return self.builder.inline(self, graph)
+    def inline(self, block: Any) -> Wire:
+        """The output of a block that the spec defines, which reads this value."""
+        return self.builder.inline(self, block)
 
     def conv2d(
         self,

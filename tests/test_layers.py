@@ -16,7 +16,7 @@ import hiresnet_graph
 PACKAGE = Path(hiresnet_graph.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "formats", "gc_pause", "seeding", "shapes", "shipped"),
+    ("errors", "formats", "gc_pause", "seeding", "shapes", "shipped", "toposort"),
     ("files",),
     ("registry",),
     ("ops",),
@@ -139,7 +139,7 @@ def test_the_check_sees_what_it_should() -> None:
     assert upward(Import(file, 1, "hiresnet_graph.plan2", True, False))
     assert upward(Import(file, 1, "hiresnet_graph.load", False, False))
     assert upward(Import(PACKAGE / "merges" / "add.py", 1, "hiresnet_graph.projections.Projection", False, False))
-    assert not upward(Import(file, 1, "hiresnet_graph.graph.Graph", False, False))
+    assert not upward(Import(file, 1, "hiresnet_graph.graph.OpGraph", False, False))
     assert upward(Import(PACKAGE / "interop" / "export.py", 1, "hiresnet_graph.architecture", True, False))
     assert not upward(Import(PACKAGE / "architecture.py", 1, "hiresnet_graph.interop.export", True, False))
 

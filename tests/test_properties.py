@@ -16,9 +16,9 @@ from torch import nn
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
-from hiresnet_graph.graph import EdgeRecord, Graph
+from hiresnet_graph.graph import BlockGraph, EdgeRecord, OpGraph
 from hiresnet_graph.lower import class_name, interpret
-from hiresnet_graph.passes import PASSES, expand, resolve
+from hiresnet_graph.passes import PASSES, expand, resolve, simplify
 from hiresnet_graph.plan import Plan, make_plan
 from hiresnet_graph.shapes import Map
 from hiresnet_graph.shipped import spec_names
@@ -90,9 +90,10 @@ def assert_same_module(one: nn.Module, two: nn.Module, x: tuple[torch.Tensor, ..
         assert_same(one.state_dict(), two.state_dict())
 
 
-def picture(graph: Graph) -> Any:
-    """All that a graph holds, as it is now."""
-    return copy.deepcopy((graph.name, list(graph.nodes), list(graph.edges), graph.outputs, graph.records))
+def picture(graph: BlockGraph | OpGraph) -> Any:
+    """A copy of the contents of a graph."""
+    more = list(graph.edges) if isinstance(graph, BlockGraph) else graph.records
+    return copy.deepcopy((graph.name, list(graph.nodes), more, graph.outputs))
 
 
 # ------------------------------------------------------------------------------------------------- the samples
@@ -333,16 +334,25 @@ def rename(outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 # ----------------------------------------------------------------------------------------------------------- passes
 
 
-def assert_passes_are_pure(graph: Graph) -> None:
+def assert_passes_are_pure(blocks: BlockGraph) -> None:
+    before = picture(blocks)
+    graph = expand(blocks)
+    assert picture(blocks) == before, "expand changed its input"
+    assert picture(expand(blocks)) == picture(graph)
+    assert_is_valid(graph)
     for apply in PASSES:
         before = picture(graph)
         after = apply(graph)
         assert picture(graph) == before, f"{apply.__name__} changed its input"
-        # A copy, since a graph remembers that it was checked.
-        Graph(after.name, after.nodes, after.edges, after.outputs, after.records).check()
+        assert_is_valid(after)
         assert picture(apply(after)) == picture(after), f"{apply.__name__} is not idempotent"
         graph = after
-    assert make_plan(resolve(graph)).digest() == make_plan(graph).digest()
+    assert make_plan(simplify(graph)).digest() == make_plan(graph).digest() == make_plan(resolve(blocks)).digest()
+
+
+def assert_is_valid(graph: OpGraph) -> None:
+    # A copy, since a graph remembers that it was checked.
+    OpGraph(graph.name, graph.nodes, graph.outputs, graph.records, graph.time).check()
 
 
 @quick

@@ -11,7 +11,6 @@ has a copy, so that these groups look alike.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import networkx as nx
 from hiresnet_graph.ops import Layer
 from hiresnet_graph.plan import Call, Plan, holders
 from hiresnet_graph.shapes import Shape
+from hiresnet_graph.toposort import topological_order
 
 COPY = "*"
 """What stands for `step<t>` at the end of the name of weights of which there is a copy for each step."""
@@ -248,22 +248,12 @@ class Units:
         first: dict[int, int] = {}
         for i in body:
             first.setdefault(self._key(i, place), i)
-        waiting = dict.fromkeys(items, 0)
-        readers: dict[int, list[int]] = {key: [] for key in items}
+        keys = sorted(items, key=first.__getitem__)
+        index = {key: i for i, key in enumerate(keys)}
+        successors: list[list[int]] = [[] for _ in keys]
         for source, target in self._dependencies(body, place):
-            waiting[target] += 1
-            readers[source].append(target)
-        ready = [(first[key], key) for key, count in waiting.items() if count == 0]
-        heapq.heapify(ready)
-        order = []
-        while ready:
-            _, key = heapq.heappop(ready)
-            order.append(items[key])
-            for target in readers[key]:
-                waiting[target] -= 1
-                if waiting[target] == 0:
-                    heapq.heappush(ready, (first[target], target))
-        return order
+            successors[index[source]].append(index[target])
+        return [items[keys[i]] for i in topological_order(successors)]
 
     def _candidates(self, groups: Iterable[_Group], inside: str, known: Iterable[_Candidate] = ()) -> list[_Candidate]:
         """The groups that can be cut out, or the parts of them that can."""

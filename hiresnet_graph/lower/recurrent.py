@@ -19,11 +19,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.graph import Graph, Node
+from hiresnet_graph.graph import OpGraph, OpNode
 from hiresnet_graph.lower.single import resolved, rooted, straight_line
 from hiresnet_graph.lower.weights import applied
 from hiresnet_graph.ops import Apply, Layer, Op
-from hiresnet_graph.passes import prune, resolve
+from hiresnet_graph.passes import prune, simplify
 from hiresnet_graph.passes.step import StepMachine, Steps, is_copied
 from hiresnet_graph.passes.timing import format_steps, timing
 from hiresnet_graph.plan import Call, Plan, class_name, holders, make_plan
@@ -124,8 +124,8 @@ class Recurrent(fx.GraphModule):
             raise UsageError(
                 f"the readout is step {time.readout}, but steps go from 0 to {time.steps - 1}. Give 'steps', too."
             )
-        again = Graph(folded.name, folded.nodes, folded.edges, folded.outputs, folded.records, time)
-        plan = make_plan(resolve(again))
+        changed = OpGraph(folded.name, folded.nodes, folded.outputs, folded.records, time)
+        plan = make_plan(simplify(changed))
         copies = _Copies(self.meta["copies"].held, time)
         calls = tuple(replace(call, weights=copies.taken(call)) if call.tensors else call for call in plan.calls)
         return _module(self, replace(plan, calls=calls), base)
@@ -190,7 +190,7 @@ def _restored(function: Callable[..., fx.GraphModule], args: tuple[Any, ...], pl
     return _module(module, plan, tensors).train(module.training)
 
 
-def _folded(plan: Plan) -> Graph:
+def _folded(plan: Plan) -> OpGraph:
     assert plan.folded is not None
     return plan.folded
 
@@ -272,26 +272,24 @@ class _Prepared(NamedTuple):
         reach: The calls whose values are read later -> how many steps back.
     """
 
-    graph: Graph
+    graph: OpGraph
     forms: Mapping[str, _Form]
     reach: Mapping[str, int]
 
 
 @lru_cache(maxsize=64)
-def _prepare(folded: Graph) -> _Prepared:
+def _prepare(folded: OpGraph) -> _Prepared:
     graph = prune(folded)
     forms = {}
     for node in graph.nodes:
-        if isinstance(node.block, Op):
-            shapes = [shape for edge in graph.incoming(node.name) if (shape := graph[edge.source].shape) is not None]
-            if node.role == "arrival" and not shapes:
-                continue
-            forms[node.name] = _Form(node.block.layer(*shapes), node.block.apply(*shapes), is_copied(graph, node))
-    reach: dict[str, int] = {}
-    for edge in graph.edges:
-        if edge.delay:
-            reach[edge.source] = max(edge.delay, reach.get(edge.source, 0))
-    return _Prepared(graph, forms, reach)
+        if node.op is not None and node.operands:
+            shapes = graph.operand_shapes(node)
+            forms[node.name] = _Form(node.op.layer(*shapes), node.op.apply(*shapes), is_copied(graph, node))
+    delays: dict[str, int] = {}
+    for node in graph.nodes:
+        for operand in node.operands if node.delay else ():
+            delays[operand] = max(node.delay, delays.get(operand, 0))
+    return _Prepared(graph, forms, {node.name: delays[node.name] for node in graph.nodes if node.name in delays})
 
 
 def _given(x: Inputs, prepared: _Prepared, t: int) -> dict[str, Any]:
@@ -314,21 +312,19 @@ class _Tensors(StepMachine[Any]):
     def __init__(self, module: nn.Module, prepared: _Prepared, copies: _Copies, like: torch.Tensor | None) -> None:
         self.module, self.prepared, self.copies, self.like = module, prepared, copies, like
 
-    def call(self, node: Node, operands: list[Any], step: int) -> Any:
+    def call(self, node: OpNode, operands: list[Any], step: int) -> Any:
         """The value of an operation; something missing among the operands goes on."""
         for operand in operands:
             if isinstance(operand, _Missing):
                 return operand
         form = self.prepared.forms[node.name]
         apply = form.apply
-        if len(operands) < len(self.prepared.graph.incoming(node.name)):  # a merge without some of its operands
-            assert isinstance(node.block, Op)
-            assert node.shape is not None
-            apply = node.block.apply(*[node.shape] * len(operands))
+        assert node.op is not None
+        if len(operands) < len(node.operands):  # a merge without some of its operands
+            apply = node.op.apply(*[node.shape] * len(operands))
         weights: str | _Missing = node.weights
         if form.copies:
-            assert isinstance(node.block, Op)
-            weights = self.copies.at(node.weights, step, node.block, node.name)
+            weights = self.copies.at(node.weights, step, node.op, node.name)
         if isinstance(weights, _Missing):
             return weights
         if form.layer is None:

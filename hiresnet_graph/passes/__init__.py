@@ -1,28 +1,37 @@
-"""From a spec's section to a graph of primitive calls: pure functions, one a file, in one fixed order."""
+"""From a section of a spec to a graph of primitive operations: pure functions in one fixed order."""
 
-from hiresnet_graph.graph import Graph
+from hiresnet_graph.graph import BlockGraph, OpGraph
+from hiresnet_graph.passes.cse import cse
 from hiresnet_graph.passes.desugar import desugar
 from hiresnet_graph.passes.expand import expand
 from hiresnet_graph.passes.prune import prune
-from hiresnet_graph.passes.share import share
-from hiresnet_graph.passes.timing import check
+from hiresnet_graph.passes.timing import check_steps
 from hiresnet_graph.passes.unroll import unroll
 
-PASSES = (expand, unroll, share, prune)
-"""The order: every pass takes a checked graph and gives one."""
+PASSES = (unroll, cse, prune)
+"""The passes on operation graphs, in their order. Each takes a checked graph and gives one."""
 
-__all__ = ["PASSES", "desugar", "expand", "prune", "resolve", "share", "unroll"]
+__all__ = ["PASSES", "cse", "desugar", "expand", "prune", "resolve", "simplify", "unroll"]
 
 
-def resolve(graph: Graph) -> Graph:
+def resolve(graph: BlockGraph) -> OpGraph:
+    """The operations that a network computes: its graph expanded and simplified.
+
+    Raises:
+        SpecError: Shapes do not fit, or a network in time has too few steps.
+    """
+    return simplify(expand(graph))
+
+
+def simplify(graph: OpGraph) -> OpGraph:
     """The graph after all passes, checked after each.
 
     Raises:
-        SpecError: Shapes do not fit; or a network in time has too few steps.
+        SpecError: A network in time has too few steps.
     """
+    if graph.time is not None:
+        check_steps(graph)
     for apply in PASSES:
         graph = apply(graph)
         graph.check()
-        if graph.time is not None:
-            check(graph)
     return graph

@@ -7,21 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from hiresnet_graph.errors import did_you_mean
-from hiresnet_graph.graph import Node, Origin, PartPatch
+from hiresnet_graph.graph import BlockNode, Origin, PartPatch
 from hiresnet_graph.merges import Merge
 from hiresnet_graph.passes.kinds import Kinds, marked, subset
+from hiresnet_graph.passes.limits import MAX_NODES, TooLarge
 from hiresnet_graph.passes.names import matches, name_fault
 from hiresnet_graph.spec.model import MAX_DEPTH, NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section, evaluated
 from hiresnet_graph.spec.source import MarkedDict, format_path, merge
-
-MAX_NODES = 100_000
-"""What one section may hold, so that a short line cannot ask for more than a machine has."""
-
-
-class TooLarge(Exception):
-    """The section holds more than it may; the problem is noted."""
 
 
 class Calls:
@@ -41,7 +35,7 @@ class Calls:
         self.section = section
         self.problems = problems
         self.kinds = kinds
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, BlockNode] = {}
         self.broken: set[str] = set()
         self.stages: dict[str, list[str]] = {}
         self.merges: dict[str, Merge] = {}
@@ -63,7 +57,7 @@ class Calls:
             path = self.section.input_paths.get(name, self._path("input"))
             if name != "input":
                 self.check_name(name, path)
-            self.nodes[name] = Node(name, None, name, self._origin(path), shape=shape)
+            self.nodes[name] = BlockNode(name, None, name, self._origin(path), shape=shape)
 
     def check_name(self, name: str, path: Path) -> bool:
         """Whether this can be a name; if not, that is noted."""
@@ -200,7 +194,7 @@ class Calls:
 
     def _call(
         self, call: str, fields: Any, names: Mapping[str, Any], path: Path, *, stage: str | None, unstride: bool | None
-    ) -> Node | None:
+    ) -> BlockNode | None:
         """The node of one call; `unstride` tells, for a later block of a stage, whether the stage has a stride."""
         fields = evaluated(self.problems, fields, names, path)
         if fields is None:
@@ -219,7 +213,7 @@ class Calls:
         tied = spec.weights == "shared"
         if block is None or merge_ is None or weights is None:
             return None
-        return Node(
+        return BlockNode(
             call,
             block,
             weights,
@@ -229,7 +223,7 @@ class Calls:
             private=(spec.per_step or "norm") if tied else "none",
             per_step=None if tied else spec.per_step,
             patches=self._inner_patches(call, names),
-            owner=stage or "",
+            stage=stage or "",
         )
 
     def _weights(self, spec: NodeSpec, path: Path, call: str, stage: str | None) -> str | None:

@@ -12,13 +12,15 @@ from typing import Any
 
 from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import ExpressionError, Problem
-from hiresnet_graph.graph import CycleError, Edge, Family, Graph, Origin
+from hiresnet_graph.graph import BlockEdge, BlockGraph, CycleError, Family, Origin
 from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.ops import Op
-from hiresnet_graph.passes.calls import Calls, TooLarge
-from hiresnet_graph.passes.kinds import Kinds, OpOnEdge
+from hiresnet_graph.passes.calls import Calls
+from hiresnet_graph.passes.kinds import Kinds, OpOnEdge, WrittenBlock
+from hiresnet_graph.passes.limits import MAX_EDGES, MAX_LEVELS, TooLarge
 from hiresnet_graph.passes.names import NAME, Addresses, End, name_fault
 from hiresnet_graph.projections import IdentityProjection, Projection, StandardProjection
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.edge_set import EdgeSet
 from hiresnet_graph.spec.model import ConnectionSpec, EdgeSpec, SkipSpec, TransitionSpec
 from hiresnet_graph.spec.problems import Path, Problems
@@ -26,14 +28,22 @@ from hiresnet_graph.spec.section import Section, texts
 from hiresnet_graph.spec.source import format_path
 
 
-def desugar(section: Section, problems: Problems) -> Graph | None:
+def desugar(section: Section, problems: Problems) -> BlockGraph | None:
     """The graph of block calls of a section, or None after its mistakes are noted."""
     return _Desugar(section, problems).run()
 
 
-MAX_EDGES = 100_000
-MAX_LEVELS = 1_000
-"""What one section may hold, so that a short line cannot ask for more than a machine has."""
+def desugar_block(block: WrittenBlock, shape: Shape) -> BlockGraph:
+    """The graph of a block that the spec defines, for an input of this shape.
+
+    Raises:
+        SpecError: The definition has errors with these params and this shape.
+    """
+    section, problems = block.section(shape)
+    graph = None if section is None else desugar(section, problems)
+    problems.raise_if_any()
+    assert graph is not None
+    return graph
 
 
 class _Desugar:
@@ -41,17 +51,17 @@ class _Desugar:
         self.section = section
         self.problems = problems
         self.kinds = Kinds(section, problems)
-        self.edges: list[Edge] = []
+        self.edges: list[BlockEdge] = []
         self.edge_names: dict[str, Path] = {}
         self.undelayed: set[str] = set()
 
-    def run(self) -> Graph | None:
+    def run(self) -> BlockGraph | None:
         try:
             return self._run()
         except TooLarge:
             return None
 
-    def _run(self) -> Graph | None:
+    def _run(self) -> BlockGraph | None:
         self.calls = Calls(self.section, self.problems, self.kinds)
         self.nodes, self.broken = self.calls.nodes, self.calls.broken
         self.addresses = Addresses(
@@ -71,7 +81,7 @@ class _Desugar:
         reached = self._reach()
         outputs = self._outputs(reached)
         self._delay(outputs.values())
-        graph = Graph(self.section.name, self.nodes.values(), self.edges, outputs, time=self.section.time)
+        graph = BlockGraph(self.section.name, self.nodes.values(), self.edges, outputs, time=self.section.time)
         try:
             graph.order()
         except CycleError as error:
@@ -89,7 +99,7 @@ class _Desugar:
 
     def _edge(
         self, source: End, target: End, path: Path, family: Family, slot: str, name: str, **fields: Any
-    ) -> Edge | None:
+    ) -> BlockEdge | None:
         if source.call in self.broken or target.call in self.broken:
             return None
         block = self.nodes[target.call].block
@@ -100,7 +110,7 @@ class _Desugar:
             owner = path[:-1] if family == "skip" else path
             self.problems.add((*owner, "slot"), message, f"It has: {', '.join(slots)}.")
             return None
-        edge = Edge(
+        edge = BlockEdge(
             source.call,
             target.call,
             name,
@@ -421,7 +431,7 @@ class _Desugar:
         edges = [edge for edge in self.edges if edge.family in ("flow", "edge") and edge.delay == 0]
         depth: dict[str, int] = dict.fromkeys(self.nodes, 0)
         try:
-            order = Graph("", self.nodes.values(), edges, {}).order()
+            order = BlockGraph("", self.nodes.values(), edges, {}).order()
         except CycleError:
             return {name: i for i, name in enumerate(self.nodes)}
         successors: dict[str, list[str]] = {name: [] for name in self.nodes}
@@ -454,8 +464,8 @@ class _Desugar:
         depth = self._flow_depth()
         index = {name: i for i, name in enumerate(self.nodes)}
         add = AddMerge()
-        ranked: list[Edge] = []
-        gates: list[Edge] = []
+        ranked: list[BlockEdge] = []
+        gates: list[BlockEdge] = []
         for edge in self.edges:
             flow = edge.family == "flow"
             rank = (
@@ -469,7 +479,7 @@ class _Desugar:
             ranked.append(replace(edge, rank=rank, merge=merges.get((edge.target, edge.slot), add)))
             if edge.gate is not None:
                 gates.append(
-                    Edge(
+                    BlockEdge(
                         edge.gate, edge.target, f"{edge.name}.gate", edge.origin, family="gate", slot="gate", rank=rank
                     )
                 )
@@ -553,8 +563,8 @@ class _Desugar:
         if self.section.time is None or self.section.time.delay == 0:
             return
         for i, edge in enumerate(self.edges):
-            stage = self.nodes[edge.source].owner
-            within = edge.family == "flow" and stage != "" and stage == self.nodes[edge.target].owner
+            stage = self.nodes[edge.source].stage
+            within = edge.family == "flow" and stage != "" and stage == self.nodes[edge.target].stage
             ends = edge.source in self.section.inputs or edge.target in outputs
             if edge.name in self.undelayed and edge.family != "gate" and not within and not ends:
                 delay = self.section.time.delay
@@ -566,7 +576,7 @@ class _Desugar:
         return isinstance(block, Block) and block.declared is not None and self.section.time is not None
 
     def _place_of(self, call: str) -> Path:
-        return self._path("nodes", self.nodes[call].owner or call)
+        return self._path("nodes", self.nodes[call].stage or call)
 
     def _cycle(self, error: CycleError) -> None:
         names = error.names
@@ -600,7 +610,7 @@ class _Desugar:
         if self.problems.found:
             return reached  # an input that nothing uses is told, and why the rest is not reached
         for name, node in self.nodes.items():
-            label = node.owner or name
+            label = node.stage or name
             if self._is_state(name):
                 continue  # it may be empty at all times: ablations make such, and a warning tells it
             if name not in reached and label not in told:

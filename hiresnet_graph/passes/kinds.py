@@ -10,9 +10,9 @@ from pydantic import BaseModel, PrivateAttr
 
 from hiresnet_graph.blocks import BLOCKS, Block
 from hiresnet_graph.errors import SpecError, did_you_mean
-from hiresnet_graph.graph import Graph
 from hiresnet_graph.merges import MERGES, AddMerge, Merge
 from hiresnet_graph.ops import OPS, Op
+from hiresnet_graph.passes.limits import MAX_NESTING
 from hiresnet_graph.projections import PROJECTIONS, Projection
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import NodeSpec
@@ -22,32 +22,26 @@ from hiresnet_graph.spec.source import MarkedDict, format_path
 from hiresnet_graph.spec.template import resolve_params
 from hiresnet_graph.wire import Wire
 
-MAX_NESTING = 32
-"""How many blocks may be built on each other."""
-
 
 class WrittenBlock(Block):
-    """A block that the spec itself defines with nodes and edges; expands into their graph.
+    """A block that the spec itself defines with nodes and edges.
 
     Attributes:
-        values: Its params; templates among their defaults are kept, since they may need the input's width.
+        values: Its params. Templates among their defaults are kept, since they may depend on the width of the input.
     """
 
     kind: ClassVar[str] = "written"
     name: str
     values: dict[str, Any]
     _params: MarkedDict = PrivateAttr()
-    _path: Path = PrivateAttr()
-    _definition: MarkedDict = PrivateAttr()
     _blocks: Mapping[str, Any] = PrivateAttr()
     _tree: Any = PrivateAttr()
 
     @classmethod
     def make(cls, name: str, params: MarkedDict, blocks: Mapping[str, Any], tree: Any) -> WrittenBlock:
-        """The use of the entry `name` of `blocks` with these params."""
+        """The entry `name` of `blocks` with these params. `tree` is the whole spec, for positions of problems."""
         block = cls(name=name, values=dict(params))
-        block._params, block._path, block._definition = params, ("blocks", name), blocks[name]
-        block._blocks, block._tree = blocks, tree
+        block._params, block._blocks, block._tree = params, blocks, tree
         return block
 
     def changed(self, fields: Mapping[str, Any]) -> WrittenBlock:
@@ -66,29 +60,23 @@ class WrittenBlock(Block):
         return self.name
 
     def expand(self, x: Wire) -> Wire:
-        """Its graph, for an input of this shape.
+        """The output of its graph."""
+        return x.inline(self)
+
+    def section(self, shape: Shape) -> tuple[Section | None, Problems]:
+        """Its definition for an input of this shape, or None, and the problems found so far.
 
         Raises:
-            SpecError: The definition has mistakes that show only with these params and this shape.
+            SpecError: A template among the params is wrong.
         """
-        return x.inline(self.graph(x.shape))
-
-    def graph(self, shape: Shape) -> Graph:
-        """Its graph, for an input of this shape."""
-        problems = Problems(self._tree)
+        path, problems = ("blocks", self.name), Problems(self._tree)
         names: dict[str, Any] = {"in_width": shape.channels}
         try:
             names |= resolve_params(self._params, names)
         except SpecError as error:
-            prefix = format_path(self._path)
+            prefix = format_path(path)
             raise SpecError([replace(problem, path=f"{prefix}.{problem.path}") for problem in error.problems]) from None
-        section = block_section(self._definition, self._path, names, shape, self._blocks, problems)
-        from hiresnet_graph.passes.desugar import desugar  # which makes such blocks
-
-        graph = desugar(section, problems) if section is not None else None
-        problems.raise_if_any()
-        assert graph is not None
-        return graph
+        return block_section(self._blocks[self.name], path, names, shape, self._blocks, problems), problems
 
 
 class OpOnEdge(Block):

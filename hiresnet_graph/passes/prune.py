@@ -1,24 +1,22 @@
-"""What reaches no output is not computed."""
+"""Remove what no output depends on."""
 
 from __future__ import annotations
 
-from hiresnet_graph.graph import Graph
+from hiresnet_graph.graph import OpGraph
 
 
-def prune(graph: Graph) -> Graph:
-    """The graph without the calls from which no path leads to an output. Inputs stay."""
-    kept = needed(graph)
-    kept |= {node.name for node in graph.inputs}
-    return graph.restricted(kept.__contains__) if len(kept) < len(graph) else graph
+def prune(graph: OpGraph) -> OpGraph:
+    """The graph without the nodes from which no path leads to an output. Inputs stay."""
+    needed = ancestors_of_outputs(graph) | {node.name for node in graph.inputs}
+    return graph.restricted(needed.__contains__) if len(needed) < len(graph) else graph
 
 
-def needed(graph: Graph) -> set[str]:
-    """The calls from which a path leads to an output, whatever the delays on it."""
+def ancestors_of_outputs(graph: OpGraph) -> set[str]:
+    """The outputs and the nodes from which a path leads to one, regardless of delays."""
     found = set(graph.outputs.values())
     todo = list(found)
     while todo:
-        for edge in graph.incoming(todo.pop()):
-            if edge.source not in found:
-                found.add(edge.source)
-                todo.append(edge.source)
+        new = set(graph[todo.pop()].operands) - found
+        found |= new
+        todo += new
     return found

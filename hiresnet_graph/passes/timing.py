@@ -1,38 +1,35 @@
-"""When values are where in a network with `time`: which way it is unrolled, and how many steps it needs."""
+"""Timing of a network in time: when nodes hold values, how it is unrolled, and how many steps it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hiresnet_graph.errors import Problem, SpecError
-from hiresnet_graph.graph import EdgeRecord, Graph, Node, NodeRecord
+from hiresnet_graph.graph import EdgeRecord, NodeRecord, OpGraph, OpNode
+from hiresnet_graph.passes.limits import MAX_TIMED_CALLS
 from hiresnet_graph.passes.step import StepMachine, Steps, anchor_name
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 
-MOST_CALLS = 1_000_000
-"""Calls in all steps up to which is looked for a number of steps with which every edge reaches the readout."""
-
-MOST_NAMES = 12
-"""Edges that a warning names."""
+MAX_NAMES = 12
+"""Limit on the edges that a warning names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """When values are where, as they come from the input; zeros that stand for nothing do not count.
+    """When nodes hold values that depend on the input. Zeros in place of empty values do not count.
 
     Attributes:
         steps: Number of steps.
-        unrolling: `biological`: no edge without delay joins two nodes that lie on cycles. `engineering`: edges without
-            delay lead from the input to the output. Both may hold; where neither does, it is `mixed`.
+        unrolling: `biological`: no edge without delay connects two nodes on cycles. `engineering`: edges without delay
+            form a path from the input to the output. Both may hold; if neither does, it is `mixed`.
         holds: Node -> the steps at which its value depends on the input.
-        smallest: The smallest number of steps: one more than the first step at which an output depends on the input.
-            None if none ever does.
-        complete: The smallest number of steps with which every edge reaches the readout. None if there is none.
+        smallest: The smallest number of steps with which an output depends on the input; None if there is none.
+        complete: The smallest number of steps with which every edge reaches the readout; None if there is none.
         silent: The edges that do not reach the readout.
         unfilled: The nodes whose value never depends on the input.
-        readouts: The steps that come out.
+        readouts: The steps whose values are returned.
     """
 
     steps: int
@@ -45,21 +42,21 @@ class Timing:
     readouts: tuple[int, ...]
 
 
-def timing(folded: Graph) -> Timing:
-    """The timing of a graph of one step.
+def timing(folded: OpGraph) -> Timing:
+    """The timing of a one-step graph.
 
-    An edge reaches the readout if a value can go from the input through it to an output that is read. With
-    `readout: last`, the last step is read, whatever their number.
+    An edge reaches the readout if a value can flow from the input through it to an output at a readout step. With
+    `readout: last`, that is the last step for any number of steps.
     """
     assert folded.time is not None
     return _Timing(folded, folded.time).result()
 
 
-def check(folded: Graph) -> None:
-    """Hold the number of steps against what the outputs need.
+def check_steps(folded: OpGraph) -> None:
+    """Check that there are enough steps for the outputs.
 
     Raises:
-        SpecError: There are too few for any output to depend on the input.
+        SpecError: With so few steps, no output depends on the input.
     """
     time = folded.time
     assert time is not None
@@ -67,7 +64,7 @@ def check(folded: Graph) -> None:
     last = time.steps - 1 if time.readout in ("last", "all") else int(time.readout)
     if first is None or last >= first:
         return
-    node = next(record for record in folded.records[0] if record.value in folded.outputs.values())
+    node = next(record for record in folded.records.nodes if record.value in folded.outputs.values())
     few = last == time.steps - 1
     what = (
         f"{time.steps} step{' is' if time.steps == 1 else 's are'} too few"
@@ -79,8 +76,8 @@ def check(folded: Graph) -> None:
     raise SpecError([Problem(message, node.origin.position, node.origin.path, hint)])
 
 
-def warnings(folded: Graph) -> tuple[Problem, ...]:
-    """What is allowed and may not be meant: edges that reach no readout, and nodes that are never filled."""
+def warnings(folded: OpGraph) -> tuple[Problem, ...]:
+    """What is valid but probably unintended: edges that reach no readout, and nodes that are never filled."""
     found = timing(folded)
     problems = [
         Problem(
@@ -93,16 +90,16 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
     ]
     empty = {node.name for node in found.unfilled}
     silent = [edge for edge in found.silent if not {edge.source, edge.target} & empty]
-    shut = [edge for edge in silent if edge.at is not None and not _brings(edge, found)]
-    for edge in shut:
+    closed = [edge for edge in silent if edge.at is not None and not _delivers(edge, found)]
+    for edge in closed:
         could = tuple(step + edge.delay for step in found.holds[edge.source] if step + edge.delay < found.steps)
         when = f"values could arrive at {format_steps(could)}" if could else "no value can arrive in time"
         message = f"{edge.ends[0]} -> {edge.ends[1]} is open only at {format_steps(edge.at or ())}, and {when}."
         problems.append(Problem(message, edge.origin.position, edge.origin.path, "Change 'at', or remove it."))
-    late = [edge for edge in silent if edge not in shut]
+    late = [edge for edge in silent if edge not in closed]
     if late:
-        names = ", ".join(f"{edge.ends[0]} -> {edge.ends[1]}" for edge in late[:MOST_NAMES])
-        more = f" and {len(late) - MOST_NAMES} more" if len(late) > MOST_NAMES else ""
+        names = ", ".join(f"{edge.ends[0]} -> {edge.ends[1]}" for edge in late[:MAX_NAMES])
+        more = f" and {len(late) - MAX_NAMES} more" if len(late) > MAX_NAMES else ""
         steps = f"{found.steps} step{'' if found.steps == 1 else 's'}"
         message = f"with {steps} {names}{more} {'does' if len(late) == 1 else 'do'} not reach the readout."
         hint = (
@@ -113,10 +110,10 @@ def warnings(folded: Graph) -> tuple[Problem, ...]:
 
 
 def along_flow(nodes: Iterable[NodeRecord], edges: Iterable[EdgeRecord]) -> tuple[NodeRecord, ...]:
-    """Nodes in an order, for tables and diagrams, in which as many edges as can be lead on, though there are cycles.
+    """The order of nodes in tables and diagrams, in which most edges lead forwards even if there are cycles.
 
-    Next is the first node for which all sources of the flow and of edges without delay are there, and of the others at
-    least one; or else the first one at all.
+    The next node is the first one after all its sources by flow or without delay and after at least one of the others;
+    if there is none, the first that is left.
     """
     left = {node.name: node for node in nodes}
     all_of: dict[str, set[str]] = {name: set() for name in left}
@@ -135,29 +132,29 @@ def along_flow(nodes: Iterable[NodeRecord], edges: Iterable[EdgeRecord]) -> tupl
     return tuple(found.values())
 
 
-def _brings(edge: EdgeRecord, found: Timing) -> bool:
+def _delivers(edge: EdgeRecord, found: Timing) -> bool:
     """Whether a value arrives on an edge while it is open."""
     return any(
         step + edge.delay in (edge.at or ()) for step in found.holds[edge.source] if step + edge.delay < found.steps
     )
 
 
-def format_steps(steps: tuple[int, ...]) -> str:
-    """Steps in words, like `steps 3 to 6 and 9`."""
+def format_steps(steps: Sequence[int]) -> str:
+    """Steps as a phrase, like `steps 3 to 6 and 9`."""
     parts: list[str] = []
-    for first, last in runs(steps):
+    for first, last in _ranges(steps):
         parts += [f"{first} to {last}"] if last > first + 1 else map(str, dict.fromkeys((first, last)))
     listed = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
     return f"step{'s' if len(steps) > 1 else ''} {listed}"
 
 
 def format_step_ranges(steps: Iterable[int]) -> str:
-    """Steps for a table or a label, like `3-6, 9`; nothing for none."""
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(steps))
+    """Steps for a table or a label, like `3-6, 9`; empty for none."""
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in _ranges(steps))
 
 
-def runs(steps: Iterable[int]) -> list[tuple[int, int]]:
-    """Steps in rising order as runs without a gap: the first and the last of each."""
+def _ranges(steps: Iterable[int]) -> list[tuple[int, int]]:
+    """The first and last step of each range without a gap, for steps in ascending order."""
     found: list[tuple[int, int]] = []
     for step in steps:
         if found and found[-1][1] == step - 1:
@@ -168,23 +165,23 @@ def runs(steps: Iterable[int]) -> list[tuple[int, int]]:
 
 
 class InputMachine(StepMachine[bool]):
-    """Whether a value depends on the input; zeros that stand for nothing do not."""
+    """Whether a value depends on the input: it does if an operand does, and zeros do not."""
 
-    def call(self, node: Node, operands: list[bool], step: int) -> bool:
-        """It does if an operand does."""
+    def call(self, node: OpNode, operands: list[bool], step: int) -> bool:
+        """Whether an operand does."""
         return any(operands)
 
     def zeros(self, shape: Shape) -> bool:
-        """They do not."""
+        """False."""
         return False
 
 
 class _Timing:
-    """The calls of a graph of one step at each step: True if a value depends on the input, None where it is empty."""
+    """The nodes of a one-step graph at each step: True if the value depends on the input, None where it is empty."""
 
-    def __init__(self, folded: Graph, time: TimeSpec) -> None:
+    def __init__(self, folded: OpGraph, time: TimeSpec) -> None:
         self.folded, self.time = folded, time
-        self.edges = [edge for edge in folded.records[1] if edge.family not in ("shortcut", "gate")]
+        self.edges = [edge for edge in folded.records.edges if edge.family not in ("shortcut", "gate")]
         self.outputs = set(folded.outputs.values())
         self.values: list[dict[str, bool | None]] = []
         self.steps = Steps(
@@ -193,10 +190,10 @@ class _Timing:
         span = 2 * sum(edge.delay for edge in self.edges) + max(
             (max(edge.at) for edge in self.edges if edge.at), default=0
         )
-        self.limit = max(time.steps, min(span + 2, MOST_CALLS // len(folded)))
+        self.limit = max(time.steps, min(span + 2, MAX_TIMED_CALLS // len(folded)))
 
     def run(self, steps: int) -> None:
-        """Go on until so many steps are done."""
+        """Compute steps until `steps` of them are done."""
         for step in range(len(self.values), steps):
             given = None if self.time.input == "first" and step else True
             self.values.append(self.steps.run(step, {node.name: given for node in self.folded.inputs}))
@@ -210,10 +207,11 @@ class _Timing:
         return None
 
     def _ahead(self) -> list[dict[str, int]]:
-        """For each step and call, the steps at which its value comes to an output, as the bits of a number."""
+        """For each step and node, the steps at which its value reaches an output, as the bits of a number."""
         readers: dict[str, list[tuple[str, int]]] = {node.name: [] for node in self.folded.nodes}
-        for edge in self.folded.edges:
-            readers[edge.source].append((edge.target, edge.delay))
+        for node in self.folded.nodes:
+            for operand in node.operands:
+                readers[operand].append((node.name, node.delay))
         order = list(reversed(self.folded.order()))
         ahead: list[dict[str, int]] = [{} for _ in range(self.limit)]
         for step in reversed(range(self.limit)):
@@ -229,7 +227,7 @@ class _Timing:
         return ahead
 
     def _reach(self) -> list[int]:
-        """For each edge, the steps of an output that its values from the input come to."""
+        """For each edge, the steps at which its values from the input reach an output, as the bits of a number."""
         ahead, found = self._ahead(), []
         for edge in self.edges:
             bits, end = 0, anchor_name(edge.name)
@@ -249,12 +247,12 @@ class _Timing:
         kinds = []
         if not any(edge.source in cyclic and edge.target in cyclic for edge in instant):
             kinds.append("biological")
-        if any(record.name in reached for record in self.folded.records[0] if record.value in self.outputs):
+        if any(record.name in reached for record in self.folded.records.nodes if record.value in self.outputs):
             kinds.append("engineering")
         return tuple(kinds) or ("mixed",)
 
     def result(self) -> Timing:
-        """All of it."""
+        """The timing."""
         self.run(self.limit)
         steps, within = self.time.steps, (1 << self.time.steps) - 1
         out = [step for step in range(steps) if any(self.values[step][name] is not None for name in self.outputs)]
@@ -276,7 +274,7 @@ class _Timing:
         first = self.first()
         holds = {
             record.name: tuple(step for step in range(steps) if self.values[step][record.value])
-            for record in self.folded.records[0]
+            for record in self.folded.records.nodes
         }
         return Timing(
             steps=steps,
@@ -285,13 +283,13 @@ class _Timing:
             smallest=None if first is None else first + 1,
             complete=complete,
             silent=tuple(edge for edge, does in zip(self.edges, reached, strict=True) if not does),
-            unfilled=tuple(record for record in self.folded.records[0] if not holds[record.name]),
+            unfilled=tuple(record for record in self.folded.records.nodes if not holds[record.name]),
             readouts=readouts,
         )
 
 
 def on_cycles(edges: Iterable[tuple[str, str]]) -> set[str]:
-    """The ends of edges from which a path leads back to them."""
+    """The nodes from which a path of these edges leads back to them."""
     after: dict[str, set[str]] = {}
     before: dict[str, set[str]] = {}
     for source, target in edges:
@@ -299,12 +297,12 @@ def on_cycles(edges: Iterable[tuple[str, str]]) -> set[str]:
         before.setdefault(target, set()).add(source)
     left = after.keys() & before.keys()
     while loose := {name for name in left if not (after[name] & left and before[name] & left)}:
-        left -= loose  # no edge into it or none out of it: on no cycle; what lies between two cycles stays
+        left -= loose  # without an edge in or out, a node is on no cycle; nodes between two cycles remain
     return {name for name in left if name in _from(after, after[name])}
 
 
 def _from(after: Mapping[str, set[str]], starts: Iterable[str]) -> set[str]:
-    """What can be reached, the starts included."""
+    """The nodes that can be reached, the starts included."""
     seen = set(starts)
     todo = list(seen)
     while todo:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from hiresnet_graph.cost import Cost, count_folded, count_parts, macs_per_step
 from hiresnet_graph.errors import UsageError, did_you_mean
-from hiresnet_graph.graph import EdgeRecord, Family, Graph, NodeRecord, Origin
+from hiresnet_graph.graph import EdgeRecord, Family, NodeRecord, OpGraph, Origin
 from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges, timing
 from hiresnet_graph.plan import Call, Plan
@@ -189,7 +189,7 @@ def _caption(title: str, plan: Plan, boxes: Sequence[Box], arrows: Sequence[Arro
 _INPUT = {"first": "at step 0", "every": "at every step", "sequence": "one frame a step"}
 
 
-def _caption_of_time(folded: Graph, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[str]:
+def _caption_of_time(folded: OpGraph, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[str]:
     """How the network runs in time, and what the lines of its arrows mean."""
     found, time = timing(folded), folded.time
     assert time is not None
@@ -244,16 +244,16 @@ class _Edges:
                 self.owned.setdefault(call.owner, []).append(call)
         self.operations: dict[str, list[Op]] | None = None if plan.folded is None else self._of_step(plan.folded)
 
-    def _of_step(self, folded: Graph) -> dict[str, list[Op]]:
+    def _of_step(self, folded: OpGraph) -> dict[str, list[Op]]:
         """The operations on each edge in one step."""
         found: dict[str, list[Op]] = {}
-        gates = {f"{edge.name}.gate" for edge in folded.records[1]}
+        gates = {f"{edge.name}.gate" for edge in folded.records.edges}
         for name in folded.order():
             node = folded[name]
             if name in gates:
                 continue
-            if isinstance(node.block, Op) and not isinstance(node.block, Identity) and node.owner in self.names:
-                found.setdefault(node.owner, []).append(node.block)
+            if node.op is not None and not isinstance(node.op, Identity) and node.owner in self.names:
+                found.setdefault(node.owner, []).append(node.op)
         return found
 
     def chain(self, edge: EdgeRecord) -> list[Op]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hiresnet_graph.graph import Graph
+from hiresnet_graph.graph import OpGraph
 from hiresnet_graph.passes.step import Steps
 from hiresnet_graph.passes.timing import InputMachine
 
@@ -28,7 +28,7 @@ class Trace:
     outputs: frozenset[tuple[str, int]]
 
 
-def trace(folded: Graph) -> Trace:
+def trace(folded: OpGraph) -> Trace:
     """The trace of a graph of one step."""
     time = folded.time
     assert time is not None
@@ -43,16 +43,17 @@ def trace(folded: Graph) -> Trace:
     needed = set(todo)
     while todo:
         name, step = todo.pop()
-        for edge in folded.incoming(name):
-            source = (edge.source, step - edge.delay)
-            if source[1] >= 0 and source not in needed and values[source[1]][edge.source] is not None:
+        node = folded[name]
+        for operand in node.operands:
+            source = (operand, step - node.delay)
+            if source[1] >= 0 and source not in needed and values[source[1]][operand] is not None:
                 needed.add(source)
                 todo.append(source)
     owners: dict[tuple[str, int], bool] = {}
     for name, step in needed:
         key = (folded[name].owner or name, step)
         owners[key] = owners.get(key, False) or bool(values[step][name])
-    places = {record.value: record.name for record in folded.records[0]}
+    places = {record.value: record.name for record in folded.records.nodes}
     named = set(places.values())
     return Trace(
         {(name, step): depends for (name, step), depends in sorted(owners.items()) if name in named},

@@ -8,7 +8,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
-from hiresnet_graph.graph import Edge, Graph
+from hiresnet_graph.graph import BlockEdge, BlockGraph
 from hiresnet_graph.merges import AddMerge, ConcatMerge
 from hiresnet_graph.ops import Conv2d
 
@@ -22,7 +22,7 @@ flow: stem -> s1 -> s2 -> head
 """
 
 
-def graph(text: str) -> Graph:
+def graph(text: str) -> BlockGraph:
     return hrg.loads(HEAD + text, "net.yaml").graph
 
 
@@ -39,12 +39,12 @@ def pairs(skips: str) -> list[tuple[str, str]]:
     return sorted(edge.ends for edge in made.edges if edge.family == "skip")
 
 
-def edge(made: Graph, name: str) -> Edge:
+def edge(made: BlockGraph, name: str) -> BlockEdge:
     (found,) = [edge for edge in made.edges if edge.name == name]
     return found
 
 
-def fields(made: Graph, node: str) -> dict[str, Any]:
+def fields(made: BlockGraph, node: str) -> dict[str, Any]:
     block = made[node].block
     assert block is not None
     return block.model_dump(exclude_unset=True)
@@ -82,7 +82,7 @@ def test_operands_of_the_flow_are_in_the_order_of_nodes() -> None:
 
 def test_a_stage_is_a_chain_of_blocks_of_which_the_first_has_the_stride() -> None:
     made = graph(STAGES)
-    assert [node.name for node in made.nodes if node.owner == "s2"] == ["s2.block1", "s2.block2", "s2.block3"]
+    assert [node.name for node in made.nodes if node.stage == "s2"] == ["s2.block1", "s2.block2", "s2.block3"]
     assert [getattr(made[f"s2.block{i}"].block, "stride", None) for i in (1, 2, 3)] == [2, 1, 1]
     assert ("flow.s1__s2", "s1.block2", "s2.block1") in edges(STAGES)
     assert ("flow.s2.block2", "s2.block1", "s2.block2") in edges(STAGES)

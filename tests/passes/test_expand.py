@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
-from hiresnet_graph.passes import expand
 from hiresnet_graph.plan import Call, Plan
 
 
@@ -473,11 +472,6 @@ def test_every_automatic_call_knows_the_line_that_caused_it() -> None:
     made = calls(text)
     assert str(made["edges.a__b.conv"].origin) == "net.yaml:6:16 (skips.edges)"
     assert str(made["b.output.add"].origin) == "net.yaml:4:40 (nodes.b)"
-
-
-def test_an_expanded_graph_comes_back_as_it_is() -> None:
-    made = expand(net("nodes: {a: {block: basic, width: 4}}\n").graph)
-    assert made.expanded and expand(made) is made
 
 
 def test_all_mistakes_of_shapes_at_once() -> None:

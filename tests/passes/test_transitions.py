@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.graph import Edge, Graph
+from hiresnet_graph.graph import BlockEdge, BlockGraph
 from hiresnet_graph.passes.kinds import OpOnEdge
 
 HEAD = "name: net\ninput: {channels: 2, height: 8, width: 8}\n"
@@ -31,12 +31,12 @@ def network(transitions: str = FULL, more: str = "") -> hrg.Architecture:
     return hrg.loads(HEAD + NODES + transitions + TIME + more, "net.yaml")
 
 
-def matrix(net: hrg.Architecture) -> dict[tuple[str, str], Edge]:
+def matrix(net: hrg.Architecture) -> dict[tuple[str, str], BlockEdge]:
     """The transitions by their ends."""
     return {edge.ends: edge for edge in net.graph.edges if edge.family == "edge"}
 
 
-def named(graph: Graph) -> dict[str, Edge]:
+def named(graph: BlockGraph) -> dict[str, BlockEdge]:
     return {edge.name: edge for edge in graph.edges}
 
 

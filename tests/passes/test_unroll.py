@@ -9,7 +9,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
-from hiresnet_graph.passes import PASSES, expand, prune, share, unroll
+from hiresnet_graph.passes import PASSES, cse, expand, prune, unroll
 from hiresnet_graph.plan import Plan
 
 HEAD = "name: net\ninput: {channels: 2, height: 8, width: 8}\n"
@@ -54,23 +54,23 @@ def test_without_time_it_is_the_same_graph() -> None:
 
 def test_twice_is_once_and_the_graph_of_one_step_stays_as_it_is() -> None:
     folded = expand(network().graph)
-    before = ([*folded.nodes], [*folded.edges], dict(folded.outputs), folded.records)
+    before = ([*folded.nodes], dict(folded.outputs), folded.records)
     flat = unroll(folded)
     assert unroll(flat) is flat
-    assert ([*folded.nodes], [*folded.edges], dict(folded.outputs), folded.records) == before
+    assert ([*folded.nodes], dict(folded.outputs), folded.records) == before
     assert flat.folded is folded and flat.time is None
 
 
 def test_the_result_has_calls_without_delays_and_holds_its_invariants() -> None:
     flat = unroll(expand(network().graph))
     flat.check()
-    assert flat.expanded and all(edge.delay == 0 for edge in flat.edges)
+    assert all(node.delay == 0 for node in flat.nodes)
     assert not any("@" in node.name for node in flat.nodes)
-    assert all(node.at is None and node.role == "call" for node in flat.nodes if node.block is not None)
+    assert all(node.at is None and node.role == "call" for node in flat.nodes if node.op is not None)
 
 
 def test_it_comes_before_sharing_and_pruning() -> None:
-    assert list(PASSES[-3:]) == [unroll, share, prune]
+    assert list(PASSES) == [unroll, cse, prune]
 
 
 # --------------------------------------------------------------------------------------------------- calls and values
@@ -396,7 +396,7 @@ def test_a_block_with_time_in_a_network_with_time() -> None:
 def test_too_many_calls_are_an_error_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    monkeypatch.setattr(sys.modules["hiresnet_graph.passes.unroll"], "MAX_CALLS", 100)
+    monkeypatch.setattr(sys.modules["hiresnet_graph.passes.unroll"], "MAX_UNROLLED_CALLS", 100)
     with pytest.raises(SpecError, match=r"at step 1\d the network exceeds 100 operations\. Use fewer steps; "):
         _ = network(steps=1000).plan
 

@@ -23,10 +23,12 @@ from torch import nn
 
 import hiresnet_graph as hrg
 from hiresnet_graph.blocks import Block
-from hiresnet_graph.graph import Edge, Graph, Node, PartPatch
+from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, PartPatch
 from hiresnet_graph.lower.weights import find
 from hiresnet_graph.merges import AddMerge, ConcatMerge, Merge
 from hiresnet_graph.ops import Apply, Arg, Layer, Op, Weight
+from hiresnet_graph.passes.desugar import desugar_block
+from hiresnet_graph.passes.kinds import WrittenBlock
 from hiresnet_graph.passes.names import matches
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep, TimeSpec
@@ -245,7 +247,7 @@ class Section:
     """
 
     def __init__(
-        self, tape: Tape, graph: Graph, place: Place, frames: Mapping[str, Frames], shapes: Mapping[str, Shape]
+        self, tape: Tape, graph: BlockGraph, place: Place, frames: Mapping[str, Frames], shapes: Mapping[str, Shape]
     ) -> None:
         self.tape, self.graph, self.place, self.frames = tape, graph, place, frames
         self.empty = graph.time.empty if graph.time is not None else "skip"
@@ -300,13 +302,13 @@ class Section:
 class NodeRun(Builder):
     """F_n at one step, and op_e of the edges that arrive. With `t` None everything is empty, and only shapes result."""
 
-    def __init__(self, section: Section, node: Node, t: int | None, incoming: Sequence[Edge]) -> None:
+    def __init__(self, section: Section, node: BlockNode, t: int | None, incoming: Sequence[BlockEdge]) -> None:
         self.section, self.node, self.t, self.incoming = section, node, t, incoming
         place = section.place
         self.name = _joined(place.calls, node.name)
         self.weights = node.weights if node.named_weights else _joined(place.weights, node.weights)
         self.private = node.private if node.private != "none" else place.private
-        self.edge: Edge | None = None
+        self.edge: BlockEdge | None = None
         self.scope = ""
         self.made: dict[str, Value] = {}
 
@@ -377,8 +379,9 @@ class NodeRun(Builder):
             return self._combined([wire, *operands], AddMerge(), wire.scope)
         return self._scoped(self._merged(slot, (wire, *operands), None), wire.scope)
 
-    def inline(self, wire: Wire, graph: Any) -> Wire:
-        """A block that the spec defines: its graph runs once, or with `time` of its own in full, from empty."""
+    def inline(self, wire: Wire, block: WrittenBlock) -> Wire:
+        """A block that the spec defines: its graph runs from an empty state, once or for all steps of its `time`."""
+        graph = desugar_block(block, wire.shape)
         time: TimeSpec | None = graph.time
         place = Place(
             wire.scope,
@@ -443,7 +446,7 @@ class NodeRun(Builder):
 
         return replace(wire, name=self.section.tape.add("zeros", (), compute))
 
-    def _arriving(self, edge: Edge, first: Shape | None, merge: Merge, several: bool) -> Wire:
+    def _arriving(self, edge: BlockEdge, first: Shape | None, merge: Merge, several: bool) -> Wire:
         """a_e[t], as a value or empty; op_e is the block of the edge, its projection, its weight and its gate."""
         self.edge, self.scope = edge, _joined(self.section.place.calls, edge.name)
         wire = self._wire(self._source(edge), self.scope)
@@ -460,7 +463,7 @@ class NodeRun(Builder):
         self.edge = None
         return wire
 
-    def _source(self, edge: Edge) -> Value:
+    def _source(self, edge: BlockEdge) -> Value:
         """v[m, t-d], or empty where the edge is closed."""
         section, part = self.section, _joined(self.section.place.calls, f"{edge.source}.{edge.part}")
         if self.t is None or self.t < edge.delay or (edge.at is not None and self.t not in edge.at):

@@ -1,7 +1,7 @@
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.ops import Identity, Op
+from hiresnet_graph.ops import Identity
 from hiresnet_graph.passes import desugar, expand, prune, unroll
 from hiresnet_graph.passes.timing import timing
 from hiresnet_graph.render.trace import Trace, trace
@@ -23,15 +23,15 @@ def test_what_is_traced_is_what_is_called(seed: int) -> None:
     calls = {
         (node.owner, node.step)
         for node in prune(unroll(graph)).nodes
-        if isinstance(node.block, Op) and node.block.kind not in ("frame", "stack", "zeros")
+        if node.op is not None and node.op.kind not in ("frame", "stack", "zeros")
     }
     assert calls <= parts
     # A node may hold what arrives behind its own calls, and have none itself.
-    behind = {edge.target for edge in graph.records[1] if edge.slot != "input"}
+    behind = {edge.target for edge in graph.records.edges if edge.slot != "input"}
     computing = {
         node.owner
         for node in graph.nodes
-        if isinstance(node.block, Op) and not isinstance(node.block, Identity) and node.role in ("call", "edge")
+        if node.op is not None and not isinstance(node.op, Identity) and node.role in ("call", "edge")
     } - behind
     assert {part for part in parts if part[0] in computing} <= calls
 
@@ -50,7 +50,7 @@ def test_edges_that_are_never_traced_are_silent(seed: int) -> None:
     """And only those, where nothing is computed from zeros."""
     folded = make(seed).arch.plan.folded
     assert folded is not None and folded.time is not None
-    edges = {edge.name for edge in folded.records[1] if edge.family != "shortcut"}
+    edges = {edge.name for edge in folded.records.edges if edge.family != "shortcut"}
     silent = {edge.name for edge in timing(folded).silent}
     never = edges - {name for name, _ in trace(folded).edges}
     assert never == silent if folded.time.empty == "skip" else never <= silent

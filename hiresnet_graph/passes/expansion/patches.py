@@ -1,0 +1,86 @@
+"""Patches of nodes and of parts of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from hiresnet_graph.errors import Problem
+from hiresnet_graph.graph import BlockGraph, PartPatch
+from hiresnet_graph.passes.names import matches
+from hiresnet_graph.registry import Kind
+from hiresnet_graph.spec.problems import Problems
+
+K = TypeVar("K", bound=Kind)
+Report = Callable[[Problem], None]
+
+
+def apply_patches(
+    graph: BlockGraph,
+    patches: Sequence[PartPatch],
+    report: Report,
+    report_patch: Callable[[PartPatch, bool, list[str]], None],
+) -> BlockGraph:
+    """The graph after the patches that name its nodes; its nodes keep those that name parts of them.
+
+    Args:
+        report_patch: Gets each patch, whether it names a node, and the names of the nodes.
+    """
+    if not patches:
+        return graph
+    nodes = list(graph.nodes)
+    used: set[str] = set()
+    for i, node in enumerate(nodes):
+        if node.block is None:
+            continue
+        depth = node.name.count(".") + 1
+        own, inner = [], []
+        for patch in patches:
+            parts = patch.address.split(".")
+            if matches(patch.address, node.name) or (node.stage and matches(patch.address, node.stage)):
+                own.append(patch)
+            elif matches(".".join(parts[:depth]), node.name):
+                inner.append(replace(patch, address=".".join(parts[depth:])))
+            else:
+                continue
+            used.add(patch.key)
+        block = patched(node.block, own, node.name, report)
+        nodes[i] = replace(node, block=block, patches=(*node.patches, *inner))
+    names = [node.name for node in nodes if node.block is not None]
+    for patch in patches:
+        report_patch(patch, patch.key in used, names)
+    return BlockGraph(graph.name, nodes, graph.edges, graph.outputs, graph.time)
+
+
+def patched(kind: K, patches: Sequence[PartPatch], name: str, report: Report) -> K:
+    """A block or operation with fields changed. Exact patches override patterns, and two patterns may not conflict."""
+    exact = {field for patch in patches if "*" not in patch.key for field in patch.fields}
+    first: dict[str, PartPatch] = {}
+    for patch in patches:
+        for field in patch.fields if "*" in patch.key else ():
+            other = first.setdefault(field, patch)
+            if other is not patch and field not in exact:
+                message = f"'{patch.key}' and '{other.key}' both set '{field}' of '{name}'."
+                hint = "Set it under an address without '*', or in one pattern."
+                report(Problem(message, patch.origin.position, patch.origin.path, hint))
+    for patch in sorted(patches, key=lambda patch: "*" not in patch.key):
+        kind = _changed(kind, patch, report)
+    return kind
+
+
+def _changed(kind: K, patch: PartPatch, report: Report) -> K:
+    path, position = patch.origin.path, patch.origin.position
+    try:
+        return kind.changed(patch.fields)
+    except ValidationError as error:
+        problems = Problems(patch.fields)
+        problems.validation(error, patch.fields, (), type(kind))
+        for problem in problems.found:
+            inner = f"{path}.{problem.path}" if problem.path else path
+            report(replace(problem, path=inner, position=problem.position or position))
+    except ValueError as error:
+        report(Problem(str(error), position, path))
+    return kind
