@@ -20,9 +20,9 @@ from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.stack.branches import Branches
 from hiresnet_graph.stack.lowering import Stacked
 from hiresnet_graph.stack.replicas import Replicas
-from hiresnet_graph.train.machine import products_rounded
+from hiresnet_graph.train.environment import tf32_products
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.trainer import layout_of, placed
+from hiresnet_graph.train.trainer import memory_format_of, placed
 
 BACKENDS: dict[str, type[Replicas]] = {"stacked": Stacked, "branches": Branches}
 FLOAT64_TARGET = 1e-9
@@ -46,7 +46,7 @@ def batch_of(arch: Architecture, seed: int, batch: int, device: torch.device) ->
 
 def alone(arch: Architecture, seed: int, batch: int, device: torch.device, precision: str) -> Found:
     """Scores, gradients and statistics of one step of a network alone, in the layout of training."""
-    layout = layout_of(Recipe())
+    layout = memory_format_of(Recipe())
     module = placed(arch.build(seed).to(dtype=_type(precision)).train(), device, layout)
     x_BCHW, labels_B = batch_of(arch, seed, batch, device)
     with _computing(device, precision):
@@ -104,7 +104,7 @@ def _wide(scores: Tensor) -> Tensor:
 @contextlib.contextmanager
 def _computing(device: torch.device, precision: str) -> Any:
     low = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
-    with products_rounded(precision == "tf32") if device.type == "cuda" else contextlib.nullcontext(), low:
+    with tf32_products(precision == "tf32") if device.type == "cuda" else contextlib.nullcontext(), low:
         yield
 
 

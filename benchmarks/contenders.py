@@ -37,8 +37,8 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.stack.lowering import Stacked
 from hiresnet_graph.stack.optimizers import FlatOptimizer
 from hiresnet_graph.stack.program import run_stack
-from hiresnet_graph.train.events import EpochDone, Finished, OfRun, Refused
-from hiresnet_graph.train.machine import products_rounded
+from hiresnet_graph.train.environment import tf32_products
+from hiresnet_graph.train.events import EpochDone, Finished, Refused, RunEvent
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
@@ -138,9 +138,9 @@ def stack_epochs(request: StackRequest, data: Dataset) -> Iterator[float]:
         losses: list[float] = []
         with closing(events) as told:  # type: ignore[type-var]
             for event in told:
-                if isinstance(event, OfRun) and isinstance(event.event, Finished | Refused):
+                if isinstance(event, RunEvent) and isinstance(event.event, Finished | Refused):
                     raise RuntimeError(f"run {event.key} has ended: {event.event}")
-                if isinstance(event, OfRun) and isinstance(event.event, EpochDone):
+                if isinstance(event, RunEvent) and isinstance(event.event, EpochDone):
                     losses.append(event.event.epoch.train_loss)
                     if len(losses) == len(members):
                         yield sum(losses) / len(losses)
@@ -229,7 +229,7 @@ def epochs_by_hand(
     rounded = partial(torch.autocast, device.type, torch.bfloat16) if low else contextlib.nullcontext
     for epoch in itertools.count(1):
         losses = []
-        with products_rounded(recipe.precision == "tf32") if device.type == "cuda" else contextlib.nullcontext():
+        with tf32_products(recipe.precision == "tf32") if device.type == "cuda" else contextlib.nullcontext():
             for batches in zip(*(loader.training(epoch, recipe.batch_size) for loader in loaders), strict=True):
                 x_MBCHW = torch.stack([x_BCHW for x_BCHW, _ in batches])[place_M]
                 labels_MB = torch.stack([labels_B for _, labels_B in batches])[place_M]

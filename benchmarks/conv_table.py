@@ -37,7 +37,7 @@ from benchmarks.parts import part_arguments, results_of, told
 from hiresnet_graph.ops.base import pair
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Map
-from hiresnet_graph.train.machine import choose_device, products_rounded
+from hiresnet_graph.train.environment import choose_device, tf32_products
 
 PASSES = ("forward", "input gradient", "weight gradient")
 # ||result - float64|| / ||float64||: several times what is usual for each.
@@ -288,7 +288,7 @@ def computing(precision: str, searched: bool) -> Iterator[None]:
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = searched
     try:
-        with products_rounded(precision == "tf32"):
+        with tf32_products(precision == "tf32"):
             yield
     finally:
         torch.backends.cudnn.benchmark = before

@@ -27,7 +27,7 @@ from benchmarks.parts import part_arguments, results_of, told
 from hiresnet_graph.report.scores import test_scores
 from hiresnet_graph.sweep.ablation import ablate
 from hiresnet_graph.sweep.study import Study
-from hiresnet_graph.train.machine import choose_device
+from hiresnet_graph.train.environment import choose_device
 
 ALPHA = 0.05
 ARMS = ("alone", "stacked")

@@ -28,14 +28,14 @@ from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo, read_results, read_status
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import Epoch, Machine, RunRecord, Seeds
+from hiresnet_graph.train.record import Environment, Epoch, RunRecord, Seeds
 from hiresnet_graph.train.request import RunRequest
 
 TARGET_S = 0.002
 SEEDS = 5
 _TENTHS = 10
 
-_MACHINE = Machine(
+_MACHINE = Environment(
     device="cpu",
     threads=1,
     channels_last=False,

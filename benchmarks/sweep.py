@@ -70,10 +70,10 @@ from hiresnet_graph.sweep.calibration import Calibration
 from hiresnet_graph.sweep.plan import networks_of, plan_study
 from hiresnet_graph.sweep.stacks import buckets_of
 from hiresnet_graph.sweep.study import Study
-from hiresnet_graph.train.key import kinds_of
-from hiresnet_graph.train.machine import choose_device, products_rounded
+from hiresnet_graph.train.environment import choose_device, tf32_products
+from hiresnet_graph.train.identity import identify_network, identify_run
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import Seeds, run_key
+from hiresnet_graph.train.record import Seeds
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
 
 NETS = ("full", "small")
@@ -195,7 +195,7 @@ def _counted(number: int, word: str) -> str:
 def member_of(case: Case, k: int, threads: int, variant: str) -> StackMember:
     """Run number k as one of a stack; its folder is given to it later."""
     plan, request = case.arch.variant(variant).plan, case.request(k, threads, variant)
-    key = run_key(plan.digest(), request.recipe, request.seeds, case.data.fingerprint(), kinds_of(plan))
+    key = identify_run(identify_network(plan), request.recipe, request.seeds, case.data).key
     return StackMember(key, request, Path())
 
 
@@ -303,7 +303,7 @@ class Beside:
 def work(case: Case, way: Way) -> None:
     """A worker process: an epoch for each line that is read."""
     here = Here(case, way)
-    with products_rounded(case.precision == "tf32"):
+    with tf32_products(case.precision == "tf32"):
         for _line in sys.stdin:
             _, loss = here.epoch()
             peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hiresnet_graph.report.scores import Setting, Spread, finished, percent, setting_columns, spread
 from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, read_results
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import Machine, RunRecord, Seeds
+from hiresnet_graph.train.record import Environment, RunRecord, Seeds
 
 
 class Row(NamedTuple):
@@ -71,7 +71,7 @@ class Table(NamedTuple):
     baseline: str | None
     seeds: tuple[Seeds, ...]
     rows: tuple[Row, ...]
-    machines: Mapping[Machine, int]
+    machines: Mapping[Environment, int]
     settings: Mapping[str, str]
     is_search: bool
 
@@ -240,7 +240,7 @@ def _runs(count: int) -> str:
     return f"{count} run{'s' if count != 1 else ''}"
 
 
-def _facts(machine: Machine) -> dict[str, str]:
+def _facts(machine: Environment) -> dict[str, str]:
     """What can differ between machines, as people say it."""
     return {
         "hiresnet_graph": machine.hiresnet_graph,

@@ -20,25 +20,35 @@ from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, UsageError
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.stack.stackable import OWN_FIELDS, stackable
 from hiresnet_graph.stack.trainer import StackTrainer
-from hiresnet_graph.train.assignment import Assignment, assign
 from hiresnet_graph.train.checkpoint import (
     Checkpoint,
     Pace,
     drop_checkpoints,
     load_checkpoint,
-    places_of,
+    resume_points,
     save_checkpoint,
 )
-from hiresnet_graph.train.events import EpochDone, Event, Finished, OfRun, Paused, Refused, Saved, StackEnded, Started
-from hiresnet_graph.train.machine import choose_device, interrupt_noted, keep_memory
-from hiresnet_graph.train.record import START, Place
+from hiresnet_graph.train.environment import choose_device, deferred_interrupt, retain_freed_memory
+from hiresnet_graph.train.events import (
+    EpochDone,
+    Event,
+    Finished,
+    Paused,
+    Refused,
+    RunEvent,
+    Saved,
+    StackEnded,
+    Started,
+)
+from hiresnet_graph.train.prepare import PreparedRun, prepare_run
+from hiresnet_graph.train.record import START, Cursor
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackRequest
 from hiresnet_graph.train.trainer import Ask
 
 
 def run_stack(
     request: StackRequest, *, stop: Ask | None = None, dataset: Dataset | None = None
-) -> Iterator[OfRun | StackEnded]:
+) -> Iterator[RunEvent | StackEnded]:
     """Train the runs of a stack, each in its folder, going on from the newest checkpoints that they have in common.
 
     Runs without such a place are trained as stacks of their own, one after the other. A run that cannot be trained is
@@ -63,29 +73,29 @@ def run_stack(
     for asked in request.runs:
         try:
             arch = _arch(asked.request, archs)
-            assigned = assign(asked.request, asked.folder, arch=arch, dataset=dataset)
+            assigned = prepare_run(asked.request, asked.folder, arch=arch, dataset=dataset)
             record = assigned.finished()
             point = load_checkpoint(asked.folder)
             if point is not None:
                 assigned.own(point)
-            member = _Member(asked.key, assigned, places_of(asked.folder))
+            member = _Member(asked.key, assigned, resume_points(asked.folder))
         except OutOfMemory:
             raise
         except HrgError as error:
-            yield OfRun(asked.key, _refused(error))
+            yield RunEvent(asked.key, _refused(error))
             continue
         if record is None:
             waiting.append(member)
         else:
-            yield OfRun(asked.key, Started(len(record.epochs), record.machine))
-            yield OfRun(asked.key, Finished(record))
+            yield RunEvent(asked.key, Started(len(record.epochs), record.machine))
+            yield RunEvent(asked.key, Finished(record))
 
     is_over = True
     for place, together in _groups(waiting):
         if is_over:
             is_over = yield from _train(together, place, whole, request.backend, device, stop)
         else:
-            yield from (OfRun(member.key, Paused(place[0])) for member in together)
+            yield from (RunEvent(member.key, Paused(place[0])) for member in together)
     yield StackEnded()
 
 
@@ -139,10 +149,10 @@ class _Member:
     """
 
     key: str
-    assigned: Assignment
-    places: set[Place]
+    assigned: PreparedRun
+    places: set[Cursor]
 
-    def begun(self, place: Place) -> Checkpoint | None:
+    def begun(self, place: Cursor) -> Checkpoint | None:
         """Bring the folder to where the run stood at a place; gives the checkpoint of it, unless it is the start."""
         folder = self.assigned.folder
         point = None if place == START else load_checkpoint(folder, place)
@@ -154,7 +164,7 @@ class _Member:
         return point
 
 
-def _groups(members: Sequence[_Member]) -> Iterator[tuple[Place, list[_Member]]]:
+def _groups(members: Sequence[_Member]) -> Iterator[tuple[Cursor, list[_Member]]]:
     """Runs that can go on from one place, with that place: the one of most runs first, and of those the newest."""
     left = list(members)
     while left:
@@ -166,12 +176,12 @@ def _groups(members: Sequence[_Member]) -> Iterator[tuple[Place, list[_Member]]]
 
 def _train(
     members: Sequence[_Member],
-    place: Place,
+    place: Cursor,
     whole: Plan,
     backend: StackBackend,
     device: torch.device,
     stop: Ask,
-) -> Generator[OfRun, None, bool]:
+) -> Generator[RunEvent, None, bool]:
     """Train runs from a place that they have in common; gives whether all are over."""
     begun: list[_Member] = []
     points: list[Checkpoint | None] = []
@@ -179,12 +189,12 @@ def _train(
         try:
             points.append(member.begun(place))
         except HrgError as error:  # its folder cannot be written
-            yield OfRun(member.key, _refused(error))
+            yield RunEvent(member.key, _refused(error))
         else:
             begun.append(member)
     if not begun:
         return True
-    keep_memory()
+    retain_freed_memory()
     trainer = StackTrainer([member.assigned for member in begun], whole, backend, device)
     for k, point in enumerate(points):
         if point is not None:
@@ -192,8 +202,8 @@ def _train(
     points.clear()
     keeper = _Keeper(begun, trainer, place)
     for member, course in zip(begun, trainer.courses, strict=True):
-        yield OfRun(member.key, Started(course.epoch, trainer.machine))
-        yield from (OfRun(member.key, EpochDone(epoch)) for epoch in course.epochs)
+        yield RunEvent(member.key, Started(course.epoch, trainer.machine))
+        yield from (RunEvent(member.key, EpochDone(epoch)) for epoch in course.epochs)
     with closing(trainer):
         return (yield from _until_over(trainer, keeper, stop))
 
@@ -201,11 +211,11 @@ def _train(
 class _Keeper:
     """Writes what the runs of a stack have reached into their folders, when it is time."""
 
-    def __init__(self, members: Sequence[_Member], trainer: StackTrainer, place: Place) -> None:
+    def __init__(self, members: Sequence[_Member], trainer: StackTrainer, place: Cursor) -> None:
         self._members, self._trainer = members, trainer
         self.pace = Pace(members[0].assigned.request.checkpoint_s, place)
 
-    def save(self) -> Iterator[OfRun]:
+    def save(self) -> Iterator[RunEvent]:
         """Write a checkpoint of each run that goes on, unless the last ones are of this very place."""
         trainer = self._trainer
         if not trainer.alive or not self.pace.is_new(place := trainer.course.place):
@@ -215,14 +225,14 @@ class _Keeper:
             yield self._said(k, Saved(place[0]))
         self.pace.made(place)
 
-    def log(self) -> Iterator[OfRun]:
+    def log(self) -> Iterator[RunEvent]:
         """Write the curves of the last epoch."""
         for k in self._trainer.alive:
             epoch = self._trainer.courses[k].epochs[-1]
             self._members[k].assigned.log(epoch)
             yield self._said(k, EpochDone(epoch))
 
-    def end(self, places: Iterable[int]) -> Iterator[OfRun]:
+    def end(self, places: Iterable[int]) -> Iterator[RunEvent]:
         """Write what runs that are over have come to."""
         for k in places:
             course, assigned = self._trainer.courses[k], self._members[k].assigned
@@ -230,20 +240,20 @@ class _Keeper:
             assigned.end(record, course)
             yield self._said(k, Finished(record))
 
-    def pause(self) -> Iterator[OfRun]:
+    def pause(self) -> Iterator[RunEvent]:
         """Say of each run that goes on that it pauses."""
         for k in self._trainer.alive:
             yield self._said(k, Paused(self._trainer.course.epoch))
 
-    def _said(self, k: int, event: Event) -> OfRun:
-        return OfRun(self._members[k].key, event)
+    def _said(self, k: int, event: Event) -> RunEvent:
+        return RunEvent(self._members[k].key, event)
 
 
-def _until_over(trainer: StackTrainer, keeper: _Keeper, stop: Ask) -> Generator[OfRun, None, bool]:
+def _until_over(trainer: StackTrainer, keeper: _Keeper, stop: Ask) -> Generator[RunEvent, None, bool]:
     """Train until all runs are over, or a stop is asked for; gives which of them."""
     while True:
-        events: list[OfRun] = []
-        with interrupt_noted() as interrupted:
+        events: list[RunEvent] = []
+        with deferred_interrupt() as interrupted:
 
             def asked(interrupted: Ask = interrupted) -> bool:
                 return stop() or interrupted()

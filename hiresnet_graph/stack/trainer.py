@@ -28,15 +28,23 @@ from hiresnet_graph.stack.lowering import Stacked
 from hiresnet_graph.stack.optimizers import FlatOptimizer
 from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.stack.stackable import FEWEST
-from hiresnet_graph.train.assignment import Assignment
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
-from hiresnet_graph.train.course import Course, below
+from hiresnet_graph.train.checks import count_readouts
+from hiresnet_graph.train.environment import describe, settings
 from hiresnet_graph.train.evaluation import BATCH, Scores, all_sums_of, loss_of, losses_of, sums_of, weighted
-from hiresnet_graph.train.machine import describe, settings
+from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.request import StackBackend
-from hiresnet_graph.train.steps import readouts
-from hiresnet_graph.train.trainer import LOOK_EVERY, Ask, Turn, layout_of, memory_told, on_cpu, optimizer_of
+from hiresnet_graph.train.state import TrainingState, below
+from hiresnet_graph.train.trainer import (
+    FINITE_CHECK_EVERY,
+    Ask,
+    StepOutcome,
+    memory_errors,
+    memory_format_of,
+    on_cpu,
+    optimizer_of,
+)
 
 _Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -59,15 +67,15 @@ class StackTrainer:
         OutOfMemory: Memory is short.
     """
 
-    def __init__(self, runs: Sequence[Assignment], whole: Plan, backend: StackBackend, device: torch.device) -> None:
+    def __init__(self, runs: Sequence[PreparedRun], whole: Plan, backend: StackBackend, device: torch.device) -> None:
         first = runs[0]
         self.runs, self.device, self.recipe = tuple(runs), device, first.recipe
         self._is_stacked = backend == "stacked"
         self._top = min(self.recipe.top_k, first.dataset.classes)
-        self._weights = self.recipe.step_weights(readouts(whole))
+        self._weights = self.recipe.step_weights(count_readouts(whole))
         # Replicas that nobody asked for bring a stack to the number from which bits do not depend on it.
         padded = [*runs, *[runs[-1]] * (FEWEST - len(runs) if self._is_stacked else 0)]
-        with memory_told(f"{_told(runs)} cannot be put on the device"):
+        with memory_errors(f"{_told(runs)} cannot be put on the device"):
             self.replicas = _replicas(padded, whole, backend, device)
             self._names = [self._begin(k, run) for k, run in enumerate(padded)]
             self.optimizer: FlatOptimizer | _Apart
@@ -95,7 +103,7 @@ class StackTrainer:
             self._next_1 = torch.zeros(1, dtype=torch.int64, device=device)
         images = len(first.dataset.split.train)
         rows = zip(self._losses_RS, self._right_RS, strict=True)
-        self.courses = [Course(run.recipe, images, *row) for run, row in zip(runs, rows, strict=False)]
+        self.courses = [TrainingState(run.recipe, images, *row) for run, row in zip(runs, rows, strict=False)]
         self.alive = list(range(len(runs)))
         self._lost: list[int] = []
         # What draws random numbers is among the looped.
@@ -113,14 +121,14 @@ class StackTrainer:
         self._ticked = 0.0
         self._batches: list[Iterator[_Batch]] | None = None
 
-    def _begin(self, k: int, run: Assignment) -> list[str]:
+    def _begin(self, k: int, run: PreparedRun) -> list[str]:
         """Give a replica its initial weights; the names of its parameters in the order of a run alone."""
         module = run.arch.build(run.request.seeds.init)
         self.replicas.load(k, module.state_dict())
         return [name for name, _ in module.named_parameters()]
 
     @property
-    def course(self) -> Course:
+    def course(self) -> TrainingState:
         """Of one of those that go on: where they all stand."""
         return self.courses[self.alive[0]]
 
@@ -170,7 +178,7 @@ class StackTrainer:
 
     # --------------------------------------------------------------------------------------------------------- the work
 
-    def advance(self, ask: Ask, due: Ask) -> Turn:
+    def advance(self, ask: Ask, due: Ask) -> StepOutcome:
         """Train until the epoch is done, some run has diverged, a checkpoint is due, or a stop is asked for.
 
         After the last epoch, test. Whatever is said, see `take_lost`.
@@ -194,7 +202,7 @@ class StackTrainer:
         self._ticked = time.perf_counter()
         course, threads = self.course, self.runs[0].request.threads
         where = f"{_told(self.runs)}, epoch {course.epoch + 1}, step {course.step + 1}"
-        with settings(self.device, threads, self.recipe.precision == "tf32"), memory_told(where):
+        with settings(self.device, threads, self.recipe.precision == "tf32"), memory_errors(where):
             try:
                 yield
             finally:
@@ -207,9 +215,9 @@ class StackTrainer:
             self.courses[k].add_time((now - self._ticked) / len(self.runs))
         self._ticked = now
 
-    def _pass(self, ask: Ask, due: Ask) -> Turn | None:
+    def _pass(self, ask: Ask, due: Ask) -> StepOutcome | None:
         """Train on each image once, from where the epoch stands; None when all are done."""
-        every = LOOK_EVERY[self.device.type]
+        every = FINITE_CHECK_EVERY[self.device.type]
         if self.course.step == 0:
             for k, noise in enumerate(self.replicas.noise):
                 noise.manual_seed(self._noise_seed(k))
@@ -323,7 +331,7 @@ class StackTrainer:
 
     # ------------------------------------------------------------------------------------------------- how good it is
 
-    def _end_epoch(self, ask: Ask) -> Turn:
+    def _end_epoch(self, ask: Ask) -> StepOutcome:
         """See how good the networks are after an epoch."""
         found = self._evaluate("validation", ask)
         if found is None:
@@ -335,7 +343,7 @@ class StackTrainer:
     def _copy(self, k: int) -> dict[str, torch.Tensor]:
         return {name: value.detach().clone() for name, value in self.replicas.state(k).items()}
 
-    def _test(self, ask: Ask) -> Turn:
+    def _test(self, ask: Ask) -> StepOutcome:
         """Look at the test images, with the last weights and with those of the best epoch."""
         last = self._evaluate("test", ask)
         if last is None:
@@ -375,17 +383,17 @@ class StackTrainer:
         ]
 
 
-def _replicas(runs: Sequence[Assignment], whole: Plan, backend: StackBackend, device: torch.device) -> Replicas:
+def _replicas(runs: Sequence[PreparedRun], whole: Plan, backend: StackBackend, device: torch.device) -> Replicas:
     parts = [run.arch.plan for run in runs]
     try:
         if backend == "stacked":
             return Stacked(whole, parts, device=device)
-        return Branches(whole, parts, device=device, memory_format=layout_of(runs[0].recipe))
+        return Branches(whole, parts, device=device, memory_format=memory_format_of(runs[0].recipe))
     except ValueError as error:
         raise UsageError(f"{error} These runs cannot be computed together: train each of them alone.") from error
 
 
-def _told(runs: Sequence[Assignment]) -> str:
+def _told(runs: Sequence[PreparedRun]) -> str:
     return "a stack of 1 run" if len(runs) == 1 else f"a stack of {len(runs)} runs"
 
 

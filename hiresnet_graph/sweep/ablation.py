@@ -19,7 +19,7 @@ from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.stacks import Bucket, Stack, buckets_of, stacks_of
 from hiresnet_graph.sweep.study import Study, read_study
 from hiresnet_graph.sweep.ways import AUTO, Backend, Crew, Way, room_of, stack_asked
-from hiresnet_graph.train.record import START, Place
+from hiresnet_graph.train.record import START, Cursor
 
 __all__ = [
     "Begun",
@@ -200,11 +200,11 @@ def _stacks(
     """The stacks of the missing runs, each of runs that have come equally far."""
     if way.backend == "eager":
         return ()
-    from hiresnet_graph.train.checkpoint import places_of
+    from hiresnet_graph.train.checkpoint import resume_points
 
-    def places(key: str) -> set[Place]:
+    def places(key: str) -> set[Cursor]:
         try:
-            return places_of(runs[key].folder) if runs[key].attempts else {START}
+            return resume_points(runs[key].folder) if runs[key].attempts else {START}
         except (RunError, OSError):  # its worker will say so
             return {START}
 
@@ -286,7 +286,7 @@ def devices_of(device: str, executor: str | Executor = "local") -> tuple[str, ..
         return ("cuda",)
     import torch
 
-    from hiresnet_graph.train.machine import choose_device
+    from hiresnet_graph.train.environment import choose_device
 
     chosen = choose_device(device)
     if chosen.type == "cpu" or ":" in device:

@@ -22,13 +22,23 @@ from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, Report,
 from hiresnet_graph.sweep.ledger import Execution, Ledger
 from hiresnet_graph.sweep.results import FINAL, RUNS, State
 from hiresnet_graph.sweep.stacks import LEAST, Stack, cut
-from hiresnet_graph.train.events import EpochDone, Event, Finished, OfRun, Paused, Refused, Saved, StackEnded, Started
+from hiresnet_graph.train.events import (
+    EpochDone,
+    Event,
+    Finished,
+    Paused,
+    Refused,
+    RunEvent,
+    Saved,
+    StackEnded,
+    Started,
+)
 from hiresnet_graph.train.record import Epoch, RunRecord, read_record
 from hiresnet_graph.train.request import RunRequest, StackRequest
 
 Work = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
-StackWork = Callable[[StackRequest], Callable[[], Iterator[OfRun | StackEnded]]]
-Told = Event | OfRun | StackEnded | Failure | Lost
+StackWork = Callable[[StackRequest], Callable[[], Iterator[RunEvent | StackEnded]]]
+Told = Event | RunEvent | StackEnded | Failure | Lost
 
 # How long workers have to save when the study is stopped, for each run that they compute.
 GRACE_S = 10.0
@@ -288,12 +298,12 @@ class Driver:
             raise RunError(f"workers end as soon as they begin: {event.reason} Nothing can be trained like this.")
         if group is not None:
             return self._hear_stack(group, event, report.worker, is_ending)
-        assert run is not None and not isinstance(event, OfRun | StackEnded)
+        assert run is not None and not isinstance(event, RunEvent | StackEnded)
         return self._hear_run(report.key, run, event, report.worker, is_ending)
 
     def _hear_stack(self, group: _Group, event: Told, worker: str, is_ending: bool) -> list[Ended]:
         """Note what a stack says: of one of its runs, or of all that are left."""
-        if isinstance(event, OfRun):
+        if isinstance(event, RunEvent):
             key, said = event.key, event.event
             if key not in group.open:
                 return []

@@ -41,7 +41,7 @@ from hiresnet_graph.sweep.results import (
     reading,
 )
 from hiresnet_graph.sweep.results import told_errors as _told
-from hiresnet_graph.train.record import RESULT, Epoch, Machine, RunRecord, Seeds
+from hiresnet_graph.train.record import RESULT, Environment, Epoch, RunRecord, Seeds
 from hiresnet_graph.train.request import RunRequest
 
 _SCHEMA = """
@@ -457,7 +457,7 @@ class Ledger:
         """Whether this attempt is the one that counts. What another one says is refused by all that follows."""
         return self._at_work.get(key) == attempt
 
-    def note_start(self, key: str, attempt: int, machine: Machine, epoch: int) -> bool:
+    def note_start(self, key: str, attempt: int, machine: Environment, epoch: int) -> bool:
         """An attempt has begun to train, after this epoch; what the curves have of later ones is done anew.
 
         Returns:

@@ -34,10 +34,10 @@ from hiresnet_graph.sweep.variants import (
     possible,
     variant_of,
 )
+from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, count_readouts, match_input
 from hiresnet_graph.train.recipe import Recipe, make_recipe
-from hiresnet_graph.train.record import Seeds, run_key
+from hiresnet_graph.train.record import Seeds
 from hiresnet_graph.train.request import RunRequest
-from hiresnet_graph.train.steps import misfit, readouts
 
 if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind
@@ -181,18 +181,21 @@ def planned(
     Raises:
         SpecError, UsageError: Data and networks, or data and recipe, do not go together.
     """
-    from hiresnet_graph.train.key import kinds_of
+    from hiresnet_graph.train.identity import NetworkIdentity, custom_ops_hash, identify_run
 
-    fingerprint = _fingerprint(study, networks, dataset) if dataset is not None else ""
-    augment = dataset.standard_augmentation if dataset is not None else "none"
+    matched = None if dataset is None else _matched(study, networks, dataset)
+    augment = "none" if matched is None else matched.standard_augmentation
     rows: dict[tuple[int, int], PlannedRow] = {}
     requests: dict[str, RunRequest] = {}
-    kinds = [kinds_of(network.architecture.plan) for network in networks.members]
+    identities = [
+        NetworkIdentity(network.info.plan, custom_ops_hash(plan), count_readouts(plan))
+        for network in networks.members
+        for plan in [network.architecture.plan]
+    ]
     specs = [network.architecture.to_yaml() for network in networks.members]
     for s, seeds in enumerate(study.seed_pairs):
         for n, network in enumerate(networks.members):
-            recipe = network.recipe.resolved(augment, readouts(network.architecture.plan))
-            key = run_key(network.info.plan, recipe, seeds, fingerprint, kinds[n])
+            key = identify_run(identities[n], network.recipe, seeds, matched).key
             rows[n, s] = PlannedRow(n, seeds, key)
             label = network.info.label
             request = RunRequest(specs[n], label, seeds, source, network.recipe, device=device, threads=threads)
@@ -201,7 +204,7 @@ def planned(
         name=study.name or networks.architecture,
         architecture=networks.architecture,
         data=dataset.name if dataset is not None else source.kind,
-        data_fingerprint=fingerprint,
+        data_fingerprint="" if matched is None else matched.fingerprint(),
         recipe=study.recipe.resolved(augment).model_dump(mode="json"),
         baseline=networks.baseline,
         networks=tuple(network.info for network in networks.members),
@@ -212,27 +215,24 @@ def planned(
     )
 
 
-def _fingerprint(study: Study, networks: Networks, dataset: Dataset) -> str:
-    """That of the data as all networks see them.
+def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:
+    """The data set as all networks see it.
 
     Raises:
         SpecError, UsageError: Data and networks, or data and recipe, do not go together.
     """
-    from hiresnet_graph.train.assignment import fit
-
-    found: dict[str, str] = {}
+    found: dict[str, Dataset] = {}
     for network in networks.members:
         plan = network.architecture.plan
         ends = str([*plan.inputs.items(), *(call.shape for call in plan.calls if call.name in plan.outputs.values())])
         if ends not in found:
             try:
-                found[ends] = fit(dataset, plan).fingerprint()
+                found[ends] = match_input(dataset, plan)
             except UsageError as error:
                 fail(study, ("data",), f"variant '{network.info.label}': {error}")
-        if network.recipe.batch_size > (images := len(dataset.split.train)):
-            message = f"batches of {network.recipe.batch_size:,} want more images than the {images:,} of training."
-            fail(study, ("recipe", "batch_size"), message, "Choose a smaller batch_size.")
-    if len(set(found.values())) > 1:
+        if message := check_batch_size(network.recipe, dataset):
+            fail(study, ("recipe", "batch_size"), message)
+    if len({matched.fingerprint() for matched in found.values()}) > 1:
         message = "the networks take images of different shapes, so they cannot be compared in one study."
         fail(study, ("network",), message)
     return found.popitem()[1]
@@ -361,7 +361,7 @@ def _networks(study: Study, problems: Problems, lost: Container[str] = ()) -> Ne
             for problem in error.problems:
                 problems.report(places.told(problem))
         for member in known.get(of_network, ()):
-            if told := misfit(recipe, member.architecture.plan):
+            if told := check_loss_steps(recipe, member.architecture.plan):
                 at = next((key for key in ("loss_steps", "recipe.loss_steps") if key in study.grid), None)
                 problems.add(("grid", at) if at else ("recipe", "loss_steps"), told)
             members.append(replace(member, info=replace(member.info, setting=setting), recipe=recipe))

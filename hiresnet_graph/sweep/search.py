@@ -157,7 +157,7 @@ class Space:
 
     def __init__(self, study: Study, *, device: str = "cpu", threads: int = 1) -> None:
         from hiresnet_graph.data import load_dataset
-        from hiresnet_graph.train.assignment import fit
+        from hiresnet_graph.train.checks import match_input
 
         if study.search is None:
             hint = "Give it one, or train it with 'hrg ablate'."
@@ -173,7 +173,7 @@ class Space:
         if "edges" in self.search.space:
             self.edges = tuple(edges_of(network.with_edges(str(self.search.space["edges"]), study.group), study.group))
         self._source = data_of(study)
-        self._dataset = fit(load_dataset(self._source), network.plan)
+        self._dataset = match_input(load_dataset(self._source), network.plan)
         if self.search.runs < (seeds := len(study.seed_pairs)):
             message = f"a budget of {self.search.runs} runs does not do for one network with {seeds} seeds."
             fail(study, ("search", "runs"), message, "Write 'seeds: 1', or more runs.")

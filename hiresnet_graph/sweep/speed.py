@@ -18,12 +18,12 @@ from hiresnet_graph.sweep.calibration import LOOKING
 from hiresnet_graph.sweep.executors.base import ENDS, Lost, Task, loaded
 from hiresnet_graph.sweep.executors.local import LocalExecutor
 from hiresnet_graph.sweep.ways import Backend, Crew
-from hiresnet_graph.train.assignment import assign
-from hiresnet_graph.train.course import Course
+from hiresnet_graph.train.environment import choose_device, retain_freed_memory
 from hiresnet_graph.train.events import Paused
-from hiresnet_graph.train.machine import choose_device, keep_memory
-from hiresnet_graph.train.parallel import ALONE
+from hiresnet_graph.train.parallel import SINGLE_PROCESS
+from hiresnet_graph.train.prepare import prepare_run
 from hiresnet_graph.train.request import RunRequest, StackBackend
+from hiresnet_graph.train.state import TrainingState
 from hiresnet_graph.train.trainer import Trainer
 
 _WARM_UP_S, _SLICE_S, _BUDGET_S = 0.5, 0.25, 1.5
@@ -158,7 +158,7 @@ class _Sample:
     floor: float
 
     def __call__(self) -> Iterator[_Speed | Paused]:
-        keep_memory()
+        retain_freed_memory()
         advance, clock = self._begun()
         while not clock.is_over:
             if advance() == "diverged":
@@ -174,16 +174,16 @@ class _Sample:
             # Weights that hardly change cannot diverge, and a run that does not end needs no second one.
             recipe = request.recipe.model_copy(update={"epochs": _ENDLESS, "lr": 1e-12})
             endless = replace(request, recipe=recipe)
-            assigned.append(assign(endless, Path(), arch=archs[request.spec], dataset=loaded(request.data)))
+            assigned.append(prepare_run(endless, Path(), arch=archs[request.spec], dataset=loaded(request.data)))
         first, device = assigned[0], choose_device(program.requests[0].device)
         parts, runs = first.dataset.split, len(assigned)
         step, epoch = runs * min(first.recipe.batch_size, len(parts.train)), runs * LOOKING * len(parts.validation)
 
-        def done(course: Course) -> float:
+        def done(course: TrainingState) -> float:
             return step * (course.epoch * course.steps + course.step) + epoch * course.epoch
 
         if program.backend == "eager":
-            alone = Trainer(first.arch, first.dataset, first.recipe, first.request, device, ALONE)
+            alone = Trainer(first.arch, first.dataset, first.recipe, first.request, device, SINGLE_PROCESS)
             clock = _Clock(lambda: done(alone.course), self.floor, device)
             return lambda: alone.advance(clock, _never, None), clock
         kind: StackBackend = "stacked" if program.backend == "stacked" else "branches"

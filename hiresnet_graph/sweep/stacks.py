@@ -19,7 +19,7 @@ from hiresnet_graph.sweep.plan import Network, Networks, StudyPlan
 from hiresnet_graph.sweep.variants import Variant
 from hiresnet_graph.sweep.ways import Backend
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import START, Place
+from hiresnet_graph.train.record import START, Cursor
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
 
 LEAST = {"stacked": FEWEST, "branches": 1}
@@ -163,7 +163,7 @@ def stacks_of(
     *,
     room: int | None = None,
     has_begun: bool = False,
-    places: Callable[[str], set[Place]] = lambda key: {START},
+    places: Callable[[str], set[Cursor]] = lambda key: {START},
 ) -> tuple[Stack, ...]:
     """The stacks of the runs that are missing. Those that are in none are trained alone.
 
@@ -185,9 +185,9 @@ def stacks_of(
     return tuple(stacks)
 
 
-def _together(keys: Sequence[str], places: Callable[[str], set[Place]]) -> list[list[str]]:
+def _together(keys: Sequence[str], places: Callable[[str], set[Cursor]]) -> list[list[str]]:
     """The runs in groups that have a place in common, and those at their start apart from others."""
-    groups: list[tuple[set[Place], list[str]]] = []
+    groups: list[tuple[set[Cursor], list[str]]] = []
     for key in keys:
         own = places(key)
         own = own - {START} or {START}

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from hiresnet_graph.errors import UsageError
 
 Backend = Literal["eager", "graph", "branches", "stacked"]
-"""How steps are computed: each run by itself, as one launch of a GPU, or with others. See `Machine.backend`."""
+"""How steps are computed: each run by itself, as one launch of a GPU, or with others. See `Environment.backend`."""
 AUTO, OFF = "auto", "off"
 # What other programs, and what is not predicted, may take of the memory that is free.
 _SHARE = 0.8

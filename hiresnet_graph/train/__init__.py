@@ -10,20 +10,20 @@ from hiresnet_graph.train.events import (
     EpochDone,
     Event,
     Finished,
-    OfRun,
     Paused,
     Refused,
+    RunEvent,
     Saved,
     StackEnded,
     Started,
 )
 from hiresnet_graph.train.recipe import Recipe, make_recipe
-from hiresnet_graph.train.record import Epoch, Machine, Preprocessing, RunRecord, Seeds, read_record, run_key
+from hiresnet_graph.train.record import Environment, Epoch, Preprocessing, RunRecord, Seeds, read_record
 from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
 
 if TYPE_CHECKING:
     from hiresnet_graph.train.evaluation import Scores
-    from hiresnet_graph.train.key import key_of, kinds_of
+    from hiresnet_graph.train.identity import RunIdentity, identify_request
     from hiresnet_graph.train.pretrained import from_pretrained, save_pretrained
     from hiresnet_graph.train.program import run
     from hiresnet_graph.train.readout import ReadoutPoint
@@ -31,18 +31,19 @@ if TYPE_CHECKING:
     from hiresnet_graph.train.single import train
 
 __all__ = [
+    "Environment",
     "Epoch",
     "EpochDone",
     "Event",
     "Finished",
-    "Machine",
-    "OfRun",
     "Paused",
     "Preprocessing",
     "ReadoutPoint",
     "Recipe",
     "Refused",
     "Run",
+    "RunEvent",
+    "RunIdentity",
     "RunRecord",
     "RunRequest",
     "Saved",
@@ -54,13 +55,11 @@ __all__ = [
     "StackRequest",
     "Started",
     "from_pretrained",
-    "key_of",
-    "kinds_of",
+    "identify_request",
     "load_run",
     "make_recipe",
     "read_record",
     "run",
-    "run_key",
     "save_pretrained",
     "train",
 ]
@@ -68,10 +67,10 @@ __all__ = [
 _ON_FIRST_USE = {
     "ReadoutPoint": "readout",
     "Run": "run_folder",
+    "RunIdentity": "identity",
     "Scores": "evaluation",
     "from_pretrained": "pretrained",
-    "key_of": "key",
-    "kinds_of": "key",
+    "identify_request": "identity",
     "load_run": "run_folder",
     "run": "program",
     "save_pretrained": "pretrained",

@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.train.events import Files
-from hiresnet_graph.train.record import START, Epoch, Place
+from hiresnet_graph.train.record import START, Cursor, Epoch
 
 FOLDER = "checkpoints"
 KEPT = 2
@@ -66,7 +66,7 @@ class Pace:
         place: Where the run begins or goes on; there, none is needed.
     """
 
-    def __init__(self, every_s: float, place: Place) -> None:
+    def __init__(self, every_s: float, place: Cursor) -> None:
         self._every_s, self._time, self._place = every_s, time.monotonic(), place
 
     def is_due(self) -> bool:
@@ -77,11 +77,11 @@ class Pace:
         """Whether a checkpoint belongs where a trainer has come to, by its own word."""
         return turn in ("stopped", "due") or (turn == "epoch" and (self.is_due() or not self._every_s))
 
-    def is_new(self, place: Place) -> bool:
+    def is_new(self, place: Cursor) -> bool:
         """Whether the last checkpoint is of another place."""
         return place != self._place
 
-    def made(self, place: Place) -> None:
+    def made(self, place: Cursor) -> None:
         """Note that a checkpoint was made."""
         self._time, self._place = time.monotonic(), place
 
@@ -120,7 +120,7 @@ def store(folder: Path, files: Files) -> None:
         _drop(folder, old)
 
 
-def load_checkpoint(folder: Path, place: Place | None = None) -> Checkpoint | None:
+def load_checkpoint(folder: Path, place: Cursor | None = None) -> Checkpoint | None:
     """The newest checkpoint in the folder of a run that is undamaged, or that of a place; None if there is none."""
     for there in _places(folder) if place is None else [place]:
         found = _read(folder / FOLDER / "-".join(map(str, there)))
@@ -129,7 +129,7 @@ def load_checkpoint(folder: Path, place: Place | None = None) -> Checkpoint | No
     return None
 
 
-def places_of(folder: Path) -> set[Place]:
+def resume_points(folder: Path) -> set[Cursor]:
     """Where a run can go on from: its undamaged checkpoints; and its start, if no more than one was ever written."""
     places = _places(folder)
     found = {place for place in places if load_checkpoint(folder, place) is not None}
@@ -145,7 +145,7 @@ def checkpoint_files(folder: Path) -> Files:
     return tuple((f"{name}.{suffix}", (folder / f"{name}.{suffix}").read_bytes()) for suffix in ("safetensors", "json"))
 
 
-def drop_checkpoints(folder: Path, *, after: Place | None = None) -> None:
+def drop_checkpoints(folder: Path, *, after: Cursor | None = None) -> None:
     """Delete all checkpoints of a run, or those of later places than one."""
     for place in _places(folder):
         if after is None or place > after:
@@ -155,7 +155,7 @@ def drop_checkpoints(folder: Path, *, after: Place | None = None) -> None:
         path.rmdir()
 
 
-def _places(folder: Path) -> list[Place]:
+def _places(folder: Path) -> list[Cursor]:
     """Epoch and step of all checkpoints, newest first, whatever is left of them."""
     found = set()
     path = folder / FOLDER
@@ -166,7 +166,7 @@ def _places(folder: Path) -> list[Place]:
     return sorted(found, reverse=True)
 
 
-def _drop(folder: Path, place: Place) -> None:
+def _drop(folder: Path, place: Cursor) -> None:
     path = folder / FOLDER / "-".join(map(str, place))
     for suffix in (".json", ".safetensors"):  # the one that makes it a checkpoint first
         path.with_name(path.name + suffix).unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 A run is an iterator of these. Its last event is `Finished` or `Paused`; an exception is a failure.
 
-A stack, which is many runs that are computed as one program, is an iterator of what its runs say (`OfRun`). Its last
+A stack, which is many runs that are computed as one program, is an iterator of what its runs say (`RunEvent`). Its last
 event is `StackEnded`; an exception is a failure of all its runs that have not ended.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hiresnet_graph.train.record import Epoch, Machine, RunRecord
+from hiresnet_graph.train.record import Environment, Epoch, RunRecord
 
 Files = tuple[tuple[str, bytes], ...]
 """Name, relative to the run's folder, and content."""
@@ -25,7 +25,7 @@ class Started:
     """
 
     epoch: int
-    machine: Machine
+    machine: Environment
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class OfRun:
+class RunEvent:
     """What one run of a stack says. The last of a run is `Finished`, `Paused` or `Refused`.
 
     Attributes:

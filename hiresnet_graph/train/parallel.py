@@ -59,7 +59,7 @@ class Processes:
         return box
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def processes(device: str) -> Iterator[Processes]:
         UsageError: The environment of torchrun is not complete.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:

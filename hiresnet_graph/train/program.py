@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.data.dataset import Dataset
-from hiresnet_graph.train.assignment import Assignment, assign
 from hiresnet_graph.train.checkpoint import Pace, load_checkpoint, save_checkpoint
+from hiresnet_graph.train.environment import choose_device, deferred_interrupt, retain_freed_memory
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
-from hiresnet_graph.train.machine import choose_device, interrupt_noted, keep_memory
-from hiresnet_graph.train.parallel import ALONE, Processes
+from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
+from hiresnet_graph.train.prepare import PreparedRun, prepare_run
 from hiresnet_graph.train.record import Epoch
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.trainer import Ask, Trainer, Watch
@@ -33,7 +33,7 @@ def run(
     ship_files: bool = False,
     fresh: bool = False,
     watch: Watch | None = None,
-    processes: Processes = ALONE,
+    processes: Processes = SINGLE_PROCESS,
 ) -> Iterator[Event]:
     """Train a network in a folder, going on from the newest checkpoint that it has.
 
@@ -59,13 +59,13 @@ def run(
     device = choose_device(request.device)
     if processes.world > 1 and device.type == "cuda":
         device = choose_device(f"cuda:{processes.local}")
-    assigned = assign(request, folder, arch=arch, dataset=dataset)
+    assigned = prepare_run(request, folder, arch=arch, dataset=dataset)
     finished = None if fresh else assigned.finished()
     if finished is not None:
         yield Started(len(finished.epochs), finished.machine)
         yield Finished(finished, assigned.files() if ship_files else ())
         return
-    keep_memory()
+    retain_freed_memory()
     trainer = Trainer(arch, assigned.dataset, assigned.recipe, request, device, processes)
     if fresh and processes.first:
         assigned.clear()
@@ -93,7 +93,7 @@ def run(
 class _Keeper:
     """Writes what a run has reached into its folder, when it is time."""
 
-    def __init__(self, assigned: Assignment, trainer: Trainer, ship_files: bool) -> None:
+    def __init__(self, assigned: PreparedRun, trainer: Trainer, ship_files: bool) -> None:
         self._assigned, self._trainer, self._ship_files = assigned, trainer, ship_files
         self.pace = Pace(assigned.request.checkpoint_s, trainer.course.place)
 
@@ -118,7 +118,7 @@ def _until_over(
     """Train until all is done, or a stop is asked for; gives which of them."""
     while until is None or until >= trainer.recipe.epochs or trainer.epoch < until:
         events: list[Event] = []
-        with interrupt_noted() as interrupted:
+        with deferred_interrupt() as interrupted:
 
             def asked(interrupted: Ask = interrupted) -> bool:
                 return stop() or interrupted()

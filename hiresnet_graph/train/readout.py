@@ -14,12 +14,12 @@ from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.passes.timing import timing
-from hiresnet_graph.train.assignment import fit
+from hiresnet_graph.train.checks import match_input
+from hiresnet_graph.train.environment import choose_device, settings
 from hiresnet_graph.train.evaluation import BATCH, Scores, evaluate
-from hiresnet_graph.train.machine import choose_device, settings
 from hiresnet_graph.train.record import read_settings
 from hiresnet_graph.train.single import InMemory
-from hiresnet_graph.train.trainer import layout_of, memory_told, placed, scores_of
+from hiresnet_graph.train.trainer import memory_errors, memory_format_of, placed, scores_of
 
 if TYPE_CHECKING:
     from hiresnet_graph.train.run_folder import Run
@@ -67,13 +67,13 @@ def read_out(
     if past is not None:
         arch = arch.override({"time.past": past})
     with (
-        memory_told(f"{run.folder}, read out at other steps"),
+        memory_errors(f"{run.folder}, read out at other steps"),
         torch.no_grad(),
         settings(where, run.record.machine.threads, recipe.precision == "tf32"),
     ):
-        module = placed(run.loaded(arch, which), where, layout_of(recipe))
+        module = placed(run.loaded(arch, which), where, memory_format_of(recipe))
         assert isinstance(module, Recurrent)
-        loader = Loader(dataset, device=where, memory_format=layout_of(recipe))
+        loader = Loader(dataset, device=where, memory_format=memory_format_of(recipe))
         readers, reasons = _readers(module, wanted)
         scores: dict[int, Scores] = {}
         for reader in readers:
@@ -104,7 +104,7 @@ def _fitted(run: Run, data: Dataset | None) -> Dataset:
     Raises:
         RunError: They are others now.
     """
-    dataset = fit(data or data_of(run), run.architecture.plan)
+    dataset = match_input(data or data_of(run), run.architecture.plan)
     if dataset.fingerprint() != run.record.data_fingerprint:
         raise RunError(
             f"{run.folder}: data '{dataset.name}' are not what this run was trained on: images, split or size differ."

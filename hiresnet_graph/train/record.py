@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -24,11 +22,9 @@ if TYPE_CHECKING:
 
 RESULT, SETTINGS, SPEC, METRICS = "result.json", "run.json", "spec.yaml", "metrics.jsonl"
 BEST, LAST = "model.safetensors", "last.safetensors"
-Place = tuple[int, int]
+Cursor = tuple[int, int]
 """Epochs that are done, and steps of the next one: where a checkpoint stands."""
-START: Place = (0, 0)
-# Raised when the training program changes what it computes, so that old runs are not taken for new ones.
-SEMANTICS = 2
+START: Cursor = (0, 0)
 
 
 class _Record(BaseModel):
@@ -57,7 +53,7 @@ class Epoch(_Record):
     time_s: float
 
 
-class Machine(_Record):
+class Environment(_Record):
     """Where and how a run was computed: nothing here is part of what was asked for.
 
     Attributes:
@@ -166,7 +162,7 @@ class RunRecord(_Record):
     last_test_accuracy: float | None = None
     last_test_top_k: float | None = None
     epochs: tuple[Epoch, ...]
-    machine: Machine
+    machine: Environment
     time_s: float
     preprocessing: Preprocessing | None = None
 
@@ -232,23 +228,3 @@ def read_settings(folder: Path) -> Settings | None:
         ) from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
-
-
-def run_key(plan: str, recipe: Recipe, seeds: Seeds, data_fingerprint: str, kinds: str = "") -> str:
-    """A hash of everything that changes what a run computes: 24 hexadecimal digits.
-
-    Args:
-        plan: Digest of the compiled network.
-        recipe: With its augmentation resolved: `standard` means something else for each data set.
-        kinds: Source of the operations that are not ours, as `kinds_of` gives it.
-    """
-    assert recipe.augment != "standard", "the recipe must be resolved: recipe.resolved(dataset.standard_augmentation)"
-    content = {
-        "data": data_fingerprint,
-        "kinds": kinds,
-        "plan": plan,
-        "recipe": recipe.mathematics(),
-        "seeds": list(seeds),
-        "semantics": SEMANTICS,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]

@@ -100,7 +100,7 @@ def train(
     )
 
 
-def go_on(
+def resume_run(
     folder: Path | str,
     *,
     progress: Callable[[Epoch], None] | None = None,

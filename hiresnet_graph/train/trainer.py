@@ -24,23 +24,23 @@ from hiresnet_graph.errors import OutOfMemory, RunError, is_of_memory
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.seeding import derive_seed
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
-from hiresnet_graph.train.course import Course, below
+from hiresnet_graph.train.checks import count_readouts
+from hiresnet_graph.train.environment import describe, settings
 from hiresnet_graph.train.evaluation import BATCH, Scores, by_step, evaluate, loss_of, weighted
-from hiresnet_graph.train.machine import describe, settings
 from hiresnet_graph.train.parallel import Processes
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.request import RunRequest
-from hiresnet_graph.train.steps import readouts
+from hiresnet_graph.train.state import TrainingState, below
 
 # Steps between two looks at whether the loss is still finite: a GPU must finish all that it was given for one.
-LOOK_EVERY = {"cpu": 1, "cuda": 50}
+FINITE_CHECK_EVERY = {"cpu": 1, "cuda": 50}
 
 Ask = Callable[[], bool]
 Watch = Callable[[int, int, int], None]
 """Called after each step with the number of the epoch, the step in it, and the steps of an epoch."""
 
 
-Turn = Literal["epoch", "due", "stopped", "diverged", "tested"]
+StepOutcome = Literal["epoch", "due", "stopped", "diverged", "tested"]
 
 
 class Trainer:
@@ -58,9 +58,9 @@ class Trainer:
         self.recipe, self.seeds, self.device, self.processes = recipe, request.seeds, device, processes
         self.threads = request.threads
         self.top = min(recipe.top_k, dataset.classes)
-        self.weights = recipe.step_weights(readouts(arch.plan))
-        self.layout = layout_of(recipe)
-        with memory_told("the network cannot be put on the device"):
+        self.weights = recipe.step_weights(count_readouts(arch.plan))
+        self.layout = memory_format_of(recipe)
+        with memory_errors("the network cannot be put on the device"):
             self.module = placed(arch.build(request.seeds.init), device, self.layout)
             self.loader = Loader(
                 dataset,
@@ -75,7 +75,7 @@ class Trainer:
         self.optimizer = optimizer_of(recipe, self.module)
         self.steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
         losses_S, right_S = (torch.zeros(self.steps, device=device) for _ in range(2))
-        self.course = Course(recipe, len(dataset.split.train), losses_S, right_S)
+        self.course = TrainingState(recipe, len(dataset.split.train), losses_S, right_S)
         is_last, backend = self.layout is torch.channels_last, "compile" if recipe.compile else "eager"
         self.machine = describe(device, request.threads, is_last, backend)
         self.noise: list[torch.Tensor] = []
@@ -123,7 +123,7 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------------------------- the work
 
-    def advance(self, ask: Ask, due: Ask, watch: Watch | None) -> Turn:
+    def advance(self, ask: Ask, due: Ask, watch: Watch | None) -> StepOutcome:
         """Train until the epoch is done, a checkpoint is due, or a stop is asked for; after the last epoch, test."""
         with self._computing():
             if self.epoch == self.recipe.epochs:
@@ -142,7 +142,7 @@ class Trainer:
         """Within, torch is set as the run wants it, and its random numbers go on where they were."""
         self._ticked = time.perf_counter()
         where = f"seed {self.seeds}, epoch {self.epoch + 1}, step {self.step + 1}"
-        with settings(self.device, self.threads, self.recipe.precision == "tf32"), memory_told(where):
+        with settings(self.device, self.threads, self.recipe.precision == "tf32"), memory_errors(where):
             if self.noise:
                 torch.set_rng_state(self.noise[0])
                 if self.device.type == "cuda" and len(self.noise) > 1:
@@ -161,9 +161,9 @@ class Trainer:
         self.course.add_time(now - self._ticked)
         self._ticked = now
 
-    def _pass(self, ask: Ask, due: Ask, watch: Watch | None) -> Turn | None:
+    def _pass(self, ask: Ask, due: Ask, watch: Watch | None) -> StepOutcome | None:
         """Train on each image once, from where the epoch stands; None when all are done."""
-        rank, alone, every = self.processes.rank, self.processes.world == 1, LOOK_EVERY[self.device.type]
+        rank, alone, every = self.processes.rank, self.processes.world == 1, FINITE_CHECK_EVERY[self.device.type]
         if self.step == 0:
             # Dropout draws from the global stream, which is set anew for each epoch.
             torch.manual_seed(derive_seed(self.seeds.data, f"noise{rank or ''}", self.epoch + 1))
@@ -237,7 +237,7 @@ class Trainer:
                 f"be computed: {error}. Choose another batch size, or 'drop_last=true'."
             ) from error
 
-    def _end_epoch(self, ask: Ask) -> Turn:
+    def _end_epoch(self, ask: Ask) -> StepOutcome:
         """See how good the network is after an epoch."""
         scores = self._evaluate("validation", ask)
         if scores is None:
@@ -247,7 +247,7 @@ class Trainer:
         fine = self.course.end_epoch(scores, lambda: {name: value.clone() for name, value in weights().items()})
         return "epoch" if fine else "diverged"
 
-    def _test(self, ask: Ask) -> Turn:
+    def _test(self, ask: Ask) -> StepOutcome:
         """Look at the test images, with the last weights and with those of the best epoch."""
         course, last = self.course, self._evaluate("test", ask)
         if last is None:
@@ -281,7 +281,7 @@ class Trainer:
         return None if scores is None else weighted(scores, self.weights)
 
 
-def layout_of(recipe: Recipe) -> torch.memory_format:
+def memory_format_of(recipe: Recipe) -> torch.memory_format:
     """The memory layout of images.
 
     Channels last is what convolutions are computed in on CPUs with oneDNN and on GPUs with tensor cores; other layouts
@@ -331,8 +331,8 @@ def on_cpu(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def memory_told(where: str) -> Iterator[None]:
-    """Turn each of torch's ways to say that memory is short into one error."""
+def memory_errors(where: str) -> Iterator[None]:
+    """StepOutcome each of torch's ways to say that memory is short into one error."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, State
-from hiresnet_graph.train import Epoch, Machine, Recipe, RunRecord
+from hiresnet_graph.train import Environment, Epoch, Recipe, RunRecord
 from hiresnet_graph.train.record import Seeds
 
 RECIPE = Recipe(epochs=2, batch_size=50, lr=0.003)
-MACHINE = Machine(
+MACHINE = Environment(
     device="cpu",
     threads=1,
     channels_last=True,
@@ -44,7 +44,7 @@ class Net:
     macs: int = 5_000_000
     same_as: str = ""
     isomorphic_to: str = ""
-    machine: Machine = MACHINE
+    machine: Environment = MACHINE
 
 
 def study(*nets: Net, **fields: Any) -> Results:
@@ -69,7 +69,9 @@ def study(*nets: Net, **fields: Any) -> Results:
     return Results(recipe=RECIPE.model_dump(mode="json"), networks=tuple(networks), rows=tuple(rows), **given)
 
 
-def _row(i: int, network: NetworkInfo, seeds: Seeds, ending: Ending, validation: Ending, machine: Machine) -> RunRow:
+def _row(
+    i: int, network: NetworkInfo, seeds: Seeds, ending: Ending, validation: Ending, machine: Environment
+) -> RunRow:
     key = f"{network.plan}-{sorted(network.setting.items())}-{seeds}"
     if isinstance(ending, str) and ending in ("waiting", "running", "failed"):
         return RunRow(i, seeds, key, ending, 1, None)

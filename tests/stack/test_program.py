@@ -28,10 +28,10 @@ from hiresnet_graph.train import (
     EpochDone,
     Event,
     Finished,
-    OfRun,
     Paused,
     Recipe,
     Refused,
+    RunEvent,
     RunRequest,
     Saved,
     Seeds,
@@ -41,8 +41,8 @@ from hiresnet_graph.train import (
     Started,
     read_record,
 )
-from hiresnet_graph.train.checkpoint import places_of, save_checkpoint
-from hiresnet_graph.train.trainer import LOOK_EVERY
+from hiresnet_graph.train.checkpoint import resume_points, save_checkpoint
+from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 from tests.train.states import states
 
@@ -97,8 +97,8 @@ def stack(asked: Asked, folder: Path, whole: hrg.Architecture, backend: Any = "s
 def train(asked: StackRequest, **how: Any) -> list[list[Event | Refused]]:
     """What each run of a stack says."""
     *said, end = run_stack(asked, **{"dataset": digits(), **how})
-    assert isinstance(end, StackEnded) and all(isinstance(one, OfRun) for one in said)
-    return [[one.event for one in said if isinstance(one, OfRun) and one.key == run.key] for run in asked.runs]
+    assert isinstance(end, StackEnded) and all(isinstance(one, RunEvent) for one in said)
+    return [[one.event for one in said if isinstance(one, RunEvent) and one.key == run.key] for run in asked.runs]
 
 
 def ends(asked: StackRequest, **how: Any) -> list[type]:
@@ -270,7 +270,7 @@ def test_what_a_run_finds_does_not_depend_on_its_company(noisy: hrg.Architecture
 def test_a_run_that_diverges_leaves_the_others_alone(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, every: int
 ) -> None:
-    monkeypatch.setitem(LOOK_EVERY, "cpu", every)  # a GPU is looked at rarely
+    monkeypatch.setitem(FINITE_CHECK_EVERY, "cpu", every)  # a GPU is looked at rarely
     both = [request(tiny, batch_size=100), request(tiny, batch_size=100, lr=1e30)]
     asked = stack([*both, request(tiny, Seeds(1, 1), batch_size=100)], tmp_path / "stack", tiny, backend)
     said = train(asked)
@@ -382,7 +382,7 @@ def test_checkpoints_of_a_place_that_was_left_again_are_no_obstacle(
             killed_after(patch, kill)
             with pytest.raises(Killed) if kill != 3 else contextlib.nullcontext():
                 list(run_stack(pieces, stop=stop))
-    assert [max(places_of(run.folder)) for run in pieces.runs] == [(1, 2), (1, 1), (1, 1)]
+    assert [max(resume_points(run.folder)) for run in pieces.runs] == [(1, 2), (1, 1), (1, 1)]
     said = train(pieces)
     assert {events[0].machine.replicas for events in said} == {3}  # type: ignore[union-attr]
     assert results(pieces) == results(whole)
@@ -396,8 +396,8 @@ def test_runs_without_a_common_place_are_trained_one_after_the_other(tiny: hrg.A
         some = StackRequest(tuple(pieces.runs[place] for place in part), pieces.whole)
         for _ in range(epochs):
             train(some, stop=stop_after(8))  # past the end of an epoch of 7 steps
-    assert [max(places_of(run.folder)) for run in pieces.runs] == [(1, 1), (1, 1), (3, 3), (0, 0)]
-    said: list[OfRun] = [one for one in run_stack(pieces) if isinstance(one, OfRun)]
+    assert [max(resume_points(run.folder)) for run in pieces.runs] == [(1, 1), (1, 1), (3, 3), (0, 0)]
+    said: list[RunEvent] = [one for one in run_stack(pieces) if isinstance(one, RunEvent)]
     order = [(one.key, one.event.epoch) for one in said if isinstance(one.event, Started)]
     assert order == [(run.key, epoch) for run, epoch in zip(pieces.runs, (1, 1, 3, 0), strict=True)]
     assert results(pieces) == results(whole)
@@ -442,7 +442,7 @@ def test_ctrl_c_waits_for_the_step_and_saves(
         with pytest.raises(KeyboardInterrupt):
             list(run_stack(pieces))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert [max(places_of(run.folder)) for run in pieces.runs] == [(1, 3)] * 2
+    assert [max(resume_points(run.folder)) for run in pieces.runs] == [(1, 3)] * 2
     train(pieces)
     assert results(pieces) == results(whole)
 
@@ -453,7 +453,7 @@ def test_a_stack_that_nobody_listens_to_any_more_saves(tiny: hrg.Architecture, t
     while not isinstance(getattr(next(said), "event", None), EpochDone):
         pass
     said.close()  # type: ignore[attr-defined]
-    assert [max(places_of(run.folder)) for run in asked.runs] == [(1, 0)] * 2
+    assert [max(resume_points(run.folder)) for run in asked.runs] == [(1, 0)] * 2
 
 
 def test_checkpoints_are_those_of_a_run_alone(noisy: hrg.Architecture, tmp_path: Path) -> None:

@@ -21,13 +21,13 @@ from hiresnet_graph.train import Paused, Recipe, RunRequest, Seeds
 FEW, MANY = Crew(2, 1), Crew(1, 2)
 
 
-class Machine:
+class Environment:
     """Stands for worker processes: tells speeds that were thought out, and notes what it is asked for."""
 
     def __init__(self, speeds: dict[tuple[Crew, str, int], float]) -> None:
         self.speeds, self.asked = speeds, list[Way]()
 
-    def __enter__(self) -> "Machine":
+    def __enter__(self) -> "Environment":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -45,13 +45,13 @@ def measured(
     speeds: dict[tuple[Crew, str, int], float],
     devices: tuple[str, ...],
     **fields: Any,
-) -> tuple[Calibration, Machine]:
+) -> tuple[Calibration, Environment]:
     monkeypatch.setattr(module, "room_of", lambda devices, workers: None)
     study = Study(network=tiny, **{"variants": ("none", "full"), "seeds": 20, "recipe": Recipe(epochs=80), **fields})
     networks, source = networks_of(study), data_of(study)
     dataset = source.load()
     plan = planned(study, networks, source, dataset)
-    machine = Machine(speeds)
+    machine = Environment(speeds)
     calibration = Calibration(networks, plan, buckets_of(networks, plan), dataset, plan.requests, devices)
     monkeypatch.setattr(calibration, "_gauge", lambda crews: machine)
     return calibration, machine

@@ -10,7 +10,7 @@ from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.sweep import Study, plan_study, read_study
 from hiresnet_graph.sweep.plan import networks_of, wiring
-from hiresnet_graph.train import Recipe, Seeds, key_of
+from hiresnet_graph.train import Recipe, Seeds, identify_request
 
 QUICK = {"epochs": 1, "batch_size": 400}
 
@@ -33,7 +33,7 @@ def test_every_network_is_planned_with_every_seed(tiny: hrg.Architecture) -> Non
         assert (request.label, request.seeds) == (plan.networks[row.network].label, row.seeds)
         assert (request.device, request.threads, request.recipe) == ("cuda", 3, study.recipe)
         assert hrg.loads(request.spec).plan.digest() == plan.networks[row.network].plan
-        assert key_of(request) == row.key  # as the worker will find it
+        assert identify_request(request).key == row.key  # as the worker will find it
 
 
 def test_equal_networks_share_their_runs(tiny: hrg.Architecture) -> None:
@@ -156,7 +156,7 @@ def test_data_and_networks_must_go_together(tmp_path: Path, tiny: hrg.Architectu
 
     data = "data: {kind: synthetic, classes: 3, images: 100}\n"
     assert told(data).startswith(":3:7: data: variant 'none': 'tiny' gives 10, but data 'synthetic' has 3 classes")
-    assert "4:22: recipe.batch_size: batches of 5,000 want more images than the 1,294 of training" in told(
+    assert "4:22: recipe.batch_size: the batch size is 5,000, but data 'digits' has only 1,294 training images" in told(
         "data: digits\nrecipe: {batch_size: 5000}\n"
     )
     assert told("data: digts\n").startswith(":3:7: data: there is no data set 'digts'")

@@ -32,7 +32,7 @@ from hiresnet_graph.train import (
     Saved,
     Seeds,
     Started,
-    key_of,
+    identify_request,
 )
 from tests.sweep.test_local import heard, is_gone, is_last, task, worker_of
 
@@ -96,7 +96,7 @@ def real_study(network: hrg.Architecture, epochs: int = 4) -> StudyPlan:
                 recipe=Recipe(epochs=epochs),
                 checkpoint_s=0,
             )
-            key = key_of(request)
+            key = identify_request(request).key
             requests[key] = request
             rows.append(PlannedRow(i, request.seeds, key))
     recipe = Recipe(epochs=epochs).model_dump(mode="json")

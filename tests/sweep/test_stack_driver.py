@@ -17,7 +17,7 @@ from hiresnet_graph.sweep.ledger import Execution, Ledger
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import read_results, read_status
 from hiresnet_graph.sweep.stacks import Stack, cut
-from hiresnet_graph.train import EpochDone, Finished, OfRun, Paused, Recipe, Refused, StackEnded, Started
+from hiresnet_graph.train import EpochDone, Finished, Paused, Recipe, Refused, RunEvent, StackEnded, Started
 from tests.sweep.works import MACHINE, Inline, Quick, QuickStack, record, study
 
 
@@ -150,7 +150,7 @@ def test_who_was_halved_for_memory_has_all_tries_left(tmp_path: Path) -> None:
             self.is_lost = True
             task = self.tasks.popleft()
             key = task.work.request.runs[0].key  # type: ignore[attr-defined]
-            events = [OfRun(key, Started(0, MACHINE)), Lost("the worker is gone.")]
+            events = [RunEvent(key, Started(0, MACHINE)), Lost("the worker is gone.")]
             return [Report(task.key, task.attempt, event, "there") for event in events]
 
     executor = Losing()
@@ -175,7 +175,7 @@ class Told(Noting):
 def test_one_that_failed_and_then_pauses_goes_on(tmp_path: Path) -> None:
     plan = study(["none", "full"], [0])
     first, second = plan.requests
-    paused = [[OfRun(key, Paused(0)), StackEnded()] for key in (first, second)]
+    paused = [[RunEvent(key, Paused(0)), StackEnded()] for key in (first, second)]
     executor = Told([Lost("the worker is gone.")], *paused)
     assert len(carried_out(tmp_path, plan, 2, executor, retries=0)) == 2
     assert executor.seen == [2, 1, 1, 1, 1]
@@ -184,7 +184,7 @@ def test_one_that_failed_and_then_pauses_goes_on(tmp_path: Path) -> None:
 def test_what_may_pass_is_tried_again_and_what_was_refused_is_not(tmp_path: Path) -> None:
     plan = study(["none", "full"], [0])
     first, second = plan.requests
-    refused = [OfRun(first, Refused("no.")), OfRun(second, Refused("not now.", is_final=False)), StackEnded()]
+    refused = [RunEvent(first, Refused("no.")), RunEvent(second, Refused("not now.", is_final=False)), StackEnded()]
     with pytest.raises(RunError, match=r"run 'none-seed0': no\.\n1 of 2 runs are finished"):
         carried_out(tmp_path, plan, 2, Told(refused))
     assert {run.name: run.attempts for run in read_status(tmp_path).runs} == {"none-seed0": 1, "full-seed0": 2}
@@ -205,7 +205,7 @@ def test_epochs_of_a_checkpoint_are_not_told_once_more(tmp_path: Path) -> None:
         def progress(step: Progress) -> None:
             told.extend([step.epoch.epoch] if step.epoch is not None else [])
 
-        executor = Told([*(OfRun(key, event) for event in events), StackEnded()])
+        executor = Told([*(RunEvent(key, event) for event in events), StackEnded()])
         train_all(ledger, plan.requests, executor, stacks=in_stacks(plan, 2), execution=settled, progress=progress)
     assert told == [2] and read_status(tmp_path).runs[0].epoch == 2
 
@@ -269,11 +269,11 @@ def test_a_signal_lets_all_runs_of_a_stack_save(tmp_path: Path) -> None:
         def reports(self, timeout_s: float) -> Sequence[Report]:
             if self.is_stopping:
                 self.is_stopping = False
-                events = [*(OfRun(key, Paused(1)) for key in keys[:2]), StackEnded()]
+                events = [*(RunEvent(key, Paused(1)) for key in keys[:2]), StackEnded()]
                 return [Report(self.last.key, self.last.attempt, event, "here") for event in events]
             self.last = self.tasks.popleft()
             os.kill(os.getpid(), signal.SIGINT)
-            events = [OfRun(key, Started(0, MACHINE)) for key in keys[:2]]
+            events = [RunEvent(key, Started(0, MACHINE)) for key in keys[:2]]
             return [Report(self.last.key, self.last.attempt, event, "here") for event in events]
 
         def stop(self) -> None:
@@ -300,7 +300,7 @@ def test_a_stack_whose_worker_was_asked_to_end_goes_on_elsewhere(tmp_path: Path)
             if len(self.seen) > 1:
                 return super().reports(timeout_s)
             task = self.tasks.popleft()
-            events: Iterator[Any] = iter([*(OfRun(key, Paused(0)) for key in plan.requests), StackEnded()])
+            events: Iterator[Any] = iter([*(RunEvent(key, Paused(0)) for key in plan.requests), StackEnded()])
             return [Report(task.key, task.attempt, event, "here") for event in events]
 
     executor = Moving()

@@ -26,7 +26,7 @@ from hiresnet_graph.sweep.plan import data_of, networks_of, planned
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.stacks import Stack, buckets_of
 from hiresnet_graph.sweep.ways import Crew, Way
-from hiresnet_graph.train import EpochDone, OfRun, Recipe, StackEnded
+from hiresnet_graph.train import EpochDone, Recipe, RunEvent, StackEnded
 from tests.conftest import TINY
 from tests.sweep.test_ablation import results
 from tests.sweep.works import Inline
@@ -174,10 +174,14 @@ class Crowded(StackTraining):
 
     most: int = 3
 
-    def __call__(self) -> Iterator[OfRun | StackEnded]:
+    def __call__(self) -> Iterator[RunEvent | StackEnded]:
         for event in super().__call__():
             yield event
-            if len(self.request.runs) > self.most and isinstance(event, OfRun) and isinstance(event.event, EpochDone):
+            if (
+                len(self.request.runs) > self.most
+                and isinstance(event, RunEvent)
+                and isinstance(event.event, EpochDone)
+            ):
                 torch.empty(1 << 60)
 
 

@@ -22,9 +22,9 @@ from hiresnet_graph.train.events import (
     EpochDone,
     Event,
     Finished,
-    OfRun,
     Paused,
     Refused,
+    RunEvent,
     Saved,
     StackEnded,
     Started,
@@ -163,7 +163,7 @@ class QuickStack:
 
     request: StackRequest
 
-    def __call__(self) -> Iterator[OfRun | StackEnded]:
+    def __call__(self) -> Iterator[RunEvent | StackEnded]:
         works = {run.key: iter(Quick(run.request, run.folder)()) for run in self.request.runs}
         if len(works) > 3 and any(run.request.label.startswith("big") for run in self.request.runs):
             raise OutOfMemory("memory ran out.")
@@ -174,9 +174,9 @@ class QuickStack:
                 except (StopIteration, UsageError) as error:
                     del works[key]
                     if isinstance(error, UsageError):
-                        yield OfRun(key, Refused(str(error)))
+                        yield RunEvent(key, Refused(str(error)))
                 else:
-                    yield OfRun(key, event)
+                    yield RunEvent(key, event)
         yield StackEnded()
 
 

@@ -33,16 +33,15 @@ from hiresnet_graph.train import (
     Saved,
     Seeds,
     Started,
-    key_of,
-    kinds_of,
+    identify_request,
     read_record,
     run,
-    run_key,
 )
-from hiresnet_graph.train.assignment import fit
 from hiresnet_graph.train.checkpoint import checkpoint_files, store
+from hiresnet_graph.train.checks import match_input
+from hiresnet_graph.train.identity import NetworkIdentity, custom_ops_hash, identify_run
 from hiresnet_graph.train.record import read_settings
-from hiresnet_graph.train.trainer import LOOK_EVERY, Scores, Trainer
+from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY, Scores, Trainer
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 
 # Everything whose state must survive an interruption: dropout, momentum, moments, a schedule that moves at each step.
@@ -79,7 +78,7 @@ def test_a_run_says_what_it_does_and_leaves_its_files(tiny: hrg.Architecture, tm
     assert record.test_top_k is not None and record.test_top_k > record.test_accuracy
     assert (record.parameters, record.macs) == (tiny.cost().parameters, tiny.cost().macs)
     assert read_record(tmp_path) == record
-    assert record.key == key_of(request(tiny, epochs=6, batch_size=50))
+    assert record.key == identify_request(request(tiny, epochs=6, batch_size=50)).key
     files = {"run.json", "spec.yaml", "metrics.jsonl", "model.safetensors", "last.safetensors", "result.json"}
     assert {path.name for path in tmp_path.iterdir()} == files
 
@@ -286,7 +285,7 @@ def test_label_smoothing_and_clipping_are_those_of_torch(tiny: hrg.Architecture,
     )
     found = finish(asked, tmp_path).record
     module = tiny.build(0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    digits = fit(load_dataset("digits"), tiny.plan)
+    digits = match_input(load_dataset("digits"), tiny.plan)
     loader = Loader(digits, device=torch.device("cpu"), memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     criterion = torch.nn.CrossEntropyLoss(label_smoothing=0.2)
@@ -368,7 +367,7 @@ def test_a_compiled_network_learns_alike(tiny: hrg.Architecture, tmp_path: Path)
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setitem(LOOK_EVERY, "cpu", steps)  # a GPU is looked at rarely
+    monkeypatch.setitem(FINITE_CHECK_EVERY, "cpu", steps)  # a GPU is looked at rarely
     record = finish(request(tiny, epochs=50, batch_size=100, lr=1e30), tmp_path).record
     assert record.outcome == "diverged" and record.diverged_at == 2
     assert record.test_accuracy is record.last_test_accuracy is record.best_epoch is None
@@ -412,7 +411,7 @@ def test_a_folder_of_another_run_is_refused(
         (
             {},
             {"batch_size": 5000},
-            r"has 1294 images, and the batch size is 5000: choose '--batch-size 1294' or",
+            r"the batch size is 5,000, but data 'digits' has only 1,294 training images\.",
         ),
         ({}, {"device": "cuda:7"}, r"device 'cuda:7' is a GPU, and .*'--device cpu'"),
         ({}, {"device": "gpu"}, r"device: 'cpu', 'cuda', 'cuda:N' or 'auto' is wanted, not 'gpu'"),
@@ -465,7 +464,7 @@ def test_memory_that_runs_out_is_told(
 
 
 def test_the_key_depends_on_what_changes_the_numbers_and_on_nothing_else(tiny: hrg.Architecture) -> None:
-    base = key_of(request(tiny))
+    base = identify_request(request(tiny)).key
     same = [
         request(tiny, channels_last=False, compile=True),
         request(tiny, threads=7, checkpoint_s=9.0, device="cuda"),
@@ -473,7 +472,7 @@ def test_the_key_depends_on_what_changes_the_numbers_and_on_nothing_else(tiny: h
         dataclasses.replace(request(tiny), label="another"),
         request(hrg.from_dict({**json.loads(tiny.to_json()), "name": "renamed"})),
     ]
-    assert {key_of(asked) for asked in same} == {base}
+    assert {identify_request(asked).key for asked in same} == {base}
     others = [
         request(tiny.with_edges("none")),
         request(tiny, lr=0.02),
@@ -483,11 +482,12 @@ def test_the_key_depends_on_what_changes_the_numbers_and_on_nothing_else(tiny: h
         request(tiny, data="digits:split_seed=1"),
         request(tiny.override({"input.height": 16})),
     ]
-    assert len({base, *map(key_of, others)}) == 1 + len(others)
-    resolved = Recipe().resolved("none")
-    assert run_key("a", resolved, Seeds(0, 0), "b", "source of an operation") != run_key(
-        "a", resolved, Seeds(0, 0), "b"
-    )
+    assert len({base, *(identify_request(asked).key for asked in others)}) == 1 + len(others)
+    keys = {
+        identify_run(NetworkIdentity("a", custom_ops, 1), Recipe(), Seeds(0, 0), None).key
+        for custom_ops in ("", "source of an operation")
+    }
+    assert len(keys) == 2
 
 
 OPERATION = """
@@ -525,9 +525,9 @@ def test_the_source_of_an_operation_of_a_user_is_in_the_key(
             sys.modules.pop("bending", None)
             importlib.invalidate_caches()
             importlib.import_module("bending")
-            found.append(key_of(request(hrg.from_dict(spec))))
+            found.append(identify_request(request(hrg.from_dict(spec))).key)
     finally:
         OPS.discard("bend")
         sys.modules.pop("bending", None)
     assert found[0] == found[2] != found[1]
-    assert kinds_of(tiny.plan) == ""
+    assert custom_ops_hash(tiny.plan) == ""

@@ -12,10 +12,9 @@ from torch.nn.functional import cross_entropy
 import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.train import Recipe, RunRequest, key_of, load_run, run
-from hiresnet_graph.train.assignment import fit
+from hiresnet_graph.train import Recipe, RunRequest, identify_request, load_run, run
+from hiresnet_graph.train.checks import check_loss_steps, count_readouts, match_input
 from hiresnet_graph.train.evaluation import Scores, at_last_step, by_step, evaluate, loss_of, weighted
-from hiresnet_graph.train.steps import misfit, readouts
 from hiresnet_graph.train.trainer import _trained
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 from tests.train.states import states
@@ -33,7 +32,7 @@ def test_a_network_in_time_learns_and_goes_on_with_the_same_bits(tmp_path: Path,
     record = finish(asked, tmp_path / "whole").record
     first, last = record.epochs
     assert last.train_loss < first.train_loss and last.train_accuracy > first.train_accuracy
-    assert record.outcome == "complete" and record.key == key_of(asked)
+    assert record.outcome == "complete" and record.key == identify_request(asked).key
     for steps in (2, 3):
         events_of(asked, tmp_path / "pieces", stop=stop_after(steps))
     finish(asked, tmp_path / "pieces")
@@ -88,7 +87,7 @@ def test_scores_of_a_network_that_is_read_out_once_are_as_they_were() -> None:
 
 def test_a_record_has_the_loss_of_its_recipe_and_the_accuracy_of_the_last_step(tmp_path: Path) -> None:
     arch = states(readout="all")
-    assert readouts(arch.plan) == 4
+    assert count_readouts(arch.plan) == 4
     keys = set()
     for name, weights in {"mean": "mean", "last": "last", "some": [0, 1, 0, 3]}.items():
         record = finish(request(arch, epochs=1, batch_size=400, loss_steps=weights), tmp_path / name).record
@@ -109,7 +108,10 @@ def test_a_record_has_the_loss_of_its_recipe_and_the_accuracy_of_the_last_step(t
 
 def test_the_loss_over_steps_is_in_the_key_where_it_matters(tiny: hrg.Architecture) -> None:
     def keys(arch: hrg.Architecture) -> list[str]:
-        return [key_of(request(arch, **fields)) for fields in ({}, {"loss_steps": "last"}, {"checkpoint_steps": 2})]
+        return [
+            identify_request(request(arch, **fields)).key
+            for fields in ({}, {"loss_steps": "last"}, {"checkpoint_steps": 2})
+        ]
 
     for arch in (tiny, states()):
         assert len(set(keys(arch))) == 1
@@ -126,7 +128,7 @@ def test_wrong_weights_are_told_with_the_steps(tmp_path: Path) -> None:
         "Give one weight for each, or 'mean' or 'last'."
     )
     assert not list(tmp_path.iterdir())
-    assert misfit(asked.recipe, states().plan) == ""
+    assert check_loss_steps(asked.recipe, states().plan) == ""
     with pytest.raises(UsageError, match="2 weights for 3 steps"):
         asked.recipe.step_weights(3)
 
@@ -139,7 +141,7 @@ def test_data_without_time_are_refused_before_training(tmp_path: Path) -> None:
     for readout in ("last", "all"):
         plan = states(readout=readout).override({"head.classes": 3}).plan
         with pytest.raises(UsageError, match=r"Set 'head.classes=10'\."):
-            fit(digits, plan)
+            match_input(digits, plan)
 
 
 def bytes_kept(forward: object, x: torch.Tensor) -> int:

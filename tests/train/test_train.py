@@ -1,4 +1,4 @@
-"""`train` and `go_on`: the verbs around a run."""
+"""`train` and `resume_run`: the verbs around a run."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import MissingToolError, RunError, UsageError
 from hiresnet_graph.train import Epoch, Recipe, RunRecord, Seeds, read_record, train
-from hiresnet_graph.train.single import go_on
+from hiresnet_graph.train.single import resume_run
 from tests.train.runs import finish, request, result_of
 
 QUICK = Recipe(epochs=3, batch_size=200)
@@ -44,7 +44,7 @@ def test_a_data_set_in_memory_is_trained_on_but_not_found_again(tiny: hrg.Archit
     record = train(tiny, out=tmp_path / "memory", data=digits, recipe=QUICK)
     assert record.key == train(tiny, out=tmp_path / "named", data="digits", recipe=QUICK).key
     with pytest.raises(RunError, match="images in memory"):
-        go_on(tmp_path / "memory")
+        resume_run(tmp_path / "memory")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="no such signal")
@@ -59,24 +59,24 @@ def test_a_run_that_is_asked_to_end_goes_on_later(tiny: hrg.Architecture, tmp_pa
         train(tiny, out=tmp_path / "ended", recipe=QUICK, watch=end)
     assert signal.getsignal(signal.SIGTERM) == before
     seen: list[Epoch] = []
-    record = go_on(tmp_path / "ended", progress=seen.append)
+    record = resume_run(tmp_path / "ended", progress=seen.append)
     assert [epoch.epoch for epoch in seen] == [2, 3]
-    assert go_on(tmp_path / "ended") == record
+    assert resume_run(tmp_path / "ended") == record
     train(tiny, out=tmp_path / "whole", recipe=QUICK)
     assert result_of(tmp_path / "ended") == result_of(tmp_path / "whole")
 
 
 def test_a_folder_without_a_run_cannot_be_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there is no run to go on with: run\.json"):
-        go_on(tmp_path)
+        resume_run(tmp_path)
     (tmp_path / "run.json").write_text('{"key": 3}')
     with pytest.raises(RunError, match=r"run\.json: this was not written by this version"):
-        go_on(tmp_path)
+        resume_run(tmp_path)
 
 
 def test_the_folder_of_a_study_is_left_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").touch()
-    for attempt in (lambda: train(tiny, out=tmp_path, recipe=QUICK, resume=False), lambda: go_on(tmp_path)):
+    for attempt in (lambda: train(tiny, out=tmp_path, recipe=QUICK, resume=False), lambda: resume_run(tmp_path)):
         with pytest.raises(UsageError, match=r"holds a study, .*'hrg ablate'"):
             attempt()
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
@@ -87,7 +87,7 @@ def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture,
     first = train(tiny, out=tmp_path, recipe=QUICK)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "tensorboard").mkdir()
-    with pytest.raises(UsageError, match="has 1294 images, and the batch size is 2000"):
+    with pytest.raises(UsageError, match="the batch size is 2,000, but data"):
         train(tiny, out=tmp_path, recipe=Recipe(batch_size=2000), resume=False)
     assert read_record(tmp_path) == first
     second = train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500), resume=False)
@@ -116,8 +116,8 @@ def test_tensorboard_has_the_curves_once(tiny: hrg.Architecture, tmp_path: Path)
 
     with pytest.raises(KeyboardInterrupt):
         train(tiny, out=tmp_path, recipe=QUICK, tensorboard=True, watch=end)
-    record = go_on(tmp_path, tensorboard=True)
-    assert go_on(tmp_path, tensorboard=True) == record  # finished long ago
+    record = resume_run(tmp_path, tensorboard=True)
+    assert resume_run(tmp_path, tensorboard=True) == record  # finished long ago
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     found = [(event.step, event.value) for event in board.Scalars("accuracy/validation")]
     assert found == [(e.epoch, pytest.approx(e.validation_accuracy)) for e in record.epochs]

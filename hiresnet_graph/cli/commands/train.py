@@ -131,24 +131,24 @@ def train(
 
 def _warnings(network: Architecture, recipe: Recipe) -> Iterator[str]:
     """What is allowed but probably unintended."""
-    from hiresnet_graph.train.steps import readouts
+    from hiresnet_graph.train.checks import count_readouts
 
     for problem in network.warnings:
         yield f"Warning: {problem}"
-    if recipe.loss_steps != "mean" and readouts(network.plan) == 1:
+    if recipe.loss_steps != "mean" and count_readouts(network.plan) == 1:
         yield "Warning: 'loss_steps' has no effect: one step is read out. 'time.readout=all' reads out all steps."
     if recipe.checkpoint_steps is not None and network.plan.folded is None:
         yield f"Warning: 'checkpoint_steps' has no effect: '{network.name}' does not run in time."
 
 
 def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: bool) -> None:
-    from hiresnet_graph.train.single import go_on, read_request
+    from hiresnet_graph.train.single import read_request, resume_run
 
     network, request = read_request(folder)
     reporter = _Reporter(request.recipe)
     reporter.message(f"{network.plan.name}: resuming in {folder}.")
     with reporter.running(folder):
-        record = go_on(
+        record = resume_run(
             folder,
             progress=reporter.epoch,
             watch=reporter.step,

@@ -59,14 +59,10 @@ class Probe(NamedTuple):
 
 def key_and_fingerprint(request: RunRequest) -> tuple[str, str]:
     """The key of a run, and the fingerprint of its data, as this machine has them."""
-    from hiresnet_graph.architecture import loads
-    from hiresnet_graph.data import load_dataset
-    from hiresnet_graph.train.assignment import fit
-    from hiresnet_graph.train.key import key_of
+    from hiresnet_graph.train.identity import identify_request
 
-    arch = loads(request.spec, request.label)
-    dataset = fit(load_dataset(request.data), arch.plan)
-    return key_of(request, arch=arch, dataset=dataset), dataset.fingerprint()
+    identity = identify_request(request)
+    return identity.key, identity.data_fingerprint
 
 
 class Introduction(NamedTuple):

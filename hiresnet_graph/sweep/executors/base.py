@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from hiresnet_graph.data import DatasetKind, load_dataset
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, is_of_memory
-from hiresnet_graph.train.events import Event, Finished, OfRun, Paused, StackEnded
+from hiresnet_graph.train.events import Event, Finished, Paused, RunEvent, StackEnded
 from hiresnet_graph.train.request import RunRequest, StackRequest
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class StackTraining:
 
     request: StackRequest
 
-    def __call__(self) -> Iterator[OfRun | StackEnded]:
+    def __call__(self) -> Iterator[RunEvent | StackEnded]:
         """Train, event by event; all runs pause soon after the worker process was asked to stop."""
         from hiresnet_graph.stack import run_stack
 
@@ -137,7 +137,7 @@ class Report:
 
     key: str
     attempt: int
-    event: Event | OfRun | StackEnded | Failure | Lost
+    event: Event | RunEvent | StackEnded | Failure | Lost
     worker: str
 
 

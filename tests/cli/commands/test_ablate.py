@@ -255,7 +255,7 @@ def test_the_shipped_studies_are_listed(hrg):
         (["--variants", "none", "--seeds", "1,1"], "a seed is there twice"),
         (["--variants", "none", "--lr", "0"], "a number above 0 is wanted"),
         (["--variants", "none", "--epochs", "-1"], "--epochs"),
-        (["--variants", "none", "--batch-size", "5000"], "batches of 5,000 want more images than the 1,294"),
+        (["--variants", "none", "--batch-size", "5000"], "the batch size is 5,000, but data"),
         (["--variants", "none", "--recipe", "optimizer=sdg"], "'adam', 'adamw' or 'sgd'"),
         (["--variants", "none", "--controls", "ajusted"], "Did you mean 'adjusted'"),
         (["--variants", "none,full", "--controls", "random-edges"], "no random edges for 'full'"),

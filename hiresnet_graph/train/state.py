@@ -21,7 +21,7 @@ from hiresnet_graph.train.record import Epoch
 Weights = dict[str, torch.Tensor]
 
 
-class Course:
+class TrainingState:
     """The course of one run.
 
     Attributes:

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.train.machine import (
+from hiresnet_graph.train.environment import (
     choose_device,
+    deferred_interrupt,
     describe,
-    interrupt_noted,
-    keep_memory,
-    products_rounded,
+    retain_freed_memory,
     settings,
+    tf32_products,
 )
 
 
@@ -34,7 +34,7 @@ def test_products_are_rounded_within_and_not_after() -> None:
 
     before = found()
     for tf32 in (True, False):
-        with products_rounded(tf32):
+        with tf32_products(tf32):
             assert found() == [tf32, tf32]
             assert (torch.backends.cuda.matmul.fp32_precision == "tf32") == tf32
         assert found() == before
@@ -52,12 +52,12 @@ def test_a_second_ctrl_c_acts_at_once() -> None:
     def press() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
-    with interrupt_noted() as pressed:
+    with deferred_interrupt() as pressed:
         assert not pressed()
         press()
         press()  # sent on by a launcher
         assert pressed()
-    with pytest.raises(KeyboardInterrupt), interrupt_noted():
+    with pytest.raises(KeyboardInterrupt), deferred_interrupt():
         press()
         time.sleep(1.1)
         press()
@@ -68,20 +68,20 @@ def test_where_ctrl_c_means_something_else_it_stays_so() -> None:
     seen = []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
     try:
-        with interrupt_noted() as pressed:
+        with deferred_interrupt() as pressed:
             os.kill(os.getpid(), signal.SIGINT)
             assert seen and not pressed()
     finally:
         signal.signal(signal.SIGINT, before)
     inside = []
-    thread = threading.Thread(target=lambda: inside.append(interrupt_noted().__enter__()()))
+    thread = threading.Thread(target=lambda: inside.append(deferred_interrupt().__enter__()()))
     thread.start()
     thread.join()
     assert inside == [False]
 
 
 def test_the_machine_is_described() -> None:
-    keep_memory()
+    retain_freed_memory()
     machine = describe(torch.device("cpu"), 3, True, "eager")
     assert (machine.device, machine.threads, machine.channels_last) == ("cpu", 3, True)
     assert machine.torch == torch.__version__

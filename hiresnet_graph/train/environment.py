@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.train.record import Machine
+from hiresnet_graph.train.record import Environment
 
 
 def choose_device(name: str) -> torch.device:
@@ -55,9 +55,9 @@ def describe(
     *,
     replicas: int = 1,
     looped: tuple[str, ...] = (),
-) -> Machine:
+) -> Environment:
     """The record of this machine."""
-    return Machine(
+    return Environment(
         device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
         threads=threads,
         channels_last=channels_last,
@@ -93,14 +93,14 @@ def settings(device: torch.device, threads: int, tf32: bool) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with products_rounded(tf32) if gpus else nullcontext(), torch.random.fork_rng(devices=gpus):
+        with tf32_products(tf32) if gpus else nullcontext(), torch.random.fork_rng(devices=gpus):
             yield
     finally:
         torch.set_num_threads(before)
 
 
 @contextmanager
-def products_rounded(tf32: bool) -> Iterator[None]:
+def tf32_products(tf32: bool) -> Iterator[None]:
     """Within, GPUs multiply float32 numbers as TF32, or in full (torch's default is the former for convolutions)."""
     # The older of torch's two ways to say so: it keeps both in step, while the newer one breaks whoever asks the older.
     places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
@@ -119,7 +119,7 @@ def products_rounded(tf32: bool) -> Iterator[None]:
 
 
 @contextmanager
-def interrupt_noted() -> Iterator[Callable[[], bool]]:
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Within, Ctrl-C waits until a good moment: gives a function that says whether it came. Another acts at once.
 
     Where Ctrl-C means something else already, or in a thread that it does not reach, nothing is changed.
@@ -147,7 +147,7 @@ def interrupt_noted() -> Iterator[Callable[[], bool]]:
 
 
 @functools.cache
-def keep_memory() -> None:
+def retain_freed_memory() -> None:
     """Make this process keep memory that it has freed for the next step, instead of handing it back to the system.
 
     Source: measured on hiresnet18; each training step allocates the same large blocks, and glibc would otherwise unmap

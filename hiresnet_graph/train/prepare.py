@@ -18,12 +18,10 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.plan import Plan
-from hiresnet_graph.shapes import Clip, Map, Series, Vector
 from hiresnet_graph.train.checkpoint import Checkpoint, drop_checkpoints
-from hiresnet_graph.train.course import Course
+from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, match_input
 from hiresnet_graph.train.events import Files
-from hiresnet_graph.train.key import kinds_of
+from hiresnet_graph.train.identity import identify_network, identify_run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import (
     BEST,
@@ -32,22 +30,21 @@ from hiresnet_graph.train.record import (
     RESULT,
     SETTINGS,
     SPEC,
+    Environment,
     Epoch,
-    Machine,
     Preprocessing,
     RunRecord,
     Settings,
     read_record,
     read_settings,
-    run_key,
 )
 from hiresnet_graph.train.request import RunRequest
-from hiresnet_graph.train.steps import misfit, readouts
+from hiresnet_graph.train.state import TrainingState
 from hiresnet_graph.train.tensorboard import FOLDER as TENSORBOARD
 
 
 @dataclass(frozen=True)
-class Assignment:
+class PreparedRun:
     """A run that is asked for: its network, its data, and the folder that it is written into.
 
     Attributes:
@@ -128,7 +125,7 @@ class Assignment:
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}.") from error
 
-    def record(self, course: Course, machine: Machine) -> RunRecord:
+    def record(self, course: TrainingState, machine: Environment) -> RunRecord:
         """What is known of the run when it is over."""
         told, cost, best = self.told, self.arch.cost(), course.best
         tested, last = course.tests or (None, None)
@@ -159,7 +156,7 @@ class Assignment:
             preprocessing=Preprocessing(shape=shape, mean=mean, std=std, class_names=names),
         )
 
-    def end(self, record: RunRecord, course: Course) -> None:
+    def end(self, record: RunRecord, course: TrainingState) -> None:
         """Write what the run has come to, the record last; checkpoints are needed no more."""
         if record.outcome == "complete":
             write_atomic(self.folder / LAST, save(course.last_weights))
@@ -173,9 +170,9 @@ class Assignment:
         return tuple((name, (self.folder / name).read_bytes()) for name in names if (self.folder / name).exists())
 
 
-def assign(
+def prepare_run(
     request: RunRequest, folder: Path, *, arch: Architecture | None = None, dataset: Dataset | None = None
-) -> Assignment:
+) -> PreparedRun:
     """The run that is asked for, if network, data and recipe go together.
 
     Args:
@@ -187,79 +184,26 @@ def assign(
         UsageError: Network, data and recipe do not go together.
     """
     arch = arch or loads(request.spec, request.label)
-    dataset = fit(dataset or load_dataset(request.data), arch.plan)
-    recipe = _checked(request.recipe, dataset, arch.plan)
-    plan, fingerprint = arch.plan.digest(), dataset.fingerprint()
+    dataset = match_input(dataset or load_dataset(request.data), arch.plan)
+    if error := check_batch_size(request.recipe, dataset) or check_loss_steps(request.recipe, arch.plan):
+        raise UsageError(f"recipe: {error}")
+    identity = identify_run(identify_network(arch.plan), request.recipe, request.seeds, dataset)
     told = Settings(
-        key=run_key(plan, recipe, request.seeds, fingerprint, kinds_of(arch.plan)),
+        key=identity.key,
         architecture=arch.name,
         variant=request.label,
-        plan=plan,
+        plan=identity.plan,
         seeds=request.seeds,
         data=dataset.name,
         source=request.data.as_data(),
-        data_fingerprint=fingerprint,
-        recipe=recipe,
+        data_fingerprint=identity.data_fingerprint,
+        recipe=identity.recipe,
         device=request.device,
         threads=request.threads,
         checkpoint_s=request.checkpoint_s,
         data_workers=request.data_workers,
     )
-    return Assignment(request, folder, arch, dataset, told)
-
-
-def fit(dataset: Dataset, plan: Plan) -> Dataset:
-    """The data set with images of the shape that a network takes.
-
-    Raises:
-        UsageError: The network does not take one image and give one score for each class (at each step that is read
-            out, with `readout: all`).
-    """
-    shapes = list(plan.inputs.values())
-    if len(shapes) == 1 and isinstance(shapes[0], Clip):
-        raise UsageError(
-            f"'{plan.name}' takes another image at each of {shapes[0].steps} steps ('input: sequence'), but data "
-            f"'{dataset.name}' has single images, without an axis of time. Set 'time.input=every' (the same image at "
-            "each step) or 'time.input=first'."
-        )
-    if len(shapes) != 1 or not isinstance(shapes[0], Map):
-        raise UsageError(
-            f"'{plan.name}' takes {', '.join(f'{name} ({shape})' for name, shape in plan.inputs.items())}; "
-            "training wants one input of channels x height x width."
-        )
-    scores = [call.shape for call in plan.calls if call.name in plan.outputs.values()]
-    if [shape.frame if isinstance(shape, Series) else shape for shape in scores] != [Vector(dataset.classes)]:
-        raise UsageError(
-            f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{dataset.name}' has "
-            f"{dataset.classes} classes: training wants one output of {dataset.classes} values. "
-            f"{_class_hint(plan, dataset.classes)}"
-        )
-    return dataset.fitted_to(shapes[0])
-
-
-def _class_hint(plan: Plan, classes: int) -> str:
-    """How to make the network give a score for each class."""
-    fields = {"classifier": "classes", "linear": "width"}
-    last = [call for call in plan.calls if call.name in plan.outputs.values()]
-    # With `readout: all`, what comes out is a stack of the values of a node.
-    stacked = [name for call in last if isinstance(call.shape, Series) for name in call.inputs]
-    ends = [node for node in plan.nodes if node.value in (*plan.outputs.values(), *stacked)]
-    if len(ends) == 1 and ends[0].block in fields:
-        return f"Set '{ends[0].name}.{fields[ends[0].block]}={classes}'."
-    return f"End the spec with a node like 'head: {{block: classifier, classes: {classes}}}'."
-
-
-def _checked(recipe: Recipe, dataset: Dataset, plan: Plan) -> Recipe:
-    """The recipe as it is for this data set and network, if they can be trained with it."""
-    images = len(dataset.split.train)
-    if recipe.batch_size > images:
-        raise UsageError(
-            f"the training part of data '{dataset.name}' has {images} images, and the batch size is "
-            f"{recipe.batch_size}: choose '--batch-size {images}' or smaller (batch_size in a recipe)."
-        )
-    if told := misfit(recipe, plan):
-        raise UsageError(f"recipe: {told}")
-    return recipe.resolved(dataset.standard_augmentation, readouts(plan))
+    return PreparedRun(request, folder, arch, dataset, told)
 
 
 def _differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:

@@ -1,0 +1,88 @@
+"""Checks that a network, a data set and a recipe go together. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.passes.timing import format_steps, timing
+from hiresnet_graph.plan import Call, Plan
+from hiresnet_graph.shapes import Clip, Map, Series, Vector
+from hiresnet_graph.train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hiresnet_graph.data.dataset import Dataset
+
+
+def match_input(dataset: Dataset, plan: Plan) -> Dataset:
+    """The data set with its images in the input shape of a network.
+
+    Raises:
+        UsageError: The network does not map one image to one score for each class (at each readout step, with
+            `readout: all`).
+    """
+    shapes = list(plan.inputs.values())
+    if len(shapes) == 1 and isinstance(shapes[0], Clip):
+        raise UsageError(
+            f"'{plan.name}' takes another image at each of {shapes[0].steps} steps ('input: sequence'), but data "
+            f"'{dataset.name}' has single images, without a time axis. Set 'time.input=every' (the same image at "
+            "each step) or 'time.input=first'."
+        )
+    if len(shapes) != 1 or not isinstance(shapes[0], Map):
+        raise UsageError(
+            f"'{plan.name}' takes {', '.join(f'{name} ({shape})' for name, shape in plan.inputs.items())}; "
+            "training requires one input of channels x height x width."
+        )
+    scores = [call.shape for call in _outputs(plan)]
+    if [shape.frame if isinstance(shape, Series) else shape for shape in scores] != [Vector(dataset.classes)]:
+        raise UsageError(
+            f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{dataset.name}' has "
+            f"{dataset.classes} classes: training requires one output of {dataset.classes} values. "
+            f"{_class_hint(plan, dataset.classes)}"
+        )
+    return dataset.fitted_to(shapes[0])
+
+
+def _class_hint(plan: Plan, classes: int) -> str:
+    """How to make the network give a score for each class."""
+    fields = {"classifier": "classes", "linear": "width"}
+    outputs = _outputs(plan)
+    # With `readout: all`, the output stacks the values of a node.
+    stacked = [name for call in outputs if isinstance(call.shape, Series) for name in call.inputs]
+    ends = [node for node in plan.nodes if node.value in (*plan.outputs.values(), *stacked)]
+    if len(ends) == 1 and ends[0].block in fields:
+        return f"Set '{ends[0].name}.{fields[ends[0].block]}={classes}'."
+    return f"End the spec with a node like 'head: {{block: classifier, classes: {classes}}}'."
+
+
+def _outputs(plan: Plan) -> list[Call]:
+    return [call for call in plan.calls if call.name in plan.outputs.values()]
+
+
+def count_readouts(plan: Plan) -> int:
+    """The number of steps that a network outputs: more than 1 only with `readout: all`, which stacks them."""
+    return max((call.shape.steps for call in _outputs(plan) if isinstance(call.shape, Clip | Series)), default=1)
+
+
+def check_loss_steps(recipe: Recipe, plan: Plan) -> str:
+    """What is wrong with the `loss_steps` of a recipe for a network; empty if nothing is."""
+    number, weights = count_readouts(plan), recipe.loss_steps
+    if isinstance(weights, str) or number == 1 or len(weights) == number:
+        return ""
+    assert plan.folded is not None
+    given = "1 weight" if len(weights) == 1 else f"{len(weights)} weights"
+    return (
+        f"'loss_steps' has {given}, and '{plan.name}' is read out at {number} steps: "
+        f"{format_steps(timing(plan.folded).readouts)}. Give one weight for each, or 'mean' or 'last'."
+    )
+
+
+def check_batch_size(recipe: Recipe, dataset: Dataset) -> str:
+    """What is wrong with the batch size of a recipe for a data set; empty if nothing is."""
+    images = len(dataset.split.train)
+    if recipe.batch_size <= images:
+        return ""
+    return (
+        f"the batch size is {recipe.batch_size:,}, but data '{dataset.name}' has only {images:,} training images. "
+        f"Set 'batch_size: {images}' or smaller ('--batch-size {images}')."
+    )
