@@ -33,11 +33,11 @@ from hiresnet_graph.graph import (
 from hiresnet_graph.merges import AddMerge
 from hiresnet_graph.ops import Op
 from hiresnet_graph.passes.desugar import desugar_block
+from hiresnet_graph.passes.desugaring.kinds import WrittenBlock
 from hiresnet_graph.passes.expansion.arrivals import Arrivals
 from hiresnet_graph.passes.expansion.patches import apply_patches
 from hiresnet_graph.passes.expansion.recorder import CallRecorder, Expansion, Failed, Scope, Value, computed_fields
 from hiresnet_graph.passes.expansion.time_order import time_order
-from hiresnet_graph.passes.kinds import WrittenBlock
 from hiresnet_graph.passes.limits import MAX_NESTING, TooLarge
 from hiresnet_graph.passes.step import anchor_name
 from hiresnet_graph.passes.unroll import unroll

@@ -6,7 +6,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.graph import BlockEdge, BlockGraph
-from hiresnet_graph.passes.kinds import OpOnEdge
+from hiresnet_graph.passes.desugaring.kinds import OpOnEdge
 
 HEAD = "name: net\ninput: {channels: 2, height: 8, width: 8}\n"
 NODES = """

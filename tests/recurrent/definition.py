@@ -28,7 +28,7 @@ from hiresnet_graph.lower.weights import find
 from hiresnet_graph.merges import AddMerge, ConcatMerge, Merge
 from hiresnet_graph.ops import Apply, Arg, Layer, Op, Weight
 from hiresnet_graph.passes.desugar import desugar_block
-from hiresnet_graph.passes.kinds import WrittenBlock
+from hiresnet_graph.passes.desugaring.kinds import WrittenBlock
 from hiresnet_graph.passes.names import matches
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep, TimeSpec

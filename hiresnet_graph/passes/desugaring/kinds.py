@@ -1,4 +1,4 @@
-"""The kinds that a section names, as blocks, merges and projections; blocks that the spec itself defines among them."""
+"""The blocks, merges and projections that a section names, including blocks that the spec itself defines."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hiresnet_graph.merges import MERGES, AddMerge, Merge
 from hiresnet_graph.ops import OPS, Op
 from hiresnet_graph.passes.limits import MAX_NESTING
 from hiresnet_graph.projections import PROJECTIONS, Projection
+from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems, known_keys
@@ -95,7 +96,7 @@ class OpOnEdge(Block):
 
 
 class Kinds:
-    """What a section's texts and mappings mean as kinds; mistakes are noted, and None comes back."""
+    """The kinds that names and mappings of a section stand for; None after a problem is recorded."""
 
     def __init__(self, section: Section, problems: Problems) -> None:
         self.section = section
@@ -109,7 +110,12 @@ class Kinds:
         seen: tuple[str, ...] = (),
         beside: type[BaseModel] = NodeSpec,
     ) -> Block | Op | None:
-        """The block, or the operation, of a name with fields."""
+        """The block or operation of a name with fields.
+
+        Args:
+            seen: The entries of `blocks` that led to this name.
+            beside: The model whose keys may stand beside the fields, for hints.
+        """
         entry = self.section.blocks.get(name)
         if entry is None:
             if name not in BLOCKS and name not in OPS:
@@ -125,7 +131,7 @@ class Kinds:
         if isinstance(entry, str):
             entry = {"block": entry}
         if not is_block_entry(entry):
-            return None  # which is told where the section is read
+            return None  # a problem that is recorded where the section is read
         if name in seen:
             self.problems.add(entry_path, f"the definition is circular: {' -> '.join([*seen, name])}.")
             return None
@@ -136,32 +142,30 @@ class Kinds:
             return self._written(name, entry, fields, path)
         preset = subset(entry, [key for key in entry if key != "block"])
         preset = evaluated(self.problems, preset, self.section.names, entry_path)
-        return (
-            None
-            if preset is None
-            else self.block(entry["block"], laid_over(preset, fields), path, (*seen, name), beside)
-        )
+        if preset is None:
+            return None
+        return self.block(entry["block"], laid_over(preset, fields), path, (*seen, name), beside)
 
     def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
         params = entry.get("params") or {}
         if not isinstance(params, dict):
             self.problems.add(("blocks", name, "params"), "expected a mapping.")
             return None
-        fine = True
+        is_valid = True
         for key in fields:
             if key not in params:
-                fine = False
+                is_valid = False
                 hint = did_you_mean(key, params) if params else f"'{name}' has no 'params'."
                 self.problems.add((*path, key), f"unknown key '{key}'.", hint, key=True)
         values = laid_over(params, fields)
         for key in params:
             if values[key] is None:
-                fine = False
+                is_valid = False
                 self.problems.add(path, f"the key '{key}' is missing: block '{name}' has no default for it.")
-        return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if fine else None
+        return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if is_valid else None
 
     def is_preset(self, block: str, field: str) -> bool:
-        """Whether an entry of `blocks` sets this field of the kind that it stands for."""
+        """Whether an entry of `blocks` sets this field."""
         seen: set[str] = set()
         while block not in seen:
             seen.add(block)
@@ -174,26 +178,26 @@ class Kinds:
         return False
 
     def merge(self, value: Any, path: Path) -> Merge | None:
-        """The merge that a value names; `add` for none."""
-        if value is None:
-            return AddMerge()
-        name, fields = (value, {}) if isinstance(value, str) else (value.get("kind", "add"), _without(value, "kind"))
-        at = (*path, "kind") if isinstance(value, dict) and "kind" in value else path
-        return cast("Merge | None", self.problems.kind(MERGES, name, fields, path, at))
+        """The merge that a value names; `add` by default."""
+        return AddMerge() if value is None else cast("Merge | None", self._kind(MERGES, value, path, "add"))
 
     def projection(self, value: Any, path: Path, default: Projection) -> Projection | None:
-        """The projection that a value names; `default` for none."""
+        """The projection that a value names."""
         if value is None:
             return default
+        return cast("Projection | None", self._kind(PROJECTIONS, value, path, "standard"))
+
+    def _kind(self, registry: Registry[Any], value: Any, path: Path, default: str) -> Kind | None:
+        """The kind of a name, or of a mapping with its fields in which the name may be left out."""
         if isinstance(value, str):
-            return cast("Projection | None", self.problems.kind(PROJECTIONS, value, {}, path, path))
-        name, fields = value.get("kind", "standard"), _without(value, "kind")
+            return self.problems.kind(registry, value, {}, path, path)
+        fields = {key: field for key, field in value.items() if key != "kind"}
         at = (*path, "kind") if "kind" in value else path
-        return cast("Projection | None", self.problems.kind(PROJECTIONS, name, fields, path, at))
+        return self.problems.kind(registry, value.get("kind", default), fields, path, at)
 
 
 def subset(fields: Any, keys: Iterable[str]) -> MarkedDict:
-    """The fields with these keys, positions kept."""
+    """The fields with these keys, with their positions."""
     return MarkedDict(
         {key: fields[key] for key in keys},
         position=getattr(fields, "position", None),
@@ -202,17 +206,13 @@ def subset(fields: Any, keys: Iterable[str]) -> MarkedDict:
     )
 
 
-def _without(value: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {k: v for k, v in value.items() if k != key}
-
-
 def marked(value: Any) -> MarkedDict:
-    """The mapping, as one with positions."""
+    """The mapping as one with positions."""
     return value if isinstance(value, MarkedDict) else MarkedDict(value)
 
 
 def laid_over(base: Any, fields: Mapping[str, Any]) -> MarkedDict:
-    """A mapping with some values replaced as they are; positions go with their values."""
+    """A mapping with some values replaced, without merging them; positions go with their values."""
     out = marked(base).copy()
     for positions in (out.key_positions, out.value_positions):
         for key in fields:

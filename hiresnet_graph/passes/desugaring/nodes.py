@@ -1,4 +1,4 @@
-"""The nodes of a section as calls of blocks: stages unrolled, patches applied, weights named."""
+"""The nodes of a section as calls of blocks: stages expanded, patches applied, weights named."""
 
 from __future__ import annotations
 
@@ -7,70 +7,65 @@ from dataclasses import replace
 from typing import Any
 
 from hiresnet_graph.errors import did_you_mean
-from hiresnet_graph.graph import BlockNode, Origin, PartPatch
+from hiresnet_graph.graph import BlockNode, PartPatch
 from hiresnet_graph.merges import Merge
-from hiresnet_graph.passes.kinds import Kinds, marked, subset
+from hiresnet_graph.passes.desugaring.context import SectionContext
+from hiresnet_graph.passes.desugaring.kinds import Kinds, marked, subset
 from hiresnet_graph.passes.limits import MAX_NODES, TooLarge
-from hiresnet_graph.passes.names import matches, name_fault
+from hiresnet_graph.passes.names import matches
 from hiresnet_graph.spec.model import MAX_DEPTH, NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section, evaluated
-from hiresnet_graph.spec.source import MarkedDict, format_path, merge
+from hiresnet_graph.spec.source import MarkedDict, merge
 
 
-class Calls:
-    """The calls of a section, made on construction.
+class SectionNodes(SectionContext):
+    """The nodes of a section, made on construction.
 
     Attributes:
         nodes: Call -> node, inputs first.
-        broken: Calls and nodes with a mistake, which is noted.
+        broken: Calls, and entries without calls, that have problems.
         stages: Stage -> its calls.
-        merges: Call -> the merge that its node says for the slot `input`.
+        merges: Call -> the merge that its entry sets for the slot `input`.
 
     Raises:
-        TooLarge: There are too many.
+        TooLarge: There are more nodes than the limit.
     """
 
     def __init__(self, section: Section, problems: Problems, kinds: Kinds) -> None:
-        self.section = section
-        self.problems = problems
+        super().__init__(section, problems)
         self.kinds = kinds
         self.nodes: dict[str, BlockNode] = {}
         self.broken: set[str] = set()
         self.stages: dict[str, list[str]] = {}
         self.merges: dict[str, Merge] = {}
-        self._patches: dict[str, Any] = {}
-        self._patterns: list[str] = []
-        self._inner: dict[str, list[str]] = {}
         self._used: set[str] = set()
-        self._inputs()
-        self._make()
+        self._make_inputs()
+        written, self._patches = self._entries()
+        self._patterns = [key for key in self._patches if "*" in key]
+        self._inner: dict[str, list[str]] = {}
+        for key in self._patches:
+            parts = key.split(".")
+            for i in range(1, len(parts) if "*" not in key else 0):
+                self._inner.setdefault(".".join(parts[:i]), []).append(key)
+        for name, value in written.items():
+            self._make(name, value)
+        self._mark_optional_patches()
+        self._check_patches([*written, *self.nodes])
 
-    def _path(self, *parts: str | int) -> Path:
-        return (*self.section.path, *parts)
-
-    def _origin(self, path: Path) -> Origin:
-        return Origin(format_path(path), self.problems.position(path))
-
-    def _inputs(self) -> None:
+    def _make_inputs(self) -> None:
         for name, shape in self.section.inputs.items():
-            path = self.section.input_paths.get(name, self._path("input"))
+            path = self.section.input_paths.get(name, self.path("input"))
             if name != "input":
                 self.check_name(name, path)
-            self.nodes[name] = BlockNode(name, None, name, self._origin(path), shape=shape)
+            self.nodes[name] = BlockNode(name, None, name, self.origin(path), shape=shape)
 
-    def check_name(self, name: str, path: Path) -> bool:
-        """Whether this can be a name; if not, that is noted."""
-        fault = name_fault(name)
-        if fault:
-            self.problems.add(path, fault, "Choose another name.", key=True)
-        return not fault
-
-    def _make(self) -> None:
+    def _entries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The entries of `nodes` that are nodes, and those that are patches."""
         written: dict[str, Any] = {}
         patches: dict[str, Any] = {}
         for name, value in self.section.nodes.items():
-            path = self._path("nodes", name)
+            path = self.path("nodes", name)
             if "." in name or "*" in name:
                 if isinstance(value, dict):
                     patches[name] = value
@@ -83,45 +78,30 @@ class Calls:
             else:
                 self.broken.add(name)
         if not written:
-            self.problems.add(self._path("nodes"), "there are no nodes.", "Write at least one, like 'stem: {...}'.")
-        self._patches = patches
-        self._patterns = [key for key in patches if "*" in key]
-        for key in patches:
-            parts = key.split(".")
-            for i in range(1, len(parts) if "*" not in key else 0):
-                self._inner.setdefault(".".join(parts[:i]), []).append(key)
-        for name, value in written.items():
-            self._node(name, value)
-        whole = {key for key in self._patterns if any(matches(key, name) for name in self.nodes)}
+            self.problems.add(self.path("nodes"), "there are no nodes.", "Write at least one, like 'stem: {...}'.")
+        return written, patches
+
+    def _mark_optional_patches(self) -> None:
+        """A pattern that names a whole node need not name a part of another one."""
+        of_nodes = {key for key in self._patterns if any(matches(key, name) for name in self.nodes)}
         for name, node in self.nodes.items():
-            if any(patch.key in whole for patch in node.patches):
-                marked = tuple(replace(patch, optional=patch.key in whole) for patch in node.patches)
-                self.nodes[name] = replace(node, patches=marked)
-        for address in patches:
-            if address not in self._used and not self._inside_broken(address):
-                known = [*written, *self.nodes]
-                self.problems.add(
-                    self._path("nodes", address),
-                    f"'{address}' patches nothing: there is no such node or block.",
-                    did_you_mean(address, known),
-                    key=True,
-                )
+            if any(patch.key in of_nodes for patch in node.patches):
+                patches = tuple(replace(patch, optional=patch.key in of_nodes) for patch in node.patches)
+                self.nodes[name] = replace(node, patches=patches)
 
-    def _inside_broken(self, address: str) -> bool:
-        return address.split(".")[0] in self.broken or ("*" in address.split(".")[0] and bool(self.broken))
+    def _check_patches(self, known: list[str]) -> None:
+        for address in self._patches:
+            first = address.split(".")[0]
+            if address in self._used or first in self.broken or ("*" in first and self.broken):
+                continue
+            message = f"'{address}' patches nothing: there is no such node or block."
+            self.problems.add(self.path("nodes", address), message, did_you_mean(address, known), key=True)
 
-    def _node(self, name: str, value: Any) -> None:
-        path = self._path("nodes", name)
-        if isinstance(value, str):
-            position = self.problems.position(path)
-            value = evaluated(self.problems, value, self.section.names, path)
-            if value is None:
-                self.broken.add(name)
-                return
-            if isinstance(value, str):
-                value = MarkedDict({"block": value}, position, None, {"block": position} if position else None)
-        if not isinstance(value, dict):
-            self.problems.add(path, "a node must be a mapping like '{block: conv, width: 16}' or the name of a block.")
+    def _make(self, name: str, value: Any) -> None:
+        """Make the calls of an entry of `nodes`: one, or one for each block of a stage."""
+        path = self.path("nodes", name)
+        value = self._as_mapping(value, path)
+        if value is None:
             self.broken.add(name)
             return
         below = self._patched(name, {})
@@ -132,31 +112,53 @@ class Calls:
             at = fields.value_positions.get("depth")
             depth = evaluated(self.problems, depth, self.section.names, (*path, "depth"), at)
             fields["depth"] = depth
-        is_stage = "depth" in fields and fields["depth"] is not None
+        is_stage = "depth" in fields and depth is not None
         count = depth if is_stage and isinstance(depth, int) and 1 <= depth <= MAX_DEPTH else 1
         if len(self.nodes) + count > MAX_NODES:
             self.problems.add(path, f"there are more than {MAX_NODES:,} nodes.", "Leave some out.")
             raise TooLarge
-        members = [f"{name}.block{i + 1}" for i in range(count)] if is_stage else [name]
         if is_stage:
-            self.stages[name] = members
-        # The stride of a stage is that of its first block; a patch may give another block its own.
-        strided = "stride" in fields
+            self._make_stage(name, fields, count, path)
+            return
+        made = self._call(name, fields, self.section.names, path)
+        if made is None:
+            self.broken.add(name)
+        else:
+            self.nodes[name] = made
+
+    def _as_mapping(self, value: Any, path: Path) -> Any:
+        """An entry of `nodes` as a mapping; None after a problem."""
+        if isinstance(value, str):
+            position = self.problems.position(path)
+            value = evaluated(self.problems, value, self.section.names, path)
+            if value is None:
+                return None
+            if isinstance(value, str):
+                return MarkedDict({"block": value}, position, None, {"block": position} if position else None)
+        if isinstance(value, dict):
+            return value
+        self.problems.add(path, "a node must be a mapping like '{block: conv, width: 16}' or the name of a block.")
+        return None
+
+    def _make_stage(self, stage: str, fields: Any, count: int, path: Path) -> None:
+        calls = self.stages[stage] = [f"{stage}.block{i + 1}" for i in range(count)]
+        # The stride of a stage is that of its first block; a patch may set that of another block.
+        sets_stride = "stride" in fields
         later = subset(fields, [key for key in fields if key != "stride"])
-        for i, call in enumerate(members):
-            names = {**self.section.names, "i": i} if is_stage else self.section.names
-            own = self._patched(call, later if i else fields) if is_stage else fields
-            if is_stage and own.get("depth") != depth:
+        for i, call in enumerate(calls):
+            own = self._patched(call, later if i else fields)
+            if own.get("depth") != fields["depth"]:
                 message = f"'{call}' is a block of a stage and cannot have a 'depth'."
-                self.problems.add(self._path("nodes", call, "depth"), message, f"Set the depth of '{name}'.", key=True)
-            made = self._call(call, own, names, path, stage=name if is_stage else None, unstride=strided if i else None)
+                self.problems.add(self.path("nodes", call, "depth"), message, f"Set the depth of '{stage}'.", key=True)
+            names = {**self.section.names, "i": i}
+            made = self._call(call, own, names, path, stage=stage, sets_stride=sets_stride if i else None)
             if made is None:
-                self.broken.update(members)
+                self.broken.update(calls)
                 return
             self.nodes[call] = made
 
     def _patched(self, name: str, fields: Any) -> Any:
-        """The fields of a node or block after the patches with this address; exact beats pattern."""
+        """The fields of a node or block after the patches with this address. An exact patch overrides patterns."""
         exact = self._patches.get(name)
         origin: dict[str, str] = {}
         for key in self._patterns:
@@ -167,7 +169,7 @@ class Calls:
             for field in patch:
                 if field in origin and not (exact and field in exact):
                     self.problems.add(
-                        self._path("nodes", key, field),
+                        self.path("nodes", key, field),
                         f"'{key}' and '{origin[field]}' both set '{field}' of '{name}'.",
                         f"Set it under '{name}' itself, or in one pattern.",
                         key=True,
@@ -180,22 +182,34 @@ class Calls:
         return fields
 
     def _inner_patches(self, call: str, names: Mapping[str, Any]) -> tuple[PartPatch, ...]:
-        """The patches of parts inside a block: patterns first, so that exact ones win."""
+        """The patches of parts inside a block: patterns first, so that exact ones override them."""
         found = []
         parts = call.count(".") + 1
         for key in [*self._patterns, *self._inner.get(call, ())]:
             key_parts = key.split(".")
             if len(key_parts) > parts and matches(".".join(key_parts[:parts]), call):
                 self._used.add(key)
-                path = self._path("nodes", key)
+                path = self.path("nodes", key)
                 fields = evaluated(self.problems, self._patches[key], names, path)
-                found.append(PartPatch(key, ".".join(key_parts[parts:]), fields or {}, self._origin(path)))
+                found.append(PartPatch(key, ".".join(key_parts[parts:]), fields or {}, self.origin(path)))
         return tuple(found)
 
     def _call(
-        self, call: str, fields: Any, names: Mapping[str, Any], path: Path, *, stage: str | None, unstride: bool | None
+        self,
+        call: str,
+        fields: Any,
+        names: Mapping[str, Any],
+        path: Path,
+        *,
+        stage: str | None = None,
+        sets_stride: bool | None = None,
     ) -> BlockNode | None:
-        """The node of one call; `unstride` tells, for a later block of a stage, whether the stage has a stride."""
+        """The node of a call, or None after a problem.
+
+        Args:
+            names: Known in templates.
+            sets_stride: For a later block of a stage, whether the stage sets a stride.
+        """
         fields = evaluated(self.problems, fields, names, path)
         if fields is None:
             return None
@@ -203,7 +217,7 @@ class Calls:
         if spec is None:
             return None
         own = subset(fields, spec.model_extra or {})
-        if unstride is not None and (unstride or self.kinds.is_preset(spec.block, "stride")):
+        if sets_stride is not None and (sets_stride or self.kinds.is_preset(spec.block, "stride")):
             own.setdefault("stride", 1)
         block = self.kinds.block(spec.block, own, path)
         merge_ = self.kinds.merge(spec.merge, (*path, "merge"))
@@ -217,7 +231,7 @@ class Calls:
             call,
             block,
             weights,
-            self._origin(path),
+            self.origin(path),
             merge=merge_,
             named_weights=spec.weights not in (None, "shared"),
             private=(spec.per_step or "norm") if tied else "none",
@@ -244,8 +258,7 @@ class Calls:
             return None
         if spec.weights is None:
             return call
-        if fault := name_fault(spec.weights):
-            self.problems.add((*path, "weights"), fault, "Choose another name.")
+        if not self.check_name(spec.weights, (*path, "weights"), key=False):
             return None
         return spec.weights + (call[len(stage) :] if stage else "")
 
