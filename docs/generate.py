@@ -219,6 +219,10 @@ def _kinds(title: str, text: str, registry: Registry[Any]) -> str:
             parts.append(f"\n{_first_line(kind.expand)} Slots: {', '.join(f'`{slot}`' for slot in kind.slots)}.")
         if issubclass(kind, Op):
             parts.append(f"\nOutput: {_first_line(kind.shape)[:1].lower()}{_first_line(kind.shape)[1:]}")
+        if kind.examples[0]:
+            key = "block" if issubclass(kind, Block | Op) else "kind"
+            fields = ", ".join(f"{field}: {_plain(value)}" for field, value in kind.examples[0].items())
+            parts.append(f"\nExample: `{{{key}: {name}, {fields}}}`")
         rows = list(_field_rows(kind))
         if rows:
             parts.append("\n" + _table(("field", "value", "default", "meaning"), rows))

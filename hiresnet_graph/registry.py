@@ -18,11 +18,21 @@ from hiresnet_graph.errors import RegistryError, did_you_mean
 ENTRY_POINT_GROUP = "hiresnet_graph.kinds"
 
 
+Examples = tuple[Mapping[str, Any], ...]
+
+
 class Kind(BaseModel):
-    """A frozen model with a registered name; unknown fields are errors."""
+    """A frozen model with a registered name; unknown fields are errors.
+
+    Class attributes:
+        kind: The registered name.
+        examples: Fields of valid instances. The tests check all of them, the reference shows the first. Those of a
+            block or an operation must accept a map of 8x7x9, or a vector of 8.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
     kind: ClassVar[str] = ""
+    examples: ClassVar[Examples] = ({},)
 
     def changed(self, fields: Mapping[str, Any]) -> Self:
         """A copy with some fields changed.

@@ -7,7 +7,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -126,70 +126,35 @@ def test_variants_of_hiresnet18_give_equal_bits() -> None:
 
 # Every kind
 
-FIELDS: dict[str, list[str]] = {
-    "basic": ["width: 8", "width: 12, stride: 2", "width: 8, shortcut: {channels: pad, norm: none}, norm: group"],
-    "bottleneck": ["width: 8", "width: 16, stride: 2, hidden: 3"],
-    "brc2": ["width: 8", "identity: true", "width: 12, hidden: 5, norm: none, activation: gelu"],
-    "brd2": ["width: 8", "spatial: nearest, hidden: 3, norm: group", "width: 12, kernel_size: 5, norm: none"],
-    "classifier": ["classes: 3", "classes: 3, dropout: 0.5"],
-    "conv": ["width: 4", "width: 4, kernel_size: [1, 3], norm: none, activation: gelu", "width: 8, groups: 8"],
-    "dense_layer": ["growth: 4", "growth: 4, bottleneck: 0, dropout: 0.5"],
-    "identity": [""],
-    "mbconv": ["width: 8", "width: 4, stride: 2, squeeze: 0.25, kernel_size: 5", "width: 8, expansion: 1"],
-    "plain": ["width: 8", "width: 8, norm: layer, activation: leaky_relu"],
-    "pool": ["", "pool: avg, kernel_size: 3, ceil_mode: true", "pool: adaptive, size: [3, 2]"],
-    "preact_basic": ["width: 8", "width: 12, stride: 2"],
-    "preact_bottleneck": ["width: 8", "width: 12, stride: 2"],
-    "resnext": ["width: 8", "width: 16, stride: 2"],
-    "resnext_bottleneck": ["width: 8, groups: 4", "width: 16, stride: 2, groups: 2"],
-    "separable_conv": ["width: 8", "width: 12, stride: 2, norm: none"],
-    "squeeze_excite": ["", "reduction: 2, activation: silu"],
-    "state": ["shape: [8, 8, 8]"],
-    "upsample": ["", "mode: bilinear, scale: 3", "mode: deconv, width: 4"],
-}
-OP_FIELDS: dict[str, list[str]] = {
-    "adaptive_avg_pool": ["size: 2"],
-    "affine": ["", "scale: 0.1"],
-    "avg_pool": ["kernel_size: 2", "kernel_size: 3, stride: 2, padding: 1"],
-    "conv2d": ["width: 4", "width: 4, kernel_size: 2, stride: 2, padding: 0, dilation: 2, bias: false"],
-    "conv_transpose2d": ["width: 4", "width: 4, kernel_size: 3, padding: 1, output_padding: 1, groups: 2"],
-    "dropout": ["p: 0.3"],
-    "group_norm": ["", "groups: 2, eps: 0.001"],
-    "batch_norm": ["", "momentum: 0.2", "affine: false", "scale: 0"],
-    "leaky_relu": ["slope: 0.2"],
-    "max_pool": ["kernel_size: 3, ceil_mode: true"],
-    "pad_channels": ["width: 11"],
-    "resize": ["size: [5, 12]", "scale: 2, mode: bilinear"],
-    "scale": ["", "sigmoid: true"],
-    "slice_channels": ["width: 5", "width: 3, start: 2"],
-    "subsample": ["stride: [2, 1]"],
-}
-NEED_A_VECTOR = {"linear": "width: 4", "to_map": ""}
+VECTOR_ONLY = {"linear", "to_map"}
 
 
-def test_every_kind_of_block_is_tried() -> None:
-    assert set(FIELDS) == {kind for kind in BLOCKS if kind not in OPS}
-    assert set(OP_FIELDS) <= set(OPS)
+def kind_network(kind: str, fields: Mapping[str, Any], height: int = 7) -> hrg.Architecture:
+    """A network of one node, after a flattening if the height is 1."""
+    nodes: dict[str, Any] = {"f": "flatten"} if height == 1 else {}
+    nodes["a"] = {"block": kind, **fields}
+    shape = {"channels": 8, "height": height, "width": 9 if height > 1 else 1}
+    return hrg.from_dict({"name": "net", "input": shape, "nodes": nodes, "flow": " -> ".join(["input", *nodes])})
 
 
-@pytest.mark.parametrize(("kind", "fields"), [(kind, fields) for kind in FIELDS for fields in FIELDS[kind]])
-def test_blocks_give_equal_bits(kind: str, fields: str) -> None:
-    text = assert_same(network(f"  a: {{block: {kind}, {fields}}}", "input -> a").plan)
-    assert_well_written(text)
-    if "width: 8" in fields:
-        assert_well_written(assert_same(network(f"  a: {{block: {kind}, {fields}, depth: 3}}", "input -> a").plan))
+@pytest.mark.parametrize("kind", [kind for kind in BLOCKS if kind not in OPS])
+def test_blocks_give_equal_bits(kind: str) -> None:
+    for example in BLOCKS.get(kind).examples:
+        text = assert_same(kind_network(kind, example).plan)
+        assert_well_written(text)
+        if example.get("width") == 8:
+            assert_well_written(assert_same(kind_network(kind, {**example, "depth": 3}).plan))
 
 
-@pytest.mark.parametrize("kind", sorted(set(OPS) - set(NEED_A_VECTOR)))
+@pytest.mark.parametrize("kind", sorted(set(OPS) - VECTOR_ONLY))
 def test_operations_give_equal_bits(kind: str) -> None:
-    for fields in OP_FIELDS.get(kind, [""]):
-        assert_well_written(assert_same(network(f"  a: {{block: {kind}, {fields}}}", "input -> a").plan))
+    for example in OPS.get(kind).examples:
+        assert_well_written(assert_same(kind_network(kind, example).plan))
 
 
 @pytest.mark.parametrize("kind", ["affine", "linear", "to_map", "batch_norm", "layer_norm", "scale"])
 def test_operations_on_vectors_give_equal_bits(kind: str) -> None:
-    nodes = f"  f: flatten\n  a: {{block: {kind}, {NEED_A_VECTOR.get(kind, '')}}}"
-    assert_well_written(assert_same(network(nodes, "input -> f -> a", size=2).plan))
+    assert_well_written(assert_same(kind_network(kind, OPS.get(kind).examples[-1], height=1).plan))
 
 
 # What a person would have to think about

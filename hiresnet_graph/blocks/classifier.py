@@ -17,6 +17,7 @@ class ClassifierBlock(Block):
     """Global average pooling of a feature map, optional dropout, and a linear map with bias to `classes` logits."""
 
     kind: ClassVar[str] = "classifier"
+    examples = ({"classes": 5, "dropout": 0.1}, {"classes": 3})
     classes: Count
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0
 

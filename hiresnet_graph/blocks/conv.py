@@ -18,6 +18,11 @@ class ConvBlock(Block):
     """
 
     kind: ClassVar[str] = "conv"
+    examples = (
+        {"width": 6, "kernel_size": 5, "stride": 2, "norm": "group", "activation": "gelu"},
+        {"width": 4, "kernel_size": [1, 3], "norm": "none"},
+        {"width": 8, "groups": 8},
+    )
     width: Count
     kernel_size: Pair = 3
     stride: Pair = 1
@@ -51,6 +56,7 @@ class SeparableConvBlock(Block):
     """
 
     kind: ClassVar[str] = "separable_conv"
+    examples = ({"width": 6, "stride": 2}, {"width": 12, "norm": "none"})
     width: Count
     kernel_size: Pair = 3
     stride: Pair = 1

@@ -23,6 +23,7 @@ class DenseLayerBlock(Block):
     """
 
     kind: ClassVar[str] = "dense_layer"
+    examples = ({"growth": 3, "dropout": 0.1}, {"growth": 4, "bottleneck": 0})
     growth: Count
     bottleneck: Annotated[int, Field(ge=0, le=1000, strict=True)] = 4
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0

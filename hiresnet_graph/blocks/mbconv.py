@@ -29,6 +29,7 @@ class SqueezeExciteBlock(Block):
     """
 
     kind: ClassVar[str] = "squeeze_excite"
+    examples = ({"reduction": 2, "activation": "silu"}, {})
     reduction: Count = 16
     activation: ActivationName = "relu"
 
@@ -51,6 +52,7 @@ class MBConvBlock(Block):
     """
 
     kind: ClassVar[str] = "mbconv"
+    examples = ({"width": 4, "squeeze": 0.5}, {"width": 8, "stride": 2, "kernel_size": 5}, {"width": 8, "expansion": 1})
     slots: ClassVar[tuple[str, ...]] = ("input", "residual", "output")
     width: Count
     expansion: Annotated[float, Field(gt=0, le=64)] = 6

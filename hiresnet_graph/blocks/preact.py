@@ -28,6 +28,7 @@ class PreactBasicBlock(PreactBlock):
     """
 
     kind: ClassVar[str] = "preact_basic"
+    examples = ({"width": 6, "stride": 2}, {"width": 8})
 
     def expand(self, x: Wire) -> Wire:
         """norm1 - activation - conv1 - norm2 - activation - conv2 - (+ shortcut, + edges into `residual`)."""
@@ -46,6 +47,7 @@ class PreactBottleneckBlock(PreactBlock):
     """
 
     kind: ClassVar[str] = "preact_bottleneck"
+    examples = ({"width": 8}, {"width": 12, "stride": 2})
 
     @property
     def inner_width(self) -> int:

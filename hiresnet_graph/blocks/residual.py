@@ -7,6 +7,7 @@ from typing import ClassVar
 from hiresnet_graph.blocks.base import BLOCKS, Block, Shortcut
 from hiresnet_graph.ops import Count
 from hiresnet_graph.projections import StandardProjection
+from hiresnet_graph.registry import Examples
 from hiresnet_graph.wire import ActivationName, NormName, Wire
 
 
@@ -63,6 +64,7 @@ class PlainBlock(ResidualBlock):
     """
 
     kind: ClassVar[str] = "plain"
+    examples = ({"width": 6, "hidden": 5}, {"width": 8, "norm": "layer", "activation": "leaky_relu"})
 
     def expand(self, x: Wire) -> Wire:
         """conv1 - norm1 - activation - conv2 - norm2 - (edges into `residual`) - activation."""
@@ -77,6 +79,11 @@ class BasicBlock(ResidualBlock):
     """
 
     kind: ClassVar[str] = "basic"
+    examples: ClassVar[Examples] = (
+        {"width": 6, "stride": 2},
+        {"width": 8},
+        {"width": 8, "shortcut": {"channels": "pad", "norm": "none"}, "norm": "group"},
+    )
 
     def expand(self, x: Wire) -> Wire:
         """conv1 - norm1 - activation - conv2 - norm2 - (+ shortcut, + edges into `residual`) - activation."""
@@ -92,6 +99,7 @@ class ResNeXtBlock(BasicBlock):
     """
 
     kind: ClassVar[str] = "resnext"
+    examples = ({"width": 8, "stride": 2}, {"width": 8})
     groups: Count = 4
 
 
@@ -104,6 +112,7 @@ class BottleneckBlock(ResidualBlock):
     """
 
     kind: ClassVar[str] = "bottleneck"
+    examples: ClassVar[Examples] = ({"width": 8, "stride": 2}, {"width": 16, "stride": 2, "hidden": 3})
 
     @property
     def inner_width(self) -> int:
@@ -124,6 +133,7 @@ class ResNeXtBottleneckBlock(BottleneckBlock):
     """
 
     kind: ClassVar[str] = "resnext_bottleneck"
+    examples = ({"width": 64}, {"width": 8, "groups": 4}, {"width": 16, "stride": 2, "groups": 2})
     groups: Count = 32
 
     @property

@@ -33,6 +33,12 @@ class PoolBlock(Block):
     """
 
     kind: ClassVar[str] = "pool"
+    examples = (
+        {"pool": "max", "kernel_size": 3, "padding": 1, "stride": 2},
+        {"pool": "avg", "kernel_size": 3, "ceil_mode": True},
+        {"pool": "adaptive", "size": [3, 2]},
+        {},
+    )
     pool: Literal["max", "avg", "adaptive"] = "max"
     kernel_size: Pair = 2
     stride: Pair | None = None
@@ -66,6 +72,7 @@ class UpsampleBlock(Block):
     """
 
     kind: ClassVar[str] = "upsample"
+    examples = ({"mode": "bilinear", "scale": 3}, {"mode": "deconv", "width": 4}, {})
     mode: Literal["nearest", "bilinear", "deconv"] = "nearest"
     scale: Count = 2
     width: Count | None = None

@@ -22,6 +22,7 @@ class StateBlock(Block):
     """
 
     kind: ClassVar[str] = "state"
+    examples = ({"shape": [8, 7, 9]},)
     shape: tuple[Count, ...]
 
     @field_validator("shape")
@@ -114,6 +115,11 @@ class BRC2Block(TransitionBlock):
     """
 
     kind: ClassVar[str] = "brc2"
+    examples = (
+        {"width": 6, "hidden": 5, "norm": "group"},
+        {"identity": True},
+        {"width": 12, "norm": "none", "activation": "gelu"},
+    )
     spatial: Literal["stride", "avg", "max"] = "stride"
 
     def _first(self, x: Wire, width: int, size: tuple[int, int]) -> Wire:
@@ -153,6 +159,11 @@ class BRD2Block(TransitionBlock):
     """
 
     kind: ClassVar[str] = "brd2"
+    examples = (
+        {"width": 6, "spatial": "bilinear"},
+        {"width": 8, "hidden": 3, "spatial": "nearest", "norm": "group"},
+        {"width": 12, "kernel_size": 5, "norm": "none"},
+    )
     spatial: Literal["deconv", "nearest", "bilinear"] = "deconv"
 
     def _first(self, x: Wire, width: int, size: tuple[int, int]) -> Wire:

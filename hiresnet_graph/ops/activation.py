@@ -51,6 +51,7 @@ class LeakyReLU(Activation):
     """x for positive x, `slope` x for negative x."""
 
     kind: ClassVar[str] = "leaky_relu"
+    examples = ({"slope": 0.2},)
     part: ClassVar[str] = "leaky_relu"
     slope: Annotated[float, Field(ge=0, le=1)] = 0.01
 
@@ -109,6 +110,7 @@ class Dropout(Op):
     """Dropout of single elements in training mode (Srivastava et al. 2014)."""
 
     kind: ClassVar[str] = "dropout"
+    examples = ({"p": 0.3},)
     part: ClassVar[str] = "dropout"
     pure: ClassVar[bool] = False
     p: Annotated[float, Field(ge=0, lt=1)] = 0.5

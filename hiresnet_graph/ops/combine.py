@@ -112,6 +112,7 @@ class PadChannels(Op):
     """Zero channels, half before and half after, up to `width`; an odd one goes after."""
 
     kind: ClassVar[str] = "pad_channels"
+    examples = ({"width": 11},)
     part: ClassVar[str] = "pad"
     width: Count
 
@@ -136,6 +137,7 @@ class SliceChannels(Op):
     """`width` channels from `start` on."""
 
     kind: ClassVar[str] = "slice_channels"
+    examples = ({"width": 3, "start": 2}, {"width": 5})
     part: ClassVar[str] = "slice"
     width: Count
     start: int = 0
@@ -159,6 +161,7 @@ class Scale(Op):
     """A learned scalar factor: w x, initially w = 1; with `sigmoid`, sigmoid(w) x, initially w = 0."""
 
     kind: ClassVar[str] = "scale"
+    examples = ({"sigmoid": True}, {})
     part: ClassVar[str] = "scale"
     sigmoid: bool = False
 

@@ -36,6 +36,10 @@ class Conv2d(Op):
     """
 
     kind: ClassVar[str] = "conv2d"
+    examples = (
+        {"width": 6, "kernel_size": [3, 1], "groups": 2, "dilation": 2},
+        {"width": 4, "kernel_size": 2, "stride": 2, "padding": 0, "dilation": 2, "bias": False},
+    )
     part: ClassVar[str] = "conv"
     counts_activations: ClassVar[bool] = True
     width: Count
@@ -113,6 +117,11 @@ class ConvTranspose2d(Op):
     """A transposed convolution; with kernel = stride, it multiplies height and width by `stride`."""
 
     kind: ClassVar[str] = "conv_transpose2d"
+    examples = (
+        {"width": 6, "kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
+        {"width": 4, "kernel_size": 3, "groups": 2},
+        {"width": 4},
+    )
     part: ClassVar[str] = "deconv"
     counts_activations: ClassVar[bool] = True
     width: Count
@@ -189,6 +198,7 @@ class Linear(Op):
     """A linear map of a vector."""
 
     kind: ClassVar[str] = "linear"
+    examples = ({"width": 5},)
     part: ClassVar[str] = "linear"
     counts_activations: ClassVar[bool] = True
     width: Count

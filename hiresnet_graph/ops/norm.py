@@ -38,6 +38,7 @@ class BatchNorm(Op):
     """
 
     kind: ClassVar[str] = "batch_norm"
+    examples = ({"affine": False}, {"momentum": 0.2}, {"scale": 0}, {})
     part: ClassVar[str] = "norm"
     pure: ClassVar[bool] = False
     normalizes: ClassVar[bool] = True
@@ -89,6 +90,7 @@ class Affine(Op):
     """
 
     kind: ClassVar[str] = "affine"
+    examples = ({"scale": 0.1}, {})
     part: ClassVar[str] = "affine"
     normalizes: ClassVar[bool] = True
     scale: Scale = 1.0
@@ -118,6 +120,7 @@ class GroupNorm(Op):
     """
 
     kind: ClassVar[str] = "group_norm"
+    examples = ({"groups": 2, "eps": 0.001}, {})
     part: ClassVar[str] = "norm"
     normalizes: ClassVar[bool] = True
     groups: Count | None = None

@@ -63,6 +63,7 @@ class MaxPool(Pool):
     """The maximum of each window."""
 
     kind: ClassVar[str] = "max_pool"
+    examples = ({"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "ceil_mode": True})
     function: ClassVar[str] = "torch.nn.functional.max_pool2d"
 
 
@@ -71,6 +72,7 @@ class AvgPool(Pool):
     """The mean of each window, padding zeros included."""
 
     kind: ClassVar[str] = "avg_pool"
+    examples = ({"kernel_size": 2, "ceil_mode": True}, {"kernel_size": 3, "stride": 2, "padding": 1})
     function: ClassVar[str] = "torch.nn.functional.avg_pool2d"
 
 
@@ -79,6 +81,7 @@ class AdaptiveAvgPool(Op):
     """Means over windows that give exactly `size` outputs; size 1 is global average pooling."""
 
     kind: ClassVar[str] = "adaptive_avg_pool"
+    examples = ({"size": [2, 3]}, {"size": 2})
     part: ClassVar[str] = "pool"
     size: Pair = 1
 
@@ -96,6 +99,7 @@ class Subsample(Op):
     """Every `stride`-th row and column, from the first (He et al. 2016, shortcut option A)."""
 
     kind: ClassVar[str] = "subsample"
+    examples = ({"stride": [2, 1]},)
     part: ClassVar[str] = "subsample"
     stride: Pair = 2
 
@@ -117,6 +121,7 @@ class Resize(Op):
     """Interpolation of height and width by the factor `scale`, or to `size`."""
 
     kind: ClassVar[str] = "resize"
+    examples = ({"size": [5, 12], "mode": "bilinear"}, {"scale": 2})
     part: ClassVar[str] = "resize"
     mode: Literal["nearest", "bilinear"] = "nearest"
     scale: Count | None = None
