@@ -21,11 +21,12 @@ from typing import Any
 
 from benchmarks.measure import Spread, finish, mebibytes, milliseconds, options, table, timed, verdict
 from hiresnet_graph.data import data_source
-from hiresnet_graph.sweep.driver import Progress, train_all
 from hiresnet_graph.sweep.executors import LocalExecutor
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
-from hiresnet_graph.sweep.results import NetworkInfo, read_results, read_status
+from hiresnet_graph.sweep.results import NetworkInfo, read_results
+from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.training import Progress, train_all
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Environment, Epoch, RunRecord, Seeds

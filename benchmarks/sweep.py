@@ -65,10 +65,8 @@ from benchmarks.parts import part_arguments, results_of, told
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data import data_source, load_dataset
 from hiresnet_graph.data.dataset import Dataset
-from hiresnet_graph.sweep.ablation import crews_of, devices_of
-from hiresnet_graph.sweep.calibration import Calibration
-from hiresnet_graph.sweep.plan import networks_of, plan_study
-from hiresnet_graph.sweep.stacks import buckets_of
+from hiresnet_graph.sweep.options import ExecutionOptions
+from hiresnet_graph.sweep.prepare import prepare_study
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.environment import choose_device, tf32_products
 from hiresnet_graph.train.identity import identify_network, identify_run
@@ -480,14 +478,9 @@ def choice_of(case: Case, runs: int) -> tuple[Way, str]:
     study = Study.model_validate(
         {"network": case.arch, "variants": ["full"], "seeds": runs, "data": kind, "recipe": case.recipe}
     )
-    networks, devices = networks_of(study), devices_of(case.device)
-    plan = plan_study(study, networks, device=case.device, threads=1)
-    crews = crews_of(None, devices, None, runs)
-    buckets = buckets_of(networks, plan)
-    dataset = load_dataset(kind)
-    choice = Calibration(networks, plan, buckets, dataset, tuple(plan.requests), devices).choose(crews)
-    way = choice.way
-    return Way(way.backend, way.stack, way.crew.workers, way.crew.threads), str(choice)
+    prepared = prepare_study(study, None, ExecutionOptions(device=case.device, stack="auto"))
+    plan = prepared.execution
+    return Way(plan.backend, plan.stack, plan.workers, plan.threads), str(prepared.calibration_result)
 
 
 # -------------------------------------------------------------------------------------------------------------- report

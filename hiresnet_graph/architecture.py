@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.cost import Cost, count
-from hiresnet_graph.errors import Problem, SpecError
+from hiresnet_graph.errors import Problem, SpecError, UsageError
 from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.graph import BlockGraph
 from hiresnet_graph.passes import desugar, resolve
@@ -31,7 +31,7 @@ class Architecture(Document):
     @property
     def title(self) -> str:
         """The name, the variant if one is chosen, and up to three overrides, which are told as their number if more."""
-        changes = [f"{key.replace('skips.edges', 'edges')}={value}" for key, value, _ in self.overrides]
+        changes = [f"{key.replace('skips.edges', 'edges')}={value}" for key, value, *_ in self.overrides]
         told = changes if len(changes) <= 3 else [f"{len(changes)} changes"]
         return ", ".join([self.name, *([self.chosen] if self.chosen else []), *told])
 
@@ -144,6 +144,20 @@ class Architecture(Document):
                     problems.setdefault((str(problem.position or problem.path), problem.message), problem)
         if problems:
             raise SpecError(problems.values())
+
+
+def split_variant(spec: str) -> tuple[str, str | None]:
+    """A spec, and the variant behind its `@`, if there is one.
+
+    Raises:
+        UsageError: There is nothing on one side of the `@`.
+    """
+    name, at, variant = spec.rpartition("@")
+    if not at or Path(spec).exists():
+        return spec, None
+    if not name or not variant:
+        raise UsageError(f"'{spec}' has nothing on one side of '@'. Write 'SPEC@VARIANT', like 'hiresnet18@full'.")
+    return name, variant
 
 
 def load(spec: str | Path) -> Architecture:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hiresnet_graph.architecture import Architecture, load
+from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.shipped import spec_names
 from hiresnet_graph.spec.source import parse_value
@@ -107,16 +107,6 @@ def split_changes(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 def is_change(word: str) -> bool:
     """Whether a word of the command line is a change, `key=value`."""
     return _CHANGE.match(word) is not None
-
-
-def split_variant(spec: str) -> tuple[str, str | None]:
-    """The spec and the variant of `SPEC@VARIANT`; the variant is None without an `@`."""
-    name, at, variant = spec.rpartition("@")
-    if not at or Path(spec).exists():
-        return spec, None
-    if not name or not variant:
-        raise UsageError(f"'{spec}' has nothing on one side of '@'. Write 'SPEC@VARIANT', like 'hiresnet18@full'.")
-    return name, variant
 
 
 def apply_change(network: Architecture, change: str) -> Architecture:

@@ -1,12 +1,17 @@
-"""Progress of a long command: a bar on a terminal, lines elsewhere."""
+"""The progress of a long command: a bar on a terminal, lines elsewhere; and the remaining time of a study."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hiresnet_graph.cli.console import has_colors, write_message
+
+if TYPE_CHECKING:
+    from hiresnet_graph.sweep.training import Progress as RunProgress
 
 _BAR, _WIDE_BAR = 10, 40
 
@@ -14,29 +19,29 @@ _BAR, _WIDE_BAR = 10, 40
 class Meter:
     """Shows how many of something are done.
 
-    Calling it says that one more is, with a word about it: a line, or the bar moves. `between` is for what happens
-    meanwhile, and shows on the bar alone. A `brief` text takes the place of one that the terminal is too narrow for.
+    A call reports that one more is done, with a text: it prints a line, or moves the bar. `between` reports progress
+    within one, and shows on the bar only. The `brief` text replaces one that is too wide for the terminal.
     """
 
     def __init__(self, noun: str, move: Callable[[float, int | None, str, str], None] | None = None) -> None:
         self._noun, self._move = noun, move
 
     def __call__(self, done: int, total: int, text: str, brief: str = "") -> None:
-        """Say that `done` of `total` are done."""
+        """Report that `done` of `total` are done."""
         if self._move is None:
             write_message(f"{self._noun} {done}/{total}  {text}")
         else:
             self._move(done, total, text, brief)
 
     def between(self, done: float, text: str, brief: str = "") -> None:
-        """Say how far the next one has come: `done` is no whole number."""
+        """Report the progress of the next one: `done` need not be a whole number."""
         if self._move is not None:
             self._move(done, None, text, brief)
 
 
 @contextmanager
 def progress(noun: str, total: int) -> Iterator[Meter]:
-    """Something that shows progress: a bar on a terminal, else lines."""
+    """A meter of progress: a bar on a terminal, else lines."""
     if not has_colors(sys.stderr):
         yield Meter(noun)
         return
@@ -60,8 +65,42 @@ def progress(noun: str, total: int) -> Iterator[Meter]:
 
 
 def fitting(text: str, brief: str, room: int) -> str:
-    """The text if there is room for it, else the brief one, cut off if it must be."""
+    """The text if it fits into `room` columns, else the brief one, truncated if necessary."""
     if len(text) <= room:
         return text
     shown = brief or text
     return shown if len(shown) <= room else f"{shown[: max(0, room - 1)]}…"
+
+
+@dataclass
+class RemainingTime:
+    """The remaining time of a study, estimated from the epochs that its runs have finished.
+
+    Workers take time to start, and runs that are computed together finish an epoch at the same time. Therefore time is
+    counted from the first epoch, and the first epochs of all runs are not counted until one of the runs is further.
+
+    Attributes:
+        epochs: Epochs that are left.
+    """
+
+    epochs: int = 0
+    _start_s: float | None = None
+    _reached: dict[str, int] = field(default_factory=dict)
+    _counted: int = 0
+    _counts: bool = False
+
+    def left_s(self, step: RunProgress, now_s: float) -> float:
+        """Register what happened to a run; returns the remaining seconds, 0 if they are unknown."""
+        before = reached = self._reached.get(step.key, 0)
+        if step.epoch is not None:
+            reached = max(before, step.epoch.epoch)  # a run that lost its worker repeats epochs
+            self._start_s = now_s if self._start_s is None else self._start_s
+        elif step.state != "waiting":
+            reached = step.request.recipe.epochs  # the run has ended, and nothing is left
+        self._reached[step.key] = reached
+        self.epochs -= reached - before
+        self._counts = self._counts or (before > 0 and (reached > before or step.epoch is None))
+        self._counted += self._counts and step.epoch is not None and reached > before
+        if self._start_s is None or not self._counted:
+            return 0.0
+        return (now_s - self._start_s) / self._counted * self.epochs

@@ -152,9 +152,8 @@ def with_download(study: Study) -> Study:
         SpecError: The same, for a study read from a file.
     """
     from hiresnet_graph.data import data_source
-    from hiresnet_graph.sweep.plan import data_of
 
-    kind = data_of(study)
+    kind = study.data_source()
     if not kind.downloads():
         raise UsageError(f"--download: data '{kind.kind}' cannot be downloaded. Omit the option.")
     return study.model_copy(update={"data": data_source(kind, download=True)})

@@ -20,7 +20,9 @@ from hiresnet_graph.report.scores import (
     spread_record,
 )
 from hiresnet_graph.report.tables import Record, ReportTable
-from hiresnet_graph.sweep.results import RUNS, Results, read_results, read_status
+from hiresnet_graph.sweep.database import RUNS
+from hiresnet_graph.sweep.results import Results, read_results
+from hiresnet_graph.sweep.status import read_status
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
 from hiresnet_graph.shipped import spec_names, spec_path
@@ -20,6 +20,15 @@ from hiresnet_graph.spec.source import MarkedDict, MarkedList, merge, parse, rea
 
 _SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_EXTENDS = 16
+
+
+class Override(NamedTuple):
+    """A change of a param or a field, and the positions of its key and its value for messages."""
+
+    key: str
+    value: Any
+    key_position: Position
+    value_position: Position
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +43,7 @@ class Document:
 
     tree: MarkedDict
     chosen: str | None = None
-    overrides: tuple[tuple[str, Any, Source | None], ...] = ()
+    overrides: tuple[Override, ...] = ()
 
     @property
     def name(self) -> str:
@@ -64,10 +73,11 @@ class Document:
         """The spec with params or fields changed, over everything else.
 
         Args:
-            values: `width` names a param, `stage2.depth`, `input.height` or `skips.edges` a field.
-            source: The text that the values were read from, for messages.
+            values: `width` names a param, `stage2.depth`, `input.height` or `skips.edges` a field. A `MarkedDict` has
+                the positions that messages point to.
+            source: The text that the values were read from, for messages about others.
         """
-        return replace(self, overrides=(*self.overrides, *((key, value, source) for key, value in values.items())))
+        return replace(self, overrides=(*self.overrides, *(_override(values, key, source) for key in values)))
 
     def with_edges(self, expression: str | list[str], group: str | None = None) -> Self:
         """The spec with another edge set in its skips, in one group of them, or in its `transitions`."""
@@ -95,8 +105,8 @@ class Document:
                         "Write '{}' for a variant without changes.",
                     )
                 )
-        for key, value, source in self.overrides:
-            patch = _override_patch(tree, key, value, source, problems)
+        for override in self.overrides:
+            patch = _override_patch(tree, override, problems)
             tree = _laid(tree, patch) if patch is not None else tree
         if problems:
             raise SpecError(problems)
@@ -125,8 +135,8 @@ class Document:
         """
         problems: list[Problem] = []
         extension = MarkedDict({"name": name, "extends": base})
-        for key, value, source in self.overrides:
-            patch = _override_patch(self.tree, key, value, source, problems)
+        for override in self.overrides:
+            patch = _override_patch(self.tree, override, problems)
             extension = merge(extension, patch) if patch is not None else extension
         if problems:
             raise SpecError(problems)
@@ -281,17 +291,22 @@ def _check_variants(tree: MarkedDict, problems: Problems) -> None:
                 problems.add(("variants", name, key), f"unknown key '{key}'.", did_you_mean(key, known), key=True)
 
 
-def _override_patch(
-    tree: MarkedDict, key: str, value: Any, source: Source | None, problems: list[Problem]
-) -> MarkedDict | None:
-    """One override as a patch of the tree, or None after its mistake is noted."""
+def _override(values: Mapping[str, Any], key: str, source: Source | None) -> Override:
+    value = values[key]
+    if isinstance(values, MarkedDict) and key in values.value_positions:
+        return Override(key, value, values.key_positions[key], values.value_positions[key])
     source = source or Source("override", f"{key}={value}")
     position = Position(source, 1, 1)
-    value_column = source.text.find("=") + 2 if source.text.startswith(f"{key}=") else 1
+    offset = source.text.find("=") + 1 if source.text.startswith(f"{key}=") else 0
+    return Override(key, value, position, position.shifted(offset))
+
+
+def _override_patch(tree: MarkedDict, override: Override, problems: list[Problem]) -> MarkedDict | None:
+    """One override as a patch of the tree, or None after its error is reported."""
+    key, value, position, value_position = override
     path = _override_path(tree, key, position, problems)
     if path is None:
         return None
-    value_position = position._replace(column=value_column)
     patch: Any = _marked(value, value_position)
     for part in reversed(path):
         patch = MarkedDict({part: patch}, position, {part: position}, {part: value_position})

@@ -1,4 +1,4 @@
-"""Many runs: which variants of a network to compare, and training each of them with several seeds.
+"""Studies: which variants of a network are compared, and training each of them with several seeds.
 
 Reading and enumerating needs no torch; `ablate` loads it on first use.
 """
@@ -9,7 +9,7 @@ from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan, plan_study
 from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, read_results
 from hiresnet_graph.sweep.study import Study, read_study
 from hiresnet_graph.sweep.subsets import RULES, count_subsets, subsets
-from hiresnet_graph.sweep.variants import Variant, choose_variants, enumerate_variants
+from hiresnet_graph.sweep.variants import Variant, enumerate_variants
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep.ablation import ablate
@@ -24,7 +24,6 @@ __all__ = [
     "StudyPlan",
     "Variant",
     "ablate",
-    "choose_variants",
     "count_subsets",
     "enumerate_variants",
     "plan_study",

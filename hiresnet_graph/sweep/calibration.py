@@ -1,6 +1,6 @@
-"""What a study will take, before it is trained: room on the disk, time, and the way that is fastest on this machine.
+"""What a study takes before it is trained: disk space, time, and the fastest execution plan on this machine.
 
-Times come from steps that are really made, by worker processes side by side.
+Times are measured: worker processes train a few steps side by side.
 """
 
 from __future__ import annotations
@@ -10,136 +10,149 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hiresnet_graph.stack.grouping import Backend, StackableGroup, stack_runs
 from hiresnet_graph.stack.stackable import FEWEST
-from hiresnet_graph.sweep.plan import Network, Networks, StudyPlan
-from hiresnet_graph.sweep.stacks import Bucket, stacks_of
-from hiresnet_graph.sweep.ways import Backend, Crew, Way, room_of
+from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
+from hiresnet_graph.sweep.networks import Network, Networks
+from hiresnet_graph.sweep.plan import StudyPlan
+from hiresnet_graph.sweep.resources import memory_budget
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
-    from hiresnet_graph.sweep.speed import Gauge
+    from hiresnet_graph.sweep.throughput import ThroughputProbe
 
-LOOKING = 1 / 3
-"""Share of a training step's time that it takes to look at an image without learning from it."""
 _BYTES = 4
 _RECORD_BYTES, _EPOCH_BYTES = 20_000, 800
-# A study that takes no longer than this is trained run by run.
+# Shorter studies are trained run by run.
 _SHORT_S = 60.0
-# So much faster must another way be than to train each run by itself.
+# Factor by which another plan must be faster than training each run by itself.
 _WORTH = 1.05
-# Where a CPU computes few runs together slower than this, compared with the best, more of them are not tried.
+# If few runs together reach less than this share of the best throughput on a CPU, larger stacks are not tried.
 _HOPELESS = 0.8
-_MOST = {"cpu": 16, "cuda": 256}
+_MAX_STACK = {"cpu": 16, "cuda": 256}
 
 
-def disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection[str], at_work: int) -> int:
-    """About how much the missing runs will write: two sets of weights each, and the checkpoints of those at work."""
+def estimate_disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection[str], running: int) -> int:
+    """The approximate size of what the missing runs write: two sets of weights each, and checkpoints of running ones.
+
+    Args:
+        running: Runs that are trained at one time.
+    """
     sizes = []
-    for network, _ in _runs(networks, plan, missing):
+    for network in _missing_networks(networks, plan, missing).values():
         cost = network.architecture.cost()
         weights = _BYTES * (cost.parameters + cost.buffers)
         sizes.append((2 * weights + _RECORD_BYTES + _EPOCH_BYTES * network.recipe.epochs, weights))
-    # A checkpoint has the weights, the best ones, and as much twice for the optimizer; the two newest are kept.
-    largest = sorted((weights for _, weights in sizes), reverse=True)[:at_work]
+    # A checkpoint has the weights, the best ones, and twice as much for the optimizer; the two newest are kept.
+    largest = sorted((weights for _, weights in sizes), reverse=True)[:running]
     return sum(size for size, _ in sizes) + 8 * sum(largest)
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """How long it takes to train what is missing.
+class Measurement:
+    """How long it takes to train the missing runs with an execution plan.
 
     Attributes:
-        images_s: Training images a second, of all workers together.
-        time_s: Of all runs.
+        images_s: Training images per second of all workers; 0 if it could not be measured.
+        time_s: Time of all runs.
     """
 
-    way: Way
+    plan: ExecutionPlan
     images_s: float
     time_s: float
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The way that was found to be fastest.
+class CalibrationResult:
+    """The fastest execution plan.
 
     Attributes:
-        measured: All that were measured; the chosen one is none of them, if nothing could be measured.
-        is_short: The study takes too little time for stacks to be tried.
+        measured: All measured plans; the chosen one is not among them if nothing could be measured.
+        is_short: Whether the study takes too little time to try stacks.
     """
 
-    way: Way
-    measured: tuple[Estimate, ...]
+    plan: ExecutionPlan
+    measured: tuple[Measurement, ...]
     is_short: bool = False
 
     @property
-    def estimate(self) -> Estimate | None:
-        """Of the chosen way."""
-        return next((each for each in self.measured if each.way == self.way), None)
+    def chosen(self) -> Measurement | None:
+        """The measurement of the chosen plan."""
+        return next((each for each in self.measured if each.plan == self.plan), None)
 
     def __str__(self) -> str:
-        """In one line."""
-        told = [f"{each.images_s:,.0f} ({each.way})" for each in self.measured if each.images_s]
-        if not told:
-            return f"No way to train could be measured, so this is the usual one: {self.way}."
+        """The result in one line."""
+        speeds = [f"{each.images_s:,.0f} ({each.plan})" for each in self.measured if each.images_s]
+        if not speeds:
+            return f"No execution plan could be measured; the default is used: {self.plan}."
         short = " Stacks were not tried: the study is short." if self.is_short else ""
-        return f"Measured on this machine, the fastest way is {self.way}. Images a second: {', '.join(told)}.{short}"
+        return f"Fastest on this machine: {self.plan}. Images per second: {', '.join(speeds)}.{short}"
 
 
 class Calibration:
-    """The missing runs of a study on this machine; there is one at least."""
+    """Measures the missing runs of a study on this machine; there must be at least one.
+
+    Args:
+        groups: Runs that may be computed together.
+        default: A plan on these devices, whose layout, backend and stack size are varied.
+    """
 
     def __init__(
         self,
         networks: Networks,
         plan: StudyPlan,
-        buckets: Sequence[Bucket],
+        groups: Sequence[StackableGroup],
         dataset: Dataset,
         missing: Collection[str],
         devices: Sequence[str],
+        default: ExecutionPlan,
     ) -> None:
-        self._plan, self._missing, self._devices = plan, missing, tuple(devices)
-        self._buckets = buckets
-        self._rooms: dict[int, int | None] = {}
-        runs = {key: network for network, key in _runs(networks, plan, missing)}
-        of_bucket = ([key for key in bucket.keys if key in missing] for bucket in buckets)
-        self._keys = max(of_bucket, key=len, default=[]) or list(runs)
+        from hiresnet_graph.sweep.throughput import EVAL_COST_RATIO
+
+        self._plan, self._missing, self._devices, self._default = plan, missing, tuple(devices), default
+        self._groups = groups
+        self._budgets: dict[int, int | None] = {}
+        runs = _missing_networks(networks, plan, missing)
+        of_group = ([key for key in group.keys if key in runs] for group in groups)
+        self._keys = max(of_group, key=len, default=[]) or list(runs)
         mean = sum(runs[key].info.macs for key in self._keys) / len(self._keys)
-        # The largest bucket is measured; the others are scaled by multiply-adds.
+        # The largest group is measured; the others are scaled by multiply-adds.
         self._typical = min(self._keys, key=lambda key: abs(runs[key].info.macs - mean))
-        parts = dataset.split
+        split = dataset.split
         images = 0.0
         for network in runs.values():
-            looked = network.recipe.epochs * len(parts.validation) + 2 * len(parts.test)
-            seen = network.recipe.epochs * len(parts.train) + LOOKING * looked
-            images += seen * network.info.macs / max(1, mean)
+            evaluated = network.recipe.epochs * len(split.validation) + 2 * len(split.test)
+            trained = network.recipe.epochs * len(split.train) + EVAL_COST_RATIO * evaluated
+            images += trained * network.info.macs / max(1, mean)
         self._images = images / len(runs)  # of a run like the typical one
 
     @property
     def label(self) -> str:
-        """Of the network that is measured."""
+        """Label of the network that is measured."""
         return self._plan.requests[self._typical].label
 
-    def estimate(self, way: Way) -> Estimate | None:
-        """How long it takes in one way, which takes some 10 seconds; None if it cannot be measured."""
-        with self._gauge([way.crew]) as gauge:
-            found = self._measured(gauge, way)
+    def estimate(self, plan: ExecutionPlan) -> Measurement | None:
+        """Measure one plan, which takes about 10 seconds; None if it cannot be measured."""
+        with self._probe([plan.layout]) as probe:
+            found = self._measure(probe, plan)
         return found if found.images_s else None
 
-    def choose(self, crews: Sequence[Crew]) -> Choice:
-        """The fastest way with one of some crews; takes some 20 seconds, and more on a GPU.
+    def choose(self, layouts: Sequence[WorkerLayout]) -> CalibrationResult:
+        """The fastest plan with one of the layouts; takes about 20 seconds, and more on a GPU.
 
-        A study that is short if its runs are trained one by one is trained like this.
+        A study that is short when trained run by run is trained like that.
         """
-        with self._gauge(crews) as gauge:
-            measured = [self._measured(gauge, Way(crew)) for crew in crews]
-            best = min((each for each in measured if each.images_s), key=_time, default=None)
-            if best is None:
-                return Choice(Way(crews[0]), ())
-            is_short = best.time_s <= _SHORT_S
+        with self._probe(layouts) as probe:
+            measured = [self._measure(probe, self._default.using(layout)) for layout in layouts]
+            alone = min((each for each in measured if each.images_s), key=_time, default=None)
+            if alone is None:
+                return CalibrationResult(self._default.using(layouts[0]), ())
+            is_short = alone.time_s <= _SHORT_S
             for backend in () if is_short else self._backends:
-                self._try(gauge, crews, backend, measured)
+                self._measure_stacks(probe, layouts, backend, measured)
         fastest = min((each for each in measured if each.images_s), key=_time)
-        return Choice((fastest if fastest.time_s * _WORTH < best.time_s else best).way, tuple(measured), is_short)
+        chosen = fastest if fastest.time_s * _WORTH < alone.time_s else alone
+        return CalibrationResult(chosen.plan, tuple(measured), is_short)
 
     @property
     def _is_cpu(self) -> bool:
@@ -149,87 +162,90 @@ class Calibration:
     def _backends(self) -> tuple[Backend, ...]:
         return ("stacked",) if self._is_cpu else ("graph", "branches", "stacked")
 
-    def _try(self, gauge: Gauge, crews: Sequence[Crew], backend: Backend, measured: list[Estimate]) -> None:
+    def _measure_stacks(
+        self, probe: ThroughputProbe, layouts: Sequence[WorkerLayout], backend: Backend, measured: list[Measurement]
+    ) -> None:
         """Measure larger and larger stacks, as long as that is promising."""
         best = max(each.images_s for each in measured)
-        for crew in crews:
-            last, sizes = 0.0, tuple(self._sizes(crew, backend))
+        for layout in layouts:
+            last, sizes = 0.0, tuple(self._sizes(layout, backend))
             for size in sizes:
                 # A GPU may compute twice as many runs in the same time; a CPU is busy with few.
                 floor = best * (_HOPELESS if self._is_cpu else size / sizes[-1])
-                found = self._measured(gauge, Way(crew, backend, size), floor)
+                found = self._measure(probe, self._default.using(layout, backend, size), floor)
                 measured.append(found)
                 if found.images_s < max(floor, _WORTH * last):
                     break
                 last = found.images_s
 
     @property
-    def _bucket(self) -> Bucket | None:
-        """That of the network that is measured."""
-        return next((bucket for bucket in self._buckets if self._typical in bucket.keys), None)
+    def _group(self) -> StackableGroup | None:
+        """The group of the measured network."""
+        return next((group for group in self._groups if self._typical in group.keys), None)
 
-    def _room(self, crew: Crew) -> int | None:
-        """As of `room_of`, before anything is measured: what is measured takes memory, too."""
-        if crew.workers not in self._rooms:
-            self._rooms[crew.workers] = room_of(self._devices, crew.workers)
-        return self._rooms[crew.workers]
+    def _budget(self, layout: WorkerLayout) -> int | None:
+        """The memory budget before anything is measured, because measuring takes memory, too."""
+        if layout.workers not in self._budgets:
+            self._budgets[layout.workers] = memory_budget(self._devices, layout.workers)
+        return self._budgets[layout.workers]
 
-    def _sizes(self, crew: Crew, backend: Backend) -> Iterator[int]:
-        """How many runs to compute together: up to what is there for each worker."""
-        bucket = self._bucket
-        if bucket is None:
+    def _sizes(self, layout: WorkerLayout, backend: Backend) -> Iterator[int]:
+        """Stack sizes to measure, up to the runs that there are for each worker."""
+        group = self._group
+        if group is None:
             return
         if backend == "graph":
             yield 1
             return
-        most = min(_MOST["cpu" if self._is_cpu else "cuda"], -(-len(self._keys) // crew.workers))
-        most = bucket.fitting(most, "stacked" if backend == "stacked" else "branches", self._room(crew))
-        least, size = (FEWEST, 4) if backend == "stacked" else (2, 2)
-        while size < most:
+        largest = min(_MAX_STACK["cpu" if self._is_cpu else "cuda"], -(-len(self._keys) // layout.workers))
+        largest = group.fitting(largest, "stacked" if backend == "stacked" else "branches", self._budget(layout))
+        smallest, size = (FEWEST, 4) if backend == "stacked" else (2, 2)
+        while size < largest:
             yield size
-            size = most if self._is_cpu else 2 * size
-        if most >= least:
-            yield most
+            size = largest if self._is_cpu else 2 * size
+        if largest >= smallest:
+            yield largest
 
-    def _measured(self, gauge: Gauge, way: Way, floor: float = 0.0) -> Estimate:
-        from hiresnet_graph.sweep.speed import Program
+    def _measure(self, probe: ThroughputProbe, plan: ExecutionPlan, floor: float = 0.0) -> Measurement:
+        from hiresnet_graph.sweep.throughput import Program
 
-        stacks = stacks_of(self._buckets, self._missing, way.backend, way.stack, room=self._room(way.crew))
-        backend = way.backend if stacks else "eager"
-        keys = [self._typical] if backend in ("eager", "graph") else self._keys[: way.stack]
-        whole = "" if self._bucket is None else self._bucket.whole.to_yaml()
-        images_s = gauge.images_s(
-            way.crew, Program(tuple(self._plan.requests[key] for key in keys), whole, backend), floor
-        )
+        budget = self._budget(plan.layout)
+        stacks = stack_runs(self._groups, self._missing, plan.backend, plan.stack, budget=budget)
+        backend = plan.backend if stacks else "eager"
+        keys = [self._typical] if backend in ("eager", "graph") else self._keys[: plan.stack]
+        supergraph = "" if self._group is None else self._group.supergraph.to_yaml()
+        requests = tuple(plan.apply(self._plan.requests[key]) for key in keys)
+        images_s = probe.images_s(plan.layout, Program(requests, supergraph, backend), floor)
         if not images_s:
-            return Estimate(way, 0.0, float("inf"))
+            return Measurement(plan, 0.0, float("inf"))
         sizes = [len(stack.keys) for stack in stacks]
         sizes += [1] * (len(self._missing) - sum(sizes))
-        # What is trained alone beside stacks is taken to be as fast: that is not known, and it is little.
-        return Estimate(way, images_s, _longest(sizes, way.crew.workers) * self._images * way.crew.workers / images_s)
+        # Runs beside the stacks are assumed to be as fast; they are few.
+        busiest = _largest_load(sizes, plan.workers)
+        return Measurement(plan, images_s, busiest * self._images * plan.workers / images_s)
 
-    def _gauge(self, crews: Sequence[Crew]) -> Gauge:
-        from hiresnet_graph.sweep.speed import Gauge
+    def _probe(self, layouts: Sequence[WorkerLayout]) -> ThroughputProbe:
+        from hiresnet_graph.sweep.throughput import ThroughputProbe
 
-        return Gauge(crews, self._devices, self._plan.requests[self._typical].data)
-
-
-def _time(estimate: Estimate) -> float:
-    return estimate.time_s
+        return ThroughputProbe(layouts, self._devices, self._plan.requests[self._typical].data)
 
 
-def _longest(sizes: Sequence[int], workers: int) -> int:
-    """How much the worker with the most work does, if each that is free takes the next."""
+def _time(measurement: Measurement) -> float:
+    return measurement.time_s
+
+
+def _largest_load(sizes: Sequence[int], workers: int) -> int:
+    """The work of the busiest worker, if each worker that is free takes the next task."""
     loads = [0] * workers
     for size in sizes:
         heapq.heapreplace(loads, loads[0] + size)
     return max(loads)
 
 
-def _runs(networks: Networks, plan: StudyPlan, missing: Collection[str]) -> Iterator[tuple[Network, str]]:
-    """Each run that is missing, once, with its network."""
-    seen: set[str] = set()
+def _missing_networks(networks: Networks, plan: StudyPlan, missing: Collection[str]) -> dict[str, Network]:
+    """The network of each missing run, in the order of the study's rows."""
+    found: dict[str, Network] = {}
     for row in plan.rows:
-        if row.key in missing and row.key not in seen:
-            seen.add(row.key)
-            yield networks.members[row.network], row.key
+        if row.key in missing:
+            found.setdefault(row.key, networks.members[row.network])
+    return found

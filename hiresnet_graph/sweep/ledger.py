@@ -1,17 +1,16 @@
-"""The ledger of a study: what was asked for, how far each run is, and what came out. SQLite, in the study's folder.
+"""The ledger of a study: its rows, the state of each run, and the results. SQLite, in the folder of the study.
 
 <study>/ledger.sqlite
 <study>/lock
 <study>/runs/<label>[-<setting>]-seed<k>/
 
-Only the driver writes it, under the folder's lock; whoever wants to look reads it with `read_results`. A result that a
-worker has written and the driver has not yet noted lies in the run's folder, and is taken over when the study goes on.
-Nothing here asks what time it is.
+Only the driver writes the ledger, under the lock of the folder; `read_results` and `read_status` read it. A result that
+a worker has written and the driver has not yet recorded lies in the folder of the run, and is adopted when the study is
+resumed. Nothing here depends on the time of day.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -19,128 +18,44 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import make_folder
-from hiresnet_graph.sweep.lock import FolderLock
-from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.sweep.results import (
-    APPLICATION,
+from hiresnet_graph.sweep.compatibility import canonical, changes_refusal, single_run_refusal
+from hiresnet_graph.sweep.database import (
+    COUNT_OUTSIDE,
     FINAL,
     LEDGER,
-    OUTSIDE,
     RUNS,
     STATES,
-    VERSION,
     State,
-    check_version,
     is_empty,
-    reading,
+    ledger_errors,
+    open_for_reading,
+    open_for_writing,
 )
-from hiresnet_graph.sweep.results import told_errors as _told
+from hiresnet_graph.sweep.execution import ExecutionPlan
+from hiresnet_graph.sweep.lock import FolderLock
+from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.train.record import RESULT, Environment, Epoch, RunRecord, Seeds
-from hiresnet_graph.train.request import RunRequest
-
-_SCHEMA = """
-CREATE TABLE study (
-    only INTEGER PRIMARY KEY CHECK (only = 1),
-    name TEXT NOT NULL, architecture TEXT NOT NULL, data TEXT NOT NULL, data_fingerprint TEXT NOT NULL,
-    recipe TEXT NOT NULL, baseline TEXT, subsets_of TEXT NOT NULL, is_search INTEGER NOT NULL,
-    text TEXT NOT NULL, execution TEXT
-);
-CREATE TABLE networks (
-    id INTEGER PRIMARY KEY,
-    place INTEGER NOT NULL, in_study INTEGER NOT NULL,
-    label TEXT NOT NULL, setting TEXT NOT NULL, plan TEXT NOT NULL, parameters INTEGER NOT NULL, macs INTEGER NOT NULL,
-    edges TEXT NOT NULL, same_as TEXT NOT NULL, isomorphic_to TEXT NOT NULL
-);
-CREATE TABLE runs (
-    key TEXT PRIMARY KEY,
-    folder TEXT NOT NULL UNIQUE, epochs INTEGER NOT NULL,
-    state TEXT NOT NULL DEFAULT 'waiting', attempts INTEGER NOT NULL DEFAULT 0, paused_at INTEGER,
-    record TEXT, message TEXT NOT NULL DEFAULT ''
-) WITHOUT ROWID;
-CREATE TABLE rows (
-    network INTEGER NOT NULL REFERENCES networks, init INTEGER NOT NULL, data INTEGER NOT NULL,
-    key TEXT NOT NULL REFERENCES runs,
-    place INTEGER NOT NULL, in_study INTEGER NOT NULL,
-    PRIMARY KEY (network, init, data, key)
-) WITHOUT ROWID;
-CREATE TABLE attempts (
-    key TEXT NOT NULL REFERENCES runs, n INTEGER NOT NULL,
-    worker TEXT NOT NULL, machine TEXT, state TEXT NOT NULL, message TEXT NOT NULL DEFAULT '',
-    traceback TEXT NOT NULL DEFAULT '',
-    PRIMARY KEY (key, n)
-) WITHOUT ROWID;
-CREATE TABLE curves (
-    key TEXT NOT NULL REFERENCES runs, epoch INTEGER NOT NULL, split TEXT NOT NULL,
-    loss REAL, accuracy REAL, top_k REAL, time_s REAL,
-    PRIMARY KEY (key, epoch, split)
-) WITHOUT ROWID;
-CREATE TABLE trials (number INTEGER PRIMARY KEY, content TEXT NOT NULL);
-"""
-# Where SQLite's write-ahead log must not be used: its shared memory is that of one machine.
-_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "9p", "fuse.sshfs")
 
 AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "lost", "paused"]
 
-
-@dataclass(frozen=True)
-class Execution:
-    """How the runs of a study are computed: fixed when it starts, but for `stack`, so that all of them round alike.
-
-    Attributes:
-        device: `cpu` or `cuda`.
-        threads: Of the CPU, for each run.
-        channels_last: None if it was left to the training program.
-        backend: As of `ways.Backend`.
-        stack: Runs that are computed together, at most.
-    """
-
-    device: str
-    threads: int
-    channels_last: bool | None
-    compile: bool
-    backend: str = "eager"
-    stack: int = 1
-
-    @classmethod
-    def of(cls, request: RunRequest, backend: str = "eager", stack: int = 1) -> Self:
-        """How a run would be computed if it was the first of its study."""
-        recipe = request.recipe
-        return cls(request.device.split(":")[0], request.threads, recipe.channels_last, recipe.compile, backend, stack)
-
-    def kept_over(self, wanted: Self) -> tuple[Self, str]:
-        """How a study that began like this goes on, and a sentence for people if that is not as wanted.
-
-        The size of stacks is as wanted, since it changes no bit.
-        """
-        kept = dataclasses.replace(self, stack=wanted.stack) if wanted.backend == self.backend else self
-        before, asked = dataclasses.asdict(kept), dataclasses.asdict(wanted)
-        told = ", ".join(f"{name}={before[name]}, not {asked[name]}" for name in before if before[name] != asked[name])
-        note = f"This study goes on as it began, so that all runs round alike: with {told}."
-        return kept, f"{note} Choose another folder for another way." if told else ""
-
-    def applied(self, request: RunRequest) -> RunRequest:
-        """The request, computed like this; nothing that its key is made of changes."""
-        recipe = request.recipe.model_copy(update={"channels_last": self.channels_last, "compile": self.compile})
-        return dataclasses.replace(request, recipe=recipe, threads=self.threads)
-
-
-_EXECUTION = "SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)"
+# The execution plan is frozen as soon as a run was started.
+_FROZEN = "SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)"
 _STATE = "key, folder, state, attempts, epochs, paused_at, message"
+_Read = Callable[[str], list[Any]]
 
 
 class RunState(NamedTuple):
-    """How far a run is.
+    """The state of a run.
 
     Attributes:
-        folder: Where its files are.
-        epochs: How many it has when it is complete.
-        paused_at: The epoch after which it waits to go on, if it was paused.
+        folder: Folder of its files.
+        epochs: Epochs of the complete run.
+        paused_at: The epoch after which it was paused.
     """
 
     key: str
@@ -152,36 +67,70 @@ class RunState(NamedTuple):
     message: str = ""
 
 
-class Ledger:
-    """The ledger of a folder, open for writing. Use `open`; leaving the context closes it.
+class StoredStudy(NamedTuple):
+    """What a folder holds before a plan is joined to it.
 
-    What is written is safe against the end of this process after `commit`, and comes to the disk a little later: what a
+    Attributes:
+        runs: All runs by key, those of earlier plans included.
+        execution: The frozen execution plan; None before the first run was started.
+        refusal: Why the plan does not fit the folder; empty if it does.
+    """
+
+    runs: Mapping[str, RunState] = {}
+    execution: ExecutionPlan | None = None
+    refusal: str = ""
+
+
+def read_stored(folder: Path | str, plan: StudyPlan, *, accept_changes: bool = False) -> StoredStudy:
+    """What a folder holds, compared with a plan. Changes nothing; the folder need not exist.
+
+    Args:
+        accept_changes: As for `Ledger.join`.
+
+    Raises:
+        RunError: The ledger in the folder cannot be read, is damaged, or is of another version.
+    """
+    folder = Path(folder)
+    if os.path.exists(folder / RESULT):  # unlike `Path.exists`, False in a folder that cannot be read
+        return StoredStudy(refusal=single_run_refusal(folder))
+    if not os.path.exists(folder / LEDGER):
+        return StoredStudy()
+    with open_for_reading(folder / LEDGER) as database:
+        if is_empty(database):
+            return StoredStudy()
+        return _stored(lambda statement: database.execute(statement).fetchall(), folder, plan, accept_changes)
+
+
+class Ledger:
+    """The ledger of a folder, open for writing. Created by `open`; leaving the context closes it.
+
+    After `commit`, everything written survives the end of this process. It reaches the disk a little later: what a
     power failure takes is found again in the folders of the runs.
     """
 
     def __init__(self, folder: Path, lock: FolderLock, database: sqlite3.Connection) -> None:
         self.folder, self._lock, self._database = folder, lock, database
         self._is_closed = False
-        self._at_work: dict[str, int] = {}  # the attempt of each run that is at work
+        self._current: dict[str, int] = {}  # the running attempt of each run
 
     @classmethod
     def open(cls, folder: Path | str, *, wait: bool = False) -> Self:
-        """The ledger of a study's folder, which is made if it is not there. Runs that were at work wait again.
+        """Open the ledger of a folder, which is created if missing. Runs of a previous driver wait again.
 
         Args:
-            wait: If another driver is at work in the folder, wait for its end.
+            wait: Wait for the end of another driver.
 
         Raises:
-            UsageError: Another driver is at work there, or the folder is that of a single run.
-            RunError: The folder cannot be written, or its ledger is broken or of another version.
+            UsageError: Another driver uses the folder, or the folder holds a single run.
+            RunError: The folder cannot be written, or its ledger is damaged or of another version.
         """
         folder = Path(folder)
-        if os.path.exists(folder / RESULT):  # unlike `Path.exists`, False in a folder that cannot be read
-            raise _single(folder)
+        if os.path.exists(folder / RESULT):
+            raise UsageError(single_run_refusal(folder))
         lock = FolderLock(make_folder(folder), wait=wait)
         try:
-            with _told(folder / LEDGER):
-                database = _opened(folder / LEDGER)
+            with ledger_errors(folder / LEDGER):
+                database = open_for_writing(folder / LEDGER)
                 database.execute(
                     "UPDATE attempts SET state = 'lost', message = 'the driver ended' WHERE state = 'running'"
                 )
@@ -191,48 +140,14 @@ class Ledger:
             raise
         return cls(folder, lock, database)
 
-    @staticmethod
-    def would_refuse(folder: Path | str, plan: StudyPlan) -> str:
-        """Why `open` and `join` would refuse this plan for a folder; empty if they would not. Changes nothing there.
-
-        Raises:
-            RunError: The ledger in the folder cannot be read, or is broken or of another version.
-        """
-        folder = Path(folder)
-        if os.path.exists(folder / RESULT):
-            return str(_single(folder))
-        if not os.path.exists(folder / LEDGER):
-            return ""
-        with reading(folder / LEDGER) as database:
-            if is_empty(database):
-                return ""
-            try:
-                _refuse_changes(lambda statement: database.execute(statement).fetchall(), folder, plan)
-            except UsageError as error:
-                return str(error)
-        return ""
-
-    @staticmethod
-    def begun_as(folder: Path | str) -> Execution | None:
-        """How the runs of the study in a folder are computed, if one has begun. Changes nothing there.
-
-        Raises:
-            RunError: The ledger in the folder cannot be read, or is broken or of another version.
-        """
-        path = Path(folder) / LEDGER
-        if not os.path.exists(path):
-            return None
-        with reading(path) as database:
-            return None if is_empty(database) else _execution(database.execute(_EXECUTION).fetchall())
-
     def close(self) -> None:
-        """Commit, and let go of the folder. A second call does nothing."""
+        """Commit and release the folder. A second call does nothing."""
         if self._is_closed:
             return
         self._is_closed = True
         try:
             self.commit()
-            # One file instead of three, so that a copy of the folder is whole; not while somebody reads.
+            # One file instead of three, so that a copy of the folder is complete; not while a reader is active.
             with suppress(sqlite3.Error):
                 self._database.execute("PRAGMA busy_timeout = 0")
                 self._database.execute("PRAGMA journal_mode = DELETE")
@@ -252,13 +167,13 @@ class Ledger:
         return self._database.in_transaction
 
     def commit(self) -> None:
-        """Make all that was written safe, and visible to readers."""
+        """Make everything written safe, and visible to readers."""
         if self._database.in_transaction:
-            with _told(self.folder / LEDGER):
+            with ledger_errors(self.folder / LEDGER):
                 self._database.execute("COMMIT")
 
     @contextmanager
-    def _at_once(self) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
         """Write all of a block or nothing."""
         self.commit()
         try:
@@ -270,55 +185,57 @@ class Ledger:
         self.commit()
 
     def _write(self, statement: str, *values: object) -> sqlite3.Cursor:
-        with _told(self.folder / LEDGER):
+        with ledger_errors(self.folder / LEDGER):
             if not self._database.in_transaction:
                 self._database.execute("BEGIN IMMEDIATE")
             return self._database.execute(statement, values)
 
     def _read(self, statement: str, *values: object) -> list[Any]:
-        with _told(self.folder / LEDGER):
+        with ledger_errors(self.folder / LEDGER):
             return self._database.execute(statement, values).fetchall()
 
-    # ---- what is asked for
+    # ---- the study
+
+    def stored(self, plan: StudyPlan, *, accept_changes: bool = False) -> StoredStudy:
+        """What the folder holds, compared with a plan."""
+        return _stored(self._read, self.folder, plan, accept_changes)
 
     def join(self, plan: StudyPlan, *, accept_changes: bool = False, is_search: bool = False) -> None:
-        """Make this plan the study of the folder. New runs are added to those that are there, finished ones are kept.
+        """Make a plan the study of the folder: new runs are added, finished ones are kept. All or nothing is written.
 
-        Rows of before that the plan has no more are kept and left out of results; a plan that has them again finds
-        them. Written in full or not at all.
+        Rows that the plan no longer has are kept and left out of results, until a plan has them again.
 
         Args:
-            accept_changes: A label, with its setting and seeds, may mean another run than it did.
+            accept_changes: A label, with its setting and seeds, may refer to another run than before.
 
         Raises:
-            UsageError: It does mean another run, or the folder holds another study: on another network or other data,
-                or one that has no run in common with this plan.
+            UsageError: A label refers to another run than before, or the folder holds another study: of another
+                network or on other data, or one that shares no run with this plan.
         """
-        if not accept_changes:
-            _refuse_changes(self._read, self.folder, plan)
-        with self._at_once():
+        if not accept_changes and (refusal := changes_refusal(self._read, self.folder, plan)):
+            raise UsageError(refusal)
+        with self._transaction():
             self._write_study(plan, is_search)
             self._write_runs(plan)
             self._write_rows(plan)
 
     def _write_study(self, plan: StudyPlan, is_search: bool) -> None:
-        values = (
-            plan.name,
-            plan.architecture,
-            plan.data,
-            plan.data_fingerprint,
-            json.dumps(dict(plan.recipe)),
-            plan.baseline,
-            json.dumps(list(plan.subsets_of)),
-            is_search,
-            plan.text,
-        )
-        names = "name, architecture, data, data_fingerprint, recipe, baseline, subsets_of, is_search, text"
-        updates = ", ".join(f"{name} = excluded.{name}" for name in names.split(", "))
+        values = {
+            "name": plan.name,
+            "architecture": plan.architecture,
+            "data": plan.data,
+            "data_fingerprint": plan.data_fingerprint,
+            "recipe": json.dumps(dict(plan.recipe)),
+            "baseline": plan.baseline,
+            "subsets_of": json.dumps(list(plan.subsets_of)),
+            "is_search": is_search,
+            "text": plan.text,
+        }
+        updates = ", ".join(f"{name} = excluded.{name}" for name in values)
         self._write(
-            f"INSERT INTO study (only, {names}) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            f"INSERT INTO study (only, {', '.join(values)}) VALUES (1{', ?' * len(values)}) "
             f"ON CONFLICT (only) DO UPDATE SET {updates}",
-            *values,
+            *values.values(),
         )
 
     def _write_runs(self, plan: StudyPlan) -> None:
@@ -329,7 +246,7 @@ class Ledger:
                 continue
             network, request = plan.networks[row.network], plan.requests[row.key]
             folder = run_folder(network.same_as or network.label, network.setting, row.seeds)
-            # A label that means another run than it did: the old one keeps its folder.
+            # The label referred to another run before, which keeps its folder.
             folder = f"{folder}-{row.key[:8]}" if folder in taken else folder
             self._write(
                 "INSERT INTO runs (key, folder, epochs) VALUES (?, ?, ?)", row.key, folder, request.recipe.epochs
@@ -339,83 +256,48 @@ class Ledger:
 
     def _write_rows(self, plan: StudyPlan) -> None:
         ids = {
-            (label, _canonical(json.loads(setting)), digest): number
+            (label, canonical(json.loads(setting)), digest): number
             for number, label, setting, digest in self._read("SELECT id, label, setting, plan FROM networks")
         }
         self._write("UPDATE networks SET in_study = 0")
         self._write("UPDATE rows SET in_study = 0")
         numbers = []
         for place, network in enumerate(plan.networks):
-            number = ids.get((network.label, _canonical(network.setting), network.plan))
+            number = ids.get((network.label, canonical(network.setting), network.plan))
             self._write(
                 "INSERT OR REPLACE INTO networks (id, place, in_study, label, setting, plan, parameters, macs, edges, "
                 "same_as, isomorphic_to) VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?)",
-                number,
-                place,
-                network.label,
-                json.dumps(dict(network.setting)),
-                network.plan,
-                network.parameters,
-                network.macs,
-                json.dumps(list(network.edges)),
-                network.same_as,
-                network.isomorphic_to,
+                *(number, place, network.label, json.dumps(dict(network.setting)), network.plan, network.parameters),
+                *(network.macs, json.dumps(list(network.edges)), network.same_as, network.isomorphic_to),
             )
             numbers.append(number if number is not None else self._read("SELECT last_insert_rowid()")[0][0])
         for place, row in enumerate(plan.rows):
             self._write(
                 "INSERT OR REPLACE INTO rows (network, init, data, key, place, in_study) VALUES (?, ?, ?, ?, ?, 1)",
-                numbers[row.network],
-                row.seeds.init,
-                row.seeds.data,
-                row.key,
-                place,
+                *(numbers[row.network], row.seeds.init, row.seeds.data, row.key, place),
             )
 
     @property
-    def execution(self) -> Execution | None:
-        """How the runs of the study are computed, if one has begun."""
-        return _execution(self._read(_EXECUTION))
+    def text(self) -> str:
+        """The study of the folder as a file; empty if there is none yet."""
+        found = self._read("SELECT text FROM study")
+        return found[0][0] if found else ""
 
-    def settle(self, wanted: Execution) -> tuple[Execution, str]:
-        """How the runs of the study that was joined are computed: as wanted until one has begun, then as it was.
+    @property
+    def execution(self) -> ExecutionPlan | None:
+        """The frozen execution plan; None before the first run was started."""
+        return _frozen(self._read)
 
-        The size of stacks is always as wanted, unless they are computed in another way.
+    def freeze_execution(self, execution: ExecutionPlan) -> None:
+        """Store how the runs of the study are computed."""
+        self._write("UPDATE study SET execution = ?", execution.to_json())
 
-        Returns:
-            That, and a sentence for people if it is not as wanted.
-
-        Raises:
-            UsageError: The study began on another kind of device.
-        """
-        kept = self.execution
-        if kept is None:
-            self._write("UPDATE study SET execution = ?", json.dumps(dataclasses.asdict(wanted)))
-            return wanted, ""
-        if kept.device != wanted.device:
-            raise UsageError(
-                f"{self.folder}: this study began on '{kept.device}', and '{wanted.device}' rounds differently. Go on "
-                f"with '--device {kept.device}', or choose another folder."
-            )
-        execution, note = kept.kept_over(wanted)
-        if execution != kept:
-            self._write("UPDATE study SET execution = ?", json.dumps(dataclasses.asdict(execution)))
-        return execution, note
-
-    def limit_stack(self, most: int) -> Execution:
-        """Compute fewer runs together from now on, since memory is too small for more."""
-        kept = self.execution
-        assert kept is not None
-        lowered = dataclasses.replace(kept, stack=min(kept.stack, most))
-        self._write("UPDATE study SET execution = ?", json.dumps(dataclasses.asdict(lowered)))
-        return lowered
-
-    # ---- how far it is
+    # ---- the state of its runs
 
     def runs(self) -> list[RunState]:
         """Each run of the study once, in the order of its rows."""
         return [
-            self._state(*values)
+            _state(self.folder, *values)
             for values in self._read(
                 f"SELECT {_STATE} FROM runs JOIN (SELECT key, min(place) AS place FROM rows WHERE in_study GROUP BY "
                 "key) USING (key) ORDER BY place"
@@ -423,18 +305,15 @@ class Ledger:
         ]
 
     def run(self, key: str) -> RunState:
-        """How far one run is."""
-        return self._state(*self._read(f"SELECT {_STATE} FROM runs WHERE key = ?", key)[0])
-
-    def _state(self, key: str, folder: str, *rest: Any) -> RunState:
-        return RunState(key, self.folder / RUNS / folder, *rest)
+        """The state of one run."""
+        return _state(self.folder, *self._read(f"SELECT {_STATE} FROM runs WHERE key = ?", key)[0])
 
     def missing(self) -> list[RunState]:
-        """The runs that are not finished, in the order of the study: those that wait, are at work, or have failed."""
+        """The unfinished runs, in the order of the study: waiting, running or failed."""
         return [run for run in self.runs() if run.state not in FINAL]
 
     def counts(self) -> dict[State, int]:
-        """How many runs of the study are in each state."""
+        """The number of runs of the study in each state."""
         found = self._read(
             "SELECT state, count(*) FROM runs WHERE key IN (SELECT key FROM rows WHERE in_study) GROUP BY state"
         )
@@ -442,36 +321,41 @@ class Ledger:
 
     @property
     def outside(self) -> int:
-        """How many runs are kept that are no part of the study any more."""
-        return int(self._read(OUTSIDE)[0][0])
+        """The number of stored runs that are not part of the study any more."""
+        return int(self._read(COUNT_OUTSIDE)[0][0])
 
-    # ---- what happens
+    def best_validation(self, key: str) -> float | None:
+        """The highest validation accuracy of a run so far; None before its first epoch."""
+        found = self._read("SELECT max(accuracy) FROM curves WHERE key = ? AND split = 'validation'", key)
+        return None if found[0][0] is None else float(found[0][0])
 
-    def begin(self, key: str, attempt: int, worker: str) -> None:
-        """An attempt at a run is at work."""
-        self._at_work[key] = attempt
+    # ---- what happens to a run
+
+    def start_attempt(self, key: str, attempt: int, worker: str) -> None:
+        """Record that a worker has started an attempt at a run."""
+        self._current[key] = attempt
         self._write("UPDATE runs SET state = 'running', attempts = ? WHERE key = ?", attempt, key)
         self._write("INSERT INTO attempts (key, n, worker, state) VALUES (?, ?, ?, 'running')", key, attempt, worker)
 
-    def is_at_work(self, key: str, attempt: int) -> bool:
-        """Whether this attempt is the one that counts. What another one says is refused by all that follows."""
-        return self._at_work.get(key) == attempt
+    def is_current(self, key: str, attempt: int) -> bool:
+        """Whether this attempt is the running one. The methods below refuse reports of all others."""
+        return self._current.get(key) == attempt
 
-    def note_start(self, key: str, attempt: int, machine: Environment, epoch: int) -> bool:
-        """An attempt has begun to train, after this epoch; what the curves have of later ones is done anew.
+    def record_start(self, key: str, attempt: int, machine: Environment, epoch: int) -> bool:
+        """Record that an attempt has started to train after an epoch; curves of later epochs are deleted.
 
         Returns:
-            Whether the attempt is the one that counts; False, and nothing is written, if it is not. So do the others.
+            Whether the attempt is the current one; otherwise nothing is written. The same holds for the methods below.
         """
-        if not self.is_at_work(key, attempt):
+        if not self.is_current(key, attempt):
             return False
         self._write("UPDATE attempts SET machine = ? WHERE key = ? AND n = ?", machine.model_dump_json(), key, attempt)
         self._write("DELETE FROM curves WHERE key = ? AND epoch > ?", key, epoch)
         return True
 
-    def note_epoch(self, key: str, attempt: int, epoch: Epoch) -> bool:
-        """An epoch is done; one that was there is replaced."""
-        if not self.is_at_work(key, attempt):
+    def record_epoch(self, key: str, attempt: int, epoch: Epoch) -> bool:
+        """Record a finished epoch; an earlier record of it is replaced."""
+        if not self.is_current(key, attempt):
             return False
         self._write(
             "INSERT OR REPLACE INTO curves VALUES (?, ?, 'train', ?, ?, NULL, ?), (?, ?, 'validation', ?, ?, ?, ?)",
@@ -481,14 +365,14 @@ class Ledger:
         return True
 
     def finish(self, key: str, attempt: int, record: RunRecord) -> bool:
-        """A run is complete, has diverged, or was pruned."""
-        if not self._end(key, attempt, record.outcome):
+        """Record the result of a run that is complete, has diverged, or was pruned."""
+        if not self._end_attempt(key, attempt, record.outcome):
             return False
         self._finish(key, record)
         return True
 
     def adopt(self, key: str, record: RunRecord) -> None:
-        """Take a result of a run that is not at work: left in its folder when a driver ended, or pruned by a search."""
+        """Record a result found in the folder of a run whose driver ended, or that a search has pruned."""
         self._write(
             "UPDATE attempts SET state = ?, message = '' FROM runs "
             "WHERE attempts.key = ? AND runs.key = attempts.key AND n = runs.attempts",
@@ -503,8 +387,8 @@ class Ledger:
         )
 
     def pause(self, key: str, attempt: int, epoch: int) -> bool:
-        """A run waits to go on after this epoch."""
-        if not self._end(key, attempt, "paused"):
+        """Record that a run was paused after an epoch."""
+        if not self._end_attempt(key, attempt, "paused"):
             return False
         self._write("UPDATE runs SET state = 'waiting', paused_at = ? WHERE key = ?", epoch, key)
         return True
@@ -519,18 +403,18 @@ class Ledger:
         final: bool = False,
         traceback: str = "",
     ) -> bool:
-        """An attempt has failed or its worker is gone; the run waits for another one, unless this was the last."""
-        if not self._end(key, attempt, state, message, traceback):
+        """Record that an attempt failed or lost its worker; the run waits for another attempt unless this was final."""
+        if not self._end_attempt(key, attempt, state, message, traceback):
             return False
         self._write(
             "UPDATE runs SET state = ?, message = ? WHERE key = ?", "failed" if final else "waiting", message, key
         )
         return True
 
-    def _end(self, key: str, attempt: int, state: AttemptState, message: str = "", traceback: str = "") -> bool:
-        if not self.is_at_work(key, attempt):
+    def _end_attempt(self, key: str, attempt: int, state: AttemptState, message: str = "", traceback: str = "") -> bool:
+        if not self.is_current(key, attempt):
             return False
-        del self._at_work[key]
+        del self._current[key]
         self._write(
             "UPDATE attempts SET state = ?, message = ?, traceback = ? WHERE key = ? AND n = ?",
             *(state, message, traceback, key, attempt),
@@ -538,149 +422,45 @@ class Ledger:
         return True
 
     def prune(self, key: str) -> None:
-        """Give up a run that waits: a search has found better ones."""
+        """Give up a waiting run, because a search has found better ones."""
         self._write("UPDATE runs SET state = 'pruned' WHERE key = ? AND state = 'waiting'", key)
 
-    def best_validation(self, key: str) -> float | None:
-        """The highest validation accuracy of a run so far; None before its first epoch."""
-        found = self._read("SELECT max(accuracy) FROM curves WHERE key = ? AND split = 'validation'", key)
-        return None if found[0][0] is None else float(found[0][0])
-
-    @property
-    def text(self) -> str:
-        """The study of the folder as a file; empty if there is none yet."""
-        found = self._read("SELECT text FROM study")
-        return found[0][0] if found else ""
+    # ---- the trials of a search
 
     def write_trial(self, number: int, content: Mapping[str, object]) -> None:
-        """Keep what a search says of one of its trials, as JSON data; one that was there is replaced."""
+        """Store a trial of a search as JSON data, replacing an earlier version of it."""
         self._write("INSERT OR REPLACE INTO trials VALUES (?, ?)", number, json.dumps(dict(content)))
 
     def trials(self) -> dict[int, dict[str, Any]]:
-        """What a search has kept, by number, in that order."""
+        """The stored trials by number, in that order."""
         rows = self._read("SELECT number, content FROM trials ORDER BY number")
         return {number: json.loads(content) for number, content in rows}
 
 
-def _execution(stored: list[Any]) -> Execution | None:
-    return Execution(**json.loads(stored[0][0])) if stored and stored[0][0] is not None else None
+def _stored(read: _Read, folder: Path, plan: StudyPlan, accept_changes: bool) -> StoredStudy:
+    runs = {values[0]: _state(folder, *values) for values in read(f"SELECT {_STATE} FROM runs")}
+    return StoredStudy(runs, _frozen(read), "" if accept_changes else changes_refusal(read, folder, plan))
+
+
+def _frozen(read: _Read) -> ExecutionPlan | None:
+    stored = read(_FROZEN)
+    return ExecutionPlan.from_json(stored[0][0]) if stored and stored[0][0] is not None else None
+
+
+def _state(folder: Path, key: str, name: str, *rest: Any) -> RunState:
+    return RunState(key, folder / RUNS / name, *rest)
 
 
 def run_folder(label: str, setting: Mapping[str, object], seeds: Seeds) -> str:
-    """Name of the folder of a run, below `runs`."""
-    told = "".join(f"-{name.rpartition('.')[2]}={_told_value(value)}" for name, value in setting.items())
-    return f"{_plain(label)}{_plain(told) if told else ''}-seed{str(seeds).replace('/', '-')}"
+    """The name of a run's folder, below `runs`."""
+    values = (value if isinstance(value, str) else json.dumps(value) for value in setting.values())
+    chosen = "".join(f"-{name.rpartition('.')[2]}={value}" for name, value in zip(setting, values, strict=True))
+    return f"{_file_name(label)}{_file_name(chosen) if chosen else ''}-seed{str(seeds).replace('/', '-')}"
 
 
-def _told_value(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _plain(label: str) -> str:
-    """A label as part of a file name that no shell minds; different for different labels."""
+def _file_name(label: str) -> str:
+    """A label as part of a file name without characters that a shell interprets; unique for each label."""
     text = label.replace(">", "-to-").replace(" + ", "+").replace("without ", "without-")
     if re.fullmatch(r"[\w.+=-]{1,100}", text, re.ASCII) and text not in (".", ".."):
         return text
     return re.sub(r"[^\w.+=-]+", "_", text, flags=re.ASCII)[:80] + "-" + hashlib.sha256(label.encode()).hexdigest()[:8]
-
-
-def _canonical(setting: Mapping[str, object]) -> str:
-    return json.dumps(dict(setting), sort_keys=True)
-
-
-def _refuse_changes(read: Callable[[str], list[Any]], folder: Path, plan: StudyPlan) -> None:
-    """Compare a plan with the study of a folder.
-
-    Args:
-        read: Gives the rows of a statement on its ledger.
-
-    Raises:
-        UsageError: It is another study, or a label with its setting and seeds means another run.
-    """
-    before = read("SELECT name, architecture, data, data_fingerprint, recipe FROM study")
-    if not before:
-        return
-    name, architecture, data, fingerprint, recipe = before[0]
-    if architecture != plan.architecture:
-        raise _changed(folder, f"a study of '{architecture}', not of '{plan.architecture}'")
-    if (data, fingerprint) != (plan.data, plan.data_fingerprint):
-        now = f"now {plan.data}" if data != plan.data else "now with other images or another split"
-        raise _changed(folder, f"a study on other data ({data}, {now})")
-    old = {
-        (label, _canonical(json.loads(setting)), init, seed): (key, network)
-        for label, setting, network, init, seed, key in read(
-            "SELECT label, setting, plan, init, data, key FROM rows JOIN networks ON networks.id = network "
-            "WHERE rows.in_study"
-        )
-    }
-    for row in plan.rows:
-        network = plan.networks[row.network]
-        at = (network.label, _canonical(network.setting), row.seeds.init, row.seeds.data)
-        key, old_plan = old.get(at, (row.key, network.plan))
-        if old_plan != network.plan:
-            raise _changed(folder, f"another network as '{network.label}'")
-        if key != row.key:
-            told = _difference(json.loads(recipe), plan.recipe)
-            raise _changed(
-                folder,
-                f"a study with another recipe ({told})"
-                if told
-                else "runs of another training program, or of other blocks of yours",
-            )
-    # Runs of an even earlier plan count too: who goes back to it finds them.
-    if old and not {key for (key,) in read("SELECT key FROM runs")} & {row.key for row in plan.rows}:
-        number = len({key for key, _ in old.values()})
-        runs = f"{number} run{'' if number == 1 else 's'}, none of which this one has"
-        raise _changed(folder, f"another study ('{name}': {runs})")
-
-
-def _single(folder: Path) -> UsageError:
-    return UsageError(f"{folder} holds a single run. Choose another folder for a study.")
-
-
-def _changed(folder: Path, told: str) -> UsageError:
-    return UsageError(
-        f"{folder} holds {told}. Choose another folder; or accept the change with '--accept-changes': the runs of "
-        "before are then kept, and left out of reports."
-    )
-
-
-def _difference(old: Mapping[str, object], new: Mapping[str, object]) -> str:
-    """The fields that differ, with what they were and are."""
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return ", ".join(f"{name}={old.get(name)}, now {new.get(name)}" for name in names)
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """The database, with its tables.
-
-    Raises:
-        RunError: It is broken, or of another version.
-    """
-    database = sqlite3.connect(path, timeout=60, isolation_level=None, cached_statements=64)
-    try:
-        version = check_version(database, path)
-        mode = "DELETE" if _is_on_network(path) else "WAL"
-        database.execute(f"PRAGMA journal_mode = {mode}")
-        database.execute("PRAGMA synchronous = NORMAL")
-        if version == 0:
-            database.executescript(
-                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
-            )
-        elif (state := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(state)
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _is_on_network(path: Path) -> bool:
-    """Whether a file lies on a file system that several machines share, as far as this system tells."""
-    try:
-        mounts = [line.split(" ")[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return False
-    place = path.resolve()
-    kinds = {len(at): kind for at, kind in mounts if place.is_relative_to(at.replace("\\040", " "))}
-    return bool(kinds) and kinds[max(kinds)].startswith(_NETWORK_FILE_SYSTEMS)

@@ -1,6 +1,7 @@
-"""The lock on a study's folder: one driver at a time, whatever any clock says.
+"""The lock on a study's folder: one driver at a time, independent of any clock.
 
-The operating system holds it, and lets go when the process ends, however it ends. What the file says is for messages.
+The operating system holds the lock and releases it when the process ends, however it ends. The content of the file is
+for messages only.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from typing import Self
 from hiresnet_graph.errors import RunError, UsageError
 
 LOCK = "lock"
-# Longer than a look at the lock takes, so that `is_locked` elsewhere is not taken for a driver.
-_LOOKS_S = 0.5
-_NAP_S = 0.05
+# Longer than `is_locked` holds the lock, so that a process that only checks is not mistaken for a driver.
+_PROBE_S = 0.5
+_POLL_S = 0.05
 
 
 class FolderLock:
-    """A folder that is this process's until `release`.
+    """Exclusive use of a folder until `release`.
 
     Args:
-        wait: For another process to let go of it.
+        wait: Wait until another process releases the folder.
 
     Raises:
-        UsageError: Another process holds it.
-        RunError: The lock cannot be taken, for want of permission or because the file system has no locks.
+        UsageError: Another process holds the lock.
+        RunError: The lock file cannot be written, or the file system has no locks.
     """
 
     def __init__(self, folder: Path, *, wait: bool = False) -> None:
@@ -39,14 +40,14 @@ class FolderLock:
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}. Choose another folder.") from error
         try:
-            deadline = time.monotonic() + _LOOKS_S
-            while not _taken(self._file, path):
+            deadline = time.monotonic() + _PROBE_S
+            while not _acquire(self._file, path):
                 if not wait and time.monotonic() > deadline:
                     raise UsageError(
                         f"{folder} is in use: {_holder(path)} is training this study. Wait for it, stop it, or choose "
                         "another folder."
                     )
-                time.sleep(_NAP_S)
+                time.sleep(_POLL_S)
             holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode()
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, holder, 0)
@@ -58,7 +59,7 @@ class FolderLock:
             raise
 
     def release(self) -> None:
-        """Let go of the folder. A second call does nothing."""
+        """Release the folder. A second call does nothing."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -71,20 +72,20 @@ class FolderLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a driver is at work on a folder. Changes nothing, and needs no more than leave to read."""
+    """Whether a driver holds the lock of a folder. Read permission suffices; nothing is changed."""
     path = folder / LOCK
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        return not _taken(file, path, shared=True)
+        return not _acquire(file, path, shared=True)
     finally:
         os.close(file)
 
 
-def _taken(file: int, path: Path, *, shared: bool = False) -> bool:
-    """Take the lock if nobody has it."""
+def _acquire(file: int, path: Path, *, shared: bool = False) -> bool:
+    """Acquire the lock unless another process holds it."""
     import fcntl
 
     try:
@@ -94,15 +95,15 @@ def _taken(file: int, path: Path, *, shared: bool = False) -> bool:
     except OSError as error:
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
             raise RunError(
-                f"{path}: this file system has no locks ({error.strerror}), so two drivers could not be told apart. "
-                "Choose a folder on another one, or have it mounted with locks (option 'flock')."
+                f"{path}: this file system has no locks ({error.strerror}), so two drivers could train the same study. "
+                "Choose a folder on another file system, or mount this one with locks (option 'flock')."
             ) from error
         raise
     return True
 
 
 def _holder(path: Path) -> str:
-    """Who says in the file that the lock is theirs."""
+    """The holder that the lock file names."""
     try:
         holder = json.loads(path.read_bytes())
         return f"process {int(holder['pid'])} on {holder['host']}"

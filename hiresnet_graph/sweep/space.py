@@ -1,4 +1,4 @@
-"""What a search may choose from, and how it chooses: the part of a study that a sampler works on."""
+"""The search space and settings of a search: the key `search` of a study."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 Objective = Literal["accuracy", "parameters", "macs"]
 
 
-class Interval(BaseModel):
-    """Numbers between two bounds, these included; whole ones if both bounds are."""
+class ValueRange(BaseModel):
+    """Numbers from `low` to `high`, bounds included; whole numbers if both bounds are whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,12 +28,12 @@ class Interval(BaseModel):
 
     @property
     def is_whole(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether only whole numbers are in the range."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
 class Limit(BaseModel):
-    """The largest network that is trained."""
+    """Upper limits for networks that are trained."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,7 +42,7 @@ class Limit(BaseModel):
 
 
 class Halving(BaseModel):
-    """Successive halving: after `first` epochs the best 1/factor of a batch goes on to factor x `first`, and so on.
+    """Successive halving: after `first` epochs the best 1/factor of a batch continues to factor x `first`, and so on.
 
     Source: Jamieson & Talwalkar (2016), arXiv:1502.07943.
     """
@@ -54,22 +54,22 @@ class Halving(BaseModel):
 
 
 class Search(BaseModel):
-    """How a sampler chooses the networks of a study: its key `search`.
+    """How a sampler chooses the networks of a study.
 
     Attributes:
-        space: `edges` -> an edge set, each edge of which is there or not; a key of `changes`, or a field of the recipe,
-            -> its values, or an `Interval`.
-        objectives: Validation accuracy at its best epoch goes up; parameters or multiply-adds go down.
-        runs: The budget: how many runs are trained in all, those that are given up included.
+        space: `edges` -> an edge set, each edge of which is present or absent; a key of `changes`, or a field of the
+            recipe, -> its values, or a `ValueRange`.
+        objectives: Validation accuracy at its best epoch is maximized; parameters or multiply-adds are minimized.
+        runs: Budget: number of runs, pruned ones included.
         limit: Larger networks are not trained.
-        batch: How many networks are proposed at a time. What comes out depends on it, and on nothing about the machine.
+        batch: Networks proposed at a time. Proposals depend on it, and on no property of the machine.
         halving: Successive halving inside a batch.
-        seed: Of the sampler.
+        seed: Random seed of the sampler.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    space: dict[str, str | tuple[Any, ...] | Interval]
+    space: dict[str, str | tuple[Any, ...] | ValueRange]
     sampler: Literal["tpe", "nsga2", "random", "brute-force"] = "tpe"
     objectives: tuple[Objective, ...] = ("accuracy",)
     runs: PositiveInt = 50
@@ -82,26 +82,28 @@ class Search(BaseModel):
     @classmethod
     def _some_space(cls, space: dict[str, Any]) -> dict[str, Any]:
         if not space:
-            raise ValueError("at least one key is wanted, like 'edges: full'")
+            raise ValueError("at least one key is required, like 'edges: full'")
         for key, values in space.items():
             if (key == "edges") != isinstance(values, str):
-                wanted = "an edge set, like 'full'" if key == "edges" else "a list of values, or {low: ..., high: ...}"
-                raise ValueError(f"'{key}' wants {wanted}")
+                expected = (
+                    "an edge set, like 'full'" if key == "edges" else "a list of values, or {low: ..., high: ...}"
+                )
+                raise ValueError(f"'{key}' must be {expected}")
             if isinstance(values, tuple) and (not values or len({repr(value) for value in values}) < len(values)):
-                raise ValueError(f"'{key}' wants at least one value, and none twice")
+                raise ValueError(f"'{key}' must have at least one value, and none twice")
         return space
 
     @field_validator("objectives")
     @classmethod
     def _accuracy_first(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
         if objectives[:1] != ("accuracy",) or len(objectives) > 2 or len(set(objectives)) < len(objectives):
-            raise ValueError("[accuracy], [accuracy, parameters] or [accuracy, macs] is wanted")
+            raise ValueError("the objectives must be [accuracy], [accuracy, parameters] or [accuracy, macs]")
         return objectives
 
     @model_validator(mode="after")
     def _countable(self) -> Self:
         for key, values in self.space.items() if self.sampler == "brute-force" else ():
-            if isinstance(values, Interval) and not values.is_whole:
+            if isinstance(values, ValueRange) and not values.is_whole:
                 raise ValueError(
                     f"the sampler 'brute-force' cannot try every number of '{key}': give it a list of values"
                 )

@@ -1,25 +1,24 @@
-"""What a study says: the network, what is varied, and how it is trained. A file, or values in Python.
+"""A study: the network, its variants, and how they are trained. Written as a file, or in Python.
 
     name: does the long skip matter
-    network: hiresnet18                  # a spec: its file, a shipped name, either with @VARIANT, or the spec itself
+    network: hiresnet18                  # a spec: its file or a shipped name (with @VARIANT), or the spec itself
     changes: {width: 8}                  # as `key=value` on the command line
-    variants: [none, full, full - p3]    # variants of the spec, or edge sets; or label -> changes, see `Variant`
+    variants: [none, full, full - p3]    # variants of the spec, or edge sets; or label -> changes
     subsets: leave-one-out               # instead of variants: a rule over the edges of the group, or `family`
-    group: long                          # the group that edge sets are about, if skips are in groups; or transitions
+    group: long                          # the group of edge sets, if the spec names groups; or transitions
     controls: [adjusted]                 # see `controls`
-    baseline: none                       # what the others are compared with; the first, if left out
+    baseline: none                       # what the others are compared with (default: the first)
     seeds: 5                             # 0 to 4; or a list; or {init: 5, data: [0]}: every pair
     grid: {lr: [0.01, 0.003]}            # every combination; fields of the recipe, params, or fields of the network
     data: cifar10                        # as `--data`, or {kind: cifar10, root: DIR}
     recipe: {epochs: 80}
     search: {space: {edges: full}}       # instead of variants, subsets and grid: see `search`
 
-What it asks for is worked out by `plan_study`; here it is only read.
+Reading a study parses it and checks its fields; `prepare_study` and `plan_study` check everything else.
 """
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,8 +35,8 @@ from pydantic import (
     field_validator,
 )
 
-from hiresnet_graph.architecture import Architecture, load
-from hiresnet_graph.data import DatasetKind
+from hiresnet_graph.architecture import Architecture, load, split_variant
+from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.shipped import study_names, study_path
 from hiresnet_graph.spec.problems import Problems
@@ -47,12 +46,10 @@ from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-# Stands for a network that is wrong or missing while other mistakes are looked for.
-_STAND_IN = "hiresnet18"
 
 
 class SeedLists(BaseModel):
-    """Seeds of the initial weights, and seeds of the order of the images and their augmentation. Every pair is run."""
+    """Random seeds of the initial weights, and of data order and augmentation. Every pair is a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -61,25 +58,24 @@ class SeedLists(BaseModel):
 
 
 class Study(BaseModel):
-    """What is compared, and how it is trained.
+    """The networks that are compared, and how they are trained.
 
     Attributes:
-        name: Of the study; that of the network, if left out.
-        network: A network; or its spec, as a file, a shipped name (either with `@VARIANT` behind it) or a mapping.
-        changes: Params or fields of the network that are changed, like `{"width": 8, "stage2.depth": 5}`.
-        variants: Variants of the spec, and edge sets. Or label -> one of these, or label -> what is changed: `edges`
-            (an edge set), `variant` (of the spec), and any keys of `changes`.
+        name: Name of the study (default: that of the network).
+        network: A network; or its spec, as a file, a shipped name (both with an optional `@VARIANT`) or a mapping.
+        changes: Changed params or fields of the network, like `{"width": 8, "stage2.depth": 5}`.
+        variants: Variants of the spec, and edge sets. Or label -> one of these, or label -> a mapping of changes:
+            `edges` (an edge set), `variant` (of the spec), and any keys of `changes`.
         subsets: Instead of variants, a rule: one of `RULES`, or `family`.
-        group: The group of skips that edge sets are about, if the spec names its groups; or `transitions`.
+        group: The group of skips that edge sets refer to, if the spec names its groups; or `transitions`.
         controls: `adjusted` (the baseline with its hidden channels widened to the parameters of the largest variant),
-            `random-edges` (for each variant as many edges, drawn by chance); `adjusted:LABEL` and `random-edges:LABEL`
-            for one variant. Or mappings: `{adjusted: [A, B]}`, `{random-edges: [A, B], draws: 3, seed: 0}`.
-        baseline: Label of the variant that the others are compared with. The first, if left out; none, if subsets are
-            drawn by chance.
-        seeds: How many (0, 1, 2, ...), or which; or init and data apart.
-        grid: What is crossed with all variants: a field of the recipe (`lr`, or `recipe.lr`) or a key of `changes` ->
+            `random-edges` (for each variant as many random edges); `adjusted:LABEL` and `random-edges:LABEL` for one
+            variant. Or mappings: `{adjusted: [A, B]}`, `{random-edges: [A, B], draws: 3, seed: 0}`.
+        baseline: Label of the variant that the others are compared with (default: the first; none for random subsets).
+        seeds: The number of random seeds (0, 1, 2, ...), or a list of them; or separate ones for init and data.
+        grid: Values crossed with all variants: a field of the recipe (`lr`, or `recipe.lr`) or a key of `changes` ->
             its values.
-        data: As text or mapping.
+        data: The data set, as text or mapping.
         search: How a sampler chooses the networks, instead of variants, subsets, controls and a grid.
     """
 
@@ -106,19 +102,19 @@ class Study(BaseModel):
     def _some_seeds(cls, value: Any) -> Any:
         for seeds in (value.init, value.data) if isinstance(value, SeedLists) else (value,):
             if seeds == ():
-                raise ValueError("at least one seed is wanted")
+                raise ValueError("at least one seed is required")
             if isinstance(seeds, tuple) and len(set(seeds)) < len(seeds):
-                raise ValueError("a seed is there twice")
+                raise ValueError("a seed is given twice")
         return value
 
     @property
     def tree(self) -> MarkedDict:
-        """The file, with the places of its values; empty for a study made in Python."""
+        """The file, with the positions of its values; empty for a study made in Python."""
         return self._tree
 
     @property
     def seed_pairs(self) -> tuple[Seeds, ...]:
-        """The seeds of each run of a network, in their order."""
+        """The random seeds of the runs of each network, in order."""
         seeds = self.seeds
         if isinstance(seeds, SeedLists):
             return tuple(Seeds(*pair) for pair in itertools.product(_listed(seeds.init), _listed(seeds.data)))
@@ -128,7 +124,7 @@ class Study(BaseModel):
         """The network, before its changes.
 
         Raises:
-            SpecError: It cannot be found or read.
+            SpecError: The spec cannot be found or read.
         """
         if isinstance(self.network, Architecture):
             return self.network
@@ -136,47 +132,58 @@ class Study(BaseModel):
             tree = self._tree.get("network", self.network)
             return Architecture(tree if isinstance(tree, MarkedDict) else _marked(tree, None))
         position = self._tree.value_positions.get("network")
-        name, at, variant = self.network.rpartition("@")
-        if not at or Path(self.network).exists():
-            name, variant = self.network, ""
+        name, variant = split_variant(self.network)
         try:
             network = load(_beside(name, position))
         except SpecError as error:
             first = error.problems[0]
             if position is None or first.position is None or first.position.source.text:
                 raise
-            # There is no such file, or it cannot be read: the study is what can be mended.
+            # There is no such file, or it cannot be read: the error is in the study.
             fail(self, ("network",), f"'{name}': {first.message}", first.hint)
-        if variant and variant not in network.variants:
+        if variant is not None and variant not in network.variants:
             hint = did_you_mean(variant, network.variants) or "It has no variants."
             fail(self, ("network",), f"'{network.name}' has no variant '{variant}'.", hint)
-        return network.variant(variant) if variant else network
+        return network if variant is None else network.variant(variant)
+
+    def data_source(self) -> DatasetKind:
+        """The data set of the study, not loaded yet.
+
+        Raises:
+            SpecError, UsageError: The data set is unknown, or one of its fields is wrong.
+        """
+        if isinstance(self.data, DatasetKind):
+            return self.data
+        try:
+            return data_source(self.data)
+        except UsageError as error:
+            fail(self, ("data",), str(error).removeprefix("data: "))
 
     def patched(self, fields: Mapping[str, Any], source: str) -> Study:
-        """The study with other fields; `None` takes one away, mappings are merged.
+        """The study with changed fields; `None` removes a field, mappings are merged.
 
         Args:
-            source: What says so, for messages: like `--seeds 3`.
+            source: The text of the changes for messages, like `--seeds 3`.
 
         Raises:
             SpecError, UsageError: A field is wrong.
         """
         own = self._tree or _marked(self._written(), None)
         position = Position(Source("command line", source), 1, 1)
-        said: MarkedDict = _marked(fields, position)
-        for key, value in said.items():
-            # The option that says it, if there is one of this name.
+        changes: MarkedDict = _marked(fields, position)
+        for key, value in changes.items():
+            # The option of this name, if there is one.
             at = position.shifted(max(0, source.find(f"--{key}")))
-            said[key] = _marked(_plain(value), at)
-            said.key_positions[key] = said.value_positions[key] = at
-        return study_of(merge(own, said))
+            changes[key] = _marked(_plain(value), at)
+            changes.key_positions[key] = changes.value_positions[key] = at
+        return study_of(merge(own, changes))
 
     def to_yaml(self) -> str:
         """The study as a file."""
         return to_yaml(self._tree or self._written())
 
     def _written(self) -> dict[str, Any]:
-        """The fields that were given, as plain data."""
+        """The fields that are set, as plain data."""
         data: dict[str, Any] = {}
         for key in type(self).model_fields:
             if key not in self.model_fields_set:
@@ -196,56 +203,42 @@ def read_study(study: str | Path) -> Study:
     """The study of a file, or a shipped study by its name.
 
     Raises:
-        SpecError: It cannot be found or read, or says what cannot be; with all mistakes.
+        SpecError: It cannot be found or read, or fields are wrong; with all of these errors.
     """
     return study_of(read(_find(str(study))))
 
 
 def study_of(tree: MarkedDict) -> Study:
-    """The study that a mapping says.
+    """The study of a mapping.
 
     Raises:
-        SpecError: It says what cannot be; with all mistakes and their places.
-        UsageError: The same, if nothing is known of places.
+        SpecError: Fields are wrong; with all errors and their positions.
+        UsageError: The same, if the mapping has no positions.
     """
     problems = Problems(tree)
     fields: dict[str, Any] = dict(tree)
     if isinstance(fields.get("recipe"), dict):
-        fields["recipe"] = problems.repaired(Recipe, fields["recipe"], ("recipe",), {}) or Recipe()
-    study = problems.repaired(Study, fields, (), {"network": _STAND_IN})
-    if study is not None:
-        study._tree = tree
-        if problems.found:
-            from hiresnet_graph.sweep.plan import note_mistakes
-
-            note_mistakes(study, problems, _lost(tree, study))
-    stop_if_any(problems)
+        fields["recipe"] = problems.model(Recipe, fields["recipe"], ("recipe",)) or Recipe()
+    study = problems.model(Study, fields, ())
+    raise_if_any(problems)
     assert study is not None
+    study._tree = tree
     return study
 
 
-def _lost(tree: MarkedDict, study: Study) -> frozenset[str]:
-    """The keys that a file with mistakes meant to give, and that the study made of the rest does not have."""
-    lost = {key for key in tree if key in Study.model_fields and key not in study.model_fields_set}
-    for key in tree:
-        if key not in Study.model_fields:
-            lost.update(difflib.get_close_matches(key, Study.model_fields, n=1))
-    return frozenset(lost if "network" in tree else {*lost, "network"})
-
-
 def is_study(name: str) -> bool:
-    """Whether a word of a command line means a study rather than a spec: a file says so by its key `network`.
+    """Whether a word of a command line refers to a study rather than a spec: a file does by its key `network`.
 
     Raises:
-        SpecError: It is a file that cannot be read.
+        SpecError: The file cannot be read.
     """
     if not (name.endswith(_SUFFIXES) or Path(name).is_file()):
         return study_path(name) is not None
     return Path(name).exists() and "network" in read(Path(name))
 
 
-def stop_if_any(problems: Problems) -> None:
-    """Stop if there are mistakes: those of a file with their places, those of a call as wrong usage."""
+def raise_if_any(problems: Problems) -> None:
+    """Raise the errors, if there are any: those of a file with their positions, those of a call as wrong usage."""
     if any(problem.position is not None for problem in problems.found):
         problems.raise_if_any()
     if problems.found:
@@ -253,10 +246,10 @@ def stop_if_any(problems: Problems) -> None:
 
 
 def fail(study: Study, path: tuple[str | int, ...], message: str, hint: str = "") -> NoReturn:
-    """Stop with one mistake of a study."""
+    """Raise one error of a study."""
     problems = Problems(study.tree)
     problems.add(path, message, hint)
-    stop_if_any(problems)
+    raise_if_any(problems)
     raise AssertionError
 
 
@@ -272,7 +265,7 @@ def _find(study: str) -> Path:
 
 
 def _beside(name: str, position: Position | None) -> str:
-    """A spec's file as seen from the study's, if there is one; the name of a shipped spec as it is."""
+    """The path of a spec relative to the folder of the study, if it is a file; the name of a shipped spec unchanged."""
     if position is not None and Path(position.source.name).suffix in _SUFFIXES:
         beside = Path(position.source.name).parent / name
         if "/" in name or name.endswith(_SUFFIXES) or beside.is_file():
@@ -295,9 +288,9 @@ def _marked(value: Any, position: Position | None) -> Any:
     if isinstance(value, MarkedDict | MarkedList):
         return value
     if isinstance(value, Mapping):
-        places = {} if position is None else dict.fromkeys(value, position)
+        positions = {} if position is None else dict.fromkeys(value, position)
         items = {key: _marked(item, position) for key, item in value.items()}
-        return MarkedDict(items, position, dict(places), dict(places))
+        return MarkedDict(items, position, dict(positions), dict(positions))
     if isinstance(value, list | tuple):
         return MarkedList(
             (_marked(item, position) for item in value), position, [position] * len(value) if position else []

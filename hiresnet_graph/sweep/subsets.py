@@ -1,4 +1,4 @@
-"""Rules that say which subsets of a set of edges are compared, and draws that are the same everywhere."""
+"""Rules that choose subsets of a set of edges."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ RULES = {
     "size:K": "every subset of K edges; size:A-B for all sizes from A to B",
     "leave-one-out": "all edges, and all but each one",
     "one-at-a-time": "no edge, and each edge alone",
-    "random:K": "K different subsets drawn by chance; random:K,SEED draws others",
+    "random:K": "K different random subsets; random:K,SEED draws others",
 }
 _SIZE = re.compile(r"size:(\d+)(?:-(\d+))?")
 _RANDOM = re.compile(r"random:(\d+)(?:,\s*(\d+))?")
 
 
 def subsets(edges: Sequence[str], rule: str) -> list[tuple[str, ...]]:
-    """The subsets that a rule means, each in the order of `edges`.
+    """The subsets that a rule selects, each in the order of `edges`.
 
-    `leave-one-out` starts with the whole set and then leaves out the first edge, the second, ...; all other rules but
-    `random` go from small to large. So the first subset is the one that `leave-one-out` and `one-at-a-time` compare
-    with. `random:5` is the start of `random:10`; every subset is equally likely.
+    `leave-one-out` starts with the full set and then leaves out the first edge, the second, ...; all other rules but
+    `random` go from small to large. The first subset is therefore the baseline of `leave-one-out` and `one-at-a-time`.
+    `random:5` is a prefix of `random:10`; every subset is equally likely.
 
     Args:
         edges: All different.
         rule: One of `RULES`.
 
     Raises:
-        UsageError: There is no such rule, a size or number is larger than there is, or there are more than 100,000
-            subsets.
+        UsageError: The rule is unknown, its size or number is out of range, or it gives more than 100,000 subsets.
     """
     number = count_subsets(len(edges), rule)
     if number > MAX_SUBSETS:
@@ -44,16 +43,16 @@ def subsets(edges: Sequence[str], rule: str) -> list[tuple[str, ...]]:
             "Choose sizes, like 'size:0-2', or fewer edges."
         )
     if match := _RANDOM.fullmatch(rule):
-        return _drawn(edges, number, int(match[2] or 0))
+        return _random_subsets(edges, number, int(match[2] or 0))
     found = [subset for size in _sizes(len(edges), rule) for subset in combinations(edges, size)]
     return [found[0], *reversed(found[1:])] if rule == "leave-one-out" else found
 
 
 def count_subsets(edges: int, rule: str) -> int:
-    """How many subsets a rule gives of so many edges, whatever the limit.
+    """The number of subsets that a rule gives of `edges` edges, without the limit of `subsets`.
 
     Raises:
-        UsageError: There is no such rule, or a size or number is larger than there is.
+        UsageError: The rule is unknown, or its size or number is out of range.
     """
     if match := _RANDOM.fullmatch(rule):
         number = int(match[1])
@@ -64,7 +63,7 @@ def count_subsets(edges: int, rule: str) -> int:
 
 
 def is_random(rule: str) -> bool:
-    """Whether a rule draws by chance, so that its first subset is no more than the others."""
+    """Whether a rule draws at random, so that its first subset is not a baseline."""
     return rule.startswith("random")
 
 
@@ -84,17 +83,16 @@ def _sizes(edges: int, rule: str) -> list[int]:
         elif is_random(rule):
             hint = "Write 'random:10', or 'random:10,3' with a seed."
         raise UsageError(f"there is no subset rule '{rule}'. {hint}")
-    least, most = int(match[1]), int(match[2] or match[1])
-    if not least <= most <= edges:
-        raise UsageError(f"rule '{rule}': sizes go from 0 to {edges}, the number of edges, the smaller one first.")
-    return list(range(least, most + 1))
+    smallest, largest = int(match[1]), int(match[2] or match[1])
+    if not smallest <= largest <= edges:
+        raise UsageError(f"rule '{rule}': sizes range from 0 to {edges} (the number of edges), the smaller one first.")
+    return list(range(smallest, largest + 1))
 
 
-def _drawn(edges: Sequence[str], number: int, seed: int) -> list[tuple[str, ...]]:
-    """The first subsets, all different, of a stream of draws. Few edges are shuffled, so that it ends."""
+def _random_subsets(edges: Sequence[str], number: int, seed: int) -> list[tuple[str, ...]]:
+    """The first `number` different subsets of a random stream. Few edges are shuffled, so that this terminates."""
     if len(edges) <= 16:
-        draws = sorted(range(2 ** len(edges)), key=lambda mask: draw_integer("subset", seed, mask))
-        masks = draws[:number]
+        masks = sorted(range(2 ** len(edges)), key=lambda mask: draw_integer("subset", seed, mask))[:number]
     else:
         found: dict[int, None] = {}
         for attempt in count():

@@ -1,22 +1,21 @@
-"""The networks that a study compares, each as a label and a change of the network that the study is about."""
+"""The networks that a study compares, each as a label and a change of the network of the study."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import ExpressionError, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.spec.edge_set import EdgeSet
-from hiresnet_graph.spec.source import format_path
+from hiresnet_graph.spec.source import MarkedDict, format_path, key_position_at, position_at
 from hiresnet_graph.sweep.subsets import RULES, subsets
 
-Place = tuple[str | int, ...]
-SourceOf = Callable[[Place, str, str], Source]
+StudyPath = tuple[str | int, ...]
 TRANSITIONS = "transitions"
-"""The group that edge sets over a matrix of transitions are about."""
+"""The group that edge sets over a matrix of transitions refer to."""
 _FAMILY = {
     "all": ("all", 1),
     "no feedback": ("all - feedback", 2),
@@ -24,17 +23,25 @@ _FAMILY = {
     "no bypass": ("all - bypass", 3),
     "adjacent": ("adjacent", 3),
 }
-"""The rule `family` over transitions: label -> edge set, and how many levels it needs to mean something of its own."""
+"""The rule `family` over transitions: label -> edge set, and the number of levels from which it differs from others."""
 
 
-def named_source(place: Place, key: str, text: str) -> Source:
-    """The source that messages name for a value of a study without a file.
+def override(
+    arch: Architecture, key: str, value: Any, tree: MarkedDict, path: StudyPath, key_path: StudyPath = ()
+) -> Architecture:
+    """The network with a change that is written in a study, so that messages point there.
 
     Args:
-        place: Where in the study it stands.
-        key: What it is given to, if that can be wrong as well.
+        tree: The file of the study; if it has no positions, messages name the path.
+        path: Path of the value in the study.
+        key_path: Path of the key, if the key is written there.
     """
-    return Source(format_path(place), f"{key}={text}" if key else text)
+    position = position_at(tree, path)
+    if position is None:
+        text = f"{key}={value}" if key_path else " + ".join(value) if isinstance(value, list) else str(value)
+        return arch.override({key: value}, Source(format_path(path), text))
+    key_position = (key_position_at(tree, key_path) if key_path else None) or position
+    return arch.override(MarkedDict({key: value}, position, {key: key_position}, {key: position}))
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,12 @@ class Variant:
     """A network of a study.
 
     Attributes:
-        label: What tables call it.
-        edges: Its edge set, as an expression or several; None for the edges that it has anyway.
-        group: The group of skips that `edges` is about, if the spec names its groups; or `transitions`.
+        label: Name in tables.
+        edges: Its edge set, as an expression or several; None leaves the edges as they are.
+        group: The group of skips that `edges` refers to, if the spec names its groups; or `transitions`.
         variant: The variant of the spec that it starts from.
-        changes: Params and fields that are changed, as on the command line.
-        place: Where in the study it stands.
+        changes: Changed params and fields, as on the command line.
+        path: Its path in the study.
     """
 
     label: str
@@ -55,86 +62,65 @@ class Variant:
     group: str | None = None
     variant: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
-    place: Place = field(default=(), compare=False)
+    path: StudyPath = field(default=(), compare=False)
 
-    def of(self, arch: Architecture, source_of: SourceOf = named_source) -> Architecture:
-        """The network that it is.
+    def apply(self, arch: Architecture, tree: MarkedDict | None = None) -> Architecture:
+        """The network of the variant.
 
         Args:
-            source_of: Gives the source that messages name for what stands at a place of the study.
+            tree: The file of the study, for the positions of messages.
 
         Raises:
             SpecError: The spec has no such variant.
         """
+        tree = tree if tree is not None else MarkedDict()
         network = arch.variant(self.variant) if self.variant is not None else arch
         for key, value in self.changes.items():
-            network = network.override({key: value}, source_of((*self.place, key), key, str(value)))
+            network = override(network, key, value, tree, (*self.path, key), (*self.path, key))
         if self.edges is None:
             return network
-        text = self.edges if isinstance(self.edges, str) else " + ".join(self.edges)
         group = TRANSITIONS if self.group == TRANSITIONS else f"skips.{self.group}" if self.group else "skips"
-        key = f"{group}.edges"
-        return network.override({key: self.edges}, source_of((*self.place, "edges"), "", text))
+        edges = self.edges if isinstance(self.edges, str | list) else list(self.edges)
+        return override(network, f"{group}.edges", edges, tree, (*self.path, "edges"))
 
 
-def choose_variants(
-    arch: Architecture, names: Iterable[str] | Mapping[str, Any], group: str | None = None
-) -> list[Variant]:
-    """Variants by name: those of the spec, and any edge-set expression, in the order given; or label -> changes.
-
-    Raises:
-        UsageError: None is given, one twice, a word that is neither a variant nor an edge set, or no change at all.
-    """
-    found: dict[str, Variant] = {}
-    for place, label, value in entries_of(names):
-        try:
-            if label in found:
-                raise UsageError(f"'{label}' is there twice. Leave it out.")
-            found[label] = variant_of(arch, label, value, group, place)
-        except UsageError as error:
-            raise UsageError(f"variants: {error}") from None
-    if not found:
-        raise UsageError("variants: none is given. Name some, like 'none,full'.")
-    return list(found.values())
-
-
-def entries_of(names: Iterable[str] | Mapping[str, Any]) -> list[tuple[Place, str, Any]]:
-    """Place, label and value of each entry of a list or a mapping of variants."""
+def entries_of(names: Iterable[str] | Mapping[str, Any]) -> list[tuple[StudyPath, str, Any]]:
+    """Path, label and value of each entry of a list or a mapping of variants."""
     if isinstance(names, Mapping):
         return [(("variants", label), label.strip(), value) for label, value in names.items()]
     return [(("variants", i), name.strip(), name.strip()) for i, name in enumerate(names)]
 
 
-def variant_of(arch: Architecture, label: str, value: Any, group: str | None = None, place: Place = ()) -> Variant:
-    """The variant that an entry says: the name of one, an edge set, or a mapping of changes.
+def variant_of(arch: Architecture, label: str, value: Any, group: str | None = None, path: StudyPath = ()) -> Variant:
+    """The variant of an entry: the name of a variant of the spec, an edge set, or a mapping of changes.
 
     Raises:
-        UsageError: It says none of these, or names no variant of the spec.
+        UsageError: The entry is none of these, or the spec has no such variant.
     """
     if not label:
-        raise UsageError("one is empty. Leave it out.")
+        raise UsageError("an entry is empty. Leave it out.")
     if isinstance(value, str):
         if value in arch.variants:
-            return Variant(label, variant=value, place=place)
+            return Variant(label, variant=value, path=path)
         if re.fullmatch(r"[A-Za-z]\w*", value) and not _is_set(value):
             sets = ("all", "adjacent", "forward") if group == TRANSITIONS else ("none", "full", "in", "out")
             known = [*arch.variants, *sets]
-            raise UsageError(f"'{value}' is no variant and no edge set. {did_you_mean(value, known)}")
-        return Variant(label, value, group, place=place)
+            raise UsageError(f"'{value}' is neither a variant nor an edge set. {did_you_mean(value, known)}")
+        return Variant(label, value, group, path=path)
     if not isinstance(value, Mapping):
         raise UsageError(
-            f"'{label}' wants an edge set, the name of a variant, or changes like {{edges: full, width: 8}}."
+            f"'{label}' must be an edge set, the name of a variant, or changes like {{edges: full, width: 8}}."
         )
     changes = {key: item for key, item in value.items() if key not in ("edges", "variant")}
     edges, variant = value.get("edges"), value.get("variant")
     is_list = isinstance(edges, list | tuple) and all(isinstance(item, str) for item in edges)
     if edges is not None and not isinstance(edges, str) and not is_list:
-        raise UsageError(f"the edges of '{label}' want an edge set like 'full - p2', or a list of them.")
+        raise UsageError(f"the edges of '{label}' must be an edge set like 'full - p2', or a list of edge sets.")
     if variant is not None and variant not in arch.variants:
         raise UsageError(
             f"'{arch.name}' has no variant '{variant}'. {did_you_mean(str(variant), arch.variants)}".strip()
         )
-    return Variant(label, edges, group if edges is not None else None, variant, changes, place)
+    return Variant(label, edges, group if edges is not None else None, variant, changes, path)
 
 
 def _is_set(word: str) -> bool:
@@ -146,19 +132,19 @@ def _is_set(word: str) -> bool:
 
 
 def enumerate_variants(arch: Architecture, rule: str, group: str | None = None) -> list[Variant]:
-    """The variants that a rule means.
+    """The variants of a rule.
 
-    Subsets of transitions need not make a network: see `possible`.
+    Subsets of transitions need not be valid networks: see `valid_variants`.
 
     Args:
-        arch: Its own edges are those of which the subset rules take some.
-        rule: One of `RULES`; or `family` for the sets with a name: none, full, in, out, p1, p2, ...; of transitions
-            all, no feedback, no lateral, no bypass, adjacent.
-        group: The group of skips that is meant, if the spec names its groups; or `transitions`.
+        arch: The network whose edges the subset rules choose from.
+        rule: One of `RULES`; or `family` for the named sets: none, full, in, out, p1, p2, ...; of transitions: all, no
+            feedback, no lateral, no bypass, adjacent.
+        group: The group of skips, if the spec names its groups; or `transitions`.
 
     Raises:
         SpecError: The spec is wrong, or has no levels for the rule `family`.
-        UsageError: There is no such rule, there are no edges, the group is not said, or there are too many variants.
+        UsageError: The rule is unknown, there are no edges, the group is missing, or there are too many variants.
     """
     if rule == "family":
         return _families(arch, group)
@@ -169,8 +155,8 @@ def enumerate_variants(arch: Architecture, rule: str, group: str | None = None) 
 
 
 def _families(arch: Architecture, group: str | None) -> list[Variant]:
-    """The sets with a name."""
-    levels = len({level for edge in candidates(arch, group) for level in edge.split(">")})
+    """The named edge sets."""
+    levels = len({level for edge in candidate_edges(arch, group) for level in edge.split(">")})
     if group == TRANSITIONS:
         sets = {label: text for label, (text, least) in _FAMILY.items() if levels >= least}
     else:
@@ -178,16 +164,16 @@ def _families(arch: Architecture, group: str | None) -> list[Variant]:
     return [Variant(label, text, group) for label, text in sets.items()]
 
 
-def possible(
+def valid_variants(
     arch: Architecture, variants: Iterable[Variant]
 ) -> tuple[list[tuple[Variant, Architecture]], dict[str, str]]:
-    """The variants of a rule that are networks, with these; and why the others are none, by their labels.
+    """The variants of a rule that are valid networks, with these; and why the others are not, by their labels.
 
-    A rule takes transitions away blindly: without some of them nothing reaches the output.
+    A rule removes transitions blindly: without some of them nothing reaches the output.
     """
     found, reasons = [], dict[str, str]()
     for variant in variants:
-        network = variant.of(arch)
+        network = variant.apply(arch)
         try:
             _ = network.plan
         except SpecError as error:
@@ -207,12 +193,12 @@ def _subset(subset: tuple[str, ...], edges: list[str], rule: str, group: str | N
     return Variant(expression, expression, group)
 
 
-def candidates(arch: Architecture, group: str | None = None) -> list[str]:
-    """All edges that could be between the levels of a group of skips; or all transitions that are written.
+def candidate_edges(arch: Architecture, group: str | None = None) -> list[str]:
+    """All possible edges between the levels of a group of skips; or all transitions of the spec.
 
     Raises:
         SpecError: The group has no levels.
-        UsageError: As of `edges_of`.
+        UsageError: As for `edges_of`.
     """
     return edges_of(arch.with_edges("all" if group == TRANSITIONS else "full", group), group)
 
@@ -221,7 +207,7 @@ def edges_of(arch: Architecture, group: str | None = None) -> list[str]:
     """The skips of a group, or the transitions, as edge sets write them (`stem>stage2`).
 
     Raises:
-        UsageError: There are none, or the group is not said.
+        UsageError: There are none, or the group is missing.
     """
     found = chosen_edges(arch, group)
     if found:
@@ -233,17 +219,17 @@ def edges_of(arch: Architecture, group: str | None = None) -> list[str]:
         noun = "transitions" if group == TRANSITIONS else f"skips in a group '{group}'"
         raise UsageError(f"'{arch.name}' has no {noun}. {did_you_mean(group, known)}".strip())
     if groups:
-        raise UsageError(f"the skips of '{arch.name}' are in groups. Say which one: {', '.join(groups)}.")
+        raise UsageError(f"the skips of '{arch.name}' are in groups. Choose one: {', '.join(groups)}.")
     hint = f"Its transitions are the group '{TRANSITIONS}'." if has_transitions else ""
-    hint = hint or "Start from more, like 'skips.edges=full'."
+    hint = hint or "Start from a larger set, like 'skips.edges=full'."
     raise UsageError(f"'{arch.name}' has no skips to take subsets of. {hint}")
 
 
 def chosen_edges(arch: Architecture, group: str | None = None) -> list[str]:
-    """The edges of a network that edge sets over a group are about, none left out; there may be none.
+    """All edges of a network that edge sets of a group refer to; may be empty.
 
     Args:
-        group: Of skips, `transitions`, or None for the skips of a spec that does not name its groups.
+        group: A group of skips, `transitions`, or None for the skips of a spec without named groups.
     """
     return _transitions(arch) if group == TRANSITIONS else [edge for own, edge in _skips(arch) if own == group]
 
@@ -258,6 +244,6 @@ def _skips(arch: Architecture) -> list[tuple[str | None, str]]:
 
 
 def _transitions(arch: Architecture) -> list[str]:
-    """The transitions that are chosen, those that come too late for the readout among them."""
+    """The chosen transitions, those that arrive too late for the readout included."""
     edges = arch.graph.edges
     return list(dict.fromkeys(">".join(edge.ends) for edge in edges if edge.origin.path.startswith("transitions.")))

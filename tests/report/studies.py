@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, State
+from hiresnet_graph.sweep.database import State
+from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow
 from hiresnet_graph.train import Environment, Epoch, Recipe, RunRecord
 from hiresnet_graph.train.record import Seeds
 

@@ -8,9 +8,9 @@ import pickle
 import sys
 from pathlib import Path
 
-from hiresnet_graph.sweep.driver import Progress, train_all
 from hiresnet_graph.sweep.executors import LocalExecutor
 from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.training import Progress, train_all
 
 
 def tell(step: Progress) -> None:

@@ -7,8 +7,10 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.sweep import Results, Study, ablate
-from hiresnet_graph.sweep.ablation import Begun, Interrupted, Progress, devices_of, executor_of, workers_of
-from hiresnet_graph.sweep.results import read_status
+from hiresnet_graph.sweep.ablation import Interrupted, Progress
+from hiresnet_graph.sweep.options import ExecutionOptions
+from hiresnet_graph.sweep.prepare import PreparedStudy
+from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.train import Recipe, Seeds, train
 from tests.sweep.works import Inline
 
@@ -53,23 +55,23 @@ def test_the_same_comes_out_with_any_workers_and_neighbours(tiny: hrg.Architectu
 
 def test_nothing_is_trained_twice_and_a_study_can_grow(tiny: hrg.Architecture, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    begun: list[Begun] = []
+    started: list[PreparedStudy] = []
     first = ablate(study(tiny, "none", seeds=[0]), out=tmp_path, executor=Inline())
     written = (tmp_path / "runs/none-seed0/result.json").stat().st_mtime_ns
     larger = study(tiny, "in", "none")
-    both = ablate(larger, out=tmp_path, executor=Inline(), begun=begun.append, progress=seen.append)
+    both = ablate(larger, out=tmp_path, executor=Inline(), started=started.append, progress=seen.append)
     assert (tmp_path / "runs/none-seed0/result.json").stat().st_mtime_ns == written
     assert both.rows[2].record == first.rows[0].record and {state for *_, state in states(both)} == {"complete"}
-    assert [(step.total, step.done) for step in begun] == [(4, 1)]
+    assert [(step.total, step.done) for step in started] == [(4, 1)]
     assert sorted(step.name for step in seen if step.record) == ["in-seed0", "in-seed1", "none-seed1"]
     assert [step.done for step in seen if step.record] == [2, 3, 4]
     # once more: nothing to do, so no worker is needed
-    again = ablate(larger, out=tmp_path, executor=Failing(), begun=begun.append)
-    assert again == both and begun[-1].done == 4
+    again = ablate(larger, out=tmp_path, executor=Failing(), started=started.append)
+    assert again == both and started[-1].done == 4
     # a smaller study leaves the other rows out, and keeps them
-    smaller = ablate(study(tiny, "none", seeds=[1]), out=tmp_path, executor=Failing(), begun=begun.append)
+    smaller = ablate(study(tiny, "none", seeds=[1]), out=tmp_path, executor=Failing(), started=started.append)
     assert states(smaller) == [("none", Seeds(1, 1), "complete")]
-    assert begun[-1].note == "3 runs of an earlier plan are kept, and left out of the results."
+    assert started[-1].messages == ("3 runs of an earlier plan are kept, and left out of the results.",)
     assert ablate(larger, out=tmp_path, executor=Failing()) == both
 
 
@@ -131,11 +133,11 @@ def test_a_changed_study_is_refused_unless_that_is_accepted(tiny: hrg.Architectu
 def test_what_makes_no_study_is_refused_and_leaves_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
     none = study(tiny, "none")
     for wrong, message in (
-        ({"jobs": 0}, "jobs: at least 1 is wanted, not 0"),
-        ({"threads": 0}, "threads: at least 1 is wanted, not 0"),
+        ({"jobs": 0}, "jobs: must be at least 1, not 0"),
+        ({"threads": 0}, "threads: must be at least 1, not 0"),
         ({"executor": "loca"}, "there is no executor 'loca'. Did you mean 'local'"),
         ({"device": "gpu"}, "device: 'cpu', 'cuda', 'cuda:N' or 'auto' is wanted, not 'gpu'"),
-        ({"address": "auto"}, "address 'auto' is one of a Ray cluster"),
+        ({"address": "auto"}, "address 'auto' belongs to a Ray cluster"),
     ):
         with pytest.raises(UsageError, match=message):
             ablate(none, out=tmp_path / "x", **wrong)
@@ -169,11 +171,12 @@ def test_ctrl_c_keeps_what_is_finished(tiny: hrg.Architecture, tmp_path: Path) -
 
 
 def test_workers_fill_the_machine_and_are_no_more_than_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hiresnet_graph.sweep.ablation._cores", lambda: 8)
-    assert workers_of(None, ("cpu",), 1) == 8 and workers_of(None, ("cpu",), 3) == 2
-    assert workers_of(None, ("cpu",), 9) == 1 and workers_of(None, ("cpu",), 1, runs=3) == 3
-    assert workers_of(5, ("cpu",), 1, runs=20) == 5 and workers_of(5, ("cpu",), 1, runs=0) == 1
-    assert workers_of(None, ("cuda:0", "cuda:1"), 1) == 2 and workers_of(6, ("cuda:0", "cuda:1"), 1) == 6
-    assert devices_of("cpu") == ("cpu",)
-    with executor_of("local", jobs=3, device="cpu", runs=10) as executor:
+    monkeypatch.setattr("hiresnet_graph.sweep.options.available_cores", lambda: 8)
+    some, five, six = ExecutionOptions(device="cpu"), ExecutionOptions(jobs=5), ExecutionOptions(jobs=6)
+    assert some.workers(("cpu",), 1) == 8 and some.workers(("cpu",), 3) == 2
+    assert some.workers(("cpu",), 9) == 1 and some.workers(("cpu",), 1, runs=3) == 3
+    assert five.workers(("cpu",), 1, runs=20) == 5 and five.workers(("cpu",), 1, runs=0) == 1
+    assert some.workers(("cuda:0", "cuda:1"), 1) == 2 and six.workers(("cuda:0", "cuda:1"), 1) == 6
+    assert some.devices() == ("cpu",)
+    with ExecutionOptions(jobs=3).make_executor(("cpu",), 1, tasks=10) as executor:
         assert executor.slots == 3

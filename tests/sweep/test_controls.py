@@ -4,7 +4,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.sweep import Study
 from hiresnet_graph.sweep.controls import Control, control_of
-from hiresnet_graph.sweep.plan import Network, networks_of
+from hiresnet_graph.sweep.networks import Network, networks_of
 
 
 def small() -> hrg.Architecture:
@@ -27,13 +27,13 @@ def test_a_control_is_a_word_or_a_mapping() -> None:
     ("entry", "message"),
     [
         ("ajusted", "there is no control 'ajusted'. Did you mean 'adjusted'?"),
-        ("adjusted:", "'adjusted:' names no variant."),
-        ({}, "this names no control."),
+        ("adjusted:", "'adjusted:' lacks the label of a variant."),
+        ({}, "a control is missing."),
         ({"random": "in"}, "unknown key 'random'. Did you mean 'random-edges'?"),
         ({"adjusted": "in", "draws": 2}, "unknown key 'draws'."),
-        ({"random-edges": []}, "'random-edges' wants the label of a variant, or a list of them."),
-        ({"random-edges": "in", "draws": 0}, "'draws' wants a number from 1 to 1,000, not 0."),
-        ({"random-edges": "in", "seed": True}, "'seed' wants a whole number of at least 0, not True."),
+        ({"random-edges": []}, "'random-edges' requires the label of a variant, or a list of labels."),
+        ({"random-edges": "in", "draws": 0}, "'draws' must be a number from 1 to 1,000, not 0."),
+        ({"random-edges": "in", "seed": True}, "'seed' must be a whole number of at least 0, not True."),
     ],
 )
 def test_what_is_no_control_is_told(entry: object, message: str) -> None:
@@ -101,7 +101,7 @@ def test_without_labels_all_variants_with_edges_have_random_ones() -> None:
         (["random-edges"], "no random edges for 'full': there is no other set of 6 among the 6 possible edges"),
         ([{"random-edges": "in", "draws": 20}], "there are only 19 other of 3 among the 6 possible edges"),
         (["adjusted:inn"], "there is no variant 'inn'. Did you mean 'in'?"),
-        (["adjusted", "adjusted"], "the label 'adjusted' is there twice"),
+        (["adjusted", "adjusted"], "the label 'adjusted' is given twice"),
     ],
 )
 def test_a_control_that_cannot_be_is_an_error(controls: list[object], message: str) -> None:

@@ -9,11 +9,13 @@ import pytest
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import make_folder
-from hiresnet_graph.sweep.driver import Driver, Interrupted, Progress, train_all
-from hiresnet_graph.sweep.executors.base import Lost, Report
+from hiresnet_graph.sweep.driver import Driver, Interrupted
+from hiresnet_graph.sweep.executors.base import Lost, TaskReport
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.sweep.results import read_results, read_status
+from hiresnet_graph.sweep.results import read_results
+from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.training import Progress, train_all
 from hiresnet_graph.train import Finished, Paused, Recipe, Started
 from hiresnet_graph.train.record import RESULT
 from tests.sweep.works import MACHINE, Inline, Quick, record, study
@@ -55,7 +57,7 @@ def test_failures_stop_no_other_and_are_tried_again_where_that_may_help(tmp_path
     assert "run 'usage-seed0': the network is wrong." in lines
     assert "run 'fails-seed0': the disk is full." in lines
     assert any(line.startswith("run 'hungry-seed0': memory ran out (MemoryError). Train fewer runs") for line in lines)
-    assert any("other-seed0: another run was computed than was asked for" in line for line in lines)
+    assert any("other-seed0: another run was computed than requested" in line for line in lines)
     assert lines[-1].startswith("3 of 7 runs are finished and kept in")
     assert attempts(tmp_path) == {
         "usage-seed0": 1,
@@ -85,12 +87,12 @@ class Losing(Inline):
         super().__init__()
         self.losses = losses
 
-    def reports(self, timeout_s: float) -> Sequence[Report]:
+    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
         if self.tasks and self.tasks[0].attempt <= self.losses:
             task = self.tasks.popleft()
-            late = [Report(task.key, task.attempt, event, "there") for event in task.work()]
+            late = [TaskReport(task.key, task.attempt, event, "there") for event in task.work()]
             self.extra += late
-            return [late[0], Report(task.key, task.attempt, Lost("the worker is gone."), "there")]
+            return [late[0], TaskReport(task.key, task.attempt, Lost("the worker is gone."), "there")]
         return super().reports(timeout_s)
 
 
@@ -108,12 +110,12 @@ def test_a_run_that_comes_further_each_time_is_not_given_up(tmp_path: Path) -> N
     request = next(iter(plan.requests.values()))
 
     class Fickle(Inline):
-        def reports(self, timeout_s: float) -> Sequence[Report]:
+        def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             task = self.tasks.popleft()
-            steps = [Report(task.key, task.attempt, event, "there") for event in task.work()]
+            steps = [TaskReport(task.key, task.attempt, event, "there") for event in task.work()]
             if isinstance(steps[-1].event, Finished):
                 return steps
-            return [*steps[:-1], Report(task.key, task.attempt, Lost("the machine was taken away."), "there")]
+            return [*steps[:-1], TaskReport(task.key, task.attempt, Lost("the machine was taken away."), "there")]
 
     def one_epoch_more(request: object, folder: Path, until: int | None) -> Quick:
         done = int((folder / "saved").read_text()) if (folder / "saved").exists() else 0
@@ -128,11 +130,11 @@ def test_a_run_that_comes_further_each_time_is_not_given_up(tmp_path: Path) -> N
 
 def test_workers_that_all_die_at_once_end_the_study(tmp_path: Path) -> None:
     class Dying(Inline):
-        def reports(self, timeout_s: float) -> Sequence[Report]:
+        def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             task = self.tasks.popleft()
-            return [Report(task.key, task.attempt, Lost("the worker process ended with exit code 1."), "there")]
+            return [TaskReport(task.key, task.attempt, Lost("the worker process ended with exit code 1."), "there")]
 
-    with pytest.raises(RunError, match=r"workers end as soon as they begin: the worker process ended with exit code 1"):
+    with pytest.raises(RunError, match=r"workers end as soon as they start: the worker process ended with exit code 1"):
         carried_out(tmp_path, study([f"v{i}" for i in range(100)]), Dying())
     assert sum(run.attempts for run in read_status(tmp_path).runs) < 20
 
@@ -142,7 +144,7 @@ def test_a_result_that_the_last_driver_could_not_note_is_taken_over(tmp_path: Pa
     first, second = plan.requests.values()
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        ledger.begin(record(first).key, 1, "here")
+        ledger.start_attempt(record(first).key, 1, "here")
     for request, key in ((first, record(first).key), (second, "0" * 24)):
         folder = make_folder(tmp_path / "runs" / f"{request.label}-seed0")
         (folder / RESULT).write_text(record(request).model_copy(update={"key": key}).model_dump_json())
@@ -179,15 +181,15 @@ def test_a_signal_lets_the_runs_at_work_save(tmp_path: Path, name: str) -> None:
     class Pausing(Inline):
         is_stopping = False
 
-        def reports(self, timeout_s: float) -> Sequence[Report]:
+        def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             task = self.tasks[0] if self.tasks else self.last
             if self.is_stopping:
                 self.is_stopping = False
-                return [Report(self.last.key, self.last.attempt, Paused(1), "here")]
+                return [TaskReport(self.last.key, self.last.attempt, Paused(1), "here")]
             if task.work.request.label == "full":  # type: ignore[attr-defined]
                 self.last = self.tasks.popleft()
                 os.kill(os.getpid(), number)
-                return [Report(task.key, task.attempt, Started(0, MACHINE), "here")]
+                return [TaskReport(task.key, task.attempt, Started(0, MACHINE), "here")]
             return super().reports(timeout_s)
 
         def stop(self) -> None:
@@ -207,11 +209,11 @@ def test_a_signal_lets_the_runs_at_work_save(tmp_path: Path, name: str) -> None:
 
 def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
     class Stubborn(Inline):
-        def reports(self, timeout_s: float) -> Sequence[Report]:
+        def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             os.kill(os.getpid(), signal.SIGINT)
             if self.tasks:
                 task = self.tasks.popleft()
-                return [Report(task.key, task.attempt, Started(0, MACHINE), "here")]
+                return [TaskReport(task.key, task.attempt, Started(0, MACHINE), "here")]
             return []
 
         def stop(self) -> None:
@@ -232,7 +234,7 @@ def test_a_run_can_be_paused_and_gone_on_with(tmp_path: Path) -> None:
         ledger.join(plan)
         driver.submit(key, request, until=2)
         (ended,) = driver.wait()
-        assert (ended.state, ended.epoch, driver.busy) == ("waiting", 2, 0)
+        assert (ended.state, ended.epoch, driver.active_runs) == ("waiting", 2, 0)
         assert ledger.run(key).paused_at == 2
         driver.submit(key, request)
         (ended,) = driver.wait()

@@ -24,12 +24,12 @@ from PIL import Image
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.stack.grouping import RunStack, split_evenly
 from hiresnet_graph.sweep import Study, StudyPlan, plan_study, read_results
-from hiresnet_graph.sweep.driver import Progress, train_all
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
 from hiresnet_graph.sweep.executors.base import Training
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.stacks import Stack, cut
+from hiresnet_graph.sweep.training import Progress, train_all
 from hiresnet_graph.train import Recipe
 from tests.sweep.works import Inline
 
@@ -185,7 +185,7 @@ def check_kills(
     chance.shuffle(kinds)
     plan = planned(network, **fields)
     whole = network.with_edges("full").to_yaml()
-    stacks = [Stack(keys, whole, "stacked") for keys in cut(list(plan.requests), stack)] if stack else []
+    stacks = [RunStack(keys, whole, "stacked") for keys in split_evenly(list(plan.requests), stack)] if stack else []
     (tmp_path / "plan").write_bytes(pickle.dumps((plan, stacks)))
     carried_out(plan, tmp_path / "undisturbed", stacks=stacks)
     ended = kill_at_random(tmp_path, kinds, chance, workers)

@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.sweep.ledger import Execution, Ledger, run_folder
+from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
+from hiresnet_graph.sweep.ledger import Ledger, StoredStudy, read_stored, run_folder
 from hiresnet_graph.sweep.lock import is_locked
 from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.sweep.results import read_results, read_status
+from hiresnet_graph.sweep.results import read_results
+from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.train import Recipe, Seeds
 from tests.sweep.works import MACHINE, epoch, record, study
 
 
 def finish_all(ledger: Ledger, plan: StudyPlan) -> None:
     for run in ledger.missing():
-        ledger.begin(run.key, run.attempts + 1, "here")
+        ledger.start_attempt(run.key, run.attempts + 1, "here")
         assert ledger.finish(run.key, run.attempts + 1, record(plan.requests[run.key]))
 
 
@@ -36,13 +38,13 @@ def test_what_is_written_is_there_after_it_is_opened_anew(tmp_path: Path) -> Non
         ledger.join(plan)
         keys = [run.key for run in ledger.missing()]
         assert keys == list(plan.requests)
-        ledger.begin(keys[0], 1, "cpu 0")
-        assert ledger.note_start(keys[0], 1, MACHINE, 0)
+        ledger.start_attempt(keys[0], 1, "cpu 0")
+        assert ledger.record_start(keys[0], 1, MACHINE, 0)
         for number in (1, 2):
-            assert ledger.note_epoch(keys[0], 1, epoch(number))
+            assert ledger.record_epoch(keys[0], 1, epoch(number))
         assert ledger.finish(keys[0], 1, record(plan.requests[keys[0]]))
-        ledger.begin(keys[1], 1, "cpu 1")
-        ledger.note_epoch(keys[1], 1, epoch(1))
+        ledger.start_attempt(keys[1], 1, "cpu 1")
+        ledger.record_epoch(keys[1], 1, epoch(1))
         ledger.commit()
         assert [row.state for row in read_results(tmp_path).rows] == ["complete", "running", "waiting", "waiting"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.sqlite", "lock"]
@@ -62,11 +64,11 @@ def test_what_an_old_attempt_says_is_refused(tmp_path: Path) -> None:
     key, request = next(iter(plan.requests.items()))
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        ledger.begin(key, 1, "a")
+        ledger.start_attempt(key, 1, "a")
         ledger.fail(key, 1, "gone", state="lost")
-        ledger.begin(key, 2, "b")
-        assert not ledger.note_start(key, 1, MACHINE, 0)
-        assert not ledger.note_epoch(key, 1, epoch(1))
+        ledger.start_attempt(key, 2, "b")
+        assert not ledger.record_start(key, 1, MACHINE, 0)
+        assert not ledger.record_epoch(key, 1, epoch(1))
         assert not ledger.pause(key, 1, 1)
         assert not ledger.fail(key, 1, "late")
         assert not ledger.finish(key, 1, record(request))
@@ -81,17 +83,17 @@ def test_curves_of_epochs_that_are_done_anew_are_replaced(tmp_path: Path) -> Non
     key = next(iter(plan.requests))
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        ledger.begin(key, 1, "a")
+        ledger.start_attempt(key, 1, "a")
         for number in (1, 2, 3):
-            ledger.note_epoch(key, 1, epoch(number))
+            ledger.record_epoch(key, 1, epoch(number))
         ledger.fail(key, 1, "gone", state="lost")
-        ledger.begin(key, 2, "b")
-        ledger.note_start(key, 2, MACHINE, 1)
+        ledger.start_attempt(key, 2, "b")
+        ledger.record_start(key, 2, MACHINE, 1)
         ledger.commit()
         assert read_status(tmp_path).runs[0].epoch == 1
         changed = epoch(2).model_copy(update={"validation_accuracy": 0.9})
-        ledger.note_epoch(key, 2, changed)
-        ledger.note_epoch(key, 2, changed)
+        ledger.record_epoch(key, 2, changed)
+        ledger.record_epoch(key, 2, changed)
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
         rows = database.execute("SELECT epoch, split, accuracy FROM curves").fetchall()
     assert sorted(rows) == [
@@ -169,7 +171,7 @@ def test_a_study_with_no_run_in_common_is_another_one(tmp_path: Path) -> None:
     first, other = study(["none", "full"]), study(["wide"], recipe=Recipe(epochs=3))
     with Ledger.open(tmp_path) as ledger:
         ledger.join(first)
-        with pytest.raises(UsageError, match=r"another study \('study': 4 runs, none of which this one has\)\. Choose"):
+        with pytest.raises(UsageError, match=r"another study \('study': 4 runs, none of which is part of this"):
             ledger.join(other)
         assert len(ledger.runs()) == 4 and ledger.outside == 0
         ledger.join(other, accept_changes=True)
@@ -180,21 +182,25 @@ def test_a_study_with_no_run_in_common_is_another_one(tmp_path: Path) -> None:
 
 def test_a_refusal_is_told_beforehand_and_changes_nothing(tmp_path: Path) -> None:
     plan, other = study(["none"]), study(["wide"])
-    assert Ledger.would_refuse(tmp_path / "nowhere", plan) == "" and not (tmp_path / "nowhere").exists()
-    assert Ledger.would_refuse(tmp_path, plan) == "" and list(tmp_path.iterdir()) == []
+    assert read_stored(tmp_path / "nowhere", plan) == StoredStudy() and not (tmp_path / "nowhere").exists()
+    assert read_stored(tmp_path, plan) == StoredStudy() and list(tmp_path.iterdir()) == []
     (tmp_path / "ledger.sqlite").touch()
-    assert Ledger.would_refuse(tmp_path, plan) == ""
+    assert read_stored(tmp_path, plan).refusal == ""
     with Ledger.open(tmp_path) as ledger:
-        assert Ledger.would_refuse(tmp_path, plan) == ""
+        assert read_stored(tmp_path, plan).refusal == ""
         ledger.join(plan)
-        assert "none of which this one has" in Ledger.would_refuse(tmp_path, other)  # while somebody is at work, too
+        assert (
+            "none of which is part of this one" in read_stored(tmp_path, other).refusal
+        )  # while somebody is at work, too
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert Ledger.would_refuse(tmp_path, study(["none", "more"])) == ""
-    refusal = Ledger.would_refuse(tmp_path, study(["none"], recipe=Recipe(epochs=3)))
+    assert read_stored(tmp_path, study(["none", "more"])).refusal == ""
+    changed = study(["none"], recipe=Recipe(epochs=3))
+    assert read_stored(tmp_path, changed, accept_changes=True).refusal == ""
+    refusal = read_stored(tmp_path, changed).refusal
     assert "another recipe (epochs=2, now 3)" in refusal and "--accept-changes" in refusal
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     (tmp_path / "result.json").touch()
-    assert "holds a single run" in Ledger.would_refuse(tmp_path, plan)
+    assert "holds a single run" in read_stored(tmp_path, plan).refusal
 
 
 def test_networks_that_are_equal_share_a_run(tmp_path: Path) -> None:
@@ -211,38 +217,40 @@ def test_networks_that_are_equal_share_a_run(tmp_path: Path) -> None:
     assert results.networks[2].same_as == "none"
 
 
-def test_how_a_study_is_computed_stays_as_it_began(tmp_path: Path) -> None:
+def test_the_execution_plan_is_frozen_with_the_first_run(tmp_path: Path) -> None:
     plan = study()
     key, request = next(iter(plan.requests.items()))
-    first, other = Execution("cpu", 1, None, False), Execution("cpu", 4, True, False)
+    first, other = ExecutionPlan("cpu", 1, None, False), ExecutionPlan("cpu", 4, True, False, workers=2)
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        assert ledger.settle(first) == (first, "")
-        assert ledger.settle(other) == (other, "")  # nothing has begun
-        ledger.begin(key, 1, "here")
+        ledger.freeze_execution(first)
+        ledger.freeze_execution(other)
+        assert ledger.execution is None  # no run was started
+        ledger.start_attempt(key, 1, "here")
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        kept, told = ledger.settle(first)
-        assert kept == other and "threads=4, not 1" in told and "channels_last=True, not None" in told
-        assert kept.applied(request).threads == 4 and kept.applied(request).recipe.channels_last is True
-        assert kept.applied(request).recipe.mathematics() == request.recipe.mathematics()
-        with pytest.raises(UsageError, match="this study began on 'cpu', and 'cuda' rounds differently"):
-            ledger.settle(dataclasses.replace(first, device="cuda"))
+        frozen = ledger.execution
+        assert frozen == dataclasses.replace(other, workers=1)  # the number of workers is free
+        assert read_stored(tmp_path, plan).execution == frozen
+    resumed, message = frozen.reconciled(first)
+    assert resumed == frozen and "threads=4, not 1" in message and "channels_last=True, not None" in message
+    applied = resumed.apply(request)
+    assert applied.threads == 4 and applied.recipe.channels_last is True
+    assert applied.recipe.mathematics() == request.recipe.mathematics()
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
+        (stored,) = database.execute("SELECT execution FROM study").fetchone()
+    names = ["device", "threads", "channels_last", "compile", "backend", "stack"]
+    assert list(json.loads(stored)) == names and ExecutionPlan.from_json(stored) == frozen
 
 
-def test_the_size_of_stacks_may_change(tmp_path: Path) -> None:
-    plan = study()
-    large = Execution("cpu", 1, None, False, "stacked", 16)
-    small, other = dataclasses.replace(large, stack=4), dataclasses.replace(large, backend="eager", stack=1)
-    with Ledger.open(tmp_path) as ledger:
-        ledger.join(plan)
-        ledger.settle(large)
-        ledger.begin(next(iter(plan.requests)), 1, "here")
-        assert ledger.settle(small) == (small, "") and ledger.execution == small
-        kept, told = ledger.settle(other)
-        assert kept == ledger.execution == small and "backend=stacked, not eager" in told
-        kept, told = ledger.settle(dataclasses.replace(large, threads=2))
-        assert kept == ledger.execution == large and ": with threads=1, not 2. Choose another" in told
+def test_the_size_of_stacks_may_change() -> None:
+    large = ExecutionPlan("cpu", 1, None, False, "stacked", 16)
+    small, other = dataclasses.replace(large, stack=4), large.using(WorkerLayout(1, 1))
+    assert large.reconciled(small) == (small, "")
+    resumed, message = small.reconciled(other)
+    assert resumed == small and "backend=stacked, not eager" in message
+    resumed, message = small.reconciled(dataclasses.replace(large, threads=2))
+    assert resumed == large and ": threads=1, not 2. Choose another" in message
 
 
 HOLDER = """
@@ -295,7 +303,7 @@ def test_a_look_at_the_lock_stops_no_driver(tmp_path: Path) -> None:
 def test_a_file_that_is_no_ledger_of_ours_is_told_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     advice = "Move the file away and start the same study in this folder"
-    for content, message in [(b"no database" * 100, "is broken"), (b"", None)]:
+    for content, message in [(b"no database" * 100, "is damaged"), (b"", None)]:
         path.write_bytes(content)
         if message is None:
             Ledger.open(tmp_path).close()
@@ -326,7 +334,7 @@ def test_a_damaged_page_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[8192:40960] = os.urandom(40960 - 8192)
     path.write_bytes(content)
-    with pytest.raises(RunError, match=r"is broken .*Move the file away"):
+    with pytest.raises(RunError, match=r"is damaged .*Move the file away"):
         Ledger.open(tmp_path)
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.sweep.driver import train_all
-from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Report, Task, local
+from hiresnet_graph.sweep.database import LEDGER
+from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Task, TaskReport, local
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.results import LEDGER, read_results, read_status
+from hiresnet_graph.sweep.results import read_results
+from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import Finished, Paused, Started
 from tests.sweep.works import Quick, study
 
@@ -26,9 +28,9 @@ def task(label: str, folder: Path, seed: int = 0) -> Task:
     return Task(key, 1, Quick(request, folder / f"{label}{seed}"))
 
 
-def heard(executor: LocalExecutor, until: Callable[[Report], bool], times: int = 1) -> list[Report]:
+def heard(executor: LocalExecutor, until: Callable[[TaskReport], bool], times: int = 1) -> list[TaskReport]:
     """What is reported, up to the first reports of some kind."""
-    found: list[Report] = []
+    found: list[TaskReport] = []
     deadline = time.monotonic() + 60
     while sum(map(until, found)) < times:
         assert time.monotonic() < deadline, found
@@ -36,7 +38,7 @@ def heard(executor: LocalExecutor, until: Callable[[Report], bool], times: int =
     return found
 
 
-def is_last(report: Report) -> bool:
+def is_last(report: TaskReport) -> bool:
     return isinstance(report.event, Finished | Paused | Failure | Lost)
 
 
@@ -74,9 +76,9 @@ def test_tasks_are_worked_on_and_a_worker_that_ends_is_replaced(tmp_path: Path) 
         executor.submit(task("out", tmp_path))
         found = heard(executor, lambda report: report.key == task("out", tmp_path).key and is_last(report))
         ends = [report.event for report in found if is_last(report)]
-        assert ends[0] == Lost("the worker process was killed, perhaps for want of memory.")
+        assert ends[0] == Lost("the worker process was killed, perhaps because memory ran out.")
         assert ends[1] == Lost("the worker process ended with exit code 7.")
-        assert ends[2] == Failure("error", "the run ended without a result (its last word: Saved).")
+        assert ends[2] == Failure("error", "the run ended without a result (its last event: Saved).")
         assert isinstance(ends[3], Failure) and ends[3].kind == "memory"
         assert isinstance(ends[4], Finished)
         # what failed may have left anything behind, so that each of these had a process of its own
@@ -124,7 +126,7 @@ def test_a_worker_that_says_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.
         pid = worker_of(tmp_path / "stuck0")
         os.kill(pid, signal.SIGSTOP)
         (lost,) = heard(executor, is_last)
-        assert lost.event == Lost("the worker process was silent for 1.5 s, and was ended.")
+        assert lost.event == Lost("the worker process sent nothing for 1.5 s; it was ended.")
         assert is_gone(pid)
         executor.submit(task("none", tmp_path))
         assert isinstance(heard(executor, is_last)[-1].event, Finished)
@@ -136,7 +138,7 @@ def test_each_worker_has_its_cores_and_threads(tmp_path: Path) -> None:
     assert local.core_groups(1, len(cores)) == {0: set(cores)}
     assert local.core_groups(len(cores) + 1, 1) == {}
     assert local.core_groups(1, max(1, len(cores) // 4)) == {} or len(cores) == 1
-    with pytest.raises(UsageError, match="at least 1, with 1 thread and 1 device, is wanted; not 0, 1 and 1"):
+    with pytest.raises(UsageError, match="at least 1 worker with 1 thread and 1 device is required, not 0, 1 and 1"):
         LocalExecutor(0)
 
 
@@ -169,7 +171,8 @@ def test_a_study_with_failures_of_all_kinds(tmp_path: Path) -> None:
 DRIVER = """
 import sys
 from pathlib import Path
-from hiresnet_graph.sweep.driver import Interrupted, train_all
+from hiresnet_graph.sweep.driver import Interrupted
+from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.sweep.executors import LocalExecutor
 from hiresnet_graph.sweep.ledger import Ledger
 from tests.sweep.works import Quick, study
@@ -198,7 +201,7 @@ def test_a_script_that_workers_cannot_read_is_told(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
     assert "slow-seed0': the worker process could not start (exit code 1)" in done.stderr
-    assert "'if __name__ == \"__main__\":' around what it does" in done.stderr
+    assert "'if __name__ == \"__main__\":' around its code" in done.stderr
 
 
 def wait_for_attempt(ledger: Path, label: str) -> None:

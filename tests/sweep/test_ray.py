@@ -15,13 +15,13 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.data import DigitsData, NpzData
 from hiresnet_graph.errors import MissingToolError, UsageError
-from hiresnet_graph.sweep.driver import train_all
-from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Report, Task, Training
+from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Task, TaskReport, Training
 from hiresnet_graph.sweep.executors import ray as ray_module
 from hiresnet_graph.sweep.executors.ray import RayExecutor
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo, read_results
+from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import (
     EpochDone,
     Finished,
@@ -45,11 +45,11 @@ ROOT = str(Path(__file__).parents[2])
 class Watched(RayExecutor):
     """Calls a function with each report."""
 
-    def __init__(self, address: str | None, watch: Callable[[Report], None], **options: Any) -> None:
+    def __init__(self, address: str | None, watch: Callable[[TaskReport], None], **options: Any) -> None:
         super().__init__(address, **options)
-        self.watch, self.seen = watch, list[Report]()
+        self.watch, self.seen = watch, list[TaskReport]()
 
-    def reports(self, timeout_s: float) -> Sequence[Report]:
+    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
         found = super().reports(timeout_s)
         for report in found:
             self.seen.append(report)
@@ -60,7 +60,7 @@ class Watched(RayExecutor):
         return [report.event for report in self.seen if isinstance(report.event, kind)]
 
 
-def nothing(report: Report) -> None:
+def nothing(report: TaskReport) -> None:
     pass
 
 
@@ -221,7 +221,7 @@ def test_a_study_goes_on_when_a_node_is_taken_away(tmp_path: Path, tiny: hrg.Arc
     expected = trained(tmp_path / "local", plan, LocalExecutor(2))
     removed: list[str] = []
 
-    def take_away(report: Report) -> None:
+    def take_away(report: TaskReport) -> None:
         node = None if removed else node_of(cluster, report.worker)
         if isinstance(report.event, Saved) and report.event.epoch == 2 and node is not None:
             assert executor.slots == 2
@@ -250,7 +250,7 @@ def test_checkpoints_travel_where_folders_are_not_shared(tmp_path: Path, tiny: h
     expected = trained(tmp_path / "local", plan, LocalExecutor(2))
     killed: list[int] = []
 
-    def kill(report: Report) -> None:
+    def kill(report: TaskReport) -> None:
         folders = set((tmp_path / "ray" / "runs").iterdir()) if killed else set()
         assert all(len(list(folder.glob("checkpoints/*"))) <= 4 for folder in folders)
         if isinstance(report.event, Saved) and report.event.epoch == 3 and len(killed) < 2:
@@ -273,7 +273,7 @@ def test_nodes_that_are_not_like_us_are_refused(
     tmp_path: Path, tiny: hrg.Architecture, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, request = next(iter(real_study(tiny, epochs=1).requests.items()))
-    own = ray_module.own_copy()
+    own = ray_module.own_fingerprint()
 
     def told(key: str = key, request: RunRequest = request) -> str:
         """What a task is told when no node may work on it; of each but the last, a warning speaks."""
@@ -292,7 +292,7 @@ def test_nodes_that_are_not_like_us_are_refused(
     assert "here.npz" in told(request=missing)
     monkeypatch.setattr(ray_module, "key_and_fingerprint", lambda request: (key, "0" * 64))
     assert "data 'digits' is other data there: its fingerprint is " in told(key="0" * 24)
-    monkeypatch.setattr(ray_module, "own_copy", lambda: own._replace(code="abc"))
+    monkeypatch.setattr(ray_module, "own_fingerprint", lambda: own._replace(code="abc"))
     assert f"the source of hiresnet_graph {own.hiresnet_graph} has hash {own.code} there and abc here" in told()
-    monkeypatch.setattr(ray_module, "own_copy", lambda: own._replace(torch="1.0"))
+    monkeypatch.setattr(ray_module, "own_fingerprint", lambda: own._replace(torch="1.0"))
     assert f"torch is {own.torch} there and 1.0 here" in told()

@@ -7,9 +7,9 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.sweep import NetworkInfo, read_results
-from hiresnet_graph.sweep.driver import train_all
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.results import read_status
+from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import Recipe, train
 from tests.sweep.works import Inline, Quick, record, study
 
@@ -70,21 +70,21 @@ def test_a_single_run_is_a_study_of_one_row(tiny: hrg.Architecture, tmp_path: Pa
     (tmp_path / "result.json").unlink()
     status = read_status(tmp_path)
     assert (status.runs[0].state, status.runs[0].epoch) == ("waiting", 1)
-    way_on = f"Unless it is being trained just now, go on with: hrg train --resume {tmp_path}"
-    assert status.way_on == way_on
+    hint = f"Unless it is being trained now, resume it with: hrg train --resume {tmp_path}"
+    assert status.resume_hint == hint
     with pytest.raises(RunError) as caught:
         read_results(tmp_path)
-    assert str(caught.value) == f"{tmp_path}: the run in it is not finished, so it has no result yet. {way_on}"
+    assert str(caught.value) == f"{tmp_path}: the run is not finished, so it has no result yet. {hint}"
     Ledger.open(tmp_path / "study").close()
     shutil.copytree(tmp_path, tmp_path / "study" / "runs" / "full", ignore=lambda *_: ["study"])
-    way_on = read_status(tmp_path / "study" / "runs" / "full").way_on
-    assert way_on == f"It belongs to a study: hrg status {tmp_path / 'study'}"
+    hint = read_status(tmp_path / "study" / "runs" / "full").resume_hint
+    assert hint == f"It belongs to a study: hrg status {tmp_path / 'study'}"
 
 
 def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"there is no such folder\. 'hrg ablate .*-o .*nowhere' makes one"):
+    with pytest.raises(RunError, match=r"there is no such folder\. 'hrg ablate .*-o .*nowhere' creates one"):
         read_results(tmp_path / "nowhere")
-    with pytest.raises(RunError, match=r"holds no study and no finished run\. 'hrg ablate' and 'hrg train' make one"):
+    with pytest.raises(RunError, match=r"holds no study and no finished run\. 'hrg ablate' and 'hrg train' create one"):
         read_results(tmp_path)
     Ledger.open(tmp_path).close()  # begun, and ended before anything was asked for
     for read in (read_results, read_status):

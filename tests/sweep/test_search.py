@@ -11,7 +11,8 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.results import Results, read_results
-from hiresnet_graph.sweep.search import Space, Trial, read_trials, search
+from hiresnet_graph.sweep.search import Trial, read_trials, search
+from hiresnet_graph.sweep.search_space import SearchSpace
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.recipe import Recipe
 
@@ -111,7 +112,7 @@ def test_a_budget_of_parameters_and_more_runs_later(tiny: hrg.Architecture, tmp_
 
 
 def test_the_smallest_and_the_largest_choice(tiny: hrg.Architecture) -> None:
-    space = Space(study(tiny, space={"edges": "full", "width": [4, 2, 3], "lr": {"low": 0.01, "high": 0.1}}))
+    space = SearchSpace(study(tiny, space={"edges": "full", "width": [4, 2, 3], "lr": {"low": 0.01, "high": 0.1}}))
     assert space.size == math.inf
     sizes = [
         space.plan(
@@ -135,13 +136,17 @@ recipe: {epochs: 2}
 @pytest.mark.parametrize(
     ("space", "how", "message"),
     [
-        ("{}", "runs: 4", r"search\.yaml:3:17: .*at least one key is wanted, like 'edges: full'"),
-        ("{edges: [a]}", "runs: 4", r"'edges' wants an edge set"),
+        ("{}", "runs: 4", r"search\.yaml:3:17: .*at least one key is required, like 'edges: full'"),
+        ("{edges: [a]}", "runs: 4", r"'edges' must be an edge set"),
         ("{width: 8}", "runs: 4", r"search\.yaml:3:"),
         ("{width: {low: 9, high: 3}}", "runs: 4", r"low \(9\) must be below high \(3\)"),
         ("{edges: full}", "runs: 0", r"search\.yaml:3:\d+: .*search\.runs"),
         ("{edges: full}", "sampler: tpee", r"search\.sampler"),
-        ("{edges: full}", "objectives: [macs]", r"\[accuracy, parameters\] or \[accuracy, macs\] is wanted"),
+        (
+            "{edges: full}",
+            "objectives: [macs]",
+            r"must be \[accuracy\], \[accuracy, parameters\] or",
+        ),
         ("{edges: full}", "halving: {first: 2}", r"the first rung \(2\) must be below the epochs of the recipe \(2\)"),
         ("{edges: full}", "halving: {first: 1, factor: 9}", r"batch \(4\) must be at least halving\.factor \(9\)"),
         ("{edges: ful}", "runs: 4", "ful"),
@@ -167,7 +172,7 @@ def test_workers_that_cannot_be_had_are_told_before_there_is_a_folder(tiny: hrg.
 
 def test_a_budget_below_one_network_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
     five = study(tiny, runs=4).model_copy(update={"seeds": 5})
-    with pytest.raises(UsageError, match="a budget of 4 runs does not do for one network with 5 seeds"):
+    with pytest.raises(UsageError, match="a budget of 4 runs is too small for one network with 5 seeds"):
         search(five, out=tmp_path)
 
 

@@ -10,19 +10,22 @@ from typing import Any
 import pytest
 
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.sweep.driver import Interrupted, Progress, train_all
+from hiresnet_graph.stack.grouping import RunStack, split_evenly
+from hiresnet_graph.sweep.driver import Interrupted
+from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors import LocalExecutor
-from hiresnet_graph.sweep.executors.base import Executor, Lost, Report, Task
-from hiresnet_graph.sweep.ledger import Execution, Ledger
+from hiresnet_graph.sweep.executors.base import Executor, Lost, Task, TaskReport
+from hiresnet_graph.sweep.ledger import Ledger, read_stored
 from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.sweep.results import read_results, read_status
-from hiresnet_graph.sweep.stacks import Stack, cut
+from hiresnet_graph.sweep.results import read_results
+from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.training import Progress, train_all
 from hiresnet_graph.train import EpochDone, Finished, Paused, Recipe, Refused, RunEvent, StackEnded, Started
 from tests.sweep.works import MACHINE, Inline, Quick, QuickStack, record, study
 
 
-def in_stacks(plan: StudyPlan, most: int) -> list[Stack]:
-    return [Stack(keys, "whole", "stacked") for keys in cut(list(plan.requests), most)]
+def in_stacks(plan: StudyPlan, most: int) -> list[RunStack]:
+    return [RunStack(keys, "whole", "stacked") for keys in split_evenly(list(plan.requests), most)]
 
 
 def carried_out(
@@ -32,14 +35,15 @@ def carried_out(
     told: list[Progress] = []
     with Ledger.open(folder) as ledger, executor or Inline() as workers:
         ledger.join(plan)
-        settled, _ = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", most))
-        how: dict[str, Any] = {"work": Quick, "stack_work": QuickStack, "execution": settled, "progress": told.append}
-        train_all(ledger, plan.requests, workers, stacks=in_stacks(plan, most), retries=retries, **how)
+        execution = ExecutionPlan(backend="stacked", stack=most)
+        ledger.freeze_execution(execution)
+        how: dict[str, Any] = {"work": Quick, "stack_work": QuickStack, "progress": told.append, "retries": retries}
+        train_all(ledger, plan.requests, workers, execution, stacks=in_stacks(plan, most), **how)
     return [step for step in told if step.state != "running"]
 
 
-def execution(folder: Path) -> Execution:
-    found = Ledger.begun_as(folder)
+def frozen(folder: Path, plan: StudyPlan) -> ExecutionPlan:
+    found = read_stored(folder, plan).execution
     assert found is not None
     return found
 
@@ -69,7 +73,7 @@ def test_each_run_of_a_stack_has_a_row_of_its_own(tmp_path: Path) -> None:
     assert [(row.state, row.attempts) for row in results.rows] == [("complete", 1)] * 9
     assert [row.record for row in results.rows] == [record(request) for request in plan.requests.values()]
     assert all(run.epoch == 2 for run in read_status(tmp_path).runs)
-    assert execution(tmp_path) == Execution("cpu", 1, None, False, "stacked", 4)
+    assert frozen(tmp_path, plan) == ExecutionPlan("cpu", 1, None, False, "stacked", 4)
     assert carried_out(tmp_path, plan, 4) == []
 
 
@@ -78,7 +82,7 @@ def test_runs_beside_stacks_are_trained_alone(tmp_path: Path) -> None:
     executor = Noting()
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        stacks = [Stack(tuple(plan.requests)[1:], "whole", "stacked")]
+        stacks = [RunStack(tuple(plan.requests)[1:], "whole", "stacked")]
         train_all(ledger, plan.requests, executor, stacks=stacks, work=Quick, stack_work=QuickStack)
     assert executor.seen == [0, 2]
     assert {row.state for row in read_results(tmp_path).rows} == {"complete"}
@@ -89,7 +93,7 @@ def test_one_that_is_refused_or_diverges_stops_no_other(tmp_path: Path) -> None:
         carried_out(tmp_path, study(["none", "usage", "nan", "full", "other"], [0]), 8)
     lines = str(error.value).splitlines()
     assert "run 'usage-seed0': the network is wrong." in lines and lines[-1].startswith("3 of 5 runs are finished")
-    assert any("other-seed0: another run was computed than was asked for" in line for line in lines)
+    assert any("other-seed0: another run was computed than requested" in line for line in lines)
     states = {run.name: (run.state, run.attempts) for run in read_status(tmp_path).runs}
     assert states == {
         "none-seed0": ("complete", 1),
@@ -108,11 +112,11 @@ def test_without_memory_stacks_are_halved_and_stay_so(tmp_path: Path) -> None:
     assert [(row.state, row.attempts) for row in read_results(tmp_path).rows] == [("complete", 3)] * 4 + [
         ("complete", 2)
     ] * 3
-    assert execution(tmp_path).stack == 3
+    assert frozen(tmp_path, plan).stack == 3
     # a size that is asked for is tried once more
     larger, executor = study(["big"], range(14)), Noting()
     carried_out(tmp_path, larger, 7, executor)
-    assert executor.seen == [7, 4, 3, 2, 2] and execution(tmp_path).stack == 3
+    assert executor.seen == [7, 4, 3, 2, 2] and frozen(tmp_path, plan).stack == 3
 
 
 def test_stacks_that_wait_when_memory_runs_out_are_cut_first(tmp_path: Path) -> None:
@@ -134,7 +138,7 @@ def test_where_not_even_few_fit_into_memory_each_goes_on_alone(tmp_path: Path) -
     # each has all of its tries by itself
     ends = {run.name.split("-")[0]: (run.state, run.attempts) for run in read_status(tmp_path).runs}
     assert ends == {"none": ("complete", 3), "hungry": ("failed", 5)}
-    assert execution(tmp_path).stack == 3
+    assert frozen(tmp_path, plan).stack == 3
     once = Noting()
     carried_out(tmp_path / "once", study(["big"], range(4)), 4, once, retries=0)
     assert once.seen == [4, 2, 2]
@@ -144,14 +148,14 @@ def test_who_was_halved_for_memory_has_all_tries_left(tmp_path: Path) -> None:
     class Losing(Noting):
         is_lost = False
 
-        def reports(self, timeout_s: float) -> Sequence[Report]:
+        def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             if self.is_lost or len(self.seen) < 7:
                 return super().reports(timeout_s)
             self.is_lost = True
             task = self.tasks.popleft()
             key = task.work.request.runs[0].key  # type: ignore[attr-defined]
             events = [RunEvent(key, Started(0, MACHINE)), Lost("the worker is gone.")]
-            return [Report(task.key, task.attempt, event, "there") for event in events]
+            return [TaskReport(task.key, task.attempt, event, "there") for event in events]
 
     executor = Losing()
     carried_out(tmp_path, study(["big"], range(12)), 12, executor, retries=1)
@@ -165,11 +169,11 @@ class Told(Noting):
         super().__init__()
         self.events = list(events)
 
-    def reports(self, timeout_s: float) -> Sequence[Report]:
+    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
         if not self.events:
             return super().reports(timeout_s)
         task = self.tasks.popleft()
-        return [Report(task.key, task.attempt, event, "here") for event in self.events.pop(0)]
+        return [TaskReport(task.key, task.attempt, event, "here") for event in self.events.pop(0)]
 
 
 def test_one_that_failed_and_then_pauses_goes_on(tmp_path: Path) -> None:
@@ -200,13 +204,12 @@ def test_epochs_of_a_checkpoint_are_not_told_once_more(tmp_path: Path) -> None:
     told: list[int] = []
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        settled, _ = ledger.settle(Execution.of(plan.requests[key], "stacked", 2))
 
         def progress(step: Progress) -> None:
             told.extend([step.epoch.epoch] if step.epoch is not None else [])
 
         executor = Told([*(RunEvent(key, event) for event in events), StackEnded()])
-        train_all(ledger, plan.requests, executor, stacks=in_stacks(plan, 2), execution=settled, progress=progress)
+        train_all(ledger, plan.requests, executor, stacks=in_stacks(plan, 2), progress=progress)
     assert told == [2] and read_status(tmp_path).runs[0].epoch == 2
 
 
@@ -219,7 +222,7 @@ def test_one_that_fails_is_parted_from_the_others(tmp_path: Path) -> None:
     assert "5 of 6 runs are finished" in str(error.value)
     assert executor.seen[:3] == [6, 6, 6] and max(executor.seen[3:]) <= 3
     assert [run.name for run in read_status(tmp_path).runs if run.state == "failed"] == ["fails-seed0"]
-    assert execution(tmp_path).stack == 6  # memory was not the reason
+    assert frozen(tmp_path, plan).stack == 6  # memory was not the reason
 
 
 class Losing(Inline):
@@ -229,14 +232,14 @@ class Losing(Inline):
         super().__init__()
         self.losses, self.events = losses, events
 
-    def reports(self, timeout_s: float) -> Sequence[Report]:
+    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
         if not self.losses or not self.tasks:
             return super().reports(timeout_s)
         self.losses -= 1
         task = self.tasks.popleft()
-        said = [Report(task.key, task.attempt, event, "there") for event in task.work()]  # type: ignore[arg-type]
+        said = [TaskReport(task.key, task.attempt, event, "there") for event in task.work()]  # type: ignore[arg-type]
         self.extra += said[self.events :]
-        return [*said[: self.events], Report(task.key, task.attempt, Lost("the worker is gone."), "there")]
+        return [*said[: self.events], TaskReport(task.key, task.attempt, Lost("the worker is gone."), "there")]
 
 
 def test_a_lost_worker_loses_all_that_had_not_ended(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_a_lost_worker_loses_all_that_had_not_ended(tmp_path: Path) -> None:
 
 
 def test_workers_that_all_die_at_once_end_the_study(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"workers end as soon as they begin: the worker is gone"):
+    with pytest.raises(RunError, match=r"workers end as soon as they start: the worker is gone"):
         carried_out(tmp_path, study(["none"], range(40)), 8, Losing(1000, events=0))
     assert sum(run.attempts for run in read_status(tmp_path).runs) < 100
 
@@ -266,15 +269,15 @@ def test_a_signal_lets_all_runs_of_a_stack_save(tmp_path: Path) -> None:
     class Pausing(Inline):
         is_stopping = False
 
-        def reports(self, timeout_s: float) -> Sequence[Report]:
+        def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             if self.is_stopping:
                 self.is_stopping = False
                 events = [*(RunEvent(key, Paused(1)) for key in keys[:2]), StackEnded()]
-                return [Report(self.last.key, self.last.attempt, event, "here") for event in events]
+                return [TaskReport(self.last.key, self.last.attempt, event, "here") for event in events]
             self.last = self.tasks.popleft()
             os.kill(os.getpid(), signal.SIGINT)
             events = [RunEvent(key, Started(0, MACHINE)) for key in keys[:2]]
-            return [Report(self.last.key, self.last.attempt, event, "here") for event in events]
+            return [TaskReport(self.last.key, self.last.attempt, event, "here") for event in events]
 
         def stop(self) -> None:
             self.is_stopping = True
@@ -296,12 +299,12 @@ def test_a_stack_whose_worker_was_asked_to_end_goes_on_elsewhere(tmp_path: Path)
     plan = study(["none", "full", "in"], [0])
 
     class Moving(Noting):
-        def reports(self, timeout_s: float) -> Sequence[Report]:
+        def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             if len(self.seen) > 1:
                 return super().reports(timeout_s)
             task = self.tasks.popleft()
             events: Iterator[Any] = iter([*(RunEvent(key, Paused(0)) for key in plan.requests), StackEnded()])
-            return [Report(task.key, task.attempt, event, "here") for event in events]
+            return [TaskReport(task.key, task.attempt, event, "here") for event in events]
 
     executor = Moving()
     carried_out(tmp_path, plan, 3, executor)

@@ -15,17 +15,17 @@ import torch
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.stack.grouping import RunStack
 from hiresnet_graph.sweep import Study, ablate
 from hiresnet_graph.sweep import calibration as calibration_module
-from hiresnet_graph.sweep.ablation import Begun, way_asked
-from hiresnet_graph.sweep.calibration import Calibration, Choice
-from hiresnet_graph.sweep.driver import train_all
+from hiresnet_graph.sweep.calibration import CalibrationResult
+from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
 from hiresnet_graph.sweep.executors import LocalExecutor, StackTraining
-from hiresnet_graph.sweep.ledger import Execution, Ledger
-from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.options import ExecutionOptions, resume_execution
+from hiresnet_graph.sweep.prepare import PreparedStudy, choose_execution, prepare_study
 from hiresnet_graph.sweep.results import read_results
-from hiresnet_graph.sweep.stacks import Stack, buckets_of
-from hiresnet_graph.sweep.ways import Crew, Way
+from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import EpochDone, Recipe, RunEvent, StackEnded
 from tests.conftest import TINY
 from tests.sweep.test_ablation import results
@@ -39,11 +39,11 @@ def study(arch: hrg.Architecture, **fields: Any) -> Study:
 
 
 def test_the_same_comes_out_of_stacks_of_any_size(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    begun: list[Begun] = []
+    started: list[PreparedStudy] = []
     grid = {"lr": (0.01, 0.003)}
     larger = study(tiny, variants={"p1": "p1", "none": "none", "wide": {"width": 5}}, seeds=[0, 1], grid=grid)
-    found = ablate(larger, out=tmp_path / "8", executor=Inline(), stack=8, begun=begun.append)
-    assert begun[0].note == "12 runs as 2 programs of at most 8 (stacked)."
+    found = ablate(larger, out=tmp_path / "8", executor=Inline(), stack=8, started=started.append)
+    assert started[0].messages == ("12 runs as 2 programs of at most 8 (stacked).",)
     ablate(larger, out=tmp_path / "3", executor=Inline(), stack=3)
     assert results(tmp_path / "8") == results(tmp_path / "3") and len(results(tmp_path / "8")) == 12
     machines = {row.record.machine for row in found.rows if row.record is not None}
@@ -52,38 +52,36 @@ def test_the_same_comes_out_of_stacks_of_any_size(tiny: hrg.Architecture, tmp_pa
     ablate(study(tiny, variants=["p1"], seeds=[1, 2]), out=tmp_path / "2", executor=Inline(), stack=16)
     assert results(tmp_path / "2")["p1-seed1"][1] == results(tmp_path / "8")["p1-lr=0.01-seed1"][1]  # type: ignore[index]
     single = study(tiny, variants=["p2"], seeds=[1])
-    told = "Each run is computed by itself: no two of them go together"
-    ablate(single, out=tmp_path / "1", executor=Inline(), stack=4, begun=begun.append)
+    message = "Each run is computed by itself: no two runs can be stacked"
+    ablate(single, out=tmp_path / "1", executor=Inline(), stack=4, started=started.append)
     alone = ablate(single, out=tmp_path / "0", executor=Inline())
-    assert begun[-1].note.startswith(told) and results(tmp_path / "1") == results(tmp_path / "0")
+    assert started[-1].messages[0].startswith(message) and results(tmp_path / "1") == results(tmp_path / "0")
     record = alone.rows[0].record
     assert record is not None and (record.machine.backend, record.machine.replicas) == ("eager", 1)
 
 
 def test_a_study_goes_on_as_it_began(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    begun: list[Begun] = []
+    started: list[PreparedStudy] = []
     small, large = study(tiny, seeds=1), study(tiny, seeds=2)
     ablate(small, out=tmp_path, executor=Inline(), stack=4)
     for stack in (6, "off", "auto"):
-        ablate(small, out=tmp_path, executor=Inline(), stack=stack, begun=begun.append)
-    notes = [one.note for one in begun]
-    assert notes[0] == ""  # the size of stacks changes nothing
-    assert notes[1].startswith(
-        "This study goes on as it began, so that all runs round alike: with backend=stacked, not eager"
+        ablate(small, out=tmp_path, executor=Inline(), stack=stack, started=started.append)
+    messages = [" ".join(one.messages) for one in started]
+    assert messages[0] == ""  # the size of stacks changes nothing
+    assert messages[1].startswith(
+        "This study is resumed as it was started, so that all runs round alike: backend=stacked, not eager"
     )
-    assert notes[2] == ""
-    ablate(large, out=tmp_path, executor=Inline(), stack="off", begun=begun.append)
-    assert begun[-1].note.endswith("3 runs as 1 program (stacked).")
+    assert messages[2] == ""
+    ablate(large, out=tmp_path, executor=Inline(), stack="off", started=started.append)
+    assert started[-1].messages[-1] == "3 runs as 1 program (stacked)."
     assert {row.record.machine.backend for row in read_results(tmp_path).rows if row.record} == {"stacked"}
-    with pytest.raises(UsageError, match=r"compute each run by itself\. Go on with the executor 'local'"):
+    with pytest.raises(UsageError, match=r"compute each run by itself\. Resume it with the executor 'local'"):
         ablate(large, out=tmp_path, executor="ray")
     with pytest.raises(UsageError, match=r"stack: workers of a Ray cluster compute each run by itself"):
         ablate(large, out=tmp_path / "new", executor="ray", stack=4)
     assert not (tmp_path / "new").exists()
-    ablate(small, out=tmp_path / "own", executor=Inline(), stack="auto", begun=begun.append)
-    assert begun[-1].note == (
-        "Each run is computed by itself: what is fastest is measured for workers of this machine."
-    )
+    ablate(small, out=tmp_path / "own", executor=Inline(), stack="auto", started=started.append)
+    assert started[-1].messages == ("Each run is computed by itself: 'auto' measures workers of this machine only.",)
 
 
 STUDY = f"""
@@ -122,49 +120,56 @@ def test_ctrl_c_saves_all_runs_and_another_size_goes_on_with_them(tmp_path: Path
 
 
 def test_auto_leaves_a_short_study_as_it_is(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    begun: list[Begun] = []
+    started: list[PreparedStudy] = []
     asked: list[bool] = []
-    how: dict[str, Any] = {"jobs": 1, "threads": 1, "begun": begun.append, "measuring": lambda: asked.append(True)}
+    how: dict[str, Any] = {"jobs": 1, "threads": 1, "started": started.append, "measuring": lambda: asked.append(True)}
     found = ablate(study(tiny), out=tmp_path, stack="auto", **how)
     assert asked == [True]
-    assert begun[0].note.startswith(
-        "Measured on this machine, the fastest way is 1 worker x 1 thread, each run by itself (eager). Images a second:"
+    assert (
+        started[0]
+        .messages[0]
+        .startswith("Fastest on this machine: 1 worker x 1 thread, each run by itself (eager). Images per second:")
     )
     assert {row.record.machine.backend for row in found.rows if row.record} == {"eager"}
 
 
-def test_what_is_settled_is_not_measured_once_more() -> None:
-    def choose() -> Choice:
-        raise AssertionError("nothing is to be measured")
+def test_options_and_the_frozen_plan_determine_the_execution() -> None:
+    default = ExecutionPlan(workers=4)
+    frozen = ExecutionPlan("cpu", 2, None, False, "stacked", 7)
+    measured = CalibrationResult(ExecutionPlan(threads=4), ())
 
-    crews = [Crew(4, 1), Crew(1, 4)]
-    before = Execution("cpu", 2, None, False, "stacked", 7)
-    assert way_asked("auto", None, crews, before, choose) == (Way(Crew(4, 2), "stacked", 7), None)
-    assert way_asked("auto", 3, crews[:1], before, choose)[0].crew.threads == 3  # the ledger says that it is not so
-    assert way_asked("off", None, crews, before, choose) == (Way(Crew(4, 1)), None)
-    assert way_asked(9, None, crews, None, choose) == (Way(Crew(4, 1), "stacked", 9), None)
-    assert way_asked("auto", None, crews, None, None) == (Way(Crew(4, 1)), None)
+    def requested(stack: int | str | None, threads: int | None = None, frozen: ExecutionPlan | None = frozen) -> Any:
+        return choose_execution(default, ExecutionOptions(stack=stack, threads=threads), frozen, measured)
+
+    resumed = default.using(WorkerLayout(4, 2), "stacked", 7)
+    assert requested("auto") == requested(None) == resumed
+    other = requested("auto", 3)  # which the frozen plan refuses
+    assert other.threads == 3
+    plan, message = resume_execution(frozen, other, ExecutionOptions(jobs=4), ("cpu",), 10)
+    assert plan == resumed and "threads=2, not 3" in message
+    assert requested("off") == default and requested(9) == default.using(WorkerLayout(4, 1), "stacked", 9)
+    assert requested(None, frozen=None) == default and requested("auto", frozen=None) == measured.plan
+    assert choose_execution(default, ExecutionOptions(stack="auto"), None, None) == default
 
 
 def test_calibration_measures_what_is_run(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_module, "_SHORT_S", 0.0)
     many = study(tiny, seeds=8, recipe=Recipe(epochs=20, batch_size=32))
-    networks, source = networks_of(many), data_of(many)
-    dataset = source.load()
-    plan = planned(many, networks, source, dataset)
-    buckets = buckets_of(networks, plan)
-    calibration = Calibration(networks, plan, buckets, dataset, list(plan.requests), ("cpu",))
-    choice = calibration.choose([Crew(1, 1)])
-    alone, four, most = choice.measured
-    assert [each.way for each in choice.measured] == [
-        Way(Crew(1, 1)),
-        Way(Crew(1, 1), "stacked", 4),
-        Way(Crew(1, 1), "stacked", 16),
+    prepared = prepare_study(many, None, ExecutionOptions(stack="auto", jobs=1, threads=1, device="cpu"))
+    result = prepared.calibration_result
+    assert result is not None and prepared.dataset is not None
+    alone, four, most = result.measured
+    one, default = WorkerLayout(1, 1), ExecutionPlan()
+    assert [each.plan for each in result.measured] == [
+        default,
+        default.using(one, "stacked", 4),
+        default.using(one, "stacked", 16),
     ]
     # small networks are known to gain much from being computed together
     assert most.images_s > 1.5 * alone.images_s > 0 and four.images_s > 0
-    assert choice.way.backend == "stacked" and choice.estimate in choice.measured
-    images = 24 * 20 * len(dataset.split.train)
+    assert prepared.execution == result.plan and result.plan.backend == "stacked"
+    assert prepared.estimate == result.chosen and result.chosen in result.measured
+    images = 24 * 20 * len(prepared.dataset.split.train)
     assert images / most.images_s < most.time_s < 1.5 * images / most.images_s
 
 
@@ -185,16 +190,18 @@ class Crowded(StackTraining):
                 torch.empty(1 << 60)
 
 
+def as_one_stack(study: Study) -> tuple[PreparedStudy, RunStack, ExecutionPlan]:
+    prepared = prepare_study(study, None, ExecutionOptions(stack=6, device="cpu"))
+    (group,) = prepared.groups
+    return prepared, RunStack(group.keys, group.supergraph.to_yaml(), "stacked"), prepared.execution
+
+
 def test_without_memory_halves_go_on_from_the_checkpoints(tiny: hrg.Architecture, tmp_path: Path) -> None:
     many = study(tiny, seeds=2)
-    networks, source = networks_of(many), data_of(many)
-    plan = planned(many, networks, source, source.load())
-    (bucket,) = buckets_of(networks, plan)
-    stack = Stack(bucket.keys, bucket.whole.to_yaml(), "stacked")
+    prepared, stack, execution = as_one_stack(many)
     with Ledger.open(tmp_path / "halved") as ledger, LocalExecutor(1) as executor:
-        ledger.join(plan)
-        settled, _ = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", 6))
-        train_all(ledger, plan.requests, executor, stacks=[stack], stack_work=Crowded, execution=settled)
+        ledger.join(prepared.plan)
+        train_all(ledger, prepared.plan.requests, executor, execution, stacks=[stack], stack_work=Crowded)
         assert ledger.execution is not None and ledger.execution.stack == 3
     found = read_results(tmp_path / "halved")
     assert [(row.state, row.attempts) for row in found.rows] == [("complete", 2)] * 6
@@ -204,16 +211,11 @@ def test_without_memory_halves_go_on_from_the_checkpoints(tiny: hrg.Architecture
 
 
 def test_where_there_is_memory_for_no_stack_runs_are_trained_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    few = study(tiny, seeds=1)
-    networks, source = networks_of(few), data_of(few)
-    plan = planned(few, networks, source, source.load())
-    (bucket,) = buckets_of(networks, plan)
-    stack = Stack(bucket.keys, bucket.whole.to_yaml(), "stacked")
+    prepared, stack, execution = as_one_stack(study(tiny, seeds=1))
     with Ledger.open(tmp_path) as ledger:
-        ledger.join(plan)
-        settled, _ = ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", 6))
+        ledger.join(prepared.plan)
         crowded = partial(Crowded, most=0)
-        train_all(ledger, plan.requests, Inline(), stacks=[stack], stack_work=crowded, execution=settled)
+        train_all(ledger, prepared.plan.requests, Inline(), execution, stacks=[stack], stack_work=crowded)
     rows = read_results(tmp_path).rows
     assert [(row.state, row.attempts) for row in rows] == [("complete", 2)] * 3
     assert {(row.record.machine.backend, row.record.machine.replicas) for row in rows if row.record} == {("eager", 1)}
@@ -221,13 +223,12 @@ def test_where_there_is_memory_for_no_stack_runs_are_trained_alone(tiny: hrg.Arc
 
 def test_a_checkpoint_that_cannot_be_read_stops_no_other_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
     few = study(tiny, seeds=1)
-    networks, source = networks_of(few), data_of(few)
-    plan = planned(few, networks, source, source.load())
+    prepared, _, execution = as_one_stack(few)
     with Ledger.open(tmp_path) as ledger:
-        ledger.join(plan)
-        ledger.settle(Execution.of(next(iter(plan.requests.values())), "stacked", 6))
+        ledger.join(prepared.plan)
+        ledger.freeze_execution(execution)
         first = ledger.runs()[0]
-        ledger.begin(first.key, 1, "here")
+        ledger.start_attempt(first.key, 1, "here")
         (first.folder / "checkpoints" / "1-0.json").mkdir(parents=True)
     with pytest.raises(RunError, match=r"this checkpoint cannot be read(.|\n)*2 of 3 runs are finished"):
         ablate(few, out=tmp_path, executor=Inline(), stack=6)

@@ -1,4 +1,4 @@
-"""Which runs can be one program, and how they are cut into stacks."""
+"""Which runs can be one program, and how they are split into stacks."""
 
 import time
 from pathlib import Path
@@ -9,52 +9,53 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.stack import predicted_bytes
+from hiresnet_graph.stack.grouping import StackableGroup, split_evenly, stack_runs
 from hiresnet_graph.stack.supergraph import mask_of
-from hiresnet_graph.sweep import Study, StudyPlan, read_study, ways
-from hiresnet_graph.sweep.plan import data_of, networks_of, planned
-from hiresnet_graph.sweep.stacks import Bucket, buckets_of, cut, stacks_of
-from hiresnet_graph.sweep.ways import Crew, Way, room_of, stack_asked
+from hiresnet_graph.sweep import Study, StudyPlan, read_study, resources
+from hiresnet_graph.sweep.execution import ExecutionPlan
+from hiresnet_graph.sweep.options import ExecutionOptions
+from hiresnet_graph.sweep.prepare import prepare_study
+from hiresnet_graph.sweep.resources import memory_budget
 from hiresnet_graph.train import Recipe, StackMember
 from tests.train.states import TEXT
 
 
-def bucketed(study: Study) -> tuple[StudyPlan, tuple[Bucket, ...]]:
-    networks = networks_of(study)
-    plan = planned(study, networks, data_of(study), None)
-    buckets = buckets_of(networks, plan, study.group)
-    for bucket in buckets:
-        for key in bucket.keys:  # what a worker will find
-            assert mask_of(bucket.whole.plan, hrg.loads(plan.requests[key].spec).plan) is not None
-    return plan, buckets
+def grouped(study: Study) -> tuple[StudyPlan, tuple[StackableGroup, ...]]:
+    prepared = prepare_study(study, None, ExecutionOptions(stack=8))
+    plan, groups = prepared.plan, prepared.groups
+    for group in groups:
+        for key in group.keys:  # what a worker will find
+            assert mask_of(group.supergraph.plan, hrg.loads(plan.requests[key].spec).plan) is not None
+    return plan, groups
 
 
-def labels(plan: StudyPlan, bucket: Bucket) -> list[str]:
-    return list(dict.fromkeys(plan.requests[key].label for key in bucket.keys))
+def labels(plan: StudyPlan, group: StackableGroup) -> list[str]:
+    return list(dict.fromkeys(plan.requests[key].label for key in group.keys))
 
 
 def test_table_2_is_35_runs_of_one_network_and_5_of_another() -> None:
-    plan, buckets = bucketed(read_study("table2"))
-    assert [(len(bucket.keys), labels(plan, bucket)) for bucket in buckets] == [
+    plan, groups = grouped(read_study("table2"))
+    assert [(len(group.keys), labels(plan, group)) for group in groups] == [
         (35, ["original", "full", "in", "out", "p1", "p2", "p3"]),
         (5, ["adjusted"]),
     ]
-    stacks = stacks_of(buckets, set(plan.requests), "stacked", 16)
+    stacks = stack_runs(groups, set(plan.requests), "stacked", 16)
     assert [len(stack.keys) for stack in stacks] == [12, 12, 11, 5]
     # in the order of the study: all networks with the first seeds first
     assert [key for stack in stacks[:3] for key in stack.keys] == [
-        key for key in plan.requests if key in buckets[0].keys
+        key for key in plan.requests if key in groups[0].keys
     ]
-    assert hrg.loads(stacks[0].whole).plan.digest() == read_study("table2").base().with_edges("full").plan.digest()
-    assert [len(stack.keys) for stack in stacks_of(buckets, set(plan.requests), "stacked", 40)] == [35, 5]
+    assert hrg.loads(stacks[0].supergraph).plan.digest() == read_study("table2").base().with_edges("full").plan.digest()
+    assert [len(stack.keys) for stack in stack_runs(groups, set(plan.requests), "stacked", 40)] == [35, 5]
 
 
 def test_the_network_that_stands_for_all_need_not_be_in_the_study(tiny: hrg.Architecture) -> None:
-    _, buckets = bucketed(Study(network=tiny, variants=["p1", "p2", "none"], seeds=2))
-    assert [len(bucket.keys) for bucket in buckets] == [6]
-    assert buckets[0].whole.plan.digest() == tiny.with_edges("full").plan.digest()
-    one, buckets = bucketed(Study(network=tiny, variants=["p2"], seeds=3))
-    assert [len(bucket.keys) for bucket in buckets] == [3]
-    assert buckets[0].whole.plan.digest() == one.networks[0].plan
+    _, groups = grouped(Study(network=tiny, variants=["p1", "p2", "none"], seeds=2))
+    assert [len(group.keys) for group in groups] == [6]
+    assert groups[0].supergraph.plan.digest() == tiny.with_edges("full").plan.digest()
+    one, groups = grouped(Study(network=tiny, variants=["p2"], seeds=3))
+    assert [len(group.keys) for group in groups] == [3]
+    assert groups[0].supergraph.plan.digest() == one.networks[0].plan
 
 
 @pytest.mark.parametrize(
@@ -73,41 +74,41 @@ def test_the_network_that_stands_for_all_need_not_be_in_the_study(tiny: hrg.Arch
     ],
 )
 def test_what_goes_together(tiny: hrg.Architecture, fields: dict[str, Any], sizes: list[int]) -> None:
-    _, buckets = bucketed(Study(network=tiny, variants=["none", "full"], seeds=2, **fields))
-    assert [len(bucket.keys) for bucket in buckets] == sizes
+    _, groups = grouped(Study(network=tiny, variants=["none", "full"], seeds=2, **fields))
+    assert [len(group.keys) for group in groups] == sizes
 
 
 def test_networks_in_time_go_together_by_their_transitions() -> None:
     states = hrg.loads(TEXT, "states.yaml")
-    _, buckets = bucketed(Study(network=states, group="transitions", variants=["all", "adjacent"], seeds=2))
-    assert sum(len(bucket.keys) for bucket in buckets) == 4
+    _, groups = grouped(Study(network=states, group="transitions", variants=["all", "adjacent"], seeds=2))
+    assert sum(len(group.keys) for group in groups) == 4
     computed_again = Recipe(checkpoint_steps=1)
-    _, none = bucketed(Study(network=states, group="transitions", variants=["all"], seeds=2, recipe=computed_again))
+    _, none = grouped(Study(network=states, group="transitions", variants=["all"], seeds=2, recipe=computed_again))
     assert none == ()
 
 
 def test_stacks_are_even_and_in_order() -> None:
-    assert [len(part) for part in cut("abcdefg", 5)] == [4, 3]
-    assert [len(part) for part in cut("abcdefg", 7)] == [7]
-    assert [len(part) for part in cut("abcdefg", 2)] == [2, 2, 2, 1]
-    assert [len(part) for part in cut("abcdefghijk", 4)] == [4, 4, 3]
-    assert [key for part in cut("abcdefghijk", 3) for key in part] == list("abcdefghijk")
-    assert list(cut("", 3)) == []
+    assert [len(part) for part in split_evenly("abcdefg", 5)] == [4, 3]
+    assert [len(part) for part in split_evenly("abcdefg", 7)] == [7]
+    assert [len(part) for part in split_evenly("abcdefg", 2)] == [2, 2, 2, 1]
+    assert [len(part) for part in split_evenly("abcdefghijk", 4)] == [4, 4, 3]
+    assert [key for part in split_evenly("abcdefghijk", 3) for key in part] == list("abcdefghijk")
+    assert list(split_evenly("", 3)) == []
 
 
 def test_what_is_finished_or_alone_is_in_no_stack(tiny: hrg.Architecture) -> None:
     variants = {"none": "none", "full": "full", "wide": {"width": 6}}
-    plan, buckets = bucketed(Study(network=tiny, variants=variants, seeds=2))
+    plan, groups = grouped(Study(network=tiny, variants=variants, seeds=2))
     keys = list(plan.requests)
-    (stack,) = stacks_of(buckets[:1], set(keys[2:]), "stacked", 8)
-    assert set(stack.keys) == set(keys[2:]) & set(buckets[0].keys)
-    assert stacks_of(buckets, set(keys), "eager", 1) == ()
-    single, alone = bucketed(Study(network=tiny, variants=["none"], seeds=1))
-    assert stacks_of(alone, set(single.requests), "stacked", 8) == ()
+    (stack,) = stack_runs(groups[:1], set(keys[2:]), "stacked", 8)
+    assert set(stack.keys) == set(keys[2:]) & set(groups[0].keys)
+    assert stack_runs(groups, set(keys), "eager", 1) == ()
+    single, alone = grouped(Study(network=tiny, variants=["none"], seeds=1))
+    assert stack_runs(alone, set(single.requests), "stacked", 8) == ()
     # a GPU can launch the steps of a single run at once
-    (one,) = stacks_of(alone, set(single.requests), "graph", 1)
+    (one,) = stack_runs(alone, set(single.requests), "graph", 1)
     assert one.keys == tuple(single.requests) and one.backend == "branches"
-    each = stacks_of(buckets, set(keys), "graph", 1)
+    each = stack_runs(groups, set(keys), "graph", 1)
     assert [len(stack.keys) for stack in each] == [1] * len(keys)
     request = stack.request(plan.requests, {key: Path(key) for key in keys})
     assert [member.key for member in request.runs] == list(stack.keys)
@@ -115,41 +116,41 @@ def test_what_is_finished_or_alone_is_in_no_stack(tiny: hrg.Architecture) -> Non
 
 
 def test_stacks_are_as_large_as_memory_allows(tiny: hrg.Architecture) -> None:
-    plan, buckets = bucketed(Study(network=tiny, variants=["none", "full"], seeds=8))
+    plan, groups = grouped(Study(network=tiny, variants=["none", "full"], seeds=8))
     four = predicted_bytes(tiny.plan, 4, 100, low_precision=False)
 
     def sizes(room: int) -> list[int]:
-        return [len(stack.keys) for stack in stacks_of(buckets, set(plan.requests), "stacked", 16, room=room)]
+        return [len(stack.keys) for stack in stack_runs(groups, set(plan.requests), "stacked", 16, budget=room)]
 
     assert sizes(100 * four) == [16]
     assert sizes(four + 1) == [4, 4, 4, 4]
     assert sizes(four - 1) == [3, 3, 3, 3, 2, 2]
     assert sizes(four // 2) == []  # each is trained alone, which takes a third of the memory
     # a study that has begun in stacks goes on so, whatever else takes memory now
-    begun = stacks_of(buckets, set(plan.requests), "stacked", 16, room=0, has_begun=True)
-    assert [len(stack.keys) for stack in begun] == [3, 3, 3, 3, 2, 2]
-    assert [len(stack.keys) for stack in stacks_of(buckets, set(plan.requests), "branches", 16, room=four // 2)] == [
+    resumed = stack_runs(groups, set(plan.requests), "stacked", 16, budget=0, is_resumed=True)
+    assert [len(stack.keys) for stack in resumed] == [3, 3, 3, 3, 2, 2]
+    assert [len(stack.keys) for stack in stack_runs(groups, set(plan.requests), "branches", 16, budget=four // 2)] == [
         2
     ] * 8
-    assert stacks_of(buckets, set(plan.requests), "branches", 16, room=four // 5) == ()
-    half, two = room_of(["cpu"], 2), room_of(["cpu"], 1)
+    assert stack_runs(groups, set(plan.requests), "branches", 16, budget=four // 5) == ()
+    half, two = memory_budget(["cpu"], 2), memory_budget(["cpu"], 1)
     assert half is None or two is None or 0 < half < two
 
 
 def test_files_that_were_read_leave_room_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ways, "_GROUP", tmp_path)
-    monkeypatch.setattr(ways, "_available", lambda: None)
-    assert room_of(["cpu"], 1) is None
+    monkeypatch.setattr(resources, "_CGROUP", tmp_path)
+    monkeypatch.setattr(resources, "_available_memory", lambda: None)
+    assert memory_budget(["cpu"], 1) is None
     (tmp_path / "memory.current").write_text("900\n")
     (tmp_path / "memory.stat").write_text("anon 300\nfile 600\ninactive_file 400\nactive_file 150\nslab 50\n")
     (tmp_path / "memory.max").write_text("1000\n")
-    assert room_of(["cpu"], 1) == int(0.8 * (1000 - 350))
+    assert memory_budget(["cpu"], 1) == int(0.8 * (1000 - 350))
     (tmp_path / "memory.max").write_text("max\n")
-    assert room_of(["cpu"], 1) is None
+    assert memory_budget(["cpu"], 1) is None
 
 
 def test_runs_go_on_with_those_that_have_come_as_far(tiny: hrg.Architecture) -> None:
-    plan, buckets = bucketed(Study(network=tiny, variants=["none"], seeds=8))
+    plan, groups = grouped(Study(network=tiny, variants=["none"], seeds=8))
     places = [
         {(3, 0), (2, 0)},  # a stack that was killed while it saved: they have (2, 0) in common
         {(2, 0), (1, 0)},
@@ -161,24 +162,28 @@ def test_runs_go_on_with_those_that_have_come_as_far(tiny: hrg.Architecture) -> 
         {(1, 0), (0, 0)},  # has saved once
     ]
     of = dict(zip(plan.requests, places, strict=True))
-    stacks = stacks_of(buckets, set(plan.requests), "stacked", 8, places=of.__getitem__)
+    stacks = stack_runs(groups, set(plan.requests), "stacked", 8, cursors=of.__getitem__)
     order = list(plan.requests)
     assert [[order.index(key) for key in stack.keys] for stack in stacks] == [[0, 1, 3], [2, 5], [4, 6], [7]]
 
 
 def test_what_stack_may_be() -> None:
-    assert [stack_asked(word) for word in ("off", "auto", "8", 12)] == [1, None, 8, 12]
+    found = [ExecutionOptions(stack=word).stack_size for word in ("off", "auto", "8", 12)]
+    assert found == [1, None, 8, 12]
     for wrong in ("on", "1", 0, -3, "2.5", ""):
-        with pytest.raises(UsageError, match=r"stack: 'auto', 'off' or a number of runs \(2 or more\) is wanted, not "):
-            stack_asked(wrong)
-    assert str(Way(Crew(2, 1), "stacked", 8)) == "2 workers x 1 thread, 8 runs as one program (stacked)"
-    assert str(Way(Crew(1, 4))) == "1 worker x 4 threads, each run by itself (eager)"
+        with pytest.raises(UsageError, match=r"stack: must be 'auto', 'off' or a number of runs \(2 or more\), not "):
+            ExecutionOptions(stack=wrong).check()
+    assert (
+        str(ExecutionPlan(backend="stacked", stack=8, workers=2))
+        == "2 workers x 1 thread, 8 runs as one program (stacked)"
+    )
+    assert str(ExecutionPlan(threads=4)) == "1 worker x 4 threads, each run by itself (eager)"
 
 
 def test_many_networks_that_do_not_go_together_are_not_compared_for_ever(tiny: hrg.Architecture) -> None:
     widths = tuple(range(1, 61))
     study = Study(network=tiny, variants=["none"], seeds=2, grid={"width": widths})
     start = time.process_time()
-    _, buckets = bucketed(study)
-    assert [len(bucket.keys) for bucket in buckets] == [2] * len(widths)
+    _, groups = grouped(study)
+    assert [len(group.keys) for group in groups] == [2] * len(widths)
     assert time.process_time() - start < 20

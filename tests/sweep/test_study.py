@@ -9,7 +9,7 @@ from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.shipped import spec_names, study_names, study_path
 from hiresnet_graph.spec.source import MarkedDict
 from hiresnet_graph.sweep import Study, read_study
-from hiresnet_graph.sweep.plan import networks_of
+from hiresnet_graph.sweep.networks import networks_of
 from hiresnet_graph.sweep.study import is_study, study_of
 from hiresnet_graph.train import Recipe, Seeds
 
@@ -32,8 +32,8 @@ def told(folder: Path, text: str) -> list[str]:
     [
         ("network: hiresnet18\nvaraints: [none]\n", "2:1: varaints: unknown key 'varaints'. Did you mean 'variants'?"),
         (SMALL + "variants: none\n", "3:11: variants: expected a list or a mapping, got 'none'."),
-        (SMALL + "variants: [none]\nseeds: []\n", "4:8: seeds: at least one seed is wanted."),
-        (SMALL + "variants: [none]\nseeds: [1, 2, 1]\n", "4:8: seeds: a seed is there twice."),
+        (SMALL + "variants: [none]\nseeds: []\n", "4:8: seeds: at least one seed is required."),
+        (SMALL + "variants: [none]\nseeds: [1, 2, 1]\n", "4:8: seeds: a seed is given twice."),
         (SMALL + "variants: [none]\nseeds: {init: 3}\n", "4:8: seeds.data: the key 'data' is missing."),
         (SMALL + "variants: [none]\nrecipe: {lr: 0}\n", "4:14: recipe.lr: expected a number greater than 0, got 0."),
         (SMALL + "variants: [none]\nrecipe: {epochs: -1}\n", "4:18: recipe.epochs: expected a number greater than 0"),
@@ -41,14 +41,14 @@ def told(folder: Path, text: str) -> list[str]:
             SMALL + "variants: [none]\nrecipe: {epoch: 1}\n",
             "4:10: recipe.epoch: unknown key 'epoch'. Did you mean 'epochs'?",
         ),
-        (SMALL, "1:1: a study wants something to compare: 'variants', 'subsets' or 'grid'."),
-        (SMALL + "variants: []\n", "3:11: variants: none is given."),
+        (SMALL, "1:1: a study requires something to compare: 'variants', 'subsets' or 'grid'."),
+        (SMALL + "variants: []\n", "3:11: variants: no variant is given."),
         (SMALL + "variants: [none]\nsubsets: all\n", "4:1: subsets: a study has 'variants' or 'subsets', not both."),
         (
             SMALL + "variants: [none, ful]\n",
-            "3:18: variants[1]: 'ful' is no variant and no edge set. Did you mean 'full'?",
+            "3:18: variants[1]: 'ful' is neither a variant nor an edge set. Did you mean 'full'?",
         ),
-        (SMALL + "variants: [none, none]\n", "3:18: variants[1]: 'none' is there twice."),
+        (SMALL + "variants: [none, none]\n", "3:18: variants[1]: 'none' is given twice."),
         (SMALL + "variants: [none, full - p9]\n", "3:25: skips.edges: 'p9' selects nothing"),
         (
             SMALL + "variants:\n  a: {edges: stem>stag1}\n",
@@ -57,7 +57,7 @@ def told(folder: Path, text: str) -> list[str]:
         (SMALL + "variants:\n  a: {edges: [in, stem>]}\n", "4:24: skips.edges[1]: expected a node's name after '>'"),
         (SMALL + "variants:\n  a: {widht: 3}\n", "4:7: widht: there is no param 'widht'. Did you mean 'width'?"),
         ("network: hiresnet18\nchanges: {stem.width: no}\nvariants: [none]\n", "2:23: nodes.stem.width: expected"),
-        (SMALL + "subsets: size:9\n", "3:10: subsets: rule 'size:9': sizes go from 0 to 6"),
+        (SMALL + "subsets: size:9\n", "3:10: subsets: rule 'size:9': sizes range from 0 to 6"),
         (SMALL + "subsets: al\n", "3:10: subsets: there is no subset rule 'al'. Did you mean 'all'?"),
         ("network: resnet20\nsubsets: all\n", "2:10: subsets: 'resnet20' has no skips"),
         (
@@ -70,8 +70,8 @@ def told(folder: Path, text: str) -> list[str]:
             SMALL + "variants: [none]\ngrid: {lr: [0.1, -1]}\n",
             "4:18: grid.lr[1]: recipe.lr: expected a number greater than 0",
         ),
-        (SMALL + "variants: [none]\ngrid: {lr: [1, 1]}\n", "4:16: grid.lr[1]: this value is there twice."),
-        (SMALL + "variants: [none]\ngrid: {lr: []}\n", "4:12: grid.lr: at least one value is wanted."),
+        (SMALL + "variants: [none]\ngrid: {lr: [1, 1]}\n", "4:16: grid.lr[1]: this value is given twice."),
+        (SMALL + "variants: [none]\ngrid: {lr: []}\n", "4:12: grid.lr: at least one value is required."),
         (SMALL + "variants: [none]\ngrid: {recipe.l: [1]}\n", "4:8: grid.recipe.l: the recipe has no field 'l'."),
         (SMALL + "variants: [none]\ngrid: {width: [1]}\n", "4:8: grid.width: 'width' is in 'changes', too."),
         (SMALL + "variants: [none]\ngrid: {stge1.depth: [1]}\n", "4:8: stge1.depth: there is no node 'stge1'."),
@@ -101,15 +101,18 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     [
         (
             "variants: [none, ful]\nseeds: two\nrecipie: {epochs: 1}\ncontrols: [adjsuted]\n",
-            ["variants[1]", "seeds", "recipie", "controls[0]"],
+            ["seeds", "recipie"],
         ),
         (
             "variants: [none, full]\nrecipe: {epoch: 1, learning_rate: 1}\nbaseline: noskips\ndata: digitz\n",
-            ["recipe.epoch", "recipe.learning_rate", "baseline", "data"],
+            ["recipe.epoch", "recipe.learning_rate"],
         ),
         ("varaints: [none]\nbaseline: none\ncontrols: [random-edges:none]\n", ["varaints"]),
-        ("variants: [none, ful]\nbaseline: ful\ngrid: {lr: [-1]}\n", ["variants[1]", "grid.lr[0]"]),
-        ("variants: [full]\nsearhc: {}\ncontrols: [adjusted:in]\n", ["searhc", "controls[0]"]),
+        (
+            "variants: [none, ful]\nbaseline: ful\ngrid: {lr: [-1]}\ndata: digitz\n",
+            ["variants[1]", "grid.lr[0]", "data"],
+        ),
+        ("variants: [full]\nsearhc: {}\ncontrols: [adjusted:in]\n", ["searhc"]),
     ],
 )
 def test_mistakes_of_all_kinds_are_told_at_once(tmp_path: Path, text: str, paths: list[str]) -> None:
@@ -117,11 +120,11 @@ def test_mistakes_of_all_kinds_are_told_at_once(tmp_path: Path, text: str, paths
 
 
 def test_without_a_file_a_mistake_is_wrong_usage(tiny: hrg.Architecture) -> None:
-    with pytest.raises(UsageError, match=r"^variants\[1\]: 'ful' is no variant"):
+    with pytest.raises(UsageError, match=r"^variants\[1\]: 'ful' is neither a variant"):
         networks_of(Study(network=tiny, variants=["none", "ful"]))
     with pytest.raises(SpecError, match=r"^variants\[0\].edges:1:6: skips.edges: there is no node 'nowhere'"):
         networks_of(Study(network=tiny, variants=["stem>nowhere"]))
-    with pytest.raises(UsageError, match="seeds: at least one seed is wanted"):
+    with pytest.raises(UsageError, match="seeds: at least one seed is required"):
         study_of(MarkedDict({"network": "hiresnet18", "seeds": []}))
 
 

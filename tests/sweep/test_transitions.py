@@ -7,11 +7,11 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.report import make_report, to_markdown
-from hiresnet_graph.sweep import Study, Variant, ablate, choose_variants, enumerate_variants, plan_study, read_study
-from hiresnet_graph.sweep.ablation import Begun
-from hiresnet_graph.sweep.plan import networks_of
+from hiresnet_graph.sweep import Study, Variant, ablate, enumerate_variants, plan_study, read_study
+from hiresnet_graph.sweep.networks import networks_of
+from hiresnet_graph.sweep.prepare import PreparedStudy
 from hiresnet_graph.sweep.search import read_trials, search
-from hiresnet_graph.sweep.variants import chosen_edges, possible
+from hiresnet_graph.sweep.variants import chosen_edges, valid_variants, variant_of
 from hiresnet_graph.train import Recipe
 from tests.sweep.works import Inline
 from tests.train.states import TEXT, states
@@ -25,7 +25,7 @@ def test_the_families_are_the_kinds_of_transition() -> None:
     arch = states()
     found = enumerate_variants(arch, "family", "transitions")
     assert [variant.label for variant in found] == ["all", *KINDS, "adjacent"]
-    edges = {variant.label: chosen_edges(variant.of(arch), "transitions") for variant in found}
+    edges = {variant.label: chosen_edges(variant.apply(arch), "transitions") for variant in found}
     assert edges["all"] == ALL and edges["adjacent"] == edges["no bypass"]
     for label, left_out in KINDS.items():
         assert edges[label] == [edge for edge in ALL if edge not in left_out]
@@ -43,7 +43,7 @@ def test_subsets_are_taken_of_the_transitions_as_they_are_written() -> None:
     assert [variant.label for variant in found] == ["all", *(f"without {edge}" for edge in ALL[1:])]
     for variant in found[1:]:
         left = set(ALL[1:]) - {variant.label.removeprefix("without ")}
-        assert set(chosen_edges(variant.of(arch), "transitions")) == left
+        assert set(chosen_edges(variant.apply(arch), "transitions")) == left
     assert len(enumerate_variants(arch, "random:5", "transitions")) == 5
     late = states(steps=2)  # some come too late for the readout, and are written all the same
     assert chosen_edges(late, "transitions") == ALL
@@ -51,9 +51,9 @@ def test_subsets_are_taken_of_the_transitions_as_they_are_written() -> None:
 
 def test_subsets_that_nothing_goes_through_are_left_out_and_told() -> None:
     arch = states()
-    found, left_out = possible(arch, enumerate_variants(arch, "size:0-1", "transitions"))
+    found, left_out = valid_variants(arch, enumerate_variants(arch, "size:0-1", "transitions"))
     assert not found and left_out["none"] == "no path leads from the input to 'norm'."
-    found, left_out = possible(arch, enumerate_variants(arch, "leave-one-out", "transitions"))
+    found, left_out = valid_variants(arch, enumerate_variants(arch, "leave-one-out", "transitions"))
     assert [variant.label for variant, _ in found][:2] == ["all", "without s1>s1"] and not left_out
     chosen = Study(network=arch, subsets="size:2", group="transitions", seeds=1)
     networks = networks_of(chosen)
@@ -76,18 +76,16 @@ def test_the_group_of_the_transitions_is_named() -> None:
         enumerate_variants(arch, "all", "transition")
     with pytest.raises(UsageError, match="'tiny' has no transitions"):
         enumerate_variants(hrg.loads("name: tiny\ninput: {channels: 1}\nnodes: {a: relu}"), "all", "transitions")
-    assert choose_variants(arch, ["adjacent", "all - lateral"], "transitions") == [
-        Variant("adjacent", "adjacent", "transitions"),
-        Variant("all - lateral", "all - lateral", "transitions"),
-    ]
+    chosen = variant_of(arch, "all - lateral", "all - lateral", "transitions")
+    assert chosen == Variant("all - lateral", "all - lateral", "transitions")
     with pytest.raises(UsageError, match="Did you mean 'adjacent'"):
-        choose_variants(arch, ["adjacnt"], "transitions")
+        variant_of(arch, "adjacnt", "adjacnt", "transitions")
     with pytest.raises(SpecError, match="--group transitions"):
         networks_of(Study(network=arch, variants=["all"]))
 
 
 def test_an_ablation_of_transitions(tmp_path: Path) -> None:
-    begun: list[Begun] = []
+    started: list[PreparedStudy] = []
     study = Study(
         name="kinds",
         network=states(),
@@ -96,13 +94,13 @@ def test_an_ablation_of_transitions(tmp_path: Path) -> None:
         seeds=2,
         recipe=QUICK,
     )
-    found = ablate(study, out=tmp_path, executor=Inline(), begun=begun.append)
+    found = ablate(study, out=tmp_path, executor=Inline(), started=started.append)
     assert [row.state for row in found.rows] == ["complete"] * 6
     assert [network.same_as for network in found.networks] == ["", "", "no feedback"]
     assert found.networks[0].edges == tuple(ALL)
     assert set(found.networks[1].edges) == set(ALL) - KINDS["no feedback"]
     assert found.networks[1].parameters < found.networks[0].parameters
-    assert begun[0].remarks == () and begun[0].total == 4
+    assert started[0].networks.remarks() == () and started[0].total == 4
     text = to_markdown(make_report(found))
     assert "| no feedback |" in text and "same (= no feedback)" in text and "## Differences from all" in text
 

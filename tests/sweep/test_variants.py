@@ -2,7 +2,9 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError, UsageError
-from hiresnet_graph.sweep import Variant, choose_variants, enumerate_variants
+from hiresnet_graph.sweep import Study, Variant, enumerate_variants
+from hiresnet_graph.sweep.networks import networks_of
+from hiresnet_graph.sweep.variants import entries_of, variant_of
 
 
 def edges_of(arch: hrg.Architecture) -> set[tuple[str, str]]:
@@ -28,8 +30,8 @@ def test_every_family_of_the_paper_is_a_variant() -> None:
     variants = enumerate_variants(arch, "family")
     assert [variant.label for variant in variants] == ["none", "full", "in", "out", "p1", "p2", "p3"]
     for variant in variants[1:]:
-        assert variant.of(arch).plan.digest() == arch.variant(variant.label).plan.digest()
-    assert variants[0].of(arch).plan.digest() == arch.variant("original").plan.digest()
+        assert variant.apply(arch).plan.digest() == arch.variant(variant.label).plan.digest()
+    assert variants[0].apply(arch).plan.digest() == arch.variant("original").plan.digest()
 
 
 def test_all_subsets_of_the_paper_s_network() -> None:
@@ -39,17 +41,17 @@ def test_all_subsets_of_the_paper_s_network() -> None:
     assert (variants[0].label, variants[-1].label) == ("none", "all")
     for variant in (variants[0], variants[5], variants[20], variants[-1]):
         chosen = {tuple(edge.split(">")) for edge in str(variant.edges).split(" + ") if ">" in edge}
-        assert edges_of(variant.of(arch)) == chosen
+        assert edges_of(variant.apply(arch)) == chosen
 
 
 def test_leaving_one_out(tiny: hrg.Architecture) -> None:
     variants = enumerate_variants(tiny, "leave-one-out")
     whole = {("stem", "stage1"), ("stem", "stage2"), ("stage1", "stage2")}
     assert variants[0].label == "all"
-    assert edges_of(variants[0].of(tiny)) == whole
+    assert edges_of(variants[0].apply(tiny)) == whole
     for variant in variants[1:]:
         source, target = variant.label.removeprefix("without ").split(">")
-        assert edges_of(variant.of(tiny)) == whole - {(source, target)}
+        assert edges_of(variant.apply(tiny)) == whole - {(source, target)}
     assert len({variant.label for variant in variants}) == 4
 
 
@@ -66,9 +68,9 @@ def test_a_group_is_asked_for_and_kept_apart() -> None:
         Variant("a>b", "a>b", "short"),
         Variant("b>c", "b>c", "short"),
     ]
-    assert edges_of(variants[1].of(arch)) == {("a", "b"), ("a", "c")}
+    assert edges_of(variants[1].apply(arch)) == {("a", "b"), ("a", "c")}
     assert [variant.label for variant in enumerate_variants(arch, "family", "long")][-1] == "p2"
-    with pytest.raises(UsageError, match=r"the skips of 'grouped' are in groups. Say which one: long, short"):
+    with pytest.raises(UsageError, match=r"the skips of 'grouped' are in groups. Choose one: long, short"):
         enumerate_variants(arch, "all")
     with pytest.raises(SpecError):
         enumerate_variants(arch, "family", "other")
@@ -81,20 +83,24 @@ def test_a_network_without_skips_has_no_subsets(tiny: hrg.Architecture) -> None:
         enumerate_variants(tiny.with_edges("none"), "all")
 
 
+def named(arch: hrg.Architecture, names: list[str] | dict[str, object]) -> list[Variant]:
+    return [variant_of(arch, label, value) for _, label, value in entries_of(names)]
+
+
 def test_variants_by_name_are_those_of_the_spec_or_edge_sets(tiny: hrg.Architecture) -> None:
-    variants = choose_variants(tiny, ["original", " in", "full - p1"])
+    variants = named(tiny, ["original", " in", "full - p1"])
     assert variants == [Variant("original", variant="original"), Variant("in", "in"), Variant("full - p1", "full - p1")]
-    assert edges_of(variants[0].of(tiny)) == set()
-    assert edges_of(variants[1].of(tiny)) == {("stem", "stage1"), ("stem", "stage2")}
-    assert edges_of(variants[2].of(tiny)) == {("stem", "stage2")}
-    with pytest.raises(UsageError, match="'orginal' is no variant and no edge set"):
-        choose_variants(tiny, ["orginal"])
+    assert edges_of(variants[0].apply(tiny)) == set()
+    assert edges_of(variants[1].apply(tiny)) == {("stem", "stage1"), ("stem", "stage2")}
+    assert edges_of(variants[2].apply(tiny)) == {("stem", "stage2")}
+    with pytest.raises(UsageError, match="'orginal' is neither a variant nor an edge set"):
+        named(tiny, ["orginal"])
     with pytest.raises(SpecError, match="nowhere"):
-        _ = choose_variants(tiny, ["stem>nowhere"])[0].of(tiny).plan
+        _ = named(tiny, ["stem>nowhere"])[0].apply(tiny).plan
 
 
 def test_a_label_may_stand_for_changes(tiny: hrg.Architecture) -> None:
-    variants = choose_variants(
+    variants = named(
         tiny,
         {
             "base": "original",
@@ -104,7 +110,7 @@ def test_a_label_may_stand_for_changes(tiny: hrg.Architecture) -> None:
         },
     )
     assert [variant.label for variant in variants] == ["base", "long", "two", "wide"]
-    base, long, two, wide = (variant.of(tiny) for variant in variants)
+    base, long, two, wide = (variant.apply(tiny) for variant in variants)
     assert edges_of(base) == edges_of(wide) == set() and edges_of(long) == {("stem", "stage2")}
     assert edges_of(two) == {("stem", "stage2"), ("stem", "stage1")}
     expected = tiny.variant("original").override({"width": 8, "stage1.depth": 2})
@@ -114,27 +120,27 @@ def test_a_label_may_stand_for_changes(tiny: hrg.Architecture) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "'x' wants an edge set, the name of a variant, or changes"),
-        (None, "'x' wants an edge set"),
-        ({"edges": 3}, "the edges of 'x' want an edge set"),
+        (3, "'x' must be an edge set, the name of a variant, or changes"),
+        (None, "'x' must be an edge set"),
+        ({"edges": 3}, "the edges of 'x' must be an edge set"),
         ({"variant": "ful"}, "'tiny' has no variant 'ful'. Did you mean 'full'"),
-        ("ful", "'ful' is no variant and no edge set. Did you mean 'full'"),
+        ("ful", "'ful' is neither a variant nor an edge set. Did you mean 'full'"),
     ],
 )
 def test_what_is_no_change_is_told(tiny: hrg.Architecture, value: object, message: str) -> None:
     with pytest.raises(UsageError) as error:
-        choose_variants(tiny, {"x": value})
-    assert str(error.value).startswith(f"variants: {message}")
+        variant_of(tiny, "x", value)
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize("names", [[], ["in", "in"], ["in", ""]])
-def test_variants_by_name_want_different_names(tiny: hrg.Architecture, names: list[str]) -> None:
-    with pytest.raises(UsageError, match="variants: "):
-        choose_variants(tiny, names)
+def test_variants_have_different_names(tiny: hrg.Architecture, names: list[str]) -> None:
+    with pytest.raises(UsageError, match="variants"):
+        networks_of(Study(network=tiny, variants=names))
 
 
 def test_a_wrong_rule_names_the_right_one(tiny: hrg.Architecture) -> None:
     with pytest.raises(UsageError, match=r"there is no subset rule 'famly'. Did you mean 'family'"):
         enumerate_variants(tiny, "famly")
-    with pytest.raises(UsageError, match="sizes go from 0 to 3"):
+    with pytest.raises(UsageError, match="sizes range from 0 to 3"):
         enumerate_variants(tiny, "size:9")

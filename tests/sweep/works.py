@@ -15,7 +15,7 @@ from typing import Self
 from hiresnet_graph.data import DigitsData
 from hiresnet_graph.errors import OutOfMemory, RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.sweep.executors.base import Failure, Report, Task, stop_asked
+from hiresnet_graph.sweep.executors.base import Failure, Task, TaskReport, stop_requested
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.train.events import (
@@ -127,7 +127,7 @@ class Quick:
             yield EpochDone(epoch(number))
             if word == "slow" and attempt == 1:
                 for _ in range(500):
-                    if stop_asked():
+                    if stop_requested():
                         break
                     time.sleep(0.02)
             if word == "stuck":
@@ -142,7 +142,7 @@ class Quick:
                 bytearray(1 << 50)
             (self.folder / "saved").write_text(str(number))
             yield Saved(number)
-            if number == self.until or stop_asked():
+            if number == self.until or stop_requested():
                 yield Paused(number)
                 return
         if word == "silent":
@@ -186,7 +186,7 @@ class Inline:
 
     slots: int = 2
     tasks: deque[Task] = field(default_factory=deque)
-    extra: list[Report] = field(default_factory=list)
+    extra: list[TaskReport] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         return self
@@ -197,16 +197,16 @@ class Inline:
     def submit(self, task: Task) -> None:
         self.tasks.append(task)
 
-    def reports(self, timeout_s: float) -> Sequence[Report]:
+    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
         found, self.extra = self.extra, []
         if not self.tasks:
             return found
         task = self.tasks.popleft()
         try:
             for event in task.work():
-                found.append(Report(task.key, task.attempt, event, "here"))
+                found.append(TaskReport(task.key, task.attempt, event, "here"))
         except Exception as error:
-            found.append(Report(task.key, task.attempt, Failure.of(error), "here"))
+            found.append(TaskReport(task.key, task.attempt, Failure.of(error), "here"))
         return found
 
     def stop(self) -> None:

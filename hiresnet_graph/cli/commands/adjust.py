@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, architecture, split_variant
+from hiresnet_graph.architecture import split_variant
+from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, architecture
 from hiresnet_graph.cli.commands.schema import schema_line
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.errors import UsageError

@@ -32,13 +32,13 @@ def enumerate_subsets(
     These are the variants that 'hrg ablate SPEC --subsets RULE' trains.
     """
     from hiresnet_graph.sweep import enumerate_variants
-    from hiresnet_graph.sweep.variants import TRANSITIONS, possible
+    from hiresnet_graph.sweep.variants import TRANSITIONS, valid_variants
 
     network = architecture(spec, changes, variant, edges)
     entries = enumerate_variants(network, subsets, group)
-    found, left_out = [(entry, entry.of(network)) for entry in entries], dict[str, str]()
+    found, left_out = [(entry, entry.apply(network)) for entry in entries], dict[str, str]()
     if group == TRANSITIONS:
-        found, left_out = possible(network, entries)
+        found, left_out = valid_variants(network, entries)
     first: dict[str, str] = {}
     for entry, member in found:
         first.setdefault(member.plan.digest(), entry.label)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiresnet_graph.cli.commands.status import told as shown
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.progress import progress
 from hiresnet_graph.cli.training import (
@@ -29,10 +28,11 @@ from hiresnet_graph.cli.training import (
     with_download,
 )
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.formats import format_count
+from hiresnet_graph.formats import format_count, format_value
 
 if TYPE_CHECKING:
-    from hiresnet_graph.sweep.search import Space, Trial
+    from hiresnet_graph.sweep.search import Trial
+    from hiresnet_graph.sweep.search_space import SearchSpace
 
 
 def search(
@@ -41,7 +41,7 @@ def search(
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the search.", show_default=False)
     ] = None,
     runs: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Budget, instead of the file's.", show_default=False)
+        int | None, typer.Option(min=1, metavar="N", help="Budget: overrides that of the file.", show_default=False)
     ] = None,
     data: Data = None,
     download: Download = False,
@@ -53,72 +53,75 @@ def search(
     executor: Executor = "local",
     address: Address = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what there is to choose from, and train nothing. Writes nothing.")
+        bool, typer.Option("--dry-run", help="Describe the search space. Trains and writes nothing.")
     ] = False,
 ) -> None:
     """Search edge sets and params for accurate, small networks.
 
-    A sampler proposes networks, a batch at a time, and learns from what they reach in validation. The same command goes
-    on after an interruption, and with more --runs.
+    A sampler proposes networks in batches and learns from their validation accuracy. The same command resumes an
+    interrupted search, or extends it with more --runs.
     """
     if output is None and not dry_run:
         raise UsageError("the folder is missing: '--output DIR'. '--dry-run' needs none.")
     from hiresnet_graph.sweep.study import read_study
 
-    what = read_study(study)
-    said: dict[str, object] = {}
+    requested = read_study(study)
+    given: dict[str, object] = {}
     if runs is not None:
-        said["search"] = {"runs": runs}
+        given["search"] = {"runs": runs}
     if data is not None:
-        said["data"] = make_dataset(data).as_data()
+        given["data"] = make_dataset(data).as_data()
     if recipe := recipe_fields(epochs, fields=fields):
-        said["recipe"] = recipe
-    what = what.patched(said, command_line()) if said else what
-    what = with_download(what) if download else what
+        given["recipe"] = recipe
+    requested = requested.patched(given, command_line()) if given else requested
+    requested = with_download(requested) if download else requested
 
-    from hiresnet_graph.sweep.search import Space, read_trials
+    from hiresnet_graph.sweep.search import read_trials
     from hiresnet_graph.sweep.search import search as search_all
+    from hiresnet_graph.sweep.search_space import SearchSpace
 
     if dry_run:
-        _list(Space(what))
+        _describe(SearchSpace(requested))
         return
     assert output is not None
-    budget = what.search.runs if what.search is not None else 0  # a study without one is refused
+    budget = requested.search.runs if requested.search is not None else 0  # a study without one is refused
 
-    def begun(space: Space) -> None:
-        write_message(f"{what.name or study.stem}: {space.search.sampler}, up to {format_count(budget, 'run')}.")
+    def started(space: SearchSpace) -> None:
+        write_message(f"{requested.name or study.stem}: {space.search.sampler}, up to {format_count(budget, 'run')}.")
 
     with resume_hint(), progress("run", budget) as meter:
 
-        def told(trial: Trial, done: int) -> None:
-            network = ", ".join([trial.label, *(f"{key}={shown(value)}" for key, value in trial.setting.items())])
-            reached = f"validation {100 * trial.values[0]:.2f} %" if trial.values else trial.outcome
-            meter(done, budget, f"{network}: {reached}, {trial.parameters:,} parameters")
+        def show(trial: Trial, done: int) -> None:
+            setting = (f"{key}={format_value(value, 3)}" for key, value in trial.setting.items())
+            result = f"validation {100 * trial.values[0]:.2f} %" if trial.values else trial.outcome
+            network = ", ".join([trial.label, *setting])
+            meter(done, budget, f"{network}: {result}, {trial.parameters:,} parameters")
 
         search_all(
-            what,
+            requested,
             out=output,
             executor=executor,
             jobs=jobs,
             device=device or "auto",
-            threads=threads or 1,
+            threads=threads,
             address=address,
-            begun=begun,
-            progress=told,
+            started=started,
+            progress=show,
         )
-    counts = Counter(trial.outcome for trial in read_trials(output))
-    left_out = [f"{counts['too-large']} too large"] * bool(counts["too-large"])
-    left_out += [f"{counts['known']} known already"] * bool(counts["known"])
-    left_out += [f"{counts['no-network']} without a way to the output"] * bool(counts["no-network"])
-    write_message(
-        f"{format_count(counts.total(), 'proposal')}"
-        + (f", of which {' and '.join(left_out)}, so not trained." if left_out else ", all of them trained.")
-    )
+    _write_counts(Counter(trial.outcome for trial in read_trials(output)))
     write_message(f"The search has ended, in {output}. The best networks: hrg report {output}")
 
 
-def _list(space: Space) -> None:
-    """Say what a search would choose from."""
+def _write_counts(counts: Counter[str]) -> None:
+    """Print the number of proposals, and of those that were not trained."""
+    reasons = {"too-large": "too large", "known": "known already", "no-network": "without a path to the output"}
+    left_out = [f"{counts[outcome]} {reason}" for outcome, reason in reasons.items() if counts[outcome]]
+    rest = f", of which {' and '.join(left_out)}, so not trained." if left_out else ", all of them trained."
+    write_message(f"{format_count(counts.total(), 'proposal')}{rest}")
+
+
+def _describe(space: SearchSpace) -> None:
+    """Print the size of a search space, the budget, and the range of parameters."""
     budget, seeds = space.search, len(space.study.seed_pairs)
     edges = [f"{format_count(2 ** len(space.edges), 'edge set')}"] * bool(space.edges)
     others = [f"{key} {_range(values)}" for key, values in budget.space.items() if key != "edges"]
@@ -132,9 +135,9 @@ def _list(space: Space) -> None:
 
 
 def _range(values: object) -> str:
-    from hiresnet_graph.sweep.space import Interval
+    from hiresnet_graph.sweep.space import ValueRange
 
-    if isinstance(values, Interval):
-        return f"from {shown(values.low)} to {shown(values.high)}"
+    if isinstance(values, ValueRange):
+        return f"from {format_value(values.low, 3)} to {format_value(values.high, 3)}"
     assert isinstance(values, tuple)
-    return f"({', '.join(map(shown, values))})"
+    return f"({', '.join(format_value(value, 3) for value in values)})"

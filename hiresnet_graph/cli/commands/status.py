@@ -1,4 +1,4 @@
-"""`hrg status`: how far a study is, while it is trained and after."""
+"""The command `status`: the progress of a study, while it is trained and after."""
 
 from __future__ import annotations
 
@@ -12,28 +12,30 @@ import typer
 
 from hiresnet_graph.cli.arguments import Json
 from hiresnet_graph.cli.console import has_colors, write, write_json, write_message, write_table
-from hiresnet_graph.formats import Column, format_count, format_duration, number_column
+from hiresnet_graph.formats import Column, format_count, format_duration, format_value, number_column
 
 if TYPE_CHECKING:
-    from hiresnet_graph.sweep.results import NetworkInfo, RunStatus, State, Status
+    from hiresnet_graph.sweep.database import State
+    from hiresnet_graph.sweep.results import NetworkInfo
+    from hiresnet_graph.sweep.status import RunStatus, Status
 
 _PERIOD_S = 2.0
-# What is left out last on a narrow terminal is what people look for first.
-_KEEP: dict[State, int] = {"complete": 8, "failed": 7, "running": 6, "waiting": 5, "diverged": 4, "pruned": 3}
-_NAME_COLUMNS = 24  # longer names go on in the next line where there is no room
+# On a narrow terminal the states with the lowest numbers are left out first.
+_PRIORITY: dict[State, int] = {"complete": 8, "failed": 7, "running": 6, "waiting": 5, "diverged": 4, "pruned": 3}
+_NAME_COLUMNS = 24  # longer names are wrapped where there is no room
 _CLEAR = "\x1b[H\x1b[2J"
 
 
 def status(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a study, a search or a run.")],
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until nothing is trained any more.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Update until no run is being trained.")] = False,
     json: Json = False,
 ) -> None:
-    """Say how far a study is.
+    """Show the progress of a study.
 
-    Which runs are finished, at work, waiting or failed, how long the rest takes, and whether anybody trains it.
+    Lists the runs that are finished, running, waiting or failed, the remaining time, and whether it is being trained.
     """
-    from hiresnet_graph.sweep.results import read_status
+    from hiresnet_graph.sweep.status import read_status
 
     shown = None
     while True:
@@ -53,50 +55,50 @@ def status(
         shown = found
         try:
             time.sleep(_PERIOD_S)
-        except KeyboardInterrupt:  # whoever watches has seen enough; nothing is stopped by that
+        except KeyboardInterrupt:  # ends the watching, and no run
             return
 
 
 def _write(found: Status, folder: Path) -> None:
     counts = Counter(run.state for run in found.runs)
-    told = ", ".join(f"{counts[state]} {state}" for state in _states(found)) or "no runs"
-    write(f"{found.name}: {format_count(len(found.runs), 'run')}; {told}.{_left(found)}")
-    if found.at_work:
+    states = ", ".join(f"{counts[state]} {state}" for state in _states(found)) or "no runs"
+    write(f"{found.name}: {format_count(len(found.runs), 'run')}; {states}.{_left(found)}")
+    if found.running:
         write("It is being trained now.")
     elif found.is_alive:
-        write("Its command is at work; no run is being trained at this moment.")
-    elif found.way_on:
-        write(found.way_on)
+        write("Its command is active; no run is being trained at this moment.")
+    elif found.resume_hint:
+        write(found.resume_hint)
     elif counts["waiting"] or counts["failed"]:
-        write("Nobody is training it now; the command that began it goes on with it.")
+        write("It is not being trained; the command that started it resumes it.")
     if found.outside:
-        verb = "is" if found.outside == 1 else "are"
-        write(f"{format_count(found.outside, 'more run')} of an earlier plan {verb} kept.")
+        kept = format_count(found.outside, "run")
+        write(f"{kept} of an earlier plan {'is' if found.outside == 1 else 'are'} kept, too.")
     if len(found.runs) > 1:
         write()
         _write_networks(found)
-    at_work = [run for run in found.runs if run in found.at_work or (run.state == "waiting" and run.epoch)]
-    if at_work:
+    unfinished = [run for run in found.runs if run in found.running or (run.state == "waiting" and run.epoch)]
+    if unfinished:
         write()
         columns = [
-            _names("under way", [_run_name(run, found) for run in at_work]),
+            _names("unfinished", [_run_name(run, found) for run in unfinished]),
             number_column("epoch"),
             number_column("validation", 8),
             number_column("attempt", 6),
             Column("worker", 5),
         ]
-        write_table(columns, [_under_way(run, found) for run in at_work])
+        write_table(columns, [_unfinished_row(run, found) for run in unfinished])
     failed = [run for run in found.runs if run.message]
     if failed:
         write()
         for run in failed:
-            again = "" if run.state == "failed" else ", tried again"
+            again = "" if run.state == "failed" else ", retried"
             write(f"{run.name} ({format_count(run.attempts, 'attempt')}{again}): {run.message}")
-        write_message(f"Where it was raised: hrg status {folder} --json, field 'traceback'.")
+        write_message(f"For the traceback: hrg status {folder} --json, field 'traceback'.")
 
 
 def _states(found: Status) -> list[State]:
-    """Those that there are, in the order in which people ask for them."""
+    """The states that occur, in the order of the display."""
     order: tuple[State, ...] = ("complete", "diverged", "pruned", "failed", "running", "waiting")
     there = {run.state for run in found.runs}
     return [state for state in order if state in there]
@@ -107,23 +109,27 @@ def _left(found: Status) -> str:
 
 
 def _write_networks(found: Status) -> None:
-    """A row for each network with runs of its own: how many are in which state."""
+    """A row for each network with its own runs: their number in each state."""
     states = _states(found)
     counts = Counter((run.network, run.state) for run in found.runs)
     rows = []
-    for place, network in enumerate(found.networks):
-        if any(counts[place, state] for state in states):
-            numbers = [str(counts[place, state] or "") for state in states]
-            rows.append([_named(network), *numbers])
-    columns = [_names("network", [row[0] for row in rows]), *(number_column(state, _KEEP[state]) for state in states)]
+    for i, network in enumerate(found.networks):
+        if any(counts[i, state] for state in states):
+            numbers = [str(counts[i, state] or "") for state in states]
+            rows.append([_network_name(network), *numbers])
+    columns = [
+        _names("network", [row[0] for row in rows]),
+        *(number_column(state, _PRIORITY[state]) for state in states),
+    ]
     write_table(columns, rows)
     same = [f"{network.label} is {network.same_as}" for network in found.networks if network.same_as]
     if same:
         write(f"The same networks, so trained once: {', '.join(dict.fromkeys(same))}.")
 
 
-def _named(network: NetworkInfo) -> str:
-    return ", ".join([network.label, *(f"{name.rpartition('.')[2]}={told(v)}" for name, v in network.setting.items())])
+def _network_name(network: NetworkInfo) -> str:
+    setting = (f"{name.rpartition('.')[2]}={format_value(value, 3)}" for name, value in network.setting.items())
+    return ", ".join([network.label, *setting])
 
 
 def _names(header: str, names: list[str]) -> Column:
@@ -132,20 +138,15 @@ def _names(header: str, names: list[str]) -> Column:
 
 def _run_name(run: RunStatus, found: Status) -> str:
     network = found.networks[run.network]
-    return f"{_named(network)}, seed {run.seeds}" if network.setting else run.name
+    return f"{_network_name(network)}, seed {run.seeds}" if network.setting else run.name
 
 
-def _under_way(run: RunStatus, found: Status) -> list[str]:
+def _unfinished_row(run: RunStatus, found: Status) -> list[str]:
     accuracy = "" if run.validation_accuracy is None else f"{100 * run.validation_accuracy:.2f} %"
-    waits = "waiting" if found.is_alive else "paused"
+    waiting = "waiting" if found.is_alive else "paused"
     together = f", {run.replicas} together" if run.replicas > 1 else ""
-    worker = f"{run.worker}{together}" if run.state == "running" else waits
+    worker = f"{run.worker}{together}" if run.state == "running" else waiting
     return [_run_name(run, found), f"{run.epoch}/{run.epochs}", accuracy, str(run.attempts), worker]
-
-
-def told(value: object) -> str:
-    """A value of a setting for people: three digits of a number that has more."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _as_data(found: Status) -> dict[str, Any]:

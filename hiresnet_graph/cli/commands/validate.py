@@ -86,7 +86,8 @@ def _check_study(spec: str, changes: Sequence[str]) -> _Result:
     Raises:
         SpecError: The study, or one of its networks, is wrong.
     """
-    from hiresnet_graph.sweep.plan import data_of, networks_of, planned
+    from hiresnet_graph.sweep.networks import networks_of
+    from hiresnet_graph.sweep.plan import make_plan
     from hiresnet_graph.sweep.study import read_study
 
     if changes:
@@ -94,10 +95,10 @@ def _check_study(spec: str, changes: Sequence[str]) -> _Result:
     study = read_study(spec)
     if study.search is not None:
         _ = study.base().override(study.changes).plan if study.changes else study.base().plan
-        data_of(study)
+        study.data_source()
         return _Result(spec, study.name, f"a search of up to {format_count(study.search.runs, 'run')}")
     networks = networks_of(study)
-    plan = planned(study, networks, data_of(study), None)
+    plan = make_plan(study, networks, study.data_source(), None)
     different = format_count(len({info.plan for info in plan.networks}), "different network")
     seeds, runs = format_count(len(study.seed_pairs), "seed"), format_count(len(plan.requests), "run")
     return _Result(spec, study.name, f"a study of {networks.architecture}: {different}, {seeds}, {runs}")

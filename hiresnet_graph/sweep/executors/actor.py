@@ -1,6 +1,6 @@
-"""The worker's side of a Ray cluster: an actor that trains, and how it shows that it may.
+"""The worker's side of a Ray cluster: an actor that trains, and the handshake by which it is accepted.
 
-Nothing of Ray is imported here, and torch only with the first run.
+Ray is not imported here, and torch only with the first run.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 from hiresnet_graph.data.kind import DATA_FOLDER
 from hiresnet_graph.errors import HrgError
-from hiresnet_graph.sweep.executors.base import ENDS, Failure, Training, ask_to_stop
+from hiresnet_graph.sweep.executors.base import ENDS, Failure, Training, request_stop
 from hiresnet_graph.train.events import Event, Files
 from hiresnet_graph.train.request import RunRequest
 
 
-class Copy(NamedTuple):
-    """What must be the same wherever runs of a study are trained.
+class Fingerprint(NamedTuple):
+    """Versions that must be equal on all machines that train runs of a study.
 
     Attributes:
         code: Hash of all source files of this package.
@@ -39,46 +39,46 @@ class Copy(NamedTuple):
 
 
 @functools.cache
-def own_copy() -> Copy:
-    """What this process runs on."""
+def own_fingerprint() -> Fingerprint:
+    """The versions of this process."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
     python = ".".join(platform.python_version_tuple()[:2])
-    return Copy(digest.hexdigest()[:12], version("hiresnet-graph"), version("torch"), python)
+    return Fingerprint(digest.hexdigest()[:12], version("hiresnet-graph"), version("torch"), python)
 
 
 class Probe(NamedTuple):
-    """A file that nobody can see by chance."""
+    """A file with a random token, by which a worker shows that it sees the driver's folder."""
 
     path: Path
     token: str
 
 
 def key_and_fingerprint(request: RunRequest) -> tuple[str, str]:
-    """The key of a run, and the fingerprint of its data, as this machine has them."""
+    """The key of a run, and the fingerprint of its data, as computed on this machine."""
     from hiresnet_graph.train.identity import identify_request
 
     identity = identify_request(request)
     return identity.key, identity.data_fingerprint
 
 
-class Introduction(NamedTuple):
-    """Who a worker is."""
+class Handshake(NamedTuple):
+    """The first answer of a worker."""
 
-    copy: Copy
+    fingerprint: Fingerprint
     pid: int
     sees_probe: bool
 
 
-class Begun(NamedTuple):
-    """A worker has taken a task."""
+class TaskAccepted(NamedTuple):
+    """A worker has accepted a task."""
 
 
-class Unfit(NamedTuple):
-    """A worker cannot make the run that was asked for: why, or what its own key and data are."""
+class Mismatch(NamedTuple):
+    """A worker cannot compute the requested run: the reason, or its own key and data fingerprint."""
 
     message: str = ""
     key: str = ""
@@ -86,11 +86,11 @@ class Unfit(NamedTuple):
 
 
 class Worker:
-    """A process of the cluster that trains; an actor of Ray, whose methods are called one after another.
+    """A process of the cluster that trains: a Ray actor, whose methods are called one after another.
 
     Args:
-        folder: Where the driver is: relative paths mean the same here, if it is there.
-        data: Where the driver looks for data sets; this machine's own setting goes before.
+        folder: Working folder of the driver, so that relative paths mean the same here, if it exists.
+        data: Folder of the driver's data sets; the setting of this machine takes precedence.
     """
 
     def __init__(self, folder: str, data: str | None) -> None:
@@ -100,26 +100,26 @@ class Worker:
             os.environ.setdefault(DATA_FOLDER, data)
         self._events: Iterator[Event] | None = None
         self._own_folder: Path | None = None
-        self._proven: set[str] = set()
+        self._verified: set[str] = set()
 
-    def introduce(self, probe: Probe | None) -> Introduction:
-        """Say who this is."""
-        sees = False
+    def handshake(self, probe: Probe | None) -> Handshake:
+        """The versions of this worker, and whether it sees the driver's folder."""
+        sees_probe = False
         if probe is not None:
             with suppress(OSError):
-                sees = probe.path.read_text() == probe.token and os.access(probe.path.parent, os.W_OK)
-        return Introduction(own_copy(), os.getpid(), sees)
+                sees_probe = probe.path.read_text() == probe.token and os.access(probe.path.parent, os.W_OK)
+        return Handshake(own_fingerprint(), os.getpid(), sees_probe)
 
-    def begin(self, key: str, work: Any, files: Files | None) -> Begun | Unfit:
-        """Take a task.
+    def start(self, key: str, work: Any, files: Files | None) -> TaskAccepted | Mismatch:
+        """Start a task.
 
         Args:
-            files: Of the checkpoint to go on from, if the folder of the run cannot be seen from here.
+            files: Files of the checkpoint to resume from, if this machine does not see the folder of the run.
         """
         if isinstance(work, Training):
-            unfit = self._prove(key, work.request)
-            if unfit is not None:
-                return unfit
+            mismatch = self._verify(key, work.request)
+            if mismatch is not None:
+                return mismatch
             if files is not None:
                 from hiresnet_graph.train.checkpoint import store
 
@@ -128,24 +128,24 @@ class Worker:
                     store(self._own_folder, files)
                 work = replace(work, folder=self._own_folder, ship_files=True)
         self._events = iter(work())
-        return Begun()
+        return TaskAccepted()
 
-    def _prove(self, key: str, request: RunRequest) -> Unfit | None:
-        """Compute the first key of each data set anew."""
+    def _verify(self, key: str, request: RunRequest) -> Mismatch | None:
+        """Compare the key of the first run on each data set with the key computed here."""
         data = f"{request.data.kind} {request.data.model_dump_json()}"
-        if data in self._proven:
+        if data in self._verified:
             return None
         try:
             own, fingerprint = key_and_fingerprint(request)
         except HrgError as error:
-            return Unfit(message=str(error))
+            return Mismatch(message=str(error))
         if own != key:
-            return Unfit(key=own, fingerprint=fingerprint)
-        self._proven.add(data)
+            return Mismatch(key=own, fingerprint=fingerprint)
+        self._verified.add(data)
         return None
 
     def next(self) -> Event | Failure | None:
-        """Go on until the run says something; None if there is no run."""
+        """Continue the run until its next event; None if there is no run."""
         if self._events is None:
             return None
         event: Event | Failure
@@ -161,5 +161,5 @@ class Worker:
         return event
 
     def stop(self) -> None:
-        """Let the run save and pause."""
-        ask_to_stop()
+        """Request the run to save and to pause."""
+        request_stop()

@@ -1,6 +1,6 @@
-"""What an executor is: something that takes tasks, works on a few at a time, and reports what they say.
+"""The interface of executors: they take tasks, work on a few at a time, and report their events.
 
-Executors know nothing of studies or ledgers: the driver keeps those.
+Executors know nothing of studies or ledgers; those belong to the driver.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A run, or a stack of runs, to be worked on.
+    """A run, or a stack of runs, to be trained.
 
     Attributes:
-        key: Of the run; the driver's name for the stack.
-        attempt: Its how manieth attempt; comes back with each report, so that stale ones can be told.
-        work: Called in the worker; what it yields is reported one by one. Must be picklable. The driver's are of type
+        key: Key of the run; the driver's name of the stack.
+        attempt: Number of the attempt; returned with each report, so that stale ones are recognized.
+        work: Called in the worker; each event that it yields is reported. Must be picklable. The driver's are of type
             `Training` or `StackTraining`, unless it was given others.
     """
 
@@ -40,12 +40,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Training:
-    """The work of a task: training a run, or going on with it, in its folder.
+    """The work of a task: training or resuming a run in its folder.
 
     Attributes:
-        folder: Where its checkpoints and its result come; an executor without a shared folder sets another.
-        until: Pause after this epoch.
-        ship_files: `Saved` and `Finished` carry the files that they speak of, and the executor puts them in place.
+        folder: Folder of its checkpoints and its result; an executor without a shared folder sets another.
+        until: Epoch after which to pause.
+        ship_files: Whether `Saved` and `Finished` carry their files, which the executor then writes.
     """
 
     request: RunRequest
@@ -54,34 +54,34 @@ class Training:
     ship_files: bool = False
 
     def __call__(self) -> Iterator[Event]:
-        """Train, event by event; ends with `Paused` soon after the worker process was asked to stop."""
+        """Train, event by event; ends with `Paused` soon after the worker process was requested to stop."""
         from hiresnet_graph.train import run
 
         return run(
             self.request,
             self.folder,
             until=self.until,
-            stop=stop_asked,
-            dataset=loaded(self.request.data),
+            stop=stop_requested,
+            dataset=cached_dataset(self.request.data),
             ship_files=self.ship_files,
         )
 
 
 @dataclass(frozen=True)
 class StackTraining:
-    """The work of a task: training a stack of runs, or going on with it, each run in its own folder."""
+    """The work of a task: training or resuming a stack of runs, each in its own folder."""
 
     request: StackRequest
 
     def __call__(self) -> Iterator[RunEvent | StackEnded]:
-        """Train, event by event; all runs pause soon after the worker process was asked to stop."""
+        """Train, event by event; all runs pause soon after the worker process was requested to stop."""
         from hiresnet_graph.stack import run_stack
 
-        return run_stack(self.request, stop=stop_asked, dataset=loaded(self.request.runs[0].request.data))
+        return run_stack(self.request, stop=stop_requested, dataset=cached_dataset(self.request.runs[0].request.data))
 
 
 @lru_cache(maxsize=1)
-def loaded(source: DatasetKind) -> Dataset:
+def cached_dataset(source: DatasetKind) -> Dataset:
     """A data set, loaded once for all runs of a worker."""
     return load_dataset(source)
 
@@ -91,10 +91,9 @@ class Failure:
     """The task raised an exception.
 
     Attributes:
-        kind: `usage` if trying again cannot help (a wrong spec, missing data), `memory` if memory ran out, else
-            `error`.
-        message: Fit to be shown to a person.
-        traceback: For the log.
+        kind: `usage` if a retry cannot help (a wrong spec, missing data), `memory` if memory ran out, else `error`.
+        message: Message for the user.
+        traceback: Traceback for the log.
     """
 
     kind: Literal["usage", "memory", "error"]
@@ -103,7 +102,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """What a worker reports of an exception."""
+        """The failure that a worker reports for an exception."""
         text = "".join(traceback.format_exception(error))
         if isinstance(error, HrgError):
             if isinstance(error, OutOfMemory):
@@ -116,23 +115,23 @@ class Failure:
         return cls("error", message, text)
 
 
-# The last word of a task that has not lost its worker.
+# The last event of a task whose worker is not lost.
 ENDS = (Finished, Paused, StackEnded, Failure)
 
 
 @dataclass(frozen=True)
 class Lost:
-    """The worker is gone, and the task with it."""
+    """The worker has ended, and the task with it."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class Report:
-    """Something that a task said. The last of a task is `Finished`, `Paused`, `StackEnded`, a `Failure` or `Lost`.
+class TaskReport:
+    """An event of a task. The last of a task is `Finished`, `Paused`, `StackEnded`, a `Failure` or `Lost`.
 
     Attributes:
-        worker: Where, like `cpu 3` or a host's name.
+        worker: Name of the worker, like `cpu 3` or a host's name.
     """
 
     key: str
@@ -142,27 +141,27 @@ class Report:
 
 
 class Executor(Protocol):
-    """Where tasks are worked on. Used by one thread, as a context: leaving it ends all workers."""
+    """Works on tasks. Used by one thread, as a context manager: leaving it ends all workers."""
 
     @property
     def slots(self) -> int:
-        """How many tasks can be worked on at one time, now; may change when machines come and go."""
+        """Number of tasks that can be worked on at one time; may change when machines join or leave."""
         ...
 
     def submit(self, task: Task) -> None:
-        """Take a task. No more than `slots` are out at a time, plus as many that wait for a free worker."""
+        """Accept a task. At most `slots` tasks are running, and as many wait for a free worker."""
         ...
 
-    def reports(self, timeout_s: float) -> Sequence[Report]:
-        """What has been said since the last call; waits up to `timeout_s` for the first."""
+    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
+        """The reports since the last call; waits up to `timeout_s` for the first."""
         ...
 
     def stop(self) -> None:
-        """Ask all tasks at work to save and to end, which they report as usual; tasks that wait are forgotten."""
+        """Request all running tasks to save and to end, which they report as usual; waiting tasks are dropped."""
         ...
 
     def close(self) -> None:
-        """End all workers now. What they had not reported is lost."""
+        """End all workers immediately. Events that were not reported are lost."""
         ...
 
     def __enter__(self) -> Self:
@@ -177,11 +176,11 @@ class Executor(Protocol):
 _stop = threading.Event()
 
 
-def ask_to_stop() -> None:
-    """In a worker process: make the run that is trained here save and pause."""
+def request_stop() -> None:
+    """In a worker process: make the running task save and pause."""
     _stop.set()
 
 
-def stop_asked() -> bool:
-    """Whether this worker process was asked to stop."""
+def stop_requested() -> bool:
+    """Whether this worker process was requested to stop."""
     return _stop.is_set()

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from hiresnet_graph.cli.commands.ablate import Clock
-from hiresnet_graph.sweep import ways
-from hiresnet_graph.sweep.driver import Progress
+from hiresnet_graph.cli.progress import RemainingTime
+from hiresnet_graph.sweep import prepare
+from hiresnet_graph.sweep.training import Progress
 from hiresnet_graph.train import Recipe
 from tests.sweep import works
 from tests.sweep.works import study
@@ -41,7 +41,7 @@ def test_ablate_trains_then_reports_and_trains_nothing_twice(hrg, folder):
     assert "4 runs.\n2 done, 2 runs to train." in dry.stderr
     assert [line.split()[-2:] for line in dry.stdout.splitlines()[2:]] == [["2", "1"], ["2", "1"]]
     second = hrg(*args, "--seeds", "2")
-    assert "2 runs of them were there already" in second.stderr and "seed 0" not in second.stderr
+    assert "2 runs of them were finished before" in second.stderr and "seed 0" not in second.stderr
 
     table = list(csv.DictReader(hrg("report", "out", "-f", "csv").stdout.splitlines()))
     assert [(row["variant"], row["n"]) for row in table] == [("none", "2"), ("full", "2")]
@@ -74,7 +74,7 @@ def test_edges_are_those_of_which_subsets_are_taken(hrg):
         assert result.exit_code == 0, result.stderr
         assert "4 variants x" in result.stderr
     both = hrg("ablate", *SMALL, "--edges", "p2", "--variants", "none", "--dry-run")
-    assert both.exit_code == 2 and "both say which edges" in both.stderr
+    assert both.exit_code == 2 and "both set the edges" in both.stderr
 
 
 def test_a_wrong_recipe_on_the_command_line_names_its_option(hrg):
@@ -101,7 +101,7 @@ def test_a_dry_run_of_a_study_lists_all_and_writes_nothing(hrg, folder):
     assert [row[0] for row in rows[2:5]] == ["none", "full", "p3"] and rows[5][:4] == ["1", "random", "edge", "(p3)"]
     assert "4 variants x 1 seed, 4 different networks: 4 runs.\n0 done, 4 runs to train." in result.stderr
     assert "Disk: about " in result.stderr and "a program of its own" in result.stderr
-    assert "Time: about " in result.stderr and "images a second" in result.stderr
+    assert "Time: about " in result.stderr and "images per second" in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
@@ -139,9 +139,9 @@ def test_runs_are_computed_together_if_asked_for(hrg, folder):
 
 
 def test_a_dry_run_looks_at_the_memory_as_training_does(hrg, monkeypatch):
-    monkeypatch.setattr(ways, "room_of", lambda devices, workers: 0)
+    monkeypatch.setattr(prepare, "memory_budget", lambda devices, workers: 0)
     dry = hrg("ablate", "study.yaml", "--seeds", "2", "--stack", "4", "--dry-run", "--no-calibrate")
-    assert "Each run is computed by itself: no two of them go together" in dry.stderr
+    assert "Each run is computed by itself: no two runs can be stacked" in dry.stderr
 
 
 def told(key, epoch, epochs=10, state="running", reused=False):
@@ -152,7 +152,7 @@ def told(key, epoch, epochs=10, state="running", reused=False):
 
 def test_the_time_left_counts_what_was_computed_since_the_first_epochs():
     # stacks of 4 on two workers, an epoch each in 10 s: 8 epochs in that time
-    clock = Clock(80)
+    clock = RemainingTime(80)
     stacks = [[f"{worker}{run}" for run in range(4)] for worker in "ab"]
     for epoch in (1, 2, 3):
         for late, keys in enumerate(stacks):
@@ -160,14 +160,14 @@ def test_the_time_left_counts_what_was_computed_since_the_first_epochs():
                 left = clock.left_s(told(key, epoch), 100 + 10 * epoch + late)
         assert left == (0 if epoch == 1 else pytest.approx((80 - 8 * epoch) / 8 * 10, rel=0.11))
     # one alone, which goes on after its 5th epoch; what it does twice is nothing new, and another was there already
-    clock = Clock(30)
+    clock = RemainingTime(30)
     steps = [(told("c", 1, state="complete", reused=True), 0), (told("a", 6), 50), (told("a", 7), 60)]
     lefts = [clock.left_s(step, now_s) for step, now_s in steps]
     assert lefts == [0, 0, pytest.approx((3 + 10) * 10)]
     assert clock.left_s(told("a", 7), 70) == pytest.approx((3 + 10) * 20)
     assert clock.left_s(told("a", 0, state="diverged"), 80) == pytest.approx(10 * 30)
     # runs of one epoch
-    clock = Clock(4)
+    clock = RemainingTime(4)
     for number, key in enumerate("abcd"):
         left = clock.left_s(told(key, 1, epochs=1), 10 * number)
         clock.left_s(told(key, 1, epochs=1, state="complete"), 10 * number)
@@ -228,7 +228,7 @@ def test_a_shipped_study_can_be_looked_at_without_its_data(hrg, monkeypatch, nam
     result = hrg("ablate", name, "--dry-run", "--no-calibrate")
     assert result.exit_code == 0, result.stderr
     assert len(result.stdout.splitlines()) == networks + 2 and f": {5 * networks} runs" in result.stderr
-    assert "The data are not here" in result.stderr
+    assert "The data are missing" in result.stderr
     lacking = hrg("ablate", name, "-o", "out")
     assert lacking.exit_code == 2 and "there is no folder" in lacking.stderr
 
@@ -244,16 +244,16 @@ def test_the_shipped_studies_are_listed(hrg):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ([], "say what to compare"),
+        ([], "nothing to compare"),
         (["--variants", "none", "--subsets", "all"], "Give one"),
         (["--subsets", "nosuch"], "there is no subset rule 'nosuch'"),
-        (["--variants", "none,none"], "'none' is there twice"),
+        (["--variants", "none,none"], "'none' is given twice"),
         (["--variants", "none,ful"], "Did you mean 'full'"),
         (["--variants", "none", "--data", "nosuch"], "there is no data set 'nosuch'"),
-        (["--variants", "none", "--seeds", "0"], "a number of seeds is wanted"),
-        (["--variants", "none", "--seeds", "a"], "a number of seeds is wanted"),
-        (["--variants", "none", "--seeds", "1,1"], "a seed is there twice"),
-        (["--variants", "none", "--lr", "0"], "a number above 0 is wanted"),
+        (["--variants", "none", "--seeds", "0"], "must be a number of seeds"),
+        (["--variants", "none", "--seeds", "a"], "must be a number of seeds"),
+        (["--variants", "none", "--seeds", "1,1"], "a seed is given twice"),
+        (["--variants", "none", "--lr", "0"], "expected a number greater than 0"),
         (["--variants", "none", "--epochs", "-1"], "--epochs"),
         (["--variants", "none", "--batch-size", "5000"], "the batch size is 5,000, but data"),
         (["--variants", "none", "--recipe", "optimizer=sdg"], "'adam', 'adamw' or 'sgd'"),
@@ -262,13 +262,13 @@ def test_the_shipped_studies_are_listed(hrg):
         (["--variants", "none", "--grid", "lr"], "Write a field once, with its values"),
         (["--variants", "none", "--grid", "lr=1,-1"], "expected a number greater than 0, got -1"),
         (["--variants", "none", "--baseline", "full"], "there is no variant 'full'"),
-        (["--variants", "none", "--download"], "is not a data set that can be fetched"),
+        (["--variants", "none", "--download"], "cannot be downloaded"),
         (["--variants", "none", "--device", "cuda:99"], "is a GPU"),
         (["--variants", "none", "--executor", "loca"], "Did you mean 'local'"),
         (["--variants", "none", "--address", "auto"], "Ray cluster"),
-        (["--variants", "none", "--stack", "1"], "'auto', 'off' or a number of runs (2 or more) is wanted, not '1'"),
+        (["--variants", "none", "--stack", "1"], "must be 'auto', 'off' or a number of runs (2 or more), not '1'"),
         (["--variants", "none", "--stack", "8", "--executor", "ray"], "workers of a Ray cluster compute each run"),
-        (["--variants", "none", "--json"], "belongs to '--dry-run'"),
+        (["--variants", "none", "--json"], "requires '--dry-run'"),
         (["--variants", "none", "head.classes=7"], "training wants one output of 10 values"),
     ],
 )

@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 from hiresnet_graph.cli.app import app
 from hiresnet_graph.cli.commands import status as module
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.sweep.driver import train_all
 from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train.record import METRICS, RESULT
 from tests.sweep.works import MACHINE, Inline, Quick, epoch, record, study
 
@@ -24,9 +24,9 @@ def test_a_study_that_is_trained_now(hrg: Hrg, tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
         for key in keys[:2]:
-            ledger.begin(key, 1, "cpu 0")
-            ledger.note_start(key, 1, MACHINE, 0)
-            ledger.note_epoch(key, 1, epoch(1))
+            ledger.start_attempt(key, 1, "cpu 0")
+            ledger.record_start(key, 1, MACHINE, 0)
+            ledger.record_epoch(key, 1, epoch(1))
         ledger.finish(keys[0], 1, record(plan.requests[keys[0]]))
         ledger.commit()
         result = hrg("status", tmp_path)
@@ -59,7 +59,7 @@ def test_a_study_that_is_trained_now(hrg: Hrg, tmp_path: Path) -> None:
             "traceback": "",
         }
     after = hrg("status", tmp_path).stdout
-    assert "1 complete, 3 waiting." in after and "Nobody is training it now" in after and "paused" in after
+    assert "1 complete, 3 waiting." in after and "It is not being trained" in after and "paused" in after
 
 
 def test_runs_of_a_stack_share_the_time_of_their_program(hrg: Hrg, tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_runs_of_a_stack_share_the_time_of_their_program(hrg: Hrg, tmp_path: Pat
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
         for key in plan.requests:
-            ledger.begin(key, 1, "cuda 0")
-            ledger.note_start(key, 1, MACHINE.model_copy(update={"backend": "stacked", "replicas": 4}), 0)
-            ledger.note_epoch(key, 1, epoch(1).model_copy(update={"time_s": 10.0}))
+            ledger.start_attempt(key, 1, "cuda 0")
+            ledger.record_start(key, 1, MACHINE.model_copy(update={"backend": "stacked", "replicas": 4}), 0)
+            ledger.record_epoch(key, 1, epoch(1).model_copy(update={"time_s": 10.0}))
         ledger.commit()
         data = json.loads(hrg("status", tmp_path, "--json").stdout)
         assert data["left_s"] == pytest.approx(4 * 10.0)  # not a fourth of it: four epochs are left, of 10 s each
@@ -82,12 +82,12 @@ def test_a_study_that_has_just_been_started_again(hrg: Hrg, tmp_path: Path) -> N
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
         key = next(iter(plan.requests))
-        ledger.begin(key, 1, "cpu 0")
-        ledger.note_epoch(key, 1, epoch(1))
+        ledger.start_attempt(key, 1, "cpu 0")
+        ledger.record_epoch(key, 1, epoch(1))
         ledger.fail(key, 1, "", state="lost")
         ledger.commit()
         told = hrg("status", tmp_path).stdout
-        assert "Its command is at work; no run is being trained at this moment." in told
+        assert "Its command is active; no run is being trained at this moment." in told
         assert "paused" not in told and "being trained now" not in told
 
 
@@ -98,14 +98,14 @@ def test_a_narrow_terminal_keeps_what_matters(hrg: Hrg, tmp_path: Path, monkeypa
     keys = list(plan.requests)
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        ledger.begin(keys[0], 1, "cpu 0")
+        ledger.start_attempt(keys[0], 1, "cpu 0")
         ledger.finish(keys[0], 1, record(plan.requests[keys[0]]))
-        ledger.begin(keys[1], 1, "cpu 0")
+        ledger.start_attempt(keys[1], 1, "cpu 0")
         ledger.finish(keys[1], 1, record(plan.requests[keys[1]], outcome="diverged"))
-        ledger.begin(keys[2], 1, "cpu 0")
+        ledger.start_attempt(keys[2], 1, "cpu 0")
         ledger.fail(keys[2], 1, "the disk is full.", final=True)
-        ledger.begin(keys[3], 1, "cpu 0")
-        ledger.note_epoch(keys[3], 1, epoch(1))
+        ledger.start_attempt(keys[3], 1, "cpu 0")
+        ledger.record_epoch(keys[3], 1, epoch(1))
         ledger.commit()
         monkeypatch.setenv("COLUMNS", "60")
         result = hrg("status", tmp_path)
@@ -146,7 +146,7 @@ def test_watching_ends_with_the_driver(hrg: Hrg, tmp_path: Path, monkeypatch: py
         looks.append(time_s)
         if len(looks) == 2:
             (key,) = plan.requests
-            ledger.begin(key, 1, "here")
+            ledger.start_attempt(key, 1, "here")
             ledger.finish(key, 1, record(plan.requests[key]))
             ledger.close()
 
@@ -189,7 +189,8 @@ def test_a_folder_with_nothing_in_it(hrg: Hrg, tmp_path: Path) -> None:
 
 
 def test_it_reads_while_it_is_written(tmp_path: Path) -> None:
-    from hiresnet_graph.sweep.results import read_results, read_status
+    from hiresnet_graph.sweep.results import read_results
+    from hiresnet_graph.sweep.status import read_status
 
     plan = study([f"v{i}" for i in range(40)], range(5))
     end, seen = threading.Event(), []

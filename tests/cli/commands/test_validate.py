@@ -116,6 +116,9 @@ def test_validate_checks_a_study_and_its_networks(hrg, tmp_path):
     )
     path.write_text("network: hiresnet18\nvariants: [none, stem>stge1]\nseeds: two\nbaseline: ful\n")
     result = hrg("validate", path)
-    assert result.exit_code == 1 and result.stderr == "3 problems.\n"
+    assert result.exit_code == 1 and result.stderr == "1 problem.\n" and "seeds: " in result.stdout
+    path.write_text(path.read_text().replace("seeds: two", "seeds: 2"))
+    result = hrg("validate", path)
+    assert result.exit_code == 1 and result.stderr == "2 problems.\n"
     assert f"{path}:2:23: skips.edges: there is no node 'stge1'." in result.stdout
     assert hrg("validate", path, "width=3").exit_code == 2

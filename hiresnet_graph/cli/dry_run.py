@@ -1,0 +1,180 @@
+"""`hrg ablate --dry-run`: what a study would train, printed from the `PreparedStudy` that `ablate` trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from hiresnet_graph.cli import failure
+from hiresnet_graph.cli.commands.ablate import announce_measuring, write_remarks
+from hiresnet_graph.cli.console import write_json, write_message, write_table
+from hiresnet_graph.formats import Column, format_bytes, format_count, format_duration, format_si, number_column
+
+if TYPE_CHECKING:
+    from hiresnet_graph.sweep import Study
+    from hiresnet_graph.sweep.calibration import Measurement
+    from hiresnet_graph.sweep.options import ExecutionOptions
+    from hiresnet_graph.sweep.prepare import PreparedStudy
+
+
+def show_plan(
+    study: Study,
+    output: Path | None,
+    options: ExecutionOptions,
+    *,
+    accept_changes: bool,
+    calibrates: bool,
+    as_json: bool,
+) -> None:
+    """Print what would be trained; exits with the code of wrong usage if the study does not fit the folder.
+
+    Raises:
+        RunError: The ledger in the folder cannot be read.
+    """
+    from hiresnet_graph.sweep.prepare import prepare_study
+
+    prepared = prepare_study(
+        study, output, options, accept_changes=accept_changes, calibrates=calibrates, measuring=announce_measuring
+    )
+    if as_json:
+        write_json(_as_data(prepared))
+    else:
+        _write(prepared)
+    if prepared.refusal:
+        write_message(f"Without '--dry-run' this is refused: {prepared.refusal}")
+        raise typer.Exit(failure.USAGE)
+
+
+def _write(prepared: PreparedStudy) -> None:
+    _write_networks(prepared)
+    missing = len(prepared.missing)
+    if prepared.data_error:
+        write_message(
+            f"The data are missing, so classes were not checked, and finished runs are unknown: {prepared.data_error}"
+        )
+    else:
+        write_message(f"{prepared.done} done, {format_count(missing, 'run')} to train.")
+    write_remarks(prepared.networks.remarks())
+    result = prepared.calibration_result
+    if prepared.resume_message:
+        write_message(prepared.resume_message)
+    together = prepared.stacking or "Each run is a program of its own."
+    workers = format_count(prepared.execution.workers, "worker")
+    write_message(f"Disk: about {format_bytes(prepared.disk_bytes)}. {workers}. {together}")
+    if result is not None:
+        write_message(str(result))
+    elif prepared.is_measured_later:
+        write_message("The fastest execution plan is measured before training.")
+    if (estimate := prepared.estimate) is not None:
+        write_message(
+            f"Time: about {format_duration(estimate.time_s)}, from a few steps of '{prepared.measured_label}' "
+            f"({estimate.images_s:,.0f} images per second in total), scaled by MACs for the others."
+        )
+    write_message("Nothing was trained.")
+
+
+def _as_data(prepared: PreparedStudy) -> dict[str, Any]:
+    plan, execution, result, estimate = (
+        prepared.plan,
+        prepared.execution,
+        prepared.calibration_result,
+        prepared.estimate,
+    )
+    return {
+        "name": plan.name,
+        "architecture": plan.architecture,
+        "data": plan.data,
+        "data_found": prepared.dataset is not None,
+        "baseline": plan.baseline,
+        "networks": _networks(prepared),
+        "runs": {"unique": prepared.total, "done": prepared.done, "missing": len(prepared.missing)},
+        "workers": execution.workers,
+        "threads": execution.threads,
+        "remarks": list(prepared.networks.remarks()),
+        "disk_bytes": prepared.disk_bytes,
+        "backend": execution.backend,
+        "stack": execution.stack,
+        "stacking": bool(prepared.stacks),
+        "measured": [_measurement(each) for each in result.measured] if result is not None else [],
+        "time_s": None if estimate is None else estimate.time_s,
+        "refused": prepared.refusal or None,
+    }
+
+
+def _measurement(measured: Measurement) -> dict[str, Any]:
+    plan = measured.plan
+    return {
+        "workers": plan.workers,
+        "threads": plan.threads,
+        "backend": plan.backend,
+        "stack": plan.stack,
+        "images_s": measured.images_s,
+        "time_s": measured.time_s if measured.images_s else None,
+    }
+
+
+def _networks(prepared: PreparedStudy) -> list[dict[str, Any]]:
+    """The rows of the table, as data."""
+    rows: list[dict[str, Any]] = [
+        {
+            "label": info.label,
+            "setting": dict(info.setting),
+            "edges": list(info.edges),
+            "plan": info.plan,
+            "parameters": info.parameters,
+            "macs": info.macs,
+            "runs": 0,
+            "done": 0,
+            "same_as": info.same_as or None,
+            "isomorphic_to": info.isomorphic_to or None,
+        }
+        for info in prepared.plan.networks
+    ]
+    for row in prepared.plan.rows:
+        rows[row.network]["runs"] += 1
+        rows[row.network]["done"] += row.key in prepared.finished
+    return rows
+
+
+def _write_networks(prepared: PreparedStudy) -> None:
+    """The table of networks, and their number."""
+    rows = _networks(prepared)
+    settings = list(dict.fromkeys(key for row in rows for key in row["setting"]))
+    columns = [
+        *(Column(key) for key in settings),
+        Column("variant"),
+        number_column("parameters", 8),
+        number_column("MACs", 5),
+        number_column("runs", 7),
+        number_column("done", 7),
+        Column("", 6),
+    ]
+    cells = [
+        [
+            *(str(row["setting"].get(key, "")) for key in settings),
+            row["label"],
+            f"{row['parameters']:,}",
+            format_si(row["macs"]),
+            str(row["runs"]),
+            "?" if prepared.data_error else str(row["done"]),
+            _same(row),
+        ]
+        for row in rows
+    ]
+    write_table(columns, cells)
+    labels, different = {row["label"] for row in rows}, {row["plan"] for row in rows}
+    crossed = len({str(row["setting"]) for row in rows})
+    write_message(
+        f"{format_count(len(labels), 'variant')} x "
+        + (f"{format_count(crossed, 'setting')} x " if settings else "")
+        + f"{format_count(len(prepared.study.seed_pairs), 'seed')}, "
+        f"{format_count(len(different), 'different network')}: {format_count(prepared.total, 'run')}."
+    )
+
+
+def _same(row: dict[str, Any]) -> str:
+    if row["same_as"]:
+        return f"= {row['same_as']}, trained once"
+    return f"as {row['isomorphic_to']} except for names, trained" if row["isomorphic_to"] else ""

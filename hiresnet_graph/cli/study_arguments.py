@@ -1,0 +1,116 @@
+"""The study that the arguments of `hrg ablate` describe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hiresnet_graph.cli.arguments import apply_change, apply_edges, architecture
+from hiresnet_graph.cli.training import command_line, with_download
+from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.spec.source import MarkedDict, parse_value
+
+if TYPE_CHECKING:
+    from hiresnet_graph.sweep import Study
+
+
+def compared(
+    variants: str | None, subsets: str | None, controls: str | None, grid: Sequence[str] | None
+) -> dict[str, object]:
+    """The fields that the options set for the networks to compare; None removes a field of the file."""
+    if variants is not None and subsets is not None:
+        raise UsageError("'--variants' and '--subsets' both set what is compared. Give one.")
+    fields: dict[str, object] = {}
+    if variants is not None:
+        fields |= {"variants": variants.split(","), "subsets": None}
+    if subsets is not None:
+        fields |= {"subsets": subsets, "variants": None}
+    if controls is not None:
+        fields["controls"] = [entry.strip() for entry in controls.split(",") if entry.strip()]
+    if grid:
+        crossed: dict[str, object] = {}
+        for entry in grid:
+            key, equals, text = entry.partition("=")
+            if not equals or not key.strip() or key.strip() in crossed:
+                fault = "is given twice" if key.strip() in crossed else "is missing"
+                raise UsageError(
+                    f"--grid {entry}: the field {fault}. Write a field once, with its values: 'lr=0.01,0.003'."
+                )
+            crossed[key.strip()] = _values(text, f"--grid {entry}")
+        fields["grid"] = crossed
+    return fields
+
+
+def _values(text: str, where: str) -> list[Any]:
+    value = parse_value(text, where) if text.strip().startswith("[") else None
+    return list(value) if isinstance(value, list) else [parse_value(part, where) for part in text.split(",")]
+
+
+def parsed_seeds(text: str) -> int | list[int]:
+    """The number of seeds (`5`), or a list of seeds (`0,3`).
+
+    Raises:
+        UsageError: The text is neither.
+    """
+    try:
+        numbers = [int(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or (numbers[0] == 0 and "," not in text):
+        raise UsageError(f"--seeds {text}: must be a number of seeds, like 5, or a list, like '0,3'.")
+    return numbers if "," in text else numbers[0]
+
+
+def study_of_arguments(
+    name: str, changes: Sequence[str], edges: Sequence[str], given: dict[str, object], download: bool
+) -> Study:
+    """The study of a file with the options, or a study of a spec.
+
+    Args:
+        given: Fields of the study that options set.
+
+    Raises:
+        UsageError: The arguments contradict each other.
+        SpecError: The study or the spec cannot be read, or a change changes nothing that it has.
+    """
+    from hiresnet_graph.sweep.study import is_study, read_study, study_of
+
+    if is_study(name):
+        study = read_study(name)
+        if changes or edges:
+            network = study.base()
+            before = len(network.overrides)
+            for change in changes:
+                network = apply_change(network, change)
+            network = apply_edges(network, edges)
+            _ = network.patched()
+            given = {**given, "changes": {key: value for key, value, *_ in network.overrides[before:]}}
+        study = _patched(study, given) if given else study
+    else:
+        network = architecture(name, changes, None, edges)
+        _ = network.plan
+        if not {"variants", "subsets", "grid"} & set(given):
+            raise UsageError(
+                "nothing to compare: give '--variants none,full', '--subsets leave-one-out', or '--grid K=V,W'."
+            )
+        overrides = {key: value for key, value, *_ in network.overrides}
+        fields = {"network": name, **({"changes": overrides} if overrides else {}), **given}
+        study = study_of(MarkedDict({key: value for key, value in fields.items() if value is not None}))
+    return with_download(study) if download else study
+
+
+def _patched(study: Study, given: dict[str, object]) -> Study:
+    """The study with the options.
+
+    Raises:
+        UsageError: An option is wrong.
+        SpecError: An option and the file contradict each other.
+    """
+    try:
+        return study.patched(given, command_line())
+    except SpecError as error:
+        positions = [problem.position for problem in error.problems]
+        if any(position is None or position.source.name != "command line" for position in positions):
+            raise
+        lines = (f"{problem.path}: {problem.message} {problem.advice}".strip() for problem in error.problems)
+        raise UsageError("\n".join(lines)) from None

@@ -1,0 +1,76 @@
+"""Whether a planned study may continue the study that a folder holds already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hiresnet_graph.sweep.plan import StudyPlan
+
+
+def single_run_refusal(folder: Path) -> str:
+    """Why no study can be trained in the folder of a single run."""
+    return f"{folder} holds a single run. Choose another folder for a study."
+
+
+def changes_refusal(read: Callable[[str], list[Any]], folder: Path, plan: StudyPlan) -> str:
+    """Why a plan is not a continuation of the study in a folder; empty if it is, or if there is no study yet.
+
+    Args:
+        read: Returns the rows of an SQL statement on the ledger of the folder.
+    """
+    found = _difference(read, plan)
+    if not found:
+        return ""
+    return (
+        f"{folder} holds {found}. Choose another folder; or accept the change with '--accept-changes': the previous "
+        "runs are then kept, and left out of reports."
+    )
+
+
+def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
+    stored = read("SELECT name, architecture, data, data_fingerprint, recipe FROM study")
+    if not stored:
+        return ""
+    name, architecture, data, fingerprint, recipe = stored[0]
+    if architecture != plan.architecture:
+        return f"a study of '{architecture}', not of '{plan.architecture}'"
+    if (data, fingerprint) != (plan.data, plan.data_fingerprint):
+        now = f"now {plan.data}" if data != plan.data else "now with other images or another split"
+        return f"a study on other data ({data}, {now})"
+    stored_rows = {
+        (label, canonical(json.loads(setting)), init, seed): (key, network)
+        for label, setting, network, init, seed, key in read(
+            "SELECT label, setting, plan, init, data, key FROM rows JOIN networks ON networks.id = network "
+            "WHERE rows.in_study"
+        )
+    }
+    for row in plan.rows:
+        network = plan.networks[row.network]
+        at = (network.label, canonical(network.setting), row.seeds.init, row.seeds.data)
+        key, stored_plan = stored_rows.get(at, (row.key, network.plan))
+        if stored_plan != network.plan:
+            return f"another network as '{network.label}'"
+        if key != row.key:
+            changed = _changed_fields(json.loads(recipe), plan.recipe)
+            if changed:
+                return f"a study with another recipe ({changed})"
+            return "runs of another version of the training code, or of your blocks"
+    # Runs of earlier plans count too: a plan that returns to them finds them.
+    if stored_rows and not {key for (key,) in read("SELECT key FROM runs")} & {row.key for row in plan.rows}:
+        number = len({key for key, _ in stored_rows.values()})
+        runs = f"{number} run{'' if number == 1 else 's'}, none of which is part of this one"
+        return f"another study ('{name}': {runs})"
+    return ""
+
+
+def canonical(setting: Mapping[str, object]) -> str:
+    """A setting as text, for comparison."""
+    return json.dumps(dict(setting), sort_keys=True)
+
+
+def _changed_fields(old: Mapping[str, object], new: Mapping[str, object]) -> str:
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return ", ".join(f"{name}={old.get(name)}, now {new.get(name)}" for name in names)

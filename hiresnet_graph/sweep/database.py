@@ -1,0 +1,155 @@
+"""The file `ledger.sqlite`: its tables, its version, and how it is opened for writing and for reading."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, get_args
+
+from hiresnet_graph.errors import RunError
+
+LEDGER, RUNS = "ledger.sqlite", "runs"
+# Raised when the tables change.
+VERSION = 1
+APPLICATION = 0x68726731  # distinguishes a ledger from other SQLite files
+
+State = Literal["waiting", "running", "complete", "diverged", "failed", "pruned"]
+STATES: tuple[State, ...] = get_args(State)
+FINAL: tuple[State, ...] = ("complete", "diverged", "pruned")
+
+# Counts the runs that no row of the study refers to any more.
+COUNT_OUTSIDE = "SELECT count(*) FROM runs WHERE key NOT IN (SELECT key FROM rows WHERE in_study)"
+
+RESTORE_HINT = (
+    "Move the file away and start the same study in this folder: the finished runs in 'runs' are adopted, not trained "
+    "again."
+)
+
+_SCHEMA = """
+CREATE TABLE study (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    name TEXT NOT NULL, architecture TEXT NOT NULL, data TEXT NOT NULL, data_fingerprint TEXT NOT NULL,
+    recipe TEXT NOT NULL, baseline TEXT, subsets_of TEXT NOT NULL, is_search INTEGER NOT NULL,
+    text TEXT NOT NULL, execution TEXT
+);
+CREATE TABLE networks (
+    id INTEGER PRIMARY KEY,
+    place INTEGER NOT NULL, in_study INTEGER NOT NULL,
+    label TEXT NOT NULL, setting TEXT NOT NULL, plan TEXT NOT NULL, parameters INTEGER NOT NULL, macs INTEGER NOT NULL,
+    edges TEXT NOT NULL, same_as TEXT NOT NULL, isomorphic_to TEXT NOT NULL
+);
+CREATE TABLE runs (
+    key TEXT PRIMARY KEY,
+    folder TEXT NOT NULL UNIQUE, epochs INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'waiting', attempts INTEGER NOT NULL DEFAULT 0, paused_at INTEGER,
+    record TEXT, message TEXT NOT NULL DEFAULT ''
+) WITHOUT ROWID;
+CREATE TABLE rows (
+    network INTEGER NOT NULL REFERENCES networks, init INTEGER NOT NULL, data INTEGER NOT NULL,
+    key TEXT NOT NULL REFERENCES runs,
+    place INTEGER NOT NULL, in_study INTEGER NOT NULL,
+    PRIMARY KEY (network, init, data, key)
+) WITHOUT ROWID;
+CREATE TABLE attempts (
+    key TEXT NOT NULL REFERENCES runs, n INTEGER NOT NULL,
+    worker TEXT NOT NULL, machine TEXT, state TEXT NOT NULL, message TEXT NOT NULL DEFAULT '',
+    traceback TEXT NOT NULL DEFAULT '',
+    PRIMARY KEY (key, n)
+) WITHOUT ROWID;
+CREATE TABLE curves (
+    key TEXT NOT NULL REFERENCES runs, epoch INTEGER NOT NULL, split TEXT NOT NULL,
+    loss REAL, accuracy REAL, top_k REAL, time_s REAL,
+    PRIMARY KEY (key, epoch, split)
+) WITHOUT ROWID;
+CREATE TABLE trials (number INTEGER PRIMARY KEY, content TEXT NOT NULL);
+"""
+# Where SQLite's write-ahead log must not be used: its shared memory exists on one machine only.
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "9p", "fuse.sshfs")
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """The database of a ledger; its tables are created if the file is new.
+
+    Raises:
+        RunError: The file is damaged, or of another version.
+    """
+    database = sqlite3.connect(path, timeout=60, isolation_level=None, cached_statements=64)
+    try:
+        version = check_version(database, path)
+        mode = "DELETE" if _is_on_network(path) else "WAL"
+        database.execute(f"PRAGMA journal_mode = {mode}")
+        database.execute("PRAGMA synchronous = NORMAL")
+        if version == 0:
+            database.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+            )
+        elif (state := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(state)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextmanager
+def open_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A consistent view of a ledger; nothing is written, even in a writable folder.
+
+    Raises:
+        RunError: The ledger cannot be read, is damaged, or is of another version.
+    """
+    with ledger_errors(path):
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60, isolation_level=None)
+        try:
+            check_version(database, path)
+            database.execute("BEGIN")
+            yield database
+        finally:
+            database.close()
+
+
+def is_empty(database: sqlite3.Connection) -> bool:
+    """Whether the database has no tables yet."""
+    return not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+
+
+def check_version(database: sqlite3.Connection, path: Path) -> int:
+    """The version of a ledger's tables; 0 of an empty file.
+
+    Raises:
+        RunError: The file is not a ledger, or of another version.
+    """
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    application = int(database.execute("PRAGMA application_id").fetchone()[0])
+    if version == application == 0 and is_empty(database):
+        return 0
+    if application != APPLICATION or version != VERSION:
+        found = f"version {version}, this hrg has {VERSION}" if application == APPLICATION else "not written by hrg"
+        raise RunError(f"{path}: this is not a ledger of this version ({found}). {RESTORE_HINT}")
+    return version
+
+
+@contextmanager
+def ledger_errors(path: Path) -> Iterator[None]:
+    """Turn errors of SQLite into a `RunError` with the path and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise RunError(f"{path}: {error}. Is the disk full, or is this folder not yours to write?") from error
+    except sqlite3.DatabaseError as error:
+        if type(error) is not sqlite3.DatabaseError:  # a subclass is a bug of this package
+            raise
+        raise RunError(f"{path}: is damaged ({' '.join(str(error).split())}). {RESTORE_HINT}") from error
+
+
+def _is_on_network(path: Path) -> bool:
+    """Whether a file lies on a network file system, as far as the operating system shows."""
+    try:
+        mounts = [line.split(" ")[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    except OSError:
+        return False
+    real = path.resolve()
+    kinds = {len(at): kind for at, kind in mounts if real.is_relative_to(at.replace("\\040", " "))}
+    return bool(kinds) and kinds[max(kinds)].startswith(_NETWORK_FILE_SYSTEMS)

@@ -1,0 +1,81 @@
+"""The grid of a study: every combination of its values, in the recipe and in the network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.spec.problems import Problems
+from hiresnet_graph.sweep.study import Study
+from hiresnet_graph.sweep.variants import override
+from hiresnet_graph.train.recipe import Recipe, make_recipe
+
+
+class Setting(NamedTuple):
+    """One combination of the grid.
+
+    Attributes:
+        values: The chosen values; those of the recipe have keys like `recipe.lr`.
+        network: The network with these values.
+        recipe: The recipe with these values.
+    """
+
+    values: Mapping[str, object]
+    network: Architecture
+    recipe: Recipe
+
+
+def grid_settings(study: Study, base: Architecture, problems: Problems) -> list[Setting]:
+    """All combinations of the grid; empty after errors are reported. Without a grid, the study as it is."""
+    before = len(problems.found)
+    names = {key: _checked_key(study, base, key, problems) for key in study.grid}
+    for key, values in study.grid.items():
+        _check_values(key, values, names[key].startswith("recipe."), problems)
+    if len(problems.found) > before:
+        return []
+    found = []
+    for choice in itertools.product(*(enumerate(values) for values in study.grid.values())):
+        network, fields, setting = base, study.recipe.model_dump(exclude_unset=True), dict[str, object]()
+        for (key, name), (i, value) in zip(names.items(), choice, strict=True):
+            setting[name] = value
+            if name.startswith("recipe."):
+                fields[name.removeprefix("recipe.")] = value
+            else:
+                network = override(network, name, value, study.tree, ("grid", key, i), ("grid", key))
+        try:
+            found.append(Setting(setting, network, make_recipe(fields)))
+        except UsageError as error:
+            problems.add(("grid",), str(error))
+    return found
+
+
+def _checked_key(study: Study, base: Architecture, key: str, problems: Problems) -> str:
+    """The key of a setting, with the prefix `recipe.` if it is a field of the recipe."""
+    params = base.tree.get("params")
+    field = key.removeprefix("recipe.")
+    is_param = isinstance(params, dict) and key in params
+    is_recipe = field in Recipe.model_fields and not is_param
+    if key in Recipe.model_fields and is_param:
+        message = f"'{key}' is a field of the recipe and a param of the network."
+        problems.add(("grid", key), message, f"Write 'recipe.{key}' or 'params.{key}'.", key=True)
+    elif key != field and not is_recipe:
+        hint = did_you_mean(field, Recipe.model_fields)
+        problems.add(("grid", key), f"the recipe has no field '{field}'.", hint, key=True)
+    elif key in study.changes:
+        problems.add(("grid", key), f"'{key}' is in 'changes', too.", "Leave it out there.", key=True)
+    return f"recipe.{field}" if is_recipe else key
+
+
+def _check_values(key: str, values: tuple[object, ...], is_recipe: bool, problems: Problems) -> None:
+    if not values:
+        problems.add(("grid", key), "at least one value is required.")
+    for i, value in enumerate(values):
+        if any(value == other and type(value) is type(other) for other in values[:i]):
+            problems.add(("grid", key, i), "this value is given twice.", "Leave it out.")
+        try:
+            make_recipe({key.removeprefix("recipe."): value} if is_recipe else {})
+        except UsageError as error:
+            problems.add(("grid", key, i), str(error))

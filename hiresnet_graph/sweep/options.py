@@ -1,0 +1,148 @@
+"""What a caller may request about the execution of runs, and the executor for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
+from hiresnet_graph.sweep.executors import Executor, LocalExecutor
+from hiresnet_graph.sweep.resources import available_cores, device_kind, local_devices
+
+EXECUTORS = ("local", "ray")
+AUTO, OFF = "auto", "off"
+_NOT_ON_RAY = "workers of a Ray cluster compute each run by itself."
+
+
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """What is requested about the execution of runs; None leaves a choice open.
+
+    Attributes:
+        executor: `local` (processes of this machine), `ray`, or an executor.
+        jobs: Number of workers (default: one for each GPU, or as many as the cores have room for).
+        device: `cpu`, `cuda` (all GPUs), `cuda:1`; or `auto`: that of the resumed study, else GPUs if there are any.
+        threads: CPU threads per worker.
+        stack: Maximum number of runs that one program computes together, `off`, or `auto` (the fastest measured).
+        address: Address of a Ray cluster.
+    """
+
+    executor: str | Executor = "local"
+    jobs: int | None = None
+    device: str = "auto"
+    threads: int | None = None
+    stack: int | str | None = None
+    address: str | None = None
+
+    def check(self) -> None:
+        """Check all options that can be checked without a study.
+
+        Raises:
+            UsageError: An option is wrong, or two contradict each other.
+        """
+        for name, number in (("jobs", self.jobs), ("threads", self.threads)):
+            if number is not None and number < 1:
+                raise UsageError(f"{name}: must be at least 1, not {number}.")
+        if isinstance(self.executor, str) and self.executor not in EXECUTORS:
+            raise UsageError(f"there is no executor '{self.executor}'. {did_you_mean(self.executor, EXECUTORS)}")
+        if self.address is not None and self.executor == "local":
+            raise UsageError(
+                f"address '{self.address}' belongs to a Ray cluster. Choose the executor 'ray', or leave it out."
+            )
+        if (self.stack_size or 1) > 1 and self.executor == "ray":
+            raise UsageError(f"stack: {_NOT_ON_RAY} Leave it out, or choose the executor 'local'.")
+
+    @property
+    def stack_size(self) -> int | None:
+        """The requested size of stacks: 1 for `off` and by default, None for `auto`.
+
+        Raises:
+            UsageError: It is neither of these nor a number of 2 or more.
+        """
+        if self.stack == AUTO:
+            return None
+        if self.stack is None or self.stack == OFF:
+            return 1
+        number = int(self.stack) if isinstance(self.stack, int) or str(self.stack).isdecimal() else 0
+        if number < 2:
+            raise UsageError(f"stack: must be 'auto', 'off' or a number of runs (2 or more), not '{self.stack}'.")
+        return number
+
+    def devices(self, frozen: ExecutionPlan | None = None) -> tuple[str, ...]:
+        """The requested devices; on Ray, `cuda` is the GPU of each worker.
+
+        Args:
+            frozen: The plan of the resumed study, whose device is the default.
+
+        Raises:
+            UsageError: There is no such device.
+        """
+        device = self.device
+        if self.executor == "ray" and device.startswith("cuda"):
+            if device != "cuda":
+                raise UsageError(f"device '{device}': Ray assigns the GPUs of its workers. Write 'cuda'.")
+            return ("cuda",)
+        devices = local_devices(device)
+        if device == AUTO and frozen is not None and frozen.device != device_kind(devices):
+            return ("cuda",) if self.executor == "ray" and frozen.device == "cuda" else local_devices(frozen.device)
+        return devices
+
+    def workers(self, devices: tuple[str, ...], threads: int, runs: int | None = None) -> int:
+        """The number of workers on this machine.
+
+        Args:
+            runs: Number of runs to train; no more workers are started.
+        """
+        room = len(devices) if device_kind(devices) == "cuda" else max(1, available_cores() // threads)
+        number = self.jobs or room
+        return max(1, number if runs is None else min(number, runs))
+
+    def layouts(self, devices: tuple[str, ...], runs: int) -> tuple[WorkerLayout, ...]:
+        """The possible layouts, the default one first."""
+        numbers = [self.threads or 1]
+        if self.threads is None and device_kind(devices) == "cpu":
+            numbers.append(max(1, available_cores() // (self.jobs or 1)))
+        return tuple(dict.fromkeys(WorkerLayout(self.workers(devices, number, runs), number) for number in numbers))
+
+    def refusal(self, frozen: ExecutionPlan | None, devices: tuple[str, ...]) -> str:
+        """Why a study with a frozen plan cannot be resumed with these options; empty if it can."""
+        if frozen is None:
+            return ""
+        if (kind := device_kind(devices)) != frozen.device:
+            return (
+                f"this study was started on '{frozen.device}', and '{kind}' rounds differently. Resume it with "
+                f"'--device {frozen.device}', or choose another folder."
+            )
+        if self.executor == "ray" and frozen.backend != "eager":
+            return f"{_NOT_ON_RAY} Resume it with the executor 'local'."
+        return ""
+
+    def make_executor(self, devices: tuple[str, ...], threads: int, tasks: int | None = None) -> Executor:
+        """The executor, not entered yet.
+
+        Args:
+            tasks: Number of tasks; no more local workers are started.
+        """
+        if not isinstance(self.executor, str):
+            return self.executor
+        if self.executor == "ray":
+            from hiresnet_graph.sweep.executors.ray import RayExecutor
+
+            gpus = 1.0 if device_kind(devices) == "cuda" else 0.0
+            return RayExecutor(self.address, workers=self.jobs, threads=threads, gpus=gpus)
+        return LocalExecutor(self.workers(devices, threads, tasks), devices=devices, threads=threads)
+
+
+def resume_execution(
+    frozen: ExecutionPlan | None,
+    requested: ExecutionPlan,
+    options: ExecutionOptions,
+    devices: tuple[str, ...],
+    runs: int,
+) -> tuple[ExecutionPlan, str]:
+    """The requested plan, or the frozen one of a resumed study with a sentence about what is not as requested."""
+    if frozen is None:
+        return requested, ""
+    resumed, message = frozen.reconciled(requested)
+    layout = WorkerLayout(options.workers(devices, resumed.threads, runs), resumed.threads)
+    return resumed.using(layout, resumed.backend, resumed.stack), message

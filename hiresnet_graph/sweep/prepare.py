@@ -1,0 +1,309 @@
+"""The one decision about a study: its networks and runs, what its folder has already, and how the rest is computed.
+
+`prepare_study` makes it; `hrg ablate --dry-run` prints it, and `ablate` trains it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.stack.grouping import Candidate, RunStack, StackableGroup, group_runs, stack_runs
+from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
+from hiresnet_graph.sweep.database import FINAL
+from hiresnet_graph.sweep.execution import ExecutionPlan
+from hiresnet_graph.sweep.ledger import Ledger, StoredStudy, read_stored
+from hiresnet_graph.sweep.networks import Networks, networks_of
+from hiresnet_graph.sweep.options import AUTO, ExecutionOptions, resume_execution
+from hiresnet_graph.sweep.plan import StudyPlan, make_plan
+from hiresnet_graph.sweep.resources import device_kind, memory_budget
+from hiresnet_graph.sweep.study import Study, read_study
+from hiresnet_graph.train.record import START, Cursor
+
+if TYPE_CHECKING:
+    from hiresnet_graph.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class PreparedStudy:
+    """A checked study, compared with its folder.
+
+    What depends on the folder or on measurements is computed on first access, and once.
+
+    Attributes:
+        dataset: The data; None if they are not on this machine: then it is unknown which runs are finished.
+        data_error: Why the data cannot be loaded; else empty.
+        stored: What the folder holds already.
+        calibrates: Whether throughput may be measured.
+        measuring: Called before the first measurement.
+    """
+
+    study: Study
+    networks: Networks
+    plan: StudyPlan
+    dataset: Dataset | None
+    data_error: str
+    folder: Path | None
+    options: ExecutionOptions
+    stored: StoredStudy
+    calibrates: bool = True
+    measuring: Callable[[], None] = field(default=lambda: None)
+
+    def with_ledger(self, ledger: Ledger, *, accept_changes: bool = False) -> PreparedStudy:
+        """The same study, compared with the ledger that is open for writing.
+
+        Raises:
+            UsageError: The study does not fit the ledger.
+        """
+        prepared = dataclasses.replace(self, stored=ledger.stored(self.plan, accept_changes=accept_changes))
+        if prepared.refusal:
+            raise UsageError(prepared.refusal)
+        return prepared
+
+    # ---- runs
+
+    @property
+    def total(self) -> int:
+        """Number of runs; a run that several variants share counts once."""
+        return len(self.plan.requests)
+
+    @cached_property
+    def finished(self) -> frozenset[str]:
+        """Keys of all finished runs in the folder, those of earlier plans included."""
+        return frozenset(key for key, run in self.stored.runs.items() if run.state in FINAL)
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Keys of the runs to train, in this order."""
+        return tuple(key for key in self.plan.requests if key not in self.finished)
+
+    @property
+    def done(self) -> int:
+        """Number of finished runs of the study."""
+        return self.total - len(self.missing)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Estimated size of the files that the missing runs will write."""
+        running = self.execution.workers * self.execution.stack
+        return estimate_disk_bytes(self.networks, self.plan, self.missing, running)
+
+    # ---- execution
+
+    @cached_property
+    def refusal(self) -> str:
+        """Why the study cannot be trained in its folder with these options; empty if it can."""
+        if self.stored.refusal:
+            return self.stored.refusal
+        refusal = self.options.refusal(self.stored.execution, self.devices)
+        return f"{self.folder}: {refusal}" if refusal else ""
+
+    @property
+    def _frozen(self) -> ExecutionPlan | None:
+        return None if self.stored.refusal else self.stored.execution
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The devices of the workers."""
+        return self.options.devices(self._frozen)
+
+    @cached_property
+    def groups(self) -> tuple[StackableGroup, ...]:
+        """The groups of runs that may be computed together; empty if each run is computed by itself."""
+        if self.options.stack_size == 1 and (self._frozen is None or self._frozen.backend == "eager"):
+            return ()
+        members = {row.key: self.networks.members[row.network] for row in reversed(self.plan.rows)}
+        candidates = (
+            Candidate(key, one.architecture, one.recipe, one.info.plan, one.info.macs, one.info.edges)
+            for key, one in ((key, members[key]) for key in self.plan.requests)
+        )
+        return group_runs(candidates, self.study.group)
+
+    @cached_property
+    def _calibration(self) -> Calibration | None:
+        if self.dataset is None or not self.missing or not self.calibrates or self.refusal:
+            return None
+        return Calibration(
+            self.networks, self.plan, self.groups, self.dataset, self.missing, self.devices, self._default
+        )
+
+    @cached_property
+    def _default(self) -> ExecutionPlan:
+        """Each run by itself, in the default layout."""
+        layout = self.options.layouts(self.devices, len(self.missing))[0]
+        recipe = next(iter(self.plan.requests.values())).recipe
+        return ExecutionPlan.of(recipe, device_kind(self.devices), layout)
+
+    @cached_property
+    def calibration_result(self) -> CalibrationResult | None:
+        """How the fastest plan was measured; None if the options or the folder determine the plan."""
+        if self._frozen is not None or self.options.stack_size is not None or self.options.executor != "local":
+            return None
+        if self._calibration is None:
+            return None
+        self.measuring()
+        return self._calibration.choose(self.options.layouts(self.devices, len(self.missing)))
+
+    @property
+    def is_measured_later(self) -> bool:
+        """Whether `ablate` will measure, although nothing was measured here."""
+        may_measure = self._frozen is None and self.options.stack == AUTO and self.options.executor == "local"
+        return may_measure and bool(self.missing) and self.calibration_result is None
+
+    @cached_property
+    def _choice(self) -> tuple[ExecutionPlan, str]:
+        requested = choose_execution(self._default, self.options, self._frozen, self.calibration_result)
+        return resume_execution(self._frozen, requested, self.options, self.devices, len(self.missing))
+
+    @property
+    def execution(self) -> ExecutionPlan:
+        """How the runs are computed."""
+        return self._choice[0]
+
+    @cached_property
+    def stacks(self) -> tuple[RunStack, ...]:
+        """The missing runs that are computed together."""
+        execution = self.execution
+        if execution.backend == "eager":
+            return ()
+        return stack_runs(
+            self.groups,
+            self.missing,
+            execution.backend,
+            execution.stack,
+            budget=memory_budget(self.devices, execution.workers),
+            is_resumed=self._frozen is not None,
+            cursors=self._cursors,
+        )
+
+    def _cursors(self, key: str) -> set[Cursor]:
+        from hiresnet_graph.train.checkpoint import resume_points
+
+        run = self.stored.runs.get(key)
+        try:
+            return resume_points(run.folder) if run is not None and run.attempts else {START}
+        except (RunError, OSError):  # its worker will report that
+            return {START}
+
+    @cached_property
+    def estimate(self) -> Measurement | None:
+        """The measured time of the missing runs; None if nothing was measured."""
+        if self.calibration_result is not None:
+            return self.calibration_result.chosen
+        if self._calibration is None:
+            return None
+        self.measuring()
+        return self._calibration.estimate(self.execution)
+
+    @property
+    def measured_label(self) -> str:
+        """Label of the network that is measured."""
+        return "" if self._calibration is None else self._calibration.label
+
+    # ---- messages
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """What the user should know before training, in sentences."""
+        found = [self._choice[1]]
+        if self.calibration_result is not None:
+            found.append(str(self.calibration_result))
+        found.append(self.stacking)
+        if self.options.stack == AUTO and self._frozen is None and self.options.executor != "local":
+            found.append("Each run is computed by itself: 'auto' measures workers of this machine only.")
+        if outside := len(self.stored.runs.keys() - self.plan.requests.keys()):
+            kept = "1 run of an earlier plan is" if outside == 1 else f"{outside} runs of an earlier plan are"
+            found.append(f"{kept} kept, and left out of the results.")
+        return tuple(filter(None, found))
+
+    @property
+    def resume_message(self) -> str:
+        """What is not as requested, because the study was started otherwise; else empty."""
+        return self._choice[1]
+
+    @property
+    def stacking(self) -> str:
+        """How many of the missing runs are computed together, as a sentence; empty if that was not requested."""
+        runs = len(self.missing)
+        if self.execution.backend == "eager" or not runs:
+            return ""
+        sizes = [len(stack.keys) for stack in self.stacks]
+        if not sizes:
+            return (
+                "Each run is computed by itself: no two runs can be stacked (other networks, 'compile' or "
+                "'checkpoint_steps' in the recipe), or memory is too small."
+            )
+        together, alone = sum(sizes), runs - sum(sizes)
+        programs = "1 program" if len(sizes) == 1 else f"{len(sizes)} programs of at most {max(sizes)}"
+        text = f"{together} run{'' if together == 1 else 's'} as {programs} ({self.execution.backend})"
+        return f"{text}, {alone} by {'itself' if alone == 1 else 'themselves'}." if alone else f"{text}."
+
+
+def prepare_study(
+    study: Study | str | Path,
+    out: Path | str | None,
+    options: ExecutionOptions | None = None,
+    *,
+    accept_changes: bool = False,
+    calibrates: bool = True,
+    measuring: Callable[[], None] = lambda: None,
+) -> PreparedStudy:
+    """Check a study, compile its networks, and compare it with a folder. Nothing is written.
+
+    Args:
+        study: A study; or its file, or the name of a shipped one.
+        out: Folder of the study, which need not exist; None for none.
+        options: What is requested about the execution.
+        accept_changes: A label may refer to another network, or a run to other settings, than in the folder.
+        calibrates: Whether throughput may be measured, which takes about 20 seconds.
+        measuring: Called before the first measurement.
+
+    Raises:
+        SpecError: The study or one of its networks is wrong.
+        UsageError: An option is wrong.
+        RunError: The ledger in the folder cannot be read.
+    """
+    options = options or ExecutionOptions()
+    options.check()
+    options.devices()
+    if isinstance(study, str | Path):
+        study = read_study(study)
+    networks, source = networks_of(study), study.data_source()
+    dataset, data_error = None, ""
+    try:
+        dataset = source.load()
+    except UsageError as error:
+        data_error = str(error)
+    plan = make_plan(study, networks, source, dataset)
+    stored = read_stored(out, plan, accept_changes=accept_changes) if out is not None else StoredStudy()
+    if dataset is None:  # without the data, the keys of runs are unknown
+        stored = StoredStudy(execution=stored.execution)
+    folder = None if out is None else Path(out)
+    return PreparedStudy(study, networks, plan, dataset, data_error, folder, options, stored, calibrates, measuring)
+
+
+def choose_execution(
+    default: ExecutionPlan,
+    options: ExecutionOptions,
+    frozen: ExecutionPlan | None,
+    calibration: CalibrationResult | None,
+) -> ExecutionPlan:
+    """The execution plan that the options request.
+
+    Args:
+        default: Each run by itself, in the default layout.
+        frozen: The plan of the resumed study, which holds where the options leave a choice.
+        calibration: The measured choice, if there is one.
+    """
+    if frozen is not None and options.stack in (None, AUTO):
+        layout = default.layout._replace(threads=options.threads or frozen.threads)
+        return default.using(layout, frozen.backend, frozen.stack)
+    size = options.stack_size
+    if size is not None:
+        return default.using(default.layout, "stacked" if size > 1 else "eager", size)
+    return default if calibration is None else calibration.plan

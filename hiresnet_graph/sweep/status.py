@@ -1,0 +1,146 @@
+"""The progress of a study, a search or a single run, as `hrg status` shows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from hiresnet_graph.sweep.database import COUNT_OUTSIDE, LEDGER, State, open_for_reading
+from hiresnet_graph.sweep.lock import is_locked
+from hiresnet_graph.sweep.results import NetworkInfo, network_rows, no_results, resume_hint, study_row
+from hiresnet_graph.train.record import METRICS, Seeds, read_record, read_settings
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The progress of a run.
+
+    Attributes:
+        name: Name of its folder: label, setting and seeds.
+        network: Index in `Status.networks` of the first network with this run.
+        epoch: Epochs that are finished.
+        epochs: Epochs of the complete run.
+        validation_accuracy: Validation accuracy of the last finished epoch.
+        worker: Worker of the last attempt.
+        message: Error message of the last failed attempt.
+        traceback: Traceback of that attempt.
+        replicas: Runs in the program of the last attempt.
+    """
+
+    key: str
+    name: str
+    network: int
+    seeds: Seeds
+    state: State
+    attempts: int
+    epoch: int
+    epochs: int
+    validation_accuracy: float | None
+    worker: str
+    message: str
+    traceback: str
+    replicas: int = 1
+
+
+@dataclass(frozen=True)
+class Status:
+    """The progress of a study.
+
+    Attributes:
+        is_alive: Whether a driver is training it.
+        runs: Each run once, in the order of the study.
+        outside: Number of stored runs that are not part of the study any more.
+        epoch_s: Mean computing time of an epoch; None before the first.
+        resume_hint: How to resume an unfinished single run; otherwise empty.
+    """
+
+    name: str
+    is_alive: bool
+    networks: tuple[NetworkInfo, ...]
+    runs: tuple[RunStatus, ...]
+    outside: int
+    epoch_s: float | None
+    resume_hint: str = ""
+
+    @property
+    def running(self) -> tuple[RunStatus, ...]:
+        """The runs that are being trained; none without a driver."""
+        return tuple(run for run in self.runs if run.state == "running") if self.is_alive else ()
+
+    @property
+    def left_s(self) -> float | None:
+        """Estimated remaining time with the current number of programs; None if unknown."""
+        if self.epoch_s is None or not self.running:
+            return None
+        epochs = sum(run.epochs - run.epoch for run in self.runs if run.state in ("waiting", "running"))
+        # The recorded time of an epoch of a run is its share of the time of its program.
+        return epochs * self.epoch_s / sum(1 / run.replicas for run in self.running)
+
+
+def read_status(folder: Path | str) -> Status:
+    """The progress of the study, search or single run in a folder; also while it is being trained.
+
+    Raises:
+        RunError: The folder is none of these, or a file in it cannot be read.
+    """
+    folder = Path(folder)
+    if not (folder / LEDGER).exists():
+        return _single_status(folder)
+    # Checked first: a driver that ends meanwhile has written everything before it releases the lock.
+    is_alive = is_locked(folder)
+    with open_for_reading(folder / LEDGER) as database:
+        study = study_row(database, folder)
+        networks, index = network_rows(database)
+        rows = database.execute(
+            """
+            SELECT key, runs.folder, network, init, rows.data, runs.state, attempts, done, epochs, accuracy,
+                   ifnull(worker, ''), runs.message, ifnull(traceback, ''),
+                   ifnull(json_extract(machine, '$.replicas'), 1), min(place) AS first
+            FROM rows JOIN runs USING (key) LEFT JOIN attempts USING (key)
+            LEFT JOIN (SELECT key, max(epoch) AS done, accuracy FROM curves WHERE split = 'validation' GROUP BY key)
+                USING (key)
+            WHERE in_study AND (n IS NULL OR n = attempts) GROUP BY key ORDER BY first
+            """
+        ).fetchall()
+        outside = database.execute(COUNT_OUTSIDE).fetchone()[0]
+        epoch_s = database.execute("SELECT avg(time_s) FROM curves WHERE split = 'train'").fetchone()[0]
+    runs = []
+    for key, name, network, init, data, state, attempts, epoch, epochs, accuracy, *details, _ in rows:
+        now: State = "waiting" if state == "running" and not is_alive else state
+        seeds = Seeds(init, data)
+        runs.append(RunStatus(key, name, index[network], seeds, now, attempts, epoch or 0, epochs, accuracy, *details))
+    return Status(study["name"], is_alive, networks, tuple(runs), outside, epoch_s)
+
+
+def _single_status(folder: Path) -> Status:
+    """The status of a run outside of studies. Whether it is being trained is unknown."""
+    record = read_record(folder) if folder.is_dir() else None
+    found = record or (read_settings(folder) if folder.is_dir() else None)
+    if found is None:
+        raise no_results(folder)
+    try:
+        lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines() if line.endswith("}")]
+    except (OSError, ValueError):  # missing, or being written
+        lines = []
+    validations = [line for line in lines if line["split"] == "validation"]
+    times = [line["time_s"] for line in lines if line["split"] == "train"]
+    run = RunStatus(
+        key=found.key,
+        name=folder.name,
+        network=0,
+        seeds=found.seeds,
+        state=record.outcome if record else "waiting",
+        attempts=1,
+        epoch=validations[-1]["epoch"] if validations else 0,
+        epochs=found.recipe.epochs,
+        validation_accuracy=validations[-1]["accuracy"] if validations else None,
+        worker=record.machine.device if record else "",
+        message="",
+        traceback="",
+        replicas=record.machine.replicas if record else 1,
+    )
+    network = NetworkInfo(found.variant or found.architecture, {}, found.plan, 0, 0)
+    epoch_s = sum(times) / len(times) if times else None
+    hint = "" if record else resume_hint(folder)
+    return Status(found.architecture, False, (network,), (run,), 0, epoch_s, hint)
