@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-adds and activations, in all and for each node and edge of the spec."""
+"""Costs of a network: parameters, multiply-adds and activations, in total and for each node and edge of the spec."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Cost:
     """Costs of a network or of a part, for one sample.
 
     Attributes:
-        parameters: Trainable numbers; shared ones count once, for the first call that uses them.
-        macs: Multiply-adds of convolutions and linear maps. ("FLOPs" in most published tables are these.)
-        activations: Elements of the outputs of convolutions, linear maps and pooling windows, as pycls counts.
-        memory: Elements of all values that the calls give: times 4 bytes, an upper bound of what training keeps.
-        buffers: Numbers that are kept but not trained (running statistics).
+        parameters: Trainable elements; shared ones count once, for the first call that uses them.
+        macs: Multiply-adds of convolutions and linear maps ("FLOPs" in most published tables).
+        activations: Output elements of convolutions, linear maps and pooling windows, as in pycls.
+        memory: Elements of the values of all calls; times 4 bytes, an upper bound of the memory for the backward pass.
+        buffers: Elements that are stored but not trained (running statistics).
     """
 
     parameters: int = 0
@@ -37,7 +37,7 @@ class Cost:
 
 
 def count_parts(plan: Plan) -> dict[str, Cost]:
-    """The cost of each owner: nodes by name, edges by name, shortcuts as `<block>.shortcut`."""
+    """The cost of each node and edge by name; shortcuts are `<block>.shortcut`."""
     parts: dict[str, Cost] = {}
     seen: set[str] = set()
     for call in plan.calls:
@@ -70,21 +70,21 @@ def count(plan: Plan) -> Cost:
     return total
 
 
-_COPY = re.compile(r"(\.step\d+)+\Z")
+_STEPS = re.compile(r"(\.step\d+)+\Z")
 
 
-def one_copy(weights: str) -> str:
-    """The name of weights without that of the step, or of the steps of nested blocks, for which they are a copy."""
-    return _COPY.sub("", weights)
+def without_steps(weights: str) -> str:
+    """The name of weights without the time step (or steps, in nested blocks) of which they are a copy."""
+    return _STEPS.sub("", weights)
 
 
 def count_folded(plan: Plan) -> int:
-    """The parameters of a network if every weight had one copy for all steps, also in blocks with their own `time`.
+    """The number of parameters with one copy of each weight for all steps, also in blocks with their own `time`.
 
-    Weights that no call of the unrolled network uses do not count.
+    Weights that the unrolled network does not use do not count.
     """
     found = {
-        f"{one_copy(call.weights)}.{tensor.name}": tensor.elements
+        f"{without_steps(call.weights)}.{tensor.name}": tensor.elements
         for call in plan.calls
         for tensor in call.tensors
         if tensor.trainable
@@ -93,7 +93,7 @@ def count_folded(plan: Plan) -> int:
 
 
 def macs_per_step(plan: Plan) -> tuple[int, ...]:
-    """Multiply-adds at each step, for one sample; empty for a network without `time`."""
+    """Multiply-adds of each step, for one sample; empty for a network without `time`."""
     time = None if plan.folded is None else plan.folded.time
     macs = [0] * (0 if time is None else time.steps)
     for call in plan.calls:

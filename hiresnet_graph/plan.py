@@ -1,4 +1,4 @@
-"""The ordered list of primitive calls of a network: what is lowered, emitted, counted and stored."""
+"""`Plan`, the ordered primitive calls of a network: the input of lowering, emitting, counting, drawing and storing."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Call:
     """One primitive call.
 
     Attributes:
-        name: Of the value that it gives.
-        inputs, input_shapes: Its operands, in order.
-        weights: Name of its tensors: `<weights>.weight` in the state_dict. Several calls may have one.
-        owner: The node or edge of the spec that it belongs to.
-        origin: What in the spec caused it.
-        step: The time step at which it runs; None in a network without `time`.
+        name: Name of the call and of its value.
+        inputs, input_shapes: The operands, in order.
+        weights: Prefix of its tensors in the state_dict, like `<weights>.weight`; several calls may share it.
+        owner: The node or edge of the spec to which the call belongs.
+        origin: The part of the spec that caused the call.
+        step: The time step; None in a network without `time`.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Plan:
 
     Attributes:
         inputs: Name -> shape, in the order of the arguments of `forward`.
-        outputs: Name -> name of a call. One output comes out as a tensor, several as a dict.
-        nodes, edges: The spec's level, for tables and diagrams.
-        folded: The graph of one step, of a network with `time`.
+        outputs: Name -> name of a call. `forward` returns one output as a tensor, several as a dict.
+        nodes, edges: Nodes and edges of the spec, for tables and diagrams.
+        folded: The graph of one step, in a network with `time`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Plan:
     folded: OpGraph | None = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every parameter and buffer by its `state_dict` name, in the order of the first call that uses it."""
+        """All parameters and buffers by `state_dict` name, in the order of first use."""
         found: dict[str, Tensor] = {}
         for call in self.calls:
             for tensor in call.tensors:
@@ -72,7 +72,7 @@ class Plan:
         return found
 
     def canonical(self) -> dict[str, Any]:
-        """The mathematics of the network as plain data: operations, fields, weights and order; no labels, no files."""
+        """The computation as plain data: operations, fields, weights and order, without labels and files."""
         return {
             "inputs": {name: list(shape) for name, shape in self.inputs.items()},
             "calls": [
@@ -90,12 +90,12 @@ class Plan:
         }
 
     def digest(self) -> str:
-        """SHA-256 of the canonical form, in hexadecimal: equal for equal networks, whatever their files say."""
+        """SHA-256 of the canonical form, in hexadecimal: equal for equal networks."""
         text = json.dumps(self.canonical(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        """The canonical form, with the name, and with owner and origin of each call."""
+        """The canonical form with name, kinds of inputs, and owner and origin of each call."""
         data = self.canonical()
         for entry, call in zip(data["calls"], self.calls, strict=True):
             entry["owner"], entry["origin"] = call.owner, str(call.origin)
@@ -124,8 +124,8 @@ def make_plan(graph: OpGraph) -> Plan:
     return Plan(graph.name, inputs, tuple(calls), dict(graph.outputs), *graph.records, graph.folded)
 
 
-def holders(plan: Plan) -> dict[str, tuple[Layer, Call]]:
-    """The layers of a plan by the name of their weights (or of their call, if they have none): first call first."""
+def layers_by_weight(plan: Plan) -> dict[str, tuple[Layer, Call]]:
+    """The layers of a plan, each with its first call, by the name of the weights, in the order of first use."""
     found: dict[str, tuple[Layer, Call]] = {}
     for call in plan.calls:
         layer = call.op.layer(*call.input_shapes)
@@ -151,16 +151,16 @@ _CAN_OVERWRITE = frozenset({"torch.nn.functional.relu"})
 """Functions with an argument `inplace` whose backward pass reads their result alone."""
 
 
-def overwriting(plan: Plan) -> dict[str, Apply]:
-    """The calls that write their result over their operand, by name, each as the function with `inplace`.
+def inplace_calls(plan: Plan) -> dict[str, Apply]:
+    """The calls that overwrite their operand: name -> function with `inplace`.
 
-    As people write ReLU after batch norm: the same bits, and no memory that must be fetched anew (2 % of a step of
-    `hiresnet18`, `benchmarks/step.py`). Such an operand has one reader and comes from a layer or a sum of the same node
-    or edge; inputs, outputs and the values of nodes are never overwritten. A hook on the layer that made the operand
-    sees what was written over it, as in torchvision's networks.
+    As in a hand-written ReLU after batch norm: equal bits and less memory traffic (2 % of a step of `hiresnet18`,
+    `benchmarks/step.py`). The operand has one reader and comes from a layer or a sum of the same node or edge; inputs,
+    outputs and values of nodes are never overwritten. A hook on the layer that made the operand sees the overwritten
+    value, as in torchvision's networks.
     """
     readers = Counter(name for call in plan.calls for name in call.inputs)
-    kept = {*plan.outputs.values(), *(node.value for node in plan.nodes)}
+    retained = {*plan.outputs.values(), *(node.value for node in plan.nodes)}
     made: dict[str, Call] = {}
     found: dict[str, Apply] = {}
     for call in plan.calls:
@@ -174,7 +174,7 @@ def overwriting(plan: Plan) -> dict[str, Apply]:
             form is not None
             and form.target in _NEW_AND_UNREAD
             and operand.owner == call.owner
-            and operand.name not in kept
+            and operand.name not in retained
             and readers[operand.name] == 1
         ):
             found[call.name] = replace(apply, kwargs={**apply.kwargs, "inplace": True})
@@ -182,7 +182,7 @@ def overwriting(plan: Plan) -> dict[str, Apply]:
 
 
 def class_name(name: str) -> str:
-    """A network's name as that of a class: `hiresnet18` -> `Hiresnet18`."""
+    """The class name of a network: `hiresnet18` -> `Hiresnet18`."""
     words = "".join(char if f"x{char}".isidentifier() and char != "_" else " " for char in name).split()
     text = "".join(word[0].upper() + word[1:] for word in words)
     return text if text.isidentifier() and not keyword.iskeyword(text) else f"Net{text}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step, one_copy
+from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step, without_steps
 from hiresnet_graph.errors import Problem
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges
 from hiresnet_graph.plan import Call, Plan
@@ -223,7 +223,7 @@ def _operations(data: dict[str, Any]) -> dict[str, list[Any]]:
     for call in data["calls"]:
         if len(call["inputs"]) == 1:
             operations = found.setdefault(call["owner"], [])
-            operation = (call["op"], call["fields"], one_copy(call["weights"] or "") or None)
+            operation = (call["op"], call["fields"], without_steps(call["weights"] or "") or None)
             if call["step"] is None or operation not in operations:
                 operations.append(operation)
     return found

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from hiresnet_graph.ops import Layer
-from hiresnet_graph.plan import Call, Plan, holders
+from hiresnet_graph.plan import Call, Plan, layers_by_weight
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.toposort import topological_order
 
@@ -163,7 +163,7 @@ class Units:
             if layer is not None:
                 self.layers[call.name] = layer
         self._layered = {i for i, call in enumerate(plan.calls) if call.name in self.layers}
-        held = holders(plan)
+        held = layers_by_weight(plan)
         self.functional = {
             call.name
             for call in plan.calls

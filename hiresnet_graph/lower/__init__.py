@@ -1,4 +1,4 @@
-"""From a plan to torch: one module (`build`), and the interpreter that its outputs are compared with."""
+"""From a plan to a torch module (`build`), and an interpreter of plans as a reference."""
 
 from torch import fx
 
@@ -14,6 +14,6 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
     """The module of a plan; a `Recurrent` for a network with `time`.
 
     Args:
-        seed: Of the initial weights; each is drawn from (seed, its name) alone.
+        seed: Seed of the initial weights; each is drawn from (seed, its name) alone.
     """
     return single.build(plan, seed) if plan.folded is None else recurrent.build(plan, seed)

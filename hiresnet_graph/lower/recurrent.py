@@ -1,4 +1,4 @@
-"""Networks in time as torch modules: all steps as one straight line, other readouts of the same tensors, step by step.
+"""Networks in time as torch modules: unrolled as straight-line code, with other readouts, or step by step.
 
 Axes: B samples, T steps.
 """
@@ -20,13 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.graph import OpGraph, OpNode
-from hiresnet_graph.lower.single import resolved, rooted, straight_line
-from hiresnet_graph.lower.weights import applied
+from hiresnet_graph.lower.single import evaluate, module_of_layers, straight_line
+from hiresnet_graph.lower.weights import call_function
 from hiresnet_graph.ops import Apply, Layer, Op
 from hiresnet_graph.passes import prune, simplify
 from hiresnet_graph.passes.step import StepMachine, Steps, is_copied
 from hiresnet_graph.passes.timing import format_steps, timing
-from hiresnet_graph.plan import Call, Plan, class_name, holders, make_plan
+from hiresnet_graph.plan import Call, Plan, class_name, layers_by_weight, make_plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 from hiresnet_graph.spec.problems import explain
@@ -39,41 +39,41 @@ def build(plan: Plan, seed: int = 0) -> Recurrent:
     """The module of a plan with `time`.
 
     Args:
-        seed: Of the initial weights; each is drawn from (seed, its name) alone.
+        seed: Seed of the initial weights; each is drawn from (seed, its name) alone.
     """
-    return _module(rooted(plan, seed), plan, plan)
+    return _module(module_of_layers(plan, seed), plan, plan)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a network remembers between two steps.
+    """The state of a network between two steps.
 
     Attributes:
-        t: The step that comes next.
-        past: The calls whose values are read later -> their last values, the latest first; None where it was empty.
+        t: The next step.
+        past: Calls whose values are read later -> their last values, the latest first; None for empty values.
     """
 
     t: int
     past: Mapping[str, tuple[Any, ...]]
 
     def __repr__(self) -> str:
-        held = [name.removesuffix("@") for name, values in self.past.items() if any(v is not None for v in values)]
-        return f"State(t={self.t}, holds {', '.join(held) or 'nothing'})"
+        names = [name.removesuffix("@") for name, values in self.past.items() if any(v is not None for v in values)]
+        return f"State(t={self.t}, values of {', '.join(names) or 'nothing'})"
 
     def detach(self) -> State:
-        """The same values, from which no gradient flows back: for long sequences in training."""
+        """A detached copy, to truncate gradients in long sequences."""
 
-        def cut(value: Any) -> Any:
+        def detached(value: Any) -> Any:
             return value.detach() if isinstance(value, torch.Tensor) else value
 
-        return State(self.t, {name: tuple(map(cut, values)) for name, values in self.past.items()})
+        return State(self.t, {name: tuple(map(detached, values)) for name, values in self.past.items()})
 
 
 class Recurrent(fx.GraphModule):
-    """A network in time, all steps as one straight line: `forward` has no loop.
+    """A network in time, unrolled: `forward` has no loop.
 
-    Other readouts (`at`) and single steps (`step`) use the same tensors. A norm that has a copy for each step takes
-    that of its step; past the copies, what `time: {past: ...}` says.
+    Other readouts (`at`) and single steps (`step`) use the same tensors. A norm with a copy for each step uses the copy
+    of its step; for steps without a copy, `time: {past: ...}` decides.
 
     Shape: the input [B, ...] at each step, or [B, T, ...] with `input: sequence`; the output [B, ...], or [B, S, ...]
     with `readout: all`, for the S steps in `readouts`.
@@ -81,16 +81,16 @@ class Recurrent(fx.GraphModule):
 
     @property
     def readouts(self) -> tuple[int, ...]:
-        """The steps that come out."""
+        """The steps of the readout."""
         return timing(_folded(self.meta["plan"])).readouts
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """The output; a sequence must have a frame for each step."""
+        """The output; an input sequence must have one frame per step."""
         time = _folded(self.meta["plan"]).time
         if time is not None and time.input == "sequence" and args and args[0].shape[1] != time.steps:
             raise UsageError(
-                f"the input is a sequence of {time.steps} steps on axis 1, got {list(args[0].shape)}. "
-                f"'at(steps={args[0].shape[1]})' gives the network for such a one."
+                f"the input must be a sequence of {time.steps} steps on axis 1, got {list(args[0].shape)}. "
+                f"Use 'at(steps={args[0].shape[1]})' for this length."
             )
         return super().__call__(*args, **kwargs)
 
@@ -102,14 +102,14 @@ class Recurrent(fx.GraphModule):
         readout: int | Literal["last", "all"] | None = None,
         past: Literal["error", "last"] | None = None,
     ) -> Recurrent:
-        """The network with other steps, input or readout: another straight line over the same tensors.
+        """The network with other steps, input or readout, over the same tensors.
 
         Args:
-            past: What a norm takes at a step for which it has no copy; as in `time`.
+            past: Weights of a norm at steps without a copy, as in `time`.
 
         Raises:
-            UsageError: A call needs a copy of its weights for a step that has none; or a setting is wrong.
-            SpecError: The output holds no value then.
+            UsageError: A call has no copy of its weights for a step, or a setting is invalid.
+            SpecError: The output would have no value.
         """
         base = self.meta["tensors"]
         folded = _folded(base)
@@ -122,33 +122,33 @@ class Recurrent(fx.GraphModule):
             raise UsageError(str(explain(error, fields, TimeSpec)[0])) from None
         if isinstance(time.readout, int) and time.readout >= time.steps:
             raise UsageError(
-                f"the readout is step {time.readout}, but steps go from 0 to {time.steps - 1}. Give 'steps', too."
+                f"the readout is step {time.readout}, but steps go from 0 to {time.steps - 1}. Set 'steps', too."
             )
         changed = OpGraph(folded.name, folded.nodes, folded.outputs, folded.records, time)
         plan = make_plan(simplify(changed))
-        copies = _Copies(self.meta["copies"].held, time)
-        calls = tuple(replace(call, weights=copies.taken(call)) if call.tensors else call for call in plan.calls)
+        copies = _Copies(self.meta["copies"].layers, time)
+        calls = tuple(replace(call, weights=copies.weights_of(call)) if call.tensors else call for call in plan.calls)
         return _module(self, replace(plan, calls=calls), base)
 
     def step(self, x: Inputs, state: State | None = None) -> tuple[Any, State]:
-        """One step, from the state that the step before gave (None: from nothing).
+        """Compute one step.
 
         Args:
-            x: What the input holds at this step, [B, ...]; several inputs by name. With `input: first` only that of the
-                first step is used.
+            x: The input at this step, [B, ...]; several inputs by name. With `input: first`, ignored after step 0.
+            state: The state after the previous step; None for the first step.
 
         Returns:
-            The output at this step (None where it holds no value; several by name), and the state for the next one.
+            The output at this step (None if it has no value; several by name), and the state for the next step.
 
         Raises:
-            UsageError: The output needs a copy of weights that there is not.
+            UsageError: The output requires a copy of weights that does not exist.
         """
         prepared = _prepare(_folded(self.meta["plan"]))
         t, past = (0, {}) if state is None else (state.t, state.past)
-        inputs = _given(x, prepared, t)
-        values_given = x.values() if isinstance(x, Mapping) else [x]
-        remembered = (value for values in past.values() for value in values)
-        like = next((value for value in [*values_given, *remembered] if isinstance(value, torch.Tensor)), None)
+        inputs = _inputs_at(t, x, prepared)
+        current = x.values() if isinstance(x, Mapping) else [x]
+        previous = (value for values in past.values() for value in values)
+        like = next((value for value in [*current, *previous] if isinstance(value, torch.Tensor)), None)
         machine = _Tensors(self, prepared, self.meta["copies"], like)
 
         def before(name: str, step: int) -> Any:
@@ -157,35 +157,36 @@ class Recurrent(fx.GraphModule):
         values = Steps(prepared.graph, machine, before).run(t, inputs)
         outputs = {name: values[value] for name, value in prepared.graph.outputs.items()}
         for value in outputs.values():
-            if isinstance(value, _Missing):
+            if isinstance(value, _Unavailable):
                 raise UsageError(value.message)
-        kept = {
-            name: (values[name], *past.get(name, (None,) * reach))[:reach] for name, reach in prepared.reach.items()
-        }
-        return next(iter(outputs.values())) if len(outputs) == 1 else outputs, State(t + 1, kept)
+        new = {name: (values[name], *past.get(name, (None,) * reach))[:reach] for name, reach in prepared.reach.items()}
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs, State(t + 1, new)
 
     def checkpointed(self, every: int = 1) -> Checkpointed:
-        """The same function, which keeps only what goes from one stretch of `every` steps to the next for the backward
-        pass, and computes the rest again: less memory, more time."""
+        """The same function with activation checkpointing: less memory, more time.
+
+        Args:
+            every: Steps of a segment; only values between segments are stored for the backward pass.
+        """
         return Checkpointed(self, every)
 
     def __reduce__(self) -> tuple[Any, ...]:
         function, args = super().__reduce__()
-        return _restored, (function, args, self.meta["plan"], self.meta["tensors"])
+        return _unpickle, (function, args, self.meta["plan"], self.meta["tensors"])
 
 
 def _module(root: nn.Module, plan: Plan, tensors: Plan) -> Recurrent:
-    """A plan over the tensors that another made."""
-    held = {name: layer for name, (layer, _) in holders(tensors).items()}
-    module = Recurrent(root, straight_line(plan, held), class_name=class_name(plan.name))
+    """A plan over the tensors of another plan."""
+    layers = {name: layer for name, (layer, _) in layers_by_weight(tensors).items()}
+    module = Recurrent(root, straight_line(plan, layers), class_name=class_name(plan.name))
     time = _folded(plan).time
     assert time is not None
-    module.meta.update(plan=plan, tensors=tensors, copies=_Copies(held, time))
+    module.meta.update(plan=plan, tensors=tensors, copies=_Copies(layers, time))
     return module
 
 
-def _restored(function: Callable[..., fx.GraphModule], args: tuple[Any, ...], plan: Plan, tensors: Plan) -> Recurrent:
-    """A pickled module."""
+def _unpickle(function: Callable[..., fx.GraphModule], args: tuple[Any, ...], plan: Plan, tensors: Plan) -> Recurrent:
+    """Restore a pickled module."""
     module = function(*args)
     return _module(module, plan, tensors).train(module.training)
 
@@ -199,57 +200,57 @@ def _folded(plan: Plan) -> OpGraph:
 
 
 class _Copies:
-    """Which weights there are, and which of them a call takes."""
+    """The existing weights, and the choice among them for each call."""
 
-    def __init__(self, held: Mapping[str, Layer], time: TimeSpec) -> None:
-        self.held = held
+    def __init__(self, layers: Mapping[str, Layer], time: TimeSpec) -> None:
+        self.layers = layers
         self.past = time.past
         self.steps: dict[str, list[int]] = {}
-        for name in held:
+        for name in layers:
             stem, _, step = name.rpartition(".step")
             if stem and step.isdecimal():
                 self.steps.setdefault(stem, []).append(int(step))
 
-    def taken(self, call: Call) -> str:
+    def weights_of(self, call: Call) -> str:
         """The weights of a call of an unrolled plan.
 
         Raises:
-            UsageError: It has none for its step.
+            UsageError: There are none for its step.
         """
-        found: str | _Missing = call.weights
-        if call.weights not in self.held:
+        found: str | _Unavailable = call.weights
+        if call.weights not in self.layers:
             stem, _, step = call.weights.rpartition(".step")
-            found = self.at(stem, int(step), call.op, call.name) if stem else self.none(call.weights, call.name)
-        if isinstance(found, _Missing):
+            found = self.at(stem, int(step), call.op, call.name) if stem else self.unused(call.weights, call.name)
+        if isinstance(found, _Unavailable):
             raise UsageError(found.message)
         return found
 
-    def at(self, weights: str, step: int, op: Op, call: str) -> str | _Missing:
+    def at(self, weights: str, step: int, op: Op, call: str) -> str | _Unavailable:
         """The copy of weights for a step."""
         name = f"{weights}.step{step}"
-        if name in self.held:
+        if name in self.layers:
             return name
         steps = sorted(self.steps.get(weights, ()))
         earlier = [other for other in steps if other < step]
         if self.past == "last" and op.normalizes and earlier:
             return f"{weights}.step{earlier[-1]}"
-        has = f"it has copies for {format_steps(tuple(steps))}" if steps else "it has none at all"
-        hint = " 'time: {past: last}' takes the last one before." if op.normalizes and earlier else ""
+        available = f"it has copies for {format_steps(tuple(steps))}" if steps else "it has no copies"
+        hint = " Set 'time: {past: last}' to use the last copy." if op.normalizes and earlier else ""
         call = call.removesuffix(f".step{step}")
         what = "its weights" if call == weights else f"the weights '{weights}'"
-        return _Missing(f"'{call}' has no copy of {what} for step {step}: {has}.{hint}")
+        return _Unavailable(f"'{call}' has no copy of {what} for step {step}: {available}.{hint}")
 
-    def none(self, weights: str, call: str) -> _Missing:
-        """What to say of weights that no step of the network as it was compiled needs."""
+    def unused(self, weights: str, call: str) -> _Unavailable:
+        """The message for weights that the compiled network does not use at any step."""
         what = "no weights" if call == weights else f"no weights '{weights}'"
-        return _Missing(
+        return _Unavailable(
             f"'{call}' has {what}: as compiled, it reaches the readout at no step. Compile it with 'readout: all'."
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Missing:
-    """Stands for a value that cannot be computed, and for all that depend on it."""
+class _Unavailable:
+    """In place of a value that cannot be computed, and of all values that depend on it."""
 
     message: str
 
@@ -258,7 +259,7 @@ class _Missing:
 
 
 class _Form(NamedTuple):
-    """How a call of a graph of one step is computed."""
+    """The torch form of a call in a graph of one step."""
 
     layer: Layer | None
     apply: Apply | None
@@ -266,10 +267,10 @@ class _Form(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """A graph of one step, with what is needed at each step again.
+    """A graph of one step, with the torch form of its calls.
 
     Attributes:
-        reach: The calls whose values are read later -> how many steps back.
+        reach: Calls whose values are read later -> number of steps.
     """
 
     graph: OpGraph
@@ -292,7 +293,7 @@ def _prepare(folded: OpGraph) -> _Prepared:
     return _Prepared(graph, forms, {node.name: delays[node.name] for node in graph.nodes if node.name in delays})
 
 
-def _given(x: Inputs, prepared: _Prepared, t: int) -> dict[str, Any]:
+def _inputs_at(t: int, x: Inputs, prepared: _Prepared) -> dict[str, Any]:
     names = [node.name for node in prepared.graph.inputs]
     time = prepared.graph.time
     assert time is not None
@@ -301,8 +302,8 @@ def _given(x: Inputs, prepared: _Prepared, t: int) -> dict[str, Any]:
     if isinstance(x, Mapping):
         return {name: x[name] for name in names}
     if x is None or len(names) > 1:
-        told = f"a mapping with {', '.join(names)}" if len(names) > 1 else "what the input holds, [B, ...]"
-        raise UsageError(f"step {t} wants {told}.")
+        expected = f"a mapping with {', '.join(names)}" if len(names) > 1 else "an input [B, ...]"
+        raise UsageError(f"step {t} requires {expected}.")
     return {names[0]: x}
 
 
@@ -313,34 +314,34 @@ class _Tensors(StepMachine[Any]):
         self.module, self.prepared, self.copies, self.like = module, prepared, copies, like
 
     def call(self, node: OpNode, operands: list[Any], step: int) -> Any:
-        """The value of an operation; something missing among the operands goes on."""
+        """The value of an operation; unavailable if an operand is."""
         for operand in operands:
-            if isinstance(operand, _Missing):
+            if isinstance(operand, _Unavailable):
                 return operand
         form = self.prepared.forms[node.name]
         apply = form.apply
         assert node.op is not None
-        if len(operands) < len(node.operands):  # a merge without some of its operands
+        if len(operands) < len(node.operands):  # a merge with missing operands
             apply = node.op.apply(*[node.shape] * len(operands))
-        weights: str | _Missing = node.weights
+        weights: str | _Unavailable = node.weights
         if form.copies:
             weights = self.copies.at(node.weights, step, node.op, node.name)
-        if isinstance(weights, _Missing):
+        if isinstance(weights, _Unavailable):
             return weights
         if form.layer is None:
-            return resolved(apply, operands, lambda _: None, applied)
-        if weights not in self.copies.held:
-            return self.copies.none(weights, node.name)
+            return evaluate(apply, operands, lambda _: None, call_function)
+        if weights not in self.copies.layers:
+            return self.copies.unused(weights, node.name)
         layer = self.module.get_submodule(weights)
-        if self.copies.held[weights] == form.layer:
+        if self.copies.layers[weights] == form.layer:
             return layer(*operands)
         assert apply is not None
-        return resolved(apply, operands, lambda name: getattr(layer, name), applied)
+        return evaluate(apply, operands, lambda name: getattr(layer, name), call_function)
 
     def zeros(self, shape: Shape) -> Any:
         """Zeros [B, *shape]."""
         if self.like is None:
-            raise UsageError("zeros want an input, which says how many samples there are.")
+            raise UsageError("zeros require an input, for the number of samples.")
         return self.like.new_zeros((self.like.shape[0], *shape))
 
 
@@ -350,85 +351,84 @@ class _Tensors(StepMachine[Any]):
 class Checkpointed(nn.Module):
     """A recurrent network with activation checkpointing in time; `module` is the network itself.
 
-    Batch norms update their statistics once, in the forward pass; what is computed again leaves them alone.
+    Batch norms update their statistics in the forward pass, and not in the recomputation.
     """
 
     def __init__(self, module: Recurrent, every: int) -> None:
         super().__init__()
         if every < 1:
-            raise UsageError(f"'every' is {every}; a stretch has 1 step or more.")
+            raise UsageError(f"'every' must be 1 step or more, not {every}.")
         self.module = module
         plan: Plan = module.meta["plan"]
         self._inputs, self._outputs = tuple(plan.inputs), dict(plan.outputs)
-        self._parts = list(_parts(module, plan, every))
+        self._segments = list(_segments(module, plan, every))
 
     def forward(self, *inputs: torch.Tensor) -> Any:
-        """As the network."""
+        """Same as the network."""
         values = dict(zip(self._inputs, inputs, strict=True))
-        for part in self._parts:
-            given = [values[name] for name in part.reads]
-            found = checkpoint(part.module, *given, use_reentrant=False, context_fn=part.contexts)
-            values |= found if isinstance(found, dict) else {part.gives[0]: found}
-            for name in part.last:
+        for segment in self._segments:
+            operands = [values[name] for name in segment.inputs]
+            found = checkpoint(segment.module, *operands, use_reentrant=False, context_fn=segment.contexts)
+            values |= found if isinstance(found, dict) else {segment.outputs[0]: found}
+            for name in segment.last:
                 del values[name]
         outputs = {name: values[value] for name, value in self._outputs.items()}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
 
-class _Part(NamedTuple):
-    """Some steps of a plan: the values that they read and give, and those that nothing reads later."""
+class _Segment(NamedTuple):
+    """Consecutive steps of a plan; `last` are values that no later segment reads."""
 
     module: fx.GraphModule
-    reads: tuple[str, ...]
-    gives: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     last: tuple[str, ...]
 
     def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """What stands around the forward pass, and around its repetition."""
-        return nullcontext(), _statistics_kept(self.module)
+        """The contexts of the forward pass and of its recomputation."""
+        return nullcontext(), _frozen_statistics(self.module)
 
 
 @contextmanager
-def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch norms write their statistics into copies, which are thrown away."""
+def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch norms write their statistics into copies, which are discarded."""
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    kept = [dict(norm.named_buffers(recurse=False)) for norm in norms]
+    saved = [dict(norm.named_buffers(recurse=False)) for norm in norms]
     try:
-        for norm, buffers in zip(norms, kept, strict=True):
+        for norm, buffers in zip(norms, saved, strict=True):
             for name, value in buffers.items():
                 norm.register_buffer(name, value.clone())
         yield
     finally:
-        for norm, buffers in zip(norms, kept, strict=True):
+        for norm, buffers in zip(norms, saved, strict=True):
             for name, value in buffers.items():
                 norm.register_buffer(name, value)
 
 
-def _parts(module: Recurrent, plan: Plan, every: int) -> Iterator[_Part]:
-    held = module.meta["copies"].held
+def _segments(module: Recurrent, plan: Plan, every: int) -> Iterator[_Segment]:
+    layers = module.meta["copies"].layers
     shapes = {**plan.inputs, **{call.name: call.shape for call in plan.calls}}
-    stretch, stretches = 0, []
-    for call in plan.calls:  # calls that belong to no step stand where they are needed first
-        stretch = stretch if call.step is None else call.step // every
-        stretches.append(stretch)
+    number, numbers = 0, []
+    for call in plan.calls:  # a call without a step belongs to the segment of the call before it
+        number = number if call.step is None else call.step // every
+        numbers.append(number)
     groups = [
-        [call for call, _ in group] for _, group in groupby(zip(plan.calls, stretches, strict=True), lambda p: p[1])
+        [call for call, _ in group] for _, group in groupby(zip(plan.calls, numbers, strict=True), lambda p: p[1])
     ]
-    readers = [{name for call in calls for name in call.inputs} for calls in groups]
-    wanted = set(plan.outputs.values())
+    read = [{name for call in calls for name in call.inputs} for calls in groups]
+    results = set(plan.outputs.values())
     alive = set(plan.inputs)
     for i, calls in enumerate(groups):
-        later = set().union(wanted, *readers[i + 1 :]) if i + 1 < len(groups) else wanted
-        made = {call.name for call in calls}
-        reads = tuple(name for name in shapes if name in readers[i] - made)
-        gives = tuple(call.name for call in calls if call.name in later)
-        alive |= set(gives)
+        later = results.union(*read[i + 1 :])
+        inputs = tuple(name for name in shapes if name in read[i] - {call.name for call in calls})
+        outputs = tuple(call.name for call in calls if call.name in later)
+        alive |= set(outputs)
         last = tuple(alive - later)
         alive &= later
         part = replace(
             plan,
             calls=tuple(calls),
-            inputs={name: shapes[name] for name in reads},
-            outputs={name: name for name in gives},
+            inputs={name: shapes[name] for name in inputs},
+            outputs={name: name for name in outputs},
         )
-        yield _Part(fx.GraphModule(module, straight_line(part, held)), reads, gives, last)
+        yield _Segment(fx.GraphModule(module, straight_line(part, layers)), inputs, outputs, last)

@@ -1,4 +1,4 @@
-"""The torch modules that hold the tensors of a plan, and their seeded initial values."""
+"""The torch modules with the tensors of a plan, and their seeded initial values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from hiresnet_graph.ops import Tensor
-from hiresnet_graph.plan import Plan, holders
+from hiresnet_graph.plan import Plan, layers_by_weight
 from hiresnet_graph.seeding import derive_seed
 
 
@@ -20,15 +20,15 @@ def find(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def applied(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What the torch function of a dotted path gives."""
+def call_function(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the torch function of a dotted path."""
     return find(path)(*args, **kwargs)
 
 
 def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
     """One initialised module for each name of weights."""
     layers = {}
-    for name, (layer, call) in holders(plan).items():
+    for name, (layer, call) in layers_by_weight(plan).items():
         with torch.device("meta"):
             module = cast(nn.Module, find(layer.target)(*layer.args, **layer.kwargs))
         module.to_empty(device="cpu")
@@ -59,7 +59,7 @@ def initialize(module: nn.Module, name: str, tensors: tuple[Tensor, ...], seed: 
 
 
 def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
-    """Put each layer into `root` under its dotted name, in containers without computation."""
+    """Add each layer to `root` under its dotted name, in modules without `forward`."""
     for name, layer in layers.items():
         parent = root
         *folders, last = name.split(".")

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from hiresnet_graph.lower.single import resolved
-from hiresnet_graph.lower.weights import applied, find
+from hiresnet_graph.lower.single import evaluate
+from hiresnet_graph.lower.weights import call_function, find
 from hiresnet_graph.ops import (
     GELU,
     Activation,
@@ -55,7 +55,7 @@ from hiresnet_graph.ops import (
     ToMap,
     Zeros,
 )
-from hiresnet_graph.plan import Call, Plan, overwriting
+from hiresnet_graph.plan import Call, Plan, inplace_calls
 from hiresnet_graph.shapes import Clip, Map, Series, Shape
 from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.stack.supergraph import is_merge
@@ -233,7 +233,7 @@ def _program(own: Stacked) -> list[_Step]:
     passed_on = {call.name for call in calls if is_merge(call) and len(reads[call.name]) == 1}
     in_place = {
         name: apply
-        for name, apply in overwriting(own.whole).items()
+        for name, apply in inplace_calls(own.whole).items()
         if name in reads and not passed_on & {*reads[name]}
     }
     steps = []
@@ -276,7 +276,7 @@ def _guarded(run: Run, guards: Sequence[torch.Tensor | None], now: Pass, *operan
 
 def _as_it_is(site: _Site) -> Run:
     def run(now: Pass, *operands: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = resolved(site.apply, list(operands), lambda _: None, applied)
+        found: torch.Tensor = evaluate(site.apply, list(operands), lambda _: None, call_function)
         return found
 
     return run
@@ -543,7 +543,7 @@ def _one_by_one(site: _Site) -> Run:
             x_BC = [x.contiguous() for x in own_operands]
             held = tensors(now, k)
             if layer is None:
-                found.append(resolved(site.apply, x_BC, held.__getitem__, applied))
+                found.append(evaluate(site.apply, x_BC, held.__getitem__, call_function))
             else:
                 found.append(torch.func.functional_call(module.train(now.training), held, tuple(x_BC)))
         return torch.stack(found, axis).flatten(axis, axis + 1)

@@ -15,7 +15,7 @@ from torch import nn
 
 from hiresnet_graph.lower.weights import find
 from hiresnet_graph.ops import Tensor
-from hiresnet_graph.plan import Plan, holders
+from hiresnet_graph.plan import Plan, layers_by_weight
 from hiresnet_graph.stack.supergraph import Mask, mask_of
 
 _ALIGNMENT = 64
@@ -172,7 +172,7 @@ def _mask(whole: Plan, part: Plan) -> Mask:
 def _types(plan: Plan, dtype: torch.dtype) -> dict[str, torch.dtype]:
     """The type of each tensor: counters keep their own."""
     found = {}
-    for name, (layer, call) in holders(plan).items():
+    for name, (layer, call) in layers_by_weight(plan).items():
         with torch.device("meta"):
             module: nn.Module = find(layer.target)(*layer.args, **layer.kwargs)
         for tensor in call.tensors:
