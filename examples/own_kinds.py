@@ -49,13 +49,13 @@ class Grouped(Projection):
     kind: ClassVar[str] = "grouped"
     groups: Count = 4
 
-    def project(self, x: Wire, want: Shape) -> Wire:
-        """pool - grouped 1x1 convolution - norm; the value itself where shapes agree."""
-        if x.shape == want:
+    def project(self, x: Wire, target: Shape) -> Wire:
+        """pool - grouped 1x1 convolution - norm; no operation between equal shapes."""
+        if x.shape == target:
             return x
-        if isinstance(want, Map) and x.shape[1:] != want[1:]:
-            x = x.adaptive_avg_pool((want.height, want.width), name="pool")
-        return x.conv2d(want.channels, 1, groups=self.groups, name="conv").batch_norm("norm")
+        if isinstance(target, Map) and x.shape.spatial != target.spatial:
+            x = x.adaptive_avg_pool(target.spatial, name="pool")
+        return x.conv2d(target.channels, 1, groups=self.groups, name="conv").batch_norm("norm")
 
 
 SPEC = """

@@ -99,7 +99,7 @@ class Plan:
         data = self.canonical()
         for entry, call in zip(data["calls"], self.calls, strict=True):
             entry["owner"], entry["origin"] = call.owner, str(call.origin)
-        kinds = {name: type(shape).__name__.lower() for name, shape in self.inputs.items()}
+        kinds = {name: shape.kind for name, shape in self.inputs.items()}
         return {"name": self.name, "input_kinds": kinds, **data}
 
 
@@ -134,23 +134,6 @@ def layers_by_weight(plan: Plan) -> dict[str, tuple[Layer, Call]]:
     return found
 
 
-_NEW_AND_UNREAD = frozenset(
-    {
-        "operator.add",
-        "torch.nn.BatchNorm1d",
-        "torch.nn.BatchNorm2d",
-        "torch.nn.Conv2d",
-        "torch.nn.ConvTranspose2d",
-        "torch.nn.GroupNorm",
-        "torch.nn.LayerNorm",
-        "torch.nn.Linear",
-    }
-)
-"""What gives a new tensor (no view, no operand) that its own backward pass does not read."""
-_CAN_OVERWRITE = frozenset({"torch.nn.functional.relu"})
-"""Functions with an argument `inplace` whose backward pass reads their result alone."""
-
-
 def inplace_calls(plan: Plan) -> dict[str, Apply]:
     """The calls that overwrite their operand: name -> function with `inplace`.
 
@@ -165,18 +148,17 @@ def inplace_calls(plan: Plan) -> dict[str, Apply]:
     found: dict[str, Apply] = {}
     for call in plan.calls:
         made[call.name] = call
-        apply = call.op.apply(*call.input_shapes)
-        operand = made.get(call.inputs[0])
-        if apply is None or apply.target not in _CAN_OVERWRITE or operand is None:
-            continue
-        form = operand.op.layer(*operand.input_shapes) or operand.op.apply(*operand.input_shapes)
+        operand = made.get(call.inputs[0]) if call.op.has_inplace else None
         if (
-            form is not None
-            and form.target in _NEW_AND_UNREAD
+            operand is not None
+            and operand.op.overwritable
+            and (operand.op.arity == 1 or len(operand.inputs) > 1)  # a merge of one value passes it on
             and operand.owner == call.owner
             and operand.name not in retained
             and readers[operand.name] == 1
         ):
+            apply = call.op.apply(*call.input_shapes)
+            assert apply is not None
             found[call.name] = replace(apply, kwargs={**apply.kwargs, "inplace": True})
     return found
 

@@ -7,8 +7,10 @@ packages are found through the entry-point group `hiresnet_graph.kinds`, and imp
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -74,6 +76,13 @@ def load_plugins() -> None:
             raise RegistryError(
                 f"The entry point '{entry.name}' ({entry.value}) cannot be loaded: {error}. Fix or uninstall it."
             ) from error
+
+
+def import_modules(package: str, path: Iterable[str]) -> None:
+    """Import the modules of a package, which register their kinds; `layers` is left out, which needs torch."""
+    for module in pkgutil.iter_modules(path):
+        if module.name != "layers":
+            importlib.import_module(f"{package}.{module.name}")
 
 
 class Registry(Generic[K]):

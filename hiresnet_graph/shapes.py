@@ -1,86 +1,165 @@
-"""Sizes of one sample, without the batch axis."""
+"""Shapes: the sizes of one sample, without the batch axis.
+
+A shape knows its axes, and code that depends on them asks the shape, never its class: a new family of shapes is one
+class here, and the operations made for it.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar, Self
 
 
-class Map(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Shape(ABC):
+    """The sizes of one sample; iterating gives them in the order of the axes.
+
+    Any shape can have an axis of time steps in front: `in_time` adds it, `frame` removes it.
+
+    Class attributes:
+        noun: Name of the family in messages.
+        kinds: Its names in JSON, without and with an axis of steps.
+        feature_noun: Name of the elements along the feature axis.
+        feature_index: Index of the feature axis among the axes of one step.
+
+    Attributes:
+        steps: Length of the axis of steps; None if there is none.
+    """
+
+    noun: ClassVar[str]
+    kinds: ClassVar[tuple[str, str]]
+    feature_noun: ClassVar[str]
+    feature_index: ClassVar[int] = 0
+    steps: int | None = field(default=None, kw_only=True)
+
+    @property
+    @abstractmethod
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of the axes of one step."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """Length of the feature axis."""
+
+    @abstractmethod
+    def with_channels(self, channels: int) -> Self:
+        """The same shape with another number of channels (or features)."""
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Lengths of the spatial axes; empty if there are none."""
+        return ()
+
+    @property
+    def feature_axis(self) -> int:
+        """Index of the feature axis, without the batch axis."""
+        return self.feature_index + (self.steps is not None)
+
+    @property
+    def trailing(self) -> int:
+        """Number of axes behind the feature axis."""
+        return len(self) - self.feature_axis - 1
+
+    @property
+    def frame(self) -> Self:
+        """The shape at one step."""
+        return replace(self, steps=None)
+
+    def in_time(self, steps: int) -> Self:
+        """The shape of a sequence of values of this shape."""
+        return replace(self, steps=steps)
+
+    def fields(self) -> dict[str, int]:
+        """Its fields by name, without those that are not set."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of one sample."""
+        total = 1 if self.steps is None else self.steps
+        for size in self.sizes:
+            total *= size
+        return total
+
+    @property
+    def kind(self) -> str:
+        """Its name in JSON."""
+        return self.kinds[self.steps is not None]
+
+    def describe(self) -> str:
+        """The shape in a message, like `a vector of 10`."""
+        return f"{self.noun if self.steps is None else 'a sequence'} of {self}"
+
+    def broadcasts_to(self, other: Shape) -> bool:
+        """Whether each axis has length 1 or the length in `other`, a shape of the same family."""
+        return self.kind == other.kind and all(size in (1, full) for size, full in zip(self, other, strict=True))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.sizes if self.steps is None else (self.steps, *self.sizes))
+
+    def __len__(self) -> int:
+        return len(self.sizes) + (self.steps is not None)
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self))
+
+
+@dataclass(frozen=True, slots=True)
+class Map(Shape):
     """A feature map: channels x height x width."""
 
-    channels: int
+    noun: ClassVar[str] = "a feature map"
+    kinds: ClassVar[tuple[str, str]] = ("map", "clip")
+    feature_noun: ClassVar[str] = "channels"
+    channels: int = field()
     height: int
     width: int
 
-    def __str__(self) -> str:
-        return f"{self.channels}x{self.height}x{self.width}"
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
 
     @property
-    def elements(self) -> int:
-        """Number of values in one sample."""
-        return self.channels * self.height * self.width
+    def spatial(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
+    def with_channels(self, channels: int) -> Self:
+        """The same height and width with another number of channels."""
+        return replace(self, channels=channels)
 
 
-class Vector(NamedTuple):
-    """A flat vector of features."""
+@dataclass(frozen=True, slots=True)
+class Vector(Shape):
+    """A vector of features."""
 
-    channels: int
-
-    def __str__(self) -> str:
-        return f"{self.channels}"
-
-    @property
-    def elements(self) -> int:
-        """Number of values in one sample."""
-        return self.channels
-
-
-class Clip(NamedTuple):
-    """Feature maps in time: steps x channels x height x width."""
-
-    steps: int
-    channels: int
-    height: int
-    width: int
-
-    def __str__(self) -> str:
-        return f"{self.steps}x{self.frame}"
+    noun: ClassVar[str] = "a vector"
+    kinds: ClassVar[tuple[str, str]] = ("vector", "series")
+    feature_noun: ClassVar[str] = "features"
+    channels: int = field()
 
     @property
-    def frame(self) -> Map:
-        """The shape at one step."""
-        return Map(self.channels, self.height, self.width)
+    def sizes(self) -> tuple[int]:
+        """The number of features."""
+        return (self.channels,)
 
-    @property
-    def elements(self) -> int:
-        """Number of values in one sample."""
-        return self.steps * self.frame.elements
-
-
-class Series(NamedTuple):
-    """Vectors in time: steps x features."""
-
-    steps: int
-    channels: int
-
-    def __str__(self) -> str:
-        return f"{self.steps}x{self.channels}"
-
-    @property
-    def frame(self) -> Vector:
-        """The shape at one step."""
-        return Vector(self.channels)
-
-    @property
-    def elements(self) -> int:
-        """Number of values in one sample."""
-        return self.steps * self.channels
+    def with_channels(self, channels: int) -> Self:
+        """A vector with another number of features."""
+        return replace(self, channels=channels)
 
 
-Shape = Map | Vector | Clip | Series
+def shape_of(sizes: Sequence[int]) -> Shape:
+    """The shape of these sizes: [channels, height, width], or [features].
 
-
-def in_time(frame: Shape, steps: int) -> Clip | Series:
-    """The shape of `steps` values of one shape."""
-    assert isinstance(frame, Map | Vector)
-    return Clip(steps, *frame) if isinstance(frame, Map) else Series(steps, *frame)
+    Raises:
+        ValueError: There are neither three nor one of them.
+    """
+    if len(sizes) == 3:
+        return Map(*sizes)
+    if len(sizes) == 1:
+        return Vector(*sizes)
+    raise ValueError(f"a shape is [channels, height, width] or [features], not {len(sizes)} numbers.")

@@ -147,8 +147,7 @@ class Wire:
 
     def norm(self, kind: NormName, name: str | None = None) -> Wire:
         """The norm of this name; no operation for `none`."""
-        table: dict[str, type[Op]] = {"batch": ops.BatchNorm, "group": ops.GroupNorm, "layer": ops.LayerNorm}
-        return self if kind == "none" else self.apply(table[kind](), name=name)
+        return self if kind == "none" else self.apply(ops.OPS.get(f"{kind}_norm")(), name=name)
 
     def relu(self, name: str | None = None) -> Wire:
         """max(0, x)."""
@@ -224,7 +223,7 @@ class Wire:
 
     def scale(self, *, sigmoid: bool = False, name: str | None = None) -> Wire:
         """A learned factor."""
-        return self.apply(ops.Scale(sigmoid=sigmoid), name=name)
+        return self.apply(ops.LearnedScale(sigmoid=sigmoid), name=name)
 
     def add(self, *others: Wire, name: str | None = None) -> Wire:
         """The sum, from left to right."""

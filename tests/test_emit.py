@@ -96,7 +96,7 @@ def small(name: str) -> hrg.Architecture:
     """A shipped spec, at a smaller input where it was made for large images."""
     architecture = hrg.load(name)
     (shape,) = architecture.plan.inputs.values()
-    if len(shape) != 3 or shape[1] < 224:
+    if max(shape.spatial, default=0) < 224:
         return architecture
     own_size = "size" in architecture.tree.get("params", {})  # then the shapes of states depend on it
     return architecture.override({"size": 64} if own_size else {"input.height": 64, "input.width": 64})

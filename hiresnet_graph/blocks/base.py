@@ -20,8 +20,10 @@ class Block(Kind):
     Class attributes:
         slots: Where edges may end. Every block has `input` and `output`; `residual` is where a residual block adds its
             own shortcut, before its last activation.
+        classes_field: The field with the number of classes, if its output can be the scores of a classifier.
     """
 
+    classes_field: ClassVar[str] = ""
     slots: ClassVar[tuple[str, ...]] = ("input", "output")
 
     def describe(self) -> str:

@@ -7,9 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from hiresnet_graph.blocks.base import BLOCKS, Block
-from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops import Count, Padding, Pair
-from hiresnet_graph.shapes import Map
+from hiresnet_graph.ops import Count, Padding, Pair, require_map
 from hiresnet_graph.wire import Wire
 
 
@@ -87,6 +85,5 @@ class UpsampleBlock(Block):
         """One operation."""
         if self.mode == "deconv":
             return x.conv_transpose2d(self.width or x.channels, self.scale, stride=self.scale, name="deconv")
-        if not isinstance(x.shape, Map):
-            raise ShapeError(f"'upsample' requires a feature map, not a vector of {x.shape}.", "Place it earlier.")
-        return x.resize((x.shape.height * self.scale, x.shape.width * self.scale), mode=self.mode, name="resize")
+        shape = require_map("'upsample'", x.shape)
+        return x.resize((shape.height * self.scale, shape.width * self.scale), mode=self.mode, name="resize")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
 from hiresnet_graph.blocks.base import BLOCKS, Block
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops import Count
-from hiresnet_graph.shapes import Map, Shape, Vector
+from hiresnet_graph.ops import Count, size_label, transposed_geometry
+from hiresnet_graph.shapes import Map, Shape, shape_of
 from hiresnet_graph.wire import ActivationName, NormName, Wire
+
+Size = tuple[int, int]
+"""Height and width."""
 
 
 @BLOCKS.register
@@ -28,14 +32,13 @@ class StateBlock(Block):
     @field_validator("shape")
     @classmethod
     def _check(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(value) not in (1, 3):
-            raise ValueError(f"a shape is [channels, height, width] or [features], not {len(value)} numbers.")
+        shape_of(value)
         return value
 
     @property
     def declared(self) -> Shape:
         """The declared shape."""
-        return Vector(*self.shape) if len(self.shape) == 1 else Map(*self.shape)
+        return shape_of(self.shape)
 
     def expand(self, x: Wire) -> Wire:
         """The value itself."""
@@ -76,9 +79,9 @@ class TransitionBlock(Block):
             raise ShapeError(f"'{self.kind}' connects feature maps.", "Use 'linear' for vectors.")
         width = self.width or (target.channels if target else source.channels)
         hidden = self.hidden or (source.channels + width) // 2
-        size = (target.height, target.width) if target else (source.height, source.width)
-        out = self._first(x.norm(self.norm, name="norm1").activation(self.activation), hidden, size)
-        out = self._second(out.norm(self.norm, name="norm2").activation(self.activation), width)
+        size = (target or source).spatial
+        out = self._first(x.norm(self.norm, name="norm1").activation(self.activation), hidden, source.spatial, size)
+        out = self._second(out.norm(self.norm, name="norm2").activation(self.activation), width, size)
         if not self.identity:
             return out
         if out.shape != source:
@@ -87,9 +90,12 @@ class TransitionBlock(Block):
             )
         return out.add(x)
 
-    def _wrong_direction(self, source: Map, size: tuple[int, int], verb: str, other: str, fits: bool) -> ShapeError:
-        hint = f"Use '{other}' there." if fits else "Choose sizes of the states that grow or shrink along both axes."
-        return ShapeError(f"'{self.kind}' cannot {verb} {source.height}x{source.width} to {size[0]}x{size[1]}.", hint)
+    def _wrong_direction(self, source: Size, size: Size, verb: str, other: str) -> ShapeError:
+        """The error for a target that is larger, or smaller, than this block can reach; `other` is its counterpart."""
+        signs = {(after > before) - (after < before) for before, after in zip(source, size, strict=True)}
+        hint = "Choose sizes of the states that grow or shrink along both axes."
+        hint = hint if {1, -1} <= signs else f"Use '{other}' there."
+        return ShapeError(f"'{self.kind}' cannot {verb} {size_label(source)} to {size_label(size)}.", hint)
 
     @property
     def _bias(self) -> bool:
@@ -98,11 +104,12 @@ class TransitionBlock(Block):
     def _conv(self, x: Wire, width: int, name: str, stride: tuple[int, int] = (1, 1)) -> Wire:
         return x.conv2d(width, self.kernel_size, stride=stride, bias=self._bias, name=name)
 
-    def _first(self, x: Wire, width: int, size: tuple[int, int]) -> Wire:
-        """The first convolution, which changes height and width to `size`."""
-        raise NotImplementedError
+    @abstractmethod
+    def _first(self, x: Wire, width: int, source: Size, size: Size) -> Wire:
+        """The first convolution, which changes height and width from `source` to `size`."""
 
-    def _second(self, x: Wire, width: int) -> Wire:
+    def _second(self, x: Wire, width: int, size: Size) -> Wire:
+        """The second convolution, which keeps height and width."""
         return self._conv(x, width, "conv2")
 
 
@@ -122,27 +129,21 @@ class BRC2Block(TransitionBlock):
     )
     spatial: Literal["stride", "avg", "max"] = "stride"
 
-    def _first(self, x: Wire, width: int, size: tuple[int, int]) -> Wire:
-        source = x.shape
-        assert isinstance(source, Map)
-        if source[1:] == size:
+    def _first(self, x: Wire, width: int, source: Size, size: Size) -> Wire:
+        if source == size:
             return self._conv(x, width, "conv1")
-        if size[0] > source.height or size[1] > source.width:
-            raise self._wrong_direction(
-                source, size, "enlarge", "brd2", size[0] >= source.height and size[1] >= source.width
-            )
-        if self.spatial != "stride":
-            window = (source.height // size[0], source.width // size[1])
+        if size[0] > source[0] or size[1] > source[1]:
+            raise self._wrong_direction(source, size, "enlarge", "brd2")
+        if self.spatial == "stride":
+            stride = -(-source[0] // size[0]), -(-source[1] // size[1])
+            method, out = "stride", self._conv(x, width, "conv1", stride)
+        else:
             pool = x.max_pool if self.spatial == "max" else x.avg_pool
-            out = pool(window, name="pool")
-            return self._checked(self._conv(out, width, "conv1"), source, size, "pooling with kernel = stride")
-        strides = [-(-before // after) for before, after in zip(source[1:], size, strict=True)]
-        return self._checked(self._conv(x, width, "conv1", (strides[0], strides[1])), source, size, "stride")
-
-    def _checked(self, out: Wire, source: Map, size: tuple[int, int], method: str) -> Wire:
-        if out.shape[1:] != size:
+            pooled = pool((source[0] // size[0], source[1] // size[1]), name="pool")
+            method, out = "pooling with kernel = stride", self._conv(pooled, width, "conv1")
+        if out.shape.spatial != size:
             raise ShapeError(
-                f"no {method} maps {source.height}x{source.width} to {size[0]}x{size[1]}.",
+                f"no {method} maps {size_label(source)} to {size_label(size)}.",
                 "Choose sizes of the states that are multiples of each other, or set a 'projection' with "
                 "'spatial: adaptive' and a block that keeps the size on the edge.",
             )
@@ -166,52 +167,25 @@ class BRD2Block(TransitionBlock):
     )
     spatial: Literal["deconv", "nearest", "bilinear"] = "deconv"
 
-    def _first(self, x: Wire, width: int, size: tuple[int, int]) -> Wire:
-        source = x.shape
-        assert isinstance(source, Map)
-        if size[0] < source.height or size[1] < source.width:
-            raise self._wrong_direction(
-                source, size, "shrink", "brc2", size[0] <= source.height and size[1] <= source.width
-            )
-        if self.spatial == "nearest" or self.spatial == "bilinear":
-            x = x if source[1:] == size else x.resize(size, mode=self.spatial, name="resize")
-            return self._conv(x, width, "conv1")
-        return self._deconv(x, width, size, "conv1")
+    def _first(self, x: Wire, width: int, source: Size, size: Size) -> Wire:
+        if size[0] < source[0] or size[1] < source[1]:
+            raise self._wrong_direction(source, size, "shrink", "brc2")
+        if self.spatial == "deconv":
+            return self._deconv(x, width, source, size, "conv1")
+        x = x if source == size else x.resize(size, mode=self.spatial, name="resize")
+        return self._conv(x, width, "conv1")
 
-    def _second(self, x: Wire, width: int) -> Wire:
-        source = x.shape
-        assert isinstance(source, Map)
-        if self.spatial != "deconv":
-            return super()._second(x, width)
-        return self._deconv(x, width, (source.height, source.width), "conv2")
+    def _second(self, x: Wire, width: int, size: Size) -> Wire:
+        if self.spatial == "deconv":
+            return self._deconv(x, width, size, size, "conv2")
+        return super()._second(x, width, size)
 
-    def _deconv(self, x: Wire, width: int, size: tuple[int, int], name: str) -> Wire:
+    def _deconv(self, x: Wire, width: int, source: Size, size: Size, name: str) -> Wire:
         """A transposed convolution to exactly this size; the kernel is at least as wide as the stride."""
-        source = x.shape
-        assert isinstance(source, Map)
-        kernels, strides, paddings, extras = [], [], [], []
-        for before, after in zip(source[1:], size, strict=True):
-            stride = -(-after // before)
-            kernel = max(self.kernel_size, stride)
-            # Without padding, the output has (size - 1) * stride + kernel rows; padding removes the excess.
-            over = (before - 1) * stride + kernel - after
-            padding = max(0, -(-over // 2))
-            extra = 2 * padding - over
-            if extra >= stride > 1 or (stride == 1 and extra > 0) or padding >= kernel:
-                raise ShapeError(
-                    f"no transposed convolution maps {source.height}x{source.width} to {size[0]}x{size[1]}.",
-                    "Set 'spatial: bilinear' or 'nearest'.",
-                )
-            kernels.append(kernel)
-            strides.append(stride)
-            paddings.append(padding)
-            extras.append(extra)
-        return x.conv_transpose2d(
-            width,
-            (kernels[0], kernels[1]),
-            stride=(strides[0], strides[1]),
-            padding=(paddings[0], paddings[1]),
-            output_padding=(extras[0], extras[1]),
-            bias=self._bias,
-            name=name,
-        )
+        geometry = transposed_geometry(source, size, self.kernel_size)
+        if geometry is None:
+            raise ShapeError(
+                f"no transposed convolution maps {size_label(source)} to {size_label(size)}.",
+                "Set 'spatial: bilinear' or 'nearest'.",
+            )
+        return x.conv_transpose2d(width, bias=self._bias, name=name, **geometry._asdict())

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hiresnet_graph.emit.forms import (
-    DEFAULTS,
     MISSING,
     Form,
     Given,
@@ -372,16 +371,15 @@ class Body:
                 return Postfix(self._used(value, operands), f"[{self._index(index)}]")
             case Use(target, (left, right)) if target in _OPERATORS:
                 return _joined(_OPERATORS[target], self._used(left, operands), self._used(right, operands))
-            case Use(target, args, kwargs):
+            case Use(target, args, kwargs, signature):
                 docs = [self._used(arg, operands) for arg in args]
                 if target.startswith("."):
                     head, docs = f"{flat(in_brackets(docs[0]))}{target}", docs[1:]
                 else:
                     head = source_name(target)
-                defaults = DEFAULTS.get(target, {})
                 for name, value in kwargs:
                     constant = self.script.constant(value.index) if isinstance(value, Slot) else value
-                    if constant is MISSING or constant != defaults.get(name, MISSING):
+                    if constant is MISSING or constant != signature.keywords.get(name, MISSING):
                         docs.append(Labelled(f"{name}=", self._used(value, operands)))
                 return Brackets(head, tuple(docs))
         return self._plain(tree, stored=True)

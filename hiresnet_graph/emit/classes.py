@@ -11,7 +11,6 @@ from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.emit.forms import MISSING, Form, New, Number, Parameter, Reader, Reading, Target
 from hiresnet_graph.emit.units import Item, Unit, Units, bare
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.shapes import Vector
 
 _DEFAULTS: dict[str, Any] = {
     "stride": 1,
@@ -287,8 +286,7 @@ def _ends(units: list[Unit]) -> list[tuple[Any, str]]:
     """The numbers of channels that come in and go out, with their names."""
     found = []
     for which, shapes in (("in", [unit.input_shapes[0] for unit in units]), ("out", [unit.shape for unit in units])):
-        word = "features" if isinstance(shapes[0], Vector) else "channels"
-        found.append((tuple((int, shape.channels) for shape in shapes), f"{which}_{word}"))
+        found.append((tuple((int, shape.channels) for shape in shapes), f"{which}_{shapes[0].feature_noun}"))
     if found[0][0] == found[1][0]:
         return [(found[0][0], found[1][1].removeprefix("out_"))]
     return found

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from hiresnet_graph.emit.units import Item, Unit, Units, bare, held, is_copy, value_of
-from hiresnet_graph.ops import Apply, Arg, Layer, Weight
+from hiresnet_graph.ops import Apply, Arg, Layer, Signature, Weight
 
 
 class _Missing:
@@ -105,6 +105,7 @@ class Use:
     target: str
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
+    signature: Signature = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,43 +162,15 @@ class Reading:
     bypassed: frozenset[tuple[int, int]] = frozenset()
 
 
-def _parameters(positional: str, keywords: Mapping[str, Any] | None = None) -> tuple[Parameter, ...]:
-    names = [Parameter(name, _role(name), positional=True) for name in positional.split()]
-    return (*names, *(Parameter(name, _role(name), default) for name, default in (keywords or {}).items()))
-
-
-def _role(name: str) -> str:
-    counts_channels = ("in_channels", "out_channels", "num_features", "num_channels", "in_features", "out_features")
-    return "channels" if name in (*counts_channels, "normalized_shape") else name
-
-
-_CONV = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "bias": True}
-_DECONV = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1, "bias": True}
-_NORM = {"eps": 1e-5, "momentum": 0.1, "affine": True}
-_LAYERS = {
-    "hiresnet_graph.ops.layers.Affine": _parameters("num_features", {"scale": 1.0, "axes": 2}),
-    "torch.nn.BatchNorm1d": _parameters("num_features", _NORM),
-    "torch.nn.BatchNorm2d": _parameters("num_features", _NORM),
-    "torch.nn.Conv2d": _parameters("in_channels out_channels kernel_size", _CONV),
-    "torch.nn.ConvTranspose2d": _parameters("in_channels out_channels kernel_size", _DECONV),
-    "torch.nn.Dropout": _parameters("p"),
-    "torch.nn.GroupNorm": _parameters("num_groups num_channels", {"eps": 1e-5}),
-    "torch.nn.LayerNorm": _parameters("normalized_shape", {"eps": 1e-5}),
-    "torch.nn.Linear": _parameters("in_features out_features", {"bias": True}),
-}
-_POOL = {"stride": None, "padding": 0, "ceil_mode": False}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "torch.nn.functional.avg_pool2d": _POOL,
-    "torch.nn.functional.max_pool2d": _POOL,
-}
-"""Keyword arguments of functions that some calls give and others do not."""
-_ROLES = {
-    "torch.nn.functional.adaptive_avg_pool2d": ("", "size"),
-    "torch.nn.functional.avg_pool2d": ("", "pool_size"),
-    "torch.nn.functional.leaky_relu": ("", "slope"),
-    "torch.nn.functional.max_pool2d": ("", "pool_size"),
-    "torch.nn.functional.pad": ("", "pad"),
-}
+def _parameters(layer: Layer) -> tuple[Parameter, ...]:
+    """The parameters of a layer; without a signature, those that are given."""
+    signature = layer.signature
+    if signature is None:
+        names = [Parameter(f"value{k}", "value", positional=True) for k in range(len(layer.args))]
+        return (*names, *(Parameter(name, name) for name in layer.kwargs))
+    positional = [Parameter(name, signature.role(name), positional=True) for name in signature.positional]
+    keywords = [Parameter(name, signature.role(name), value) for name, value in signature.keywords.items()]
+    return (*positional, *keywords)
 
 
 def source_name(path: str) -> str:
@@ -285,10 +258,7 @@ class Reader:
         return New(new.target, tuple(values))
 
     def _layer(self, layer: Layer, place: str, numbers: list[Number]) -> New:
-        parameters = _LAYERS.get(layer.target)
-        if parameters is None:
-            names = [Parameter(f"value{k}", "value", positional=True) for k in range(len(layer.args))]
-            parameters = (*names, *(Parameter(name, name) for name in layer.kwargs))
+        parameters = _parameters(layer)
         given = dict(zip((parameter.name for parameter in parameters), layer.args, strict=False)) | layer.kwargs
         values = tuple(
             self._tree(given.get(parameter.name, parameter.default), place, parameter.role, "", numbers)
@@ -307,21 +277,24 @@ class Reader:
                 return Given(index)
             case Weight(name):
                 return Held(held, name)
-            case Apply(target, args, kwargs):
-                roles = (*_ROLES.get(target, ()), *[""] * len(args))
+            case Apply(target, args, kwargs, signature):
+                signature = signature or Signature("")
+                roles = (*map(signature.role, signature.positional), *[""] * len(args))
                 new_args = tuple(inner(arg, role) for arg, role in zip(args, roles, strict=False))
-                named = {**DEFAULTS.get(target, {}), **kwargs}
-                pool = "pool_" if target in DEFAULTS else ""
-                roles_ = {name: name if name == "ceil_mode" else pool + name for name in named}
-                pairs = ((name, inner(arg, roles_[name])) for name, arg in named.items())
-                return Use(target, new_args, tuple(pairs))
+                optional = [name for name, default in signature.keywords.items() if default is None]
+                pairs = []
+                for name, arg in {**signature.keywords, **kwargs}.items():
+                    role = signature.role(name)
+                    is_number = arg is not None or name not in optional
+                    pairs.append((name, inner(arg, role) if is_number else _taken(arg, role, place, numbers)))
+                return Use(target, new_args, tuple(pairs), signature)
             case slice():
                 return Span(inner(value.start, "start"), inner(value.stop, "stop"), inner(value.step, "stride"))
             case list():
                 return Row(tuple(inner(item, role) for item in value), True)
             case tuple() if not _is_number(value):
                 return Row(tuple(inner(item, role) for item in value), False)
-        if _is_number(value) or (value is None and role.startswith("pool_")):
+        if _is_number(value):
             return _taken(value, role or "value", place, numbers)
         return value
 

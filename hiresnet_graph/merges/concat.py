@@ -18,7 +18,7 @@ class ConcatMerge(Merge):
 
     def target_shape(self, first: Shape, source: Shape) -> Shape:
         """Height and width of the first value, channels of the source."""
-        return first._replace(channels=source.channels)
+        return first.with_channels(source.channels)
 
     def combine(self, wires: tuple[Wire, ...]) -> Wire:
         """One call of `concat`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hiresnet_graph.merges.base import MERGES, Merge
-from hiresnet_graph.shapes import Map, Shape
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import Wire
 
 
@@ -17,10 +17,7 @@ class MultiplyMerge(Merge):
 
     def target_shape(self, first: Shape, source: Shape) -> Shape:
         """The shape of the first value; that of the source if it can be broadcast."""
-        spread = isinstance(first, Map) and isinstance(source, Map)
-        if spread and all(size in (1, whole) for size, whole in zip(source, first, strict=True)):
-            return source
-        return first
+        return source if source.spatial and source.broadcasts_to(first) else first
 
     def combine(self, wires: tuple[Wire, ...]) -> Wire:
         """One call of `multiply`."""

@@ -1,31 +1,38 @@
-"""The primitive operations: each defines a shape rule, a cost rule, its tensors, and its torch form as data."""
+"""The primitive operations: each defines a shape rule, a cost rule, its tensors, and its torch form as data.
 
-from hiresnet_graph.ops.activation import (
-    GELU,
-    Activation,
-    Dropout,
-    Hardswish,
-    LeakyReLU,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-    Tanh,
+An operation is registered by its module alone; the names below are those that other modules use.
+"""
+
+from hiresnet_graph.ops.activation import Activation, Dropout, ReLU, Sigmoid
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    Count,
+    Layer,
+    Op,
+    Padding,
+    Pair,
+    Signature,
+    Tensor,
+    Weight,
+    pair,
+    require_map,
+    size_label,
+    stride_label,
 )
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Padding, Pair, Tensor, Weight, pair
-from hiresnet_graph.ops.combine import Add, Concat, Mean, Multiply, PadChannels, Scale, SliceChannels, ToMap
-from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear
-from hiresnet_graph.ops.norm import Affine, BatchNorm, GroupNorm, LayerNorm
+from hiresnet_graph.ops.combine import Add, Concat, Fold, LearnedScale, Mean, Multiply, PadChannels, SliceChannels
+from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear, transposed_geometry
+from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm, ScaleShift
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
-from hiresnet_graph.ops.steps import Frame, Identity, Stack, Zeros
+from hiresnet_graph.ops.steps import Frame, Identity, StackSteps, Zeros
+from hiresnet_graph.registry import import_modules
 
 __all__ = [
-    "GELU",
     "OPS",
     "Activation",
     "AdaptiveAvgPool",
     "Add",
-    "Affine",
     "Apply",
     "Arg",
     "AvgPool",
@@ -36,13 +43,13 @@ __all__ = [
     "Count",
     "Dropout",
     "Flatten",
+    "Fold",
     "Frame",
     "GroupNorm",
-    "Hardswish",
     "Identity",
     "Layer",
     "LayerNorm",
-    "LeakyReLU",
+    "LearnedScale",
     "Linear",
     "MaxPool",
     "Mean",
@@ -52,18 +59,21 @@ __all__ = [
     "Padding",
     "Pair",
     "ReLU",
-    "ReLU6",
     "Resize",
-    "Scale",
-    "SiLU",
+    "ScaleShift",
     "Sigmoid",
+    "Signature",
     "SliceChannels",
-    "Stack",
+    "StackSteps",
     "Subsample",
-    "Tanh",
     "Tensor",
-    "ToMap",
     "Weight",
     "Zeros",
     "pair",
+    "require_map",
+    "size_label",
+    "stride_label",
+    "transposed_geometry",
 ]
+
+import_modules(__name__, __path__)

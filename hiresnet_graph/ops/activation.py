@@ -6,8 +6,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Layer, Op
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Layer, Op, Signature
 from hiresnet_graph.shapes import Shape
+
+_LEAKY_RELU = Signature("input slope")
+_DROPOUT = Signature("p")
 
 
 class Activation(Op):
@@ -15,9 +18,13 @@ class Activation(Op):
 
     Class attributes:
         function: Dotted path of the torch function.
+        transcendental: It is computed by approximations, which CPU kernels round differently in full vectors and in the
+            elements left over at the end.
     """
 
+    channelwise: ClassVar[bool] = True
     function: ClassVar[str] = ""
+    transcendental: ClassVar[bool] = False
 
     def shape(self, *inputs: Shape) -> Shape:
         """Same as the input."""
@@ -34,6 +41,8 @@ class ReLU(Activation):
 
     kind: ClassVar[str] = "relu"
     part: ClassVar[str] = "relu"
+    has_inplace: ClassVar[bool] = True
+    short_name: ClassVar[str] = "ReLU"
     function: ClassVar[str] = "torch.nn.functional.relu"
 
 
@@ -43,6 +52,7 @@ class ReLU6(Activation):
 
     kind: ClassVar[str] = "relu6"
     part: ClassVar[str] = "relu6"
+    short_name: ClassVar[str] = "ReLU6"
     function: ClassVar[str] = "torch.nn.functional.relu6"
 
 
@@ -53,11 +63,12 @@ class LeakyReLU(Activation):
     kind: ClassVar[str] = "leaky_relu"
     examples = ({"slope": 0.2},)
     part: ClassVar[str] = "leaky_relu"
+    short_name: ClassVar[str] = "leaky ReLU"
     slope: Annotated[float, Field(ge=0, le=1)] = 0.01
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.leaky_relu`."""
-        return Apply("torch.nn.functional.leaky_relu", (Arg(0), self.slope))
+        return Apply("torch.nn.functional.leaky_relu", (Arg(0), self.slope), signature=_LEAKY_RELU)
 
 
 @OPS.register
@@ -66,6 +77,8 @@ class GELU(Activation):
 
     kind: ClassVar[str] = "gelu"
     part: ClassVar[str] = "gelu"
+    transcendental: ClassVar[bool] = True
+    short_name: ClassVar[str] = "GELU"
     function: ClassVar[str] = "torch.nn.functional.gelu"
 
 
@@ -75,6 +88,8 @@ class SiLU(Activation):
 
     kind: ClassVar[str] = "silu"
     part: ClassVar[str] = "silu"
+    transcendental: ClassVar[bool] = True
+    short_name: ClassVar[str] = "SiLU"
     function: ClassVar[str] = "torch.nn.functional.silu"
 
 
@@ -93,6 +108,7 @@ class Sigmoid(Activation):
 
     kind: ClassVar[str] = "sigmoid"
     part: ClassVar[str] = "sigmoid"
+    transcendental: ClassVar[bool] = True
     function: ClassVar[str] = "torch.sigmoid"
 
 
@@ -102,6 +118,7 @@ class Tanh(Activation):
 
     kind: ClassVar[str] = "tanh"
     part: ClassVar[str] = "tanh"
+    transcendental: ClassVar[bool] = True
     function: ClassVar[str] = "torch.tanh"
 
 
@@ -113,6 +130,7 @@ class Dropout(Op):
     examples = ({"p": 0.3},)
     part: ClassVar[str] = "dropout"
     pure: ClassVar[bool] = False
+    random: ClassVar[bool] = True
     p: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -121,4 +139,4 @@ class Dropout(Op):
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.Dropout`."""
-        return Layer("torch.nn.Dropout", (self.p,))
+        return Layer("torch.nn.Dropout", (self.p,), signature=_DROPOUT)

@@ -32,6 +32,19 @@ def compact(value: int | tuple[int, int]) -> int | tuple[int, int]:
     return height if height == width else (height, width)
 
 
+def size_label(size: int | tuple[int, int]) -> str:
+    """Height and width in a label: `3x3`."""
+    return "x".join(map(str, pair(size)))
+
+
+def stride_label(stride: int | tuple[int, int]) -> str:
+    """A stride in a label, with a space before it: ` /2`, ` /2x1`, or nothing."""
+    height, width = pair(stride)
+    if height == width:
+        return f" /{height}" if height > 1 else ""
+    return f" /{height}x{width}"
+
+
 Pair = Annotated[Count | tuple[Count, Count], AfterValidator(compact)]
 """One number for height and width, or two; two equal numbers become one, so both spellings give the same network."""
 
@@ -50,26 +63,58 @@ class Weight:
     name: str
 
 
+class Signature:
+    """The parameters of a torch class or function, as far as operations set them.
+
+    Attributes:
+        positional: Names of the positional parameters.
+        keywords: Keyword parameters and their defaults.
+        roles: Parameter -> its name in the classes of emitted source, if another; all that count `channels` are alike.
+    """
+
+    __slots__ = ("keywords", "positional", "roles")
+
+    def __init__(self, positional: str, *, roles: dict[str, str] | None = None, **keywords: Any) -> None:
+        self.positional, self.keywords, self.roles = tuple(positional.split()), keywords, roles or {}
+
+    def role(self, parameter: str) -> str:
+        """The name of a parameter in emitted source."""
+        return self.roles.get(parameter, parameter)
+
+    def kwargs(self, **values: Any) -> dict[str, Any]:
+        """The keyword arguments that differ from their defaults."""
+        return {name: value for name, value in values.items() if value != self.keywords[name]}
+
+
 @dataclass(frozen=True, slots=True)
 class Apply:
     """A function applied to inputs, weights, constants and other applications.
 
     Attributes:
         target: Dotted path of the function (`torch.cat`), or `.name` for a method of the first argument.
+        signature: For readable emitted source.
     """
 
     target: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
+    signature: Signature | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A torch module as data: dotted path of the class, and constructor arguments."""
+    """A torch module as data.
+
+    Attributes:
+        target: Dotted path of the class.
+        args, kwargs: Arguments of its constructor.
+        signature: For readable emitted source.
+    """
 
     target: str
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
+    signature: Signature | None = field(default=None, compare=False)
 
 
 Init = Literal["he_normal", "zeros", "ones", "constant", "linear_uniform"]
@@ -110,17 +155,27 @@ class Op(Kind):
         part: Default name of its calls inside a block.
         arity: Number of inputs; None for one or more.
         pure: Equal inputs always give equal outputs and no state changes, so equal calls can be merged.
-        partial: Inputs that are missing at a time step can be left out.
+        random: It draws random numbers in training mode.
         normalizes: A norm (blocks of a tied stage have their own norms).
+        channelwise: It treats every channel alike and separately.
+        has_inplace: Its torch function has an argument `inplace`, and its backward pass reads the result alone.
+        overwritable: Its result is a new tensor (no view of an input) that its own backward pass does not read.
         counts_activations: Its output counts as activations, as in pycls (Radosavovic et al. 2020).
+        short_name: Its name in diagrams; by default its kind.
+        classes_field: The field with the number of classes, if its output can be the scores of a classifier.
     """
 
     part: ClassVar[str] = ""
     arity: ClassVar[int | None] = 1
     pure: ClassVar[bool] = True
-    partial: ClassVar[bool] = False
+    random: ClassVar[bool] = False
     normalizes: ClassVar[bool] = False
+    channelwise: ClassVar[bool] = False
+    has_inplace: ClassVar[bool] = False
+    overwritable: ClassVar[bool] = False
     counts_activations: ClassVar[bool] = False
+    short_name: ClassVar[str] = ""
+    classes_field: ClassVar[str] = ""
 
     @abstractmethod
     def shape(self, *inputs: Shape) -> Shape:
@@ -150,6 +205,14 @@ class Op(Kind):
         """The operation as a function of its inputs and weights; None if it exists only as a layer."""
         return None
 
+    def label(self, *, brief: bool = False) -> str:
+        """A description for diagrams, like `3x3 conv /2`.
+
+        Args:
+            brief: Without the size of a pooling window.
+        """
+        return self.short_name or self.kind.replace("_", " ")
+
 
 OPS: Registry[Op] = Registry("operation")
 
@@ -160,9 +223,9 @@ def require_map(op: str, shape: Shape) -> Map:
     Raises:
         ShapeError: It is not.
     """
-    if not isinstance(shape, Map):
+    if not isinstance(shape, Map) or shape.steps is not None:
         raise ShapeError(
-            f"{op} requires a feature map (channels x height x width), not a vector of {shape}.",
+            f"{op} requires a feature map (channels x height x width), not {shape.describe()}.",
             "Place it before the flattening.",
         )
     return shape

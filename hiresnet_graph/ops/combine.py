@@ -2,87 +2,84 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import ClassVar
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Tensor, require_map
-from hiresnet_graph.shapes import Map, Shape, Vector
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Signature, Tensor, require_map
+from hiresnet_graph.shapes import Map, Shape
+
+_PAD = Signature("input pad")
 
 
-def _fold(function: str, count: int) -> Apply | Arg:
-    args: list[Apply | Arg] = [Arg(index) for index in range(count)]
-    return reduce(lambda left, right: Apply(function, (left, right)), args)
+class Fold(Op):
+    """Inputs combined from the first to the last, so that any of them can be left out.
 
+    Class attributes:
+        function: Path of the function that combines two values.
+        averages: The result is divided by the number of inputs.
+        skips_zeros: An input of zeros changes nothing.
+        noun: Name of the result in messages.
+    """
 
-def _equal(op: str, inputs: tuple[Shape, ...]) -> Shape:
-    for shape in inputs[1:]:
-        if shape != inputs[0]:
-            raise ShapeError(f"{op} requires equal shapes, not {inputs[0]} and {shape}.")
-    return inputs[0]
+    arity: ClassVar[int | None] = None
+    function: ClassVar[str] = "operator.add"
+    averages: ClassVar[bool] = False
+    skips_zeros: ClassVar[bool] = False
+    noun: ClassVar[str] = ""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """The common shape."""
+        for shape in inputs[1:]:
+            if shape != inputs[0]:
+                raise ShapeError(f"{self.noun} requires equal shapes, not {inputs[0]} and {shape}.")
+        return inputs[0]
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`a + b + ...`, or the same with another function."""
+        result: Apply | Arg = Arg(0)
+        for index in range(1, len(inputs)):
+            result = Apply(self.function, (result, Arg(index)))
+        if self.averages:
+            return Apply("operator.truediv", (result, len(inputs)))
+        return result if isinstance(result, Apply) else Apply("operator.pos", (result,))
 
 
 @OPS.register
-class Add(Op):
+class Add(Fold):
     """The sum, from the first input to the last."""
 
     kind: ClassVar[str] = "add"
     part: ClassVar[str] = "add"
-    arity: ClassVar[int | None] = None
-    partial: ClassVar[bool] = True
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """The common shape."""
-        return _equal("A sum", inputs)
-
-    def apply(self, *inputs: Shape) -> Apply:
-        """`a + b + ...`."""
-        sum_ = _fold("operator.add", len(inputs))
-        return sum_ if isinstance(sum_, Apply) else Apply("operator.pos", (sum_,))
+    overwritable: ClassVar[bool] = True
+    skips_zeros: ClassVar[bool] = True
+    noun: ClassVar[str] = "A sum"
 
 
 @OPS.register
-class Mean(Op):
+class Mean(Fold):
     """The mean: the sum of the inputs divided by their number."""
 
     kind: ClassVar[str] = "mean"
     part: ClassVar[str] = "mean"
-    arity: ClassVar[int | None] = None
-    partial: ClassVar[bool] = True
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """The common shape."""
-        return _equal("A mean", inputs)
-
-    def apply(self, *inputs: Shape) -> Apply:
-        """`(a + b + ...) / n`."""
-        return Apply("operator.truediv", (_fold("operator.add", len(inputs)), len(inputs)))
+    averages: ClassVar[bool] = True
+    noun: ClassVar[str] = "A mean"
 
 
 @OPS.register
-class Multiply(Op):
+class Multiply(Fold):
     """The product. A factor with 1 channel, or of 1x1 size, is broadcast."""
 
     kind: ClassVar[str] = "multiply"
     part: ClassVar[str] = "multiply"
-    arity: ClassVar[int | None] = None
-    partial: ClassVar[bool] = True
+    function: ClassVar[str] = "operator.mul"
 
     def shape(self, *inputs: Shape) -> Shape:
         """Same as the first input, to which all others can be broadcast."""
         first = inputs[0]
         for shape in inputs[1:]:
-            fits = type(shape) is type(first) and all(
-                size in (1, whole) for size, whole in zip(shape, first, strict=True)
-            )
-            if not fits:
+            if not shape.broadcasts_to(first):
                 raise ShapeError(f"A product requires factors of {first}, with 1 channel or of 1x1 size, not {shape}.")
         return first
-
-    def apply(self, *inputs: Shape) -> Apply:
-        """`a * b * ...`."""
-        product = _fold("operator.mul", len(inputs))
-        return product if isinstance(product, Apply) else Apply("operator.pos", (product,))
 
 
 @OPS.register
@@ -97,14 +94,13 @@ class Concat(Op):
         """Channels add up; height and width are equal."""
         first = inputs[0]
         for shape in inputs[1:]:
-            if type(shape) is not type(first) or shape[1:] != first[1:]:
+            if shape.with_channels(first.channels) != first:
                 raise ShapeError(f"A concatenation requires equal height and width, not {first} and {shape}.")
-        channels = sum(shape.channels for shape in inputs)
-        return first._replace(channels=channels)
+        return first.with_channels(sum(shape.channels for shape in inputs))
 
     def apply(self, *inputs: Shape) -> Apply:
-        """`torch.cat` along axis 1."""
-        return Apply("torch.cat", ([Arg(index) for index in range(len(inputs))],), {"dim": 1})
+        """`torch.cat` along the feature axis."""
+        return Apply("torch.cat", ([Arg(index) for index in range(len(inputs))],), {"dim": 1 + inputs[0].feature_axis})
 
 
 @OPS.register
@@ -114,6 +110,7 @@ class PadChannels(Op):
     kind: ClassVar[str] = "pad_channels"
     examples = ({"width": 11},)
     part: ClassVar[str] = "pad"
+    short_name: ClassVar[str] = "zero pad"
     width: Count
 
     def shape(self, *inputs: Shape) -> Map:
@@ -123,13 +120,13 @@ class PadChannels(Op):
             raise ShapeError(
                 f"Channel padding cannot reduce {x.channels} channels to {self.width}.", "Use 'slice' or 'conv1x1'."
             )
-        return x._replace(channels=self.width)
+        return x.with_channels(self.width)
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.pad` on the channel axis."""
         missing = self.width - inputs[0].channels
         before = missing // 2
-        return Apply("torch.nn.functional.pad", (Arg(0), (0, 0, 0, 0, before, missing - before)))
+        return Apply("torch.nn.functional.pad", (Arg(0), (0, 0, 0, 0, before, missing - before)), signature=_PAD)
 
 
 @OPS.register
@@ -139,6 +136,7 @@ class SliceChannels(Op):
     kind: ClassVar[str] = "slice_channels"
     examples = ({"width": 3, "start": 2}, {"width": 5})
     part: ClassVar[str] = "slice"
+    short_name: ClassVar[str] = "channel slice"
     width: Count
     start: int = 0
 
@@ -149,15 +147,16 @@ class SliceChannels(Op):
                 f"Channels {self.start} to {self.start + self.width} are out of range for {inputs[0]}.",
                 "Use 'pad' or 'conv1x1'.",
             )
-        return inputs[0]._replace(channels=self.width)
+        return inputs[0].with_channels(self.width)
 
     def apply(self, *inputs: Shape) -> Apply:
-        """A slice of axis 1."""
-        return Apply("operator.getitem", (Arg(0), (slice(None), slice(self.start or None, self.start + self.width))))
+        """A slice of the feature axis."""
+        before = [slice(None)] * (1 + inputs[0].feature_axis)
+        return Apply("operator.getitem", (Arg(0), (*before, slice(self.start or None, self.start + self.width))))
 
 
 @OPS.register
-class Scale(Op):
+class LearnedScale(Op):
     """A learned scalar factor: w x, initially w = 1; with `sigmoid`, sigmoid(w) x, initially w = 0."""
 
     kind: ClassVar[str] = "scale"
@@ -184,14 +183,15 @@ class ToMap(Op):
 
     kind: ClassVar[str] = "to_map"
     part: ClassVar[str] = "to_map"
+    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Map:
         """One value per channel."""
-        if not isinstance(inputs[0], Vector):
-            raise ShapeError(f"'to_map' requires a vector, not a feature map of {inputs[0]}.", "Remove it.")
+        if len(inputs[0]) != 1:
+            raise ShapeError(f"'to_map' requires a vector, not {inputs[0].describe()}.", "Remove it.")
         return Map(inputs[0].channels, 1, 1)
 
     def apply(self, *inputs: Shape) -> Apply:
         """Two axes of length 1 at the end."""
-        whole = slice(None)
-        return Apply("operator.getitem", (Arg(0), (whole, whole, None, None)))
+        every = slice(None)
+        return Apply("operator.getitem", (Arg(0), (every, every, None, None)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.ops.base import (
@@ -15,17 +15,51 @@ from hiresnet_graph.ops.base import (
     Op,
     Padding,
     Pair,
+    Signature,
     Tensor,
     Weight,
     compact,
     pair,
     require_map,
+    size_label,
+    stride_label,
 )
-from hiresnet_graph.shapes import Map, Shape, Vector
+from hiresnet_graph.shapes import Map, Shape
+
+_CHANNELS = {"in_channels": "channels", "out_channels": "channels"}
+_CONV = Signature(
+    "in_channels out_channels kernel_size",
+    roles=_CHANNELS,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    bias=True,
+)
+_CONV_TRANSPOSE = Signature(
+    "in_channels out_channels kernel_size",
+    roles=_CHANNELS,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    groups=1,
+    bias=True,
+)
+_LINEAR = Signature(
+    "in_features out_features", roles={"in_features": "channels", "out_features": "channels"}, bias=True
+)
 
 
 def _bias(width: int, fan_in: int, present: bool) -> tuple[Tensor, ...]:
     return (Tensor("bias", (width,), "linear_uniform", fan=fan_in),) if present else ()
+
+
+def _check_groups(op: str, groups: int, width_in: int, width_out: int) -> None:
+    if width_in % groups or width_out % groups:
+        raise ShapeError(
+            f"{op} in {groups} groups requires multiples of {groups} channels, not {width_in} in and {width_out} out.",
+            f"Change 'groups', or the widths to multiples of {groups}.",
+        )
 
 
 @OPS.register
@@ -41,6 +75,7 @@ class Conv2d(Op):
         {"width": 4, "kernel_size": 2, "stride": 2, "padding": 0, "dilation": 2, "bias": False},
     )
     part: ClassVar[str] = "conv"
+    overwritable: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
     width: Count
     kernel_size: Pair = 3
@@ -59,15 +94,10 @@ class Conv2d(Op):
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1."""
         x = require_map("A convolution", inputs[0])
-        if x.channels % self.groups or self.width % self.groups:
-            raise ShapeError(
-                f"A convolution in {self.groups} groups requires multiples of {self.groups} channels, "
-                f"not {x.channels} in and {self.width} out.",
-                f"Change 'groups', or the widths to multiples of {self.groups}.",
-            )
+        _check_groups("A convolution", self.groups, x.channels, self.width)
         sizes = []
         for size, kernel, stride, padding, dilation in zip(
-            x[1:], pair(self.kernel_size), pair(self.stride), self._padding(), pair(self.dilation), strict=True
+            x.spatial, pair(self.kernel_size), pair(self.stride), self._padding(), pair(self.dilation), strict=True
         ):
             out = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
             if out < 1:
@@ -89,27 +119,28 @@ class Conv2d(Op):
         """Output elements x kernel area x input channels of a group."""
         return self.shape(*inputs).elements * math.prod(pair(self.kernel_size)) * (inputs[0].channels // self.groups)
 
-    def _call(self) -> dict[str, object]:
-        given = {
+    def _geometry(self) -> dict[str, object]:
+        return {
             "stride": compact(self.stride),
             "padding": compact(self._padding()),
             "dilation": compact(self.dilation),
             "groups": self.groups,
         }
-        default = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-        return {name: value for name, value in given.items() if value != default[name]}
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.Conv2d`."""
-        extra = {} if self.bias else {"bias": False}
-        return Layer(
-            "torch.nn.Conv2d", (inputs[0].channels, self.width, compact(self.kernel_size)), {**self._call(), **extra}
-        )
+        args = (inputs[0].channels, self.width, compact(self.kernel_size))
+        return Layer("torch.nn.Conv2d", args, _CONV.kwargs(**self._geometry(), bias=self.bias), _CONV)
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.conv2d`, for another call of the same weights with a different stride or padding."""
         weights = (Weight("weight"), Weight("bias")) if self.bias else (Weight("weight"),)
-        return Apply("torch.nn.functional.conv2d", (Arg(0), *weights), self._call())
+        return Apply("torch.nn.functional.conv2d", (Arg(0), *weights), _CONV.kwargs(**self._geometry()))
+
+    def label(self, *, brief: bool = False) -> str:
+        """Kernel, stride and groups."""
+        groups = f", {self.groups} groups" if self.groups > 1 else ""
+        return f"{size_label(self.kernel_size)} conv{stride_label(self.stride)}{groups}"
 
 
 @OPS.register
@@ -123,6 +154,7 @@ class ConvTranspose2d(Op):
         {"width": 4},
     )
     part: ClassVar[str] = "deconv"
+    overwritable: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
     width: Count
     kernel_size: Pair = 2
@@ -135,15 +167,10 @@ class ConvTranspose2d(Op):
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: (size - 1) stride - 2 padding + kernel + output padding."""
         x = require_map("A transposed convolution", inputs[0])
-        if x.channels % self.groups or self.width % self.groups:
-            raise ShapeError(
-                f"A transposed convolution in {self.groups} groups requires multiples of {self.groups} channels, "
-                f"not {x.channels} in and {self.width} out.",
-                f"Change 'groups', or the widths to multiples of {self.groups}.",
-            )
+        _check_groups("A transposed convolution", self.groups, x.channels, self.width)
         sizes = []
         for size, kernel, stride, padding, extra in zip(
-            x[1:],
+            x.spatial,
             pair(self.kernel_size),
             pair(self.stride),
             pair(self.padding),
@@ -168,50 +195,83 @@ class ConvTranspose2d(Op):
         """Input elements x kernel area x output channels of a group."""
         return inputs[0].elements * math.prod(pair(self.kernel_size)) * (self.width // self.groups)
 
-    def _call(self) -> dict[str, object]:
-        given = {
+    def _geometry(self) -> dict[str, object]:
+        return {
             "stride": compact(self.stride),
             "padding": compact(self.padding),
             "output_padding": compact(self.output_padding),
             "groups": self.groups,
         }
-        default = {"stride": 1, "padding": 0, "output_padding": 0, "groups": 1}
-        return {name: value for name, value in given.items() if value != default[name]}
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.ConvTranspose2d`."""
-        extra = {} if self.bias else {"bias": False}
-        return Layer(
-            "torch.nn.ConvTranspose2d",
-            (inputs[0].channels, self.width, compact(self.kernel_size)),
-            {**self._call(), **extra},
-        )
+        args = (inputs[0].channels, self.width, compact(self.kernel_size))
+        kwargs = _CONV_TRANSPOSE.kwargs(**self._geometry(), bias=self.bias)
+        return Layer("torch.nn.ConvTranspose2d", args, kwargs, _CONV_TRANSPOSE)
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.conv_transpose2d`, for another call of the same weights with a different stride."""
         weights = (Weight("weight"), Weight("bias")) if self.bias else (Weight("weight"),)
-        return Apply("torch.nn.functional.conv_transpose2d", (Arg(0), *weights), self._call())
+        kwargs = _CONV_TRANSPOSE.kwargs(**self._geometry())
+        return Apply("torch.nn.functional.conv_transpose2d", (Arg(0), *weights), kwargs)
+
+    def label(self, *, brief: bool = False) -> str:
+        """Kernel and stride."""
+        return f"{size_label(self.kernel_size)} deconv{stride_label(self.stride)}"
+
+
+class TransposedGeometry(NamedTuple):
+    """The fields of a transposed convolution, each for height and width."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    output_padding: tuple[int, int]
+
+
+def transposed_geometry(
+    source: tuple[int, int], target: tuple[int, int], kernel_size: int | None = None
+) -> TransposedGeometry | None:
+    """The transposed convolution from one height and width to exactly another; None if there is none.
+
+    Args:
+        kernel_size: Smallest kernel; None for kernel = stride.
+    """
+    axes = []
+    for before, after in zip(source, target, strict=True):
+        stride = -(-after // before)
+        kernel = max(kernel_size or 1, stride)
+        excess = (before - 1) * stride + kernel - after  # without padding; padding removes it
+        padding = max(0, -(-excess // 2))
+        extra = 2 * padding - excess
+        # Without overlap, an excess of a whole kernel would leave the input at the border unread.
+        if (excess >= kernel if kernel_size is None else padding >= kernel) or (extra > 0 and extra >= stride):
+            return None
+        axes.append((kernel, stride, padding, extra))
+    return TransposedGeometry(*zip(*axes, strict=True))
 
 
 @OPS.register
 class Linear(Op):
-    """A linear map of a vector."""
+    """A linear map of the features."""
 
     kind: ClassVar[str] = "linear"
     examples = ({"width": 5},)
     part: ClassVar[str] = "linear"
+    overwritable: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
+    classes_field: ClassVar[str] = "width"
     width: Count
     bias: bool = True
 
-    def shape(self, *inputs: Shape) -> Vector:
-        """A vector of `width`."""
-        if not isinstance(inputs[0], Vector):
+    def shape(self, *inputs: Shape) -> Shape:
+        """`width` features."""
+        if inputs[0].trailing:
             raise ShapeError(
-                f"A linear map requires a vector, not a feature map of {inputs[0]}.",
+                f"A linear map requires a vector, not {inputs[0].describe()}.",
                 "Place 'flatten' or a global pooling before it.",
             )
-        return Vector(self.width)
+        return inputs[0].with_channels(self.width)
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """`weight` [width, features] and `bias` [width]."""
@@ -220,9 +280,9 @@ class Linear(Op):
         return (weight, *_bias(self.width, features, self.bias))
 
     def macs(self, *inputs: Shape) -> int:
-        """Features in x features out."""
-        return inputs[0].channels * self.width
+        """Input elements x features out."""
+        return inputs[0].elements * self.width
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.Linear`."""
-        return Layer("torch.nn.Linear", (inputs[0].channels, self.width), {} if self.bias else {"bias": False})
+        return Layer("torch.nn.Linear", (inputs[0].channels, self.width), _LINEAR.kwargs(bias=self.bias), _LINEAR)

@@ -8,28 +8,39 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Count, Layer, Op, Tensor
-from hiresnet_graph.shapes import Map, Shape, Vector
+from hiresnet_graph.ops.base import OPS, Count, Init, Layer, Op, Signature, Tensor
+from hiresnet_graph.shapes import Shape
 
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
+InitialScale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+_BATCH_NORM = Signature("num_features", roles={"num_features": "channels"}, eps=1e-5, momentum=0.1, affine=True)
+_GROUP_NORM = Signature("num_groups num_channels", roles={"num_channels": "channels"}, eps=1e-5)
+_LAYER_NORM = Signature("normalized_shape", roles={"normalized_shape": "channels"}, eps=1e-5)
+_SCALE_SHIFT = Signature("num_features", roles={"num_features": "channels"}, scale=1.0, axes=2)
 
 
-Scale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-def _affine(channels: int, scale: float) -> tuple[Tensor, Tensor]:
-    weight = Tensor("weight", (channels,), "ones")
-    if scale != 1:
-        weight = (
-            Tensor("weight", (channels,), "zeros")
-            if scale == 0
-            else Tensor("weight", (channels,), "constant", value=scale)
-        )
+def _scale_shift(channels: int, scale: float) -> tuple[Tensor, Tensor]:
+    known: dict[float, Init] = {0: "zeros", 1: "ones"}
+    init = known.get(scale)
+    weight = Tensor("weight", (channels,), init) if init else Tensor("weight", (channels,), "constant", value=scale)
     return weight, Tensor("bias", (channels,), "zeros")
 
 
+class Norm(Op):
+    """A normalisation; `scale` is the initial value of its learned scale."""
+
+    part: ClassVar[str] = "norm"
+    normalizes: ClassVar[bool] = True
+    overwritable: ClassVar[bool] = True
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Same as the input."""
+        return inputs[0]
+
+
 @OPS.register
-class BatchNorm(Op):
+class BatchNorm(Norm):
     """Batch norm over batch and space (Ioffe & Szegedy 2015), with running statistics for evaluation mode.
 
     Attributes:
@@ -39,50 +50,39 @@ class BatchNorm(Op):
 
     kind: ClassVar[str] = "batch_norm"
     examples = ({"affine": False}, {"momentum": 0.2}, {"scale": 0}, {})
-    part: ClassVar[str] = "norm"
     pure: ClassVar[bool] = False
-    normalizes: ClassVar[bool] = True
+    short_name: ClassVar[str] = "BN"
     eps: Epsilon = 1e-5
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.1
     affine: bool = True
-    scale: Scale = 1.0
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """Same as the input."""
-        return inputs[0]
+    scale: InitialScale = 1.0
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift (if affine), running mean and variance [channels], and the number of batches."""
         channels = inputs[0].channels
         return (
-            *(_affine(channels, self.scale) if self.affine else ()),
+            *(_scale_shift(channels, self.scale) if self.affine else ()),
             Tensor("running_mean", (channels,), "zeros", trainable=False),
             Tensor("running_var", (channels,), "ones", trainable=False),
             Tensor("num_batches_tracked", (), "zeros", trainable=False),
         )
 
     def layer(self, *inputs: Shape) -> Layer:
-        """`torch.nn.BatchNorm2d`, or `BatchNorm1d` for a vector."""
-        kwargs: dict[str, float | bool] = {}
-        if self.eps != 1e-5:
-            kwargs["eps"] = self.eps
-        if self.momentum != 0.1:
-            kwargs["momentum"] = self.momentum
-        if not self.affine:
-            kwargs["affine"] = False
-        rank = "2d" if isinstance(inputs[0], Map) else "1d"
-        return Layer(f"torch.nn.BatchNorm{rank}", (inputs[0].channels,), kwargs)
+        """`torch.nn.BatchNorm2d`, or `BatchNorm1d` without spatial axes."""
+        kwargs = _BATCH_NORM.kwargs(eps=self.eps, momentum=self.momentum, affine=self.affine)
+        rank = len(inputs[0].spatial) or 1
+        return Layer(f"torch.nn.BatchNorm{rank}d", (inputs[0].channels,), kwargs, _BATCH_NORM)
 
     def split(self) -> tuple[Op, Op] | None:
         """The normalisation with its statistics; and scale and shift."""
         if not self.affine:
             return None
-        affine = Affine(scale=self.scale) if "scale" in self.model_fields_set else Affine()
-        return BatchNorm(eps=self.eps, momentum=self.momentum, affine=False), affine
+        fields = {"scale": self.scale} if "scale" in self.model_fields_set else {}
+        return BatchNorm(eps=self.eps, momentum=self.momentum, affine=False), ScaleShift(**fields)
 
 
 @OPS.register
-class Affine(Op):
+class ScaleShift(Norm):
     """A learned scale and shift of each channel, as after the normalisation of a norm.
 
     Attributes:
@@ -92,27 +92,21 @@ class Affine(Op):
     kind: ClassVar[str] = "affine"
     examples = ({"scale": 0.1}, {})
     part: ClassVar[str] = "affine"
-    normalizes: ClassVar[bool] = True
-    scale: Scale = 1.0
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """Same as the input."""
-        return inputs[0]
+    overwritable: ClassVar[bool] = False
+    scale: InitialScale = 1.0
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""
-        return _affine(inputs[0].channels, self.scale)
+        return _scale_shift(inputs[0].channels, self.scale)
 
     def layer(self, *inputs: Shape) -> Layer:
         """`hiresnet_graph.ops.layers.Affine`."""
-        kwargs: dict[str, float] = {} if self.scale == 1 else {"scale": self.scale}
-        if not isinstance(inputs[0], Map):
-            kwargs["axes"] = 0
-        return Layer("hiresnet_graph.ops.layers.Affine", (inputs[0].channels,), kwargs)
+        kwargs = _SCALE_SHIFT.kwargs(scale=self.scale, axes=inputs[0].trailing)
+        return Layer("hiresnet_graph.ops.layers.Affine", (inputs[0].channels,), kwargs, _SCALE_SHIFT)
 
 
 @OPS.register
-class GroupNorm(Op):
+class GroupNorm(Norm):
     """Group norm (Wu & He 2018); the default number of groups is the greatest common divisor of 32 and the channels.
 
     Attributes:
@@ -121,11 +115,10 @@ class GroupNorm(Op):
 
     kind: ClassVar[str] = "group_norm"
     examples = ({"groups": 2, "eps": 0.001}, {})
-    part: ClassVar[str] = "norm"
-    normalizes: ClassVar[bool] = True
+    short_name: ClassVar[str] = "GN"
     groups: Count | None = None
     eps: Epsilon = 1e-5
-    scale: Scale = 1.0
+    scale: InitialScale = 1.0
 
     def shape(self, *inputs: Shape) -> Shape:
         """Same as the input."""
@@ -139,17 +132,17 @@ class GroupNorm(Op):
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""
-        return _affine(inputs[0].channels, self.scale)
+        return _scale_shift(inputs[0].channels, self.scale)
 
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.GroupNorm`."""
         channels = inputs[0].channels
         groups = self.groups or math.gcd(32, channels)
-        return Layer("torch.nn.GroupNorm", (groups, channels), {} if self.eps == 1e-5 else {"eps": self.eps})
+        return Layer("torch.nn.GroupNorm", (groups, channels), _GROUP_NORM.kwargs(eps=self.eps), _GROUP_NORM)
 
 
 @OPS.register
-class LayerNorm(Op):
+class LayerNorm(Norm):
     """Layer norm (Ba et al. 2016) over all elements of a feature map, with a scale for each channel; or over a vector.
 
     Attributes:
@@ -157,22 +150,17 @@ class LayerNorm(Op):
     """
 
     kind: ClassVar[str] = "layer_norm"
-    part: ClassVar[str] = "norm"
-    normalizes: ClassVar[bool] = True
+    short_name: ClassVar[str] = "LN"
     eps: Epsilon = 1e-5
-    scale: Scale = 1.0
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """Same as the input."""
-        return inputs[0]
+    scale: InitialScale = 1.0
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""
-        return _affine(inputs[0].channels, self.scale)
+        return _scale_shift(inputs[0].channels, self.scale)
 
     def layer(self, *inputs: Shape) -> Layer:
-        """`torch.nn.GroupNorm` with one group, or `torch.nn.LayerNorm` for a vector."""
-        kwargs = {} if self.eps == 1e-5 else {"eps": self.eps}
-        if isinstance(inputs[0], Vector):
-            return Layer("torch.nn.LayerNorm", (inputs[0].channels,), kwargs)
-        return Layer("torch.nn.GroupNorm", (1, inputs[0].channels), kwargs)
+        """`torch.nn.LayerNorm` if the feature axis is the last, otherwise `torch.nn.GroupNorm` with one group."""
+        channels = inputs[0].channels
+        if inputs[0].trailing == 0:
+            return Layer("torch.nn.LayerNorm", (channels,), _LAYER_NORM.kwargs(eps=self.eps), _LAYER_NORM)
+        return Layer("torch.nn.GroupNorm", (1, channels), _GROUP_NORM.kwargs(eps=self.eps), _GROUP_NORM)

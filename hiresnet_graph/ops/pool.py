@@ -5,14 +5,38 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Op, Padding, Pair, compact, pair, require_map
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    Count,
+    Op,
+    Padding,
+    Pair,
+    Signature,
+    compact,
+    pair,
+    require_map,
+    size_label,
+    stride_label,
+)
 from hiresnet_graph.shapes import Map, Shape, Vector
+
+_POOL = Signature(
+    "input kernel_size",
+    roles={"kernel_size": "pool_size", "stride": "pool_stride", "padding": "pool_padding"},
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+)
+_ADAPTIVE_POOL = Signature("input size")
 
 
 class Pool(Op):
     """A sliding window over a feature map; the default stride is the kernel size."""
 
     part: ClassVar[str] = "pool"
+    channelwise: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
     function: ClassVar[str] = ""
     kernel_size: Pair
@@ -31,7 +55,7 @@ class Pool(Op):
         x = require_map("Pooling", inputs[0])
         sizes = []
         for size, kernel, stride, padding in zip(
-            x[1:], pair(self.kernel_size), self._stride(), pair(self.padding), strict=True
+            x.spatial, pair(self.kernel_size), self._stride(), pair(self.padding), strict=True
         ):
             if 2 * padding > kernel:
                 raise ShapeError(f"Padding {padding} is more than half of the kernel {kernel}.", "Use less padding.")
@@ -48,14 +72,13 @@ class Pool(Op):
 
     def apply(self, *inputs: Shape) -> Apply:
         """The torch function."""
-        kwargs: dict[str, object] = {}
-        if self._stride() != pair(self.kernel_size):
-            kwargs["stride"] = compact(self._stride())
-        if pair(self.padding) != (0, 0):
-            kwargs["padding"] = compact(self.padding)
-        if self.ceil_mode:
-            kwargs["ceil_mode"] = True
-        return Apply(self.function, (Arg(0), compact(self.kernel_size)), kwargs)
+        stride = None if self._stride() == pair(self.kernel_size) else compact(self._stride())
+        kwargs = _POOL.kwargs(stride=stride, padding=compact(self.padding), ceil_mode=self.ceil_mode)
+        return Apply(self.function, (Arg(0), compact(self.kernel_size)), kwargs, _POOL)
+
+    def label(self, *, brief: bool = False) -> str:
+        """Window and kind."""
+        return self.short_name if brief else f"{size_label(self.kernel_size)} {self.short_name}"
 
 
 @OPS.register
@@ -64,6 +87,7 @@ class MaxPool(Pool):
 
     kind: ClassVar[str] = "max_pool"
     examples = ({"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "ceil_mode": True})
+    short_name: ClassVar[str] = "max pool"
     function: ClassVar[str] = "torch.nn.functional.max_pool2d"
 
 
@@ -73,6 +97,7 @@ class AvgPool(Pool):
 
     kind: ClassVar[str] = "avg_pool"
     examples = ({"kernel_size": 2, "ceil_mode": True}, {"kernel_size": 3, "stride": 2, "padding": 1})
+    short_name: ClassVar[str] = "avg pool"
     function: ClassVar[str] = "torch.nn.functional.avg_pool2d"
 
 
@@ -83,6 +108,7 @@ class AdaptiveAvgPool(Op):
     kind: ClassVar[str] = "adaptive_avg_pool"
     examples = ({"size": [2, 3]}, {"size": 2})
     part: ClassVar[str] = "pool"
+    channelwise: ClassVar[bool] = True
     size: Pair = 1
 
     def shape(self, *inputs: Shape) -> Map:
@@ -91,7 +117,11 @@ class AdaptiveAvgPool(Op):
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.adaptive_avg_pool2d`."""
-        return Apply("torch.nn.functional.adaptive_avg_pool2d", (Arg(0), compact(self.size)))
+        return Apply("torch.nn.functional.adaptive_avg_pool2d", (Arg(0), compact(self.size)), signature=_ADAPTIVE_POOL)
+
+    def label(self, *, brief: bool = False) -> str:
+        """The output size."""
+        return "global avg pool" if self.size == 1 else f"avg pool to {size_label(self.size)}"
 
 
 @OPS.register
@@ -101,6 +131,7 @@ class Subsample(Op):
     kind: ClassVar[str] = "subsample"
     examples = ({"stride": [2, 1]},)
     part: ClassVar[str] = "subsample"
+    channelwise: ClassVar[bool] = True
     stride: Pair = 2
 
     def shape(self, *inputs: Shape) -> Map:
@@ -112,8 +143,12 @@ class Subsample(Op):
     def apply(self, *inputs: Shape) -> Apply:
         """A slice with steps."""
         height, width = pair(self.stride)
-        whole = slice(None)
-        return Apply("operator.getitem", (Arg(0), (whole, whole, slice(None, None, height), slice(None, None, width))))
+        every = slice(None)
+        return Apply("operator.getitem", (Arg(0), (every, every, slice(None, None, height), slice(None, None, width))))
+
+    def label(self, *, brief: bool = False) -> str:
+        """The stride."""
+        return f"subsample{stride_label(self.stride)}"
 
 
 @OPS.register
@@ -142,6 +177,10 @@ class Resize(Op):
         target = {"scale_factor": self.scale} if self.scale is not None else {"size": compact(self.size or 1)}
         return Apply("torch.nn.functional.interpolate", (Arg(0),), {**target, "mode": self.mode})
 
+    def label(self, *, brief: bool = False) -> str:
+        """The mode."""
+        return f"{self.mode} resize"
+
 
 @OPS.register
 class Flatten(Op):
@@ -149,6 +188,7 @@ class Flatten(Op):
 
     kind: ClassVar[str] = "flatten"
     part: ClassVar[str] = "flatten"
+    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Vector:
         """One feature per element."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, InstanceOf, model_serializer
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import Apply, Arg, Count, Op
-from hiresnet_graph.shapes import Clip, Map, Series, Shape, Vector, in_time
+from hiresnet_graph.ops.base import Apply, Arg, Op
+from hiresnet_graph.shapes import Shape
 
 
 class Frame(Op):
@@ -16,13 +16,14 @@ class Frame(Op):
 
     kind: ClassVar[str] = "frame"
     part: ClassVar[str] = "frame"
+    channelwise: ClassVar[bool] = True
     step: Annotated[int, Field(ge=0)]
 
     def shape(self, *inputs: Shape) -> Shape:
         """Shape of one step."""
         x = inputs[0]
-        if not isinstance(x, Clip | Series):
-            raise ShapeError(f"'frame' requires a sequence, not {x}.", "Set 'time: {input: sequence}'.")
+        if x.steps is None:
+            raise ShapeError(f"'frame' requires a sequence, not {x.describe()}.", "Set 'time: {input: sequence}'.")
         if self.step >= x.steps:
             raise ShapeError(f"step {self.step} is out of range for a sequence of {x.steps} steps.")
         return x.frame
@@ -32,18 +33,19 @@ class Frame(Op):
         return Apply("operator.getitem", (Arg(0), (slice(None), self.step)))
 
 
-class Stack(Op):
+class StackSteps(Op):
     """Values at single steps stacked to a sequence, on axis 1."""
 
     kind: ClassVar[str] = "stack"
     part: ClassVar[str] = "stack"
     arity: ClassVar[int | None] = None
+    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
         """Steps first."""
         if any(shape != inputs[0] for shape in inputs):
             raise ShapeError(f"A sequence requires equal shapes, not {', '.join(map(str, dict.fromkeys(inputs)))}.")
-        return in_time(inputs[0], len(inputs))
+        return inputs[0].in_time(len(inputs))
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.stack` along axis 1."""
@@ -51,32 +53,27 @@ class Stack(Op):
 
 
 class Zeros(Op):
-    """Zeros in place of a missing value, for as many samples as the input has."""
+    """Zeros in place of a missing value, for as many samples as the input has.
+
+    Attributes:
+        value: The shape; stored as its fields, like `channels`.
+    """
 
     kind: ClassVar[str] = "zeros"
     part: ClassVar[str] = "zeros"
-    channels: Count
-    height: Count | None = None
-    width: Count | None = None
+    value: InstanceOf[Shape]
 
-    @classmethod
-    def of(cls, shape: Shape) -> Zeros:
-        """Zeros of this shape."""
-        return (
-            cls(channels=shape.channels, height=shape.height, width=shape.width)
-            if isinstance(shape, Map)
-            else cls(channels=shape.channels)
-        )
+    @model_serializer
+    def _fields(self) -> dict[str, Any]:
+        return self.value.fields()
 
     def shape(self, *inputs: Shape) -> Shape:
         """As declared."""
-        if self.height is None or self.width is None:
-            return Vector(self.channels)
-        return Map(self.channels, self.height, self.width)
+        return self.value
 
     def apply(self, *inputs: Shape) -> Apply:
         """`hiresnet_graph.ops.layers.zeros`."""
-        return Apply("hiresnet_graph.ops.layers.zeros", (Arg(0), *self.shape(*inputs)))
+        return Apply("hiresnet_graph.ops.layers.zeros", (Arg(0), *self.value))
 
 
 class Identity(Op):
@@ -84,6 +81,7 @@ class Identity(Op):
 
     kind: ClassVar[str] = "identity"
     part: ClassVar[str] = "identity"
+    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
         """Same as the input."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from hiresnet_graph.graph import OpGraph, OpNode
-from hiresnet_graph.ops import Add, Identity, Op
+from hiresnet_graph.ops import Fold, Identity, Op
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep
 
@@ -77,7 +77,7 @@ class Steps(Generic[V]):
                 return operands[0]
             case "edge":
                 pass
-            case "merge" if op.partial and (not self.has_zeros or isinstance(op, Add)):
+            case "merge" if isinstance(op, Fold) and (not self.has_zeros or op.skips_zeros):
                 # A zero tensor adds nothing; where all operands are empty, one zero tensor is the sum.
                 present = [value for value in operands if value is not None]
                 if len(present) > 1:

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import NodeRecord, OpGraph, OpNode, Records
-from hiresnet_graph.ops import Frame, Stack, Zeros
+from hiresnet_graph.ops import Frame, StackSteps, Zeros
 from hiresnet_graph.passes.limits import MAX_UNROLLED_CALLS
 from hiresnet_graph.passes.prune import ancestors_of_outputs
 from hiresnet_graph.passes.step import StepMachine, Steps, step_weights
 from hiresnet_graph.passes.timing import format_steps
-from hiresnet_graph.shapes import Shape, in_time
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 
 
@@ -42,7 +42,7 @@ class _Unrolling(StepMachine[str]):
         self.values: list[dict[str, str | None]] = []
         self.steps = Steps(graph, self, lambda name, step: self.values[step][name] if step >= 0 else None)
         for node in graph.inputs:
-            shape = in_time(node.shape, time.steps) if time.input == "sequence" else node.shape
+            shape = node.shape.in_time(time.steps) if time.input == "sequence" else node.shape
             self.nodes[node.name] = replace(node, shape=shape)
 
     def step(self, step: int) -> None:
@@ -74,8 +74,10 @@ class _Unrolling(StepMachine[str]):
     def zeros(self, shape: Shape) -> str:
         """The call that gives zeros of a shape, one for all steps."""
         source = self.graph.inputs[0]
-        name = f"{source.name}.zeros{'x'.join(map(str, shape))}"
-        return self._add(OpNode(name, Zeros.of(shape), (source.name,), shape, name, source.origin, owner=source.name))
+        name = f"{source.name}.zeros{shape}"
+        return self._add(
+            OpNode(name, Zeros(value=shape), (source.name,), shape, name, source.origin, owner=source.name)
+        )
 
     def _add(self, node: OpNode) -> str:
         if node.name not in self.nodes:
@@ -101,9 +103,11 @@ class _Unrolling(StepMachine[str]):
         held = {step: found for step, values in enumerate(self.values) if (found := values[value]) is not None}
         readout = self.time.readout
         if readout == "all" and held:
-            shape = in_time(node.shape, len(held))
+            shape = node.shape.in_time(len(held))
             stacked = f"{name}.steps"
-            return self._add(OpNode(stacked, Stack(), tuple(held.values()), shape, stacked, node.origin, owner=name))
+            return self._add(
+                OpNode(stacked, StackSteps(), tuple(held.values()), shape, stacked, node.origin, owner=name)
+            )
         step = self.time.steps - 1 if readout in ("last", "all") else int(readout)
         if step not in held:
             raise SpecError([self._empty_output(name, node, step, tuple(held))])

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.ops import size_label, transposed_geometry
 from hiresnet_graph.projections.base import PROJECTIONS, Projection
 from hiresnet_graph.shapes import Map, Shape
 from hiresnet_graph.wire import NormName, Wire
 
+Size = tuple[int, int]
+"""Height and width."""
 Spatial = Literal["avg", "max", "stride", "adaptive", "nearest", "bilinear", "deconv"]
 _UP = ("nearest", "bilinear", "deconv")
 
@@ -51,23 +54,25 @@ class StandardProjection(Projection):
 
     def project(self, x: Wire, target: Shape) -> Wire:
         """Down: size - channels - norm. Up: channels - norm - size."""
-        if x.shape == target and self.when == "mismatch":
+        source = x.shape
+        if source == target and self.when == "mismatch":
             return x
-        if not isinstance(x.shape, Map) or not isinstance(target, Map):
-            if type(x.shape) is type(target):
+        if not isinstance(source, Map) or not isinstance(target, Map):
+            if source.kind == target.kind:
                 raise ShapeError("there is no standard projection of vectors.", "Use a 'linear' block on the edge.")
             raise ShapeError(
                 "no projection maps between a feature map and a vector.",
                 "End the edge before the flattening, or flatten its source.",
             )
-        if target.height > x.shape.height or target.width > x.shape.width:
-            if target.height < x.shape.height or target.width < x.shape.width:
+        if target.height > source.height or target.width > source.width:
+            if target.height < source.height or target.width < source.width:
                 raise ShapeError("no projection enlarges one axis and shrinks the other.", "Change the nodes.")
-            return self._enlarge(self._refit(x, target.channels).norm(self.norm, name="norm"), target)
+            x = self._refit(x, target.channels).norm(self.norm, name="norm")
+            return self._enlarge(x, source.spatial, target.spatial)
         if self.spatial == "stride" and self.channels == "conv1x1":
-            x = self._conv(x, target.channels, stride=self._stride(x.shape, target))
+            x = self._conv(x, target.channels, stride=self._stride(source.spatial, target.spatial))
         else:
-            x = self._refit(self._shrink(x, target), target.channels)
+            x = self._refit(self._shrink(x, source.spatial, target.spatial), target.channels)
         return x.norm(self.norm, name="norm")
 
     def _conv(self, x: Wire, channels: int, stride: tuple[int, int] = (1, 1)) -> Wire:
@@ -87,24 +92,21 @@ class StandardProjection(Projection):
             "'channels: none' cannot change the number of channels.", "Set 'projection: {channels: conv1x1}'."
         )
 
-    def _stride(self, source: Map, target: Map) -> tuple[int, int]:
+    def _stride(self, source: Size, target: Size) -> Size:
         """Strides that take every n-th pixel, sizes rounded up."""
-        strides = [-(-before // after) for before, after in zip(source[1:], target[1:], strict=True)]
-        for stride, before, after in zip(strides, source[1:], target[1:], strict=True):
-            if -(-before // stride) != after:
+        stride = -(-source[0] // target[0]), -(-source[1] // target[1])
+        for step, before, after in zip(stride, source, target, strict=True):
+            if -(-before // step) != after:
                 raise ShapeError(
                     f"no stride maps size {before} to {after}.", "Set 'projection: {spatial: avg}' or 'adaptive'."
                 )
-        return strides[0], strides[1]
+        return stride
 
-    def _shrink(self, x: Wire, target: Map) -> Wire:
-        source = x.shape
-        assert isinstance(source, Map)
-        if source[1:] == target[1:]:
+    def _shrink(self, x: Wire, source: Size, target: Size) -> Wire:
+        if source == target:
             return x
-        size = (target.height, target.width)
         if self.spatial == "adaptive":
-            return x.adaptive_avg_pool(size, name="pool")
+            return x.adaptive_avg_pool(target, name="pool")
         if self.spatial == "stride":
             return x.subsample(self._stride(source, target), name="subsample")
         if self.spatial in _UP:
@@ -113,37 +115,25 @@ class StandardProjection(Projection):
             )
         pool = x.max_pool if self.spatial == "max" else x.avg_pool
         for up in (False, True):
-            kernel = _ratio(source.height, target.height, up), _ratio(source.width, target.width, up)
+            kernel = _ratio(source[0], target[0], up), _ratio(source[1], target[1], up)
             if all(kernel):
                 return pool(kernel, ceil_mode=up, name="pool")
         raise ShapeError(
-            f"no pooling with kernel = stride maps {source.height}x{source.width} to {target.height}x{target.width}.",
+            f"no pooling with kernel = stride maps {size_label(source)} to {size_label(target)}.",
             "Set 'projection: {spatial: adaptive}'.",
         )
 
-    def _enlarge(self, x: Wire, target: Map) -> Wire:
-        size = (target.height, target.width)
+    def _enlarge(self, x: Wire, source: Size, target: Size) -> Wire:
         if self.spatial == "nearest" or self.spatial == "bilinear":
-            return x.resize(size, mode=self.spatial, name="resize")
+            return x.resize(target, mode=self.spatial, name="resize")
         if self.spatial == "deconv":
-            source = x.shape
-            assert isinstance(source, Map)
-            ratios = [-(-after // before) for before, after in zip(source[1:], size, strict=True)]
-            over = [ratio * before - after for ratio, before, after in zip(ratios, source[1:], size, strict=True)]
-            if any(extra >= ratio for extra, ratio in zip(over, ratios, strict=True)):
+            geometry = transposed_geometry(source, target)
+            if geometry is None:
                 raise ShapeError(
-                    f"no transposed convolution maps {source.height}x{source.width} to {target.height}x{target.width}.",
+                    f"no transposed convolution maps {size_label(source)} to {size_label(target)}.",
                     "Set 'projection: {spatial: bilinear}'.",
                 )
-            padding = [-(-extra // 2) for extra in over]
-            return x.conv_transpose2d(
-                target.channels,
-                (ratios[0], ratios[1]),
-                stride=(ratios[0], ratios[1]),
-                padding=(padding[0], padding[1]),
-                output_padding=(2 * padding[0] - over[0], 2 * padding[1] - over[1]),
-                name="deconv",
-            )
+            return x.conv_transpose2d(x.channels, name="deconv", **geometry._asdict())
         raise ShapeError(
             f"'spatial: {self.spatial}' shrinks, but the target is larger.",
             "Set 'projection: {spatial: nearest}', 'bilinear' or 'deconv'.",

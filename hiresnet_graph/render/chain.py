@@ -38,7 +38,6 @@ from hiresnet_graph.render.geometry import (
     text_width,
 )
 from hiresnet_graph.render.scene import Arrow, Box, Group, Scene
-from hiresnet_graph.shapes import Map
 
 _MOST_LINES = 3
 """Lines of a label between two boxes."""
@@ -145,7 +144,7 @@ class _Placement:
 
         Empty for other networks, and where an arc would not run along one row.
         """
-        sizes = [box.shape.height if isinstance(box.shape, Map) else 0 for box in self.boxes]
+        sizes = [box.shape.spatial[0] if box.shape is not None and box.shape.spatial else 0 for box in self.boxes]
         down = next((i for i, (a, b) in enumerate(pairwise(sizes)) if b < a), len(sizes))
         if self.groups or not any(0 < a < b for a, b in pairwise(sizes[down:])):
             return {}

@@ -273,7 +273,7 @@ class _Edges:
         """What happens on the edge, like `avg pool, 1x1 conv, BN`; nothing where the flow does nothing."""
         chain = self.chain(edge)
         if chain and len(chain) <= MOST_WORDS:
-            return ", ".join(words.operation(op, brief=True) for op in chain)
+            return ", ".join(op.label(brief=True) for op in chain)
         if edge.projection and edge.projection != "identity":
             return words.projection(edge.projection)
         return "identity" if edge.family in ("skip", "shortcut") else ""
@@ -626,7 +626,7 @@ class _Ops:
             fresh = [tensor for tensor in call.tensors if f"{call.weights}.{tensor.name}" not in seen]
             seen |= {f"{call.weights}.{tensor.name}" for tensor in fresh}
             number = sum(tensor.elements for tensor in fresh if tensor.trainable)
-            self._add(call.name, words.operation(call.op), call.shape, "op", _place(call.origin), number)
+            self._add(call.name, call.op.label(), call.shape, "op", _place(call.origin), number)
 
     def _owners(self) -> Mapping[str, str]:
         """The group of each call; a node that is a single call has none, nor has what is cut from an input."""

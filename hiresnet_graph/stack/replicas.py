@@ -1,4 +1,4 @@
-"""Many replicas of a network in one memory: what the programs that compute them together have in common.
+"""Many replicas of a network in one memory, the base of the programs that compute them together.
 
 Axes: M replicas, N elements of all parameters.
 """
@@ -19,18 +19,18 @@ from hiresnet_graph.plan import Plan, layers_by_weight
 from hiresnet_graph.stack.supergraph import Mask, mask_of
 
 _ALIGNMENT = 64
-"""Bytes: a cache line, and the widest vector of a CPU. Each replica's slot of a tensor begins at such a place."""
-_EVEN = 2
-"""Vectors that elementwise loops take at once: what is left over at the end would go through other instructions."""
+"""Bytes: a cache line, and the longest vector of a CPU. The slots of each replica are aligned to it."""
+_UNROLLED = 2
+"""Vectors per iteration of elementwise loops; elements left over at the end would use other instructions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A tensor of all replicas: [M, padded].
+class Slot:
+    """The memory of a tensor for all replicas: [M, padded].
 
     Attributes:
-        start: Its place in the flat tensor, if it is trained.
-        size: Elements of one replica, without the padding.
+        start: Start in the flat tensor, if it is trained.
+        size: Elements of one replica, without padding.
     """
 
     tensor: Tensor
@@ -40,83 +40,83 @@ class Block:
 
 
 class Replicas(ABC):
-    """M replicas of one network, or of networks that it holds, which are computed as one program.
+    """M replicas of one network, or of subgraphs of one network, computed as one program.
 
     Attributes:
-        replicas: M.
+        count: M.
         flat: All parameters [N]: tensor after tensor, each [M, padded to 64 bytes].
-        grad: Their gradients [N], which add up until `zero_grad`.
-        owner: The replica that each element belongs to [N].
+        grad: Their gradients [N], accumulated until `zero_grad`.
+        owner: The replica of each element [N].
         absent: Elements of weights that their replica does not have [N]; None if there are none.
-        looped: Kinds of operations that are computed replica by replica.
-        noise: For each replica what dropout draws from.
+        fallback_ops: Kinds of operations that are computed replica by replica.
+        generators: Random generators of the replicas, for dropout.
 
     Args:
-        whole: A network that holds all of them.
-        parts: The network of each replica.
+        supergraph: A network that contains all of them.
+        subgraphs: The network of each replica.
 
     Raises:
-        ValueError: A part is not `whole` without operands of merges.
+        ValueError: A subgraph is not the supergraph without operands of merges.
     """
 
-    looped: tuple[str, ...] = ()
+    fallback_ops: tuple[str, ...] = ()
 
     def __init__(
         self,
-        whole: Plan,
-        parts: Sequence[Plan],
+        supergraph: Plan,
+        subgraphs: Sequence[Plan],
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.whole, self.parts, self.replicas = whole, tuple(parts), len(parts)
+        self.supergraph, self.subgraphs, self.count = supergraph, tuple(subgraphs), len(subgraphs)
         self.device, self.dtype = torch.device(device), dtype
-        self.masks = [_mask(whole, part) for part in parts]
-        self._names = [tuple(part.tensors()) for part in parts]
-        wanted = set().union(*self._names)
-        types = _types(whole, dtype)
-        self.blocks: dict[str, Block] = {}
+        self.masks = [_mask(supergraph, subgraph) for subgraph in subgraphs]
+        self._names = [tuple(subgraph.tensors()) for subgraph in subgraphs]
+        used = set().union(*self._names)
+        types = _types(supergraph, dtype)
+        self.slots: dict[str, Slot] = {}
         self.buffers: dict[str, torch.Tensor] = {}
         end = 0
-        for name, tensor in whole.tensors().items():
-            if name not in wanted:
+        for name, tensor in supergraph.tensors().items():
+            if name not in used:
                 continue
-            slot = _ALIGNMENT // types[name].itemsize
-            padded = -(-tensor.elements // slot) * slot
-            self.blocks[name] = Block(tensor, end, tensor.elements, padded)
+            aligned = _ALIGNMENT // types[name].itemsize
+            padded = -(-tensor.elements // aligned) * aligned
+            self.slots[name] = Slot(tensor, end, tensor.elements, padded)
             if tensor.trainable:
-                end += self.replicas * padded
+                end += self.count * padded
             else:
-                self.buffers[name] = torch.zeros(self.replicas, padded, dtype=types[name], device=self.device)
-        even = _EVEN * _ALIGNMENT // dtype.itemsize
-        end = -(-end // even) * even
+                self.buffers[name] = torch.zeros(self.count, padded, dtype=types[name], device=self.device)
+        vectors = _UNROLLED * _ALIGNMENT // dtype.itemsize
+        end = -(-end // vectors) * vectors
         self.flat = torch.zeros(end, dtype=dtype, device=self.device)
         self.grad = torch.zeros_like(self.flat)
         self.owner = torch.zeros(end, dtype=torch.int64, device=self.device)
-        numbers_M1 = torch.arange(self.replicas, device=self.device)[:, None]
+        numbers_M1 = torch.arange(self.count, device=self.device)[:, None]
         for name in self._trained():
-            self.block(name, self.owner).copy_(numbers_M1)
+            self.view(name, self.owner).copy_(numbers_M1)
         self.absent = self._absent()
-        self.noise = [torch.Generator(self.device) for _ in parts]
+        self.generators = [torch.Generator(self.device) for _ in subgraphs]
 
     def _trained(self) -> list[str]:
-        return [name for name, block in self.blocks.items() if block.tensor.trainable]
+        return [name for name, slot in self.slots.items() if slot.tensor.trainable]
 
-    def block(self, name: str, flat: torch.Tensor) -> torch.Tensor:
+    def view(self, name: str, flat: torch.Tensor) -> torch.Tensor:
         """The part of a flat tensor that belongs to a parameter, as a view [M, padded]."""
-        block = self.blocks[name]
-        return flat[block.start : block.start + self.replicas * block.padded].view(self.replicas, block.padded)
+        slot = self.slots[name]
+        return flat[slot.start : slot.start + self.count * slot.padded].view(self.count, slot.padded)
 
     def _absent(self) -> torch.Tensor | None:
         absent = torch.zeros_like(self.flat, dtype=torch.bool)
         for name in self._trained():
             has_M = torch.tensor([name in names for names in self._names], device=self.device)
-            self.block(name, absent).copy_(has_M.logical_not()[:, None])
+            self.view(name, absent).copy_(has_M.logical_not()[:, None])
         return absent if bool(absent.any()) else None
 
     def gradients(self) -> list[torch.Tensor]:
         """The gradients of each parameter, as views [M, padded]."""
-        return [self.block(name, self.grad) for name in self._trained()]
+        return [self.view(name, self.grad) for name in self._trained()]
 
     def zero_grad(self) -> None:
         """Set all gradients to 0."""
@@ -125,11 +125,11 @@ class Replicas(ABC):
     # ----------------------------------------------------------------------------------------------------- one replica
 
     def spread(self, k: int, flat: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The parameters of replica k as views of a flat tensor, like `flat`, or what an optimizer keeps beside it."""
+        """The parameters of replica k by name, as views of `flat` or of a tensor like it (as in an optimizer)."""
         return {
-            name: self._viewed(name, self.block(name, flat)[k])
+            name: self._tensor(name, self.view(name, flat)[k])
             for name in self._names[k]
-            if self.blocks[name].tensor.trainable
+            if self.slots[name].tensor.trainable
         }
 
     def parameters_of(self, k: int) -> dict[str, torch.Tensor]:
@@ -137,40 +137,40 @@ class Replicas(ABC):
         return self.spread(k, self.flat)
 
     def state(self, k: int) -> dict[str, torch.Tensor]:
-        """The `state_dict` of replica k's own network, as views."""
+        """The `state_dict` of the network of replica k, as views."""
         parameters = self.parameters_of(k)
         return {
-            name: parameters[name] if name in parameters else self._viewed(name, self.buffers[name][k])
+            name: parameters[name] if name in parameters else self._tensor(name, self.buffers[name][k])
             for name in self._names[k]
         }
 
     @torch.no_grad()
     def load(self, k: int, state: Mapping[str, torch.Tensor]) -> None:
-        """Copy the `state_dict` of a network like replica k's into its place."""
+        """Copy the `state_dict` of a network like that of replica k into the memory of replica k."""
         for name, value in self.state(k).items():
             value.copy_(state[name])
 
-    def _viewed(self, name: str, slot: torch.Tensor) -> torch.Tensor:
-        """A replica's slot [padded] as its tensor."""
-        block = self.blocks[name]
-        return slot[: block.size].view(block.tensor.shape)
+    def _tensor(self, name: str, slot_N: torch.Tensor) -> torch.Tensor:
+        """The slot of one replica [padded] in the shape of its tensor."""
+        slot = self.slots[name]
+        return slot_N[: slot.size].view(slot.tensor.shape)
 
     # ------------------------------------------------------------------------------------------------------- computing
 
     @abstractmethod
     def __call__(self, *inputs_MB: torch.Tensor, training: bool) -> Any:
-        """What the networks give for inputs [M, B, ...]: [M, B, ...], or a dict of outputs."""
+        """The outputs of the networks for inputs [M, B, ...]: [M, B, ...], or a dict of these."""
 
 
-def _mask(whole: Plan, part: Plan) -> Mask:
-    mask = mask_of(whole, part)
+def _mask(supergraph: Plan, subgraph: Plan) -> Mask:
+    mask = mask_of(supergraph, subgraph)
     if mask is None:
-        raise ValueError(f"'{part.name}' is not '{whole.name}' without operands of its merges.")
+        raise ValueError(f"'{subgraph.name}' is not '{supergraph.name}' without operands of its merges.")
     return mask
 
 
 def _types(plan: Plan, dtype: torch.dtype) -> dict[str, torch.dtype]:
-    """The type of each tensor: counters keep their own."""
+    """The type of each tensor: `dtype`, but for counters."""
     found = {}
     for name, (layer, call) in layers_by_weight(plan).items():
         with torch.device("meta"):

@@ -107,7 +107,7 @@ class StackTrainer:
         self.alive = list(range(len(runs)))
         self._lost: list[int] = []
         # What draws random numbers is among the looped.
-        self._captures = device.type == "cuda" and not self.replicas.looped
+        self._captures = device.type == "cuda" and not self.replicas.fallback_ops
         self._captured: dict[tuple[str, torch.Size], Captured] = {}
         self._recorder = Recorder.on(device) if self._captures else None
         self.machine = describe(
@@ -116,7 +116,7 @@ class StackTrainer:
             isinstance(self.replicas, Branches) and self.replicas.memory_format is torch.channels_last,
             "graph" if self._captures and backend == "branches" and len(runs) == 1 else backend,
             replicas=len(runs),
-            looped=self.replicas.looped,
+            looped=self.replicas.fallback_ops,
         )
         self._ticked = 0.0
         self._batches: list[Iterator[_Batch]] | None = None
@@ -162,12 +162,12 @@ class StackTrainer:
         self.optimizer.load(k, state)
         noise = tensors.get("noise.0.1" if self.device.type == "cuda" else "noise.0.0")
         if noise is not None:
-            self.replicas.noise[k].set_state(noise)
+            self.replicas.generators[k].set_state(noise)
         self.courses[k].restore(counters, tensors)
 
     def _noise(self, k: int) -> list[torch.Tensor]:
         """The state of the random numbers of the CPU and, if there is one, of the GPU."""
-        own = self.replicas.noise[k].get_state()
+        own = self.replicas.generators[k].get_state()
         if self.device.type == "cpu":
             return [own]
         return [torch.Generator().manual_seed(self._noise_seed(k)).get_state(), own]
@@ -219,7 +219,7 @@ class StackTrainer:
         """Train on each image once, from where the epoch stands; None when all are done."""
         every = FINITE_CHECK_EVERY[self.device.type]
         if self.course.step == 0:
-            for k, noise in enumerate(self.replicas.noise):
+            for k, noise in enumerate(self.replicas.generators):
                 noise.manual_seed(self._noise_seed(k))
         if self._batches is None:
             self._start_epoch()
@@ -250,7 +250,7 @@ class StackTrainer:
             )
             for loader in self._loaders
         ]
-        first = [course.epoch * self.steps] * self.replicas.replicas
+        first = [course.epoch * self.steps] * self.replicas.count
         self._rates_SHR.copy_(self.optimizer.rates(first, self.steps, self.steps))
         self._next_1.fill_(course.step)
 
@@ -305,7 +305,7 @@ class StackTrainer:
     @torch.no_grad()
     def _see(self, x_BCHW: torch.Tensor, labels_B: torch.Tensor) -> None:
         """Add up how good all replicas are on some images."""
-        replicas = self.replicas.replicas
+        replicas = self.replicas.count
         logits_RBTK = self._logits(x_BCHW.expand(replicas, *x_BCHW.shape), training=False)
         if self._is_stacked:
             self._sums_RT3 += all_sums_of(logits_RBTK, labels_B.expand(replicas, -1), self._top)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.ops import OPS
 from hiresnet_graph.passes.timing import format_steps, timing
 from hiresnet_graph.plan import Call, Plan
-from hiresnet_graph.shapes import Clip, Map, Series, Vector
+from hiresnet_graph.shapes import Map, Vector
 from hiresnet_graph.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ def match_input(dataset: Dataset, plan: Plan) -> Dataset:
             `readout: all`).
     """
     shapes = list(plan.inputs.values())
-    if len(shapes) == 1 and isinstance(shapes[0], Clip):
+    if len(shapes) == 1 and shapes[0].steps is not None:
         raise UsageError(
             f"'{plan.name}' takes another image at each of {shapes[0].steps} steps ('input: sequence'), but data "
             f"'{dataset.name}' has single images, without a time axis. Set 'time.input=every' (the same image at "
@@ -34,7 +36,7 @@ def match_input(dataset: Dataset, plan: Plan) -> Dataset:
             "training requires one input of channels x height x width."
         )
     scores = [call.shape for call in _outputs(plan)]
-    if [shape.frame if isinstance(shape, Series) else shape for shape in scores] != [Vector(dataset.classes)]:
+    if [shape.frame for shape in scores] != [Vector(dataset.classes)]:
         raise UsageError(
             f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{dataset.name}' has "
             f"{dataset.classes} classes: training requires one output of {dataset.classes} values. "
@@ -45,13 +47,13 @@ def match_input(dataset: Dataset, plan: Plan) -> Dataset:
 
 def _class_hint(plan: Plan, classes: int) -> str:
     """How to make the network give a score for each class."""
-    fields = {"classifier": "classes", "linear": "width"}
     outputs = _outputs(plan)
     # With `readout: all`, the output stacks the values of a node.
-    stacked = [name for call in outputs if isinstance(call.shape, Series) for name in call.inputs]
+    stacked = [name for call in outputs if call.shape.steps is not None for name in call.inputs]
     ends = [node for node in plan.nodes if node.value in (*plan.outputs.values(), *stacked)]
-    if len(ends) == 1 and ends[0].block in fields:
-        return f"Set '{ends[0].name}.{fields[ends[0].block]}={classes}'."
+    for registry in (BLOCKS, OPS):
+        if len(ends) == 1 and ends[0].block in registry and (field := registry.get(ends[0].block).classes_field):
+            return f"Set '{ends[0].name}.{field}={classes}'."
     return f"End the spec with a node like 'head: {{block: classifier, classes: {classes}}}'."
 
 
@@ -61,7 +63,7 @@ def _outputs(plan: Plan) -> list[Call]:
 
 def count_readouts(plan: Plan) -> int:
     """The number of steps that a network outputs: more than 1 only with `readout: all`, which stacks them."""
-    return max((call.shape.steps for call in _outputs(plan) if isinstance(call.shape, Clip | Series)), default=1)
+    return max((call.shape.steps or 1 for call in _outputs(plan)), default=1)
 
 
 def check_loss_steps(recipe: Recipe, plan: Plan) -> str:

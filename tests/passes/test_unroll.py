@@ -11,6 +11,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
 from hiresnet_graph.passes import PASSES, cse, expand, prune, unroll
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.shapes import Map
 
 HEAD = "name: net\ninput: {channels: 2, height: 8, width: 8}\n"
 LOOP = """
@@ -108,7 +109,7 @@ def test_an_input_at_the_first_step_alone() -> None:
 
 def test_a_sequence_is_read_step_by_step() -> None:
     plan = network(input="sequence").plan
-    assert plan.inputs["input"] == (3, 2, 8, 8)
+    assert tuple(plan.inputs["input"]) == (3, 2, 8, 8)
     assert reads(plan)["a.conv.step2"] == ("input.step2",)
     assert [call.step for call in plan.calls if call.op.kind == "frame"] == [0, 1, 2]
 
@@ -135,7 +136,7 @@ def test_zeros_stand_for_what_is_not_there() -> None:
     text = LATER.replace("delay: 1}]", "delay: 1}, {from: b, to: b, delay: 1}]")
     plan = network(text, empty="zeros", per_step="none").plan
     zeros = [call for call in plan.calls if call.op.kind == "zeros"]
-    assert [(call.name, call.inputs, call.shape) for call in zeros] == [("input.zeros4x8x8", ("input",), (4, 8, 8))]
+    assert [(call.name, call.inputs, call.shape) for call in zeros] == [("input.zeros4x8x8", ("input",), Map(4, 8, 8))]
     assert reads(plan)["b.conv.step0"] == ("input.zeros4x8x8",)
     assert reads(plan)["b.input.add.step1"] == ("a.relu.step0", "b.relu.step0")
     assert "b.input.add.step0" not in reads(plan)  # zeros are left out of sums
@@ -195,9 +196,9 @@ def test_all_steps_are_stacked() -> None:
     (call,) = [call for call in plan.calls if call.op.kind == "stack"]
     assert call.name == plan.outputs["b"] == "b.steps"
     assert call.inputs == ("b.relu.step1", "b.relu.step2")  # at step 0 there is nothing
-    assert call.shape == (2, 4, 8, 8) and call.step is None
+    assert call.shape == Map(4, 8, 8, steps=2) and call.step is None
     zeros = network(LATER, readout="all", empty="zeros").plan
-    assert zeros.calls[-1].shape == (3, 4, 8, 8)
+    assert zeros.calls[-1].shape == Map(4, 8, 8, steps=3)
 
 
 def test_several_outputs_are_read_alike() -> None:

@@ -14,17 +14,16 @@ import torch
 
 from hiresnet_graph import lower
 from hiresnet_graph.graph import Origin
-from hiresnet_graph.ops import OPS, Op
-from hiresnet_graph.ops.steps import Frame, Identity, Stack, Zeros
+from hiresnet_graph.ops import OPS, Frame, Identity, Op, StackSteps, Zeros
 from hiresnet_graph.plan import Call, Plan
-from hiresnet_graph.shapes import Clip, Map, Series, Shape, Vector
+from hiresnet_graph.shapes import Map, Shape, Vector
 from hiresnet_graph.stack.branches import Branches
 from hiresnet_graph.stack.lowering import Stacked
 from hiresnet_graph.stack.replicas import Replicas
 
 MAP, ODD, VECTOR = Map(8, 6, 6), Map(5, 7, 5), Vector(6)
 BATCH = 37
-UNREGISTERED = {op.kind: op for op in (Frame, Identity, Stack, Zeros)}
+UNREGISTERED = {op.kind: op for op in (Frame, Identity, StackSteps, Zeros)}
 
 CASES: list[tuple[str, dict[str, Any], tuple[Shape, ...]]] = [
     ("conv2d", {"width": 6}, (MAP,)),
@@ -78,13 +77,13 @@ CASES: list[tuple[str, dict[str, Any], tuple[Shape, ...]]] = [
     ("scale", {}, (MAP,)),
     ("scale", {"sigmoid": True}, (VECTOR,)),
     ("to_map", {}, (VECTOR,)),
-    ("frame", {"step": 1}, (Clip(3, 4, 5, 5),)),
-    ("frame", {"step": 2}, (Series(3, 5),)),
+    ("frame", {"step": 1}, (Map(4, 5, 5, steps=3),)),
+    ("frame", {"step": 2}, (Vector(5, steps=3),)),
     ("identity", {}, (MAP,)),
     ("stack", {}, (ODD, ODD)),
     ("stack", {}, (VECTOR, VECTOR)),
-    ("zeros", {"channels": 3, "height": 2, "width": 2}, (MAP,)),
-    ("zeros", {"channels": 3}, (VECTOR,)),
+    ("zeros", {"value": Map(3, 2, 2)}, (MAP,)),
+    ("zeros", {"value": Vector(3)}, (VECTOR,)),
 ]
 NAMES = [f"{kind}{i}" for i, (kind, _, _) in enumerate(CASES)]
 EXACT = 1e-12
@@ -129,7 +128,7 @@ def computed(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Output and the gradients of the inputs, after a backward pass from a fixed direction for each replica."""
     for k, number in enumerate(numbers):
-        own.noise[k].manual_seed(5 + number)
+        own.generators[k].manual_seed(5 + number)
     leaves = [x.clone().requires_grad_() for x in inputs]
     own.zero_grad()
     y = own(*leaves, training=True)

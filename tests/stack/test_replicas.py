@@ -85,15 +85,15 @@ def test_shipped_networks(name: str) -> None:
     elif name == "cornet_rt":
         arch = arch.override({"input.height": 32, "input.width": 32})
     own = Stacked(arch.plan, [arch.plan] * 3, dtype=torch.float64)
-    assert not own.looped or name == "rcnn"
+    assert not own.fallback_ops or name == "rcnn"
     assert_same_as_alone(own, filled(own, [arch] * 3, range(3)), arch.plan, batch=2)
 
 
 def assert_same_as_alone(own: Replicas, modules: Sequence[nn.Module], plan: Plan, batch: int = BATCH) -> None:
     (shape,) = plan.inputs.values()
-    for k in range(own.replicas):
-        own.noise[k].manual_seed(k)
-    x_MB = torch.stack([images(shape, k, batch)[0] for k in range(own.replicas)]).double()
+    for k in range(own.count):
+        own.generators[k].manual_seed(k)
+    x_MB = torch.stack([images(shape, k, batch)[0] for k in range(own.count)]).double()
     y_MB = own(x_MB, training=True)
     direction = torch.randn(y_MB.shape[1:], generator=torch.Generator().manual_seed(9)).double()
     (y_MB * direction).sum().backward()
@@ -182,15 +182,15 @@ def test_an_optimizer_goes_on_where_another_was() -> None:
 
 def _learned(own: Replicas, optimizer: FlatOptimizer, steps: Sequence[int], low: bool = False) -> None:
     """Train on a batch that all replicas share; the labels are the same, too."""
-    (shape,) = own.whole.inputs.values()
+    (shape,) = own.supergraph.inputs.values()
     for step in steps:
         x_B, labels_B = images(shape, step, 8)
         own.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            out = own(x_B.to(own.dtype).expand(own.replicas, *x_B.shape), training=True)
+            out = own(x_B.to(own.dtype).expand(own.count, *x_B.shape), training=True)
         out = out.to(own.dtype)
         torch.stack([cross_entropy(y, labels_B) for y in out]).sum().backward()
-        optimizer.step(optimizer.rates([step] * own.replicas, 1, 10)[0])
+        optimizer.step(optimizer.rates([step] * own.count, 1, 10)[0])
 
 
 def trained(
@@ -275,10 +275,10 @@ def test_dropout_on_an_edge_that_is_absent_draws_nothing() -> None:
     for networks in ([none, full, none], [none] * 3):
         own = Stacked(full.plan, [one.plan for one in networks])
         filled(own, networks, [0, 0, 0])
-        for noise in own.noise:
+        for noise in own.generators:
             noise.manual_seed(3)
         _learned(own, FlatOptimizer([Recipe()] * 3, own), range(3))
-        assert own.looped == ("dropout",)
+        assert own.fallback_ops == ("dropout",)
         found.append({name: value.detach().clone() for name, value in own.state(2).items()})
     assert_equal(found[0], found[1])
 

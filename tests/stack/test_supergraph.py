@@ -9,7 +9,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.plan import Call, Plan
-from hiresnet_graph.stack.supergraph import Mask, is_merge, mask_of
+from hiresnet_graph.stack.supergraph import Mask, is_fold, mask_of
 
 SETS = ("none", "full", "in", "out", "p1", "p2", "p3", "stem>stage2 + stage1>stage3", "full - p1")
 
@@ -111,7 +111,7 @@ def test_what_is_no_part_has_no_mask() -> None:
 
 def test_another_order_of_a_sum_is_no_part() -> None:
     plan = network().with_edges("full").plan
-    at, call = next((i, call) for i, call in enumerate(plan.calls) if is_merge(call) and len(call.inputs) > 2)
+    at, call = next((i, call) for i, call in enumerate(plan.calls) if is_fold(call) and len(call.inputs) > 2)
     turned = replace(call, inputs=(call.inputs[1], call.inputs[0], *call.inputs[2:]))
     other = replace(plan, calls=(*plan.calls[:at], turned, *plan.calls[at + 1 :]))
     assert mask_of(plan, plan) == Mask({}, frozenset())
@@ -122,7 +122,7 @@ def test_a_concatenation_cannot_be_masked() -> None:
     arch = hrg.load("densenet40")
     assert mask_of(arch.plan, arch.plan) == Mask({}, frozenset())
     wide = next(call for call in arch.plan.calls if call.op.kind == "concat" and len(call.inputs) > 1)
-    assert not is_merge(wide)
+    assert not is_fold(wide)
 
 
 def test_one_changed_field_is_no_part() -> None:

@@ -11,7 +11,7 @@ from hiresnet_graph.graph import BlockEdge, EdgeRecord
 from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.passes.expansion.recorder import CallRecorder, Failed, Value, computed_fields
 from hiresnet_graph.passes.step import anchor_name
-from hiresnet_graph.shapes import Shape, Vector
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import Wire
 
 
@@ -84,7 +84,7 @@ class Arrivals:
 
     def _expected(self, edge: BlockEdge, first: Shape | None, merge: Merge, several: bool) -> Wire:
         """An anchor where an edge arrives whose source is expanded later; its calls are completed then."""
-        want = None if first is None else merge.target_shape(first, first._replace(channels=first.channels + 1))
+        want = None if first is None else merge.target_shape(first, first.with_channels(first.channels + 1))
         if first is None or want != first:
             self.calls.fail(
                 f"the shape of '{edge.source}' must be known at '{self.name}' ({merge.kind}), "
@@ -213,4 +213,4 @@ class Arrivals:
 
 
 def _described(shape: Shape) -> str:
-    return f"a vector of {shape}" if isinstance(shape, Vector) else str(shape)
+    return str(shape) if shape.spatial else shape.describe()
