@@ -10,14 +10,16 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def format_si(number: int) -> str:
-    """A large number with four digits and its unit prefix: `35.78 M`."""
+def format_si(number: int, decimals: int | None = None) -> str:
+    """A large number with its unit prefix: with four digits, `35.78 M`, or with this many decimals."""
     value, prefix = float(number), ""
     for prefix in ("", "k", "M", "G", "T"):
         if abs(value) < 999.95 or prefix == "T":
             break
         value /= 1000
-    return f"{value:#.4g}".rstrip(".") + f" {prefix}" if prefix else str(number)
+    if not prefix:
+        return str(number)
+    return (f"{value:#.4g}".rstrip(".") if decimals is None else f"{value:.{decimals}f}") + f" {prefix}"
 
 
 def format_bytes(size_bytes: int) -> str:

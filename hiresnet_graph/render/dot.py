@@ -1,4 +1,4 @@
-"""A scene as DOT text: with places where `layout` has them, or else with hints for Graphviz's own layout."""
+"""A scene as DOT text: with positions from `layout`, or else with hints for Graphviz's own layout."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from collections.abc import Iterable
 import graphviz  # type: ignore[import-untyped]
 
 from hiresnet_graph.graph import Family
-from hiresnet_graph.render.geometry import HEAD, LABEL, LINE, NOTE, TITLE, Direction, Places, halves
-from hiresnet_graph.render.layout import place
-from hiresnet_graph.render.scene import Arrow, Box, Group, Scene, Way
+from hiresnet_graph.render.layout.geometry import HEAD, LABEL, LINE, NOTE, TITLE, halves
+from hiresnet_graph.render.layout.layout import Direction, Layout
+from hiresnet_graph.render.layout.make import make_layout
+from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Heading, Scene
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, SOFT, FAINT = "#1a1a1a", "#5a5a5a", "#8c8c8c"
 
 _HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours, which people with any colour vision can tell apart (without black and yellow)."""
+"""Okabe and Ito's colours, which are distinguishable with any colour vision (without black and yellow)."""
 _HUES_OF_TEXT = ("#005A8C", "#A84900", "#00694D", "#96487A", "#8A5F00", "#1E6C9C")
-"""The same, dark enough to read."""
-_WAYS: dict[Way, tuple[str, str]] = {
+"""The same, dark enough for text."""
+_HEADING_COLORS: dict[Heading, tuple[str, str]] = {
     "lateral": ("#009E73", "#00694D"),
     "feedback": ("#D55E00", "#A84900"),
     "silent": (FAINT, SOFT),
 }
-"""Colour, and that of the text, of arrows that do not lead forwards."""
+"""Colour of the line and of the text of arrows that do not lead forwards."""
 _FILL = {
     "input": "#ececec",
     "block": "#ffffff",
@@ -40,26 +41,26 @@ _FILL = {
 def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
     """The scene in the DOT language. Equal scenes give equal text.
 
-    What `layout` has places for has them in it, so that every version of `dot` draws it as it is meant; for the rest
-    `dot` finds them.
+    Where `layout` has positions they are part of the text, so that every version of `dot` draws the same picture;
+    other scenes are laid out by `dot`.
     """
-    places = place(scene, direction)
+    layout = make_layout(scene, direction)
     graph = graphviz.Digraph(_identifier(scene.title) or "network", encoding="utf-8")
-    graph.attr("graph", **_graph(scene, places, direction))
+    graph.attr("graph", **_graph(scene, layout, direction))
     graph.attr("node", shape="box", style="rounded,filled", fontname=FONT, fontsize=_number(LINE), penwidth="1")
     graph.attr("edge", fontname=FONT, fontsize=_number(LABEL), arrowsize=_number(HEAD / 10), color=INK)
     clusters = {group.name: f"cluster_{_identifier(group.name)}" for group in scene.groups}
     for group in scene.groups:
         with graph.subgraph(name=clusters[group.name]) as inner:
-            inner.attr("graph", **_group(group, places))
+            inner.attr("graph", **_group(group, layout))
             for box in scene.boxes:
                 if box.group == group.name:
-                    inner.node(_identifier(box.name), **_box(box, places))
+                    inner.node(_identifier(box.name), **_box(box, layout))
     for box in scene.boxes:
         if not box.group:
-            graph.node(_identifier(box.name), **_box(box, places))
+            graph.node(_identifier(box.name), **_box(box, layout))
     for arrow in scene.arrows:
-        attributes = _arrow(arrow, scene, places, clusters)
+        attributes = _arrow(arrow, scene, layout, clusters)
         graph.edge(_identifier(arrow.source), _identifier(arrow.target), **attributes)
     return str(graph.source)
 
@@ -68,12 +69,12 @@ def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
 
 
 def _identifier(name: str) -> str:
-    """A name that means nothing else in DOT; what has a meaning there is written like %3A."""
+    """A name without characters that have a meaning in DOT: these are written like %3A."""
     return re.sub(r'[:\\"<>%\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", name)
 
 
 def _clean(text: str) -> str:
-    """Text without characters that XML cannot have, or that nobody can see."""
+    """Text without characters that XML forbids, or that are invisible."""
     return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in text)
 
 
@@ -83,13 +84,13 @@ def _text(text: str) -> str:
 
 
 def _plain(lines: Iterable[str]) -> str:
-    """Lines of plain text, each in the middle."""
+    """Lines of plain text, each centred."""
     text: str = graphviz.nohtml("\\n".join(graphviz.escape(_clean(line)) for line in lines))
     return text
 
 
 def _lines(lines: list[str]) -> str:
-    """Lines of HTML-like text, each in the middle, with some air between them."""
+    """Lines of HTML-like text, each centred, with some space between them."""
     rows = "".join(f"<tr><td>{line}</td></tr>" for line in lines)
     return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="1">{rows}</table>>'
 
@@ -111,9 +112,9 @@ def _number(value: float) -> str:
 # attributes
 
 
-def _graph(scene: Scene, places: Places | None, direction: Direction) -> dict[str, str]:
+def _graph(scene: Scene, layout: Layout | None, direction: Direction) -> dict[str, str]:
     # Plain text and not HTML-like: Graphviz then leaves it to the reader's font where a line begins.
-    caption = [*([] if places is not None else [" "]), *scene.caption]
+    caption = [*([] if layout is not None else [" "]), *scene.caption]
     attributes = {
         "label": _plain(caption),
         "fontcolor": SOFT,
@@ -122,10 +123,10 @@ def _graph(scene: Scene, places: Places | None, direction: Direction) -> dict[st
         "bgcolor": "white",
         "outputorder": "edgesfirst",
     }
-    if places is not None:
-        page = places.page
+    if layout is not None:
+        page = layout.page
         box = ",".join(map(_number, (page.left, page.low, page.right, page.high)))
-        attributes |= {"layout": "nop2", "bb": box, "lp": _point(places.caption), "pad": "0.14", "notranslate": "true"}
+        attributes |= {"layout": "nop2", "bb": box, "lp": _point(layout.caption), "pad": "0.14", "notranslate": "true"}
         return attributes
     return attributes | {
         "layout": "dot",
@@ -143,7 +144,7 @@ def _point(point: tuple[float, float]) -> str:
     return f"{_number(point[0])},{_number(point[1])}"
 
 
-def _group(group: Group, places: Places | None) -> dict[str, str]:
+def _group(group: Group, layout: Layout | None) -> dict[str, str]:
     lines = [_sized(group.title, LINE, INK, bold=True)]
     if group.note:
         lines.append(_sized(group.note, NOTE, SOFT))
@@ -160,16 +161,16 @@ def _group(group: Group, places: Places | None) -> dict[str, str]:
     }
     if group.family is not None:
         attributes |= {"color": "#c9c9c9", "fillcolor": "#fafafa"}
-    if places is not None:
-        rect = places.groups[group.name]
+    if layout is not None:
+        rect = layout.groups[group.name]
         attributes["bb"] = ",".join(map(_number, (rect.left, rect.low, rect.right, rect.high)))
-        attributes["lp"] = _point(places.headers[group.name])
-        if abs(places.headers[group.name].x - rect.centre.x) < 0.1:
+        attributes["lp"] = _point(layout.headers[group.name])
+        if abs(layout.headers[group.name].x - rect.centre.x) < 0.1:
             attributes["class"] = "centred"
     return attributes
 
 
-def _box(box: Box, places: Places | None) -> dict[str, str]:
+def _box(box: Box, layout: Layout | None) -> dict[str, str]:
     small = box.role == "op"
     lines = [_sized(box.title, LINE if small else TITLE, INK, bold=True)]
     lines += [_sized(line, NOTE if small else LINE, SOFT if small else INK) for line in box.lines]
@@ -187,8 +188,8 @@ def _box(box: Box, places: Places | None) -> dict[str, str]:
         attributes["style"] = "rounded,filled,dashed"
     if box.output:
         attributes["penwidth"] = "2"
-    if places is not None:
-        rect = places.boxes[box.name]
+    if layout is not None:
+        rect = layout.boxes[box.name]
         attributes["pos"] = _point(rect.centre)
         attributes["width"] = f"{rect.width / 72:.4f}"
         attributes["height"] = f"{rect.height / 72:.4f}"
@@ -197,9 +198,9 @@ def _box(box: Box, places: Places | None) -> dict[str, str]:
 
 def _stroke(arrow: Arrow, scene: Scene) -> dict[str, str]:
     color, text, width, style = _family(arrow.family, arrow.hue)
-    if arrow.way != "forward" and arrow.family not in ("shortcut", "gate"):
-        color, text = _WAYS[arrow.way]
-    if arrow.delay and not scene.unrolled:  # there time is a direction of the page
+    if arrow.heading != "forward" and arrow.family not in ("shortcut", "gate"):
+        color, text = _HEADING_COLORS[arrow.heading]
+    if arrow.delay and not scene.unrolled:  # unrolled, time is a direction of the page
         style = "dashed"
     return {"color": color, "fontcolor": text, "penwidth": width, "style": style}
 
@@ -216,29 +217,29 @@ def _family(family: Family, hue: int) -> tuple[str, str, str, str]:
     return INK, INK, "1.2", "solid"
 
 
-def _arrow(arrow: Arrow, scene: Scene, places: Places | None, clusters: dict[str, str]) -> dict[str, str]:
+def _arrow(arrow: Arrow, scene: Scene, layout: Layout | None, clusters: dict[str, str]) -> dict[str, str]:
     attributes = _stroke(arrow, scene)
     attributes["id"] = f"edge.{_identifier(arrow.name)}"
     attributes["tooltip"] = _tooltip(arrow.tooltip)
     if arrow.family == "shortcut":
         attributes["arrowsize"] = _number(HEAD / 10 * 0.8)
-    if places is not None:
-        path = places.arrows[arrow.name]
+    if layout is not None:
+        path = layout.arrows[arrow.name]
         attributes["pos"] = f"e,{_point(path.tip)} " + " ".join(map(_point, path.points))
-        label = places.labels.get(arrow.name)
+        label = layout.labels.get(arrow.name)
         if label is not None:
             attributes["label"] = _plain(label.lines)
             attributes["lp"] = _point(label.at)
         return attributes
     if arrow.label and scene.labelled and (arrow.family, arrow.label) != ("shortcut", "identity"):
-        # Beside the line where the layout takes no notice of the arrow, as there is no room on it.
-        kind = "xlabel" if arrow.way == "feedback" else "label"
+        # The layout of ranks ignores feedback arrows, so that their labels must be outside of it.
+        kind = "xlabel" if arrow.heading == "feedback" else "label"
         attributes[kind] = _plain([f"\u00a0{line}\u00a0" for line in halves(arrow.label)])
         attributes["labeltooltip"] = attributes["tooltip"]
-    back = arrow.way in ("lateral", "feedback")
-    if arrow.family in ("flow", "edge") and not back:
+    leads_back = arrow.heading in ("lateral", "feedback")
+    if arrow.family in ("flow", "edge") and not leads_back:
         attributes["weight"] = "8"
-    if back or arrow.family == "gate":
+    if leads_back or arrow.family == "gate":
         attributes["constraint"] = "false"
     if arrow.source_group:
         attributes["ltail"] = clusters[arrow.source_group]

@@ -18,7 +18,7 @@ def box(name: str, **fields: object) -> Box:
 
 
 def arrow(source: str, target: str, **fields: object) -> Arrow:
-    plain = Arrow(f"{source}>{target}", source, target, "flow", "", "", "", 0, 1, 1, (), f"{source} > {target}")
+    plain = Arrow(f"{source}>{target}", source, target, "flow", f"{source} > {target}", hue=1)
     return replace(plain, **fields)  # type: ignore[arg-type]
 
 
@@ -41,7 +41,7 @@ def test_equal_scenes_give_equal_text() -> None:
     assert one == two
 
 
-def test_chains_have_places_and_other_networks_are_left_to_dot() -> None:
+def test_chains_have_positions_and_other_networks_are_left_to_dot() -> None:
     placed = pygraphviz.AGraph(string=to_dot(make_scene(hrg.load("hiresnet18").plan)))
     assert placed.graph_attr["layout"] == "nop2"
     assert all(node.attr["pos"] for node in placed.nodes())
@@ -115,7 +115,7 @@ def by_id(scene: Scene) -> dict[str, dict[str, str]]:
     return {edge.attr["id"].removeprefix("edge."): default | dict(edge.attr) for edge in graph.edges()}
 
 
-def test_what_takes_time_is_dashed_while_time_is_no_direction_of_the_page() -> None:
+def test_edges_with_a_delay_are_dashed_unless_unrolled() -> None:
     plan = hrg.loads(STATES).plan
     rolled = by_id(make_scene(plan))
     assert {name for name, edge in rolled.items() if edge["style"] == "dashed"} == {
@@ -124,7 +124,7 @@ def test_what_takes_time_is_dashed_while_time_is_no_direction_of_the_page() -> N
     assert {edge["style"] for edge in by_id(make_scene(plan, unrolled=True)).values()} == {"solid"}
 
 
-def test_colours_tell_where_an_arrow_leads_in_a_network_in_time() -> None:
+def test_colours_show_the_heading_in_a_network_in_time() -> None:
     for unrolled, step in ((False, ""), (True, ".step2")):
         edges = by_id(make_scene(hrg.loads(STATES).plan, unrolled=unrolled))
         colour = {pair: edges[f"edges.{pair}{step}"]["color"] for pair in ("s1__s2", "s1__s3", "s2__s2", "s2__s1")}
@@ -140,7 +140,7 @@ def test_a_box_of_zeros_is_dashed() -> None:
     assert "dashed" not in (graph.get_node("c.step2").attr["style"] or "")
 
 
-def test_what_leads_back_does_not_shift_the_ranks_of_a_network_that_branches() -> None:
+def test_feedback_does_not_change_the_ranks_of_a_network_that_branches() -> None:
     edges = by_id(make_scene(hrg.loads(STREAMS).plan))
     assert edges["edges.it__lgn"]["constraint"] == edges["edges.it__it"]["constraint"] == "false"
     assert not edges["flow.lgn__ventral"].get("constraint")

@@ -63,14 +63,14 @@ def test_svg_has_every_box_and_every_skip(plan: Plan, tmp_path: Path, level: Lev
     assert "16x32x32" in words
 
 
-def test_svg_refers_to_nothing_outside(plan: Plan) -> None:
+def test_svg_has_no_external_references(plan: Plan) -> None:
     text = to_svg(plan)
     assert text.startswith("<svg ") and text.rstrip().endswith("</svg>")
     assert "<!DOCTYPE" not in text and "<image" not in text and "href=" not in text
     assert set(re.findall(r'https?://[^"\s<]*', text)) == {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
-def test_svg_keeps_text_in_the_middle_of_boxes_in_any_font(plan: Plan) -> None:
+def test_svg_centres_text_in_boxes_in_any_font(plan: Plan) -> None:
     root = ElementTree.fromstring(to_svg(plan))
     for group in root.iter(f"{SVG}g"):
         if "node" in group.get("class", "").split():
@@ -91,7 +91,7 @@ def test_pdf_is_a_pdf(plan: Plan, tmp_path: Path) -> None:
     assert data.startswith(b"%PDF-") and data.rstrip().endswith(b"%%EOF")
 
 
-def test_dot_needs_no_graphviz(plan: Plan, tmp_path: Path, nothing: None) -> None:
+def test_dot_requires_no_graphviz(plan: Plan, tmp_path: Path, nothing: None) -> None:
     text = render(plan, tmp_path / "net.dot").read_text(encoding="utf-8")
     assert text.startswith("digraph")
 
@@ -134,7 +134,7 @@ else:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the stand-in for `dot` is a script")
-def test_a_dot_that_fails_gives_way(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pygraphviz_is_used_if_dot_fails(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _program(tmp_path / "bin", "import sys; sys.exit('Format: \"pdf\" not recognized.')")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert render(plan, tmp_path / "net.pdf").read_bytes().startswith(b"%PDF-")
@@ -144,7 +144,7 @@ def test_a_dot_that_fails_gives_way(plan: Plan, tmp_path: Path, monkeypatch: pyt
         render(plan, tmp_path / "net.pdf")
 
 
-def test_without_any_graphviz_the_message_says_how_to_get_it(plan: Plan, tmp_path: Path, nothing: None) -> None:
+def test_without_any_graphviz_the_error_says_how_to_install_it(plan: Plan, tmp_path: Path, nothing: None) -> None:
     with pytest.raises(MissingToolError, match=r"pip install pygraphviz.*apt install graphviz"):
         render(plan, tmp_path / "net.svg")
     with pytest.raises(MissingToolError):
@@ -152,24 +152,24 @@ def test_without_any_graphviz_the_message_says_how_to_get_it(plan: Plan, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("name", "said"), [("net.jpg", "'.jpg' is no format"), ("net", "has no suffix")])
-def test_an_unknown_suffix_is_told_with_the_known_ones(plan: Plan, tmp_path: Path, name: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [("net.jpg", "'.jpg' is not a diagram format"), ("net", "has no suffix")])
+def test_an_unknown_suffix_is_an_error_with_the_known_ones(plan: Plan, tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(UsageError, match=r"must be one of \.svg, \.pdf, \.png, \.dot") as error:
         render(plan, tmp_path / name)
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_near_miss_of_a_suffix_gets_a_suggestion(plan: Plan, tmp_path: Path) -> None:
+def test_a_misspelled_suffix_has_a_suggestion(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Did you mean 'svg'"):
         render(plan, tmp_path / "net.svgz")
 
 
-def test_an_unknown_direction_is_told_with_the_known_ones(plan: Plan, tmp_path: Path) -> None:
+def test_an_unknown_direction_is_an_error_that_lists_the_known_ones(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no direction 'up'\. Known: LR, TB"):
         render(plan, tmp_path / "net.svg", direction="up")  # type: ignore[arg-type]
 
 
-def test_a_missing_folder_is_told_before_anything_is_drawn(plan: Plan, tmp_path: Path, nothing: None) -> None:
+def test_a_missing_folder_is_reported_before_anything_is_drawn(plan: Plan, tmp_path: Path, nothing: None) -> None:
     with pytest.raises(UsageError, match=r"the folder '.*missing' of 'net.svg' does not exist"):
         render(plan, tmp_path / "missing" / "net.svg")
     (tmp_path / "net.svg").mkdir()
@@ -177,7 +177,7 @@ def test_a_missing_folder_is_told_before_anything_is_drawn(plan: Plan, tmp_path:
         render(plan, tmp_path / "net.svg")
 
 
-def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(
+def test_a_file_that_cannot_be_written_is_an_error_and_keeps_the_old_file(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "net.dot"
@@ -194,7 +194,7 @@ def test_a_file_that_cannot_be_written_is_told_and_leaves_nothing(
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user for whom permissions count")
-def test_a_folder_without_permission_is_told(plan: Plan, tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_an_error(plan: Plan, tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         with pytest.raises(UsageError, match="cannot be written"):
@@ -211,7 +211,7 @@ def test_a_picture_of_thousands_of_boxes_is_refused(plan: Plan, tmp_path: Path) 
     assert render(many, tmp_path / "net.dot").stat().st_size > 0
 
 
-def test_too_many_steps_are_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_too_many_steps_are_refused_with_a_hint(tmp_path: Path) -> None:
     network = hrg.loads(STATES).override({"steps": 700})
     with pytest.raises(UsageError, match=r'2,099 boxes, .* Use level="stages" or fewer steps, or write a \.dot file'):
         network.render(tmp_path / "net.svg", unrolled=True)

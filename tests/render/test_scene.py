@@ -5,9 +5,10 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.cost import count_folded, macs_per_step
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_si
 from hiresnet_graph.graph import EdgeRecord
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.render import Arrow, Scene, make_scene, words
+from hiresnet_graph.render import Arrow, Scene, make_scene
 from tests.recurrent.graphs import make
 from tests.render.networks import DELAYS, STATES, ZEROS
 
@@ -80,7 +81,7 @@ def test_ops_level_has_a_box_for_each_call_and_an_arrow_for_each_operand() -> No
     assert {group.name for group in scene.groups} >= {"stem", "stage1.block1", "edges.stem__stage2"}
 
 
-def test_ops_level_tells_skips_and_shortcuts_from_the_flow() -> None:
+def test_ops_level_distinguishes_skips_and_shortcuts_from_the_flow() -> None:
     scene = make_scene(plan_of(), level="ops")
     family = {(arrow.source, arrow.target): arrow.family for arrow in scene.arrows}
     assert family["stem.relu", "stage1.block2.output.add"] == "skip"
@@ -90,7 +91,7 @@ def test_ops_level_tells_skips_and_shortcuts_from_the_flow() -> None:
     assert family["stage2.block1.shortcut.norm", "stage2.block1.residual.add"] == "shortcut"
 
 
-def test_labels_say_what_the_projections_do() -> None:
+def test_labels_describe_the_projections() -> None:
     labels = {name: arrow.label for name, arrow in arrows(make_scene(plan_of()), "skip").items()}
     assert labels == {
         "edges.stem__stage1": "identity",
@@ -109,7 +110,7 @@ def test_a_pooling_that_two_skips_share_is_in_both_labels() -> None:
     assert labels == ["avg pool, 1x1 conv"] * 2
 
 
-def test_colours_go_by_distance_and_agree_between_variants() -> None:
+def test_colours_depend_on_distance_and_agree_between_variants() -> None:
     full = arrows(make_scene(plan_of(), level="stages"), "skip")
     assert {name: arrow.hue for name, arrow in full.items()} == {
         "edges.stem__stage1": 1,
@@ -124,8 +125,8 @@ def test_numbers_in_the_picture_are_those_of_the_cost_table() -> None:
     network = hrg.load("hiresnet18").variant("full")
     scene = make_scene(network.plan, level="stages")
     assert scene.caption[0].startswith("hiresnet18: 273,466 parameters (5,632 on skips), ")
-    told = sum(int(note.split()[0].replace(",", "")) for box in scene.boxes for note in box.notes if "params" in note)
-    assert told + 5632 == network.cost().parameters
+    shown = sum(int(note.split()[0].replace(",", "")) for box in scene.boxes for note in box.notes if "params" in note)
+    assert shown + 5632 == network.cost().parameters
 
 
 def test_long_stages_are_folded_at_the_level_of_blocks() -> None:
@@ -157,13 +158,13 @@ def test_a_block_at_which_a_skip_ends_is_not_folded_away() -> None:
     ]
 
 
-def test_skips_into_a_fold_are_one_arrow_that_tells_their_number() -> None:
+def test_skips_into_a_fold_are_one_arrow_with_their_number() -> None:
     scene = make_scene(plan_of(deep(12).replace("levels: [stem, stages]", "levels: [stem, stage1.block*]")))
     into = [arrow for arrow in arrows(scene, "skip").values() if (arrow.source, arrow.target[-3:]) == ("stem", "k11")]
     assert [(arrow.label, len(arrow.edges)) for arrow in into] == [("9 x identity", 9)]
 
 
-def test_of_many_labels_the_caption_tells_the_kinds() -> None:
+def test_with_many_labels_the_caption_lists_the_kinds() -> None:
     text = TINY.replace("depth: 2", "depth: 4").replace("levels: [stem, stages]", "levels: [stem, blocks]")
     scene = make_scene(plan_of(text))
     assert not scene.labelled
@@ -176,7 +177,7 @@ def test_a_merge_other_than_add_is_shown() -> None:
     assert box.name == "stage2.block1"
 
 
-def test_a_gate_is_an_arrow_from_the_node_that_gives_it() -> None:
+def test_a_gate_is_an_arrow_from_its_node() -> None:
     text = """
 name: gated
 input: {channels: 2, height: 8, width: 8}
@@ -209,14 +210,14 @@ def test_outputs_are_marked_and_named_where_there_are_several() -> None:
     assert "output 'stage1'" in boxes["stage1.block2"].notes
 
 
-def test_paths_of_files_stay_out_of_the_picture() -> None:
+def test_the_picture_contains_no_folders() -> None:
     network = hrg.load("hiresnet18")
     scene = make_scene(network.plan)
     assert all("/" not in box.tooltip for box in scene.boxes)
     assert any("hiresnet18.yaml:" in box.tooltip for box in scene.boxes)
 
 
-def test_an_unknown_level_is_told_with_the_known_ones() -> None:
+def test_an_unknown_level_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no level 'stage' .* Did you mean 'stages'\? Known: stages, blocks, ops\."):
         make_scene(plan_of(), level="stage")  # type: ignore[arg-type]
 
@@ -232,15 +233,15 @@ def states(*, unrolled: bool = False, **changes: object) -> Scene:
 def test_rolled_there_is_one_box_for_all_steps_and_delays_are_in_the_labels() -> None:
     scene = states()
     assert names(scene) == ["input", "pre", "s1", "s2", "s3", "post"] and not scene.unrolled
-    told = {(arrow.source, arrow.target): (arrow.label, arrow.delay, arrow.way) for arrow in scene.arrows}
-    assert told["pre", "s1"] == ("", 0, "forward")
-    assert told["s1", "s3"] == ("brc2, t+1", 1, "forward")
-    assert told["s2", "s2"] == ("brc2, t+1", 1, "lateral")
-    assert told["s3", "s1"] == ("brd2, t+1", 1, "feedback")
-    assert len(told) == 3 + 9
+    found = {(arrow.source, arrow.target): (arrow.label, arrow.delay, arrow.heading) for arrow in scene.arrows}
+    assert found["pre", "s1"] == ("", 0, "forward")
+    assert found["s1", "s3"] == ("brc2, t+1", 1, "forward")
+    assert found["s2", "s2"] == ("brc2, t+1", 1, "lateral")
+    assert found["s3", "s1"] == ("brd2, t+1", 1, "feedback")
+    assert len(found) == 3 + 9
 
 
-def test_the_caption_says_steps_readout_copies_and_colours() -> None:
+def test_the_caption_has_steps_readout_copies_and_colours() -> None:
     network = hrg.loads(STATES)
     first, second, third = states().caption
     cost = network.cost()
@@ -251,7 +252,7 @@ def test_the_caption_says_steps_readout_copies_and_colours() -> None:
     assert "readout at steps 1-3" in states(time__readout="all").caption[1]
 
 
-def test_the_caption_of_a_network_without_time_says_nothing_of_it() -> None:
+def test_the_caption_of_a_network_without_time_does_not_mention_it() -> None:
     assert len(make_scene(plan_of()).caption) == 1
 
 
@@ -267,14 +268,14 @@ def test_skips_of_a_network_in_time_have_one_colour() -> None:
     assert len({arrow.distance for arrow in skips}) > 1 and {arrow.hue for arrow in skips} == {1}
 
 
-def test_edges_that_reach_no_readout_are_told_apart() -> None:
-    silent = {arrow.name for arrow in states(steps=3).arrows if arrow.way == "silent"}
+def test_edges_that_reach_no_readout_are_silent() -> None:
+    silent = {arrow.name for arrow in states(steps=3).arrows if arrow.heading == "silent"}
     assert silent == {"edges.s2__s1", "edges.s3__s1", "edges.s2__s2", "edges.s3__s2"}
     assert "grey: not in the readout" in states(steps=3).caption[2]
-    assert not any(arrow.way == "silent" for arrow in states(steps=3, unrolled=True).arrows)
+    assert not any(arrow.heading == "silent" for arrow in states(steps=3, unrolled=True).arrows)
 
 
-def test_words_of_an_edge_are_those_of_one_step() -> None:
+def test_the_label_of_an_edge_is_that_of_one_step() -> None:
     text = ZEROS.replace("steps: 4", "steps: 5")
     labels = [arrow.label for arrow in make_scene(hrg.loads(text).plan).arrows]
     assert labels.count("3x3 conv, BN, ReLU, t+1") == 2 and "3x3 conv, BN, ReLU" in labels
@@ -289,13 +290,13 @@ def test_a_gate_in_time_is_an_arrow_at_each_step() -> None:
     assert all(arrow.source.rsplit(".")[-1] == arrow.target.rsplit(".")[-1] for arrow in found.values())
 
 
-def test_nodes_stand_in_the_order_of_the_flow_though_cycles_leave_it_open() -> None:
+def test_nodes_are_in_the_order_of_the_flow_in_spite_of_cycles() -> None:
     text = STATES.replace("  pre:", "  late:").replace("pre -> s1", "late -> pre -> s1")
     text = text.replace("  post:", "  pre: {block: identity}\n  post:")
     assert names(make_scene(hrg.loads(text).plan)) == ["input", "late", "pre", "s1", "s2", "s3", "post"]
 
 
-def test_unrolled_there_is_a_box_for_each_step_that_counts() -> None:
+def test_unrolled_there_is_a_box_for_each_step_that_reaches_the_readout() -> None:
     scene = states(unrolled=True)
     assert scene.unrolled
     steps = {box.title: [] for box in scene.boxes}
@@ -314,7 +315,7 @@ def test_unrolled_there_is_a_box_for_each_step_that_counts() -> None:
     assert [box.name for box in scene.boxes if box.output] == ["post.step3"]
 
 
-def test_unrolled_each_arrow_leads_from_the_step_at_which_its_value_was() -> None:
+def test_unrolled_each_arrow_starts_at_the_step_of_its_value() -> None:
     scene = states(unrolled=True)
     found = {(arrow.source, arrow.target) for arrow in scene.arrows}
     assert found == {
@@ -333,7 +334,7 @@ def test_unrolled_the_macs_of_the_steps_are_those_of_the_cost_table() -> None:
     macs = macs_per_step(network.plan)
     assert sum(macs) == network.cost().macs
     notes = [group.note for group in make_scene(network.plan, unrolled=True).groups]
-    assert notes == [f"{words.amount(number)} MACs" for number in macs]
+    assert notes == [f"{format_si(number, decimals=1)} MACs" for number in macs]
 
 
 def test_unrolled_stages_can_be_one_box() -> None:
@@ -346,13 +347,13 @@ def test_unrolled_stages_can_be_one_box() -> None:
     assert ("d.step3", "a.step5") in {(arrow.source, arrow.target) for arrow in stages.arrows}
 
 
-def test_unrolled_what_comes_from_zeros_alone_is_told_apart() -> None:
+def test_unrolled_boxes_from_zeros_alone_have_a_role() -> None:
     scene = make_scene(hrg.loads(ZEROS).plan, unrolled=True)
     assert [box.name for box in scene.boxes if box.role == "zeros"] == ["b.step0", "c.step0", "c.step1"]
     assert scene.caption[-1].endswith("dashed boxes: from zeros alone")
 
 
-def test_what_does_not_run_in_time_cannot_be_unrolled() -> None:
+def test_a_network_without_time_cannot_be_unrolled() -> None:
     with pytest.raises(UsageError, match="'tiny' has no 'time', so there is nothing to unroll"):
         make_scene(plan_of(), unrolled=True)
 
@@ -366,13 +367,13 @@ def test_ops_level_has_the_calls_of_all_steps_grouped_by_step() -> None:
     assert not any(box.group for box in scene.boxes if ".zeros" in box.name)
 
 
-def test_a_shortcut_inside_the_block_of_an_edge_is_none_of_its_target() -> None:
+def test_a_shortcut_inside_the_block_of_an_edge_does_not_belong_to_the_target() -> None:
     assert not arrows(make_scene(hrg.load("rnn_resnet3").plan), "shortcut")
 
 
 @pytest.mark.parametrize("seed", range(30))
 @pytest.mark.parametrize("unrolled", [False, True])
-def test_random_networks_in_time_make_scenes_whose_ends_meet(seed: int, unrolled: bool) -> None:
+def test_scenes_of_random_networks_in_time_are_consistent(seed: int, unrolled: bool) -> None:
     plan = make(seed).arch.plan
     for level in ("stages", "blocks", "ops"):
         scene = make_scene(plan, level=level, unrolled=unrolled)

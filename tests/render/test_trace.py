@@ -4,7 +4,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.ops import Identity
 from hiresnet_graph.passes import desugar, expand, prune, unroll
 from hiresnet_graph.passes.timing import timing
-from hiresnet_graph.render.trace import Trace, trace
+from hiresnet_graph.render.scene.trace import Trace, trace
 from tests.recurrent.graphs import make
 from tests.render.networks import STATES, ZEROS
 
@@ -15,7 +15,7 @@ def traced(network: hrg.Architecture) -> Trace:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_is_traced_is_what_is_called(seed: int) -> None:
+def test_the_trace_agrees_with_the_calls(seed: int) -> None:
     """On random graphs: a node or edge that computes is traced at exactly the steps at which it has calls."""
     graph = expand(make(seed).arch.graph)
     found = trace(graph)
@@ -37,7 +37,7 @@ def test_what_is_traced_is_what_is_called(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_what_depends_on_the_input_is_what_timing_says(seed: int) -> None:
+def test_values_that_depend_on_the_input_agree_with_timing(seed: int) -> None:
     folded = make(seed).arch.plan.folded
     assert folded is not None
     holds = timing(folded).holds
@@ -66,7 +66,7 @@ def test_a_state_with_one_value_is_traced_though_it_has_no_call() -> None:
     assert sorted(step for name, step in found.edges if name == "edges.s2__s1") == [2]
 
 
-def test_what_comes_from_zeros_alone_is_told_from_what_depends_on_the_input() -> None:
+def test_values_from_zeros_alone_are_marked() -> None:
     found = traced(hrg.loads(ZEROS))
     assert {key for key, depends in found.nodes.items() if not depends} == {("b", 0), ("c", 0), ("c", 1)}
     assert ("edges.b__c", 1) in found.edges
@@ -77,14 +77,14 @@ def test_all_readouts_are_outputs() -> None:
     assert found.outputs == {("post", 1), ("post", 2), ("post", 3)}
 
 
-def test_a_part_that_is_read_makes_its_node_count() -> None:
+def test_a_node_counts_if_a_part_of_it_is_read() -> None:
     text = STATES.replace("flow:", "edges: [{from: pre.norm, to: s1, delay: 1}]\nflow:")
     network = hrg.loads(text.replace("s1: {s1: {block: brc2, identity: true}, s2: brc2, s3: brc2}", "s1: {s2: brc2}"))
     assert sorted(step for name, step in traced(network).nodes if name == "pre") == [0]
     assert ("edges.pre_norm__s1", 1) in traced(network).edges
 
 
-def test_the_trace_is_of_a_graph_of_one_step_that_passes_leave_alone() -> None:
+def test_the_trace_requires_only_an_expanded_graph() -> None:
     section, problems = hrg.loads(STATES).section()
     graph = desugar(section, problems)
     assert graph is not None and trace(expand(graph)) == traced(hrg.loads(STATES))

@@ -1,35 +1,34 @@
-"""Places for a network that is unrolled in time: a column for each step, a row for each node.
+"""The layout of a network unrolled in time: a column for each step, a row for each node.
 
-The first node is the lowest row, so that what is bottom-up in the network is so on the page. A value that takes no
-time goes up or down its column, one that does goes to the right: to the next column straight, further on through a
-lane between two rows. As in `chain`, u is the direction of time and v points upwards; with `TB` time goes down, and the
-first node is on the left.
+The first node is the lowest row, so that bottom-up connections point up. An arrow without delay goes up or down its
+column, one with a delay goes to the right: straight to the next column, or through a lane between two rows to a later
+one.
+
+Coordinates are (u, v): u is the direction of time, v points up; with `TB` time goes down, and the first node is on the
+left.
 """
 
 from __future__ import annotations
 
-from hiresnet_graph.render.geometry import (
+from hiresnet_graph.render.layout.geometry import (
     HEAD,
-    Axes,
-    Direction,
-    Path,
-    Places,
+    Corner,
     Point,
-    Rect,
+    bisected,
     box_size,
-    halved,
     header_size,
-    on_page,
     rounded,
+    without_head,
 )
-from hiresnet_graph.render.scene import Arrow, Scene
+from hiresnet_graph.render.layout.layout import Area, Axes, Direction, Layout, on_page
+from hiresnet_graph.render.scene.scene import Arrow, Scene
 
 _PAD, _BETWEEN, _LANE = 9.0, 24.0, 4.5
 
 
-def place_steps(scene: Scene, direction: Direction) -> Places:
-    """Places for an unrolled scene."""
-    return _Grid(scene, direction).run()
+def grid_layout(scene: Scene, direction: Direction) -> Layout:
+    """The layout of an unrolled scene."""
+    return _Grid(scene, direction).layout()
 
 
 class _Grid:
@@ -53,22 +52,22 @@ class _Grid:
             pair = (arrow.source, arrow.target)
             if self.column[arrow.source] != self.column[arrow.target]:
                 self.onwards.append(arrow)
-            elif pair in joined or self._between(arrow):
+            elif pair in joined or self._has_boxes_between(arrow):
                 self.beside.append(arrow)
             else:
                 joined.add(pair)
                 self.upwards.append(arrow)
-        self.rects: dict[str, tuple[float, float, float, float]] = {}  # u0, v0, u1, v1
-        self.frames: dict[str, tuple[float, float, float, float]] = {}
+        self.boxes: dict[str, Area] = {}
+        self.frames: dict[str, Area] = {}
         self._set_cells(len(rows), columns)
 
-    def _between(self, arrow: Arrow) -> bool:
-        """Whether boxes lie on the straight line of an arrow within its column."""
+    def _has_boxes_between(self, arrow: Arrow) -> bool:
+        """Whether there are boxes between the ends of an arrow within a column."""
         low, high = sorted((self.row[arrow.source], self.row[arrow.target]))
         return any((self.column[arrow.source], row) in self.taken for row in range(low + 1, high))
 
     def _rise(self, arrow: Arrow) -> int:
-        """How many rows further up an arrow ends."""
+        """The number of rows from the source of an arrow up to its target."""
         return self.row[arrow.target] - self.row[arrow.source]
 
     def _v(self, row: int) -> float:
@@ -89,20 +88,20 @@ class _Grid:
         v0, v1 = ends[0] - self.across / 2 - _PAD, ends[1] + self.across / 2 + _PAD
         v1 += wide + _PAD if self.axes.upright else high
         for k, name in enumerate(columns):
-            self.frames[name] = (k * pitch - _PAD, v0, k * pitch + inner + _PAD, v1)
+            self.frames[name] = Area(k * pitch - _PAD, v0, k * pitch + inner + _PAD, v1)
         spare = (inner - bulge - self.along) / 2
         for box in self.scene.boxes:
             u, v = self.column[box.name] * pitch + spare, self._v(self.row[box.name])
-            self.rects[box.name] = (u, v - self.across / 2, u + self.along, v + self.across / 2)
+            self.boxes[box.name] = Area(u, v - self.across / 2, u + self.along, v + self.across / 2)
 
     def _bulge(self, arrow: Arrow) -> float:
-        """How far an arrow beside its column goes out."""
+        """The distance from its column of an arrow beside it."""
         return 8.0 + 6.0 * min(abs(self._rise(arrow)), 6)
 
     # arrows
 
     def _ports(self) -> dict[tuple[str, bool], float]:
-        """Where the arrows between columns leave and arrive: those along a row midway, others by where they lead."""
+        """Where the arrows between columns leave and arrive, in the order of their directions; level ones midway."""
         uses: dict[tuple[str, bool], list[tuple[float, str]]] = {}
         for arrow in self.onwards:
             rise = float(self._rise(arrow))
@@ -110,38 +109,37 @@ class _Grid:
             uses.setdefault((arrow.source, True), []).append((rise + around, arrow.name))
             uses.setdefault((arrow.target, False), []).append((around - rise, arrow.name))
         most = 1
-        places: dict[tuple[str, bool], int] = {}
+        offsets: dict[tuple[str, bool], int] = {}
         for (_, leaves), ends in uses.items():
             below = sum(rise < 0 for rise, _ in ends)
             level = any(rise == 0 for rise, _ in ends)
             for i, (_, name) in enumerate(sorted(ends)):
-                places[name, leaves] = i - below + (0 if level or i < below else 1)
-                most = max(most, abs(places[name, leaves]))
-        room = 0.25 if self.beside else 0.42
-        step = min(8.0, room * self.across / most) * (-1 if self.axes.upright else 1)
+                offsets[name, leaves] = i - below + (0 if level or i < below else 1)
+                most = max(most, abs(offsets[name, leaves]))
+        space = 0.25 if self.beside else 0.42
+        step = min(8.0, space * self.across / most) * (-1 if self.axes.upright else 1)
         middle = {
             (arrow.name, leaves): self._v(self.row[box])
             for arrow in self.onwards
             for box, leaves in ((arrow.source, True), (arrow.target, False))
         }
-        return {end: middle[end] + step * place for end, place in places.items()}
+        return {end: middle[end] + step * offset for end, offset in offsets.items()}
 
     def _is_long(self, arrow: Arrow) -> bool:
-        """Whether it passes a column."""
+        """Whether an arrow passes a column."""
         return self.column[arrow.target] - self.column[arrow.source] > 1
 
-    def _lines(self) -> dict[str, list[tuple[float, float]]]:
+    def _lines(self) -> dict[str, list[Corner]]:
         """The corners of the arrows between columns, and of those straight up or down one."""
-        lines: dict[str, list[tuple[float, float]]] = {}
+        lines: dict[str, list[Corner]] = {}
         for arrow in self.upwards:
-            a, b = self.rects[arrow.source], self.rects[arrow.target]
-            middle = (a[0] + a[2]) / 2
-            lines[arrow.name] = [(middle, a[3]), (middle, b[1])] if a[3] < b[1] else [(middle, a[1]), (middle, b[3])]
+            a, b = self.boxes[arrow.source], self.boxes[arrow.target]
+            lines[arrow.name] = [(a.u, a.v1), (a.u, b.v0)] if a.v1 < b.v0 else [(a.u, a.v0), (a.u, b.v1)]
         ports = self._ports()
         lanes: dict[float, list[tuple[int, int]]] = {}
         for arrow in self.onwards:
-            a, b = self.rects[arrow.source], self.rects[arrow.target]
-            start, end = (a[2], ports[arrow.name, True]), (b[0], ports[arrow.name, False])
+            a, b = self.boxes[arrow.source], self.boxes[arrow.target]
+            start, end = (a.u1, ports[arrow.name, True]), (b.u0, ports[arrow.name, False])
             lines[arrow.name] = [start, end]
             if self._is_long(arrow):
                 v = self._lane(arrow, lanes)
@@ -150,40 +148,31 @@ class _Grid:
         return lines
 
     def _lane(self, arrow: Arrow, lanes: dict[float, list[tuple[int, int]]]) -> float:
-        """A free place between the row of the source and the next one on the way."""
+        """A free lane between the row of the source and the next row towards the target."""
         span = (self.column[arrow.source], self.column[arrow.target])
         side = -1 if self._rise(arrow) < 0 else 1
         middle = (self._v(self.row[arrow.source]) + self._v(self.row[arrow.source] + side)) / 2
-        tries = [middle + _LANE * shift for shift in (0, 1, -1, 2, -2)]
-        free = (v for v in tries if all(span[1] <= low or high <= span[0] for low, high in lanes.get(v, ())))
+        candidates = [middle + _LANE * shift for shift in (0, 1, -1, 2, -2)]
+        free = (v for v in candidates if all(span[1] <= low or high <= span[0] for low, high in lanes.get(v, ())))
         v = next(free, middle)
         lanes.setdefault(v, []).append(span)
         return v
 
-    def run(self) -> Places:
-        """The places, on a page that starts at (0, 0)."""
-        places = Places(Rect(0, 0, 0, 0), Point(0, 0))
-        places.boxes = {name: self.axes.rect(*rect) for name, rect in self.rects.items()}
+    def layout(self) -> Layout:
+        """The layout of boxes, frames, headers and arrows."""
+        layout = self.axes.layout(self.boxes, self.frames)
         groups = {group.name: group for group in self.scene.groups}
-        for name, frame in self.frames.items():
-            rect = places.groups[name] = self.axes.rect(*frame)
+        for name, rect in layout.groups.items():
             width, height = header_size(groups[name])
             beside = Point(rect.left + _PAD + width / 2, rect.centre.y)
-            places.headers[name] = beside if self.axes.upright else Point(rect.centre.x, rect.high - 4 - height / 2)
+            layout.headers[name] = beside if self.axes.upright else Point(rect.centre.x, rect.high - 4 - height / 2)
         for name, corners in self._lines().items():
-            (u0, v0), (u1, v1) = corners[-2:]
-            length = max(((u1 - u0) ** 2 + (v1 - v0) ** 2) ** 0.5, 1e-6)
-            share = min(HEAD, 0.8 * length) / length
-            end = (u1 - (u1 - u0) * share, v1 - (v1 - v0) * share)
-            places.arrows[name] = self._path(rounded([*corners[:-1], end], 12.0), corners[-1])
+            layout.arrows[name] = self.axes.curve(rounded(without_head(corners), 12.0), corners[-1])
         for arrow in self.beside:
-            a, b = self.rects[arrow.source], self.rects[arrow.target]
-            side = 0.36 * self.across * (1 if a[1] < b[1] else -1)
-            away = a[2] + self._bulge(arrow) * 4 / 3
-            low, high = a[1] + self.across / 2 + side, b[1] + self.across / 2 - side
-            points = halved((a[2], low), (away, low), (away, high), (b[2] + HEAD, high))
-            places.arrows[arrow.name] = self._path(points, (b[2], high))
-        return on_page(places, self.scene)
-
-    def _path(self, points: list[tuple[float, float]], tip: tuple[float, float]) -> Path:
-        return Path(tuple(self.axes.point(*point) for point in points), self.axes.point(*tip))
+            a, b = self.boxes[arrow.source], self.boxes[arrow.target]
+            side = 0.36 * self.across * (1 if a.v0 < b.v0 else -1)
+            away = a.u1 + self._bulge(arrow) * 4 / 3
+            low, high = a.v0 + self.across / 2 + side, b.v0 + self.across / 2 - side
+            points = bisected((a.u1, low), (away, low), (away, high), (b.u1 + HEAD, high))
+            layout.arrows[arrow.name] = self.axes.curve(points, (b.u1, high))
+        return on_page(layout, self.scene)

@@ -1,6 +1,6 @@
-"""What is computed at which step of a network with `time`, told by its nodes and edges and not by its calls.
+"""The nodes and edges of a network with `time` that are computed at each step.
 
-The unrolled plan knows calls alone: a state at which one value arrives is none, so it has no place there.
+The unrolled plan has calls alone: a state at which a single value arrives has no call, and would be missing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Trace:
     Attributes:
         nodes: (node, step) -> whether the value depends on an input; otherwise it comes from zeros alone.
         edges: (edge, step at which its value arrives).
-        outputs: (node, step) of the values that come out.
+        outputs: (node, step) of the outputs.
     """
 
     nodes: Mapping[tuple[str, int], bool]
@@ -53,10 +53,10 @@ def trace(folded: OpGraph) -> Trace:
     for name, step in needed:
         key = (folded[name].owner or name, step)
         owners[key] = owners.get(key, False) or bool(values[step][name])
-    places = {record.value: record.name for record in folded.records.nodes}
-    named = set(places.values())
+    node_of = {record.value: record.name for record in folded.records.nodes}
+    nodes = set(node_of.values())
     return Trace(
-        {(name, step): depends for (name, step), depends in sorted(owners.items()) if name in named},
-        frozenset((name, step) for name, step in owners if name not in named),
-        frozenset((places[name], step) for name, step in outputs),
+        {(name, step): depends for (name, step), depends in sorted(owners.items()) if name in nodes},
+        frozenset((name, step) for name, step in owners if name not in nodes),
+        frozenset((node_of[name], step) for name, step in outputs),
     )

@@ -1,0 +1,1 @@
+"""Layouts: positions for everything in a scene."""

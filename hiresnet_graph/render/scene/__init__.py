@@ -1,0 +1,1 @@
+"""Scenes: what a diagram shows, without positions."""

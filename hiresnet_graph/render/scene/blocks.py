@@ -1,0 +1,227 @@
+"""The scene of nodes: a box for each block, or for each stage.
+
+In a network with `time` a box stands for all steps of its node, and the labels of arrows show delays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from hiresnet_graph.cost import Cost, count_parts
+from hiresnet_graph.graph import EdgeRecord, NodeRecord
+from hiresnet_graph.passes.timing import format_step_ranges, timing
+from hiresnet_graph.plan import Plan
+from hiresnet_graph.render.scene.labels import EdgeLabels, edge_tooltip, format_origin, format_parameters
+from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Heading, Level, Role
+
+_LONGEST_STAGE = 6
+"""Longer stages are folded: one box stands for the blocks between the second and the last."""
+_MAX_TOOLTIP_LINES = 12
+
+
+def stage_distances(plan: Plan) -> dict[str, int]:
+    """The distance between the ends of each edge, in stages and nodes outside stages; in blocks within a stage."""
+    nodes = {node.name: node for node in plan.nodes}
+    unit = {name: i for i, name in enumerate(dict.fromkeys(map(_unit, plan.nodes)))}
+    index = {name: i for i, name in enumerate(nodes)}
+    found = {}
+    for edge in plan.edges:
+        if edge.source in nodes and edge.target in nodes:
+            distance = abs(unit[_unit(nodes[edge.target])] - unit[_unit(nodes[edge.source])])
+            found[edge.name] = distance or abs(index[edge.target] - index[edge.source])
+    return found
+
+
+def _unit(node: NodeRecord) -> str:
+    """The stage of a node, or the node itself outside of stages."""
+    return node.stage or node.name
+
+
+def gate_edge(edge: EdgeRecord) -> EdgeRecord:
+    """The signal that gates an edge, as an edge without delay."""
+    ends = (edge.gate, "")
+    return replace(edge, name=f"{edge.name}.gate", source=edge.gate, family="gate", slot="gate", delay=0, ends=ends)
+
+
+class BlockScene:
+    """Boxes, groups and arrows at the level of blocks or stages.
+
+    Attributes:
+        box_of: Node -> name of the box that contains it.
+        costs: Of each node and edge.
+        distances: See `stage_distances`.
+    """
+
+    def __init__(self, plan: Plan, level: Level) -> None:
+        self.boxes: list[Box] = []
+        self.groups: list[Group] = []
+        self.box_of: dict[str, str] = {}
+        self.costs = count_parts(plan)
+        self.distances = stage_distances(plan)
+        self._plan, self._level = plan, level
+        self._nodes = {node.name: node for node in plan.nodes}
+        self._stages: dict[str, list[NodeRecord]] = {}
+        for node in plan.nodes:
+            if node.stage:
+                self._stages.setdefault(node.stage, []).append(node)
+        done: set[str] = set()
+        for node in plan.nodes:
+            if not node.stage:
+                self._add_node(node, "")
+            elif node.stage not in done:
+                done.add(node.stage)
+                self._add_stage(node.stage)
+        self._index = {box.name: i for i, box in enumerate(self.boxes)}
+        silent = () if plan.folded is None else timing(plan.folded).silent
+        self._silent = {edge.name for edge in silent}
+
+    def _cost(self, nodes: Iterable[NodeRecord]) -> Cost:
+        total = Cost()
+        for node in nodes:
+            total += self.costs.get(node.name, Cost()) + self.costs.get(f"{node.name}.shortcut", Cost())
+        return total
+
+    # boxes
+
+    def _add_stage(self, stage: str) -> None:
+        nodes = self._stages[stage]
+        if self._level == "stages":
+            self._add_box(stage, stage, nodes, "stage", "")
+            return
+        note = format_parameters(self._cost(nodes).parameters)
+        self.groups.append(Group(stage, f"{stage}  {nodes[-1].shape}", note))
+        for run in self._folded(nodes):
+            if len(run) == 1:
+                self._add_node(run[0], stage)
+            else:
+                first, last = (node.name.removeprefix(f"{stage}.") for node in (run[0], run[-1]))
+                self._add_box(f"{stage}.{first}...{last}", f"{first} … {last}", run, "fold", stage)
+
+    def _folded(self, nodes: list[NodeRecord]) -> list[list[NodeRecord]]:
+        """The blocks of a stage in runs, each of which is one box."""
+        if len(nodes) <= _LONGEST_STAGE:
+            return [[node] for node in nodes]
+        always = {nodes[0].name, nodes[1].name, nodes[-1].name}
+        with_ends = always | (self._block_ends() & {node.name for node in nodes})
+        shown = with_ends if len(with_ends) <= _LONGEST_STAGE else always
+        runs: list[list[NodeRecord]] = []
+        for node in nodes:
+            if node.name not in shown and runs and runs[-1][-1].name not in shown:
+                runs[-1].append(node)
+            else:
+                runs.append([node])
+        return runs
+
+    def _block_ends(self) -> set[str]:
+        """The blocks that the spec names as an end of an edge."""
+        return {
+            end
+            for edge in self._plan.edges
+            if edge.family not in ("flow", "shortcut")
+            for end, label in zip((edge.source, edge.target), edge.ends, strict=True)
+            if label not in self._stages
+        }
+
+    def _add_node(self, node: NodeRecord, group: str) -> None:
+        title = node.name.removeprefix(f"{group}.") if group else node.name
+        self._add_box(node.name, title, [node], "input" if node.block == "input" else "block", group)
+
+    def _add_box(self, name: str, title: str, nodes: Sequence[NodeRecord], role: Role, group: str) -> None:
+        self.box_of.update(dict.fromkeys((node.name for node in nodes), name))
+        kinds = list(dict.fromkeys(node.block for node in nodes))
+        lines = []
+        if role != "input" and kinds != [title]:
+            several = f"{len(nodes)} x " if role in ("stage", "fold") else ""
+            lines.append(several + " / ".join(kinds[:3]))
+        lines.append(str(nodes[-1].shape))
+        outputs = [output for output, value in self._plan.outputs.items() if value in {node.value for node in nodes}]
+        notes = [format_parameters(self._cost(nodes).parameters), *self._merges({node.name for node in nodes})]
+        if len(self._plan.outputs) > 1:
+            notes += [f"output '{output}'" for output in outputs]
+        tooltip = "\n".join([name, ", ".join(lines), *filter(None, notes), format_origin(nodes[0].origin)])
+        members = tuple(node.name for node in nodes)
+        shown_notes = tuple(filter(None, notes))
+        box = Box(name, title, tuple(lines), shown_notes, role, group, members, nodes[-1].shape, bool(outputs), tooltip)
+        self.boxes.append(box)
+
+    def _merges(self, targets: set[str]) -> list[str]:
+        """Merges other than `add`, like `concat at input`."""
+        found = [
+            f"{edge.merge} at {edge.slot}"
+            for edge in self._plan.edges
+            if edge.target in targets and edge.merge not in ("", "add") and edge.family != "gate"
+        ]
+        return list(dict.fromkeys(found))
+
+    # arrows
+
+    def arrows(self) -> list[Arrow]:
+        """One for each pair of boxes, family, label and delay; shortcuts of blocks at the level of blocks only."""
+        labels = EdgeLabels(self._plan)
+        found: dict[tuple[object, ...], Arrow] = {}
+        for edge in self._plan.edges:
+            if edge.source in self.box_of and edge.target in self.box_of:
+                self._collect(found, edge, labels.label(edge))
+                if edge.gate in self.box_of:
+                    self._collect(found, gate_edge(edge), "gate")
+        return [_with_count(arrow) for arrow in found.values()]
+
+    def _collect(self, found: dict[tuple[object, ...], Arrow], edge: EdgeRecord, operations: str) -> None:
+        source, target = self.box_of[edge.source], self.box_of[edge.target]
+        is_shortcut = edge.family == "shortcut"
+        if is_shortcut and self._level == "stages":
+            return
+        if source == target and not is_shortcut and not edge.delay:
+            return
+        source_group, target_group = self._end_groups(edge)
+        when = [f"t+{edge.delay}"] if edge.delay else []
+        when += [f"at {format_step_ranges(edge.at)}"] if edge.at is not None else []
+        label = ", ".join([*([operations] if operations else []), *when])
+        arrow = Arrow(
+            edge.name,
+            source,
+            target,
+            edge.family,
+            edge_tooltip(edge, label, self.costs.get(edge.name, Cost())),
+            self.distances[edge.name.removesuffix(".gate")],
+            (edge.name,),
+            label,
+            edge.delay,
+            self.heading(edge),
+            source_group,
+            target_group,
+        )
+        key = (source, target, source_group, target_group, edge.family, label, edge.delay)
+        if key in found:
+            known = found[key]
+            found[key] = replace(known, edges=(*known.edges, edge.name), tooltip=f"{known.tooltip}\n{arrow.tooltip}")
+        else:
+            found[key] = arrow
+
+    def _end_groups(self, edge: EdgeRecord) -> tuple[str, str]:
+        """The stages that the spec names as the ends of an edge between stages; empty for a block."""
+        is_between = _unit(self._nodes[edge.source]) != _unit(self._nodes[edge.target])
+        if not is_between or edge.family in ("flow", "shortcut", "gate") or self._level != "blocks":
+            return "", ""
+        source, target = (end if end in self._stages else "" for end in edge.ends)
+        return source, target
+
+    def heading(self, edge: EdgeRecord) -> Heading:
+        """Where an edge leads in a network with `time`; forward in others."""
+        if edge.name in self._silent:
+            return "silent"
+        source, target = self._index[self.box_of[edge.source]], self._index[self.box_of[edge.target]]
+        if self._plan.folded is None or source < target:
+            return "forward"
+        return "lateral" if source == target else "feedback"
+
+
+def _with_count(arrow: Arrow) -> Arrow:
+    """An arrow for several edges has their number in its label."""
+    number = len(arrow.edges)
+    if number == 1 or arrow.family == "shortcut":
+        return arrow
+    lines = arrow.tooltip.split("\n")
+    tooltip = "\n".join([*lines[:_MAX_TOOLTIP_LINES], "..."] if len(lines) > _MAX_TOOLTIP_LINES else lines)
+    return replace(arrow, label=f"{number} x {arrow.label}" if arrow.label else "", tooltip=tooltip)
