@@ -405,7 +405,7 @@ _MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "hiresnet_graph.matching": ("", ("Adjusted",)),
     "hiresnet_graph.plan": ("", ("Plan", "Call")),
     "hiresnet_graph.cost": ("", ("Cost", "count", "count_parts")),
-    "hiresnet_graph.shapes": ("", ("Map", "Vector", "Clip", "Series")),
+    "hiresnet_graph.shapes": ("", ("Shape", "Map", "Vector")),
     "hiresnet_graph.passes.timing": ("", ("Timing",)),
     "hiresnet_graph.lower": ("Networks in time, as `Architecture.build` gives them.", ("Recurrent", "State")),
     "hiresnet_graph.render": ("", ()),
