@@ -1,4 +1,4 @@
-"""Emitted source: bit for bit the network of the other lowerings, with the same `state_dict`, and well written."""
+"""Emitted source: bitwise equal outputs and the same `state_dict` as other lowerings, and readable text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def assert_equal_tensors(found: dict[str, torch.Tensor], expected: dict[str, tor
 
 
 def assert_same(plan: Plan) -> str:
-    """Interpreter, fx module and emitted source agree in outputs and running statistics, in train and in eval mode."""
+    """Interpreter, fx module and emitted source have equal outputs and running statistics, in both modes."""
     text = emit(plan)
     assert emit(plan) == text
     emitted: nn.Module = load_source(text)[class_name(plan.name)]()
@@ -93,7 +93,7 @@ def network(nodes: str, flow: str, more: str = "", size: int = 8) -> hrg.Archite
 
 
 def small(name: str) -> hrg.Architecture:
-    """A shipped spec, at a smaller input where it was made for large images."""
+    """A shipped spec, with a smaller input if it is for large images."""
     architecture = hrg.load(name)
     (shape,) = architecture.plan.inputs.values()
     if max(shape.spatial, default=0) < 224:
@@ -157,7 +157,7 @@ def test_operations_on_vectors_give_equal_bits(kind: str) -> None:
     assert_well_written(assert_same(kind_network(kind, OPS.get(kind).examples[-1], height=1).plan))
 
 
-# What a person would have to think about
+# Special cases
 
 CELL = """
 blocks:
@@ -354,7 +354,7 @@ def test_random_specs_give_equal_bits(seed: int) -> None:
 
 
 def random_spec(draw: random.Random) -> str:
-    """Nodes in a chain, with edges of every sort between them; not every such spec can be."""
+    """A chain of nodes with all kinds of edges; not every such spec is valid."""
     kinds = ["basic", "plain", "preact_basic", "mbconv", "conv", "cell", "twice", "dense_layer", "dropout", "conv2d"]
     merges = ["add", "mean", "weighted", "gated", "concat", "multiply"]
     names = [f"n{k}" for k in range(draw.randint(2, 5))]
@@ -506,7 +506,7 @@ def test_random_networks_in_time_give_equal_bits(seed: int) -> None:
         assert_well_written(text)
 
 
-def test_a_network_in_time_reads_as_a_person_would_write_it() -> None:
+def test_the_source_of_a_network_in_time_is_readable() -> None:
     text = emit(IN_TIME["several steps"].plan)
     assert text.startswith('"""net: 2,173 parameters, 151,506 multiply-adds for one sample in 5 steps.')
     assert (
@@ -541,7 +541,7 @@ def test_a_network_in_time_reads_as_a_person_would_write_it() -> None:
     )
 
 
-def test_copies_of_one_layer_are_one_line() -> None:
+def test_copies_of_one_layer_are_written_in_one_line() -> None:
     text = emit(timed(per_step="norm_stats").plan)
     assert "        self.norm1 = Affine(channels)\n" in text
     copies = '{f"step{t}": nn.BatchNorm2d(channels, affine=False) for t in steps}'
@@ -550,7 +550,7 @@ def test_copies_of_one_layer_are_one_line() -> None:
     assert 'edges["s1__s1"] = BRC2Block(4, steps=range(1, 4))' in text
 
 
-def test_the_source_of_a_network_in_time_grows_by_the_same_lines_with_each_step() -> None:
+def test_each_step_adds_the_same_lines_to_the_source() -> None:
     lines = {steps: emit(timed(steps=steps).plan).count("\n") for steps in (20, 50, 80)}
     assert lines[80] - lines[50] == lines[50] - lines[20] <= 30 * 9
 
@@ -590,7 +590,7 @@ def test_initial_scales_are_written() -> None:
 # The text
 
 
-def test_hiresnet18_reads_as_a_person_would_write_it() -> None:
+def test_the_source_of_hiresnet18_is_readable() -> None:
     text = emit(hrg.load("hiresnet18").variant("full").plan)
     assert text.startswith('"""hiresnet18: 273,466 parameters, 36,618,880 multiply-adds for one sample.\n')
     classes = [node.name for node in ast.parse(text).body if isinstance(node, ast.ClassDef)]
@@ -635,13 +635,13 @@ def test_blocks_of_one_form_share_a_class() -> None:
     assert text.count("BasicBlock(64, 64)") == 17
 
 
-def test_shared_weights_are_made_once() -> None:
+def test_shared_weights_are_created_once() -> None:
     text = emit(CASES["shared weights at another size"].plan)
     assert text.count("BasicBlock(8)") == 1
     assert text.count("self.w(") == 2
 
 
-def test_layers_of_our_own_are_copied_once() -> None:
+def test_layers_of_the_package_are_copied_once() -> None:
     text = emit(CASES["weighted, gated and mean"].plan)
     assert text.count("class Scale(nn.Module):") == 1
     assert "hiresnet_graph" not in text
@@ -711,14 +711,14 @@ def test_layers_of_a_plugin_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_well_written(text)
     assert text.count("def softly") == text.count("class Offset") == 1
     monkeypatch.setattr(Softly, "module", "__main__")
-    with pytest.raises(UsageError, match=r"needs the text of '__main__\.softly'"):
+    with pytest.raises(UsageError, match=r"the source of '__main__\.softly'"):
         emit(plan)
 
 
 @pytest.mark.parametrize(
     "name", ["scale", "f", "nn", "tensor", "none", "true", "conv block", "3d", "a²", 'a "b" \\ c\n"""', "x" * 300]
 )
-def test_any_name_of_a_network_will_do(name: str) -> None:
+def test_a_network_can_have_any_name(name: str) -> None:
     plan = replace(CASES["weighted, gated and mean"].plan, name=name)
     text = emit(plan)
     ast.parse(text)

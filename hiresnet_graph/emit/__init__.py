@@ -1,4 +1,4 @@
-"""A plan as source that a person would have written; torch is not imported for it."""
+"""Emits a plan as readable Python source, without importing torch."""
 
 from hiresnet_graph.emit.source import emit
 

@@ -1,7 +1,8 @@
-"""The two methods of a class: `__init__`, which makes the parts, and `forward`, which calls them in a straight line.
+"""The two methods of a class: `__init__`, which creates the modules, and `forward`, which calls them.
 
-`forward` nests calls whose value is read once, up to three deep, and calls its variables after the nodes, or `x` where
-a value is read in the next line alone. Nesting delays a call; items whose order matters are never delayed past another.
+`forward` is straight-line code. It nests calls whose value is read once, up to three deep, and names variables after
+nodes, or `x` if only the next line reads the value. Nesting delays a call; items whose order matters are never delayed
+past each other.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from hiresnet_graph.emit.forms import (
-    MISSING,
+    NO_DEFAULT,
     Form,
-    Given,
-    Held,
-    New,
-    Row,
+    FunctionCall,
+    Instance,
+    Items,
+    ModuleTensor,
+    Operand,
+    Slice,
     Slot,
-    Span,
     Step,
-    Use,
     compact,
     source_name,
 )
@@ -38,7 +39,7 @@ from hiresnet_graph.emit.text import (
     literal,
     statement,
 )
-from hiresnet_graph.emit.units import COPY, Item, Unit, is_copy
+from hiresnet_graph.emit.units import ANY_STEP, Item, Unit, is_copy
 from hiresnet_graph.ops import Activation
 
 INDENT = 8
@@ -46,7 +47,7 @@ _OPERATORS = {"operator.add": "+", "operator.sub": "-", "operator.mul": "*", "op
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
 _OF_MODULE_DICT = frozenset({"clear", "items", "keys", "pop", "update", "values"})
 STATISTICS = "stats"
-"""The part of a norm with its running statistics, where only these have copies; no layer has such an attribute."""
+"""The module with the running statistics of a norm if only these have copies; no layer has this attribute."""
 _DEEPEST = 3
 _LARGEST = 8
 _LONGEST = 50
@@ -54,20 +55,20 @@ _LONGEST = 50
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What is written as one class.
+    """The content of one class.
 
     Attributes:
-        items: What each step of the form was.
+        items: The item of each step of the form.
         arguments: Names of the arguments of `forward`.
-        results: Keys under which the values come out; one value without a key comes out as it is.
+        results: Keys of the returned dict; empty for a single value.
         hints: Names for the value of an item, the best first.
-        final: The values that nodes of the spec give: each gets its line.
-        first: The place of an item in `__init__`.
-        sensitive: Whether the order matters in which an item runs.
-        slots: The expression of each number in `__init__`, and (True) in `forward`.
-        constant: The number in a slot; MISSING where a parameter stands.
-        timed: `forward` is told its time step.
-        comments: `forward` says where the next time step begins.
+        final: Whether the value of an item is that of a node of the spec, which gets a line of its own.
+        first: The position of an item in `__init__`.
+        sensitive: Whether the order in which an item runs matters.
+        slots: The expression of a number in `__init__`, and (True) in `forward`.
+        constant: The number in a slot; NO_DEFAULT for a parameter.
+        timed: `forward` takes the time step as an argument.
+        comments: Comments in `forward` mark the time steps.
     """
 
     form: Form
@@ -85,8 +86,8 @@ class Script:
     comments: bool = False
 
 
-class Places:
-    """How the modules of a class are reached: `self.conv1`, `self.stage1["block1"]`."""
+class ModulePaths:
+    """The expressions of the modules of a class: `self.conv1`, `self.stage1["block1"]`."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.modules = {step.path for step in steps if step.path}
@@ -102,7 +103,7 @@ class Places:
         return bool(path) and path not in self.modules and not _OF_MODULE_DICT & self._children.get(path, set())
 
     def holds(self, path: str, names: Set[str]) -> bool:
-        """Whether there is no layer at a path, and below it are these modules alone."""
+        """Whether a path is no layer, and has exactly these modules below it."""
         return path not in self.modules and self._children[path] == names
 
     def read(self, path: str) -> str:
@@ -110,7 +111,7 @@ class Places:
         if path not in self._read:
             parent, _, name = path.rpartition(".")
             before = self.read(parent)
-            if name == COPY:
+            if name == ANY_STEP:
                 self._read[path] = f'{before}[f"step{{step}}"]'
             elif self._is_dict(parent):
                 self._read[path] = f"{before}[{literal(name)}]"
@@ -121,14 +122,14 @@ class Places:
         return self._read[path]
 
     def assign(self, path: str, value: Doc) -> list[str]:
-        """The lines that put a module in its place."""
+        """The lines that assign a module."""
         parent, _, name = path.rpartition(".")
         if self._is_dict(parent) or (_is_plain(name) and (not parent or name == STATISTICS)):
             return statement(f"{self.read(path)} = ", value, INDENT)
         return statement("", Brackets(f"{self.read(parent)}.add_module", (literal(name), value)), INDENT)
 
     def containers(self, path: str) -> Iterator[tuple[str, Doc]]:
-        """The containers around a module, the outermost first, and how each is made."""
+        """The containers of a module, the outermost first, each with the expression that creates it."""
         end = path.find(".")
         while end > 0:
             outer = path[:end]
@@ -142,8 +143,8 @@ def _is_plain(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """Layers that are written as one: an expression of their time steps, and their names."""
+class _LayerDict:
+    """Equal layers of several time steps, written as one dict: an expression of their steps, and their names."""
 
     steps: str
     names: frozenset[str]
@@ -154,14 +155,14 @@ class Body:
 
     def __init__(self, script: Script) -> None:
         self.script = script
-        self.places = Places(script.form.steps)
+        self.paths = ModulePaths(script.form.steps)
         time = ("step",) if script.timed else ()
         self._taken = frozenset({"F", "Tensor", "nn", "self", "torch", *time, *script.reserved})
 
-    def parts(self, given: Callable[[str], Doc]) -> list[str]:
-        """The lines of `__init__` that make the parts; `given` is the expression of a part that comes from outside."""
+    def parts(self, external: Callable[[str], Doc]) -> list[str]:
+        """The lines of `__init__` that create the modules; `external` gives those that are passed in."""
         lines: list[str] = []
-        made: set[str] = set()
+        created: set[str] = set()
         steps = self.script.form.steps
         first: dict[str, int] = {}
         for step, item in zip(steps, self.script.items, strict=True):
@@ -176,55 +177,55 @@ class Body:
             parent, _, name = step.path.rpartition(".")
             row = rows.get(parent)
             row = row if row is not None and name in row.names else None
-            alone = row is not None and self.places.holds(parent, row.names)
-            whole = parent if alone else step.path
-            if whole in made:
+            is_dict = row is not None and self.paths.holds(parent, row.names)
+            path = parent if is_dict else step.path
+            if path in created:
                 continue
-            for container, doc in self.places.containers(whole):
-                if container not in made:
-                    made.add(container)
-                    lines += self.places.assign(container, doc)
-            made.add(whole)
-            part = given(step.path) if step.make is None else self._new(step.make)
+            for container, doc in self.paths.containers(path):
+                if container not in created:
+                    created.add(container)
+                    lines += self.paths.assign(container, doc)
+            created.add(path)
+            part = external(step.path) if step.make is None else self._new(step.make)
             if row is None:
-                lines += self.places.assign(step.path, part)
-            elif alone:
-                lines += self.places.assign(parent, Brackets("nn.ModuleDict", (_each(row.steps, part),)))
+                lines += self.paths.assign(step.path, part)
+            elif is_dict:
+                lines += self.paths.assign(parent, Brackets("nn.ModuleDict", (_each(row.steps, part),)))
             else:
-                update = Brackets(f"{self.places.read(parent)}.update", (_each(row.steps, part),))
+                update = Brackets(f"{self.paths.read(parent)}.update", (_each(row.steps, part),))
                 lines += statement("", update, INDENT)
         return lines
 
-    def _rows(self) -> dict[str, _Row]:
-        """Equal layers for several time steps, by the path below which they are."""
-        rows: dict[str, _Row] = {}
+    def _rows(self) -> dict[str, _LayerDict]:
+        """Equal layers for several time steps, by the path of their parent."""
+        rows: dict[str, _LayerDict] = {}
         found: dict[str, list[Step]] = {}
         for step, item in zip(self.script.form.steps, self.script.items, strict=True):
             parent = step.path.rpartition(".")[0]
             if step.copies is not None:
-                rows[parent] = _Row(self._plain(step.copies, stored=False), frozenset({COPY}))
+                rows[parent] = _LayerDict(self._plain(step.copies, stored=False), frozenset({ANY_STEP}))
             elif step.path and is_copy(item.weights):
                 found.setdefault(parent, []).append(step)
         for parent, steps in found.items():
             names = dict.fromkeys(step.path.rpartition(".")[2] for step in steps)
-            alike = len({self._new(step.make) for step in steps if step.make is not None}) == 1
-            if len(names) > 1 and alike and self.places.holds(parent, names.keys()):
+            are_equal = len({self._new(step.make) for step in steps if step.make is not None}) == 1
+            if len(names) > 1 and are_equal and self.paths.holds(parent, names.keys()):
                 times = compact(tuple(int(name.removeprefix("step")) for name in names))
-                rows[parent] = _Row(literal(times), frozenset(names))
+                rows[parent] = _LayerDict(literal(times), frozenset(names))
         return rows
 
-    def _new(self, new: New) -> Doc:
+    def _new(self, new: Instance) -> Doc:
         args: list[Doc] = []
         for parameter, value in zip(new.target.parameters, new.values, strict=True):
             default = self.script.constant(value.index) if isinstance(value, Slot) else value
-            if default is not MISSING and parameter.default is not MISSING and default == parameter.default:
+            if default is not NO_DEFAULT and parameter.default is not NO_DEFAULT and default == parameter.default:
                 continue
-            doc = self._new(value) if isinstance(value, New) else self._plain(value, stored=False)
+            doc = self._new(value) if isinstance(value, Instance) else self._plain(value, stored=False)
             args.append(doc if parameter.positional else Labelled(f"{parameter.name}=", doc))
         return Brackets(new.target.name, tuple(args))
 
     def _plain(self, value: Any, *, stored: bool) -> str:
-        """A number or another constant; `stored` in `forward`, which reads parameters from `self`."""
+        """A number or another constant; `stored` for `forward`, which reads parameters from `self`."""
         return self.script.slots(value.index, stored) if isinstance(value, Slot) else literal(value)
 
     def forward(self) -> list[str]:
@@ -242,40 +243,40 @@ class Body:
         results = set(form.results)
         last |= dict.fromkeys(results, len(lines_of))
         names: dict[int, str] = dict(enumerate(script.arguments))
-        held: dict[str, int] = {name: value for value, name in names.items()}
+        current: dict[str, int] = {name: value for value, name in names.items()}
         lines: list[str] = []
-        now: int | None = None
+        current_step: int | None = None
         for i in lines_of:
-            if script.comments and (then := script.items[i].step) not in (None, now):
-                now = then
-                lines.append(f"{' ' * INDENT}# step {now}")
+            if script.comments and (then := script.items[i].step) not in (None, current_step):
+                current_step = then
+                lines.append(f"{' ' * INDENT}# step {current_step}")
             if i == returned:
                 continue
             k, value = line_of[i], form.inputs + i
             doc = self._expression(i, roots, names)
             free = (name for name in self._names(script.items[i], value not in results and last.get(value, k) <= k + 1))
-            name = next(name for name in free if name not in held or last.get(held[name], -1) <= k)
-            held[name], names[value] = value, name
+            name = next(name for name in free if name not in current or last.get(current[name], -1) <= k)
+            current[name], names[value] = value, name
             lines += statement(f"{name} = ", doc, INDENT)
-        given: list[Doc] = []
+        outputs: list[Doc] = []
         for value in form.results:
-            whole = returned is not None and value == form.inputs + returned
-            given.append(self._expression(value - form.inputs, roots, names) if whole else names[value])
+            is_returned = returned is not None and value == form.inputs + returned
+            outputs.append(self._expression(value - form.inputs, roots, names) if is_returned else names[value])
         if script.results:
-            pairs = zip(script.results, given, strict=True)
+            pairs = zip(script.results, outputs, strict=True)
             entries = tuple(Labelled(f"{literal(key)}: ", result) for key, result in pairs)
             return [*lines, *statement("return ", Brackets("", entries, "{}"), INDENT)]
-        return [*lines, *statement("return ", given[0], INDENT)]
+        return [*lines, *statement("return ", outputs[0], INDENT)]
 
     def _returned(self) -> int | None:
-        """The step that is written behind `return`: the last, if its value is the only result and read nowhere else."""
+        """The step that becomes the `return` expression: the last, if its value is the only result."""
         form = self.script.form
         if not form.steps or self.script.results or form.results != (form.inputs + len(form.steps) - 1,):
             return None
         return len(form.steps) - 1
 
     def _names(self, item: Item, brief: bool) -> Iterator[str]:
-        """Names for a value, endlessly; `brief` if it is read in the next line alone."""
+        """Names for a value, without end; `brief` if only the next line reads it."""
         hints = self.script.hints(item)
         for name in ["x", *hints] if brief else hints:
             yield self._legal(name)
@@ -291,7 +292,7 @@ class Body:
         return f"{name}_" if reserved else name
 
     def _roots(self) -> set[int]:
-        """The steps that get a line of their own."""
+        """The steps with a line of their own."""
         form, items = self.script.form, self.script.items
         readers: list[list[int]] = [[] for _ in form.steps]
         for i, step in enumerate(form.steps):
@@ -315,27 +316,27 @@ class Body:
             inner = max((depth[k] for k in nested if k not in roots), default=0)
             depth[i] = inner + (0 if _is_operator(step) else 1)
             size[i] += sum(size[k] for k in nested if k not in roots)
-            alone = len(readers[i]) == 1 and i not in results and size[i] < _LARGEST
-            if not alone or not self._nests(i, readers[i][0], depth[i]):
+            is_short = len(readers[i]) == 1 and i not in results and size[i] < _LARGEST
+            if not is_short or not self._nests(i, readers[i][0], depth[i]):
                 roots.add(i)
                 if delayed == i:
                     delayed = None
         return roots
 
     def _nests(self, i: int, reader: int, depth: int) -> bool:
-        """Whether a call reads well inside the one that reads its value."""
+        """Whether a call is readable inside the call that reads its value."""
         item, target = self.script.items[i], self.script.items[reader]
         if self.script.final(item) and item.step != target.step:
             return False
         if _is_merge(target):
-            long = len(self.places.read(self.script.form.steps[i].path)) > _LONGEST
-            return depth <= 1 and not (long and len(target.inputs) == 2)
+            is_long = len(self.paths.read(self.script.form.steps[i].path)) > _LONGEST
+            return depth <= 1 and not (is_long and len(target.inputs) == 2)
         if self.script.final(item) or (not isinstance(item, Unit) and isinstance(item.op, Activation)):
             return False
         return depth < _DEEPEST
 
     def _reads(self, i: int, roots: set[int]) -> list[int]:
-        """The named values in the expression of a step."""
+        """The named values that the expression of a step reads."""
         found, todo = [], [i]
         while todo:
             for value in self.script.form.steps[todo.pop()].operands:
@@ -354,24 +355,24 @@ class Body:
         ]
         if step.path:
             time = [Labelled("" if step.time == "step" else "step=", step.time)] if step.time else []
-            return Brackets(self.places.read(step.path), (*operands, *time))
+            return Brackets(self.paths.read(step.path), (*operands, *time))
         return self._used(step.use, operands)
 
     def _used(self, tree: Any, operands: list[Doc]) -> Doc:
         match tree:
-            case Given(index):
+            case Operand(index):
                 return operands[index]
-            case Held(path, name):
-                return f"{self.places.read(path)}.{name}"
-            case Row(items, is_list):
+            case ModuleTensor(path, name):
+                return f"{self.paths.read(path)}.{name}"
+            case Items(items, is_list):
                 return Brackets("", tuple(self._used(item, operands) for item in items), "[]" if is_list else "()")
-            case Use("operator.pos", (value,)):
+            case FunctionCall("operator.pos", (value,)):
                 return self._used(value, operands)
-            case Use("operator.getitem", (value, index)):
+            case FunctionCall("operator.getitem", (value, index)):
                 return Postfix(self._used(value, operands), f"[{self._index(index)}]")
-            case Use(target, (left, right)) if target in _OPERATORS:
+            case FunctionCall(target, (left, right)) if target in _OPERATORS:
                 return _joined(_OPERATORS[target], self._used(left, operands), self._used(right, operands))
-            case Use(target, args, kwargs, signature):
+            case FunctionCall(target, args, kwargs, signature):
                 docs = [self._used(arg, operands) for arg in args]
                 if target.startswith("."):
                     head, docs = f"{flat(in_brackets(docs[0]))}{target}", docs[1:]
@@ -379,17 +380,17 @@ class Body:
                     head = source_name(target)
                 for name, value in kwargs:
                     constant = self.script.constant(value.index) if isinstance(value, Slot) else value
-                    if constant is MISSING or constant != signature.keywords.get(name, MISSING):
+                    if constant is NO_DEFAULT or constant != signature.keywords.get(name, NO_DEFAULT):
                         docs.append(Labelled(f"{name}=", self._used(value, operands)))
                 return Brackets(head, tuple(docs))
         return self._plain(tree, stored=True)
 
     def _index(self, tree: Any) -> str:
-        """What stands in the brackets of an indexing."""
+        """The expression inside the brackets of an index."""
         match tree:
-            case Row(items, False):
+            case Items(items, False):
                 return ", ".join(self._index(item) for item in items)
-            case Span(start, stop, step):
+            case Slice(start, stop, step):
                 text = ":".join("" if end is None else self._plain(end, stored=True) for end in (start, stop))
                 return text if step is None else f"{text}:{self._plain(step, stored=True)}"
         return self._plain(tree, stored=True)
@@ -397,13 +398,15 @@ class Body:
 
 def _each(steps: str, layer: Doc) -> Doc:
     """A dict with one layer for each of some time steps."""
-    if alone := re.fullmatch(r"\((\d+),\)", steps):
-        return Brackets("", (Labelled(f'"step{alone[1]}": ', layer),), "{}")
+    if single := re.fullmatch(r"\((\d+),\)", steps):
+        return Brackets("", (Labelled(f'"step{single[1]}": ', layer),), "{}")
     return Each('f"step{t}"', layer, f"for t in {steps}")
 
 
 def _is_operator(step: Step) -> bool:
-    return isinstance(step.use, Use) and (step.use.target in _OPERATORS or step.use.target == "operator.getitem")
+    return isinstance(step.use, FunctionCall) and (
+        step.use.target in _OPERATORS or step.use.target == "operator.getitem"
+    )
 
 
 def _is_merge(item: Item) -> bool:
@@ -411,7 +414,7 @@ def _is_merge(item: Item) -> bool:
 
 
 def _joined(operator: str, left: Doc, right: Doc) -> Doc:
-    """Two operands, with brackets where the order of evaluation needs them."""
+    """Two operands, in brackets where the order of evaluation requires them."""
     rank = _PRECEDENCE[operator]
     if isinstance(right, Chain):
         right = in_brackets(right)

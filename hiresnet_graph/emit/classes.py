@@ -1,4 +1,4 @@
-"""The classes of a network: units of one form share one, whose `__init__` takes the numbers in which they differ."""
+"""The classes of a network: units of one form share a class, and `__init__` takes the numbers in which they differ."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hiresnet_graph.blocks import BLOCKS
-from hiresnet_graph.emit.forms import MISSING, Form, New, Number, Parameter, Reader, Reading, Target
-from hiresnet_graph.emit.units import Item, Unit, Units, bare
+from hiresnet_graph.emit.forms import NO_DEFAULT, Form, Instance, Number, Parameter, Reader, Reading, Target
+from hiresnet_graph.emit.units import Item, Unit, Units, without_step
 from hiresnet_graph.plan import Plan
 
 _DEFAULTS: dict[str, Any] = {
@@ -27,14 +27,13 @@ SHORTCUT = "shortcut"
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A class as it will be written.
+class BlockClass:
+    """A class of units.
 
     Attributes:
-        slots: For each number of the form, an expression of parameters like `stride`; None where it is a constant.
-        reading: One unit of the class, read whole.
-        unit: That unit.
-        shortcut: Whether it is given its shortcut: not at all, always, or by some.
+        slots: For each number of the form, an expression of parameters like `stride`; None for a constant.
+        unit, reading: One unit of the class, and its form with the shortcut.
+        shortcut: Whether the shortcut is passed in: "" (never), "always" or "some" (by some units).
     """
 
     target: Target
@@ -46,7 +45,7 @@ class Written:
 
 
 @dataclass(slots=True)
-class _Group:
+class _FormGroup:
     """Units of one form, with their readings in the same order."""
 
     label: str
@@ -59,18 +58,18 @@ class Classes:
     """The classes of all units of a plan.
 
     Attributes:
-        written: In an order in which they can be defined.
-        reader: Reads units as instances of them.
+        written: The classes, each after those that it uses.
+        reader: Reads units as instances of the classes.
     """
 
     def __init__(self, units: Units, plan: Plan, taken: set[str]) -> None:
         self.units = units
         self.reader = Reader(units, self.instance)
-        self.written: list[Written] = []
+        self.written: list[BlockClass] = []
         self._taken = set(taken)
         self._labels = _labels(plan)
-        self._made: dict[str, New] = {}
-        self._groups: dict[str, tuple[_Group, int]] = {}
+        self._instances: dict[str, Instance] = {}
+        self._groups: dict[str, tuple[_FormGroup, int]] = {}
         self._targets: dict[int, tuple[Target, list[list[Any]]]] = {}
         objects: dict[str, Unit] = {}
         for unit in _nested(units.items):
@@ -84,67 +83,67 @@ class Classes:
                 for group, name in zip(same, self._named(base, same), strict=True):
                     self._write(group, name)
 
-    def instance(self, unit: Unit) -> New:
-        """The instance that a unit becomes."""
-        if unit.weights not in self._made:
+    def instance(self, unit: Unit) -> Instance:
+        """The instance for a unit."""
+        if unit.weights not in self._instances:
             group, row = self._groups[unit.weights]
             target, values = self._targets[id(group)]
             shortcut = next((item for item in unit.items if unit.is_shortcut(item)), None)
-            given = [self.instance(shortcut) if isinstance(shortcut, Unit) else None]
-            module = [parameter.role == "module" for parameter in target.parameters]
-            filled = [given[0] if is_module else value for is_module, value in zip(module, values[row], strict=True)]
-            self._made[unit.weights] = New(target, tuple(filled))
-        return self._made[unit.weights]
+            external = self.instance(shortcut) if isinstance(shortcut, Unit) else None
+            pairs = zip(target.parameters, values[row], strict=True)
+            filled = (external if parameter.role == "module" else value for parameter, value in pairs)
+            self._instances[unit.weights] = Instance(target, tuple(filled))
+        return self._instances[unit.weights]
 
-    def _grouped(self, units: Sequence[Unit]) -> list[_Group]:
-        """Units by kind and form. One without a shortcut joins those with one: it is given the identity."""
-        found: dict[tuple[str, Form], dict[frozenset[tuple[int, int]], _Group]] = {}
+    def _grouped(self, units: Sequence[Unit]) -> list[_FormGroup]:
+        """Units by kind and form. Units without a shortcut join those with one, and take the identity as shortcut."""
+        found: dict[tuple[str, Form], dict[frozenset[tuple[int, int]], _FormGroup]] = {}
         by_form: dict[Form, str] = {}
-        readings = [self.reader.unit(unit, whole=False) for unit in units]
-        place = {unit.name: k for k, unit in enumerate(units)}
+        readings = [self.reader.unit(unit, with_shortcut=False) for unit in units]
+        position = {unit.name: k for k, unit in enumerate(units)}
         for unit, reading in zip(units, readings, strict=True):
-            if label := self._labels.get(bare(unit.name), ""):
+            if label := self._labels.get(without_step(unit.name), ""):
                 by_form.setdefault(reading.form, label)
         for unit, reading in zip(units, readings, strict=True):
-            label = self._labels.get(bare(unit.name)) or by_form.get(reading.form, "")
+            label = self._labels.get(without_step(unit.name)) or by_form.get(reading.form, "")
             group = found.setdefault((label, reading.form), {}).setdefault(
-                reading.bypassed, _Group(label, reading.form, [], [])
+                reading.bypassed, _FormGroup(label, reading.form, [], [])
             )
             group.units.append(unit)
             group.readings.append(reading)
         groups = []
         for several in found.values():
             first = next((group for bypassed, group in several.items() if bypassed), None)
-            told = first is not None and _tells_its_shortcut(first.units[0])
-            plain = None if told else several.pop(frozenset(), None)
+            is_timed = first is not None and _has_timed_shortcut(first.units[0])
+            plain = None if is_timed else several.pop(frozenset(), None)
             if plain is not None and first is not None:
                 pairs = [*zip(first.units, first.readings, strict=True), *zip(plain.units, plain.readings, strict=True)]
-                pairs.sort(key=lambda pair: place[pair[0].name])
+                pairs.sort(key=lambda pair: position[pair[0].name])
                 first.units, first.readings = [unit for unit, _ in pairs], [reading for _, reading in pairs]
             groups += [plain] if plain is not None and first is None else []
             groups += several.values()
         return groups
 
-    def _based(self, groups: list[_Group]) -> dict[str, list[_Group]]:
-        """Groups by the name that their classes would have."""
-        based: dict[str, list[_Group]] = {}
+    def _based(self, groups: list[_FormGroup]) -> dict[str, list[_FormGroup]]:
+        """Groups by the base of their class names."""
+        based: dict[str, list[_FormGroup]] = {}
         for group in groups:
             based.setdefault(self._base(group), []).append(group)
         return based
 
-    def _base(self, group: _Group) -> str:
+    def _base(self, group: _FormGroup) -> str:
         if group.label:
             return BLOCKS.get(group.label).__name__ if group.label in BLOCKS else _camel(group.label)
         ends = {unit.name.rpartition(".")[2] for unit in group.units}
-        if all(bare(unit.name).startswith("edges.") for unit in group.units):
+        if all(without_step(unit.name).startswith("edges.") for unit in group.units):
             return "EdgeBlock"
         return _camel(ends.pop()) if len(ends) == 1 else f"{_parts(group)}Block"
 
-    def _named(self, base: str, groups: list[_Group]) -> Iterator[str]:
-        """A name for each group: the base, the base with what it is made of, or the base with a number."""
+    def _named(self, base: str, groups: list[_FormGroup]) -> Iterator[str]:
+        """A name for each group: the base, the base with its parts, or the base with a number."""
         for group in groups:
-            short = base in ("Shortcut", "Projection") and len(group.readings[0].items) <= 4
-            stem = f"{_parts(group)}{base}" if short and len(groups) > 1 else base
+            is_short = base in ("Shortcut", "Projection") and len(group.readings[0].items) <= 4
+            stem = f"{_parts(group)}{base}" if is_short and len(groups) > 1 else base
             name, number = stem, 1
             while name in self._taken:
                 number += 1
@@ -152,42 +151,42 @@ class Classes:
             self._taken.add(name)
             yield name
 
-    def _write(self, group: _Group, name: str) -> None:
+    def _write(self, group: _FormGroup, name: str) -> None:
         rows = [reading.numbers for reading in group.readings]
         parameters, slots, columns = _parametrized(rows, group.units)
         with_shortcut = [any(unit.is_shortcut(item) for item in unit.items) for unit in group.units]
         shortcut = ""
         if any(with_shortcut):
             shortcut = "always" if all(with_shortcut) else "some"
-            default = MISSING if shortcut == "always" else None
+            default = NO_DEFAULT if shortcut == "always" else None
             annotation = "nn.Module" if shortcut == "always" else "nn.Module | None"
-            given = Parameter(SHORTCUT, "module", default, annotation=annotation)
-            parameters, columns = (*parameters, given), (*columns, [None] * len(rows))
-        order = sorted(range(len(parameters)), key=lambda k: parameters[k].default is not MISSING)
+            external = Parameter(SHORTCUT, "module", default, annotation=annotation)
+            parameters, columns = (*parameters, external), (*columns, [None] * len(rows))
+        order = sorted(range(len(parameters)), key=lambda k: parameters[k].default is not NO_DEFAULT)
         target = Target(name, "", tuple(parameters[k] for k in order))
         self._targets[id(group)] = target, [[columns[k][row] for k in order] for row in range(len(rows))]
         for row, unit in enumerate(group.units):
             self._groups[unit.weights] = group, row
         first = group.units[with_shortcut.index(True) if shortcut else 0]
-        whole = self.reader.unit(first, whole=True)
-        self.written.append(Written(target, _doc(group), first, whole, slots, shortcut))
+        reading = self.reader.unit(first, with_shortcut=True)
+        self.written.append(BlockClass(target, _doc(group), first, reading, slots, shortcut))
 
 
 def _nested(items: Sequence[Item]) -> Iterator[Unit]:
-    """All units among items and inside them, the inner ones first."""
+    """All units among and inside items, the inner ones first."""
     for item in items:
         if isinstance(item, Unit):
             yield from _nested(item.items)
             yield item
 
 
-def _tells_its_shortcut(unit: Unit) -> bool:
-    """Whether a unit tells its shortcut the time step, as `nn.Identity` cannot be told."""
+def _has_timed_shortcut(unit: Unit) -> bool:
+    """Whether the shortcut of a unit takes the time step, which `nn.Identity` does not."""
     return any(isinstance(item, Unit) and bool(item.steps) for item in unit.items if unit.is_shortcut(item))
 
 
 def _labels(plan: Plan) -> dict[str, str]:
-    """What the nodes and edges of the spec are called: the kind of the block, or `projection`."""
+    """The labels of nodes and edges of the spec: the kind of the block, or `projection`."""
     labels = {node.name: node.block for node in plan.nodes}
     for edge in plan.edges:
         if edge.family != "shortcut" and edge.projection != "written":
@@ -200,14 +199,14 @@ def _camel(name: str) -> str:
     return text if text.isidentifier() and len(text) > 1 else f"Block{text}"
 
 
-def _parts(group: _Group) -> str:
-    """What a unit is made of, as one word: `ConvNorm`."""
+def _parts(group: _FormGroup) -> str:
+    """The parts of a unit as one word: `ConvNorm`."""
     items = group.readings[0].items
     names = [item.name.rpartition(".")[2] if isinstance(item, Unit) else item.op.part or item.op.kind for item in items]
     return "".join(_camel(re.sub(r"[0-9]+$", "", name)) for name in names[:4])
 
 
-def _doc(group: _Group) -> str:
+def _doc(group: _FormGroup) -> str:
     names = list(dict.fromkeys(unit.weights for unit in group.units))
     what = f"Block '{group.label}':" if group.label not in ("", "projection") else "Part:"
     if group.label == "projection":
@@ -220,7 +219,7 @@ def _doc(group: _Group) -> str:
 
 
 def _vector(rows: Sequence[Sequence[Number]], slot: int) -> tuple[Any, ...]:
-    """The values of one slot in all units; 1 and True are two values."""
+    """The values of one slot in all units, with their types, since 1 == True."""
     return tuple((type(row[slot].value), row[slot].value) for row in rows)
 
 
@@ -241,17 +240,17 @@ def _parametrized(
 
     def parameter(slot: int, name: str, *, positional: bool = False) -> str:
         role, vector = first[slot].role, vectors[slot]
-        known = found.get((role, vector))
-        if known is None:
-            default = _DEFAULTS.get(role, MISSING)
+        existing = found.get((role, vector))
+        if existing is None:
+            default = _DEFAULTS.get(role, NO_DEFAULT)
             if default not in _values(vector):
-                default = MISSING
-            known = Parameter(
-                _unused(name, first[slot].place, names), role, default, positional, _annotation(vector, role)
+                default = NO_DEFAULT
+            existing = Parameter(
+                _unused(name, first[slot].part, names), role, default, positional, _annotation(vector, role)
             )
-            names.add(known.name)
-            found[role, vector] = known
-        return known.name
+            names.add(existing.name)
+            found[role, vector] = existing
+        return existing.name
 
     channels = [slot for slot, number in enumerate(first) if number.role == "channels"]
     for vector, name in ends:
@@ -260,9 +259,9 @@ def _parametrized(
     unknown = {vectors[slot] for slot in channels if len(set(vectors[slot])) > 1} - {vector for vector, _ in ends}
     for slot in channels:
         if ("channels", vectors[slot]) in found or vectors[slot] in unknown:
-            slots[slot] = parameter(slot, "hidden" if len(unknown) == 1 else f"{_word(first[slot].place)}_channels")
+            slots[slot] = parameter(slot, "hidden" if len(unknown) == 1 else f"{_word(first[slot].part)}_channels")
     for slot, number in enumerate(first):
-        same_layer = [k for k in range(len(first)) if first[k].place == number.place]
+        same_layer = [k for k in range(len(first)) if first[k].part == number.part]
         if number.role == "channels":
             continue
         if number.role == "groups":
@@ -283,7 +282,7 @@ def _parametrized(
 
 
 def _ends(units: list[Unit]) -> list[tuple[Any, str]]:
-    """The numbers of channels that come in and go out, with their names."""
+    """The numbers of input and output channels, with their names."""
     found = []
     for which, shapes in (("in", [unit.input_shapes[0] for unit in units]), ("out", [unit.shape for unit in units])):
         found.append((tuple((int, shape.channels) for shape in shapes), f"{which}_{shapes[0].feature_noun}"))
@@ -299,13 +298,13 @@ def _is_half(padding: list[Any], kernel: list[Any]) -> bool:
     )
 
 
-def _word(place: str) -> str:
-    return place.replace(".", "_")
+def _word(part: str) -> str:
+    return part.replace(".", "_")
 
 
-def _unused(name: str, place: str, names: set[str]) -> str:
+def _unused(name: str, part: str, names: set[str]) -> str:
     if name in names:
-        name = f"{_word(place)}_{name}"
+        name = f"{_word(part)}_{name}"
     stem, number = name, 1
     while name in names or name in ("self", SHORTCUT):
         number += 1
@@ -325,8 +324,8 @@ def _annotation(vector: tuple[Any, ...], role: str) -> str:
     return " | ".join(sorted(kinds, key=lambda kind: (kind == "None", kind)))
 
 
-def attributes(written: Written) -> dict[str, str]:
-    """The parameters that `forward` reads: name -> the attribute that keeps it, which no part may be called."""
+def attributes(written: BlockClass) -> dict[str, str]:
+    """Parameter -> name of the attribute that stores it for `forward`, distinct from all modules."""
     parts = {step.path.partition(".")[0] for step in written.reading.form.steps}
     return {
         parameter.name: parameter.name if parameter.name not in parts else f"{parameter.name}_"

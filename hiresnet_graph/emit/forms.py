@@ -1,4 +1,4 @@
-"""The form of a unit: its steps with every number taken out, so that units of one form can share a class."""
+"""The form of a unit: its steps with all numbers replaced by slots, so that units of one form can share a class."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hiresnet_graph.emit.units import Item, Unit, Units, bare, held, is_copy, value_of
+from hiresnet_graph.emit.units import Item, Unit, Units, is_copy, value_of, weights_name, without_step
 from hiresnet_graph.ops import Apply, Arg, Layer, Signature, Weight
 
 
-class _Missing:
+class _NoDefault:
     def __repr__(self) -> str:
-        return "MISSING"
+        return "NO_DEFAULT"
 
 
-MISSING = _Missing()
-"""The default of a parameter that has none."""
+NO_DEFAULT = _NoDefault()
+"""The default of a parameter without a default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,21 +24,21 @@ class Parameter:
     """A parameter of a class's `__init__`.
 
     Attributes:
-        role: What its number is, like `stride`; `channels` for all that count channels or features.
-        positional: It is passed by place.
-        annotation: Its type, for classes that are written here.
+        role: The meaning of its number, like `stride`; `channels` for all numbers of channels or features.
+        positional: It is omitted by position.
+        annotation: Its type, in emitted classes.
     """
 
     name: str
     role: str
-    default: Any = MISSING
+    default: Any = NO_DEFAULT
     positional: bool = False
     annotation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A class that can be instantiated: its name in the source and its parameters."""
+    """A class to instantiate: its name in the source, its dotted path and its parameters."""
 
     name: str
     path: str
@@ -47,34 +47,34 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number that was taken out of a form.
+    """A number that a slot replaces in a form.
 
     Attributes:
-        role: As of a parameter; like `stride`.
-        place: The part of the unit that it belongs to, like `conv1`.
+        role: The role of the parameter, like `stride`.
+        part: The part of the unit to which it belongs, like `conv1`.
     """
 
     role: str
-    place: str
+    part: str
     value: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of the k-th number."""
+    """In place of the k-th number."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Operand:
     """The k-th operand of a step."""
 
     index: int
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ModuleTensor:
     """A tensor of the module at a path, like `weight` of `stage1.block1.conv1`."""
 
     path: str
@@ -82,7 +82,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class Slice:
     """A slice."""
 
     start: Any
@@ -91,7 +91,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Items:
     """A list or a tuple of values."""
 
     items: tuple[Any, ...]
@@ -99,8 +99,8 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """A function of values."""
+class FunctionCall:
+    """A call of a function."""
 
     target: str
     args: tuple[Any, ...]
@@ -109,8 +109,8 @@ class Use:
 
 
 @dataclass(frozen=True, slots=True)
-class New:
-    """An instance of a class, with a value for each of its parameters."""
+class Instance:
+    """An instance of a class, with a value for each parameter."""
 
     target: Target
     values: tuple[Any, ...]
@@ -121,17 +121,17 @@ class Step:
     """One item of a unit.
 
     Attributes:
-        path: Of the module that is called, below the unit; empty for a function. `*` at its end stands for the copy of
-            a time step.
-        make: How the module is made; None for a function, and for one that is given from outside.
-        use: The function.
-        operands: Values: first the unit's inputs are counted, then its steps.
-        time: The time step that the module is told; empty if it need not know it.
-        copies: The time steps for which there is a copy.
+        path: Path of the called module, below the unit; empty for a function. `*` at its end stands for the copy of the
+            current time step.
+        make: The instance that creates the module; None for a function, and for a module that is omitted in.
+        use: The function call.
+        operands: Indices of values: the unit's inputs, then its steps.
+        time: The time step that is omitted to the module; empty if none is.
+        copies: The time steps that have a copy.
     """
 
     path: str
-    make: New | None
+    make: Instance | None
     use: Any
     operands: tuple[int, ...]
     time: str = ""
@@ -140,7 +140,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The steps of a unit, and the values that it gives."""
+    """The steps of a unit, and the indices of its results."""
 
     inputs: int
     steps: tuple[Step, ...]
@@ -149,11 +149,11 @@ class Form:
 
 @dataclass(slots=True)
 class Reading:
-    """A unit read: its form, the numbers that fill it, and where its own shortcut, if any, was passed over.
+    """A unit as a form and the numbers in its slots.
 
     Attributes:
-        items: What each step was.
-        bypassed: (step, operand) where the input of the shortcut stands for its output; (-1, 0) for the result.
+        items: The item of each step.
+        bypassed: (step, operand) where the input of an omitted shortcut replaces its output; (-1, 0) for the result.
     """
 
     form: Form
@@ -174,7 +174,7 @@ def _parameters(layer: Layer) -> tuple[Parameter, ...]:
 
 
 def source_name(path: str) -> str:
-    """A dotted path as the source writes it: `torch.nn.functional.relu` -> `F.relu`."""
+    """A dotted path in the source: `torch.nn.functional.relu` -> `F.relu`."""
     for prefix, short in (("torch.nn.functional.", "F."), ("torch.nn.", "nn."), ("torch.", "torch.")):
         if path.startswith(prefix):
             return short + path.removeprefix(prefix)
@@ -185,17 +185,17 @@ class Reader:
     """Reads units and whole plans.
 
     Args:
-        instance: The instance that a unit becomes.
+        instance: Gives the instance for a unit.
     """
 
-    def __init__(self, units: Units, instance: Callable[[Unit], New]) -> None:
+    def __init__(self, units: Units, instance: Callable[[Unit], Instance]) -> None:
         self.units = units
         self.instance = instance
 
-    def unit(self, unit: Unit, *, whole: bool) -> Reading:
-        """A unit; unless `whole`, its own shortcut is passed over as if it were the identity."""
-        passed = None if whole else next((item for item in unit.items if unit.is_shortcut(item)), None)
-        return self.read(unit.items, unit.inputs, (unit.output,), unit, passed)
+    def unit(self, unit: Unit, *, with_shortcut: bool) -> Reading:
+        """A unit; without its own shortcut, the identity takes its part."""
+        omitted = None if with_shortcut else next((item for item in unit.items if unit.is_shortcut(item)), None)
+        return self.read(unit.items, unit.inputs, (unit.output,), unit, omitted)
 
     def read(
         self,
@@ -203,80 +203,80 @@ class Reader:
         inputs: tuple[str, ...],
         results: tuple[str, ...],
         unit: Unit | None = None,
-        passed: Item | None = None,
+        omitted: Item | None = None,
     ) -> Reading:
-        """Items in order, the values that they read, and those that they give."""
+        """Items in order, with the names of their inputs and results."""
         numbers: list[Number] = []
         values = {name: k for k, name in enumerate(inputs)}
         steps: list[Step] = []
         for item in items:
-            if item is passed:
+            if item is omitted:
                 continue
             operands = tuple(item.inputs)
-            if passed is not None:
-                operands = tuple(passed.inputs[0] if name == value_of(passed) else name for name in operands)
-            places = tuple(values[name] for name in operands)
-            steps.append(self._step(item, places, unit, numbers))
+            if omitted is not None:
+                operands = tuple(omitted.inputs[0] if name == value_of(omitted) else name for name in operands)
+            indices = tuple(values[name] for name in operands)
+            steps.append(self._step(item, indices, unit, numbers))
             values[value_of(item)] = len(inputs) + len(steps) - 1
-        kept = [item for item in items if item is not passed]
+        remaining = [item for item in items if item is not omitted]
         bypassed: set[tuple[int, int]] = set()
-        if passed is not None:
-            out = value_of(passed)
-            bypassed = {(i, k) for i, item in enumerate(kept) for k, name in enumerate(item.inputs) if name == out}
+        if omitted is not None:
+            out = value_of(omitted)
+            bypassed = {(i, k) for i, item in enumerate(remaining) for k, name in enumerate(item.inputs) if name == out}
             bypassed |= {(-1, k) for k, name in enumerate(results) if name == out}
-            values[out] = values[passed.inputs[0]]
+            values[out] = values[omitted.inputs[0]]
         form = Form(len(inputs), tuple(steps), tuple(values[name] for name in results))
-        return Reading(form, numbers, kept, frozenset(bypassed))
+        return Reading(form, numbers, remaining, frozenset(bypassed))
 
     def _step(self, item: Item, operands: tuple[int, ...], unit: Unit | None, numbers: list[Number]) -> Step:
         start = len(unit.weights) + 1 if unit else 0
-        path = item.weights[start:] if unit or isinstance(item, Unit) else held(item)
+        path = item.weights[start:] if unit or isinstance(item, Unit) else weights_name(item)
         if isinstance(item, Unit):
-            given = unit is not None and unit.is_shortcut(item)
-            make = None if given else self._numbered(self.instance(item), path, numbers)
+            is_external = unit is not None and unit.is_shortcut(item)
+            make = None if is_external else self._numbered(self.instance(item), path, numbers)
             time = ("step" if unit else str(item.step)) if item.steps else ""
             return Step(path, make, None, operands, time)
         layer = self.units.layers.get(item.name)
         if layer is not None and item.name not in self.units.functional:
             make = self._layer(layer, path, numbers)
-            copies = _taken(compact(self.units.copies[item.weights]), "steps", "", numbers) if is_copy(path) else None
+            copies = _slot(compact(self.units.copies[item.weights]), "steps", "", numbers) if is_copy(path) else None
             return Step(path, make, None, operands, copies=copies)
-        place = item.name[len(unit.name) + 1 :] if unit else bare(item.name)
-        use = self._tree(item.op.apply(*item.input_shapes), place, "", path, numbers)
+        part = item.name[len(unit.name) + 1 :] if unit else without_step(item.name)
+        use = self._tree(item.op.apply(*item.input_shapes), part, "", path, numbers)
         return Step("", None, use, operands)
 
-    def _numbered(self, new: New, place: str, numbers: list[Number]) -> New:
-        """An instance with its numbers taken out."""
+    def _numbered(self, new: Instance, part: str, numbers: list[Number]) -> Instance:
+        """An instance with its numbers replaced by slots."""
         values: list[Any] = []
         for parameter, value in zip(new.target.parameters, new.values, strict=True):
-            if isinstance(value, New):
-                values.append(self._numbered(value, place, numbers))
+            if isinstance(value, Instance):
+                values.append(self._numbered(value, part, numbers))
             elif parameter.role == "module":
                 values.append(value)
             else:
-                values.append(_taken(value, parameter.role, place, numbers))
-        return New(new.target, tuple(values))
+                values.append(_slot(value, parameter.role, part, numbers))
+        return Instance(new.target, tuple(values))
 
-    def _layer(self, layer: Layer, place: str, numbers: list[Number]) -> New:
+    def _layer(self, layer: Layer, part: str, numbers: list[Number]) -> Instance:
         parameters = _parameters(layer)
-        given = dict(zip((parameter.name for parameter in parameters), layer.args, strict=False)) | layer.kwargs
+        arguments = dict(zip((parameter.name for parameter in parameters), layer.args, strict=False)) | layer.kwargs
         values = tuple(
-            self._tree(given.get(parameter.name, parameter.default), place, parameter.role, "", numbers)
+            self._tree(arguments.get(parameter.name, parameter.default), part, parameter.role, "", numbers)
             for parameter in parameters
         )
-        return New(Target(source_name(layer.target), layer.target, parameters), values)
+        return Instance(Target(source_name(layer.target), layer.target, parameters), values)
 
-    def _tree(self, value: Any, place: str, role: str, held: str, numbers: list[Number]) -> Any:
-        """A value of an operation's torch form, with its numbers taken out."""
+    def _tree(self, value: Any, part: str, role: str, path: str, numbers: list[Number]) -> Any:
+        """A value of an operation's torch form, with its numbers replaced by slots."""
 
         def inner(value: Any, role: str) -> Any:
-            return self._tree(value, place, role, held, numbers)
+            return self._tree(value, part, role, path, numbers)
 
         match value:
             case Arg(index):
-                return Given(index)
+                return Operand(index)
             case Weight(name):
-                return Held(held, name)
+                return ModuleTensor(path, name)
             case Apply(target, args, kwargs, signature):
                 signature = signature or Signature("")
                 roles = (*map(signature.role, signature.positional), *[""] * len(args))
@@ -286,27 +286,27 @@ class Reader:
                 for name, arg in {**signature.keywords, **kwargs}.items():
                     role = signature.role(name)
                     is_number = arg is not None or name not in optional
-                    pairs.append((name, inner(arg, role) if is_number else _taken(arg, role, place, numbers)))
-                return Use(target, new_args, tuple(pairs), signature)
+                    pairs.append((name, inner(arg, role) if is_number else _slot(arg, role, part, numbers)))
+                return FunctionCall(target, new_args, tuple(pairs), signature)
             case slice():
-                return Span(inner(value.start, "start"), inner(value.stop, "stop"), inner(value.step, "stride"))
+                return Slice(inner(value.start, "start"), inner(value.stop, "stop"), inner(value.step, "stride"))
             case list():
-                return Row(tuple(inner(item, role) for item in value), True)
+                return Items(tuple(inner(item, role) for item in value), True)
             case tuple() if not _is_number(value):
-                return Row(tuple(inner(item, role) for item in value), False)
+                return Items(tuple(inner(item, role) for item in value), False)
         if _is_number(value):
-            return _taken(value, role or "value", place, numbers)
+            return _slot(value, role or "value", part, numbers)
         return value
 
 
 def compact(steps: tuple[int, ...]) -> range | tuple[int, ...]:
-    """Steps as a range, if they are one of three or more."""
-    whole = range(steps[0], steps[-1] + 1)
-    return whole if len(steps) > 2 and steps == tuple(whole) else steps
+    """Steps as a range, if three or more are consecutive."""
+    full = range(steps[0], steps[-1] + 1)
+    return full if len(steps) > 2 and steps == tuple(full) else steps
 
 
-def _taken(value: Any, role: str, place: str, numbers: list[Number]) -> Slot:
-    numbers.append(Number(role, place, value))
+def _slot(value: Any, role: str, part: str, numbers: list[Number]) -> Slot:
+    numbers.append(Number(role, part, value))
     return Slot(len(numbers) - 1)
 
 

@@ -1,4 +1,4 @@
-"""A plan as a Python file that imports torch alone."""
+"""A plan as a Python file that imports only torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 from hiresnet_graph.cost import count
 from hiresnet_graph.emit.body import Body, Script
-from hiresnet_graph.emit.classes import SHORTCUT, Classes, Written, attributes
-from hiresnet_graph.emit.forms import MISSING, Number, Parameter, source_name
+from hiresnet_graph.emit.classes import SHORTCUT, BlockClass, Classes, attributes
+from hiresnet_graph.emit.forms import NO_DEFAULT, Number, Parameter, source_name
 from hiresnet_graph.emit.text import WIDTH, Brackets, literal, statement
-from hiresnet_graph.emit.units import Item, Unit, Units, bare, held, in_steps, value_of
+from hiresnet_graph.emit.units import Item, Unit, Units, in_steps, value_of, weights_name, without_step
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.ops import Apply
 from hiresnet_graph.plan import Call, Plan, class_name
@@ -28,13 +28,13 @@ _NEVER = {"F", "None", "Tensor", "nn", "torch"}
 def emit(plan: Plan) -> str:
     """The network as Python source: one class for each kind of block, and one for the network.
 
-    The module's `state_dict` has the keys of that of `lower.build`, and with equal tensors its outputs are equal bit
-    for bit. Equal plans give equal text.
+    The `state_dict` has the same keys as that of the module from `lower.build`, and with equal tensors the outputs are
+    bitwise equal. Equal plans give equal text.
 
     Raises:
         UsageError: The source of a layer that torch lacks cannot be found.
     """
-    written, plan = plan, in_steps(plan)
+    original, plan = plan, in_steps(plan)
     units = Units(plan)
     copied = _copied(plan)
     taken = {*_NEVER, *copied}
@@ -48,25 +48,25 @@ def emit(plan: Plan) -> str:
     parts.append(_network_class(plan, name, classes, reserved))
     body = "\n\n\n".join(parts)
     imports = _imports(body)
-    return f"{_heading(written)}\n\n{imports}\n\n\n{body}\n"
+    return f"{_heading(original)}\n\n{imports}\n\n\n{body}\n"
 
 
-def _block_class(written: Written, classes: Classes, reserved: frozenset[str]) -> str:
-    unit, reading = written.unit, written.reading
-    kept = attributes(written)
+def _block_class(block: BlockClass, classes: Classes, reserved: frozenset[str]) -> str:
+    unit, reading = block.unit, block.reading
+    stored_as = attributes(block)
     used: set[str] = set()
 
     def slot(k: int, stored: bool) -> str:
-        expression = written.slots[k]
+        expression = block.slots[k]
         if expression is None:
             return literal(reading.numbers[k].value)
         if not stored:
             return expression
         used.add(expression)
-        return f"self.{kept[expression]}"
+        return f"self.{stored_as[expression]}"
 
     def constant(k: int) -> Any:
-        return reading.numbers[k].value if written.slots[k] is None else MISSING
+        return reading.numbers[k].value if block.slots[k] is None else NO_DEFAULT
 
     script = Script(
         form=reading.form,
@@ -84,19 +84,19 @@ def _block_class(written: Written, classes: Classes, reserved: frozenset[str]) -
     )
     body = Body(script)
     forward = body.forward()
-    shortcut = SHORTCUT if written.shortcut == "always" else f"nn.Identity() if {SHORTCUT} is None else {SHORTCUT}"
-    made = body.parts(lambda _: shortcut)
-    stored = [f"        self.{kept[name]} = {name}" for name in kept if name in used]
+    shortcut = SHORTCUT if block.shortcut == "always" else f"nn.Identity() if {SHORTCUT} is None else {SHORTCUT}"
+    modules = body.parts(lambda _: shortcut)
+    stored = [f"        self.{stored_as[name]} = {name}" for name in stored_as if name in used]
     arguments = ", ".join([*(f"{name}: Tensor" for name in script.arguments), *(["step: int"] if unit.steps else [])])
     return "\n".join(
         [
-            f"class {written.target.name}(nn.Module):",
-            *_docstring(written.doc, 4),
+            f"class {block.target.name}(nn.Module):",
+            *_docstring(block.doc, 4),
             "",
-            *_signature(written.target.parameters),
+            *_signature(block.target.parameters),
             "        super().__init__()",
             *stored,
-            *made,
+            *modules,
             "",
             f"    def forward(self, {arguments}) -> Tensor:",
             *forward,
@@ -107,19 +107,19 @@ def _block_class(written: Written, classes: Classes, reserved: frozenset[str]) -
 def _signature(parameters: Sequence[Parameter]) -> list[str]:
     entries = ["self"]
     for parameter in parameters:
-        default = "" if parameter.default is MISSING else f" = {literal(parameter.default)}"
+        default = "" if parameter.default is NO_DEFAULT else f" = {literal(parameter.default)}"
         entries.append(f"{parameter.name}: {parameter.annotation}{default}")
     lines = statement("def ", Brackets("__init__", tuple(entries)), 4)
-    whole = f"{lines[0]} -> None:"
-    if len(lines) == 1 and len(whole) <= WIDTH:
-        return [whole]
+    line = f"{lines[0]} -> None:"
+    if len(lines) == 1 and len(line) <= WIDTH:
+        return [line]
     inner = f"        {', '.join(entries)}"
     entries_lines = [inner] if len(inner) <= WIDTH else [f"        {entry}," for entry in entries]
     return ["    def __init__(", *entries_lines, "    ) -> None:"]
 
 
 def _arguments(unit: Unit) -> tuple[str, ...]:
-    """`x`, and what else arrives, by what it is for."""
+    """`x`, and names of the other inputs by their use."""
     names = ["x"]
     for value in unit.inputs[1:]:
         reader = next(item for item in unit.items if value in item.inputs)
@@ -184,7 +184,7 @@ def _network_class(plan: Plan, name: str, classes: Classes, reserved: frozenset[
 
 
 def _inputs(plan: Plan) -> dict[str, str]:
-    """The arguments of `forward` by the names of the inputs."""
+    """Input -> argument of `forward`."""
     if list(plan.inputs) == ["input"]:
         return {"input": "x"}
     names: dict[str, str] = {}
@@ -195,9 +195,9 @@ def _inputs(plan: Plan) -> dict[str, str]:
 
 
 class _Values:
-    """What the values of a network are called, and which of them are values of nodes.
+    """Names for the values of a network, and which of them are values of nodes.
 
-    In a network with `time`, a value that a node has at several steps is called after node and step.
+    In a network with `time`, the values of a node at several steps are named after node and step.
     """
 
     def __init__(self, items: Sequence[Item], plan: Plan) -> None:
@@ -214,8 +214,8 @@ class _Values:
         self._ends |= {value for (owner, _), value in last.items() if owner in self._nodes}
 
     def _owner(self, item: Item) -> str:
-        """The node or edge that an item belongs to: an edge that alone gives a node its value is that node."""
-        owner = bare(item.name) if isinstance(item, Unit) else item.owner or bare(item.name)
+        """The node or edge of an item; an edge that is the only source of the value of a node counts as the node."""
+        owner = without_step(item.name) if isinstance(item, Unit) else item.owner or without_step(item.name)
         target = self._targets.get(owner, "")
         return target if target and item.step is not None and (target, item.step) not in self._owned else owner
 
@@ -227,7 +227,7 @@ class _Values:
         """Names for the value of an item, the best first."""
         owner = self._owner(item)
         parts = owner.split(".")
-        own = bare(item.name).replace(".", "_")
+        own = without_step(item.name).replace(".", "_")
         if parts[0] in ("edges", "flow") and len(parts) > 1:
             names = [name for name in (parts[-1], "_".join(parts[1:])) if len(name) <= 32] or ["skip"]
         elif item.step is not None and not self.is_final(item):
@@ -239,32 +239,32 @@ class _Values:
 
 
 def _initial(plan: Plan) -> list[str]:
-    """The lines that set initial weights where torch's default is another."""
+    """The lines that set initial weights that differ from torch's defaults."""
     rules: dict[tuple[str, str], set[str]] = {}
-    apart: dict[float, list[str]] = {}
+    exceptions: dict[float, list[str]] = {}
     for call in plan.calls:
         for tensor in call.tensors if _layer(call) else ():
             if tensor.init == "he_normal" and tensor.name == "weight":
-                drawn = 'nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")'
-                rules.setdefault((drawn, ""), set()).add(_layer(call))
+                action = 'nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")'
+                rules.setdefault((action, ""), set()).add(_layer(call))
     for kind, scales in sorted(_scales(plan).items()):
         ((usual, _),) = Counter(scale for scale in scales.values() if scale is not None).most_common(1)
         if usual != 1:
-            only = " and module.affine" if None in scales.values() else ""
-            rules.setdefault((f"nn.init.constant_(module.weight, {usual})", only), set()).add(kind)
+            condition = " and module.affine" if None in scales.values() else ""
+            rules.setdefault((f"nn.init.constant_(module.weight, {usual})", condition), set()).add(kind)
         for weights, scale in scales.items():
             if scale not in (None, usual):
-                apart.setdefault(scale, []).append(weights)
+                exceptions.setdefault(scale, []).append(weights)
     lines: list[str] = []
-    for (action, only), kinds in rules.items():
+    for (action, condition), kinds in rules.items():
         word = "elif" if lines else "if"
         lines += [
-            f"            {word} isinstance(module, {' | '.join(sorted(kinds))}){only}:",
+            f"            {word} isinstance(module, {' | '.join(sorted(kinds))}){condition}:",
             f"                {action}",
         ]
     if lines:
         lines = ["", "        for module in self.modules():", *lines]
-    for scale, names in apart.items():
+    for scale, names in exceptions.items():
         weight, indent = literal(f"{names[0]}.weight"), 8
         if len(names) > 1:
             lines += statement("for name in ", Brackets("", tuple(map(literal, names))), indent, ":")
@@ -274,21 +274,21 @@ def _initial(plan: Plan) -> list[str]:
 
 
 def _layer(call: Call) -> str:
-    """The class of torch that a call is a layer of, as the source writes it; nothing for others."""
+    """The torch class of a call's layer, as in the source; empty if it has none."""
     layer = call.op.layer(*call.input_shapes)
     target = layer.target if layer is not None else ""
     return source_name(target) if target.startswith("torch.nn.") else ""
 
 
 def _scales(plan: Plan) -> dict[str, dict[str, float | None]]:
-    """The initial scales of norms: class -> weights -> scale, or None where the layer has none."""
+    """The initial scales of norms: class -> weights -> scale, or None for a norm without scale."""
     found: dict[str, dict[str, float | None]] = {}
     for call in plan.calls:
         if call.op.normalizes and _layer(call):
             weight = next((tensor for tensor in call.tensors if tensor.name == "weight"), None)
             values = {"zeros": 0.0, "ones": 1.0}
             scale = None if weight is None else values.get(weight.init, weight.value)
-            found.setdefault(_layer(call), {})[held(call)] = scale
+            found.setdefault(_layer(call), {})[weights_name(call)] = scale
     return {kind: scales for kind, scales in found.items() if any(scale is not None for scale in scales.values())}
 
 
@@ -317,12 +317,12 @@ def _size(shape: Shape) -> str:
 
 
 def _one_line(name: str) -> str:
-    """A name as it can stand in a docstring."""
+    """A name in the form that a docstring allows."""
     return textwrap.shorten(re.sub(r'[\\"\x00-\x1f\x7f]', " ", name), 60, placeholder="...") or "network"
 
 
 def _docstring(text: str, indent: int) -> list[str]:
-    """A docstring, in one line if it fits."""
+    """The lines of a docstring, one if it fits."""
     pad = " " * indent
     if len(text) + indent + 6 <= WIDTH:
         return [f'{pad}"""{text}"""']
@@ -331,7 +331,7 @@ def _docstring(text: str, indent: int) -> list[str]:
 
 
 def _targets(plan: Plan) -> Iterable[str]:
-    """The dotted paths of all classes and functions that a plan calls."""
+    """The dotted paths of all classes and functions in a plan."""
     for call in plan.calls:
         layer = call.op.layer(*call.input_shapes)
         if layer is not None:
@@ -347,7 +347,7 @@ def _targets(plan: Plan) -> Iterable[str]:
 
 
 def _copied(plan: Plan) -> dict[str, str]:
-    """The source of each class and function that torch lacks, by its name."""
+    """The source of each class and function that torch lacks, by name."""
     found: dict[str, str] = {}
     for target in dict.fromkeys(_targets(plan)):
         module, _, name = target.rpartition(".")
@@ -357,7 +357,7 @@ def _copied(plan: Plan) -> dict[str, str]:
 
 
 def _definition(module: str, name: str) -> str:
-    """The text of a class or function, read from its file: the file is not run."""
+    """The text of a class or function, from its file, which is not executed."""
     try:
         spec = importlib.util.find_spec(module)
         text = Path(spec.origin).read_text(encoding="utf-8") if spec is not None and spec.origin else ""
@@ -367,7 +367,7 @@ def _definition(module: str, name: str) -> str:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-    raise UsageError(f"source needs the text of '{module}.{name}'. Define it at the top level of a file.")
+    raise UsageError(f"the source of '{module}.{name}' cannot be found. Define it at the top level of a file.")
 
 
 def _imports(body: str) -> str:

@@ -1,4 +1,4 @@
-"""Python text laid out in lines of 120 characters, broken where a formatter would break them."""
+"""Python expressions laid out in lines of 120 characters, broken as by a formatter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEP = 4
 
 @dataclass(frozen=True, slots=True)
 class Brackets:
-    """Something in brackets: `head(item, item)`, `[item, item]`."""
+    """Items in brackets: `head(item, item)`, `[item, item]`."""
 
     head: str
     items: tuple[Doc, ...]
@@ -21,7 +21,7 @@ class Brackets:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Operands joined by one operator, from the left: `a + b + c`."""
+    """Operands joined by one left-associative operator: `a + b + c`."""
 
     operator: str
     operands: tuple[Doc, ...]
@@ -37,7 +37,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Postfix:
-    """A value with something behind it: `value[:, ::2]`."""
+    """A value with a suffix: `value[:, ::2]`."""
 
     value: Doc
     suffix: str
@@ -45,7 +45,7 @@ class Postfix:
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """A dict with an entry for each of several things: `{key: value for name in source}`."""
+    """A dict comprehension: `{key: value for name in source}`."""
 
     key: str
     value: Doc
@@ -53,7 +53,7 @@ class Each:
 
 
 Doc = str | Brackets | Chain | Each | Labelled | Postfix
-"""An expression that is still to be laid out."""
+"""An expression without layout."""
 
 
 def literal(value: Any) -> str:
@@ -69,7 +69,7 @@ def literal(value: Any) -> str:
 
 
 def in_brackets(doc: Doc) -> Doc:
-    """The expression in round brackets if it has an operator outside of any."""
+    """The expression, in round brackets if it is a chain of operands."""
     return Brackets("", (doc,)) if isinstance(doc, Chain) else doc
 
 
@@ -90,7 +90,7 @@ def flat(doc: Doc) -> str:
 
 
 def statement(before: str, doc: Doc, indent: int, after: str = "") -> list[str]:
-    """The lines of `before` and an expression, like `x = ` and `f(x)`, and of what stands behind it."""
+    """The lines of a statement: `before`, an expression and `after`."""
     line = f"{' ' * indent}{before}{flat(doc)}{after}"
     if len(line) <= WIDTH:
         return [line]

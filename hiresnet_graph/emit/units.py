@@ -1,12 +1,12 @@
-"""Which calls of a plan become a class of their own: the calls of one node or edge, if they can be cut out.
+"""Units: the calls of a plan that become calls of a class, usually those of one node or edge.
 
-A group of calls can be cut out if one value of it alone is read outside, if no other call uses its weights (unless the
-same group is called again), and if everything it reads can be computed before it. What cannot is written call by call
-where it stands: a plan is always emitted, only less prettily.
+A group of calls can become a unit if only one of its values is read outside, if no other call uses its weights (unless
+the same group is called again), and if all its inputs can be computed before it. Other calls are written one by one, so
+that any plan can be emitted.
 
 In a network with `time`, the calls of one node at one step are a group, and the groups of all steps are calls of one
-object: `in_steps` puts the step before the name of a call, and `*` for it into the names of weights of which each step
-has a copy, so that these groups look alike.
+object: `in_steps` prefixes the names of calls with the step, and replaces it by `*` in the names of weights with a copy
+for each step, so that these groups are equal.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from hiresnet_graph.plan import Call, Plan, layers_by_weight
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.toposort import topological_order
 
-COPY = "*"
-"""What stands for `step<t>` at the end of the name of weights of which there is a copy for each step."""
+ANY_STEP = "*"
+"""In unit_of of `step<t>` at the end of the name of weights that have a copy for each step."""
 
 
 def in_steps(plan: Plan) -> Plan:
-    """The plan with its calls named `step<t>/<call>`, and copies of weights `<weights>.*`."""
+    """The plan with calls named `step<t>/<call>`, and copies of weights named `<weights>.*`."""
     folded = plan.folded
     if folded is None:
         return plan
@@ -39,7 +39,7 @@ def in_steps(plan: Plan) -> Plan:
         stem = call.weights.removesuffix(f".step{call.step}")
         own = call.name.removesuffix(f".step{call.step}")
         is_copy = call.tensors and call.step is not None and own in folded and folded[own].weights != call.weights
-        return f"{stem}.{COPY}" if is_copy else call.weights
+        return f"{stem}.{ANY_STEP}" if is_copy else call.weights
 
     names = {call.name: named(call.name, call.step) for call in plan.calls}
     names |= {name: name for name in plan.inputs}
@@ -57,19 +57,19 @@ def in_steps(plan: Plan) -> Plan:
     return replace(plan, calls=tuple(calls), outputs=outputs, nodes=tuple(nodes))
 
 
-def bare(name: str) -> str:
+def without_step(name: str) -> str:
     """The name of a call without its step."""
     return name.rpartition("/")[2]
 
 
-def held(call: Call) -> str:
-    """The name of the weights of a call as the `state_dict` has it."""
-    return f"{call.weights.removesuffix(COPY)}step{call.step}" if is_copy(call.weights) else call.weights
+def weights_name(call: Call) -> str:
+    """The name of the weights of a call in the `state_dict`."""
+    return f"{call.weights.removesuffix(ANY_STEP)}step{call.step}" if is_copy(call.weights) else call.weights
 
 
 def is_copy(weights: str) -> bool:
     """Whether weights have a copy for each step."""
-    return weights.endswith(f".{COPY}")
+    return weights.endswith(f".{ANY_STEP}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +79,14 @@ class Unit:
     Attributes:
         name: Prefix of the names of its calls.
         weights: Prefix of the names of its weights.
-        items: What it is made of, in an order in which it can run.
+        items: Its calls and inner units, in execution order.
         inputs: The values that it reads.
-        output, shape: The one value that is read outside.
-        first: Place in the plan of its first call that has a layer.
-        sensitive: The order in which it runs among other such items matters: it draws random numbers, or changes a
-            buffer that others change too.
-        step: The time step at which it runs; None in a network without `time`.
-        steps: The steps for which it has copies of weights; it must be told its step then.
+        output, shape: The value that is read outside.
+        first: Index in the plan of its first call with a layer.
+        sensitive: Its order among other such items matters, since it draws random numbers, or changes a buffer that
+            others change, too.
+        step: The time step; None in a network without `time`.
+        steps: The steps with copies of its weights; if there are any, its `forward` takes the step.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Unit:
     steps: tuple[int, ...] = ()
 
     def is_shortcut(self, item: Item) -> bool:
-        """Whether an item of it is its own shortcut, a module that it is given rather than makes."""
+        """Whether an item is the shortcut of the unit, a module that is passed in."""
         return (
             isinstance(item, Unit)
             and (item.name, item.weights) == (f"{self.name}.shortcut", f"{self.weights}.shortcut")
@@ -111,7 +111,7 @@ class Unit:
 
     @property
     def height(self) -> int:
-        """How deep units are nested in it; shortcuts count for nothing."""
+        """The nesting depth of its inner units, shortcuts not counted."""
         inner = [item.height + (not self.is_shortcut(item)) for item in self.items if isinstance(item, Unit)]
         return max(inner, default=0)
 
@@ -120,39 +120,39 @@ Item = Call | Unit
 
 
 def value_of(item: Item) -> str:
-    """The name of the value that an item gives."""
+    """The name of the value of an item."""
     return item.output if isinstance(item, Unit) else item.name
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
-    """Calls whose names begin alike, by their place in the plan."""
+class _CallGroup:
+    """Calls with a common prefix of their names, as indices in the plan."""
 
     name: str
     members: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate(_Group):
-    """A group that gives one value.
+class _Candidate(_CallGroup):
+    """A group with one output.
 
     Attributes:
-        whole: The group that it was found in; calls at its ends may have been left out.
+        group: The original group, of which calls at the ends may be omitted.
     """
 
     weights: str
     output: str
-    whole: _Group
+    group: _CallGroup
 
 
 class Units:
-    """The calls of a plan, cut into units.
+    """The units of a plan.
 
     Attributes:
-        items: The plan's calls and units, in an order in which they can run.
-        layers: The layer of each call by its name, where it has one.
-        functional: Names of calls that run as a function of weights which another layer holds.
-        copies: The steps for which there is a copy of the weights `<weights>.*`.
+        items: Calls and units, in execution order.
+        layers: Call -> layer, if it has one.
+        functional: Calls that run as a function of the weights of another layer.
+        copies: Weights `<weights>.*` -> the steps that have a copy.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -163,11 +163,11 @@ class Units:
             if layer is not None:
                 self.layers[call.name] = layer
         self._layered = {i for i, call in enumerate(plan.calls) if call.name in self.layers}
-        held = layers_by_weight(plan)
+        layers = layers_by_weight(plan)
         self.functional = {
             call.name
             for call in plan.calls
-            if call.name in self.layers and held[call.weights][0] != self.layers[call.name]
+            if call.name in self.layers and layers[call.weights][0] != self.layers[call.name]
         }
         self._index = {call.name: i for i, call in enumerate(plan.calls)}
         self._readers: list[list[int]] = [[] for _ in plan.calls]
@@ -175,7 +175,7 @@ class Units:
             for name in call.inputs:
                 if name in self._index:
                     self._readers[self._index[name]].append(i)
-        self._given = {self._index[name] for name in plan.outputs.values() if name in self._index}
+        self._returned = {self._index[name] for name in plan.outputs.values() if name in self._index}
         self._users = Counter(call.weights for call in plan.calls if call.name in self.layers)
         self.copies = self._copies()
         self._below: Counter[str] = Counter()
@@ -194,72 +194,74 @@ class Units:
         return {weights: tuple(steps) for weights, steps in found.items()}
 
     def _is_sensitive(self, call: Call) -> bool:
-        alone = self._users[call.weights] == len(self.copies.get(call.weights, (0,)))
-        own_buffers = call.op.normalizes and bool(call.tensors) and alone
-        return not call.op.pure and not own_buffers
+        is_only_user = self._users[call.weights] == len(self.copies.get(call.weights, (0,)))
+        has_own_buffers = call.op.normalizes and bool(call.tensors) and is_only_user
+        return not call.op.pure and not has_own_buffers
 
-    def _owned(self, plan: Plan) -> list[_Group]:
-        """The calls of each node at each step, its own shortcut included, and of each edge."""
+    def _owned(self, plan: Plan) -> list[_CallGroup]:
+        """The calls of each node (with its shortcut) and of each edge, at each step."""
         owners = {edge.name: edge.source for edge in plan.edges if edge.family == "shortcut"}
         members: dict[str, list[int]] = {}
         for i, call in enumerate(plan.calls):
             owner = owners.get(call.owner, call.owner)
-            members.setdefault(call.name.removesuffix(bare(call.name)) + owner if owner else "", []).append(i)
-        return [_Group(name, tuple(found)) for name, found in members.items() if name]
+            members.setdefault(call.name.removesuffix(without_step(call.name)) + owner if owner else "", []).append(i)
+        return [_CallGroup(name, tuple(found)) for name, found in members.items() if name]
 
-    def _arrange(self, body: Sequence[int], groups: Iterable[_Group], inside: str) -> tuple[Item, ...]:
-        """The calls of a body as items; `inside` is the prefix of all weights there."""
+    def _arrange(self, body: Sequence[int], groups: Iterable[_CallGroup], inside: str) -> tuple[Item, ...]:
+        """The calls of a body as items; `inside` is the prefix of all its weights."""
         found = self._candidates(groups, inside)
         while stuck := self._stuck(body, found):
-            rest = [part for k in stuck for part in self._parts(found[k].whole)]
+            rest = [part for k in stuck for part in self._parts(found[k].group)]
             found = self._candidates(rest, inside, [found[k] for k in range(len(found)) if k not in stuck])
         units = [self._unit(candidate) for candidate in found]
-        place = {i: k for k, candidate in enumerate(found) for i in candidate.members}
+        unit_of = {i: k for k, candidate in enumerate(found) for i in candidate.members}
         items: dict[int, Item] = {}
         for i in body:
-            items.setdefault(self._key(i, place), units[place[i]] if i in place else self.calls[i])
-        return tuple(self._ordered(body, place, items))
+            items.setdefault(self._key(i, unit_of), units[unit_of[i]] if i in unit_of else self.calls[i])
+        return tuple(self._ordered(body, unit_of, items))
 
     @staticmethod
-    def _key(i: int, place: dict[int, int]) -> int:
-        """One number for all calls of a unit (negative), another for each other call."""
-        return -1 - place[i] if i in place else i
+    def _key(i: int, unit_of: dict[int, int]) -> int:
+        """A negative key for all calls of a unit, another key for each other call."""
+        return -1 - unit_of[i] if i in unit_of else i
 
-    def _dependencies(self, body: Sequence[int], place: dict[int, int]) -> set[tuple[int, int]]:
+    def _dependencies(self, body: Sequence[int], unit_of: dict[int, int]) -> set[tuple[int, int]]:
         inside = set(body)
         found = set()
         for i in body:
             before = [self._index[name] for name in self.calls[i].inputs if name in self._index]
             if i in self._after:
                 before.append(self._after[i])
-            target = self._key(i, place)
-            found |= {(self._key(j, place), target) for j in before if j in inside}
+            target = self._key(i, unit_of)
+            found |= {(self._key(j, unit_of), target) for j in before if j in inside}
         return {(source, target) for source, target in found if source != target}
 
     def _stuck(self, body: Sequence[int], found: list[_Candidate]) -> set[int]:
         """The candidates that would have to run both before and after another item."""
-        place = {i: k for k, candidate in enumerate(found) for i in candidate.members}
-        graph: nx.DiGraph[int] = nx.DiGraph(self._dependencies(body, place))
+        unit_of = {i: k for k, candidate in enumerate(found) for i in candidate.members}
+        graph: nx.DiGraph[int] = nx.DiGraph(self._dependencies(body, unit_of))
         loops = (part for part in nx.strongly_connected_components(graph) if len(part) > 1)
         return {-1 - key for part in loops for key in part if key < 0}
 
-    def _ordered(self, body: Sequence[int], place: dict[int, int], items: dict[int, Item]) -> list[Item]:
-        """Items after what they read; among the free ones, the first in the plan comes first."""
+    def _ordered(self, body: Sequence[int], unit_of: dict[int, int], items: dict[int, Item]) -> list[Item]:
+        """Items in topological order; among free items, the first in the plan comes first."""
         first: dict[int, int] = {}
         for i in body:
-            first.setdefault(self._key(i, place), i)
+            first.setdefault(self._key(i, unit_of), i)
         keys = sorted(items, key=first.__getitem__)
         index = {key: i for i, key in enumerate(keys)}
         successors: list[list[int]] = [[] for _ in keys]
-        for source, target in self._dependencies(body, place):
+        for source, target in self._dependencies(body, unit_of):
             successors[index[source]].append(index[target])
         return [items[keys[i]] for i in topological_order(successors)]
 
-    def _candidates(self, groups: Iterable[_Group], inside: str, known: Iterable[_Candidate] = ()) -> list[_Candidate]:
-        """The groups that can be cut out, or the parts of them that can."""
+    def _candidates(
+        self, groups: Iterable[_CallGroup], inside: str, known: Iterable[_Candidate] = ()
+    ) -> list[_Candidate]:
+        """The groups that can become units, or the parts of them that can."""
         found, todo = list(known), list(groups)
         while todo:
-            rest: list[_Group] = []
+            rest: list[_CallGroup] = []
             for group in todo:
                 candidate = self._candidate(group, inside)
                 if candidate is None:
@@ -268,11 +270,11 @@ class Units:
                     found.append(candidate)
             clashing = self._clashing(found)
             found = [candidate for candidate in found if candidate.weights not in clashing]
-            todo = rest + [part for several in clashing.values() for one in several for part in self._parts(one.whole)]
+            todo = rest + [part for several in clashing.values() for one in several for part in self._parts(one.group)]
         return sorted(found, key=lambda candidate: candidate.members[0])
 
-    def _parts(self, group: _Group) -> list[_Group]:
-        """A group by the next part of the names."""
+    def _parts(self, group: _CallGroup) -> list[_CallGroup]:
+        """A group split by the next part of the names."""
         start = len(group.name) + 1
         parts: dict[str, list[int]] = {}
         for i in group.members:
@@ -280,10 +282,10 @@ class Units:
             end = name.find(".", start)
             if name.startswith(f"{group.name}.") and end > 0:
                 parts.setdefault(name[:end], []).append(i)
-        return [_Group(name, tuple(members)) for name, members in parts.items()]
+        return [_CallGroup(name, tuple(members)) for name, members in parts.items()]
 
-    def _candidate(self, group: _Group, inside: str) -> _Candidate | None:
-        """A group without the merges at its ends and what it shares with others; None if it is not one thing."""
+    def _candidate(self, group: _CallGroup, inside: str) -> _Candidate | None:
+        """A group without merges at its ends and calls shared with others; None if it cannot become a unit."""
         name = group.name
         parts = self._parts(group)
         if len(parts) == 1 and len(parts[0].members) == len(group.members):
@@ -301,12 +303,12 @@ class Units:
                 if i in self._layered or not (leading and i in read_outside):
                     members.add(i)
         layers = [self.calls[i].weights for i in sorted(members & self._layered)]
-        stems = [name.removesuffix(f".{COPY}") for name in layers if is_copy(name)]
+        stems = [name.removesuffix(f".{ANY_STEP}") for name in layers if is_copy(name)]
         shortcut = name.endswith(".shortcut")
         if not members or not (shortcut or (layers and len(members) > 1)):
             return None
         exits = self._exits(members)
-        weights = _common_weights(bare(name), layers)
+        weights = _common_weights(without_step(name), layers)
         if len(exits) != 1 or not weights or (inside and not weights.startswith(f"{inside}.")):
             return None
         if weights in self._users or any(s in self._users or not s.startswith(f"{weights}.") for s in stems):
@@ -318,24 +320,26 @@ class Units:
     def _exits(self, members: set[int]) -> list[int]:
         """The calls whose values are read outside."""
         return [
-            i for i in sorted(members) if i in self._given or any(reader not in members for reader in self._readers[i])
+            i
+            for i in sorted(members)
+            if i in self._returned or any(reader not in members for reader in self._readers[i])
         ]
 
     def _clashing(self, found: list[_Candidate]) -> dict[str, list[_Candidate]]:
-        """The candidates that would have weights in common with others, by the prefix of their weights."""
+        """The candidates that would share weights with other calls, by the prefix of their weights."""
         by_weights: dict[str, list[_Candidate]] = {}
         for candidate in found:
             by_weights.setdefault(candidate.weights, []).append(candidate)
         clashing = {}
         for weights, several in by_weights.items():
             used = sum(i in self._layered for one in several for i in one.members)
-            alike = len(several) == 1 or len({self._fingerprint(one) for one in several}) == 1
-            if used != self._below[weights] or not alike:
+            are_equal = len(several) == 1 or len({self._fingerprint(one) for one in several}) == 1
+            if used != self._below[weights] or not are_equal:
                 clashing[weights] = several
         return clashing
 
     def _fingerprint(self, candidate: _Candidate) -> object:
-        """What must agree for two groups to be two calls of one object."""
+        """Equal for two groups that can be two calls of one object."""
         start = len(candidate.name)
         own = {self.calls[i].name for i in candidate.members}
         outer: dict[str, int] = {}
@@ -350,7 +354,7 @@ class Units:
 
     def _unit(self, candidate: _Candidate) -> Unit:
         members = candidate.members
-        group = _Group(candidate.name, members)
+        group = _CallGroup(candidate.name, members)
         items = self._arrange(members, self._parts(group), candidate.weights)
         own = {value_of(item) for item in items}
         inputs: dict[str, Shape] = {}
@@ -373,11 +377,11 @@ class Units:
         )
 
     def first(self, item: Item) -> int:
-        """Where in the plan an item's weights come first."""
+        """Index in the plan of the first call with weights of an item."""
         return item.first if isinstance(item, Unit) else self._index[item.name]
 
     def is_sensitive(self, item: Item) -> bool:
-        """Whether the order in which the item runs among other such items matters."""
+        """Whether the order of an item among other such items matters."""
         return item.sensitive if isinstance(item, Unit) else self._index[item.name] in self._sensitive
 
 
@@ -389,11 +393,11 @@ def _prefixes(name: str) -> Iterable[str]:
 
 
 def _common_weights(name: str, layers: list[str]) -> str:
-    """The prefix that all names of weights in a group have."""
+    """The common prefix of the names of weights in a group."""
     if all(weights.startswith(f"{name}.") for weights in layers):
         return name
     common: list[str] = []
-    stems = (weights.removesuffix(f".{COPY}").split(".")[:-1] for weights in layers)
+    stems = (weights.removesuffix(f".{ANY_STEP}").split(".")[:-1] for weights in layers)
     for parts in zip(*stems, strict=False):
         if len(set(parts)) > 1:
             break

@@ -1,6 +1,6 @@
-"""Replicas computed together against each of them alone: outputs, gradients, buffers; and what their place changes.
+"""Single operations in stacks, compared with single modules: outputs, gradients and buffers; and with other stacks.
 
-With a loop over modules they are compared by tolerance, in float64; stacks with other stacks to the bit.
+Modules are compared with a tolerance, in float64; other stacks must be bitwise equal.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ EXACT = 1e-12
 
 
 def plan_of(op: Op, shapes: Sequence[Shape]) -> Plan:
-    """A network of one operation; behind its inputs a norm, so that gradients go through them."""
+    """A network of one operation."""
     inputs = {f"x{i}": shape for i, shape in enumerate(shapes)}
     call = Call("y", op, tuple(inputs), tuple(shapes), op.shape(*shapes), "y", "y", Origin("nodes.y"))
     return Plan("one", inputs, (call,), {"y": "y"}, (), ())
@@ -102,7 +102,7 @@ def case_plan(kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...]) -> P
 
 
 def random_inputs(plan: Plan, replicas: int, dtype: torch.dtype, seed: int = 0) -> list[torch.Tensor]:
-    """Inputs [M, B, ...]; those of replica k do not depend on how many there are."""
+    """Inputs [M, B, ...]; those of replica k do not depend on the number of replicas."""
     found = []
     for i, shape in enumerate(plan.inputs.values()):
         each = [
@@ -114,7 +114,7 @@ def random_inputs(plan: Plan, replicas: int, dtype: torch.dtype, seed: int = 0) 
 
 
 def random_state(plan: Plan, k: int) -> dict[str, torch.Tensor]:
-    """Tensors of one network, none of them at a value that is neutral."""
+    """Tensors of one network, without neutral values."""
     chance = torch.Generator().manual_seed(7 + k)
     found = {}
     for name, tensor in plan.tensors().items():
@@ -126,7 +126,7 @@ def random_state(plan: Plan, k: int) -> dict[str, torch.Tensor]:
 def computed(
     own: Replicas, inputs: Sequence[torch.Tensor], numbers: Sequence[int]
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Output and the gradients of the inputs, after a backward pass from a fixed direction for each replica."""
+    """The output and the gradients of the inputs, with a fixed direction for each replica."""
     for k, number in enumerate(numbers):
         own.generators[k].manual_seed(5 + number)
     leaves = [x.clone().requires_grad_() for x in inputs]
@@ -143,13 +143,13 @@ def is_close(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.shape == b.shape and float((a - b).abs().max()) <= EXACT * max(float(b.abs().max()), 1e-3)
 
 
-def test_every_operation_is_among_the_cases() -> None:
+def test_the_cases_include_every_operation() -> None:
     assert {kind for kind, _, _ in CASES} == {*OPS, *UNREGISTERED}
 
 
 @pytest.mark.parametrize("program", [Stacked, Branches])
 @pytest.mark.parametrize(("kind", "fields", "shapes"), CASES, ids=NAMES)
-def test_an_operation_gives_what_a_loop_gives(
+def test_an_operation_equals_single_modules(
     kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...], program: Callable[..., Replicas]
 ) -> None:
     plan = case_plan(kind, fields, shapes)
@@ -189,7 +189,7 @@ def test_an_operation_gives_what_a_loop_gives(
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("kind", "fields", "shapes"), CASES, ids=NAMES)
-def test_the_place_of_a_replica_changes_no_bit(
+def test_the_position_of_a_replica_changes_no_bit(
     kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...], dtype: torch.dtype
 ) -> None:
     torch.set_num_threads(1)
@@ -217,7 +217,7 @@ def test_the_place_of_a_replica_changes_no_bit(
 
 
 def _arrangements() -> Iterator[tuple[tuple[int, ...], int | None]]:
-    """The numbers of replicas in their places, and the place of one that is made NaN."""
+    """Replicas by position, and the position of a replica that is set to NaN."""
     yield from ((order, None) for order in itertools.permutations(range(3)))
     yield (0, 1, 2, 3), 3
     yield (4, 0, 1, 2, 3), 0

@@ -1,4 +1,4 @@
-"""Whole networks in stacks: against a loop, against other stacks, with masks, sick neighbours, many steps of Adam."""
+"""Networks in stacks, compared with single modules and with other stacks: masks, NaN in other replicas, optimizers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def network(**changes: Any) -> hrg.Architecture:
 
 
 def family(arch: hrg.Architecture, *edges: str) -> tuple[Plan, list[hrg.Architecture]]:
-    """The full network, and some subsets of its edges."""
+    """The supergraph, and networks with some edge subsets."""
     return arch.with_edges("full").plan, [arch.with_edges(some) for some in edges]
 
 
@@ -38,7 +38,7 @@ def images(shape: Sequence[int], seed: int, batch: int = BATCH) -> tuple[torch.T
 
 
 def filled(own: Replicas, networks: Sequence[hrg.Architecture], seeds: Sequence[int]) -> list[nn.Module]:
-    """Each replica with the initial weights of its network; the modules of these."""
+    """Load the initial weights of each network into its replica, and return the modules."""
     modules: list[nn.Module] = []
     for k, (arch, seed) in enumerate(zip(networks, seeds, strict=True)):
         module = arch.build(seed).to(own.dtype)
@@ -66,12 +66,12 @@ NETWORKS: dict[str, tuple[Callable[[], hrg.Architecture], tuple[str, ...]]] = {
 
 @pytest.mark.parametrize("program", [Stacked, Branches])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_edge_subsets_together_give_what_each_gives_alone(name: str, program: Callable[..., Replicas]) -> None:
+def test_edge_subsets_equal_single_modules(name: str, program: Callable[..., Replicas]) -> None:
     arch, edges = NETWORKS[name][0](), NETWORKS[name][1]
-    whole, networks = family(arch, *edges)
-    own = program(whole, [one.plan for one in networks], dtype=torch.float64)
+    supergraph, networks = family(arch, *edges)
+    own = program(supergraph, [one.plan for one in networks], dtype=torch.float64)
     modules = filled(own, networks, range(len(networks)))
-    assert_same_as_alone(own, modules, whole)
+    assert_equals_single_modules(own, modules, supergraph)
 
 
 SHIPPED = ["resnet20", "densenet40", "frnn3", "rnn_resnet3", "cornet_rt", "rcnn"]
@@ -86,10 +86,10 @@ def test_shipped_networks(name: str) -> None:
         arch = arch.override({"input.height": 32, "input.width": 32})
     own = Stacked(arch.plan, [arch.plan] * 3, dtype=torch.float64)
     assert not own.fallback_ops or name == "rcnn"
-    assert_same_as_alone(own, filled(own, [arch] * 3, range(3)), arch.plan, batch=2)
+    assert_equals_single_modules(own, filled(own, [arch] * 3, range(3)), arch.plan, batch=2)
 
 
-def assert_same_as_alone(own: Replicas, modules: Sequence[nn.Module], plan: Plan, batch: int = BATCH) -> None:
+def assert_equals_single_modules(own: Replicas, modules: Sequence[nn.Module], plan: Plan, batch: int = BATCH) -> None:
     (shape,) = plan.inputs.values()
     for k in range(own.count):
         own.generators[k].manual_seed(k)
@@ -123,9 +123,9 @@ RECIPES = (
 
 
 @pytest.mark.parametrize("kind", ["adam", "adamw", "sgd", "nesterov"])
-def test_fifty_steps_are_those_of_torch(kind: str) -> None:
-    whole, networks = family(network(width=2), "none", "full", "in")
-    own = Stacked(whole, [one.plan for one in networks], dtype=torch.float64)
+def test_fifty_steps_equal_those_of_torch_optimizers(kind: str) -> None:
+    supergraph, networks = family(network(width=2), "none", "full", "in")
+    own = Stacked(supergraph, [one.plan for one in networks], dtype=torch.float64)
     modules = filled(own, networks, range(3))
     fields: dict[str, object] = {"optimizer": "sgd", "nesterov": True} if kind == "nesterov" else {"optimizer": kind}
     recipes = [recipe.model_copy(update=fields) for recipe in RECIPES]
@@ -164,9 +164,9 @@ def _torch_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer
     return kind(module.parameters(), **how)
 
 
-def test_an_optimizer_goes_on_where_another_was() -> None:
-    whole, networks = family(network(), "none", "full", "in")
-    first, second = (Stacked(whole, [one.plan for one in networks]) for _ in range(2))
+def test_the_state_of_an_optimizer_can_be_restored() -> None:
+    supergraph, networks = family(network(), "none", "full", "in")
+    first, second = (Stacked(supergraph, [one.plan for one in networks]) for _ in range(2))
     filled(first, networks, range(3))
     one, other = (FlatOptimizer(RECIPES, own) for own in (first, second))
     _learned(first, one, range(4))
@@ -181,7 +181,7 @@ def test_an_optimizer_goes_on_where_another_was() -> None:
 
 
 def _learned(own: Replicas, optimizer: FlatOptimizer, steps: Sequence[int], low: bool = False) -> None:
-    """Train on a batch that all replicas share; the labels are the same, too."""
+    """Train all replicas on the same batch and labels."""
     (shape,) = own.supergraph.inputs.values()
     for step in steps:
         x_B, labels_B = images(shape, step, 8)
@@ -195,7 +195,7 @@ def _learned(own: Replicas, optimizer: FlatOptimizer, steps: Sequence[int], low:
 
 def trained(
     networks: Sequence[hrg.Architecture],
-    whole: Plan,
+    supergraph: Plan,
     dtype: torch.dtype,
     sick: int | None = None,
     steps: int = 4,
@@ -203,7 +203,7 @@ def trained(
 ) -> list[dict[str, torch.Tensor]]:
     """The state of each replica after a few steps, with weight decay and clipping."""
     torch.set_num_threads(1)
-    own = Stacked(whole, [one.plan for one in networks], dtype=dtype)
+    own = Stacked(supergraph, [one.plan for one in networks], dtype=dtype)
     filled(own, networks, [0] * len(networks))
     if sick is not None:
         for value in own.parameters_of(sick).values():
@@ -213,19 +213,19 @@ def trained(
     return [{name: value.detach().clone() for name, value in own.state(k).items()} for k in range(len(networks))]
 
 
-def assert_equal(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:
-    assert {*found} == {*wanted}
-    for name, value in wanted.items():
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert {*found} == {*expected}
+    for name, value in expected.items():
         assert torch.isfinite(value).all() and torch.equal(found[name], value), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("width", [3, 8])
-def test_a_replica_is_the_same_to_the_bit_in_any_company(width: int, dtype: torch.dtype) -> None:
-    whole, networks = family(network(width=width), "none", "full", "in")
-    before = trained(networks, whole, dtype)
+def test_a_replica_does_not_depend_on_other_replicas(width: int, dtype: torch.dtype) -> None:
+    supergraph, networks = family(network(width=width), "none", "full", "in")
+    before = trained(networks, supergraph, dtype)
     for order, sick in (([2, 1, 0], None), ([1, 1, 0, 2, 1], 1), ([0, 1, 2, 1], 3), ([0, 0, 1, 2, 0, 1, 2, 2], 0)):
-        after = trained([networks[number] for number in order], whole, dtype, sick)
+        after = trained([networks[number] for number in order], supergraph, dtype, sick)
         for k, number in enumerate(order):
             if k != sick:
                 assert_equal(after[k], before[number])
@@ -234,17 +234,17 @@ def test_a_replica_is_the_same_to_the_bit_in_any_company(width: int, dtype: torc
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("merge", ["add", "mean", "weighted", "multiply"])
 def test_a_masked_edge_is_an_absent_edge(merge: str, dtype: torch.dtype) -> None:
-    whole, networks = family(network(skips__merge=merge), "none", "full", "in", "p2")
-    together = trained(networks, whole, dtype)
+    supergraph, networks = family(network(skips__merge=merge), "none", "full", "in", "p2")
+    together = trained(networks, supergraph, dtype)
     for arch, found in zip(networks, together, strict=True):
         own = trained([arch] * 3, arch.plan, dtype)  # no edge that is not its own, so no mask
         assert_equal(found, own[0])
 
 
-def test_what_an_absent_edge_holds_is_never_read() -> None:
-    whole, networks = family(network(), "none", "full", "in")
-    before = trained(networks, whole, torch.float32)
-    own = Stacked(whole, [one.plan for one in networks])
+def test_weights_of_an_absent_edge_are_never_read() -> None:
+    supergraph, networks = family(network(), "none", "full", "in")
+    before = trained(networks, supergraph, torch.float32)
+    own = Stacked(supergraph, [one.plan for one in networks])
     filled(own, networks, [0] * 3)
     assert own.absent is not None
     with torch.no_grad():
@@ -268,7 +268,7 @@ edges: [{from: a, to: b, slot: output, block: dropout}]
 """
 
 
-def test_dropout_on_an_edge_that_is_absent_draws_nothing() -> None:
+def test_dropout_on_an_absent_edge_draws_no_numbers() -> None:
     full = hrg.loads(EDGE)
     none = hrg.loads(EDGE[: EDGE.index("edges:")])
     found = []
@@ -283,9 +283,9 @@ def test_dropout_on_an_edge_that_is_absent_draws_nothing() -> None:
     assert_equal(found[0], found[1])
 
 
-def test_batch_norms_count_for_each_replica() -> None:
-    whole, networks = family(network(), "none", "full", "none")
-    own = Stacked(whole, [one.plan for one in networks])
+def test_batch_norms_count_batches_for_each_replica() -> None:
+    supergraph, networks = family(network(), "none", "full", "none")
+    own = Stacked(supergraph, [one.plan for one in networks])
     filled(own, networks, range(3))
     state = {name: torch.full_like(v, 5) for name, v in own.state(1).items() if name.endswith("num_batches_tracked")}
     own.load(1, {**own.state(1), **state})
@@ -300,19 +300,19 @@ def test_batch_norms_count_for_each_replica() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 3, 5, 7])
-def test_bf16_with_odd_widths_reads_no_neighbour(width: int) -> None:
-    whole, networks = family(network(width=width), "full", "none", "full", "in")
-    before = trained(networks, whole, torch.float32, low=True, steps=3)
-    after = trained(networks, whole, torch.float32, sick=1, low=True, steps=3)
+def test_bf16_with_odd_widths_reads_no_other_replica(width: int) -> None:
+    supergraph, networks = family(network(width=width), "full", "none", "full", "in")
+    before = trained(networks, supergraph, torch.float32, low=True, steps=3)
+    after = trained(networks, supergraph, torch.float32, sick=1, low=True, steps=3)
     for k in (0, 2, 3):
         assert_equal(after[k], before[k])
     assert not torch.isfinite(next(iter(after[1].values()))).all()
 
 
-def test_each_slot_begins_at_a_cache_line() -> None:
-    whole, networks = family(network(width=3), "full", "none", "in")
+def test_slots_are_aligned_to_cache_lines() -> None:
+    supergraph, networks = family(network(width=3), "full", "none", "in")
     for dtype in (torch.float32, torch.float64):
-        own = Stacked(whole, [one.plan for one in networks], dtype=dtype)
+        own = Stacked(supergraph, [one.plan for one in networks], dtype=dtype)
         for k in range(3):
             for value in own.state(k).values():
                 assert value.data_ptr() % 64 == 0
@@ -321,7 +321,7 @@ def test_each_slot_begins_at_a_cache_line() -> None:
             )
 
 
-def test_another_network_is_refused() -> None:
+def test_another_network_is_rejected() -> None:
     arch = network()
     with pytest.raises(ValueError, match="is not 'hiresnet18' without operands of its merges"):
         Stacked(arch.with_edges("in").plan, [arch.with_edges("full").plan])

@@ -1,4 +1,4 @@
-"""Masks: which operands of a larger network's merges make it a smaller one, and that nothing else passes for one."""
+"""Masks of subgraphs in a supergraph, and networks that are no subgraphs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def network(**changes: Any) -> hrg.Architecture:
     return hrg.load("hiresnet18").override({key.replace("__", "."): value for key, value in changes.items()})
 
 
-def masked(whole: Plan, mask: Mask) -> dict[str, Call]:
-    """What is left of a network behind a mask: merges without operands, one alone passed on, nothing that is unread."""
+def masked(supergraph: Plan, mask: Mask) -> dict[str, Call]:
+    """A supergraph with a mask applied: without operands and calls that the subgraph lacks."""
     same: dict[str, str] = {}
     left: dict[str, Call] = {}
-    for call in whole.calls:
+    for call in supergraph.calls:
         if call.name in mask.absent:
             continue
         keeps = mask.keeps(call)
@@ -35,11 +35,11 @@ def masked(whole: Plan, mask: Mask) -> dict[str, Call]:
     return left
 
 
-def is_same(left: dict[str, Call], part: Plan) -> bool:
-    """Whether the calls are those of a plan, apart from the name of what several of them share."""
-    theirs = {call.name: call for call in part.calls}
-    names = dict(zip(left, theirs, strict=False))
-    return len(left) == len(theirs) and all(
+def is_same(left: dict[str, Call], subgraph: Plan) -> bool:
+    """Whether the calls equal those of a plan, but for the names of shared calls."""
+    others = {call.name: call for call in subgraph.calls}
+    names = dict(zip(left, others, strict=False))
+    return len(left) == len(others) and all(
         (
             call.op,
             call.shape,
@@ -47,7 +47,7 @@ def is_same(left: dict[str, Call], part: Plan) -> bool:
             tuple(names.get(name, name) for name in call.inputs),
         )
         == (their.op, their.shape, their.weights if their.tensors else "", their.inputs)
-        for call, their in ((left[name], theirs[names[name]]) for name in left)
+        for call, their in ((left[name], others[names[name]]) for name in left)
     )
 
 
@@ -55,49 +55,49 @@ def is_same(left: dict[str, Call], part: Plan) -> bool:
 @pytest.mark.parametrize("merge", ["add", "mean", "multiply", "weighted", "gated"])
 def test_edge_subsets_are_masks_of_the_full_network(block: str, merge: str) -> None:
     arch = network(block=block, skips__merge=merge)
-    whole = arch.with_edges("full").plan
+    supergraph = arch.with_edges("full").plan
     for edges in SETS:
-        part = arch.with_edges(edges).plan
-        mask = mask_of(whole, part)
+        subgraph = arch.with_edges(edges).plan
+        mask = mask_of(supergraph, subgraph)
         assert mask is not None
-        assert is_same(masked(whole, mask), part)
-        assert (mask == Mask({}, frozenset())) == (part.digest() == whole.digest())
+        assert is_same(masked(supergraph, mask), subgraph)
+        assert (mask == Mask({}, frozenset())) == (subgraph.digest() == supergraph.digest())
 
 
 @pytest.mark.parametrize("slot", ["input", "residual"])
-def test_slots_may_be_any(slot: str) -> None:
+def test_edges_into_any_slot(slot: str) -> None:
     arch = network(skips__slot=slot)
-    whole = arch.with_edges("full").plan
+    supergraph = arch.with_edges("full").plan
     for edges in SETS:
-        mask = mask_of(whole, arch.with_edges(edges).plan)
-        assert mask is not None and is_same(masked(whole, mask), arch.with_edges(edges).plan)
+        mask = mask_of(supergraph, arch.with_edges(edges).plan)
+        assert mask is not None and is_same(masked(supergraph, mask), arch.with_edges(edges).plan)
 
 
 def test_projections_without_weights() -> None:
     arch = network(skips__projection={"channels": "pad", "norm": "none"})
-    whole = arch.with_edges("full").plan
+    supergraph = arch.with_edges("full").plan
     for edges in SETS:
-        mask = mask_of(whole, arch.with_edges(edges).plan)
-        assert mask is not None and is_same(masked(whole, mask), arch.with_edges(edges).plan)
+        mask = mask_of(supergraph, arch.with_edges(edges).plan)
+        assert mask is not None and is_same(masked(supergraph, mask), arch.with_edges(edges).plan)
 
 
-def test_transitions_are_masks_too() -> None:
+def test_subsets_of_transitions() -> None:
     arch = hrg.load("frnn3")
     for edges in ("all - feedback", "all - lateral", "all - bypass"):
-        part = arch.override({"transitions.edges": edges}).plan
-        mask = mask_of(arch.plan, part)
-        assert mask is not None and is_same(masked(arch.plan, mask), part)
+        subgraph = arch.override({"transitions.edges": edges}).plan
+        mask = mask_of(arch.plan, subgraph)
+        assert mask is not None and is_same(masked(arch.plan, mask), subgraph)
 
 
 def test_a_plain_network_is_a_residual_one_without_shortcuts() -> None:
-    whole = network(block="basic").with_edges("full").plan
+    supergraph = network(block="basic").with_edges("full").plan
     for edges in SETS:
-        part = network(block="plain").with_edges(edges).plan
-        mask = mask_of(whole, part)
-        assert mask is not None and is_same(masked(whole, mask), part)
+        subgraph = network(block="plain").with_edges(edges).plan
+        mask = mask_of(supergraph, subgraph)
+        assert mask is not None and is_same(masked(supergraph, mask), subgraph)
 
 
-def test_what_is_no_part_has_no_mask() -> None:
+def test_other_networks_have_no_mask() -> None:
     arch = network()
     full, some = arch.with_edges("full").plan, arch.with_edges("in").plan
     assert mask_of(some, full) is None  # the other way round
@@ -109,7 +109,7 @@ def test_what_is_no_part_has_no_mask() -> None:
     assert mask_of(full, network(**{"input.height": 16, "input.width": 16}).with_edges("in").plan) is None
 
 
-def test_another_order_of_a_sum_is_no_part() -> None:
+def test_another_order_of_operands_has_no_mask() -> None:
     plan = network().with_edges("full").plan
     at, call = next((i, call) for i, call in enumerate(plan.calls) if is_fold(call) and len(call.inputs) > 2)
     turned = replace(call, inputs=(call.inputs[1], call.inputs[0], *call.inputs[2:]))
@@ -125,7 +125,7 @@ def test_a_concatenation_cannot_be_masked() -> None:
     assert not is_fold(wide)
 
 
-def test_one_changed_field_is_no_part() -> None:
+def test_one_changed_field_has_no_mask() -> None:
     full = network().with_edges("full").plan
     for at, call in enumerate(full.calls):
         if call.op.kind == "batch_norm":
