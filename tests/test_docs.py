@@ -32,12 +32,13 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.cost import count_parts
+from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "reference"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
-ALL = [*PAGES, ROOT / "CHANGELOG.md", *sorted(REFERENCE.glob("*.md"))]
+ALL = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(REFERENCE.glob("*.md"))]
 LANGUAGES = {"bash", "console", "json", "make", "python", "text", "toml", "yaml"}
 PROGRAMS = {"hrg", "python", "cat", "ls", "cp", "mkdir", "head"}
 REASONED = {"invalid", "numbers vary", "slow", "skip"}
@@ -317,6 +318,24 @@ def test_the_reference_is_current() -> None:
     for name, text in generated.items():
         stale = (REFERENCE / name).read_text() != text
         assert not stale, f"{name} is stale: run 'make reference'"
+
+
+# ------------------------------------------------------------------------------------------------------- architecture
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    """Every module of the package in the order of the layers, and only files that there are."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "hiresnet_graph"
+    rows = re.findall(r"(?m)^\| ((?:`\w+`(?:, )?)+) \|", section(text, "Folders"))
+    listed = [re.findall(r"\w+", row) for row in rows]
+    layers = [layer for layer in LAYERS if layer != ("__init__",)]
+    assert sorted(name for names in listed for name in names) == sorted(name for layer in layers for name in layer)
+    rank = {name: i for i, layer in enumerate(layers) for name in layer}
+    ranks = [rank[name] for names in listed for name in names]
+    assert ranks == sorted(ranks)
+    for path in re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", section(text, "Where a change goes")):
+        assert (package / path).exists() or (ROOT / path).exists(), path
 
 
 # -------------------------------------------------------------------------------------------------------------- README
