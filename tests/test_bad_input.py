@@ -1,4 +1,4 @@
-"""Every kind of mistake: where it is said to be, what is said, and what to do. `«` marks each place in a text."""
+"""Every kind of error in a spec: position, message and hint. `«` marks each position in a text."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def loop(time: str) -> str:
 
 
 class Case(NamedTuple):
-    """A text with marks, and for each mark, in their order, words that must be in the line that is printed."""
+    """A text with marks, and for each mark, in their order, words that its line must contain."""
 
     text: str
     words: tuple[tuple[str, ...], ...]
 
 
 def case(text: str, *words: str) -> Case:
-    """For a text with one mistake."""
+    """For a text with one error."""
     return Case(text, (words,))
 
 
@@ -271,7 +271,7 @@ CASES: dict[str, Case] = {
         ),
         "'concat' at its slot 'input', but has 'concat' with other fields there",
     ),
-    "empty place in a chain": case(but("a -> b => a -> «-> b"), "a node on each side of '->'", "'stem -> stage1'"),
+    "empty position in a chain": case(but("a -> b => a -> «-> b"), "a node on each side of '->'", "'stem -> stage1'"),
     "empty chain": case(but('a -> b -> head => "«"'), "a node on each side of '->'"),
     "wrong arrow": case(but("a -> b => «a > b"), "'a > b' is not a node name", "'stem -> stage1'"),
     "comma in a chain": case(but("a -> b => «a, b"), "'a, b' is not a node name"),
@@ -767,12 +767,12 @@ CASES: dict[str, Case] = {
 def marked(text: str) -> tuple[str, list[tuple[int, int]]]:
     """The text without its marks, and the line and column of each."""
     clean, *rest = text.split(MARK)
-    places = []
+    positions = []
     for piece in rest:
         lines = (clean + "x").splitlines()
-        places.append((len(lines), len(lines[-1])))
+        positions.append((len(lines), len(lines[-1])))
         clean += piece
-    return clean, places
+    return clean, positions
 
 
 def problems_of(call: Callable[[], Any]) -> tuple[hrg.errors.Problem, ...]:
@@ -782,14 +782,14 @@ def problems_of(call: Callable[[], Any]) -> tuple[hrg.errors.Problem, ...]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_mistake_is_told_with_its_place(name: str) -> None:
-    text, places = marked(CASES[name].text)
+def test_an_error_is_reported_with_its_position(name: str) -> None:
+    text, positions = marked(CASES[name].text)
     expected = CASES[name].words
-    if len(places) < len(expected):
-        places = places * len(expected)
+    if len(positions) < len(expected):
+        positions = positions * len(expected)
     problems = problems_of(lambda: hrg.loads(text, "bad.yaml").validate())
-    told = "\n".join(str(problem) for problem in problems)
-    assert [(p.position.line, p.position.column) for p in problems if p.position] == places, told
+    lines = "\n".join(str(problem) for problem in problems)
+    assert [(p.position.line, p.position.column) for p in problems if p.position] == positions, lines
     for problem, words in zip(problems, expected, strict=True):
         line, column = problem.position.line, problem.position.column  # type: ignore[union-attr]
         assert str(problem).startswith(f"bad.yaml:{line}:{column}: ")
@@ -801,7 +801,7 @@ def test_a_mistake_is_told_with_its_place(name: str) -> None:
             assert excerpt.splitlines()[-1].strip() == "^"
 
 
-def test_the_cases_cover_what_was_promised() -> None:
+def test_the_number_of_cases() -> None:
     assert len(CASES) >= 200
 
 
@@ -811,8 +811,8 @@ def test_the_bases_are_valid() -> None:
     hrg.loads(loop("{steps: 2}"), "loop.yaml").validate()
 
 
-def test_six_mistakes_come_out_at_once_in_their_order() -> None:
-    text, places = marked(
+def test_six_errors_are_reported_together_in_their_order() -> None:
+    text, positions = marked(
         """\
 name: net
 params: {width: 4}
@@ -828,43 +828,43 @@ edges: [{from: a, to: head, «slt: output}]
 """
     )
     problems = problems_of(lambda: hrg.loads(text, "six.yaml").validate())
-    assert [(p.position.line, p.position.column) for p in problems if p.position] == places
+    assert [(p.position.line, p.position.column) for p in problems if p.position] == positions
     for problem, word in zip(
         problems, ["'conf'", "got 'wide'", "'widht'", "'clases'", "'hed'", "'p9'", "'slt'"], strict=True
     ):
         assert word in problem.message
 
 
-def test_mistakes_of_variants_come_out_with_the_others_in_their_order() -> None:
+def test_errors_of_variants_are_reported_with_the_others_in_their_order() -> None:
     skips = "skips: {levels: [a, b], edges: none}\n"
     variants = "variants: {x: {edges: «ful}, y: {nodes: {a: {«widht: 3}}}, z: {edges: «p9}}\n"
-    text, places = marked(but("stride: 2 => «strid: 2", more=skips + variants))
+    text, positions = marked(but("stride: 2 => «strid: 2", more=skips + variants))
     problems = problems_of(lambda: hrg.loads(text, "bad.yaml").validate())
-    assert [(p.position.line, p.position.column) for p in problems if p.position] == places
+    assert [(p.position.line, p.position.column) for p in problems if p.position] == positions
 
 
-def test_mistakes_in_time_are_told_on_the_command_line(tmp_path: Path) -> None:
+def test_errors_in_time_are_reported_on_the_command_line(tmp_path: Path) -> None:
     """Each with file, line and column, the line with a caret under it, and a hint."""
     texts = {name: case.text for name, case in CASES.items() if "time:" in case.text and MARK in case.text}
     assert len(texts) > 50
-    files, places = [], []
+    files, positions = [], []
     for i, text in enumerate(texts.values()):
         clean, marks = marked(text)
         files.append(tmp_path / f"bad{i}.yaml")
         files[-1].write_text(clean, encoding="utf-8")
-        places += [f"{files[-1]}:{line}:{column}: " for line, column in marks]
+        positions += [f"{files[-1]}:{line}:{column}: " for line, column in marks]
     command = [sys.executable, "-m", "hiresnet_graph.cli", "validate", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    for place in places:
-        at = next((i for i, line in enumerate(lines) if line.startswith(place)), None)
-        assert at is not None, f"{place} in {done.stdout}"
+    for position in positions:
+        at = next((i for i, line in enumerate(lines) if line.startswith(position)), None)
+        assert at is not None, f"{position} in {done.stdout}"
         assert lines[at + 2].strip() == "^", lines[at : at + 4]
     assert done.stdout.count("  hint: ") > len(files) / 2
 
 
-def test_warnings_in_time_are_no_mistakes(tmp_path: Path) -> None:
+def test_warnings_in_time_are_not_errors(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text(timed("  post: =>   s3: {block: state, shape: [6, 4, 4]}\n  post:"))
     command = [sys.executable, "-m", "hiresnet_graph.cli", "validate", str(path)]
@@ -876,7 +876,7 @@ def test_warnings_in_time_are_no_mistakes(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-def told(call: Callable[[], Any]) -> str:
+def message_of(call: Callable[[], Any]) -> str:
     (problem,) = problems_of(call)
     assert problem.position is not None
     return str(problem)
@@ -885,22 +885,22 @@ def told(call: Callable[[], Any]) -> str:
 def test_missing_file(tmp_path: Path) -> None:
     (tmp_path / "network.yaml").write_text(BASE)
     path = tmp_path / "netwerk.yaml"
-    assert told(lambda: hrg.load(path)) == f"{path}:1:1: there is no such file. Did you mean 'network.yaml'?"
+    assert message_of(lambda: hrg.load(path)) == f"{path}:1:1: there is no such file. Did you mean 'network.yaml'?"
 
 
 def test_unknown_shipped_spec() -> None:
-    assert "hiresnet81:1:1: " in told(lambda: hrg.load("hiresnet81"))
-    assert "Did you mean 'hiresnet18'?" in told(lambda: hrg.load("hiresnet81"))
+    assert "hiresnet81:1:1: " in message_of(lambda: hrg.load("hiresnet81"))
+    assert "Did you mean 'hiresnet18'?" in message_of(lambda: hrg.load("hiresnet81"))
 
 
 def test_folder(tmp_path: Path) -> None:
-    assert f"{tmp_path}:1:1: expected a file, got a folder." in told(lambda: hrg.load(tmp_path))
+    assert f"{tmp_path}:1:1: expected a file, got a folder." in message_of(lambda: hrg.load(tmp_path))
 
 
 def test_file_too_large(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     path.write_bytes(b"# " + b"x" * MAX_BYTES)
-    assert "at most 16 MiB" in told(lambda: hrg.load(path))
+    assert "at most 16 MiB" in message_of(lambda: hrg.load(path))
 
 
 @pytest.mark.parametrize(
@@ -914,7 +914,7 @@ def test_file_too_large(tmp_path: Path) -> None:
 def test_not_utf8(tmp_path: Path, data: bytes, place: str, words: str) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(data)
-    message = told(lambda: hrg.load(path))
+    message = message_of(lambda: hrg.load(path))
     assert message.startswith(f"{path}:{place}: ") and words in message and "Save it as UTF-8." in message
 
 
@@ -940,7 +940,7 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSEr
         raise error
 
     monkeypatch.setattr(Path, "open", refuse)
-    message = told(lambda: hrg.load(path))
+    message = message_of(lambda: hrg.load(path))
     assert message.startswith(f"{path}:1:1: ") and words in message
 
 
@@ -949,19 +949,19 @@ def test_permissions(tmp_path: Path) -> None:
     path = tmp_path / "secret.yaml"
     path.write_text(BASE)
     path.chmod(0)
-    assert "may not be read" in told(lambda: hrg.load(path))
+    assert "may not be read" in message_of(lambda: hrg.load(path))
 
 
 def test_files_that_extend_each_other(tmp_path: Path) -> None:
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     one.write_text("name: one\nextends: two.yaml\n")
     two.write_text("name: two\nextends: one.yaml\n")
-    message = told(lambda: hrg.load(one))
+    message = message_of(lambda: hrg.load(one))
     assert message.startswith(f"{two}:2:10: extends: ") or message.startswith(f"{one}:2:10: extends: ")
     assert "extends itself" in message and "Break the circle." in message
 
 
-def test_a_mistake_of_the_base_has_its_place_there(tmp_path: Path) -> None:
+def test_an_error_of_the_base_has_its_position_there(tmp_path: Path) -> None:
     base, net = tmp_path / "base.yaml", tmp_path / "net.yaml"
     base.write_text(BASE.replace("stride: 2", "strid: 2"))
     net.write_text("name: net2\nextends: base.yaml\nnodes: {a: {wdth: 3}}\n")
@@ -1011,19 +1011,19 @@ def test_override(key: str, value: Any, place: str, words: str) -> None:
     ],
 )
 def test_edges_from_the_command_line(edges: str, column: int, words: str) -> None:
-    message = told(lambda: NET.with_edges(edges).validate())
+    message = message_of(lambda: NET.with_edges(edges).validate())
     assert message.startswith(f"--edges:1:{column}: skips.edges: ") and words in message
 
 
 def test_edges_of_a_spec_without_skips() -> None:
-    assert "the spec has no skips" in told(lambda: hrg.load("vgg16").with_edges("full").validate())
+    assert "the spec has no skips" in message_of(lambda: hrg.load("vgg16").with_edges("full").validate())
 
 
 def test_unknown_variant() -> None:
-    message = told(lambda: NET.variant("fulll"))
+    message = message_of(lambda: NET.variant("fulll"))
     assert "there is no variant 'fulll'. Did you mean 'full'?" in message
 
 
-def test_a_dict_has_places_too() -> None:
+def test_an_error_in_a_dict_has_a_position_too() -> None:
     net = hrg.from_dict({"name": "x", "input": {"channels": 3}, "nodes": {"a": {"block": "conf"}}})
-    assert told(net.validate) == "dict:5:21: nodes.a.block: there is no block 'conf'. Did you mean 'conv'?"
+    assert message_of(net.validate) == "dict:5:21: nodes.a.block: there is no block 'conf'. Did you mean 'conv'?"

@@ -15,12 +15,12 @@ def test_the_specs_of_a_checkout_are_found() -> None:
     assert "name: hiresnet18" in path.read_text()
 
 
-def test_what_is_no_name_of_a_spec_gives_none() -> None:
+def test_an_unknown_name_gives_none() -> None:
     for name in ("", "hiresnet", "hiresnet18.yaml", "../specs/hiresnet18", "*"):
         assert shipped.spec_path(name) is None
 
 
-def test_an_installed_package_has_them_inside(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
+def test_an_installed_package_contains_the_specs(tmp_path: Path, monkeypatch: MonkeyPatch) -> None:
     (tmp_path / "_specs").mkdir()
     (tmp_path / "_specs" / "mine.yaml").write_text("name: mine\n")
     monkeypatch.setattr(shipped, "_PACKAGE", tmp_path)

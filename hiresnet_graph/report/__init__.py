@@ -1,9 +1,9 @@
-"""What the runs of a study have in common and how they differ: tables, statistics, and their text."""
+"""Reports of studies: tables, statistics, and their output formats."""
 
 from hiresnet_graph.report.curves import CurvePoint, learning_curves
 from hiresnet_graph.report.effects import EdgeEffect, Effect, Effects, edge_effects, shapley_values
 from hiresnet_graph.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
-from hiresnet_graph.report.pareto import Point, pareto_front
+from hiresnet_graph.report.pareto import ParetoPoint, pareto_front
 from hiresnet_graph.report.readout import (
     ReadoutRow,
     Readouts,
@@ -29,7 +29,7 @@ __all__ = [
     "Effects",
     "Estimate",
     "Interval",
-    "Point",
+    "ParetoPoint",
     "ReadoutRow",
     "Readouts",
     "Report",

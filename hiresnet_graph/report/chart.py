@@ -1,6 +1,6 @@
-"""A line chart of numbers against whole numbers, with bars for their spread: drawn by altair, written by vl-convert.
+"""A line chart over whole numbers, with error bars: drawn by altair, written by vl-convert.
 
-altair is imported inside the functions, so that only who wants a picture waits for it.
+altair is imported inside the functions, as it takes long and only pictures require it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     import altair as alt
 
 Kind = Literal["svg", "png", "pdf", "html"]
-"""The formats a chart can be written in."""
+"""File formats of a chart."""
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; black first, the pale yellow left out.
+# Okabe and Ito's colours, which are distinguishable with any colour vision; black first, without the pale yellow.
 _COLORS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # one after the other, when the colours start anew
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # the next one each time the colours repeat
 _WIDTH, _HEIGHT = 420, 280
-_SIZE = 50  # of a dot, in square pixels
-_MOST_MARKS = 12  # on the x axis
+_DOT_SIZE = 50  # square pixels
+_MAX_TICKS = 12  # of the x axis
 
 
 class Dot(NamedTuple):
-    """A number at a place; `spread` up and down from it.
+    """A point of a line, with an error bar of `spread` up and down.
 
     Attributes:
-        is_filled: Other dots are hollow diamonds.
+        is_filled: Otherwise the dot is a hollow diamond.
     """
 
     x: int
@@ -38,23 +38,23 @@ class Dot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The dots of one thing, from left to right; those at neighbouring places are joined. No two have one label."""
+    """The dots of a line, from left to right; dots at successive x are joined. Labels are unique in a chart."""
 
     label: str
     dots: tuple[Dot, ...]
 
 
 class Fills(NamedTuple):
-    """What filled and hollow dots mean."""
+    """The meaning of filled and hollow dots."""
 
     filled: str
     hollow: str
 
 
 def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str, fills: Fills) -> alt.LayerChart:
-    """The lines as a chart; a key names them if there are several, and the dots if some are hollow.
+    """A chart of lines, with a legend for the lines if there are several, and for the dots if some are hollow.
 
-    At least one line has a dot.
+    At least one line must have a dot.
     """
     import altair as alt
 
@@ -62,7 +62,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str,
     rows = [row for line in lines for row in _rows(line, fills)]
     dots = [dot for line in lines for dot in line.dots]
     low, high = min(dot.x for dot in dots), max(dot.x for dot in dots)
-    places = list(range(low, high + 1, math.ceil((high - low + 1) / _MOST_MARKS)))
+    ticks = list(range(low, high + 1, math.ceil((high - low + 1) / _MAX_TICKS)))
     colors = alt.Scale(domain=labels, range=[_COLORS[i % len(_COLORS)] for i in range(len(lines))])
     dashes = alt.Scale(domain=labels, range=[_DASHES[i // len(_COLORS) % len(_DASHES)] for i in range(len(lines))])
     shapes = alt.Scale(domain=list(fills), range=["circle", "diamond"])
@@ -72,7 +72,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str,
     inside = alt.ExprRef(str(alt.expr.if_(alt.datum.value == fills.hollow, "white", "black")))
     dot_key = alt.Legend(title=None, labelLimit=0, symbolFillColor=inside, symbolStrokeColor="black")
 
-    x = alt.X("x:Q").title(x_label).scale(domain=[low - 0.5, high + 0.5], nice=False).axis(values=places, format="d")
+    x = alt.X("x:Q").title(x_label).scale(domain=[low - 0.5, high + 0.5], nice=False).axis(values=ticks, format="d")
     y = alt.Y("y:Q").title(y_label).scale(_heights(dots))
     chart = alt.Chart(alt.InlineData(values=rows)).encode(
         x=x, color=alt.Color("label:N", scale=colors).legend(line_key)
@@ -82,28 +82,34 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, y_label: str,
     )
     bars = chart.mark_errorbar(ticks=True).encode(y=alt.Y("low:Q").title(y_label), y2="high:Q")
     hollow = not all(dot.is_filled for dot in dots)
-    marks = chart.mark_point(strokeWidth=1.5, opacity=1, size=_SIZE).encode(
+    marks = chart.mark_point(strokeWidth=1.5, opacity=1, size=_DOT_SIZE).encode(
         y=y,
         fill=alt.Fill("label:N", scale=colors).legend(None),
         fillOpacity=alt.FillOpacity("means:N", scale=alt.Scale(domain=list(fills), range=[1, 0])).legend(None),
         shape=alt.Shape("means:N", scale=shapes).legend(dot_key if hollow else None),
     )
-    # The line would show through what is hollow. A condition on `fill` instead would colour the key, too.
-    ground = chart.mark_point(shape="diamond", filled=True, opacity=1, size=_SIZE).encode(y=y, color=alt.value("white"))
+    # The line would show through a hollow dot. A condition on `fill` instead would also colour the legend.
+    white = alt.value("white")
+    background = chart.mark_point(shape="diamond", filled=True, opacity=1, size=_DOT_SIZE).encode(y=y, color=white)
     layers = [
         curve,
         *([bars] if any(dot.spread for dot in dots) else []),
-        *([ground.transform_filter(alt.datum.means == fills.hollow)] if hollow else []),
+        *([background.transform_filter(alt.datum.means == fills.hollow)] if hollow else []),
         marks,
     ]
     return alt.LayerChart(layer=layers, width=_WIDTH, height=_HEIGHT, title=title)
 
 
 def chart_bytes(chart: alt.LayerChart, kind: Kind) -> bytes:
-    """A chart as a file; equal charts have equal bytes, but for `pdf`. The page of `html` needs no other file."""
+    """A chart as a file; equal charts have equal bytes, except for `pdf`. The `html` page is self-contained."""
     if kind == "html":
         text = io.StringIO()
-        actions = {"export": True, "source": False, "compiled": False, "editor": False}  # the editor is on the web
+        actions = {
+            "export": True,
+            "source": False,
+            "compiled": False,
+            "editor": False,  # an online service
+        }
         chart.save(text, format="html", inline=True, embed_options={"actions": actions})
         return text.getvalue().encode()
     if kind == "svg":
@@ -116,7 +122,7 @@ def chart_bytes(chart: alt.LayerChart, kind: Kind) -> bytes:
 
 
 def _rows(line: Line, fills: Fills) -> Iterator[dict[str, object]]:
-    """The dots as data; those that are joined are of one piece."""
+    """The dots as data; those that are joined have the same `piece`."""
     piece = 0
     for i, dot in enumerate(line.dots):
         piece += i > 0 and dot.x != line.dots[i - 1].x + 1
@@ -126,7 +132,7 @@ def _rows(line: Line, fills: Fills) -> Iterator[dict[str, object]]:
 
 
 def _heights(dots: Sequence[Dot]) -> alt.Scale:
-    """From the lowest to the highest number; room around one that is alone."""
+    """A scale from the lowest to the highest number, with space around a single one."""
     import altair as alt
 
     low, high = min(dot.y - (dot.spread or 0) for dot in dots), max(dot.y + (dot.spread or 0) for dot in dots)

@@ -1,4 +1,4 @@
-"""The learning curves of a study, one line an epoch and split."""
+"""The learning curves of a study: one record per run, epoch and split."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class CurvePoint(NamedTuple):
     """One epoch of a run on one split.
 
     Attributes:
-        run: Its key; variants that are the same network have one.
-        split: `train` (images as they were seen: augmented, with the weights of that moment) or `validation`.
+        run: Key of the run; variants that are the same network share it.
+        split: `train` (augmented images, evaluated during the epoch as the weights change) or `validation`.
         loss: Mean over the images.
         accuracy: In percent.
     """
@@ -30,7 +30,7 @@ class CurvePoint(NamedTuple):
 
 
 def learning_curves(results: Results) -> list[CurvePoint]:
-    """The curves of all runs that have ended, each run once."""
+    """The curves of all finished runs, each run once."""
     found: list[CurvePoint] = []
     seen = set()
     for row in results.rows:

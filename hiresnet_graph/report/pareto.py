@@ -1,4 +1,4 @@
-"""The networks that no other beats: none is as accurate and smaller, or as small and more accurate."""
+"""The Pareto front of a search: no other network is smaller and as accurate, or more accurate and as small."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hiresnet_graph.sweep.results import Results
 _ROUNDING = 1e-9  # percent
 
 
-class Point(NamedTuple):
+class ParetoPoint(NamedTuple):
     """A network on a front.
 
     Attributes:
-        fronts: What nothing beats it at: `parameters`, `macs` or both.
-        n: Finished runs.
-        validation: Accuracy in percent that it was compared by.
-        test: Accuracy in percent at the epoch of best validation, which chose nothing.
+        fronts: The costs for which it is on the front: `parameters`, `macs` or both.
+        n: Number of finished runs.
+        validation: Accuracy in percent, by which networks are compared.
+        test: Accuracy in percent at the epoch of best validation, which had no influence on the search.
     """
 
     variant: str
@@ -31,21 +31,21 @@ class Point(NamedTuple):
     test: Spread | None
 
 
-def pareto_front(results: Results) -> tuple[Point, ...]:
-    """The networks that are best by mean validation accuracy for their parameters, or for their MACs; small ones first.
+def pareto_front(results: Results) -> tuple[ParetoPoint, ...]:
+    """The networks with the best mean validation accuracy for their parameters or MACs, in the order of their size.
 
-    Networks without a finished run are left out.
+    Networks without a finished run are excluded.
     """
     runs = finished(results)
     points = []
     for network in unique_networks(results):
-        records = runs[network.place].values()
+        records = runs[network.position].values()
         validation = spread(percent(record.validation_accuracy) for record in records)
         if validation is not None:
-            info = results.networks[network.place]
+            info = results.networks[network.position]
             test = spread(percent(record.test_accuracy) for record in records)
             points.append(
-                Point(info.label, info.setting, info.parameters, info.macs, (), len(records), validation, test)
+                ParetoPoint(info.label, info.setting, info.parameters, info.macs, (), len(records), validation, test)
             )
     fronts = {
         "parameters": _front(points, lambda point: point.parameters),
@@ -58,12 +58,12 @@ def pareto_front(results: Results) -> tuple[Point, ...]:
     return tuple(sorted((p for p in found if p.fronts), key=lambda p: (p.parameters, p.macs, p.validation.mean)))
 
 
-def _front(points: Sequence[Point], cost: Callable[[Point], int]) -> set[int]:
-    """Places of the points that no other beats; equal ones stand together."""
+def _front(points: Sequence[ParetoPoint], cost: Callable[[ParetoPoint], int]) -> set[int]:
+    """Indices of the points on the front; equal points are all on it."""
     order = sorted(range(len(points)), key=lambda i: (cost(points[i]), -points[i].validation.mean))
     front: list[int] = []
     for i in order:
-        more = points[i].validation.mean - points[front[-1]].validation.mean if front else 1.0
-        if more > _ROUNDING or (more > -_ROUNDING and cost(points[i]) == cost(points[front[-1]])):
+        gain = points[i].validation.mean - points[front[-1]].validation.mean if front else 1.0
+        if gain > _ROUNDING or (gain > -_ROUNDING and cost(points[i]) == cost(points[front[-1]])):
             front.append(i)
     return set(front)

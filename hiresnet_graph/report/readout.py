@@ -1,4 +1,4 @@
-"""Networks in time at other readout steps than in training: the table and the curve of a run, or of a study."""
+"""The accuracy of networks in time at other readout steps than in training: a table and a curve."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hiresnet_graph.report.formats import records_csv, records_json
 from hiresnet_graph.report.scores import (
     Setting,
     Spread,
+    format_setting,
     percent,
     setting_columns,
-    setting_text,
     spread,
     spread_record,
 )
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 
 class ReadoutRow(NamedTuple):
-    """A variant that is read out at one step. Accuracies are in percent; None where it cannot be read out.
+    """A variant at one readout step. Accuracies are in percent; None if the step cannot be read out.
 
     Attributes:
-        setting: What the grid chose; empty without a grid.
-        step: Counted from 0.
-        trained: Whether it was read out there in training.
-        n: Runs, one for each pair of seeds.
+        setting: Setting of the grid; empty without a grid.
+        step: Readout step, counted from 0.
+        trained: Whether training read out this step.
+        n: Number of runs, one for each pair of seeds.
         accuracy: With the weights of the epoch of best validation.
         last: With the weights of the last epoch.
-        top_k: The right class being among the `top_k` first; weights of the epoch of best validation.
-        loss: Mean cross-entropy at this step; weights of the epoch of best validation.
-        reason: Why it cannot be read out; empty if it can.
+        top_k: Counting the `top_k` most probable classes; with the weights of the epoch of best validation.
+        loss: Mean cross-entropy at this step; with the weights of the epoch of best validation.
+        reason: Why the step cannot be read out; empty if it can.
     """
 
     variant: str
@@ -61,8 +61,8 @@ class Readouts(NamedTuple):
     """The rows of all networks, in the order of the study.
 
     Attributes:
-        part: Of the data.
-        settings: The fields of the grid, and what the table calls them.
+        part: Part of the data set.
+        settings: The fields of the grid, with their column headers.
         left_out: Variants that do not run in time.
     """
 
@@ -84,18 +84,18 @@ def make_readouts(
     past: Past | None = None,
     device: str = "auto",
 ) -> Readouts:
-    """How good the networks of a run's or a study's folder are at each of some readout steps.
+    """Evaluate the networks in the folder of a run or a study at several readout steps.
 
     Args:
-        steps: Counted from 0. If left out, for each network those of its training, from the first one on at which its
-            output depends on the input.
-        part: Of the data.
-        past: `last` lets a norm past its copies take the last one; what the spec says, if left out.
-        device: As of `train`.
+        steps: Counted from 0. By default those of training, from the first step at which the output depends on the
+            input.
+        part: Part of the data set.
+        past: With `last`, a norm beyond its copies uses the last one (default: as in the spec).
+        device: As in `train`.
 
     Raises:
         UsageError: None of the networks runs in time.
-        RunError: There is no finished run, its weights are not there, or its data are others now.
+        RunError: There is no finished run, its weights are missing, or its data have changed.
     """
     from hiresnet_graph.train.readout import data_of
 
@@ -103,19 +103,17 @@ def make_readouts(
     data: Dataset | None = None
     rows: list[ReadoutRow] = []
     left_out: list[str] = []
-    for place, runs in _runs(Path(folder), results).items():
-        network = results.networks[place]
+    for index, runs in _runs(Path(folder), results).items():
+        network = results.networks[index]
         if runs[0].architecture.plan.folded is None:
             left_out.append(network.label)
             continue
         data = data or data_of(runs[0])
-        seen = [_both(run, steps, part, past, data, device) for run in runs]
-        for points in zip(*seen, strict=True):
+        points_by_run = [_best_and_last(run, steps, part, past, data, device) for run in runs]
+        for points in zip(*points_by_run, strict=True):
             rows.append(_row(network.label, network.setting, points))
     if left_out and not rows:
-        raise UsageError(
-            f"{folder}: '{results.architecture}' does not run in time, so there are no steps to read it out at."
-        )
+        raise UsageError(f"{folder}: '{results.architecture}' does not run in time, so it has no readout steps.")
     return Readouts(
         name=results.name,
         architecture=results.architecture,
@@ -129,7 +127,7 @@ def make_readouts(
 
 
 Pair = tuple["ReadoutPoint", "ReadoutPoint"]
-"""A step with the weights of the best epoch, and with those of the last."""
+"""A step with the weights of the epoch of best validation, and with those of the last."""
 
 
 def _runs(folder: Path, results: Results) -> dict[int, list[Run]]:
@@ -144,11 +142,11 @@ def _runs(folder: Path, results: Results) -> dict[int, list[Run]]:
             path = folder / RUNS / status[row.key] if is_study else folder
             found.setdefault(row.network, []).append(load_run(path))
     if not found:
-        raise UsageError(f"{folder}: no run in it is complete, so there is nothing to read out.")
+        raise UsageError(f"{folder}: contains no complete run to read out.")
     return found
 
 
-def _both(
+def _best_and_last(
     run: Run, steps: Sequence[int] | None, part: Part, past: Past | None, data: Dataset, device: str
 ) -> list[Pair]:
     best = run.readout(steps, part=part, past=past, data=data, device=device)
@@ -159,7 +157,7 @@ def _both(
 
 
 def _row(label: str, setting: Setting, points: Sequence[Pair]) -> ReadoutRow:
-    """The runs of a network at one step."""
+    """The row of a network at one step."""
     best, last = [one.scores for one, _ in points], [one.scores for _, one in points]
     first = points[0][0]
     return ReadoutRow(
@@ -180,19 +178,19 @@ def _row(label: str, setting: Setting, points: Sequence[Pair]) -> ReadoutRow:
 
 
 def readout_table(readouts: Readouts) -> ReportTable:
-    """The table: a line for each network and step."""
-    several, reasons = len(_labels(readouts.rows)) > 1, any(row.reason for row in readouts.rows)
+    """The table: one row per network and step."""
+    has_several, has_reasons = len(_labels(readouts.rows)) > 1, any(row.reason for row in readouts.rows)
     top_k = readouts.top_k if readouts.top_k > 1 else 0
     columns = (
-        *([Column("variant")] if several else []),
-        *(number_column(text, 8) for text in (readouts.settings.values() if several else ())),
+        *([Column("variant")] if has_several else []),
+        *(number_column(text, 8) for text in (readouts.settings.values() if has_several else ())),
         number_column("step"),
-        *([number_column("n", 7)] if several or any(row.n > 1 for row in readouts.rows) else []),
+        *([number_column("n", 7)] if has_several or any(row.n > 1 for row in readouts.rows) else []),
         number_column(f"{readouts.part} accuracy"),
         number_column("at last epoch", 5),
         *([number_column(f"top-{top_k}", 3)] if top_k else []),
         number_column("loss", 4),
-        *([Column("why not", 6, wraps=True)] if reasons else []),
+        *([Column("why not", 6, wraps=True)] if has_reasons else []),
     )
     names = [column.header for column in columns]
     cells: list[dict[str, str]] = [
@@ -215,12 +213,12 @@ def readout_table(readouts: Readouts) -> ReportTable:
 
 
 def readouts_csv(readouts: Readouts) -> str:
-    """The rows with all digits, a line each."""
+    """The rows with all digits, one line each."""
     return records_csv(map(_record, readouts.rows))
 
 
 def readouts_json(readouts: Readouts) -> str:
-    """All of it, with all digits; what is no number is null."""
+    """All data with all digits; missing numbers are null."""
     data: Record = {
         "name": readouts.name,
         "architecture": readouts.architecture,
@@ -234,9 +232,9 @@ def readouts_json(readouts: Readouts) -> str:
 
 
 def readouts_picture(readouts: Readouts, kind: Kind) -> bytes:
-    """The curve as a file: accuracy against the step, a line for each network, dots filled where trained.
+    """A chart of accuracy against step, with a line for each network, and filled dots at the steps of training.
 
-    Bars are one standard deviation over seeds up and down.
+    Error bars are one standard deviation over seeds.
 
     Raises:
         UsageError: No step can be read out.
@@ -254,7 +252,7 @@ def readouts_picture(readouts: Readouts, kind: Kind) -> bytes:
     ]
     drawn = [line for line in lines if line.dots]
     if not drawn:
-        raise UsageError("no step can be read out, so there is no curve.")
+        raise UsageError("no step can be read out, so there is no curve to draw.")
     title = readouts.name if readouts.name == readouts.architecture else f"{readouts.name}: {readouts.architecture}"
     has_bars = any(dot.spread is not None for line in drawn for dot in line.dots)
     chart = line_chart(
@@ -268,7 +266,7 @@ def readouts_picture(readouts: Readouts, kind: Kind) -> bytes:
 
 
 def _label(row: ReadoutRow) -> str:
-    return ", ".join([row.variant, *([setting_text(row.setting)] if row.setting else [])])
+    return ", ".join([row.variant, *([format_setting(row.setting)] if row.setting else [])])
 
 
 def _labels(rows: Iterable[ReadoutRow]) -> list[str]:
@@ -297,13 +295,13 @@ def _record(row: ReadoutRow) -> Record:
 
 
 def _caption(readouts: Readouts) -> str:
-    several = any(row.accuracy is not None and row.accuracy.std is not None for row in readouts.rows)
+    has_spread = any(row.accuracy is not None and row.accuracy.std is not None for row in readouts.rows)
     sentences = [
         f"{readouts.architecture} on {readouts.data}: {readouts.part} accuracy in percent with the weights of the "
         "epoch of best validation, and with those of the last"
-        + ("; mean (standard deviation, ddof 1) over seeds." if several else "."),
-        "* read out there in training.",
+        + ("; mean (standard deviation, ddof 1) over seeds." if has_spread else "."),
+        "*: read out in training.",
     ]
     if readouts.left_out:
-        sentences.append(f"Left out, as they do not run in time: {', '.join(readouts.left_out)}.")
+        sentences.append(f"Excluded, as they do not run in time: {', '.join(readouts.left_out)}.")
     return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""What reports take from results: the finished runs, network by network, and which networks are one."""
+"""Finished runs, accuracies and settings of each network in the results of a study, and which networks are the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:
-    """Mean and standard deviation of the values that are there; None without any."""
+    """Mean and standard deviation of the values that are not None; None if there are none."""
     import statistics
 
     found = [value for value in values if value is not None]
@@ -31,17 +31,17 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def spread_record(name: str, spread: Spread | None) -> dict[str, object]:
-    """A spread as data; None where there is no number."""
+    """A spread as data; missing numbers are None."""
     return {f"{name}_mean": spread and spread.mean, f"{name}_std": spread and spread.std}
 
 
-def percent(share: float | None) -> float | None:
-    """A share from 0 to 1 in percent."""
-    return None if share is None else 100 * share
+def percent(fraction: float | None) -> float | None:
+    """A fraction in percent."""
+    return None if fraction is None else 100 * fraction
 
 
 def finished(results: Results) -> tuple[dict[Seeds, RunRecord], ...]:
-    """The runs that ended with an accuracy, by their seeds; for each network."""
+    """For each network its complete runs, by their seeds."""
     found: tuple[dict[Seeds, RunRecord], ...] = tuple({} for _ in results.networks)
     for row in results.rows:
         if row.record is not None and row.record.outcome == "complete":
@@ -50,53 +50,53 @@ def finished(results: Results) -> tuple[dict[Seeds, RunRecord], ...]:
 
 
 def test_scores(results: Results) -> tuple[dict[Seeds, float], ...]:
-    """Test accuracy in percent at the epoch of best validation, by seeds; for each network."""
+    """For each network the test accuracy in percent at the epoch of best validation, by seeds."""
     return tuple(
         {seeds: 100 * run.test_accuracy for seeds, run in runs.items() if run.test_accuracy is not None}
         for runs in finished(results)
     )
 
 
-def key(setting: Setting) -> str:
-    """Equal for equal settings."""
+def setting_key(setting: Setting) -> str:
+    """A string that is equal for equal settings."""
     return json.dumps(dict(setting), sort_keys=True, default=str)
 
 
 def settings(results: Results) -> dict[str, Setting]:
-    """Every setting of the grid by its key, in the order of the study; without a grid one that is empty."""
-    return {key(network.setting): network.setting for network in results.networks}
+    """Every setting of the grid by its key, in the order of the study; without a grid a single empty one."""
+    return {setting_key(network.setting): network.setting for network in results.networks}
 
 
 def setting_columns(results: Results) -> dict[str, str]:
-    """The fields of the grid, and what tables call them: `recipe.lr` is `lr`, if nothing else is."""
+    """The fields of the grid with their column headers: `recipe.lr` is `lr`, if that is unique."""
     names = list(dict.fromkeys(name for network in results.networks for name in network.setting))
     short = [name.removeprefix("recipe.") for name in names]
     return {name: brief if short.count(brief) == 1 else name for name, brief in zip(names, short, strict=True)}
 
 
-def setting_text(setting: Setting) -> str:
-    """A setting in one line: `lr=0.01, width=16`."""
+def format_setting(setting: Setting) -> str:
+    """A setting as text: `lr=0.01, width=16`."""
     return ", ".join(f"{name.removeprefix('recipe.')}={format_value(value)}" for name, value in setting.items())
 
 
-class Unique(NamedTuple):
-    """A network of its own.
+class UniqueNetwork(NamedTuple):
+    """A network that may be that of several variants.
 
     Attributes:
-        place: In `Results.networks`.
-        labels: Of all variants that are this network.
+        position: Index in `Results.networks`.
+        labels: Labels of all variants that are this network.
     """
 
-    place: int
+    position: int
     setting: Setting
     labels: tuple[str, ...]
 
 
-def unique_networks(results: Results) -> tuple[Unique, ...]:
-    """The networks that differ, in the order of the study."""
-    places = {(key(network.setting), network.label): i for i, network in enumerate(results.networks)}
+def unique_networks(results: Results) -> tuple[UniqueNetwork, ...]:
+    """The different networks, in the order of the study."""
+    indices = {(setting_key(network.setting), network.label): i for i, network in enumerate(results.networks)}
     labels: dict[int, list[str]] = {}
     for i, network in enumerate(results.networks):
-        first = places.get((key(network.setting), network.same_as), i) if network.same_as else i
+        first = indices.get((setting_key(network.setting), network.same_as), i) if network.same_as else i
         labels.setdefault(first, []).append(network.label)
-    return tuple(Unique(i, results.networks[i].setting, tuple(found)) for i, found in labels.items())
+    return tuple(UniqueNetwork(i, results.networks[i].setting, tuple(found)) for i, found in labels.items())

@@ -1,9 +1,9 @@
-"""How far each network is from a baseline, and how sure that is.
+"""Differences of networks from a baseline, with confidence intervals and tests.
 
-The runs of a study are a table of networks and seeds, so that accuracy is modelled as network + seed: what a seed does
-to all networks alike is taken out, and the error is pooled over the networks, which makes the most of few seeds. Beside
-it stand two intervals that assume less: the paired one (its own error for each pair of networks) and Welch's (seeds
-taken as unrelated). All of it is for one split and one set of test images: seeds say nothing about others.
+Accuracy is modelled as network + seed: effects of a seed on all networks are removed, and the error is pooled over the
+networks, which makes the most of few seeds. Two further intervals assume less: the paired interval (with a separate
+error for each pair of networks) and Welch's (seeds taken as independent). All of them are conditional on one split and
+one test set: seeds carry no information about others.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hiresnet_graph.errors import UsageError, did_you_mean
-from hiresnet_graph.report.scores import Setting, Unique, finished, key, test_scores, unique_networks
+from hiresnet_graph.report.scores import Setting, UniqueNetwork, finished, setting_key, test_scores, unique_networks
 from hiresnet_graph.sweep.results import Results
 from hiresnet_graph.train.record import Seeds
 
 ALPHA, POWER = 0.05, 0.8
-# Points of accuracy. A million test images are steps of 0.0001; what is below this is rounding.
+# Points of accuracy. With a million test images, accuracies differ by at least 0.0001; less is rounding.
 _NO_SPREAD = 1e-9
 
 
 class Interval(NamedTuple):
-    """A confidence interval of 95 %."""
+    """A 95 % confidence interval."""
 
     low: float
     high: float
 
 
 class Estimate(NamedTuple):
-    """A difference in points of accuracy; the interval is None if the values say nothing of their spread."""
+    """A difference in points of accuracy; the interval is None if the spread is unknown or zero."""
 
     difference: float
     interval: Interval | None
@@ -40,21 +40,22 @@ class Difference(NamedTuple):
     """A network minus the baseline, in points of accuracy.
 
     Attributes:
-        variants: The labels of the network.
-        setting: Of the grid; empty without one.
-        n: Finished runs of the network.
-        baseline_setting: That of the baseline's runs: the same, unless each network is at its best one.
-        baseline_n: Finished runs of the baseline.
-        pooled: By the model network + seed; None if the runs do not connect the two networks.
+        variants: Labels of the network.
+        setting: Setting of the grid; empty without a grid.
+        n: Number of finished runs of the network.
+        baseline_setting: Setting of the baseline: the same, unless each network is at its best one.
+        baseline_n: Number of finished runs of the baseline.
+        pooled: Estimate of the model network + seed; None if the runs do not connect the two networks.
         df: Degrees of freedom of the pooled error.
-        p: That the pooled difference is as far from 0 by chance, two-sided.
+        p: p value of the pooled difference, two-sided.
         p_holm: The same, corrected for all tests of the comparison.
-        detectable: The smallest true difference that the pooled test finds with 80 % power at alpha 0.05, two-sided and
-            uncorrected, if the error is as large as it seems here.
-        pairs: Seeds with a run of both networks.
-        paired: Mean over these seeds of the difference.
-        welch: Difference of the means, with seeds taken as unrelated.
-        correlation: Of the two networks' accuracies over these seeds; None below three, or without spread.
+        detectable: The smallest true difference that the pooled test finds with 80 % power at alpha 0.05 (two-sided,
+            uncorrected), given the estimated error.
+        pairs: Number of seeds with runs of both networks.
+        paired: Mean difference over these seeds.
+        welch: Difference of the means, with seeds taken as independent.
+        correlation: Correlation of the two networks' accuracies over these seeds; None for fewer than three seeds, or
+            without spread.
     """
 
     variants: tuple[str, ...]
@@ -74,14 +75,14 @@ class Difference(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """All networks of a study against one.
+    """All networks of a study compared with one.
 
     Attributes:
         baseline: The variant that the others are compared with.
-        at_best: Whether each network is at the setting where its mean validation accuracy is best, rather than all at
+        at_best: Whether each network is at its own setting with the best mean validation accuracy, rather than all at
             equal settings.
         equal: Other labels of the baseline's network, which are not compared.
-        tests: Number of p values that Holm's correction is for.
+        tests: Number of p values in Holm's correction.
     """
 
     baseline: str
@@ -94,13 +95,13 @@ class Comparison(NamedTuple):
 def compare(results: Results, baseline: str | None = None) -> tuple[Comparison, ...]:
     """Differences from a baseline at equal settings; with a grid also at each network's best setting.
 
-    Networks that are the same are compared once, and not with themselves.
+    Variants of the same network are compared once, and not with each other.
 
     Args:
-        baseline: Label of a variant; the study's own if left out, or else its first.
+        baseline: Label of a variant (default: the baseline of the study, or its first variant).
 
     Raises:
-        UsageError: There is no such variant.
+        UsageError: The variant is unknown.
     """
     labels = [network.label for network in results.networks]
     baseline = baseline or results.baseline or next(iter(labels), "")
@@ -109,14 +110,14 @@ def compare(results: Results, baseline: str | None = None) -> tuple[Comparison, 
     networks, scores = unique_networks(results), test_scores(results)
     found = []
     equal: dict[str, None] = {}
-    by_setting: dict[str, list[Unique]] = {}
+    by_setting: dict[str, list[UniqueNetwork]] = {}
     for network in networks:
-        by_setting.setdefault(key(network.setting), []).append(network)
-    for here in by_setting.values():
-        base = next((network for network in here if baseline in network.labels), None)
+        by_setting.setdefault(setting_key(network.setting), []).append(network)
+    for members in by_setting.values():
+        base = next((network for network in members if baseline in network.labels), None)
         if base is not None:
             equal.update(dict.fromkeys(label for label in base.labels if label != baseline))
-            found += _differences(base, [network for network in here if network != base], scores)
+            found += _differences(base, [network for network in members if network != base], scores)
     comparisons = [_comparison(baseline, False, tuple(equal), found)]
     if len(by_setting) > 1:
         best = _best(results, networks)
@@ -127,23 +128,23 @@ def compare(results: Results, baseline: str | None = None) -> tuple[Comparison, 
     return tuple(comparisons)
 
 
-def _best(results: Results, networks: Sequence[Unique]) -> list[Unique]:
-    """Each variant's network at the setting that is best for it.
+def _best(results: Results, networks: Sequence[UniqueNetwork]) -> list[UniqueNetwork]:
+    """Each variant's network at its best setting.
 
-    Of the settings with the most finished runs, so that none gains by runs that diverged, it is the one with the
-    highest mean validation accuracy; of equal ones the first.
+    Among the settings with the most finished runs (so that none gains by diverged runs) it is the one with the highest
+    mean validation accuracy, or the first of equal ones.
     """
     runs = finished(results)
 
-    def merit(network: Unique) -> tuple[int, float]:
-        found = [run.validation_accuracy or 0.0 for run in runs[network.place].values()]
+    def rank(network: UniqueNetwork) -> tuple[int, float]:
+        found = [run.validation_accuracy or 0.0 for run in runs[network.position].values()]
         return len(found), sum(found) / len(found) if found else 0.0
 
     labels: dict[int, list[str]] = {}
     for label in dict.fromkeys(network.label for network in results.networks):
-        best = max((network for network in networks if label in network.labels), key=merit)
-        labels.setdefault(best.place, []).append(label)
-    return [Unique(i, results.networks[i].setting, tuple(found)) for i, found in labels.items()]
+        best = max((network for network in networks if label in network.labels), key=rank)
+        labels.setdefault(best.position, []).append(label)
+    return [UniqueNetwork(i, results.networks[i].setting, tuple(found)) for i, found in labels.items()]
 
 
 def _comparison(baseline: str, at_best: bool, equal: tuple[str, ...], found: Sequence[Difference]) -> Comparison:
@@ -158,29 +159,31 @@ def _comparison(baseline: str, at_best: bool, equal: tuple[str, ...], found: Seq
     return Comparison(baseline, at_best, equal, differences, len(p_values))
 
 
-def _differences(base: Unique, others: Sequence[Unique], scores: Sequence[Mapping[Seeds, float]]) -> list[Difference]:
-    theirs = scores[base.place]
-    model = fit([theirs, *(scores[network.place] for network in others)])
+def _differences(
+    base: UniqueNetwork, others: Sequence[UniqueNetwork], scores: Sequence[Mapping[Seeds, float]]
+) -> list[Difference]:
+    base_scores = scores[base.position]
+    model = fit([base_scores, *(scores[network.position] for network in others)])
     return [
-        _difference(network, base, scores[network.place], theirs, contrast)
+        _difference(network, base, scores[network.position], base_scores, contrast)
         for network, contrast in zip(others, model, strict=True)
     ]
 
 
 def _difference(
-    network: Unique,
-    base: Unique,
-    ours: Mapping[Seeds, float],
-    theirs: Mapping[Seeds, float],
+    network: UniqueNetwork,
+    base: UniqueNetwork,
+    scores: Mapping[Seeds, float],
+    base_scores: Mapping[Seeds, float],
     contrast: Contrast | None,
 ) -> Difference:
-    pairs = [(ours[seeds], theirs[seeds]) for seeds in ours if seeds in theirs]
+    pairs = [(scores[seeds], base_scores[seeds]) for seeds in scores if seeds in base_scores]
     return Difference(
         variants=network.labels,
         setting=network.setting,
-        n=len(ours),
+        n=len(scores),
         baseline_setting=base.setting,
-        baseline_n=len(theirs),
+        baseline_n=len(base_scores),
         pooled=contrast and contrast.estimate,
         df=contrast.df if contrast else 0,
         p=contrast and contrast.p,
@@ -188,13 +191,13 @@ def _difference(
         detectable=contrast and contrast.detectable,
         pairs=len(pairs),
         paired=mean_with_interval([one - other for one, other in pairs]),
-        welch=_welch(list(ours.values()), list(theirs.values())),
+        welch=_welch(list(scores.values()), list(base_scores.values())),
         correlation=_correlation(pairs),
     )
 
 
 class Contrast(NamedTuple):
-    """A network against the baseline in the model network + seed."""
+    """A network compared with the baseline in the model network + seed."""
 
     estimate: Estimate
     df: int
@@ -203,15 +206,15 @@ class Contrast(NamedTuple):
 
 
 def fit(scores: Sequence[Mapping[Seeds, float]]) -> list[Contrast | None]:
-    """Each network against the first by least squares on network + seed, the error pooled over all of them.
+    """Each network compared with the first by least squares on network + seed, with the error pooled over networks.
 
-    The numbers are those of a linear model with a column for each network and each seed. Here the mean of each network
-    is taken out first, which leaves a regression on the seeds alone, so that thousands of networks are no matter.
+    The result is that of a linear model with a column for each network and each seed. The mean of each network is
+    removed first, which leaves a regression on the seeds alone, and so allows thousands of networks.
 
     None for a network whose runs are not connected to the first by shared seeds, directly or through other networks.
     Networks may lack runs: seeds that they do not share are accounted for.
 
-    Source: Frisch & Waugh (1933), Lovell (1963), for taking out a part of the columns first.
+    Source: Frisch & Waugh (1933), Lovell (1963), for removing some of the columns first.
     """
     import numpy as np
     from scipy.stats import t
@@ -228,13 +231,13 @@ def fit(scores: Sequence[Mapping[Seeds, float]]) -> list[Contrast | None]:
         np.add.at(sums, network, columns)
         return (sums.T / n).T
 
-    is_seed = np.eye(len(seeds))[seed][:, 1:]  # the first seed is what the others differ from
+    is_seed = np.eye(len(seeds))[seed][:, 1:]  # relative to the first seed
     mean_accuracy, mean_is_seed = means(accuracy), means(is_seed)
     y, x = accuracy - mean_accuracy[network], is_seed - mean_is_seed[network]
     inverse = np.linalg.inv(x.T @ x)
     of_seed = inverse @ x.T @ y
     of_network = mean_accuracy - mean_is_seed @ of_seed
-    apart = mean_is_seed - mean_is_seed[0]  # how differently the seeds are spread over the networks
+    apart = mean_is_seed - mean_is_seed[0]  # differences of the networks in the shares of their seeds
     factor = np.sqrt(1 / n + 1 / n[0] + np.einsum("ij,jk,ik->i", apart, inverse, apart))
     df = len(runs) - len(connected) - len(seeds) + 1
     sd = float(np.sqrt(np.sum((y - x @ of_seed) ** 2) / df)) if df else 0.0
@@ -249,12 +252,12 @@ def fit(scores: Sequence[Mapping[Seeds, float]]) -> list[Contrast | None]:
         interval = Interval(difference - half, difference + half)
         return Contrast(Estimate(difference, interval), df, p, error * _noncentrality(df))
 
-    places = {one: i for i, one in enumerate(connected)}
-    return [contrast(places[one]) if one in places else None for one in range(1, len(scores))]
+    indices = {one: i for i, one in enumerate(connected)}
+    return [contrast(indices[one]) if one in indices else None for one in range(1, len(scores))]
 
 
 def _connected(scores: Sequence[Mapping[Seeds, float]]) -> tuple[list[int], list[Seeds]]:
-    """The networks, and the seeds, that can be reached from the first network over shared seeds."""
+    """The networks and seeds that are connected to the first network by shared seeds."""
     networks, seeds = {0}, set(scores[0])
     while more := {i for i, runs in enumerate(scores) if i not in networks and seeds & set(runs)}:
         networks |= more
@@ -263,7 +266,7 @@ def _connected(scores: Sequence[Mapping[Seeds, float]]) -> tuple[list[int], list
 
 
 def mean_with_interval(values: Sequence[float]) -> Estimate | None:
-    """The mean, with the interval of Student's t; None without values."""
+    """The mean with its t interval; None without values."""
     import numpy as np
     from statsmodels.stats.weightstats import DescrStatsW
 
@@ -275,16 +278,16 @@ def mean_with_interval(values: Sequence[float]) -> Estimate | None:
     return Estimate(float(statistic.mean), Interval(*map(float, statistic.tconfint_mean(ALPHA))))
 
 
-def _welch(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:
+def _welch(a: Sequence[float], b: Sequence[float]) -> Estimate | None:
     import numpy as np
     from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
-    if not ours or not theirs:
+    if not a or not b:
         return None
-    difference = float(np.mean(ours) - np.mean(theirs))
-    if min(len(ours), len(theirs)) < 2 or np.std(ours) + np.std(theirs) < _NO_SPREAD:
+    difference = float(np.mean(a) - np.mean(b))
+    if min(len(a), len(b)) < 2 or np.std(a) + np.std(b) < _NO_SPREAD:
         return Estimate(difference, None)
-    both = CompareMeans(DescrStatsW(np.array(ours)), DescrStatsW(np.array(theirs)))
+    both = CompareMeans(DescrStatsW(np.array(a)), DescrStatsW(np.array(b)))
     return Estimate(difference, Interval(*map(float, both.tconfint_diff(ALPHA, usevar="unequal"))))
 
 
@@ -298,10 +301,10 @@ def _correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 @lru_cache(maxsize=256)
 def _noncentrality(df: int) -> float:
-    """How many standard errors a true difference must be for the power that is wanted.
+    """The true difference, in standard errors, that is found with the power `POWER`.
 
-    The t statistic of such a difference follows the noncentral t distribution. The far tail, in which the sign would be
-    wrong, holds less than 0.00001 and is left out.
+    The t statistic of such a difference follows the noncentral t distribution. Its far tail, with the wrong sign, has a
+    probability below 0.00001 and is neglected.
     """
     from scipy.optimize import brentq
     from scipy.special import nctdtr

@@ -1,4 +1,4 @@
-"""The table of a study: one row a variant and setting, with mean and spread over its seeds."""
+"""The table of a study: one row per variant and setting, with mean and standard deviation over seeds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.report.scores import Setting, Spread, finished, percent, setting_columns, spread
 from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, read_results
 from hiresnet_graph.train.recipe import Recipe
@@ -17,20 +18,20 @@ class Row(NamedTuple):
     """A variant under one setting. Accuracies are in percent; None without finished runs.
 
     Attributes:
-        setting: What the grid chose; empty without a grid.
-        runs: Runs that were asked for.
-        n: Those of them that ended with an accuracy.
-        diverged: Those whose loss was not finite.
-        failed: Those that were given up after errors.
-        pruned: Those that a search gave up.
-        missing: Those that are still to be trained.
-        test: On the test images, at the epoch of best validation.
-        test_top_k: The same, the right class being among the `top_k` first.
-        last: On the test images, at the last epoch.
-        last_top_k: The same, the right class being among the `top_k` first.
-        validation: On the validation images, at the epoch where it is best.
-        same_as: The variant that is the same network, so that its runs are shown; or empty.
-        isomorphic_to: The variant that is the same graph under other weight names; or empty.
+        setting: Setting of the grid; empty without a grid.
+        runs: Number of requested runs.
+        n: Number of complete runs, which have an accuracy.
+        diverged: Number of runs whose loss became infinite or NaN.
+        failed: Number of runs that failed after several attempts.
+        pruned: Number of runs that a search stopped early.
+        missing: Number of runs still to be trained.
+        test: Test accuracy at the epoch of best validation.
+        test_top_k: The same, counting the `top_k` most probable classes.
+        last: Test accuracy at the last epoch.
+        last_top_k: The same, counting the `top_k` most probable classes.
+        validation: Best validation accuracy.
+        same_as: The variant of the same network, whose runs are shown; or empty.
+        isomorphic_to: The variant with the same graph, but other weight names; or empty.
     """
 
     variant: str
@@ -53,15 +54,14 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows in the order of the study, and what all of them were trained with.
+    """The rows in the order of the study, and the conditions of training.
 
     Attributes:
-        recipe: As the study says it, before the grid.
-        seeds: Every pair of seeds that was asked for.
-        top_k: Of the recipe.
-        machines: Every different combination of versions, device and settings that computed a run, with the number
-            of its runs.
-        settings: The fields of the grid, and what the table calls them.
+        recipe: Recipe of the study, without the grid.
+        seeds: Every requested pair of seeds.
+        machines: Every different combination of versions, device and settings that computed a run, with the number of
+            its runs.
+        settings: The fields of the grid, with their column headers.
     """
 
     name: str
@@ -77,29 +77,29 @@ class Table(NamedTuple):
 
     @property
     def mixed(self) -> tuple[str, ...]:
-        """What was not the same for all runs, like `torch 2.14.1 (8 runs) and 2.12.0 (2 runs)`."""
+        """Conditions that differ between runs, like `torch 2.14.1 (8 runs) and 2.12.0 (2 runs)`."""
+        mixed = {name: counts for name, counts in self._counts().items() if len(counts) > 1}
         return tuple(
-            f"{name} {' and '.join(f'{value} ({_runs(count)})' for value, count in counts.items())}"
-            for name, counts in self._counts().items()
-            if len(counts) > 1
+            f"{name} " + " and ".join(f"{value} ({format_count(count, 'run')})" for value, count in counts.items())
+            for name, counts in mixed.items()
         )
 
     @property
     def caption(self) -> str:
-        """What the numbers are and where they come from, in a few sentences."""
-        return " ".join([self._said("at the epoch of best validation, and at the last epoch"), *self._origin()])
+        """A description of the numbers and of the conditions, in a few sentences."""
+        return " ".join([self._description("at the epoch of best validation, and at the last epoch"), *self._origin()])
 
     @property
     def caption_for_paper(self) -> str:
-        """The caption without what computed the runs, and for test accuracy at the epoch of best validation alone."""
-        return self._said("at the epoch of best validation")
+        """The caption without versions and devices, for test accuracy at the epoch of best validation only."""
+        return self._description("at the epoch of best validation")
 
     @property
     def origin(self) -> str:
-        """What computed the runs, in a sentence or two; empty without finished runs."""
+        """The versions, devices and settings that computed the runs; empty without finished runs."""
         return " ".join(self._origin())
 
-    def _said(self, epochs: str) -> str:
+    def _description(self, epochs: str) -> str:
         sentences = [
             f"{self.architecture} on {self.data}: {self._protocol()}.",
             f"Test accuracy in percent {epochs}: mean (standard deviation, ddof 1).",
@@ -107,24 +107,21 @@ class Table(NamedTuple):
         if any(row.same_as for row in self.rows):
             sentences.append("(= X): the same network as X, so the same runs.")
         if any(row.isomorphic_to for row in self.rows):
-            sentences.append("(~ X): the same graph as X under other names of weights, so other random draws.")
-        for count, what in (
-            (sum(row.diverged for row in self._own()), "diverged: they have no accuracy, and n leaves them out"),
-            (sum(row.failed for row in self._own()), "failed"),
-            (sum(row.missing for row in self._own()), "still to be trained"),
+            sentences.append("(~ X): the same graph as X with other weight names, so with other random draws.")
+        rows = [row for row in self.rows if not row.same_as]
+        for count, state in (
+            (sum(row.diverged for row in rows), "diverged: they have no accuracy and are not counted in n"),
+            (sum(row.failed for row in rows), "failed"),
+            (sum(row.missing for row in rows), "still to be trained"),
         ):
             if count:
-                sentences.append(f"{_runs(count)} {what}.")
+                sentences.append(f"{format_count(count, 'run')} {state}.")
         if self.is_search:
-            sentences.append("A search chose these networks by their accuracy on the validation images.")
+            sentences.append("These networks were selected by a search, by their accuracy on the validation images.")
         return " ".join(sentences)
 
-    def _own(self) -> list[Row]:
-        """The rows without those that repeat another."""
-        return [row for row in self.rows if not row.same_as]
-
     def _protocol(self) -> str:
-        """The recipe in a line; of what the grid varies, that it does."""
+        """The recipe in one line, without the values of fields that the grid varies."""
         recipe = self.recipe
         factor = "halved" if recipe.step_factor == 0.5 else f"times {recipe.step_factor:g}"
         parts = {
@@ -136,7 +133,7 @@ class Table(NamedTuple):
             "warmup_epochs": f"warm-up over {recipe.warmup_epochs} epochs" if recipe.warmup_epochs else "",
             "weight_decay": f"weight decay {recipe.weight_decay:g}" if recipe.weight_decay else "",
             "label_smoothing": f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",
-            "loss_steps": _told_steps(recipe),
+            "loss_steps": _format_loss_steps(recipe),
             "augment": f"augmentation {recipe.augment}",
             "precision": recipe.precision if recipe.precision != "fp32" else "",
         }
@@ -154,16 +151,18 @@ class Table(NamedTuple):
         )
         sentences = [f"Computed with {common}."] if common else []
         if mixed := self.mixed:
-            sentences.append(f"Mixed: {'; '.join(mixed)}. Runs that share a seed may differ in their bits by this.")
+            sentences.append(
+                f"Mixed: {'; '.join(mixed)}. Runs with the same seed may therefore differ in their last bits."
+            )
         return sentences
 
     def _counts(self) -> dict[str, dict[str, int]]:
-        """Of each fact about the machines its values, with the number of runs."""
-        facts: dict[str, Counter[str]] = {}
+        """The values of each condition, with their numbers of runs."""
+        conditions: dict[str, Counter[str]] = {}
         for machine, runs in self.machines.items():
-            for name, value in _facts(machine).items():
-                facts.setdefault(name, Counter())[value] += runs
-        return {name: dict(counts) for name, counts in facts.items()}
+            for name, value in _conditions(machine).items():
+                conditions.setdefault(name, Counter())[value] += runs
+        return {name: dict(counts) for name, counts in conditions.items()}
 
 
 def summarize(folder: Path | str) -> Table:
@@ -185,7 +184,7 @@ def make_table(results: Results) -> Table:
     records = {row.key: row.record for row in results.rows if row.record is not None}
     recipe = Recipe.model_validate(dict(results.recipe))
     augment = {record.recipe.augment for record in records.values()}
-    if len(augment) == 1:  # what `standard` meant for this data set
+    if len(augment) == 1:  # the meaning of `standard` for this data set
         recipe = recipe.model_copy(update={"augment": augment.pop()})
     return Table(
         name=results.name,
@@ -224,24 +223,20 @@ def _row(network: NetworkInfo, runs: list[RunRecord], rows: list[RunRow]) -> Row
     )
 
 
-def _told_steps(recipe: Recipe) -> str:
-    """Which steps of the readout the loss is of; nothing for their mean."""
+def _format_loss_steps(recipe: Recipe) -> str:
+    """The readout steps that the loss is computed at; empty for their mean."""
     if recipe.loss_steps == "mean":
         return ""
     weights = recipe.loss_steps
     return "loss of the last step" if weights == "last" else f"loss of the steps {':'.join(f'{w:g}' for w in weights)}"
 
 
-def _percents(shares: Iterable[float | None]) -> Spread | None:
-    return spread(percent(share) for share in shares)
+def _percents(fractions: Iterable[float | None]) -> Spread | None:
+    return spread(percent(fraction) for fraction in fractions)
 
 
-def _runs(count: int) -> str:
-    return f"{count} run{'s' if count != 1 else ''}"
-
-
-def _facts(machine: Environment) -> dict[str, str]:
-    """What can differ between machines, as people say it."""
+def _conditions(machine: Environment) -> dict[str, str]:
+    """The conditions that can differ between machines, with their names in captions."""
     return {
         "hiresnet_graph": machine.hiresnet_graph,
         "commit": machine.commit[:12] if machine.commit else "unknown",

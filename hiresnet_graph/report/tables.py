@@ -1,4 +1,4 @@
-"""The parts of a report as tables of text for people, and as records with all digits for programs."""
+"""The parts of a report as tables: formatted cells for people, records with all digits for programs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import NamedTuple
 from hiresnet_graph.formats import Column, format_count, format_si, format_value, number_column
 from hiresnet_graph.report.effects import Effect, Effects
 from hiresnet_graph.report.report import Report
-from hiresnet_graph.report.scores import Setting, Spread, setting_text, spread_record
+from hiresnet_graph.report.scores import Setting, Spread, format_setting, spread_record
 from hiresnet_graph.report.statistics import Comparison, Estimate, Interval
 from hiresnet_graph.report.table import Row, Table
 
-SCOPE = "For one split and one test set: other images could give other differences."
+_SCOPE = "These results hold for one split and one test set; other images may give other differences."
 Record = dict[str, object]
 
 
 class ReportTable(NamedTuple):
-    """A table of text.
+    """A table of formatted cells.
 
     Attributes:
-        part: Of the report.
-        rows: Cells as people read them.
-        records: The same with all digits; None where there is no number.
-        caption_for_paper: Of the columns that LaTeX tables have; empty if the caption serves.
+        part: Part of the report.
+        records: The same data with all digits; missing numbers are None.
+        caption_for_paper: Caption for the columns of LaTeX tables; empty if it is the same.
     """
 
     part: str
@@ -36,7 +35,7 @@ class ReportTable(NamedTuple):
 
 
 def report_tables(report: Report) -> tuple[ReportTable, ...]:
-    """The tables that a report is printed as."""
+    """The tables of a report."""
     makers: dict[str, Callable[[], list[ReportTable]]] = {
         "table": lambda: [_table(report.table)],
         "differences": lambda: [_differences(comparison, report.table) for comparison in report.differences],
@@ -47,7 +46,7 @@ def report_tables(report: Report) -> tuple[ReportTable, ...]:
     found = tuple(table for part in report.parts for table in makers[part]())
     if "table" in report.parts or not report.table.mixed:
         return found
-    # The caption of the table says it, if it is there.
+    # Otherwise the caption of the table contains it.
     mixed = f"Mixed: {'; '.join(report.table.mixed)}."
     return tuple(table._replace(caption=f"{table.caption} {mixed}") for table in found)
 
@@ -168,22 +167,22 @@ def _differences(comparison: Comparison, table: Table) -> ReportTable:
 
 
 def _differences_caption(comparison: Comparison, has_all: bool) -> str:
-    """What the columns are: all of them, or those of LaTeX tables."""
-    holm = f"Holm: corrected for {format_count(comparison.tests, 'test')}."
+    """A description of all columns, or of those of LaTeX tables."""
     sentences = [
         f"Each network minus {comparison.baseline}, in points of test accuracy at the epoch of best validation.",
         "95 % CI and p: accuracy modelled as network + seed, with the error pooled over the networks"
         + (" (df)." if has_all else "."),
-        *(["paired, Welch: intervals of this pair alone, seeds taken as pairs and as unrelated."] if has_all else []),
-        holm,
     ]
+    if has_all:
+        sentences.append("paired, Welch: intervals of this pair alone, with seeds taken as pairs and as independent.")
+    sentences.append(f"Holm: corrected for {format_count(comparison.tests, 'test')}.")
     if has_all:
         sentences += [
             "r: correlation with the baseline over seeds.",
             "detectable: the smallest true difference that would be found with 80 % power at alpha 0.05 (uncorrected).",
         ]
     if comparison.at_best:
-        at = next((setting_text(one.baseline_setting) for one in comparison.differences), "")
+        at = next((format_setting(one.baseline_setting) for one in comparison.differences), "")
         sentences.insert(
             1,
             "Each at the setting with its highest mean validation accuracy"
@@ -191,7 +190,7 @@ def _differences_caption(comparison: Comparison, has_all: bool) -> str:
         )
     if comparison.equal:
         sentences.append(f"The same network as the baseline, so not compared: {', '.join(comparison.equal)}.")
-    return " ".join([*sentences, SCOPE])
+    return " ".join([*sentences, _SCOPE])
 
 
 def _effects(effects: Effects) -> ReportTable:
@@ -222,15 +221,15 @@ def _effects(effects: Effects) -> ReportTable:
         rows.append(("all - none", "", str(len(effects.total.values)), "", "", *cells(effects.total)))
     sentences = [
         "Points of test accuracy at the epoch of best validation: mean (standard deviation) over seeds.",
-        "main effect: with the edge minus without it, over all pairs of subsets that differ by it alone.",
+        "main effect: with the edge minus without it, over all pairs of subsets that differ only by it.",
     ]
     if has_shapley:
-        sentences.append("Shapley: shares of the edges in what all of them gain over none, which they sum to.")
+        sentences.append("Shapley: shares of the edges in the gain of all edges over none, to which they sum.")
     if effects.missing:
         sentences.append(effects.missing)
-    title = "Effects of the edges" + (f" at {setting_text(effects.setting)}" if effects.setting else "")
+    title = "Effects of the edges" + (f" at {format_setting(effects.setting)}" if effects.setting else "")
     return ReportTable(
-        "effects", title, columns, tuple(rows), " ".join([*sentences, SCOPE]), tuple(_effect_records(effects))
+        "effects", title, columns, tuple(rows), " ".join([*sentences, _SCOPE]), tuple(_effect_records(effects))
     )
 
 
@@ -289,9 +288,8 @@ def _pareto(report: Report) -> ReportTable:
         for point in report.pareto
     )
     caption = (
-        "Networks that no other beats: none is as accurate with less, or more accurate with as little. They were "
-        "compared by mean accuracy on the validation images, in percent; chance favours what was chosen there, so the "
-        "test accuracy is the one to report."
+        "Networks for which no other is smaller and as accurate, or more accurate and as small. They are compared by "
+        "mean validation accuracy in percent; as they were selected by it, report the test accuracy."
     )
     return ReportTable("pareto", "Pareto front", columns, rows, caption, records)
 
@@ -333,7 +331,7 @@ def _curves(report: Report) -> ReportTable:
         }
         for point in report.curves
     )
-    caption = "Mean loss and accuracy in percent; of training images as they were seen, in the course of the epoch."
+    caption = "Mean loss and accuracy in percent; on training images as augmented, during the epoch."
     return ReportTable("curves", "Learning curves", columns, rows, caption, records)
 
 

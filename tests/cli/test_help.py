@@ -1,7 +1,7 @@
 """`--help` of all commands."""
 
 
-def test_help_of_every_command_has_a_line_for_each_option(hrg):
+def test_every_command_has_help(hrg):
     text = hrg("--help").stdout
     names = "list validate show diff enumerate init schema compile render adjust train ablate report doctor"
     for command in names.split():

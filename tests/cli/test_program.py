@@ -1,4 +1,4 @@
-"""`hrg` as a shell runs it: exit codes, streams, pipes, terminals, interruption."""
+"""`hrg` as a program: exit codes, streams, pipes, terminals, interruption."""
 
 import json
 import os

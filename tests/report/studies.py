@@ -1,4 +1,4 @@
-"""Studies with accuracies that are easy to check, made without training."""
+"""Studies with accuracies that are easy to check, without training."""
 
 from __future__ import annotations
 

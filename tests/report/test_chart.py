@@ -27,12 +27,12 @@ def words(root: ET.Element) -> list[str]:
 
 
 def marks(root: ET.Element, kind: str, role: str = "role-mark") -> list[dict[str, str]]:
-    """What is drawn of one kind: of the data, or of a key."""
+    """The marks of one kind: of the data, or of a legend."""
     groups = (group for group in root.iter(f"{SVG}g") if group.get("class", "").split()[:2] == [f"mark-{kind}", role])
     return [part.attrib for group in groups for part in group]
 
 
-def test_a_chart_has_its_words_its_dots_and_its_lines() -> None:
+def test_a_chart_has_titles_dots_and_lines() -> None:
     root = drawn(Line("one", BREAK))
     assert {"a < b & c", "step", "accuracy (%)", "2", "3", "4", "5", "now", 'it\'s "then"'} <= set(words(root))
     assert "one" not in words(root)
@@ -46,11 +46,11 @@ def test_a_chart_has_its_words_its_dots_and_its_lines() -> None:
     assert len(marks(root, "line")) == 2  # 2 to 3 is joined, 3 to 5 is not
 
 
-def test_spread_is_a_bar_with_ends() -> None:
+def test_spread_is_an_error_bar() -> None:
     assert len(marks(drawn(Line("one", BREAK)), "rule")) > len(marks(drawn(Line("one", BREAK[:1])), "rule")) == 0
 
 
-def test_several_lines_have_a_key_and_looks_of_their_own() -> None:
+def test_several_lines_have_a_legend_and_distinct_styles() -> None:
     lines = [Line(f"line {i}", (Dot(0, float(i)), Dot(1, float(i)))) for i in range(35)]
     root = drawn(*lines)
     assert [line.label for line in lines[:28]] == [word for word in words(root) if word.startswith("line")][:28]
@@ -60,14 +60,14 @@ def test_several_lines_have_a_key_and_looks_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(50.0, 50.0), (0.0, 100.0), (97.1, 97.9), (-3.0, 2e6)])
-def test_every_dot_lies_inside(low: float, high: float) -> None:
+def test_every_dot_is_inside_the_axes(low: float, high: float) -> None:
     for dots in ((Dot(0, low), Dot(1, high)), (Dot(7, low),)):
         for dot in marks(drawn(Line("x", dots)), "symbol"):
             x, y = map(float, dot["transform"].removeprefix("translate(").rstrip(")").split(","))
             assert 0 < x < 420 and 0 <= y <= 280
 
 
-def test_one_dot_has_one_mark_below_it_and_many_have_few() -> None:
+def test_the_number_of_ticks_is_limited() -> None:
     found = [word for word in words(drawn(Line("x", (Dot(4, 50.0),)))) if word.isdecimal()]
     assert found.count("4") == 1 and "3" not in found and "5" not in found
     many = drawn(Line("x", tuple(Dot(step, 0.5) for step in range(200))))
@@ -78,14 +78,14 @@ STARTS: dict[Kind, bytes] = {"svg": b"<svg ", "png": b"\x89PNG", "pdf": b"%PDF-"
 
 
 @pytest.mark.parametrize("kind", STARTS)
-def test_every_format_is_written_and_alike_each_time(kind: Kind) -> None:
+def test_every_format_is_written_reproducibly(kind: Kind) -> None:
     data = written(Line("one", BREAK), kind=kind)
     assert data.startswith(STARTS[kind])
     if kind != "pdf":  # there, the names of fonts are drawn by lot
         assert data == written(Line("one", BREAK), kind=kind)
 
 
-def test_a_page_loads_nothing() -> None:
+def test_a_page_is_self_contained() -> None:
     page = written(Line("one", BREAK), kind="html").decode()
     assert "<script src" not in page and "<link" not in page and "cdn.jsdelivr" not in page and "import(" not in page
 

@@ -45,7 +45,7 @@ def test_shapley_values_sum_to_all_minus_none(players: int) -> None:
     np.testing.assert_allclose(shapley_values(games).sum(axis=1), games[:, -1] - games[:, 0], rtol=0, atol=1e-12)
 
 
-def test_equal_players_get_equal_shares_and_useless_ones_nothing() -> None:
+def test_equal_players_have_equal_shares_and_players_without_effect_have_none() -> None:
     # Players 0 and 1 count alike, and gain only together; player 2 adds nothing.
     game = np.array([[[0.0, 1.0, 5.0][(one & 1) + (one >> 1 & 1)] for one in range(8)]])
     assert shapley_values(game)[0] == pytest.approx([2.5, 2.5, 0])
@@ -74,7 +74,7 @@ def test_effects_on_the_complete_factorial() -> None:
     assert list(effects.total.values.values()) == pytest.approx(list(gain))
 
 
-def test_a_wider_control_that_comes_first_is_no_subset() -> None:
+def test_a_wider_control_that_comes_first_is_not_a_subset() -> None:
     scores: dict[tuple[str, ...], list[Ending]] = {edges: [90.0 + len(edges), 91.0] for edges in subsets()}
     plain = edge_effects(factorial(scores))
     found = study(Net("wider", (99.0, 99.0), edges=()), *_nets(factorial(scores)), subsets_of=EDGES)
@@ -89,7 +89,7 @@ def _nets(results: Results) -> list[Net]:
     return nets
 
 
-def test_a_subset_may_be_the_network_of_another() -> None:
+def test_a_subset_may_be_the_same_network_as_another() -> None:
     nets = [
         Net("none", (90.0, 91.0), edges=()),
         Net("a", (90.0, 91.0), edges=("a",), same_as="none"),
@@ -102,7 +102,7 @@ def test_a_subset_may_be_the_network_of_another() -> None:
     assert b.shapley is not None and b.shapley.spread == (pytest.approx(1.5), pytest.approx(0.5**0.5))
 
 
-def test_without_every_subset_there_are_main_effects_alone() -> None:
+def test_without_every_subset_there_are_only_main_effects() -> None:
     scores: dict[tuple[str, ...], list[Ending]] = {
         EDGES: [95.0, 96.0],
         EDGES[:2]: [94.0, 94.0],
@@ -110,7 +110,7 @@ def test_without_every_subset_there_are_main_effects_alone() -> None:
     }
     (effects,) = edge_effects(factorial(scores))
     assert effects.total is None
-    assert effects.missing == "Shapley values need all 8 subsets of the 3 edges; the study has 3."
+    assert effects.missing == "Shapley values require all 8 subsets of the 3 edges; the study has 3."
     first, second, third = effects.edges
     assert first.main is not None and list(first.main.values.values()) == pytest.approx([-0.5, 1.0])
     assert (second.pairs, second.main) == (0, None)
@@ -118,16 +118,16 @@ def test_without_every_subset_there_are_main_effects_alone() -> None:
     assert all(edge.shapley is None for edge in effects.edges)
 
 
-def test_seeds_without_all_runs_are_left_out_and_told() -> None:
+def test_seeds_without_all_runs_are_excluded_and_reported() -> None:
     scores: dict[tuple[str, ...], list[Ending]] = {edges: [90.0 + len(edges), 91.0, 92.0] for edges in subsets()}
     scores[EDGES][1] = "diverged"
     scores[EDGES[:1]][2] = "waiting"
     (effects,) = edge_effects(factorial(scores))
-    assert effects.missing == "Shapley values need a finished run of all 8 subsets: seed 1 lacks 1; seed 2 lacks 1."
+    assert effects.missing == "Shapley values require a finished run of all 8 subsets: seed 1 lacks 1; seed 2 lacks 1."
     assert effects.total is not None and list(map(str, effects.total.values)) == ["0"]
     assert effects.total.interval is None
     nothing = edge_effects(factorial({edges: ["waiting"] for edges in subsets()}))[0]
-    assert nothing.missing == "Shapley values need a finished run of all 8 subsets; there is none yet."
+    assert nothing.missing == "Shapley values require a finished run of all 8 subsets; there is none yet."
     assert all(edge.main is None for edge in nothing.edges)
 
 
@@ -143,5 +143,5 @@ def test_each_setting_has_its_effects() -> None:
     assert two.total is not None and two.total.spread.mean == pytest.approx(3)
 
 
-def test_no_subsets_no_effects() -> None:
+def test_without_subsets_there_are_no_effects() -> None:
     assert edge_effects(study(Net("a", (90.0,)))) == ()

@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 
-def test_a_table_needs_nothing_heavy() -> None:
+def test_a_table_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from hiresnet_graph.report import summarize, to_markdown\n"

@@ -4,7 +4,7 @@ from hiresnet_graph.report import pareto_front
 from tests.report.studies import Net, study
 
 
-def test_the_front_is_what_no_other_beats() -> None:
+def test_no_network_dominates_one_on_the_front() -> None:
     rng = np.random.default_rng(2)
     nets = [
         Net(f"n{i}", (90.0,), (float(rng.integers(80, 90)),), parameters=int(p), macs=int(m))
@@ -28,7 +28,7 @@ def test_the_front_is_what_no_other_beats() -> None:
     assert [point.parameters for point in found] == sorted(point.parameters for point in found)
 
 
-def test_test_accuracy_chooses_nothing_and_networks_without_runs_have_no_place() -> None:
+def test_test_accuracy_has_no_influence_and_networks_without_runs_are_excluded() -> None:
     nets = [
         Net("small", (80.0, 80.0), (90.0, 92.0), parameters=1, macs=2),
         Net("large", (99.0,), (90.0,), parameters=2, macs=3),

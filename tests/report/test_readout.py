@@ -31,7 +31,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_study_is_read_out_network_by_network_over_its_seeds(study: Path) -> None:
+def test_each_network_of_a_study_is_read_out_over_its_seeds(study: Path) -> None:
     found = make_readouts(study)
     assert [(row.variant, row.step, row.trained, row.n) for row in found.rows] == [
         *(("all", step, step == 4, 2 * (step == 4)) for step in (1, 2, 3, 4)),
@@ -47,7 +47,7 @@ def test_a_study_is_read_out_network_by_network_over_its_seeds(study: Path) -> N
     assert "no copy of its weights" in found.rows[0].reason and found.rows[0].accuracy is None
 
 
-def test_what_is_read_out_is_text_for_people_and_for_programs(study: Path) -> None:
+def test_formats_for_people_and_for_programs(study: Path) -> None:
     found = make_readouts(study, [3, 4], part="validation")
     table = readout_table(found)
     names = [column.header for column in table.columns]
@@ -67,7 +67,7 @@ def test_what_is_read_out_is_text_for_people_and_for_programs(study: Path) -> No
         readouts_picture(make_readouts(study, [0]), "svg")
 
 
-def test_a_run_alone_needs_no_columns_for_its_network(study: Path) -> None:
+def test_the_table_of_a_single_run_has_no_columns_for_its_network(study: Path) -> None:
     found = make_readouts(study / "runs" / "straight-seed0", [1, 4, 5], past="last")
     table = readout_table(found)
     assert [column.header for column in table.columns][:2] == ["step", "test accuracy"]
@@ -87,20 +87,20 @@ variants: {plain: {time: null}}
 """
 
 
-def test_networks_that_do_not_run_in_time_are_left_out(tmp_path: Path) -> None:
+def test_networks_without_time_are_excluded(tmp_path: Path) -> None:
     for name, variants in {"both": {"twice": {"head.classes": 10}, "once": "plain"}, "once": ["plain"]}.items():
         wanted = Study(network=hrg.loads(ONE), variants=variants, seeds=1, recipe=QUICK)
         ablate(wanted, out=tmp_path / name, executor=Inline())
     found = make_readouts(tmp_path / "both")
     assert found.left_out == ("once",) and {row.variant for row in found.rows} == {"twice"}
-    assert readout_table(found).caption.endswith("Left out, as they do not run in time: once.")
+    assert readout_table(found).caption.endswith("Excluded, as they do not run in time: once.")
     with pytest.raises(UsageError, match="'one' does not run in time"):
         make_readouts(tmp_path / "once")
     with pytest.raises(RunError, match="no such folder"):
         make_readouts(tmp_path / "nosuch")
 
 
-def test_a_study_without_a_finished_run_has_nothing_to_read_out(tmp_path: Path) -> None:
+def test_a_study_without_a_finished_run_is_an_error(tmp_path: Path) -> None:
     train(states(), out=tmp_path, recipe=Recipe(epochs=1, lr=1e30, batch_size=400))
-    with pytest.raises(UsageError, match="no run in it is complete"):
+    with pytest.raises(UsageError, match="contains no complete run"):
         make_readouts(tmp_path)

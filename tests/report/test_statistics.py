@@ -18,7 +18,7 @@ from tests.report.studies import Net, study
 ONE, TWO, THREE = (90.0, 91.0, 93.0, 92.0), (91.5, 91.5, 94.5, 93.5), (89.0, 92.5, 92.0, 90.5)
 
 
-def test_a_difference_worked_out_by_hand() -> None:
+def test_a_difference_computed_by_hand() -> None:
     # Rows 1 2 3 and 3 3 6: means 2 and 4, of the seeds 2 2.5 4.5. Residuals of row 1: 0, 0.5, -0.5; of row 2 the
     # opposite. Sum of squares 1, df 2, so the variance is 0.5 and that of the difference 0.5 * 2/3 = 1/3.
     (comparison,) = compare(study(Net("a", (1.0, 2.0, 3.0)), Net("b", (3.0, 3.0, 6.0))))
@@ -32,7 +32,7 @@ def test_a_difference_worked_out_by_hand() -> None:
     assert found.p_holm == found.p
 
 
-def test_two_networks_with_all_runs_have_the_paired_test() -> None:
+def test_for_two_complete_networks_the_pooled_test_is_the_paired_test() -> None:
     (found,) = compare(study(Net("a", ONE), Net("b", TWO)))[0].differences
     test = stats.ttest_rel(TWO, ONE)
     assert found.p == pytest.approx(test.pvalue)
@@ -43,7 +43,7 @@ def test_two_networks_with_all_runs_have_the_paired_test() -> None:
     assert found.pooled.interval == pytest.approx(tuple(test.confidence_interval()))
 
 
-def test_intervals_that_stand_beside() -> None:
+def test_paired_and_welch_intervals() -> None:
     (found, other) = compare(study(Net("a", ONE), Net("b", TWO), Net("c", THREE)))[0].differences
     welch, paired = stats.ttest_ind(THREE, ONE, equal_var=False), stats.ttest_rel(THREE, ONE)
     assert other.welch is not None and other.paired is not None
@@ -114,7 +114,7 @@ def test_equal_networks_are_compared_once_and_not_with_the_baseline() -> None:
     assert [one[1:] for one in without] == [one[1:] for one in comparison.differences]
 
 
-def test_nothing_is_claimed_where_nothing_is_known() -> None:
+def test_without_spread_there_are_no_intervals() -> None:
     (one,) = compare(study(Net("a", (90.0,)), Net("b", (91.0,))))[0].differences
     for estimate in (one.pooled, one.paired, one.welch):
         assert estimate == (pytest.approx(1), None)
@@ -167,7 +167,7 @@ def test_grids_are_compared_at_equal_settings_and_at_the_best() -> None:
     assert one.p == pytest.approx(stats.ttest_rel((93.0, 93.5, 93.0), (94.0, 95.5, 95.0)).pvalue)
 
 
-def test_variants_may_be_one_network_at_one_setting_and_two_at_another() -> None:
+def test_variants_may_be_the_same_network_at_one_setting_only() -> None:
     one, two = {"depth": 1}, {"depth": 2}
     nets = [
         Net("a", ONE, (50.0,) * 4, one),
@@ -182,13 +182,13 @@ def test_variants_may_be_one_network_at_one_setting_and_two_at_another() -> None
     ]
 
 
-def test_an_unknown_baseline() -> None:
+def test_an_unknown_baseline_is_an_error() -> None:
     with pytest.raises(UsageError, match=r"no variant 'ful' to compare with\. Did you mean 'full'"):
         compare(study(Net("none", ONE), Net("full", TWO)), "ful")
 
 
-def test_one_in_twenty_is_found_where_nothing_is() -> None:
-    """Type-I error and coverage of the pooled test, the seeds having effects of their own."""
+def test_the_type_i_error_of_the_pooled_test_is_5_percent() -> None:
+    """Type-I error and coverage of the pooled test, with seed effects."""
     rng = np.random.default_rng(20)
     found, covered, studies = 0, 0, 600
     for _ in range(studies):
@@ -203,7 +203,7 @@ def test_one_in_twenty_is_found_where_nothing_is() -> None:
     assert stats.binomtest(covered, studies, 0.95).pvalue > 0.01
 
 
-def test_the_detectable_difference_is_found_four_times_out_of_five() -> None:
+def test_the_detectable_difference_is_found_with_80_percent_power() -> None:
     rng, studies = np.random.default_rng(3), 600
     critical = float(TTestPower().solve_power(nobs=5, alpha=0.05, power=0.8))  # in standard deviations of the pairs
     found = 0

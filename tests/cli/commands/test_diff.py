@@ -66,7 +66,7 @@ def test_diff_reports_delays_steps_and_fields_of_time(hrg, windows):
     assert "time.steps: none => 6" in hrg("diff", "hiresnet18", f"{windows}").stdout
 
 
-def test_diff_of_networks_that_differ_in_steps_alone_leaves_out_what_runs_as_often(hrg, windows):
+def test_diff_of_networks_that_differ_only_in_steps_omits_unchanged_nodes(hrg, windows):
     data = json.loads(hrg("diff", f"{windows}", f"{windows}", "steps=7", "--json").stdout)
     assert data["time"] == {"steps": {"a": 6, "b": 7}}
     assert {entry["name"] for entry in data["nodes"]} == set()

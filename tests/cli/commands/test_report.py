@@ -38,7 +38,7 @@ def test_the_tables_have_titles_and_captions(hrg: Call, folder: Path) -> None:
     assert "Differences from none" in lines and "Effects of the edges" in lines
     (row,) = (line for line in lines if line.startswith("a>b = again"))
     assert row.split()[3:5] == ["3", "+4.67"]
-    assert "For one split and one test set" in lines[-1]
+    assert "These results hold for one split and one test set" in lines[-1]
 
 
 def test_one_part_alone_and_another_baseline(hrg: Call, folder: Path) -> None:

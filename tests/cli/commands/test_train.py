@@ -23,7 +23,7 @@ def record_of(folder):
     return json.loads((folder / "run" / "result.json").read_text())
 
 
-def test_train_keeps_a_run_and_never_replaces_it_unasked(hrg, folder):
+def test_train_never_replaces_a_run_without_fresh(hrg, folder):
     result = hrg("train", *SMALL, "--variant", "in", "--epochs", "2", "--seed", "4", "-o", "run")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("run: test accuracy ")
