@@ -119,7 +119,6 @@ def test_messages_and_docstrings_are_in_plain_english(file: Path) -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.slow
 def test_specs_are_in_plain_english() -> None:
     files = [*sorted((ROOT / "specs").rglob("*.yaml")), PACKAGE / "starter.yaml"]
     found = [f"{file.name}: {phrase}" for file in files for phrase in phrases(file.read_text(encoding="utf-8"))]
