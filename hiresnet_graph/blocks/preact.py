@@ -47,12 +47,8 @@ class PreactBottleneckBlock(PreactBlock):
     """
 
     kind: ClassVar[str] = "preact_bottleneck"
+    hidden_divisor: ClassVar[int] = 4
     examples = ({"width": 8}, {"width": 12, "stride": 2})
-
-    @property
-    def inner_width(self) -> int:
-        """Hidden channels: `hidden`, or a quarter of `width`."""
-        return self.hidden or max(1, self.width // 4)
 
     def expand(self, x: Wire) -> Wire:
         """Three pre-activated convolutions - (+ shortcut, + edges into `residual`)."""

@@ -14,6 +14,9 @@ from hiresnet_graph.wire import ActivationName, NormName, Wire
 class ResidualBlock(Block):
     """The common fields of residual blocks.
 
+    Class attributes:
+        hidden_divisor: The default of `hidden` is `width` divided by this.
+
     Attributes:
         width: Output channels.
         hidden: Inner channels (default: see each kind).
@@ -23,6 +26,7 @@ class ResidualBlock(Block):
     """
 
     slots: ClassVar[tuple[str, ...]] = ("input", "residual", "output")
+    hidden_divisor: ClassVar[int] = 1
     width: Count
     hidden: Count | None = None
     groups: Count = 1
@@ -34,7 +38,7 @@ class ResidualBlock(Block):
     @property
     def inner_width(self) -> int:
         """Inner channels."""
-        return self.hidden or self.width
+        return self.hidden or max(1, self.width // self.hidden_divisor)
 
     @property
     def _bias(self) -> bool:
@@ -112,12 +116,8 @@ class BottleneckBlock(ResidualBlock):
     """
 
     kind: ClassVar[str] = "bottleneck"
+    hidden_divisor: ClassVar[int] = 4
     examples: ClassVar[Examples] = ({"width": 8, "stride": 2}, {"width": 16, "stride": 2, "hidden": 3})
-
-    @property
-    def inner_width(self) -> int:
-        """Hidden channels: `hidden`, or a quarter of `width`."""
-        return self.hidden or max(1, self.width // 4)
 
     def expand(self, x: Wire) -> Wire:
         """Three convolutions with norms - (+ shortcut, + edges into `residual`) - activation."""
@@ -133,10 +133,6 @@ class ResNeXtBottleneckBlock(BottleneckBlock):
     """
 
     kind: ClassVar[str] = "resnext_bottleneck"
+    hidden_divisor: ClassVar[int] = 2
     examples = ({"width": 64}, {"width": 8, "groups": 4}, {"width": 16, "stride": 2, "groups": 2})
     groups: Count = 32
-
-    @property
-    def inner_width(self) -> int:
-        """Hidden channels: `hidden`, or half of `width`."""
-        return self.hidden or max(1, self.width // 2)

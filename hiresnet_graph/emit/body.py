@@ -29,10 +29,10 @@ from hiresnet_graph.emit.forms import (
 )
 from hiresnet_graph.emit.text import (
     Brackets,
-    Chain,
     Doc,
     Each,
     Labelled,
+    Operands,
     Postfix,
     flat,
     in_brackets,
@@ -416,13 +416,13 @@ def _is_merge(item: Item) -> bool:
 def _joined(operator: str, left: Doc, right: Doc) -> Doc:
     """Two operands, in brackets where the order of evaluation requires them."""
     rank = _PRECEDENCE[operator]
-    if isinstance(right, Chain):
+    if isinstance(right, Operands):
         right = in_brackets(right)
-    if isinstance(left, Chain):
+    if isinstance(left, Operands):
         if left.operator == operator:
-            return Chain(operator, (*left.operands, right))
+            return Operands(operator, (*left.operands, right))
         if _PRECEDENCE[left.operator] <= rank:
             left = in_brackets(left)
         else:
-            return Chain(operator, (flat(left), right))
-    return Chain(operator, (left, right))
+            return Operands(operator, (flat(left), right))
+    return Operands(operator, (left, right))

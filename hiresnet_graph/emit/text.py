@@ -20,7 +20,7 @@ class Brackets:
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class Operands:
     """Operands joined by one left-associative operator: `a + b + c`."""
 
     operator: str
@@ -52,7 +52,7 @@ class Each:
     loop: str
 
 
-Doc = str | Brackets | Chain | Each | Labelled | Postfix
+Doc = str | Brackets | Operands | Each | Labelled | Postfix
 """An expression without layout."""
 
 
@@ -70,7 +70,7 @@ def literal(value: Any) -> str:
 
 def in_brackets(doc: Doc) -> Doc:
     """The expression, in round brackets if it is a chain of operands."""
-    return Brackets("", (doc,)) if isinstance(doc, Chain) else doc
+    return Brackets("", (doc,)) if isinstance(doc, Operands) else doc
 
 
 def flat(doc: Doc) -> str:
@@ -78,7 +78,7 @@ def flat(doc: Doc) -> str:
     match doc:
         case Brackets(head, items, ends):
             return f"{head}{ends[0]}{', '.join(flat(item) for item in items)}{ends[1]}"
-        case Chain(operator, operands):
+        case Operands(operator, operands):
             return f" {operator} ".join(flat(operand) for operand in operands)
         case Each(key, value, loop):
             return f"{{{key}: {flat(value)} {loop}}}"
@@ -95,9 +95,9 @@ def statement(before: str, doc: Doc, indent: int, after: str = "") -> list[str]:
     if len(line) <= WIDTH:
         return [line]
     match doc:
-        case Chain(operator, (Brackets("") as first, last)):
+        case Operands(operator, (Brackets("") as first, last)):
             return _broken(before, first, f" {operator} {flat(last)}{after}", indent)
-        case Chain(operator, (first, Brackets() as last)):
+        case Operands(operator, (first, Brackets() as last)):
             lines = _broken(f"{before}{flat(first)} {operator} ", last, after, indent)
             if len(lines[0]) <= WIDTH:
                 return lines
@@ -116,7 +116,7 @@ def _broken(before: str, doc: Doc, after: str, indent: int) -> list[str]:
             inner = " " * (indent + STEP)
             entry = _fitted(f"{key}: ", value, "", indent + STEP)
             return [f"{pad}{before}{{", *entry, f"{inner}{loop}", f"{pad}}}{after}"]
-        case Chain(operator, operands):
+        case Operands(operator, operands):
             lines = _fitted(before, operands[0], "", indent)
             for operand in operands[1:]:
                 lines += _fitted(f"{operator} ", operand, "", indent)

@@ -40,7 +40,6 @@ class ReLU(Activation):
     """max(0, x)."""
 
     kind: ClassVar[str] = "relu"
-    part: ClassVar[str] = "relu"
     has_inplace: ClassVar[bool] = True
     short_name: ClassVar[str] = "ReLU"
     function: ClassVar[str] = "torch.nn.functional.relu"
@@ -51,7 +50,6 @@ class ReLU6(Activation):
     """min(max(0, x), 6)."""
 
     kind: ClassVar[str] = "relu6"
-    part: ClassVar[str] = "relu6"
     short_name: ClassVar[str] = "ReLU6"
     function: ClassVar[str] = "torch.nn.functional.relu6"
 
@@ -62,7 +60,6 @@ class LeakyReLU(Activation):
 
     kind: ClassVar[str] = "leaky_relu"
     examples = ({"slope": 0.2},)
-    part: ClassVar[str] = "leaky_relu"
     short_name: ClassVar[str] = "leaky ReLU"
     slope: Annotated[float, Field(ge=0, le=1)] = 0.01
 
@@ -76,7 +73,6 @@ class GELU(Activation):
     """x times the normal cumulative distribution function of x (Hendrycks & Gimpel 2016)."""
 
     kind: ClassVar[str] = "gelu"
-    part: ClassVar[str] = "gelu"
     transcendental: ClassVar[bool] = True
     short_name: ClassVar[str] = "GELU"
     function: ClassVar[str] = "torch.nn.functional.gelu"
@@ -87,7 +83,6 @@ class SiLU(Activation):
     """x sigmoid(x), also known as swish."""
 
     kind: ClassVar[str] = "silu"
-    part: ClassVar[str] = "silu"
     transcendental: ClassVar[bool] = True
     short_name: ClassVar[str] = "SiLU"
     function: ClassVar[str] = "torch.nn.functional.silu"
@@ -98,7 +93,6 @@ class Hardswish(Activation):
     """x relu6(x + 3) / 6 (Howard et al. 2019)."""
 
     kind: ClassVar[str] = "hardswish"
-    part: ClassVar[str] = "hardswish"
     function: ClassVar[str] = "torch.nn.functional.hardswish"
 
 
@@ -107,7 +101,6 @@ class Sigmoid(Activation):
     """1 / (1 + exp(-x))."""
 
     kind: ClassVar[str] = "sigmoid"
-    part: ClassVar[str] = "sigmoid"
     transcendental: ClassVar[bool] = True
     function: ClassVar[str] = "torch.sigmoid"
 
@@ -117,7 +110,6 @@ class Tanh(Activation):
     """The hyperbolic tangent."""
 
     kind: ClassVar[str] = "tanh"
-    part: ClassVar[str] = "tanh"
     transcendental: ClassVar[bool] = True
     function: ClassVar[str] = "torch.tanh"
 
@@ -128,7 +120,6 @@ class Dropout(Op):
 
     kind: ClassVar[str] = "dropout"
     examples = ({"p": 0.3},)
-    part: ClassVar[str] = "dropout"
     pure: ClassVar[bool] = False
     random: ClassVar[bool] = True
     p: Annotated[float, Field(ge=0, lt=1)] = 0.5

@@ -152,7 +152,7 @@ class Op(Kind):
     """A primitive operation.
 
     Class attributes:
-        part: Default name of its calls inside a block.
+        part: Default name of its calls inside a block; by default the kind.
         arity: Number of inputs; None for one or more.
         pure: Equal inputs always give equal outputs and no state changes, so equal calls can be merged.
         random: It draws random numbers in training mode.

@@ -49,7 +49,6 @@ class Add(Fold):
     """The sum, from the first input to the last."""
 
     kind: ClassVar[str] = "add"
-    part: ClassVar[str] = "add"
     overwritable: ClassVar[bool] = True
     skips_zeros: ClassVar[bool] = True
     noun: ClassVar[str] = "A sum"
@@ -60,7 +59,6 @@ class Mean(Fold):
     """The mean: the sum of the inputs divided by their number."""
 
     kind: ClassVar[str] = "mean"
-    part: ClassVar[str] = "mean"
     averages: ClassVar[bool] = True
     noun: ClassVar[str] = "A mean"
 
@@ -70,7 +68,6 @@ class Multiply(Fold):
     """The product. A factor with 1 channel, or of 1x1 size, is broadcast."""
 
     kind: ClassVar[str] = "multiply"
-    part: ClassVar[str] = "multiply"
     function: ClassVar[str] = "operator.mul"
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -87,7 +84,6 @@ class Concat(Op):
     """Concatenation along the channels."""
 
     kind: ClassVar[str] = "concat"
-    part: ClassVar[str] = "concat"
     arity: ClassVar[int | None] = None
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -161,7 +157,6 @@ class LearnedScale(Op):
 
     kind: ClassVar[str] = "scale"
     examples = ({"sigmoid": True}, {})
-    part: ClassVar[str] = "scale"
     sigmoid: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -182,7 +177,6 @@ class ToMap(Op):
     """A vector as a feature map of 1x1 size, for example to weight the channels of another."""
 
     kind: ClassVar[str] = "to_map"
-    part: ClassVar[str] = "to_map"
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Map:

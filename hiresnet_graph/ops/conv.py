@@ -257,7 +257,6 @@ class Linear(Op):
 
     kind: ClassVar[str] = "linear"
     examples = ({"width": 5},)
-    part: ClassVar[str] = "linear"
     overwritable: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
     classes_field: ClassVar[str] = "width"

@@ -90,8 +90,8 @@ class ScaleShift(Norm):
     """
 
     kind: ClassVar[str] = "affine"
-    examples = ({"scale": 0.1}, {})
     part: ClassVar[str] = "affine"
+    examples = ({"scale": 0.1}, {})
     overwritable: ClassVar[bool] = False
     scale: InitialScale = 1.0
 

@@ -130,7 +130,6 @@ class Subsample(Op):
 
     kind: ClassVar[str] = "subsample"
     examples = ({"stride": [2, 1]},)
-    part: ClassVar[str] = "subsample"
     channelwise: ClassVar[bool] = True
     stride: Pair = 2
 
@@ -157,7 +156,6 @@ class Resize(Op):
 
     kind: ClassVar[str] = "resize"
     examples = ({"size": [5, 12], "mode": "bilinear"}, {"scale": 2})
-    part: ClassVar[str] = "resize"
     mode: Literal["nearest", "bilinear"] = "nearest"
     scale: Count | None = None
     size: Pair | None = None
@@ -187,7 +185,6 @@ class Flatten(Op):
     """All elements as one vector."""
 
     kind: ClassVar[str] = "flatten"
-    part: ClassVar[str] = "flatten"
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Vector:

@@ -15,7 +15,6 @@ class Frame(Op):
     """One step of a sequence."""
 
     kind: ClassVar[str] = "frame"
-    part: ClassVar[str] = "frame"
     channelwise: ClassVar[bool] = True
     step: Annotated[int, Field(ge=0)]
 
@@ -37,7 +36,6 @@ class StackSteps(Op):
     """Values at single steps stacked to a sequence, on axis 1."""
 
     kind: ClassVar[str] = "stack"
-    part: ClassVar[str] = "stack"
     arity: ClassVar[int | None] = None
     channelwise: ClassVar[bool] = True
 
@@ -60,7 +58,6 @@ class Zeros(Op):
     """
 
     kind: ClassVar[str] = "zeros"
-    part: ClassVar[str] = "zeros"
     value: InstanceOf[Shape]
 
     @model_serializer
@@ -80,7 +77,6 @@ class Identity(Op):
     """The identity, for named values in the graph of one step."""
 
     kind: ClassVar[str] = "identity"
-    part: ClassVar[str] = "identity"
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:

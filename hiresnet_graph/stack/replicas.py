@@ -25,7 +25,7 @@ _UNROLLED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class TensorSlot:
     """The memory of a tensor for all replicas: [M, padded].
 
     Attributes:
@@ -75,7 +75,7 @@ class Replicas(ABC):
         self._names = [tuple(subgraph.tensors()) for subgraph in subgraphs]
         used = set().union(*self._names)
         types = _types(supergraph, dtype)
-        self.slots: dict[str, Slot] = {}
+        self.slots: dict[str, TensorSlot] = {}
         self.buffers: dict[str, torch.Tensor] = {}
         end = 0
         for name, tensor in supergraph.tensors().items():
@@ -83,7 +83,7 @@ class Replicas(ABC):
                 continue
             aligned = _ALIGNMENT // types[name].itemsize
             padded = -(-tensor.elements // aligned) * aligned
-            self.slots[name] = Slot(tensor, end, tensor.elements, padded)
+            self.slots[name] = TensorSlot(tensor, end, tensor.elements, padded)
             if tensor.trainable:
                 end += self.count * padded
             else:
