@@ -20,9 +20,9 @@ import hiresnet_graph as hrg
 from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.emit import emit
 from hiresnet_graph.errors import SpecError, UsageError
-from hiresnet_graph.lower import build, class_name, interpret
+from hiresnet_graph.lower import build, interpret
 from hiresnet_graph.ops import OPS, Apply, Arg, Layer, Op
-from hiresnet_graph.plan import Plan
+from hiresnet_graph.plan import Plan, class_name
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.shipped import spec_names
 from tests.recurrent.graphs import make

@@ -5,9 +5,9 @@ from torch import fx
 from hiresnet_graph.lower import recurrent, single
 from hiresnet_graph.lower.interpreter import interpret
 from hiresnet_graph.lower.recurrent import Recurrent, State
-from hiresnet_graph.plan import Plan, class_name
+from hiresnet_graph.plan import Plan
 
-__all__ = ["Recurrent", "State", "build", "class_name", "interpret"]
+__all__ = ["Recurrent", "State", "build", "interpret"]
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:

@@ -20,16 +20,16 @@ class Mask:
     """The difference between a supergraph and a subgraph.
 
     Attributes:
-        kept: Merges -> whether the subgraph has each operand; merges with all operands are not listed.
+        retained: Merges -> whether the subgraph has each operand; merges with all operands are not listed.
         absent: The calls that the subgraph does not have.
     """
 
-    kept: Mapping[str, tuple[bool, ...]]
+    retained: Mapping[str, tuple[bool, ...]]
     absent: frozenset[str]
 
     def keeps(self, call: Call) -> tuple[bool, ...]:
         """Whether the subgraph has each operand of a call."""
-        return self.kept.get(call.name, (True,) * len(call.inputs))
+        return self.retained.get(call.name, (True,) * len(call.inputs))
 
 
 def is_fold(call: Call) -> bool:
@@ -50,23 +50,23 @@ def mask_of(supergraph: Plan, subgraph: Plan) -> Mask | None:
         return None  # such as networks of other widths, the most frequent case
     signatures = _SignaturePair(supergraph, subgraph)
     same: dict[str, str] = {}
-    kept: dict[str, tuple[bool, ...]] = {}
+    retained: dict[str, tuple[bool, ...]] = {}
     pairs = list(zip(supergraph.outputs.values(), subgraph.outputs.values(), strict=True))
     while pairs:
         name, other = pairs.pop()
         if same.setdefault(name, other) != other:
             return None
-        if name in kept or (name not in ours and name == other):
+        if name in retained or (name not in ours and name == other):
             continue
         if name not in ours:
             return None
         call, matched = ours[name], _matched(ours[name], theirs.get(other), other, signatures)
         if matched is None:
             return None
-        kept[name] = tuple(index in matched for index in range(len(call.inputs)))
+        retained[name] = tuple(index in matched for index in range(len(call.inputs)))
         pairs += [(call.inputs[index], value) for index, value in matched.items()]
-    absent = frozenset(name for name in ours if name not in kept)
-    return Mask({name: flags for name, flags in kept.items() if not all(flags)}, absent)
+    absent = frozenset(name for name in ours if name not in retained)
+    return Mask({name: flags for name, flags in retained.items() if not all(flags)}, absent)
 
 
 def _matched(call: Call, their: Call | None, value: str, signatures: _SignaturePair) -> dict[int, str] | None:

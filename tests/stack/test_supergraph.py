@@ -26,11 +26,11 @@ def masked(supergraph: Plan, mask: Mask) -> dict[str, Call]:
         if call.name in mask.absent:
             continue
         keeps = mask.keeps(call)
-        inputs = tuple(same.get(name, name) for name, kept in zip(call.inputs, keeps, strict=True) if kept)
+        inputs = tuple(same.get(name, name) for name, retained in zip(call.inputs, keeps, strict=True) if retained)
         if len(inputs) == 1 < len(call.inputs):
             same[call.name] = inputs[0]
             continue
-        shapes = tuple(shape for shape, kept in zip(call.input_shapes, keeps, strict=True) if kept)
+        shapes = tuple(shape for shape, retained in zip(call.input_shapes, keeps, strict=True) if retained)
         left[call.name] = replace(call, inputs=inputs, input_shapes=shapes)
     return left
 
