@@ -175,14 +175,14 @@ class _NodeExpansion(CallRecorder):
         own = tuple(replace(operand, scope=f"{wire.scope}.{slot}") for operand in (wire, *operands))
         return replace(AddMerge().combine(own), scope=wire.scope) if operands else wire
 
-    def shortcut(self, wire: Wire, want: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
+    def shortcut(self, wire: Wire, target: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
         """The block's own shortcut."""
         before = len(self.expansion.nodes)
         try:
             with computed_fields():
-                out = project(replace(wire, scope=scope), want)
+                out = project(replace(wire, scope=scope), target)
         except ShapeError as error:
-            message = f"the shortcut of '{self.name}' must project {wire.shape} to {want}: {error.message}"
+            message = f"the shortcut of '{self.name}' must project {wire.shape} to {target}: {error.message}"
             self.fail(message, error.hint, self.node.origin)
         if self.scope.is_top and self.edge is None:
             projection = getattr(project, "__self__", None)

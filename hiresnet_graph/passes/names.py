@@ -1,4 +1,4 @@
-"""Addresses: which nodes and blocks a name, a pattern or a keyword of the spec means."""
+"""Names and addresses: the nodes and blocks that a name, a pattern or a keyword of a spec refers to."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _MODULE_WORDS = frozenset(
     }
 )
 # fmt: on
-"""What a torch module has already as an attribute, so that no node can be one (a test holds it against torch)."""
+"""Attributes of torch modules, so that no node can have such a name (a test compares them with torch)."""
 
 
 def name_fault(name: str) -> str:
-    """What is wrong with the name of a node, an edge or weights: a sentence for the user, or nothing."""
+    """Why this cannot be the name of a node, an edge or weights, as a message; empty if it can."""
     if not NAME.match(name) or "__" in name or not name[0].isalpha() or not name.isascii():
         return f"'{name}' is not a valid name: use letters, digits and '_', with a letter first and without '__'."
     if name in RESERVED:
@@ -44,15 +44,15 @@ def name_fault(name: str) -> str:
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a pattern names this: `*` stands for any characters within one part between dots."""
+    """Whether a pattern matches a name: `*` stands for any characters within one part between dots."""
     if "*" not in pattern:
         return pattern == name
     parts, own = pattern.split("."), name.split(".")
-    return len(parts) == len(own) and all(_part_matches(part, have) for part, have in zip(parts, own, strict=True))
+    return len(parts) == len(own) and all(map(_part_matches, parts, own))
 
 
 def _part_matches(pattern: str, name: str) -> bool:
-    # Not by a regular expression: with many stars, one may take longer than anyone waits.
+    # A regular expression with many stars would take exponential time.
     first, *rest = pattern.split("*")
     if not rest:
         return pattern == name
@@ -74,8 +74,8 @@ class End:
 
     Attributes:
         call: The node of the graph.
-        label: How the spec names it: the stage where the call is its last block (or first, for a target).
-        part: The part inside the block whose output is meant.
+        label: Its name in the spec: the stage, if the call is its last block (or its first, for a target).
+        part: The part inside the block whose output is read; empty for the output of the block.
     """
 
     call: str
@@ -88,7 +88,7 @@ class Addresses:
 
     Args:
         inputs: Names of the inputs.
-        calls: Names of the calls, in the order of the spec, inputs left out.
+        calls: Names of the calls, in the order of the spec, without the inputs.
         stages: Stage -> its calls.
     """
 
@@ -107,7 +107,7 @@ class Addresses:
         yield from self.calls
 
     def _unknown(self, address: str) -> ExpressionError:
-        # A search among 10,000 names takes a while: each word is sought once, and only the first words are.
+        # A search among 10,000 names is slow: it is done once for each word, and only for the first words.
         if address not in self._hints:
             self._hints[address] = did_you_mean(address, self) if len(self._hints) < _MAX_HINTS else ""
             if re.fullmatch(r"x\d+", address):
@@ -116,10 +116,10 @@ class Addresses:
         return ExpressionError(f"there is no node '{address}'.", 0, self._hints[address])
 
     def sources(self, address: str) -> list[End]:
-        """The ends that an address means as a source.
+        """The ends that an address refers to as a source.
 
         Raises:
-            ExpressionError: It means none.
+            ExpressionError: There is none.
         """
         if address in self.stages:
             return [End(self.stages[address][-1], address)]
@@ -140,10 +140,10 @@ class Addresses:
         raise self._unknown(address)
 
     def targets(self, address: str, slot: str) -> list[End]:
-        """The ends that an address means as a target: the first block of a stage for `input`, else the last.
+        """The ends that an address refers to as a target: the first block of a stage for `input`, else the last.
 
         Raises:
-            ExpressionError: It means none.
+            ExpressionError: There is none.
         """
         labels = self._first if slot == "input" else self._last
         if address in self.stages:
@@ -164,25 +164,25 @@ class Addresses:
         raise self._unknown(address)
 
     def levels(self, items: Sequence[str]) -> list[str]:
-        """Level addresses, keywords and patterns replaced by what they mean.
+        """The addresses that names, keywords and patterns of levels select.
 
         Raises:
-            ExpressionError: An item means nothing; `offset` is the index of the item.
+            ExpressionError: An item selects nothing; `offset` is the index of the item.
         """
         found: list[str] = []
         for index, item in enumerate(items):
             if item == "stages":
-                means = list(self.stages)
+                selected = list(self.stages)
             elif item == "blocks":
-                means = [call for members in self.stages.values() for call in members]
+                selected = [call for members in self.stages.values() for call in members]
             elif "*" in item:
-                means = [name for name in self if name not in self.inputs and matches(item, name)]
+                selected = [name for name in self if name not in self.inputs and matches(item, name)]
             elif item in self.stages or item in self.calls or item in self.inputs:
-                means = [item]
+                selected = [item]
             else:
                 error = self._unknown(item)
                 raise ExpressionError(error.message, index, error.hint)
-            if not means:
+            if not selected:
                 raise ExpressionError(f"'{item}' selects no node.", index, "Give a node its 'depth' to make a stage.")
-            found += means
+            found += selected
         return found

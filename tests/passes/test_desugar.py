@@ -1,4 +1,4 @@
-"""From what a spec says to calls of blocks and edges between them."""
+"""Desugaring: from a section of a spec to calls of blocks and edges between them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def graph(text: str) -> BlockGraph:
 
 
 def edges(text: str, family: str = "") -> list[tuple[str, str, str]]:
-    """Name, source and target of the edges, in the order in which their target takes them."""
+    """Name, source and target of the edges, in the order in which their targets take them."""
     made = graph(text)
     found = [edge for name in made.order() for edge in made.incoming(name)]
     return [(edge.name, edge.source, edge.target) for edge in found if family in ("", edge.family)]
 
 
 def pairs(skips: str) -> list[tuple[str, str]]:
-    """The skips, as the spec names their ends."""
+    """The ends of the skips, as the spec names them."""
     made = graph(STAGES + skips)
     return sorted(edge.ends for edge in made.edges if edge.family == "skip")
 
@@ -60,7 +60,7 @@ def test_a_chain_starts_at_the_input() -> None:
     ]
 
 
-def test_a_chain_that_names_the_input_is_no_other() -> None:
+def test_a_chain_may_name_the_input() -> None:
     assert edges("nodes: {a: relu, b: relu}\nflow: input -> a -> b\n") == edges(
         "nodes: {a: relu, b: relu}\nflow: a -> b\n"
     )
@@ -70,17 +70,17 @@ def test_one_node_needs_no_flow() -> None:
     assert edges("nodes: {a: relu}\n") == [("flow.input__a", "input", "a")]
 
 
-def test_where_something_leaves_the_input_nothing_is_added() -> None:
+def test_no_edge_from_the_input_is_added_if_there_is_one() -> None:
     text = "nodes: {a: relu, b: relu, c: relu}\nflow: [input -> b, b -> c, a -> c]\nedges: [{from: b, to: a}]\n"
     assert [pair[1:] for pair in edges(text)] == [("input", "b"), ("b", "a"), ("a", "c"), ("b", "c")]
 
 
-def test_operands_of_the_flow_are_in_the_order_of_nodes() -> None:
+def test_operands_of_the_flow_follow_the_order_of_nodes() -> None:
     text = "nodes: {s: relu, b: relu, a: relu, t: relu}\nflow: [s -> a -> t, s -> b -> t]\n"
     assert [edge.source for edge in graph(text).incoming("t")] == ["b", "a"]
 
 
-def test_a_stage_is_a_chain_of_blocks_of_which_the_first_has_the_stride() -> None:
+def test_a_stage_is_a_chain_of_blocks_whose_first_block_has_the_stride() -> None:
     made = graph(STAGES)
     assert [node.name for node in made.nodes if node.stage == "s2"] == ["s2.block1", "s2.block2", "s2.block3"]
     assert [getattr(made[f"s2.block{i}"].block, "stride", None) for i in (1, 2, 3)] == [2, 1, 1]
@@ -88,23 +88,23 @@ def test_a_stage_is_a_chain_of_blocks_of_which_the_first_has_the_stride() -> Non
     assert ("flow.s2.block2", "s2.block1", "s2.block2") in edges(STAGES)
 
 
-def test_depth_one_is_a_stage_too() -> None:
+def test_a_stage_may_have_depth_one() -> None:
     made = graph("nodes: {s: {block: relu, depth: 1}}\n")
     assert "s.block1" in made and "s" not in made
     assert made.outputs == {"s": "s.block1"}
 
 
-def test_the_stride_of_an_alias_is_that_of_the_first_block_too() -> None:
+def test_the_stride_of_an_alias_applies_to_the_first_block_only() -> None:
     made = graph("blocks: {down: {block: conv, width: 4, stride: 2}}\nnodes: {s: {block: down, depth: 2}}\n")
     assert [getattr(made[f"s.block{i}"].block, "stride", None) for i in (1, 2)] == [2, 1]
 
 
-def test_a_patch_may_give_another_block_its_stride() -> None:
+def test_a_patch_may_set_the_stride_of_a_later_block() -> None:
     made = graph(STAGES.replace("  head", "  s2.block3: {stride: 2}\n  head"))
     assert [getattr(made[f"s2.block{i}"].block, "stride", None) for i in (1, 2, 3)] == [2, 1, 2]
 
 
-def test_a_stage_of_pools_keeps_the_rule_of_pools() -> None:
+def test_a_stage_of_pools_keeps_their_default_stride() -> None:
     made = graph("nodes: {s: {block: pool, depth: 2}}\n")
     assert [getattr(made[f"s.block{i}"].block, "stride", 0) for i in (1, 2)] == [None, None]
 
@@ -124,7 +124,7 @@ def test_patches_of_blocks_know_the_index_too() -> None:
     assert [fields(made, f"s.block{i}")["hidden"] for i in (1, 2, 3)] == [8, 7, 2]
 
 
-def test_exact_beats_pattern_beats_stage() -> None:
+def test_exact_patches_override_patterns_which_override_the_stage() -> None:
     text = """nodes:
   s: {block: basic, width: 4, hidden: 2, depth: 3}
   s.block2: {hidden: 6}
@@ -135,7 +135,7 @@ def test_exact_beats_pattern_beats_stage() -> None:
     assert fields(made, "s.block2")["activation"] == "gelu"
 
 
-def test_a_pattern_of_nodes_is_below_what_a_node_says() -> None:
+def test_fields_of_a_node_override_patterns() -> None:
     made = graph(
         "nodes:\n  a1: {block: conv, width: 4, norm: group}\n  a2: {block: conv, width: 4}\n"
         '  "a*": {norm: none}\nflow: a1 -> a2\n'
@@ -159,7 +159,7 @@ def test_a_patch_may_change_the_kind() -> None:
     assert [getattr(made[f"s.block{i}"].block, "kind", "") for i in (1, 2)] == ["basic", "plain"]
 
 
-def test_patches_of_parts_wait_for_the_block() -> None:
+def test_patches_of_parts_stay_on_the_node() -> None:
     text = """nodes:
   s: {block: basic, width: 4, depth: 2}
   s.block1.conv2: {bias: true}
@@ -170,7 +170,7 @@ def test_patches_of_parts_wait_for_the_block() -> None:
     assert [patch.address for patch in made["s.block2"].patches] == ["conv1"]
 
 
-def test_an_alias_is_a_kind_with_fields_set() -> None:
+def test_an_alias_presets_fields() -> None:
     text = """blocks:
   base: {block: conv, width: $(2 * w), norm: group}
   act: {block: base, activation: gelu}
@@ -183,7 +183,7 @@ flow: a -> b
     assert fields(made, "b") == {"width": 8, "norm": "group"}
 
 
-def test_a_written_block_knows_its_params_and_nothing_else() -> None:
+def test_a_written_block_sees_only_its_params() -> None:
     text = """blocks:
   cell:
     params: {width: , inner: $(2 * width), more: $(in_width + inner)}
@@ -219,7 +219,7 @@ def test_names_of_edges_are_those_of_their_ends() -> None:
     assert sorted(names) == ["edges.mine", "edges.s1__s2", "edges.s1_block1__s2"]
 
 
-def test_one_edge_under_two_names_is_there_twice() -> None:
+def test_one_edge_with_two_addresses_is_a_duplicate() -> None:
     twice = "edges: [{from: s1, to: s2, slot: output}, {from: s1.block2, to: s2.block3, slot: output}]\n"
     with pytest.raises(SpecError, match="'s1__s2' already exists"):
         graph(STAGES + twice)
@@ -230,11 +230,11 @@ def test_nearest_first_then_the_order_of_nodes() -> None:
 flow: [input -> a -> c -> t, a -> b]
 edges: [{from: input, to: t}, {from: b, to: t}, {from: a, to: t}]
 """
-    # The flow comes first; b is as far from the input as c.
+    # The flow comes first; b and c have the same distance from the input.
     assert [edge.source for edge in graph(text).incoming("t")] == ["c", "b", "a", "input"]
 
 
-def test_nearness_does_not_depend_on_the_skips_there_are() -> None:
+def test_the_order_of_skips_does_not_depend_on_other_skips() -> None:
     text = STAGES + "skips: {levels: [stem, s1.block1, s1, s2], edges: %s}\n"
     few, many = (
         [pair[1] for pair in edges(text % chosen, "skip") if pair[2] == "s2.block3"] for chosen in ("out", "full")
@@ -242,7 +242,7 @@ def test_nearness_does_not_depend_on_the_skips_there_are() -> None:
     assert few == many == ["s1.block2", "s1.block1", "stem"]
 
 
-def test_a_gate_is_an_edge_of_its_own() -> None:
+def test_a_gate_is_a_separate_edge() -> None:
     text = """nodes: {a: relu, g: {block: sigmoid}, t: relu}
 flow: [a -> t, a -> g]
 edges: [{from: a, to: t, gate: g, slot: output}]
@@ -263,7 +263,7 @@ def test_default_slots() -> None:
     assert edge(made, "edges.stem__s1").slot == "input"
 
 
-def test_the_merge_of_a_node_is_that_of_its_input() -> None:
+def test_the_merge_of_a_node_applies_to_its_input() -> None:
     made = graph("nodes: {a: relu, b: relu, t: {block: identity, merge: concat}}\nflow: [a -> t, a -> b -> t]\n")
     assert made["t"].merge == ConcatMerge()
     assert made["a"].merge == AddMerge()
@@ -298,12 +298,12 @@ def test_levels_are_in_the_order_of_the_flow() -> None:
     )
 
 
-def test_a_single_edge_is_the_pair_of_levels_of_that_name() -> None:
+def test_a_single_edge_is_the_pair_of_levels_with_its_ends() -> None:
     for one in ("stem>s2", "stem>s2.block3"):
         assert pairs(f"skips: {{levels: [stem, stages], edges: full - {one}}}\n") == [("s1", "s2"), ("stem", "s1")]
 
 
-def test_the_last_block_of_a_stage_as_a_level_is_no_stage() -> None:
+def test_the_last_block_of_a_stage_may_be_a_level() -> None:
     # As a target of the slot `input`, a stage would be its first block.
     text = STAGES + "skips: {levels: blocks, edges: out, slot: input, merge: concat}\n"
     assert {pair[2] for pair in edges(text, "skip")} == {"s2.block3"}
@@ -342,7 +342,7 @@ def test_a_variant_and_an_override_change_the_set() -> None:
 # ---------------------------------------------------------------------------------------------- outputs and weights
 
 
-def test_the_one_end_is_the_output() -> None:
+def test_the_only_node_that_nothing_reads_is_the_output() -> None:
     assert graph(STAGES).outputs == {"head": "head"}
     assert graph("nodes: {a: relu, s: {block: relu, depth: 2}}\nflow: a -> s\n").outputs == {"s": "s.block2"}
 
@@ -367,7 +367,7 @@ flow: a -> s -> t -> v
     assert made["s.block1"].private == "norm" and made["v.block1"].private == "none"
 
 
-def test_every_origin_has_its_place() -> None:
+def test_every_origin_has_a_position() -> None:
     made = graph(STAGES + "skips: {levels: [stem, stages], edges: full}\n")
     assert str(made["s2.block3"].origin) == "net.yaml:7:7 (nodes.s2)"
     assert str(edge(made, "edges.stem__s2").origin) == "net.yaml:10:40 (skips.edges)"

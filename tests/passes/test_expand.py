@@ -1,4 +1,4 @@
-"""From calls of blocks to calls of operations: shapes, projections, merges, slots, weights."""
+"""Expansion into primitive operations: shapes, projections, merges, slots, weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def calls(text: str, size: tuple[int, ...] = (3, 8, 8)) -> dict[str, Call]:
 
 
 def on_edge(made: dict[str, Call], name: str) -> list[str]:
-    """What happens on an edge, as `kind field=value ...`."""
+    """The operations on an edge, as `kind field=value ...`."""
     found = []
     for call in made.values():
         if call.name.startswith(f"{name}."):
@@ -60,7 +60,7 @@ def project(block: str, projection: str, size: tuple[int, ...]) -> list[str]:
     return on_edge(calls(JOIN.format(block=block, projection=projection), size), "edges.input__t")
 
 
-def test_equal_shapes_need_nothing() -> None:
+def test_equal_shapes_need_no_projection() -> None:
     assert project("relu", "standard", (4, 8, 8)) == []
 
 
@@ -82,7 +82,7 @@ def test_when_always() -> None:
         ((5, 7), 2, "avg_pool kernel_size=2 ceil_mode=True"),
     ],
 )
-def test_pooling_is_rounded_as_the_target_was(size: tuple[int, int], stride: int, pool: str) -> None:
+def test_pooling_rounds_as_the_target_does(size: tuple[int, int], stride: int, pool: str) -> None:
     block = f"conv, width: 4, stride: {stride}"
     assert project(block, "{channels: none, norm: none}", (4, *size))[0] == pool
     floor = [s // stride for s in size]
@@ -101,17 +101,17 @@ def test_pooling_7_to_4_gives_the_means_of_windows_that_fit() -> None:
         assert torch.allclose(made(x)[:, :, 3, 3], x[:, :, 6, 6])
 
 
-def test_the_parts_of_a_projection_are_size_channels_norm() -> None:
+def test_a_projection_changes_size_then_channels_then_norm() -> None:
     made = project("conv, width: 8, stride: 2", "{spatial: max, norm: group}", (4, 8, 8))
     assert made == ["max_pool kernel_size=2", "conv2d width=8 kernel_size=1 bias=False", "group_norm"]
 
 
-def test_stride_with_conv1x1_is_one_convolution() -> None:
+def test_stride_and_conv1x1_become_one_convolution() -> None:
     made = project("conv, width: 8, stride: 2", "{spatial: stride}", (4, 7, 8))
     assert made == ["conv2d width=8 kernel_size=1 stride=2 bias=False", "batch_norm"]
 
 
-def test_stride_with_pad_takes_every_second_pixel_and_adds_zeros() -> None:
+def test_stride_and_pad_take_every_second_pixel_and_add_zeros() -> None:
     projection = "{spatial: stride, channels: pad, norm: none}"
     assert project("conv, width: 9, stride: 2", projection, (4, 7, 8)) == [
         "subsample",
@@ -142,7 +142,7 @@ def test_adaptive_pools_to_any_size() -> None:
 UP = "upsample, mode: deconv, width: 6, scale: 3"
 
 
-def test_upwards_the_size_comes_last() -> None:
+def test_upsampling_comes_last() -> None:
     made = project(UP, "{spatial: nearest}", (4, 2, 3))
     assert made == ["conv2d width=6 kernel_size=1 bias=False", "batch_norm", "resize size=(6, 9)"]
     made = project(UP, "{spatial: bilinear, norm: none}", (4, 2, 3))
@@ -181,7 +181,7 @@ edges: [{{from: [input, a, b], to: t, slot: {slot}, merge: {merge}}}]
 
 
 @pytest.mark.parametrize("slot", ["input", "output"])
-def test_operands_are_in_order_nearest_first(slot: str) -> None:
+def test_the_nearest_operand_comes_first(slot: str) -> None:
     made = calls(MANY.format(merge="add", slot=slot))
     assert made[f"t.{slot}.add"].inputs == ("c", "b", "a", "input")
 
@@ -219,24 +219,24 @@ def test_what_merges_compute(merge: str) -> None:
     a = torch.tanh(x)
     b = torch.sigmoid(a)
     half = torch.tensor(0.5)
-    wanted = {
+    expected = {
         "add": a + b + x,
         "mean": (a + b + x) / 3,
         "multiply": a * b * x,
         "weighted": a + b + x,
-        # Every value that arrives by an edge is half open at first.
+        # Every gate is initially half open.
         "gated": a * half + b * half + x * half,
     }[merge]
-    assert torch.equal(run(text, x), wanted)
+    assert torch.equal(run(text, x), expected)
 
 
-def test_edges_that_arrive_alone_are_not_weighed() -> None:
+def test_a_single_value_is_not_weighed() -> None:
     alone = "nodes: {a: relu, t: {block: identity, merge: weighted}}\nflow: a -> t\n"
     assert net(alone).cost().parameters == 0
     assert net(MANY.format(merge="weighted", slot="input")).cost().parameters == 3 + 4
 
 
-def test_a_product_spreads_one_channel_and_one_pixel() -> None:
+def test_a_product_broadcasts_one_channel_and_one_pixel() -> None:
     text = """nodes:
   a: {block: conv, width: 5}
   m: {block: conv2d, width: 1}
@@ -322,7 +322,7 @@ def test_patches_of_parts() -> None:
     assert [getattr(made[f"s.block{i}.norm1"].op, "eps", 0) for i in (1, 2)] == [0.01, 1e-5]
 
 
-def test_exact_patches_of_parts_beat_patterns_wherever_they_stand() -> None:
+def test_exact_patches_of_parts_override_patterns_in_any_order() -> None:
     text = """nodes:
   s: {block: basic, width: 4, depth: 2}
   s.block1.conv1: {kernel_size: 5}
@@ -379,7 +379,7 @@ def test_a_patch_of_a_written_block_may_name_its_params_only() -> None:
 # ---------------------------------------------------------------------------------------------------------- weights
 
 
-def test_a_tied_stage_has_its_weights_once_and_norms_for_each_block() -> None:
+def test_a_tied_stage_shares_weights_but_not_norms() -> None:
     text = "nodes: {{s: {{block: basic, width: 3, depth: 3, weights: shared{more}}}}}\n"
     made = net(text.format(more=""))
     names = set(made.plan.tensors())
@@ -411,7 +411,7 @@ flow: a -> b
     assert torch.equal(made(x), F.conv2d(F.conv2d(x, weight, bias, padding=1), weight, bias, stride=2, padding=1))
 
 
-def test_named_weights_are_global_inside_written_blocks_too() -> None:
+def test_named_weights_are_global_even_inside_written_blocks() -> None:
     text = """blocks: {cell: {nodes: {x: {block: conv2d, width: 3, weights: w}}}}
 nodes: {a: cell, b: cell, c: {block: conv2d, width: 3, weights: w}}
 flow: a -> b -> c
@@ -419,7 +419,7 @@ flow: a -> b -> c
     assert set(plan(text).tensors()) == {"w.weight", "w.bias"}
 
 
-def test_written_blocks_have_weights_of_their_own_below_their_name() -> None:
+def test_weights_of_written_blocks_are_named_below_their_node() -> None:
     text = """blocks:
   cell:
     nodes: {x: {block: conv2d, width: 3}, y: relu}
@@ -439,7 +439,7 @@ flow: a -> s
 # ---------------------------------------------------------------------------------------------------------- records
 
 
-def test_records_are_the_level_of_the_spec() -> None:
+def test_records_describe_the_nodes_and_edges_of_the_spec() -> None:
     text = """nodes:
   stem: {block: conv, width: 4}
   s: {block: basic, width: 8, depth: 2, stride: 2}
@@ -467,14 +467,14 @@ skips: {edges: [stem>s]}
     assert owners == {"stem", "s.block1", "s.block2", "h", "edges.stem__s", "s.block1.shortcut"}
 
 
-def test_every_automatic_call_knows_the_line_that_caused_it() -> None:
+def test_every_automatic_call_has_the_line_that_caused_it() -> None:
     text = "nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 8}}\nflow: a -> b\nskips: {edges: [a>b]}\n"
     made = calls(text)
     assert str(made["edges.a__b.conv"].origin) == "net.yaml:6:16 (skips.edges)"
     assert str(made["b.output.add"].origin) == "net.yaml:4:40 (nodes.b)"
 
 
-def test_all_mistakes_of_shapes_at_once() -> None:
+def test_all_errors_of_shapes_are_reported_together() -> None:
     text = """nodes:
   a: {block: conv, width: 4}
   b: {block: conv, width: 6, groups: 4}
@@ -488,7 +488,7 @@ edges: [{from: input, to: a, slot: output}]
     assert [problem.path for problem in caught.value.problems] == ["nodes.b", "nodes.c", "edges[0]"]
 
 
-def test_a_stage_tells_a_mistake_once() -> None:
+def test_an_error_of_a_stage_is_reported_once() -> None:
     with pytest.raises(SpecError) as caught:
         plan("nodes: {s: {block: conv, width: 6, groups: 4, depth: 3}}\n")
     assert len(caught.value.problems) == 1

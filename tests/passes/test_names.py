@@ -1,4 +1,4 @@
-"""Addresses: what a name, a pattern or a keyword means, at each end of an edge."""
+"""Names and addresses: what a name, a pattern or a keyword refers to, at each end of an edge."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_source_is_the_last_block_of_a_stage(address: str, call: str, label: s
         ("head", "output", "head", "head"),
     ],
 )
-def test_a_target_is_the_first_block_for_its_input_and_else_the_last(
+def test_a_target_is_the_first_block_for_the_input_and_the_last_for_other_slots(
     address: str, slot: str, call: str, label: str
 ) -> None:
     assert ADDRESSES.targets(address, slot) == [End(call, label)]
@@ -65,7 +65,7 @@ def test_patterns_stay_within_one_part() -> None:
     assert [end.call for end in ADDRESSES.sources("*.block1")] == ["stage1.block1", "stage2.block1"]
     assert [end.label for end in ADDRESSES.sources("s*")] == ["stage1", "stage2", "stem"]
     assert [end.call for end in ADDRESSES.targets("stage*", "input")] == ["stage1.block1", "stage2.block1"]
-    # As a target, an input is never meant.
+    # No target is an input.
     assert "input" in [end.call for end in ADDRESSES.sources("*")]
     assert "input" not in [end.call for end in ADDRESSES.targets("*", "output")]
 
@@ -90,25 +90,25 @@ def test_levels() -> None:
         (lambda: Addresses([], ["a"], {}).levels(["stages"]), "'stages' selects no node", "'depth'"),
     ],
 )
-def test_what_is_not_there(call: object, words: str, hint: str) -> None:
+def test_unknown_addresses(call: object, words: str, hint: str) -> None:
     with pytest.raises(ExpressionError) as caught:
         call()  # type: ignore[operator]
     assert words in caught.value.message and hint in caught.value.hint
 
 
-def test_the_item_of_a_wrong_level_is_told() -> None:
+def test_an_error_gives_the_index_of_the_wrong_level() -> None:
     with pytest.raises(ExpressionError) as caught:
         ADDRESSES.levels(["stem", "stages", "hed"])
     assert caught.value.offset == 2
 
 
 @given(st.text("ab*_.", max_size=8), st.text("ab_.", max_size=8))
-def test_matching_is_that_of_stars_within_parts(pattern: str, name: str) -> None:
+def test_patterns_match_like_regular_expressions_within_parts(pattern: str, name: str) -> None:
     regex = re.escape(pattern).replace(r"\*", "[^.]*")
     assert matches(pattern, name) == (re.fullmatch(regex, name) is not None)
 
 
-def test_many_stars_take_no_time() -> None:
+def test_many_stars_are_fast() -> None:
     start = time.process_time()
     assert not matches("a*" * 200, "a" * 5000 + "b" + "c" * 100 + ".")
     assert matches("*a" * 200, "a" * 5000)
@@ -123,5 +123,5 @@ def test_names(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "1a", "_a", "a-b", "a.b", "a b", "a__b", "é", "input", "edges", "stages", "blocks", "train", "class"]
 )
-def test_what_is_no_name(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     assert name_fault(name).endswith(".")

@@ -1,4 +1,4 @@
-"""When values are where: the steps at which nodes hold one, how many steps are needed, and what is told of it."""
+"""Timing: when nodes hold values, how many steps are needed, and the warnings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_without_time_there_is_none() -> None:
 # ---------------------------------------------------------------------------------------------------------- who, when
 
 
-def test_when_nodes_hold_values() -> None:
+def test_the_steps_at_which_nodes_hold_values() -> None:
     found = timing(THREE + ADJACENT, steps=5, input="first")
     assert found.steps == 5
     assert found.holds == {
@@ -63,26 +63,26 @@ def test_when_nodes_hold_values() -> None:
     assert timing(THREE + ADJACENT, steps=5, input="every").holds["pre"] == (0, 1, 2, 3, 4)
 
 
-def test_nothing_is_held_over() -> None:
+def test_values_do_not_persist() -> None:
     text = "nodes: {a: relu, b: relu}\nflow: input -> a\nedges: [{from: a, to: b, delay: 2}]\noutputs: b\n"
     assert timing(text, input="first", readout=2).holds == {"input": (0,), "a": (0,), "b": (2,)}
 
 
-def test_zeros_are_no_values_of_the_input() -> None:
+def test_zeros_do_not_depend_on_the_input() -> None:
     skip = timing(THREE + ADJACENT, input="first")
     zeros = timing(THREE + ADJACENT, input="first", empty="zeros")
     assert skip.holds == zeros.holds
     assert skip.smallest == zeros.smallest == 3
 
 
-def test_a_window_counts() -> None:
+def test_a_closed_edge_delivers_nothing() -> None:
     text = (
         "nodes: {a: relu, b: relu}\nflow: input -> a\nedges: [{from: a, to: b, delay: 1, at: [2, 5, 9]}]\noutputs: b\n"
     )
     assert timing(text, readout=5).holds["b"] == (2, 5)
 
 
-def test_a_gate_without_a_value_shuts_its_edge() -> None:
+def test_a_gate_without_a_value_closes_its_edge() -> None:
     text = """
 nodes: {g: relu, a: relu, b: relu}
 flow: [input -> a -> b]
@@ -96,7 +96,7 @@ edges: [{from: input, to: g, delay: 3}, {from: a, to: b, delay: 1, gate: g}]
     assert [call.step for call in net.plan.calls if call.op.kind == "add"] == [3, 4, 5]
 
 
-# --------------------------------------------------------------------------------------------------------- how many
+# ------------------------------------------------------------------------------------------------------ number of steps
 
 
 def test_two_smallest_numbers_of_steps() -> None:
@@ -108,7 +108,7 @@ def test_two_smallest_numbers_of_steps() -> None:
 
 @pytest.mark.parametrize("steps", range(3, 9))
 def test_edges_that_do_not_reach_the_readout(steps: int) -> None:
-    """Those that a longer unrolling would read: 3 steps read s1>s2 and s2>s3 alone."""
+    """They would with more steps: 3 steps read only s1>s2 and s2>s3."""
     found = timing(THREE + ADJACENT, input="first", steps=steps)
     assert (not found.silent) == (steps >= 5)
     if steps == 3:
@@ -126,7 +126,7 @@ def test_silent_edges_have_no_tensors_and_others_have() -> None:
         assert named == {edge.name for edge in net.plan.edges if edge.family == "edge"} - silent
 
 
-def test_at_all_readouts_every_step_counts() -> None:
+def test_with_readout_all_every_step_counts() -> None:
     found = timing(THREE + ADJACENT, input="first", steps=6, readout="all")
     assert found.readouts == (2, 3, 4, 5)
     assert found.complete == 5
@@ -155,7 +155,7 @@ def test_a_window_that_is_never_reached() -> None:
     assert str(warning.position) == "net.yaml:11:24"
 
 
-# ---------------------------------------------------------------------------------------------------------- which way
+# --------------------------------------------------------------------------------------------------- kinds of unrolling
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_window_that_is_never_reached() -> None:
         ("{from: a, to: b, delay: 2, name: x}", ("biological", "engineering")),
     ],
 )
-def test_which_way_a_chain_is_unrolled(edges: str, kinds: tuple[str, ...]) -> None:
+def test_the_unrolling_of_a_chain(edges: str, kinds: tuple[str, ...]) -> None:
     text = "nodes: {a: relu, b: relu, c: relu}\nflow: a -> b -> c\n" + f"edges: [{edges}]\n"
     assert timing(text).unrolling == kinds
 
@@ -177,7 +177,7 @@ def test_a_delayed_flow_is_biological() -> None:
     assert timing(text, delay=1).unrolling == ("biological",)
 
 
-def test_between_both_it_is_mixed() -> None:
+def test_an_unrolling_may_be_mixed() -> None:
     text = """
 nodes: {a: relu, b: relu, c: relu, d: relu}
 flow: input -> a
@@ -191,7 +191,7 @@ outputs: d
     assert timing(text).unrolling == ("mixed",)
 
 
-# ----------------------------------------------------------------------------------------------------- what is told
+# -------------------------------------------------------------------------------------------------- errors and warnings
 
 
 def test_too_few_steps_are_an_error() -> None:
@@ -214,16 +214,16 @@ def test_a_state_that_is_never_filled_is_a_warning() -> None:
     assert without.build() is not None
 
 
-def test_edges_of_a_state_that_is_never_filled_are_not_told_again() -> None:
+def test_edges_of_a_state_that_is_never_filled_are_not_reported_again() -> None:
     net = network(THREE + "transitions: {s1: {s1: brc2, s3: brc2}, s2: {s3: brc2, s2: brc2}}\n", input="first")
     assert [warning.message for warning in net.warnings] == ["'s2' never holds a value that depends on the input."]
 
 
-def test_nothing_is_told_of_what_is_well() -> None:
+def test_a_sound_network_has_no_warnings() -> None:
     assert network(THREE + ADJACENT, input="first", steps=5).warnings == ()
 
 
-def test_edges_of_one_place_are_told_together() -> None:
+def test_edges_of_one_origin_share_a_warning() -> None:
     text = "nodes: {a: relu, b: relu, c: relu}\nflow: a -> b -> c\nskips: {levels: [a, b, c], edges: full, delay: 9}\n"
     net = network(text)
     (warning,) = net.warnings
@@ -241,5 +241,5 @@ def test_edges_of_one_place_are_told_together() -> None:
         ((0, 2, 3, 4, 5, 9), "steps 0, 2 to 5 and 9"),
     ],
 )
-def test_steps_in_words(steps: tuple[int, ...], words: str) -> None:
+def test_format_steps(steps: tuple[int, ...], words: str) -> None:
     assert format_steps(steps) == words

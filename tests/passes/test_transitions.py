@@ -1,4 +1,4 @@
-"""The matrix of transitions as edges: which entries are meant, and what they say."""
+"""The matrix of transitions as edges: selected entries and their fields."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def named(graph: BlockGraph) -> dict[str, BlockEdge]:
 
 
 def pairs(expression: str | list[str]) -> str:
-    """What an edge set chooses of the full matrix, as `12 23`: row and column."""
+    """The entries of the full matrix that an edge set selects, as `12 23`: row and column."""
     chosen = matrix(network().with_edges(expression, "transitions"))
     return " ".join(sorted(source[1] + target[1] for source, target in chosen))
 
@@ -60,7 +60,7 @@ def test_an_entry_is_an_edge_of_one_step_with_a_block() -> None:
     assert str(edge.origin) == "net.yaml:13:47 (transitions.s1.s2)"
 
 
-def test_an_entry_may_say_all_that_an_edge_may() -> None:
+def test_an_entry_has_all_the_fields_of_an_edge() -> None:
     more = """
     {block: brc2, hidden: 3, delay: 2, at: [4, 2, 4], weights: w, per_step: all, name: n, merge: mean, gate: g,
     projection: {channels: none, norm: none}}"""
@@ -79,19 +79,19 @@ def test_an_entry_may_say_all_that_an_edge_may() -> None:
     assert edge.block is not None and edge.block.model_dump(exclude_unset=True) == {"hidden": 3}
 
 
-def test_without_a_block_a_projection_does() -> None:
+def test_an_entry_may_have_a_projection_instead_of_a_block() -> None:
     edges = matrix(network("transitions: {s1: {s3: {projection: standard}}}\n"))
     edge = edges["s1", "s3"]
     assert edge.block is None and edge.projection is not None
     assert edge.delay == 1
 
 
-def test_a_delay_of_its_own_counts() -> None:
+def test_an_entry_may_set_its_delay() -> None:
     edges = matrix(network("transitions: {s1: {s2: {block: brc2, delay: 0}, s3: {block: brc2, delay: 3}}}\n"))
     assert [edge.delay for edge in edges.values()] == [0, 3]
 
 
-def test_operations_and_own_blocks_stand_on_transitions() -> None:
+def test_transitions_may_be_operations_and_written_blocks() -> None:
     blocks = "blocks: {mine: {nodes: {p: {block: pool}, c: {block: conv, width: 6}}, flow: p -> c}, halve: pool}\n"
     text = "transitions: {s1: {s2: mine, s1: relu}, s2: {s3: {block: brc2, width: 8}}}\n"
     edges = matrix(network(text, blocks))
@@ -99,7 +99,7 @@ def test_operations_and_own_blocks_stand_on_transitions() -> None:
     assert edges["s1", "s2"].block.describe() == "mine"  # type: ignore[union-attr]
 
 
-def test_a_list_is_several_edges_of_one_pair() -> None:
+def test_a_list_gives_several_edges_between_one_pair() -> None:
     edges = named(
         network(
             "transitions: {s1: {s2: [brc2, {block: brc2, delay: 2, name: slow}, {block: brc2, at: 3, name: late}]}}\n"
@@ -114,7 +114,7 @@ def test_a_list_is_several_edges_of_one_pair() -> None:
     assert edges["edges.late"].at == (3,)
 
 
-def test_null_is_no_edge() -> None:
+def test_null_gives_no_edge() -> None:
     edges = matrix(network("transitions: {s1: {s1: null, s2: brc2, s3: brc2}, s2: null, s3: {s3: null}}\n"))
     assert list(edges) == [("s1", "s2"), ("s1", "s3")]
 
@@ -177,7 +177,7 @@ transitions:
         (["p1", "s1>s1"], "11 12 23"),
     ],
 )
-def test_entries_are_chosen_by_kind(expression: str, chosen: str) -> None:
+def test_entries_are_selected_by_kind(expression: str, chosen: str) -> None:
     if "23" in chosen or "13" in chosen:
         assert pairs(expression) == chosen
     else:  # then the output is not reached: an output with the pre-net as its source instead
@@ -188,7 +188,7 @@ def test_entries_are_chosen_by_kind(expression: str, chosen: str) -> None:
         assert " ".join(sorted(source[1] + target[1] for source, target in chosen_pairs)) == chosen
 
 
-def test_none_chooses_nothing() -> None:
+def test_none_selects_nothing() -> None:
     net = network(FULL, "edges: [{from: pre, to: s3, projection: standard}]\n").with_edges("none", "transitions")
     net = net.override({"time.input": "every"})
     assert list(matrix(net)) == [("pre", "s3")]
@@ -196,17 +196,17 @@ def test_none_chooses_nothing() -> None:
 
 
 def test_kinds_count_in_the_order_of_nodes() -> None:
-    """Not in that of the rows, and a node that is in no row has no place."""
+    """Not in the order of the rows; nodes without a row do not count."""
     text = "transitions: {edges: adjacent, s3: {s1: brd2, s3: brc2}, s1: {s3: brc2}}\n"
     assert sorted(matrix(network(text))) == [("s1", "s3"), ("s3", "s1"), ("s3", "s3")]
 
 
-def test_a_set_chooses_what_is_there() -> None:
+def test_a_set_selects_only_existing_entries() -> None:
     text = "transitions: {edges: adjacent, s1: {s2: brc2}, s2: {s3: brc2}, s3: {s1: brd2}}\n"
     assert sorted(matrix(network(text))) == [("s1", "s2"), ("s2", "s3")]
 
 
-def test_entries_that_are_not_chosen_are_read_all_the_same() -> None:
+def test_entries_that_are_not_selected_are_checked_too() -> None:
     with pytest.raises(hrg.errors.SpecError, match=r"there is no node 's4'"):
         _ = network("transitions: {edges: s1>s3, s1: {s3: brc2, s4: brc2}}\n").graph
 
@@ -228,7 +228,7 @@ def test_a_variant_changes_an_entry_that_was_the_name_of_a_block() -> None:
     assert len(edges) == 9
 
 
-def test_a_variant_changes_the_block_alone() -> None:
+def test_a_variant_may_change_only_the_block() -> None:
     net = network(FULL, "variants: {v: {transitions: {s1: {s1: relu}}}}\n").variant("v")
     with pytest.raises(hrg.errors.SpecError, match=r"net\.yaml:13:26: transitions\.s1\.s1\.identity: unknown key"):
         _ = net.graph
@@ -236,7 +236,7 @@ def test_a_variant_changes_the_block_alone() -> None:
     assert matrix(net)["s1", "s1"].block.describe() == "relu"  # type: ignore[union-attr]
 
 
-def test_a_variant_takes_entries_and_rows_away() -> None:
+def test_a_variant_removes_entries_and_rows() -> None:
     net = network(FULL, "variants: {v: {transitions: {s1: {s1: null, s2: null}, s2: null}}}\n").variant("v")
     assert list(matrix(net)) == [("s1", "s3"), ("s3", "s1"), ("s3", "s2"), ("s3", "s3")]
     net = network(FULL, "edges: [{from: s1, to: s3, delay: 2, projection: standard, name: e}]\n").override(
@@ -284,7 +284,7 @@ def test_templates_in_the_matrix_are_evaluated() -> None:
 
 
 def calls(net: hrg.Architecture) -> dict[str, tuple[int, ...]]:
-    """The first call of each weights -> the shape of its weight."""
+    """The shape of each weight, by the name of its first call."""
     return {name: tensor.shape for name, tensor in net.plan.tensors().items() if name.endswith(".weight")}
 
 

@@ -1,4 +1,4 @@
-"""A graph of one step as calls at all steps: what they are called, what they read, and what they hold."""
+"""Unrolling: names, operands and weights of the calls of all steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ edges: [{from: b, to: b, delay: 1}]
 """
 
 LATER = LOOP.replace("flow: a -> b", "outputs: b\nflow: input -> a").replace("from: b, to: b", "from: a, to: b")
-"""At step 0 there is nothing at b."""
+"""At step 0, b is empty."""
 
 
 def network(text: str = LOOP, **time: Any) -> hrg.Architecture:
@@ -37,7 +37,7 @@ def reads(plan: Plan) -> dict[str, tuple[str, ...]]:
 
 
 def weights(plan: Plan) -> dict[str, str]:
-    """Call -> its weights, of those that have any."""
+    """Call -> its weights, for calls with tensors."""
     return {call.name: call.weights for call in plan.calls if call.tensors}
 
 
@@ -48,12 +48,12 @@ def tensors(plan: Plan, end: str = "") -> list[str]:
 # --------------------------------------------------------------------------------------------------------- as a pass
 
 
-def test_without_time_it_is_the_same_graph() -> None:
+def test_a_graph_without_time_is_returned_itself() -> None:
     graph = expand(hrg.load("resnet20").graph)
     assert unroll(graph) is graph
 
 
-def test_twice_is_once_and_the_graph_of_one_step_stays_as_it_is() -> None:
+def test_unrolling_is_idempotent_and_leaves_its_input_unchanged() -> None:
     folded = expand(network().graph)
     before = ([*folded.nodes], dict(folded.outputs), folded.records)
     flat = unroll(folded)
@@ -62,7 +62,7 @@ def test_twice_is_once_and_the_graph_of_one_step_stays_as_it_is() -> None:
     assert flat.folded is folded and flat.time is None
 
 
-def test_the_result_has_calls_without_delays_and_holds_its_invariants() -> None:
+def test_the_result_is_valid_and_has_no_delays() -> None:
     flat = unroll(expand(network().graph))
     flat.check()
     assert all(node.delay == 0 for node in flat.nodes)
@@ -70,14 +70,14 @@ def test_the_result_has_calls_without_delays_and_holds_its_invariants() -> None:
     assert all(node.at is None and node.role == "call" for node in flat.nodes if node.op is not None)
 
 
-def test_it_comes_before_sharing_and_pruning() -> None:
+def test_the_order_of_passes() -> None:
     assert list(PASSES) == [unroll, cse, prune]
 
 
 # --------------------------------------------------------------------------------------------------- calls and values
 
 
-def test_each_call_is_there_for_each_step_and_reads_the_steps_before() -> None:
+def test_every_step_has_its_calls_which_read_earlier_steps() -> None:
     plan = network(per_step="none").plan
     found = reads(plan)
     assert found["b.conv.step0"] == ("a.relu.step0",)
@@ -88,19 +88,19 @@ def test_each_call_is_there_for_each_step_and_reads_the_steps_before() -> None:
     assert all(call.name.endswith(f".step{call.step}") for call in plan.calls)
 
 
-def test_a_sum_of_one_value_is_that_value() -> None:
+def test_a_sum_of_one_value_is_omitted() -> None:
     plan = network().plan
     assert "b.input.add.step0" not in reads(plan)
 
 
-def test_what_does_not_change_is_computed_once() -> None:
-    """The input stays, so a convolution of it does; a batch norm counts its batches."""
+def test_a_constant_value_is_computed_once() -> None:
+    """The input is constant, and so is a convolution of it; a batch norm counts its batches."""
     plan = network(per_step="none", input="every").plan
     assert [call.name for call in plan.calls if call.weights == "a.conv"] == ["a.conv.step0"]
     assert [call.step for call in plan.calls if call.weights == "a.norm"] == [0, 1, 2]
 
 
-def test_an_input_at_the_first_step_alone() -> None:
+def test_an_input_at_the_first_step_only() -> None:
     plan = network(input="first").plan
     found = reads(plan)
     assert {call.step for call in plan.calls if call.owner == "a"} == {0}
@@ -114,42 +114,42 @@ def test_a_sequence_is_read_step_by_step() -> None:
     assert [call.step for call in plan.calls if call.op.kind == "frame"] == [0, 1, 2]
 
 
-def test_a_delay_reads_that_many_steps_before() -> None:
+def test_a_delay_reads_an_earlier_step() -> None:
     plan = network(LOOP.replace("delay: 1", "delay: 2"), steps=4).plan
     assert reads(plan)["b.input.add.step3"] == ("a.relu.step3", "b.relu.step1")
     assert "b.input.add.step1" not in reads(plan)
 
 
-def test_two_edges_of_one_source_may_take_different_times() -> None:
+def test_two_edges_from_one_source_may_have_different_delays() -> None:
     text = LOOP.replace("delay: 1}", "delay: 1}, {from: b, to: b, delay: 2, name: slow}")
     assert reads(network(text).plan)["b.input.add.step2"] == ("a.relu.step2", "b.relu.step1", "b.relu.step0")
 
 
-def test_an_edge_is_open_at_the_steps_that_it_names() -> None:
+def test_an_edge_is_open_at_its_steps_only() -> None:
     plan = network(LOOP.replace("delay: 1", "delay: 1, at: [1, 3]"), steps=4).plan
-    assert [call.step for call in plan.calls if call.op.kind == "add"] == [3]  # what is added at 1 is lost at 2
+    assert [call.step for call in plan.calls if call.op.kind == "add"] == [3]  # the value of step 1 is lost at step 2
     plan = network(LOOP.replace("delay: 1", "delay: 1, at: 3"), steps=4).plan
     assert reads(plan)["b.input.add.step3"] == ("a.relu.step3", "b.relu.step2")
 
 
-def test_zeros_stand_for_what_is_not_there() -> None:
+def test_zeros_replace_missing_values() -> None:
     text = LATER.replace("delay: 1}]", "delay: 1}, {from: b, to: b, delay: 1}]")
     plan = network(text, empty="zeros", per_step="none").plan
     zeros = [call for call in plan.calls if call.op.kind == "zeros"]
     assert [(call.name, call.inputs, call.shape) for call in zeros] == [("input.zeros4x8x8", ("input",), Map(4, 8, 8))]
     assert reads(plan)["b.conv.step0"] == ("input.zeros4x8x8",)
     assert reads(plan)["b.input.add.step1"] == ("a.relu.step0", "b.relu.step0")
-    assert "b.input.add.step0" not in reads(plan)  # zeros are left out of sums
+    assert "b.input.add.step0" not in reads(plan)  # zeros are omitted from sums
     assert not any(call.op.kind == "zeros" for call in network(text, empty="skip").plan.calls)
 
 
-def test_zeros_come_behind_the_operation_of_an_edge() -> None:
+def test_zeros_replace_the_value_after_the_operation_of_an_edge() -> None:
     text = LOOP.replace("delay: 1}", "delay: 1, block: conv, width: 4}")
     plan = network(text, empty="zeros", per_step="none").plan
     assert [call.step for call in plan.calls if call.weights == "edges.b__b.conv"] == [1, 2]
 
 
-def test_a_concatenation_takes_zeros_for_what_is_not_there_in_either_way() -> None:
+def test_a_concatenation_takes_zeros_for_missing_values_in_both_modes() -> None:
     text = """
 nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 4, merge: concat}}
 flow: a -> b
@@ -161,7 +161,7 @@ edges: [{from: a, to: b, delay: 1, projection: {channels: none, norm: none}, nam
         assert reads(plan)["b.input.concat.step1"] == ("a.relu.step1", "a.relu.step0")
 
 
-def test_other_merges_leave_out_what_is_not_there() -> None:
+def test_other_merges_omit_missing_values() -> None:
     text = LOOP.replace("delay: 1", "delay: 1, merge: mean")
     plan = network(text).plan
     assert {call.name: len(call.inputs) for call in plan.calls if call.op.kind == "mean"} == {
@@ -179,12 +179,12 @@ def test_other_merges_leave_out_what_is_not_there() -> None:
 # ------------------------------------------------------------------------------------------------------------ readouts
 
 
-def test_the_last_step_is_read_unless_told() -> None:
+def test_the_last_step_is_read_by_default() -> None:
     assert network(steps=5).plan.outputs == {"b": "b.relu.step4"}
     assert network(steps=5, readout=2).plan.outputs == {"b": "b.relu.step2"}
 
 
-def test_what_comes_after_the_readout_is_not_computed() -> None:
+def test_steps_after_the_readout_are_not_computed() -> None:
     plan = network(steps=5, readout=2).plan
     assert max(call.step or 0 for call in plan.calls) == 2
     assert plan.digest() != network(steps=3).plan.digest() or tensors(plan) == tensors(network(steps=3).plan)
@@ -195,13 +195,13 @@ def test_all_steps_are_stacked() -> None:
     plan = network(LATER, readout="all").plan
     (call,) = [call for call in plan.calls if call.op.kind == "stack"]
     assert call.name == plan.outputs["b"] == "b.steps"
-    assert call.inputs == ("b.relu.step1", "b.relu.step2")  # at step 0 there is nothing
+    assert call.inputs == ("b.relu.step1", "b.relu.step2")  # at step 0 it is empty
     assert call.shape == Map(4, 8, 8, steps=2) and call.step is None
     zeros = network(LATER, readout="all", empty="zeros").plan
     assert zeros.calls[-1].shape == Map(4, 8, 8, steps=3)
 
 
-def test_several_outputs_are_read_alike() -> None:
+def test_several_outputs_have_one_readout() -> None:
     plan = network(LOOP + "outputs: [a, b]\n", readout="all").plan
     assert plan.outputs == {"a": "a.steps", "b": "b.steps"}
 
@@ -251,40 +251,40 @@ COPIES: Mapping[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("level", COPIES)
-def test_what_has_a_copy_for_each_step(level: str) -> None:
+def test_which_tensors_have_a_copy_for_each_step(level: str) -> None:
     def of_b(net: hrg.Architecture) -> tuple[str, ...]:
         ends = (".weight", ".running_mean")
         return tuple(name for name in tensors(net.plan) if name.startswith("b.") and name.endswith(ends))
 
     assert of_b(network(per_step=level)) == COPIES[level]
-    for other in COPIES:  # what a node says counts, whatever the network does
+    for other in COPIES:  # the setting of a node overrides that of the network
         text = LOOP.replace("b: {block: conv", f"b: {{per_step: {level}, block: conv")
         assert of_b(network(text, per_step=other)) == COPIES[level]
 
 
-def test_norms_whole_are_the_default() -> None:
+def test_all_tensors_of_norms_have_copies_by_default() -> None:
     assert network().plan.digest() == network(per_step="norm").plan.digest()
     assert network().plan.digest() != network(per_step="norm_stats").plan.digest()
 
 
-def test_an_edge_says_what_it_keeps() -> None:
+def test_an_edge_may_set_per_step() -> None:
     text = LOOP.replace("delay: 1}", "delay: 1, block: conv, width: 4, per_step: all}")
     assert tensors(network(text, per_step="none").plan, "conv.step2.weight") == ["edges.b__b.conv.step2.weight"]
 
 
-def test_group_norms_have_copies_and_no_statistics() -> None:
+def test_group_norms_have_copies_but_no_statistics() -> None:
     text = LOOP.replace("b: {block: conv", "b: {norm: group, block: conv")
     named = {level: tensors(network(text, per_step=level).plan, "weight") for level in COPIES}
     assert "b.norm.weight" in named["norm_stats"] and "b.norm.step1.weight" in named["norm"]
 
 
-def test_a_copy_stands_for_a_step_that_needs_it() -> None:
+def test_only_steps_that_need_a_copy_have_one() -> None:
     plan = network(input="first", steps=4).plan
     assert tensors(plan, "norm.step0.weight") == ["a.norm.step0.weight", "b.norm.step0.weight"]
     assert tensors(plan, "norm.step3.weight") == ["b.norm.step3.weight"]
 
 
-def test_one_name_shares_with_its_copies() -> None:
+def test_shared_weights_share_their_copies() -> None:
     text = """
 nodes: {a: {block: conv, width: 2}, b: {block: conv, width: 2}, c: {block: conv, width: 2, weights: w}}
 flow: a -> b -> c
@@ -295,7 +295,7 @@ edges: [{from: c, to: b, delay: 1, block: conv, width: 2, weights: w}]
     assert found["edges.c__b.conv.step2"] == found["c.conv.step0"] == "w.conv"
 
 
-def test_a_tied_stage_keeps_norms_for_each_block_and_step() -> None:
+def test_a_tied_stage_has_norms_for_each_block_and_step() -> None:
     text = "nodes: {s: {block: conv, width: 2, depth: 2, weights: shared}}\nedges: [{from: s, to: s, delay: 1}]\n"
     found = weights(network(text, steps=2).plan)
     assert set(found.values()) == {
@@ -309,7 +309,7 @@ def test_a_tied_stage_keeps_norms_for_each_block_and_step() -> None:
     assert set(none.values()) == {"s.conv", "s.norm.step0", "s.norm.step1"}
 
 
-def test_norms_start_at_the_scale_that_time_says() -> None:
+def test_norms_start_at_the_scale_of_time() -> None:
     text = LOOP.replace(
         "nodes:", "nodes:\n  n: {block: batch_norm, scale: 0.5}\n  g: {block: group_norm}\n  e: relu"
     ).replace("a -> b", "a -> n -> g -> e -> b")
@@ -334,7 +334,7 @@ def test_removing_an_edge_adds_no_copy() -> None:
 # -------------------------------------------------------------------------------------------------------------- records
 
 
-def test_the_level_of_the_spec_is_kept() -> None:
+def test_records_refer_to_the_last_step() -> None:
     plan = network(steps=4).plan
     assert {node.name: node.value for node in plan.nodes} == {
         "input": "input",
@@ -345,7 +345,7 @@ def test_the_level_of_the_spec_is_kept() -> None:
     assert plan.folded is not None and plan.folded.time is not None and plan.folded.time.steps == 4
 
 
-def test_a_node_that_never_counts_is_no_record() -> None:
+def test_a_node_that_no_output_depends_on_has_no_record() -> None:
     text = LOOP.replace("edges: [", "outputs: b\nedges: [{from: c, to: b, delay: 5}, ").replace(
         "nodes:", "nodes:\n  c: {block: conv, width: 4}"
     )
@@ -369,7 +369,7 @@ flow: a -> b
 """
 
 
-def test_a_block_runs_in_full_where_it_stands() -> None:
+def test_a_block_with_time_runs_all_its_steps_in_place() -> None:
     net = hrg.loads(HEAD + NESTED)
     plan = net.plan
     found = reads(plan)
@@ -394,7 +394,7 @@ def test_a_block_with_time_in_a_network_with_time() -> None:
 # --------------------------------------------------------------------------------------------------------------- limits
 
 
-def test_too_many_calls_are_an_error_with_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_calls_are_an_error_that_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setattr(sys.modules["hiresnet_graph.passes.unroll"], "MAX_UNROLLED_CALLS", 100)
@@ -402,7 +402,7 @@ def test_too_many_calls_are_an_error_with_the_step(monkeypatch: pytest.MonkeyPat
         _ = network(steps=1000).plan
 
 
-def test_the_calls_grow_by_the_same_number_with_each_step() -> None:
+def test_each_step_adds_the_same_number_of_calls() -> None:
     counts = {steps: len(network(steps=steps, readout="all").plan.calls) for steps in (10, 20, 30)}
     assert counts[30] - counts[20] == counts[20] - counts[10] == 10 * len(set(step_calls()))
 

@@ -1,21 +1,20 @@
-"""The definition of a recurrent graph, carried out as it reads: the oracle of the tests in this folder.
+"""The definition of a recurrent graph, executed literally: the oracle of the tests in this folder.
 
 At each step t = 0 ... T-1, in an order of the edges without delay,
 
     a_e[t] = op_e(v[m, t-d])  for an edge e = (m -> n, delay d) open at t, if v[m, t-d] holds a value; else empty
     v[n, t] = F_n(merge of its a_e[t], slot by slot)
 
-on the graph of block calls, without the plan and the passes behind it. Blocks, merges and projections are asked what
-they are made of (they are the vocabulary, not the unrolling), and each operation that they name goes onto a tape with
-its operands. What the readout needs of the tape is then computed from first to last: operations that reach no readout
-are no part of the network, so they move no running statistics and need no tensors.
+on the block graph, without the plan and the passes on operation graphs. Blocks, merges and projections expand as usual
+(they are the vocabulary, not the unrolling), and each of their operations is recorded on a tape with its operands. The
+operations that the readout depends on are then computed in order. Others are not part of the network: they update no
+running statistics and have no tensors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -24,208 +23,38 @@ from torch import nn
 import hiresnet_graph as hrg
 from hiresnet_graph.blocks import Block
 from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, PartPatch
-from hiresnet_graph.lower.weights import find
 from hiresnet_graph.merges import AddMerge, ConcatMerge, Merge
-from hiresnet_graph.ops import Apply, Arg, Layer, Op, Weight
+from hiresnet_graph.ops import Op
 from hiresnet_graph.passes.desugar import desugar_block
 from hiresnet_graph.passes.desugaring.kinds import WrittenBlock
 from hiresnet_graph.passes.names import matches
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep, TimeSpec
 from hiresnet_graph.wire import Builder, Wire
+from tests.recurrent.tape import Missing, Names, Taken, Tape, Tensors, operation
 
 EMPTY = ""
 """The name of a wire without a value."""
 Frames = Callable[[int], str]
-Taken = Mapping[str, tuple[torch.Tensor, bool]]
-"""The tensors of a call by their own names, and whether they are trainable."""
-Own = Callable[["Tensors"], Taken]
-Compute = Callable[["Tensors", Taken, list[torch.Tensor]], torch.Tensor]
 
 
 class Value(NamedTuple):
-    """What a node or a part of one gives at a step: a name on the tape (or `EMPTY`), and its shape."""
+    """The value of a node, or of a part of one, at a step: a name on the tape (or `EMPTY`), and its shape."""
 
     name: str
     shape: Shape
 
 
-class Missing(LookupError):
-    """A call needs a tensor that the module lacks; `weights` without the step."""
-
-    def __init__(self, call: str, step: int | None, weights: str) -> None:
-        super().__init__(f"{call} at step {step}")
-        self.call, self.step, self.weights = call, step, weights
-
-
 class NoOutput(LookupError):
-    """An output holds nothing at its readout, or nothing that depends on an input by then."""
-
-
-# the tape
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One operation at one step: on which names of the tape, the tensors that it takes, and what computes it."""
-
-    call: str
-    inputs: tuple[str, ...]
-    compute: Compute
-    own: Own
-
-
-@dataclass
-class Tape:
-    """All operations of a run, in the order of the definition."""
-
-    entries: dict[str, Entry] = field(default_factory=dict)
-
-    def add(self, call: str, inputs: Sequence[str], compute: Compute, own: Own = lambda _: {}) -> str:
-        name = str(len(self.entries))
-        self.entries[name] = Entry(call, tuple(inputs), compute, own)
-        return name
-
-    def needed(self, wanted: Sequence[str]) -> set[str]:
-        """The entries from which a way leads to the wanted ones."""
-        found, todo = set(wanted), list(wanted)
-        while todo:
-            for name in self.entries[todo.pop()].inputs:
-                if name not in found:
-                    found.add(name)
-                    todo.append(name)
-        return found
-
-    def play(self, wanted: Sequence[str], tensors: Tensors) -> dict[str, torch.Tensor]:
-        """The values of the wanted entries and of all that they need."""
-        needed = self.needed(wanted)
-        values: dict[str, torch.Tensor] = {}
-        for name, entry in self.entries.items():
-            if name in needed:
-                args = [values[operand] for operand in entry.inputs]
-                values[name] = entry.compute(tensors, entry.own(tensors), args)
-        return values
-
-    def missing(self, wanted: Sequence[str], tensors: Tensors) -> list[Missing]:
-        """What is needed of tensors and is not there."""
-        found = []
-        for name in self.needed(wanted):
-            try:
-                self.entries[name].own(tensors)
-            except Missing as missing:
-                found.append(missing)
-        return found
-
-
-class Tensors:
-    """Parameters and buffers of a module by name, its mode, and the inputs of one call."""
-
-    def __init__(self, module: nn.Module, inputs: Mapping[str, torch.Tensor], past: str) -> None:
-        self.training = module.training
-        self.inputs = inputs
-        self.past = past
-        self.held = dict(module.named_parameters(remove_duplicate=False))
-        self.held |= dict(module.named_buffers(remove_duplicate=False))
-
-
-# one operation
-
-
-class Names(NamedTuple):
-    """Where the tensors of a call are.
-
-    Attributes:
-        call, shared: The name of the call, and the prefix of what it shares.
-        private: What the call has by itself, in a tied stage.
-        split: Running statistics are apart from scale and shift, since somewhere only they have copies.
-        levels: What has copies for each step, and the step: of the innermost `time` first.
-    """
-
-    call: str
-    shared: str
-    private: PerStep
-    split: bool
-    levels: tuple[tuple[PerStep, int], ...]
-
-    def tensor(self, op: Op, name: str, trainable: bool, tensors: Tensors) -> torch.Tensor:
-        """The tensor `name` of an operation.
-
-        Raises:
-            Missing: The module has none for this step.
-        """
-
-        def own(kept: PerStep) -> bool:
-            statistics = op.normalizes and not trainable
-            return kept == "all" or (kept == "norm" and op.normalizes) or (kept == "norm_stats" and statistics)
-
-        prefix = self.call if own(self.private) else self.shared
-        if self.split and not trainable and op.split() is not None:
-            prefix += ".stats"
-        steps = [step for kept, step in self.levels if own(kept)]
-        if not steps:
-            ways = [f"{prefix}.{name}"]
-        else:
-            prefix += "".join(f".step{step}" for step in steps[:-1])
-            earlier = range(steps[-1] - 1, -1, -1) if tensors.past == "last" and op.normalizes else ()
-            ways = [f"{prefix}.step{step}.{name}" for step in (steps[-1], *earlier)]
-        for way in ways:
-            if way in tensors.held:
-                return tensors.held[way]
-        raise Missing(self.call, self.levels[-1][1] if self.levels else None, prefix)
-
-
-@cache
-def _fresh(target: str, args: tuple[Any, ...], kwargs: tuple[tuple[str, Any], ...]) -> nn.Module:
-    with torch.device("meta"):  # no initial weights are drawn
-        return find(target)(*args, **dict(kwargs))
-
-
-def _layer(layer: Layer, own: Taken, x: torch.Tensor, training: bool) -> torch.Tensor:
-    module = _fresh(layer.target, layer.args, tuple(layer.kwargs.items())).train(training)
-    for name, (tensor, trainable) in own.items():
-        (module._parameters if trainable else module._buffers)[name] = tensor  # type: ignore[index,assignment]
-    out: torch.Tensor = module(x)
-    return out
-
-
-def _function(form: Any, args: Sequence[torch.Tensor], own: Taken) -> Any:
-    if isinstance(form, Arg):
-        return args[form.index]
-    if isinstance(form, Weight):
-        return own[form.name][0]
-    if isinstance(form, Apply):
-        put = [_function(arg, args, own) for arg in form.args]
-        return find(form.target)(*put, **{key: _function(arg, args, own) for key, arg in form.kwargs.items()})
-    if isinstance(form, list):
-        return [_function(item, args, own) for item in form]
-    return form
-
-
-def _operation(op: Op, shapes: tuple[Shape, ...], names: Names) -> tuple[Compute, Own]:
-    """What computes an operation from its tensors and its operands, and what finds its tensors in a module."""
-
-    def own(tensors: Tensors) -> Taken:
-        return {
-            tensor.name: (names.tensor(op, tensor.name, tensor.trainable, tensors), tensor.trainable)
-            for tensor in op.tensors(*shapes)
-        }
-
-    def compute(tensors: Tensors, taken: Taken, args: list[torch.Tensor]) -> torch.Tensor:
-        layer = op.layer(*shapes)
-        if layer is not None:
-            return _layer(layer, taken, args[0], tensors.training)
-        out: torch.Tensor = _function(op.apply(*shapes), args, taken)
-        return out
-
-    return compute, own
+    """An output is empty at its readout, or does not depend on an input by then."""
 
 
 # a graph in time
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a graph stands: prefixes of the names of its calls and weights, and what around it has copies."""
+class Context:
+    """The context of a graph: prefixes of the names of its calls and weights, and the copies of enclosing graphs."""
 
     calls: str = ""
     weights: str = ""
@@ -239,20 +68,20 @@ def _joined(prefix: str, name: str) -> str:
 
 
 class Section:
-    """One run of a graph from empty.
+    """One run of a graph from an empty state.
 
     Attributes:
-        values, parts: For each step, what the nodes hold, and what the calls in them gave.
-        shapes, wants, parts_of: The shapes of nodes, of what arrives at their slot `input`, and of calls in them.
+        values, parts: For each step, the values of the nodes, and of the calls in them.
+        shapes, input_shapes, parts_of: The shapes of nodes, of the values at their slot `input`, and of calls in them.
     """
 
     def __init__(
-        self, tape: Tape, graph: BlockGraph, place: Place, frames: Mapping[str, Frames], shapes: Mapping[str, Shape]
+        self, tape: Tape, graph: BlockGraph, context: Context, frames: Mapping[str, Frames], shapes: Mapping[str, Shape]
     ) -> None:
-        self.tape, self.graph, self.place, self.frames = tape, graph, place, frames
+        self.tape, self.graph, self.context, self.frames = tape, graph, context, frames
         self.empty = graph.time.empty if graph.time is not None else "skip"
         self.shapes: dict[str, Shape] = dict(shapes)
-        self.wants: dict[str, Shape] = {}
+        self.input_shapes: dict[str, Shape] = {}
         self.parts_of: dict[str, Shape] = {}
         self.values: list[dict[str, Value]] = []
         self.parts: list[dict[str, Value]] = []
@@ -273,14 +102,14 @@ class Section:
                 self.parts[t] |= run.made
 
     def _infer(self) -> None:
-        """The shape of each node, and of what arrives at its slot `input`.
+        """Infer the shape of each node, and of the values at its slot `input`.
 
-        A declared shape comes first. Else the first operand sets it; flow and edges without delay must be known for
-        that, others are left out while they are not.
+        A declared shape takes precedence. Otherwise the first operand sets it, once the sources of flow and of edges
+        without delay are known; other edges are ignored until their sources are.
         """
         for node in self.graph.nodes:
             if isinstance(node.block, Block) and node.block.declared is not None:
-                self.shapes[node.name] = self.wants[node.name] = node.block.declared
+                self.shapes[node.name] = self.input_shapes[node.name] = node.block.declared
         strict = True
         while missing := [name for name in self.graph.order() if name not in self.shapes]:
             before = len(missing)
@@ -300,14 +129,14 @@ class Section:
 
 
 class NodeRun(Builder):
-    """F_n at one step, and op_e of the edges that arrive. With `t` None everything is empty, and only shapes result."""
+    """F_n at one step, and op_e of the edges that arrive. With `t` None, all values are empty, for shapes only."""
 
     def __init__(self, section: Section, node: BlockNode, t: int | None, incoming: Sequence[BlockEdge]) -> None:
         self.section, self.node, self.t, self.incoming = section, node, t, incoming
-        place = section.place
-        self.name = _joined(place.calls, node.name)
-        self.weights = node.weights if node.named_weights else _joined(place.weights, node.weights)
-        self.private = node.private if node.private != "none" else place.private
+        context = section.context
+        self.name = _joined(context.calls, node.name)
+        self.weights = node.weights if node.named_weights else _joined(context.weights, node.weights)
+        self.private = node.private if node.private != "none" else context.private
         self.edge: BlockEdge | None = None
         self.scope = ""
         self.made: dict[str, Value] = {}
@@ -326,7 +155,7 @@ class NodeRun(Builder):
     def _scoped(self, wire: Wire, scope: str) -> Wire:
         return replace(wire, scope=scope)
 
-    # what blocks ask for
+    # methods that blocks call
 
     def call(self, op: Op, inputs: tuple[Wire, ...], scope: str, part: str | None) -> Wire:
         base = f"{scope}.{part or op.part or op.kind}"
@@ -338,13 +167,13 @@ class NodeRun(Builder):
 
     def _add(self, op: Any, inputs: tuple[Wire, ...], name: str, scope: str) -> Wire:
         if self.edge is None:
-            for patch in (*self.node.patches, *self.section.place.patches):
+            for patch in (*self.node.patches, *self.section.context.patches):
                 if matches(patch.address, name.removeprefix(f"{self.name}.")):
                     op = op.changed(patch.fields)
         shapes = tuple(wire.shape for wire in inputs)
         value = Value(EMPTY, op.shape(*shapes))
         if all(wire.name != EMPTY for wire in inputs):
-            made = _operation(op, shapes, self._names(name))
+            made = operation(op, shapes, self._names(name))
             value = value._replace(name=self.section.tape.add(name, [wire.name for wire in inputs], *made))
         self.made[name] = value
         return self._wire(value, scope)
@@ -354,8 +183,8 @@ class NodeRun(Builder):
 
     @property
     def _levels(self) -> tuple[tuple[PerStep, int], ...]:
-        """What has copies for each step here, innermost `time` first."""
-        outer = self.section.place.levels
+        """The tensors with copies for each step, innermost `time` first."""
+        outer = self.section.context.levels
         time = self.section.graph.time
         if time is None or self.t is None:
             return outer
@@ -364,18 +193,18 @@ class NodeRun(Builder):
 
     @property
     def _split(self) -> bool:
-        return "norm_stats" in (self.private, *(kept for kept, _ in self._levels))
+        return "norm_stats" in (self.private, *(level for level, _ in self._levels))
 
     def _weights_of(self, name: str) -> str:
         if self.edge is None:
             return self.weights + name[len(self.name) :]
-        return (self.edge.weights or _joined(self.section.place.weights, self.edge.name)) + name[len(self.scope) :]
+        return (self.edge.weights or _joined(self.section.context.weights, self.edge.name)) + name[len(self.scope) :]
 
     def shortcut(self, wire: Wire, want: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
         return self._scoped(project(self._scoped(wire, scope), want), wire.scope)
 
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
-        if self.edge is not None:  # a block on an edge: what arrives at the node is not for it
+        if self.edge is not None:  # the block is on an edge, and the edges into the node are not edges into that block
             return self._combined([wire, *operands], AddMerge(), wire.scope)
         return self._scoped(self._merged(slot, (wire, *operands), None), wire.scope)
 
@@ -383,7 +212,7 @@ class NodeRun(Builder):
         """A block that the spec defines: its graph runs from an empty state, once or for all steps of its `time`."""
         graph = desugar_block(block, wire.shape)
         time: TimeSpec | None = graph.time
-        place = Place(
+        context = Context(
             wire.scope,
             self._weights_of(wire.scope),
             self._levels,
@@ -395,7 +224,7 @@ class NodeRun(Builder):
             return wire.name if time is None or t == 0 or time.input == "every" else EMPTY
 
         inputs = {node.name: frames for node in graph.inputs}
-        inner = Section(self.section.tape, graph, place, inputs, {node.name: wire.shape for node in graph.inputs})
+        inner = Section(self.section.tape, graph, context, inputs, {node.name: wire.shape for node in graph.inputs})
         (output,) = graph.outputs.values()
         if wire.name == EMPTY:
             return replace(wire, shape=inner.shapes[output])
@@ -408,26 +237,26 @@ class NodeRun(Builder):
     # slots
 
     def _merged(self, slot: str, own: tuple[Wire, ...], merge: Merge | None) -> Wire:
-        """What is there already, then a_e[t] of the edges into the slot, as one value."""
+        """The block's own values at a slot, then a_e[t] of the edges into it, merged into one."""
         edges = [edge for edge in self.incoming if edge.slot == slot]
         merge = merge or next((edge.merge for edge in edges if edge.merge is not None), None) or AddMerge()
         if merge.order is not None:
-            place = {name: i for i, name in enumerate(merge.order)}
-            edges.sort(key=lambda edge: place.get(edge.ends[0], place.get(edge.source, len(place))))
-        # Whether something arrives in this step makes no difference to what an edge is made of.
+            order = {name: i for i, name in enumerate(merge.order)}
+            edges.sort(key=lambda edge: order.get(edge.ends[0], order.get(edge.source, len(order))))
+        # The operations of an edge do not depend on whether a value arrives at this step.
         everything = [edge for edge in self.section.graph.incoming(self.node.name) if edge.slot == slot]
         several = len(own) + len(everything) > 1
-        first = own[0].shape if own else self.section.wants.get(self.node.name)
+        first = own[0].shape if own else self.section.input_shapes.get(self.node.name)
         operands = list(own)
         for edge in edges:
             operands.append(self._arriving(edge, first, merge, several))
             first = first or operands[-1].shape
         if not own and first is not None:
-            self.section.wants.setdefault(self.node.name, first)
+            self.section.input_shapes.setdefault(self.node.name, first)
         return self._combined(operands, merge, f"{self.name}.{slot}")
 
     def _combined(self, operands: list[Wire], merge: Merge, scope: str) -> Wire:
-        """One value of several; the empty ones are left out, or are zeros."""
+        """Several values merged; empty ones are omitted, or replaced by zeros."""
         filled = [wire for wire in operands if wire.name != EMPTY]
         if not filled and (self.section.empty == "skip" or self.t is None):
             out = merge.combine(tuple(operands)) if len(operands) > 1 else operands[0]
@@ -447,8 +276,8 @@ class NodeRun(Builder):
         return replace(wire, name=self.section.tape.add("zeros", (), compute))
 
     def _arriving(self, edge: BlockEdge, first: Shape | None, merge: Merge, several: bool) -> Wire:
-        """a_e[t], as a value or empty; op_e is the block of the edge, its projection, its weight and its gate."""
-        self.edge, self.scope = edge, _joined(self.section.place.calls, edge.name)
+        """a_e[t], which may be empty; op_e is the block of the edge, its projection, its weight and its gate."""
+        self.edge, self.scope = edge, _joined(self.section.context.calls, edge.name)
         wire = self._wire(self._source(edge), self.scope)
         if edge.block is not None:
             wire = edge.block.expand_to(wire, first)
@@ -464,14 +293,14 @@ class NodeRun(Builder):
         return wire
 
     def _source(self, edge: BlockEdge) -> Value:
-        """v[m, t-d], or empty where the edge is closed."""
-        section, part = self.section, _joined(self.section.place.calls, f"{edge.source}.{edge.part}")
+        """v[m, t-d], or empty if the edge is closed."""
+        section, part = self.section, _joined(self.section.context.calls, f"{edge.source}.{edge.part}")
         if self.t is None or self.t < edge.delay or (edge.at is not None and self.t not in edge.at):
             return Value(EMPTY, section.parts_of[part] if edge.part else section.shapes[edge.source])
         return section.parts[self.t - edge.delay][part] if edge.part else self._held(edge.source, edge.delay)
 
     def _held(self, name: str, delay: int) -> Value:
-        """v[m, t-d], or its shape alone where nothing runs."""
+        """v[m, t-d], or only its shape where nothing runs."""
         if self.t is None:
             return Value(EMPTY, self.section.shapes[name])
         return self.section.values[self.t - delay][name]
@@ -481,13 +310,13 @@ class NodeRun(Builder):
 
 
 class Trace:
-    """All operations of an architecture over some steps, and which of its nodes hold a value when.
+    """All operations of an architecture over some steps, and when its nodes hold values.
 
     Args:
-        steps, input, readout: Instead of what the spec says.
+        steps, input, readout: Override the spec.
 
     Attributes:
-        readouts: The steps that come out.
+        readouts: The steps whose values are returned.
     """
 
     def __init__(
@@ -509,7 +338,7 @@ class Trace:
         self._inputs: dict[tuple[str, int], str] = {}
         names = [node.name for node in graph.inputs]
         shapes = {node.name: node.shape for node in graph.inputs if node.shape is not None}
-        self.section = Section(self.tape, graph, Place(), {name: self._frames(name) for name in names}, shapes)
+        self.section = Section(self.tape, graph, Context(), {name: self._frames(name) for name in names}, shapes)
         for _ in range(self.steps):
             self.section.step()
         self.readouts = self._readouts()
@@ -548,10 +377,10 @@ class Trace:
         return tuple(t for t in self.held(node) if self.tape.needed([self.section.values[t][node].name]) & inputs)
 
     def reaching(self) -> dict[str, bool]:
-        """For each edge that computes something: whether a value from an input goes through it to the readout."""
+        """For each edge with operations, whether a value from an input flows through it to the readout."""
         inputs = set(self._inputs.values())
         found = {edge.name: False for edge in self.graph.edges}
-        needed = self.tape.needed(self._wanted())
+        needed = self.tape.needed(self._targets())
         computing = set()
         for name, entry in self.tape.entries.items():
             edge = next((edge for edge in found if entry.call.startswith(f"{edge}.")), None)
@@ -560,24 +389,24 @@ class Trace:
                 found[edge] |= name in needed and bool(self.tape.needed([name]) & inputs)
         return {edge: reaches for edge, reaches in found.items() if edge in computing}
 
-    def _wanted(self) -> list[str]:
+    def _targets(self) -> list[str]:
         outputs = self.graph.outputs.values()
         if not self.readouts or self.readouts[-1] >= self.steps:
             raise NoOutput
-        wanted = [self.section.values[t][name].name for name in outputs for t in self.readouts]
+        targets = [self.section.values[t][name].name for name in outputs for t in self.readouts]
         ready = any(min(self.reached(name), default=self.steps) <= self.readouts[-1] for name in outputs)
-        if not all(wanted) or not ready:
+        if not all(targets) or not ready:
             raise NoOutput
-        return wanted
+        return targets
 
     def missing(self, module: nn.Module) -> list[Missing]:
-        """What the output needs of tensors that the module lacks."""
-        return self.tape.missing(self._wanted(), Tensors(module, {}, self.past))
+        """The tensors that the output requires and the module lacks."""
+        return self.tape.missing(self._targets(), Tensors(module, {}, self.past))
 
     def run(self, module: nn.Module, *inputs: torch.Tensor) -> Result:
-        """The output with the tensors and the mode of a module. Its running statistics move, as by a call of it."""
+        """The output with the tensors and the mode of a module, whose running statistics are updated as by a call."""
         named = dict(zip((node.name for node in self.graph.inputs), inputs, strict=True))
-        values = self.tape.play(self._wanted(), Tensors(module, named, self.past))
+        values = self.tape.play(self._targets(), Tensors(module, named, self.past))
         outputs = {}
         for output, name in self.graph.outputs.items():
             read = [values[self.section.values[t][name].name] for t in self.readouts]
@@ -592,12 +421,12 @@ class Trace:
 
 
 class Result(NamedTuple):
-    """What a run gives: the output (or a dict of them), and v[n, t] of all that the output needs."""
+    """The result of a run: the output (or a dict of outputs), and all v[n, t] that it depends on."""
 
     output: Any
     values: dict[tuple[str, int], torch.Tensor]
 
 
-def run(arch: hrg.Architecture, module: nn.Module, *inputs: torch.Tensor, **how: Any) -> Result:
+def run(arch: hrg.Architecture, module: nn.Module, *inputs: torch.Tensor, **settings: Any) -> Result:
     """The output of the definition with the tensors of a module that was built from `arch`."""
-    return Trace(arch, **how).run(module, *inputs)
+    return Trace(arch, **settings).run(module, *inputs)

@@ -1,8 +1,8 @@
-"""Random recurrent specs of tiny networks, and modules of them with tensors that hide nothing.
+"""Random recurrent specs of tiny networks, and their modules with random tensors.
 
 Two families: *states* with a transition matrix between a pre-net and a post-net, and *chains* of ordinary blocks with
 delays, loops, feedback, gates and skips. The number of steps and the readout are chosen among those at which the output
-holds a value; which these are is told by the definition, not by the core.
+holds a value, according to the definition and not to the package.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.strategies import Size, halved, poolable, stridable
 NORMS = ("batch", "batch", "batch", "group", "none")
 PER_STEP = ("none", "norm_stats", "norm", "norm", "all")
 LONG = 8
-"""Steps over which a graph is watched to find out when its output holds a value."""
+"""Number of steps in which the output must hold a value."""
 
 
 @dataclass
 class Sample:
-    """A spec as plain data, and what it has in it."""
+    """A spec as plain data, and its features."""
 
     spec: dict[str, Any]
     features: set[str] = field(default_factory=set)
@@ -48,7 +48,7 @@ class Sample:
 
 
 @dataclass
-class Place:
+class ChainNode:
     """A node of a chain.
 
     Attributes:
@@ -102,7 +102,7 @@ class Maker:
         return steps[0] if len(steps) == 1 else steps
 
     def timing(self, least: int, *, essential: bool = False) -> dict[str, Any]:
-        """`delay`, `at` and `per_step` of an edge whose delay is at least this."""
+        """`delay`, `at` and `per_step` of an edge with a minimum delay."""
         fields: dict[str, Any] = {}
         delay = self.pick([d for d in (0, 1, 1, 1, 2, 3) if d >= least])
         if delay != 1 or self.chance(0.3):
@@ -167,7 +167,7 @@ class Maker:
         if source == target and self.chance(0.6 if lateral else 0.3):
             entry["identity"] = True
         if lateral and self.chance(0.3):
-            # Any two laterals of one size and one form may share; forms that differ have other names.
+            # Lateral connections of equal size and form may share weights; different forms have different names.
             form = [entry.get("norm", ""), entry.get("hidden", ""), *source]
             entry["weights"] = "_".join(["lateral", *(str(part) for part in form if part)])
             self.note("shared weights")
@@ -178,9 +178,9 @@ class Maker:
     # ---- chains
 
     def chain(self) -> dict[str, Any]:
-        """Ordinary blocks in a row; edges between any of them."""
+        """A chain of ordinary blocks, with edges between any of them."""
         self.nodes: dict[str, Any] = {}
-        self.places: list[Place] = []
+        self.chain_nodes: list[ChainNode] = []
         self.blocks: dict[str, Any] = {}
         self.edges: list[dict[str, Any]] = []
         self.chains: list[str] = []
@@ -189,8 +189,8 @@ class Maker:
         size = self._input()
         for _ in range(self.rng.randint(2, 4)):
             self._node(size)
-            size = self.places[-1].size
-        names = [place.name for place in self.places]
+            size = self.chain_nodes[-1].size
+        names = [node.name for node in self.chain_nodes]
         self.nodes["head"] = self._head(size)
         for _ in range(self.rng.randint(1, 5)):
             self._edge()
@@ -214,20 +214,20 @@ class Maker:
         stride = self.pick((1, 1, 2)) if min(size[1:]) >= 4 else 1
         width = self.width()
         out = halved(size, width, stride)
-        place = Place(name, out, size)
+        node = ChainNode(name, out, size)
         kinds = ("conv", "conv", "basic", "plain", "preact_basic", "stage", "cell", "loop", "identity", "twin")
         kind = self.pick(kinds)
         if kind == "twin":
-            # All that are made for one number of channels share their weights.
+            # All blocks with the same number of channels share their weights.
             fields: dict[str, Any] = {"block": "conv", "width": size[0], "weights": f"twin{size[0]}"}
-            place = Place(name, size, size)
+            node = ChainNode(name, size, size)
         elif kind in ("conv", "basic", "plain", "preact_basic"):
             fields = {"block": kind, "width": width, "norm": self.pick(NORMS)}
             if stride > 1:
                 fields["stride"] = stride
             if kind == "conv":
                 fields["activation"] = self.pick(("relu", "tanh", "none"))
-                place.part = "conv"
+                node.part = "conv"
                 if fields["norm"] != "none" and self.chance(0.3):
                     if self.chance(0.5):
                         fields["bias"] = True
@@ -236,31 +236,31 @@ class Maker:
                         self.note("patch of a part")
                     self.note("bias before a norm")
             else:
-                place.slots = ("input", "residual", "output")
+                node.slots = ("input", "residual", "output")
         elif kind == "stage":
             width = self.pick((size[0], width))
             fields = {"block": self.pick(("basic", "conv")), "width": width, "depth": 2}
             if size[0] == width and self.chance(0.7):
                 fields |= {"weights": "shared", "per_step": self.pick(PER_STEP)}
                 self.note("tied stage")
-            place = Place(name, (width, *size[1:]), size)
+            node = ChainNode(name, (width, *size[1:]), size)
         elif kind == "cell":
             fields = {"block": self._cell(), "width": width}
-            place = Place(name, (width, *size[1:]), size)
+            node = ChainNode(name, (width, *size[1:]), size)
         elif kind == "loop":
             fields = {"block": self._loop(), "width": width}
-            place = Place(name, (width, *size[1:]), size)
+            node = ChainNode(name, (width, *size[1:]), size)
         elif self.chance(0.5):
             fields = {"block": "state", "shape": list(size)}
-            place = Place(name, size, size, declared=True)
+            node = ChainNode(name, size, size, declared=True)
         else:
             fields = {"block": "identity"}
-            place = Place(name, size, size)
+            node = ChainNode(name, size, size)
         if kind not in ("stage", "identity", "twin"):
             fields |= self.maybe(0.25, "per_step", lambda: self.pick(PER_STEP))
         self.note(kind)
         self.nodes[name] = fields
-        self.places.append(place)
+        self.chain_nodes.append(node)
 
     def _cell(self) -> str:
         """A block of two branches."""
@@ -277,7 +277,7 @@ class Maker:
         return name
 
     def _loop(self) -> str:
-        """A block with time of its own."""
+        """A block with its own time."""
         name = self.fresh("loop")
         time = {
             "steps": self.rng.randint(1, 3),
@@ -299,10 +299,10 @@ class Maker:
         return name
 
     def _edge(self) -> None:
-        i, j = self.rng.randrange(-1, len(self.places)), self.rng.randrange(len(self.places))
+        i, j = self.rng.randrange(-1, len(self.chain_nodes)), self.rng.randrange(len(self.chain_nodes))
         forward = i < j
-        source = self.places[i] if i >= 0 else Place("input", self.size, self.size)
-        target = self.places[j]
+        source = self.chain_nodes[i] if i >= 0 else ChainNode("input", self.size, self.size)
+        target = self.chain_nodes[j]
         slot = self.pick(target.slots)
         merge = self._merge(source, target, slot, forward)
         if merge is None:
@@ -336,14 +336,14 @@ class Maker:
         if "block" in entry or "projection" in entry:
             entry |= self.maybe(0.25, "per_step", lambda: self.pick(PER_STEP))
         if j > 0 and self.chance(0.2):
-            entry["gate"] = self._gate(self.pick(self.places[:j]), want)
+            entry["gate"] = self._gate(self.pick(self.chain_nodes[:j]), want)
         self.note("forward" if forward else "lateral" if i == j else "feedback")
         self.edges.append(entry)
 
-    def _merge(self, source: Place, target: Place, slot: str, forward: bool) -> str | None:
+    def _merge(self, source: ChainNode, target: ChainNode, slot: str, forward: bool) -> str | None:
         """A merge that the slot can have with this edge, or None."""
         kinds = ["add", "add", "mean", "weighted", "gated"]
-        # Shapes in a loop are those of the first operand, so a concatenation takes only what is known without it.
+        # In a loop the first operand sets the shape, so a concatenation may only read values with known shapes.
         fields = self.nodes[target.name]
         free = fields["block"] in ("conv", "plain") and "weights" not in fields and slot == "input"
         known = forward or source.declared
@@ -352,7 +352,7 @@ class Maker:
         merge = self.merges.setdefault((target.name, slot), self.pick(kinds))
         return None if merge == "concat" and not known else merge
 
-    def _gate(self, source: Place, want: Size) -> str:
+    def _gate(self, source: ChainNode, want: Size) -> str:
         pool, gate = self.fresh("pool"), self.fresh("gate")
         self.nodes[pool] = {"block": "adaptive_avg_pool"}
         width = self.pick((1, want[0]))
@@ -362,13 +362,13 @@ class Maker:
         return gate
 
     def _skips(self) -> dict[str, Any] | None:
-        levels = [place for place in self.places if self.nodes[place.name].get("depth") is None]
+        levels = [node for node in self.chain_nodes if self.nodes[node.name].get("depth") is None]
         pairs = [(a, b) for i, a in enumerate(levels) for b in levels[i + 1 :]]
         if not pairs or any(self.merges.setdefault((b.name, "output"), "add") != "add" for _, b in pairs):
             return None
         if any((a.name, b.name) in self.pairs for a, b in pairs):
             return None
-        group: dict[str, Any] = {"levels": [place.name for place in levels], "edges": "full"}
+        group: dict[str, Any] = {"levels": [node.name for node in levels], "edges": "full"}
         group["projection"] = {"spatial": "adaptive", "norm": self.pick(NORMS)}
         if self.chance(0.4):
             group["delay"] = self.rng.randint(0, 3)
@@ -464,16 +464,16 @@ def make(seed: int) -> Sample:
             continue
 
 
-def chosen(count: int, wanted: Callable[[Sample], bool], start: int = 0) -> list[int]:
-    """The first seeds from `start` on whose specs are wanted."""
-    return list(islice((seed for seed in count_from(start) if wanted(make(seed))), count))
+def chosen(count: int, condition: Callable[[Sample], bool], start: int = 0) -> list[int]:
+    """The first seeds, from `start` on, whose specs satisfy a condition."""
+    return list(islice((seed for seed in count_from(start) if condition(make(seed))), count))
 
 
 # modules and inputs
 
 
 def scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module in float64 with random norms, biases and running statistics, so that nothing is 0 or 1 by chance."""
+    """The module in float64 with random norms, biases and running statistics, so that none has a trivial value."""
     module = module.double()
     generator = torch.Generator().manual_seed(seed)
 
@@ -494,7 +494,7 @@ def scrambled(module: nn.Module, seed: int = 0) -> nn.Module:
 def images(
     arch: hrg.Architecture, seed: int = 0, batch: int = 3, steps: int | None = None, sequence: bool | None = None
 ) -> tuple[torch.Tensor, ...]:
-    """Random inputs of a network, float64; `steps` and `sequence` instead of what the spec says."""
+    """Random inputs of a network, float64; `steps` and `sequence` override the spec."""
     generator = torch.Generator().manual_seed(1000 + seed)
     time = arch.graph.time
     if sequence is None:

@@ -1,4 +1,4 @@
-"""Recurrent networks are what the definition says, carried out as it reads (see `definition`)."""
+"""Recurrent networks agree with the definition, executed literally (see `definition`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODES = {"train": True, "eval": False}
 
 
 def agrees(arch: hrg.Architecture) -> None:
-    """Outputs, gradients and running statistics of the module are those of the definition, in both modes."""
+    """Outputs, gradients and running statistics of the module equal those of the definition, in both modes."""
     module = scrambled(arch.build(seed=3))
     xs = images(arch)
     for training in MODES.values():
@@ -27,13 +27,13 @@ def agrees(arch: hrg.Architecture) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_random_graph_is_what_the_definition_says(seed: int) -> None:
+def test_a_random_graph_agrees_with_the_definition(seed: int) -> None:
     agrees(make(seed).arch)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("start", range(100, 600, 50))
-def test_many_random_graphs_are_what_the_definition_says(start: int) -> None:
+def test_many_random_graphs_agree_with_the_definition(start: int) -> None:
     for seed in range(start, start + 50):
         agrees(make(seed).arch)
 
@@ -67,24 +67,24 @@ SMALL: dict[str, dict[str, object]] = {
     "rnn_resnet2": {"size": 8, "width": 3, "n": 2},
     "rnn_resnet3": {"size": 8, "width": 3, "n": 2},
 }
-"""What ships and runs in time, or ties the blocks of a stage, made small."""
+"""Small versions of the shipped networks in time and with tied stages."""
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_shipped_network_is_what_the_definition_says(name: str) -> None:
-    """With norms that shift: with fresh ones, a wrong rule passes."""
+def test_a_shipped_network_agrees_with_the_definition(name: str) -> None:
+    """With random norms, since with initial ones a wrong rule could pass."""
     agrees(hrg.load(name).override(SMALL[name]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_the_variants_of_a_shipped_network_are_what_the_definition_says(name: str) -> None:
+def test_the_variants_of_a_shipped_network_agree_with_the_definition(name: str) -> None:
     arch = hrg.load(name).override(SMALL[name])
     for variant in arch.variants:
         agrees(arch.variant(variant))
 
 
-def test_three_ways_through_the_same_areas_are_three_networks() -> None:
+def test_three_schedules_of_the_same_areas_are_three_networks() -> None:
     """CORnet-RT, CORnet-R, and a full sweep from step 0 on: equal tensors, different outputs."""
     archs = [hrg.load("cornet_rt"), hrg.load("cornet_r"), hrg.load("cornet_r").variant("full_sweep")]
     assert [arch.cost().parameters for arch in archs] == [5_208_936] * 3
@@ -101,7 +101,7 @@ def test_three_ways_through_the_same_areas_are_three_networks() -> None:
     assert all((outputs[i] - outputs[j]).norm() > 1e-2 * outputs[i].norm() for i, j in pairs)
 
 
-def test_all_that_ships_and_runs_in_time_is_held_against_the_definition() -> None:
+def test_every_shipped_network_in_time_is_compared_with_the_definition() -> None:
     inner = [name for name in spec_names() if "time:" in hrg.load(name).to_yaml()]
     assert set(inner) <= set(SMALL)
 
@@ -136,7 +136,7 @@ def test_edges_that_do_not_reach_the_readout(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(80, 100))
 def test_every_parameter_moves_the_output(seed: int) -> None:
-    """What reaches no readout is not there; and what is there gets a gradient."""
+    """Parameters that reach no readout do not exist, and all others get a gradient."""
     arch = make(seed).arch
     module = scrambled(arch.build())
     assert outcome(module, images(arch)).gradients.keys() >= dict(module.named_parameters()).keys()
@@ -159,7 +159,7 @@ time: {steps: 2, delay: 1, empty: EMPTY}
 
 @pytest.mark.parametrize(("empty", "first"), [("skip", 1), ("zeros", 0)])
 def test_a_gate_is_open_when_its_node_holds_a_value(empty: str, first: int) -> None:
-    """With zeros every node does from step 0 on, whether or not the value comes from the input."""
+    """With zeros, every node does from step 0 on, even if the value does not depend on the input."""
     arch = hrg.loads(GATED.replace("EMPTY", empty))
     timing = arch.timing
     assert timing is not None and timing.smallest == first + 1 and timing.holds["b"] == tuple(range(first, 2))
@@ -181,8 +181,8 @@ time: {steps: 4, input: first, readout: all}
 """
 
 
-def test_a_part_of_a_node_may_be_empty_where_the_node_is_not() -> None:
-    """At step 1 `a` holds only what arrives at its output; its convolution has nothing to give."""
+def test_a_part_of_a_node_may_be_empty_when_the_node_is_not() -> None:
+    """At step 1, `a` holds only what arrives at its output; its convolution is empty."""
     arch = hrg.loads(PART)
     (x,) = images(arch)
     module = scrambled(arch.build())
@@ -191,7 +191,7 @@ def test_a_part_of_a_node_may_be_empty_where_the_node_is_not() -> None:
     agrees(arch)
 
 
-# The definition itself, against loops over torch's layers.
+# The definition itself, compared with loops over torch's layers.
 
 LOOP = """
 name: loop
@@ -209,7 +209,7 @@ time: {steps: 6, input: first, empty: EMPTY, delay: 1, per_step: none, readout: 
 
 
 class Loop(nn.Module):
-    """Two areas with feedback, as a person would write it. The input is there at step 0 alone."""
+    """Two areas with feedback, written by hand. The input is present only at step 0."""
 
     def __init__(self, held: nn.Module) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Loop(nn.Module):
 
 
 @pytest.mark.parametrize("empty", ["skip", "zeros"])
-def test_the_definition_is_the_loop_that_a_person_writes(empty: str) -> None:
+def test_the_definition_agrees_with_a_handwritten_loop(empty: str) -> None:
     arch = hrg.loads(LOOP.replace("EMPTY", empty))
     module = scrambled(arch.build())
     (x,) = images(arch)

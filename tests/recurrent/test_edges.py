@@ -1,4 +1,4 @@
-"""Edges left out, and edges in another order, on random recurrent graphs."""
+"""Removed and reordered edges of random recurrent graphs."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def parameters(arch: hrg.Architecture) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("seed", range(5000, 5030))
-def test_leaving_an_edge_out_never_adds_a_tensor(seed: int) -> None:
-    """Copies for steps included: there are only fewer calls."""
+def test_removing_an_edge_never_adds_a_tensor(seed: int) -> None:
+    """Nor a copy for a step: there are only fewer calls."""
     sample = make(seed)
     whole = parameters(sample.arch)
     for spec in without_one(sample.spec):
         try:
             rest = parameters(Sample(spec).arch)
-        except SpecError as error:  # without the edge, no value comes through to the output in time
+        except SpecError as error:  # without the edge, the output is empty at the readout
             assert any(word in str(error) for word in ("readout", "too few", "path", "nothing", "not used")), error
             continue
         assert rest.keys() <= whole.keys()
@@ -75,7 +75,7 @@ def test_the_order_of_edges_in_the_file_changes_nothing(seed: int) -> None:
         assert Sample(shuffled(sample.spec, random.Random(draw))).arch.plan.digest() == digest
 
 
-def test_leaving_out_transitions_by_kind_leaves_tensors_out() -> None:
+def test_removing_transitions_by_kind_removes_their_tensors() -> None:
     text = """
 name: kinds
 input: {channels: 2, height: 8, width: 8}
@@ -92,7 +92,7 @@ transitions:
   s3: {s1: brd2, s2: brd2, s3: brc2}
 time: {steps: 6}
 """
-    kept = {
+    remaining = {
         "all": {"s1__s1", "s1__s2", "s1__s3", "s2__s1", "s2__s2", "s2__s3", "s3__s1", "s3__s2", "s3__s3"},
         "adjacent": {"s1__s1", "s1__s2", "s2__s1", "s2__s2", "s2__s3", "s3__s2", "s3__s3"},
         "all - feedback": {"s1__s1", "s1__s2", "s1__s3", "s2__s2", "s2__s3", "s3__s3"},
@@ -100,7 +100,7 @@ time: {steps: 6}
         "forward - bypass": {"s1__s2", "s2__s3"},
         "s1>s3": {"s1__s3"},
     }
-    for expression, names in kept.items():
+    for expression, names in remaining.items():
         arch = hrg.loads(text).with_edges(expression, "transitions")
         found = {name.split(".")[1] for name in arch.plan.tensors() if name.startswith("edges.")}
         assert found == names, expression

@@ -1,9 +1,8 @@
-"""What must hold of recurrent networks with no outside reference: pairs of spec files that are one network."""
+"""Identities of recurrent networks: pairs of specs that define one function."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,43 +10,8 @@ from torch import nn
 
 import hiresnet_graph as hrg
 from hiresnet_graph.cost import count_parts
-from tests.recurrent.compare import Outcome, carry, near, near_all, outcome, same
-from tests.recurrent.graphs import Sample, chosen, images, make, scrambled
-
-COPY = re.compile(r"\.step\d+")
-Rename = Callable[[str], str]
-
-
-def built(text: str, seed: int = 0) -> tuple[hrg.Architecture, nn.Module]:
-    arch = hrg.loads(text)
-    return arch, scrambled(arch.build(seed))
-
-
-def equal(text: str, other: str, names: Rename | None = None, *, buffers: bool = True) -> None:
-    """The first network, with the tensors of the second, is the second: in train mode and in eval mode.
-
-    Args:
-        names: The name in the second of a tensor of the first. Several names of the first may be one in the second:
-            then the gradient of that one is the sum of theirs.
-    """
-    arch, module = built(text)
-    _, source = built(other, seed=1)
-    names = names or (lambda name: name)
-    carry(module, source, names)
-    xs = images(arch)
-    for training in (True, False):
-        module.train(training), source.train(training)
-        same(summed(outcome(module, xs), names), outcome(source, xs), buffers=buffers)
-
-
-def summed(found: Outcome, names: Rename) -> Outcome:
-    """The outcome by other names; gradients of tensors that get one name are added up."""
-    gradients: dict[str, torch.Tensor] = {}
-    for name, gradient in found.gradients.items():
-        key = name if name.startswith("input ") else names(name)
-        gradients[key] = gradients[key] + gradient if key in gradients else gradient
-    return Outcome(found.output, gradients, {names(name): value for name, value in found.buffers.items()})
-
+from tests.recurrent.compare import COPY, built, carry, equal, near, near_all, outcome, same, summed, with_copies
+from tests.recurrent.graphs import chosen, images, make, scrambled
 
 # A shallow recurrent network is a deep residual one
 
@@ -75,7 +39,7 @@ flow: pre -> h -> post
 
 
 def residual_name(name: str) -> str:
-    """The tensor of the residual network that is this one of the recurrent network."""
+    """The tensor of the residual network that corresponds to this one of the recurrent network."""
     copy = re.fullmatch(r"edges\.h__h\.(.*?)(\.stats)?\.step(\d+)\.(\w+)", name)
     if copy:
         part, stats, step, tensor = copy.groups()
@@ -85,7 +49,7 @@ def residual_name(name: str) -> str:
 
 @pytest.mark.parametrize("per_step", ["none", "norm_stats", "norm", "all"])
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
-def test_one_state_with_identity_is_a_residual_network_of_shared_blocks(norm: str, per_step: str) -> None:
+def test_one_state_with_identity_is_a_residual_network_with_shared_blocks(norm: str, per_step: str) -> None:
     fields = (("NORM", norm), ("PER_STEP", per_step))
     texts = []
     for text in (ONE_STATE, RESIDUAL):
@@ -96,13 +60,13 @@ def test_one_state_with_identity_is_a_residual_network_of_shared_blocks(norm: st
 
 
 def test_without_sharing_one_state_is_a_residual_network() -> None:
-    """The blocks of the second have nothing to do with each other."""
+    """The blocks of the second share nothing."""
     plain = RESIDUAL.replace(", weights: shared, per_step: PER_STEP", "").replace("NORM", "batch")
     equal(ONE_STATE.replace("NORM", "batch").replace("PER_STEP", "all"), plain, residual_name)
 
 
-def test_a_residual_network_of_one_module_in_torch() -> None:
-    """The same with the loop written by hand: one module, called again and again."""
+def test_a_residual_network_of_one_repeated_module_in_torch() -> None:
+    """The same with a handwritten loop over one module."""
     arch, module = built(ONE_STATE.replace("NORM", "batch").replace("PER_STEP", "none"))
     (x,) = images(arch)
     for training in (True, False):
@@ -123,14 +87,6 @@ def test_a_residual_network_of_one_module_in_torch() -> None:
 # Sharing in time
 
 UNTIED = chosen(12, lambda sample: "tied stage" not in sample.features, start=1000)
-
-
-def with_copies(sample: Sample, per_step: str, **time: object) -> str:
-    """The spec with one `per_step` for all."""
-    spec = hrg.loads(sample.yaml).to_yaml()
-    spec = re.sub(r"per_step: \w+", f"per_step: {per_step}", spec)
-    arch = hrg.loads(spec).override({f"time.{key}": value for key, value in time.items()})
-    return arch.to_yaml()
 
 
 def test_the_gradient_of_a_shared_weight_is_the_sum_over_its_unshared_copies() -> None:
@@ -174,8 +130,8 @@ flow: a -> b -> c -> head
 
 @pytest.mark.parametrize("input_", ["first", "every"])
 @pytest.mark.parametrize("empty", ["skip", "zeros"])
-def test_a_delayed_chain_read_at_the_sum_of_its_delays_is_the_chain(input_: str, empty: str) -> None:
-    """a -> b -> c have one step each, input and output none; running statistics see each layer once."""
+def test_a_delayed_chain_read_after_its_delays_is_the_chain(input_: str, empty: str) -> None:
+    """a -> b -> c have a delay of one step each, input and output none; running statistics see each layer once."""
     time = f"time: {{steps: 3, delay: 1, input: {input_}, empty: {empty}, per_step: none}}"
     equal(CHAIN + time, CHAIN)
 
@@ -193,8 +149,8 @@ time: {steps: 7, delay: 1, input: first, per_step: none}
     equal(CHAIN.replace(flow, edges), CHAIN)
 
 
-def test_where_delays_of_the_flow_begin_and_end() -> None:
-    """`time.delay` is for edges between nodes: not from the input, not into the output, not inside a stage."""
+def test_the_edges_that_take_the_delay_of_time() -> None:
+    """`time.delay` applies to edges between nodes: not from the input, not into the output, not inside a stage."""
     arch = hrg.loads(CHAIN.replace("b: {block: basic,", "b: {block: basic, depth: 2,") + "time: {steps: 3, delay: 1}")
     delays = {(edge.source, edge.target): edge.delay for edge in arch.graph.edges}
     assert delays == {
@@ -245,7 +201,7 @@ flow: [pre -> s1, s3 -> post]
 """
 
 
-def test_a_constant_matrix_is_one_in_time_whose_slices_share_weights() -> None:
+def test_a_constant_matrix_is_a_changing_one_with_shared_weights() -> None:
     constant = """
 transitions:
   s1: {s1: {block: brc2, identity: true, weights: k11}, s2: {block: brc2, weights: k12}}
@@ -307,161 +263,6 @@ edges:
     equal(THREE_STATES + windows, stages, names)
 
 
-# Skip and zeros
-
-ZEROS = """
-name: zeros
-input: {channels: 2, height: 4, width: 4}
-nodes:
-  a: {block: conv, width: 3, norm: none, bias: false}
-  b: {block: conv, width: 3, norm: none, bias: false}
-  head: {block: classifier, classes: 2}
-flow: [a -> b -> head]
-edges:
-  - {from: b, to: b, delay: 1, block: conv, width: 3, norm: NORM, bias: BIAS, activation: none}
-  - {from: b, to: a, delay: 1, slot: output, block: conv, width: 3, norm: NORM, bias: BIAS, activation: none}
-time: {steps: 5, input: every, empty: EMPTY, per_step: none, delay: 1}
-"""
-
-
-def skip_and_zeros(norm: str, *, bias: bool, training: bool, means: bool = False) -> float:
-    """By how much the outputs differ, with norms without a shift."""
-    outputs = []
-    held = None
-    for empty in ("skip", "zeros"):
-        text = ZEROS.replace("NORM", norm).replace("BIAS", str(bias).lower()).replace("EMPTY", empty)
-        arch, module = built(text)
-        if held is not None:
-            carry(module, held, lambda name: name)
-        held = module.train(training)
-        with torch.no_grad():
-            for name, tensor in module.state_dict().items():
-                if name.endswith("norm.bias") or (name.endswith("running_mean") and not means):
-                    tensor.zero_()
-        outputs.append(outcome(module, images(arch)).output)
-    return (outputs[0] - outputs[1]).norm().item() / outputs[0].norm().item()
-
-
-def test_where_nothing_comes_of_zeros_skip_equals_zeros() -> None:
-    for training in (True, False):
-        assert skip_and_zeros("batch", bias=False, training=training) < 1e-10
-        assert skip_and_zeros("none", bias=False, training=training) < 1e-10
-
-
-def test_batch_statistics_cancel_a_bias() -> None:
-    assert skip_and_zeros("batch", bias=True, training=True) < 1e-10
-
-
-def test_skip_differs_from_zeros_with_a_bias_in_eval_mode() -> None:
-    assert skip_and_zeros("batch", bias=True, training=False) > 1e-3
-
-
-def test_skip_differs_from_zeros_with_a_bias_and_no_batch_norm() -> None:
-    assert skip_and_zeros("none", bias=True, training=True) > 1e-3
-    assert skip_and_zeros("group", bias=True, training=True) > 1e-3
-
-
-def test_skip_differs_from_zeros_with_running_means() -> None:
-    assert skip_and_zeros("batch", bias=False, training=False, means=True) > 1e-3
-
-
-def is_linear_at_zero(sample: Sample) -> bool:
-    """Every operation maps 0 to 0 once biases are 0, and merges are sums; the output is read at one step."""
-    averages = "mean" in sample.yaml
-    return not averages and not sample.features & {"gate", "readout all"}
-
-
-@pytest.mark.parametrize("seed", chosen(12, is_linear_at_zero, start=2000))
-def test_skip_equals_zeros_on_random_graphs(seed: int) -> None:
-    """Without biases, shifts and running means. Gradients too, but for those: what is empty may have zeros pass."""
-    sample = make(seed)
-    found = []
-    held: dict[str, torch.Tensor] = {}
-    for empty in ("zeros", "skip"):
-        arch, module = built(with_copies(sample, "norm", empty=empty))
-        with torch.no_grad():
-            for name, tensor in module.state_dict().items():
-                if name.endswith(("bias", "running_mean")):
-                    tensor.zero_()
-        if held:
-            module.load_state_dict({name: held[name] for name in module.state_dict()})
-        held = module.state_dict()
-        found.append({mode: outcome(module.train(mode), images(arch)) for mode in (True, False)})
-    for mode in (True, False):
-        zeros, skip = (outcomes[mode] for outcomes in found)
-        near(zeros.output, skip.output, "output")
-        compared = {name: value for name, value in skip.gradients.items() if not name.endswith("bias")}
-        near_all({name: zeros.gradients[name] for name in compared}, compared)
-        # What only zeros pass through learns nothing.
-        for name in zeros.gradients.keys() - skip.gradients.keys():
-            assert name.endswith("bias") or not zeros.gradients[name].any(), name
-
-
-# Norms
-
-NORMED = """
-name: normed
-input: {channels: 2, height: 5, width: 4}
-nodes:
-  a: {block: conv, width: 3, per_step: PER_STEP}
-  head: {block: classifier, classes: 3}
-flow: a -> head
-edges: [{from: a, to: a, delay: 1, projection: {norm: batch, when: always}, per_step: none}]
-time: {steps: STEPS, input: every, per_step: none}
-"""
-
-
-def test_a_norm_for_each_step_is_separate_layers() -> None:
-    arch, module = built(NORMED.replace("STEPS", "3").replace("PER_STEP", "norm"))
-    (x,) = images(arch)
-
-    def loop(held: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        part = held.get_submodule
-        norms = nn.ModuleList([part(f"a.norm.step{t}") for t in range(3)])
-        project = nn.Sequential(part("edges.a__a.conv"), part("edges.a__a.norm"))
-        value = torch.relu(norms[0](part("a.conv")(x)))
-        for t in (1, 2):
-            value = torch.relu(norms[t](part("a.conv")(x + project(value))))
-        out: torch.Tensor = part("head.linear")(value.mean((2, 3)))
-        return out
-
-    for training in (True, False):
-        module.train(training)
-        same(outcome(module, (x,)), outcome(module, (x,), loop))
-
-
-def test_statistics_for_each_step_share_scale_and_shift() -> None:
-    _, module = built(NORMED.replace("STEPS", "3").replace("PER_STEP", "norm_stats"))
-    names = {name for name in module.state_dict() if name.startswith("a.norm")}
-    kept = {f"a.norm.stats.step{t}.{part}" for t in range(3) for part in ("running_mean", "running_var")}
-    kept |= {f"a.norm.stats.step{t}.num_batches_tracked" for t in range(3)}
-    assert names == {"a.norm.weight", "a.norm.bias", *kept}
-    # In train mode the statistics are those of the batch, so norms that share nothing else compute the same.
-    shared = NORMED.replace("STEPS", "3").replace("PER_STEP", "none")
-    arch, plain = built(shared)
-    for name, tensor in plain.state_dict().items():
-        tensor.copy_(module.state_dict().get(name, tensor))
-    mine, other = (outcome(net.train(), images(arch)) for net in (module, plain))
-    near(mine.output, other.output)
-    near_all(mine.gradients, other.gradients)
-
-
-@pytest.mark.parametrize("per_step", ["norm_stats", "norm", "all"])
-def test_with_one_step_a_norm_for_each_step_is_a_plain_norm(per_step: str) -> None:
-    text = NORMED.replace("STEPS", "1")
-    names: Rename = lambda name: COPY.sub("", name).replace(".stats", "")  # noqa: E731
-    equal(text.replace("PER_STEP", per_step), text.replace("PER_STEP", "none"), names)
-
-
-def test_all_norms_start_at_the_scale_that_is_asked_for() -> None:
-    arch = hrg.loads(
-        NORMED.replace("STEPS", "3").replace("PER_STEP", "norm").replace("input: every", "norm_scale: 0.1")
-    )
-    scales = {name: tensor for name, tensor in arch.build().state_dict().items() if re.search(r"norm.*weight", name)}
-    assert len(scales) == 4
-    assert all((tensor == torch.tensor(0.1)).all() for tensor in scales.values())
-
-
 # Edges and blocks
 
 SKIPS = """
@@ -480,7 +281,7 @@ skips: {levels: [stem, stages], edges: full}
 
 @pytest.mark.parametrize("time", ["", "time: {steps: 2, per_step: all}", "time: {steps: 4, delay: 1, per_step: none}"])
 def test_without_its_projections_a_hierarchical_network_is_its_base(time: str) -> None:
-    """Parameter for parameter; what it has more are its projections, and with these at 0 it computes the same.
+    """Parameter for parameter: its only other parameters are its projections, and with these at 0 it computes the same.
 
     (An edge without projection, where shapes agree, is left out: there is nothing to set to 0.)
     """
@@ -540,7 +341,7 @@ time: {steps: 5, input: every, empty: EMPTY, per_step: PER_STEP}
 
 @pytest.mark.parametrize("per_step", ["none", "norm_stats", "norm", "all"])
 @pytest.mark.parametrize("empty", ["skip", "zeros"])
-def test_a_nested_block_is_the_same_written_out(empty: str, per_step: str) -> None:
+def test_a_nested_block_equals_its_definition_written_out(empty: str, per_step: str) -> None:
     texts = [text.replace("EMPTY", empty).replace("PER_STEP", per_step) for text in (NESTED, INLINED)]
     equal(texts[0], texts[1], lambda name: re.sub(r"^n\.", "", name).replace("edges.n__n", "edges.out__n"))
 
@@ -568,8 +369,8 @@ flow: one -> two -> head
 
 
 @pytest.mark.parametrize("per_step", ["none", "norm_stats", "norm", "all"])
-def test_a_layer_with_time_of_its_own_is_the_loop_inside_it(per_step: str) -> None:
-    """A layer of Liang & Hu's recurrent convolutional network: its steps are over before the next layer begins."""
+def test_a_layer_with_its_own_time_equals_a_loop_over_it(per_step: str) -> None:
+    """A layer of Liang & Hu's recurrent convolutional network: its steps end before the next layer begins."""
     arch, module = built(LAYER.replace("PER_STEP", per_step))
     (x,) = images(arch)
     assert isinstance(module, torch.fx.GraphModule)

@@ -1,4 +1,4 @@
-"""One step at a time, other numbers of steps, and checkpointing: the same network over the same tensors."""
+"""Single steps, other numbers of steps, and checkpointing: the same network with the same tensors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def loop(per_step: str = "norm", past: str = "error", **time: object) -> hrg.Arc
 
 
 def frames(arch: hrg.Architecture, x: torch.Tensor) -> list[torch.Tensor]:
-    """What the input shows at each step."""
+    """The input at each step."""
     time = arch.graph.time
     assert time is not None
     return [x[:, t] if time.input == "sequence" else x for t in range(time.steps)]
@@ -55,7 +55,7 @@ def streamed(module: nn.Module, shown: list[torch.Tensor]) -> tuple[list[torch.T
 
 
 @pytest.mark.parametrize("seed", range(4000, 4030))
-def test_step_by_step_is_the_unrolled_network_bit_for_bit(seed: int) -> None:
+def test_single_steps_equal_the_unrolled_network_bit_for_bit(seed: int) -> None:
     arch = make(seed).arch.override({"time.readout": "all"})
     module = scrambled(arch.build())
     (x,) = images(arch)
@@ -72,7 +72,7 @@ def test_step_by_step_is_the_unrolled_network_bit_for_bit(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4030, 4036))
-def test_gradients_flow_through_steps_as_through_the_unrolled_network(seed: int) -> None:
+def test_gradients_of_single_steps_equal_those_of_the_unrolled_network(seed: int) -> None:
     arch = make(seed).arch.override({"time.readout": "all"})
     module = scrambled(arch.build())
 
@@ -84,7 +84,7 @@ def test_gradients_flow_through_steps_as_through_the_unrolled_network(seed: int)
     same(outcome(module, xs, stepped), outcome(module, xs), buffers=False)
 
 
-def test_a_step_may_have_nothing_to_compute_with() -> None:
+def test_a_step_may_have_no_values() -> None:
     arch = hrg.loads("""
 name: once
 input: {channels: 2, height: 4, width: 4}
@@ -105,7 +105,7 @@ def elements(state: Any) -> int:
 
 
 def test_the_state_never_grows() -> None:
-    """It is t and, for each value that is read later, as many of the last ones as its longest delay asks for."""
+    """It holds t and, for each value that is read later, as many past values as its longest delay requires."""
     arch = loop(past="last")
     module = scrambled(arch.build()).eval()
     (x,) = images(arch)
@@ -125,7 +125,7 @@ def test_the_state_never_grows() -> None:
     assert first() is None
 
 
-def test_a_detached_state_lets_no_gradient_through() -> None:
+def test_a_detached_state_blocks_gradients() -> None:
     arch = loop()
     module = scrambled(arch.build())
     (x,) = images(arch)
@@ -144,7 +144,7 @@ def test_a_detached_state_lets_no_gradient_through() -> None:
 
 @pytest.mark.parametrize("seed", range(4100, 4125))
 def test_other_settings_over_the_same_tensors_on_random_graphs(seed: int) -> None:
-    """What the definition gives with them; or an error that names the call and the step whose tensor is missing."""
+    """They agree with the definition, or the error names the call and the step whose tensor is missing."""
     arch = make(seed).arch
     time = arch.graph.time
     assert time is not None
@@ -169,10 +169,10 @@ def test_other_settings_over_the_same_tensors_on_random_graphs(seed: int) -> Non
         if missing:
             with pytest.raises(UsageError) as refused:
                 module.at(**setting)
-            told = str(refused.value)
-            assert re.search(r"\bstep ?\d", told)
-            # Of equal calls on equal values, one is computed, and named.
-            assert any(f"'{each.call}" in told or f"'{each.weights}'" in told for each in missing), told
+            message = str(refused.value)
+            assert re.search(r"\bstep ?\d", message)
+            # Of equal calls on equal values, only one is computed.
+            assert any(f"'{each.call}" in message or f"'{each.weights}'" in message for each in missing), message
             continue
         xs = images(arch, steps=trace.steps, sequence=trace.input == "sequence")
         expected = trace.run(module, *xs).output
@@ -185,7 +185,7 @@ def test_other_settings_over_the_same_tensors_on_random_graphs(seed: int) -> Non
 
 @pytest.mark.parametrize("per_step", ["none", "norm_stats", "norm", "all"])
 @pytest.mark.parametrize("setting", [{"steps": 4}, {"readout": 2}, {"readout": "last"}, {"steps": 5, "input": "first"}])
-def test_other_settings_are_those_of_a_spec_that_has_them(per_step: str, setting: dict[str, Any]) -> None:
+def test_other_settings_equal_a_spec_with_those_settings(per_step: str, setting: dict[str, Any]) -> None:
     arch = loop(per_step)
     module = scrambled(arch.build())
     written = loop(per_step, **setting)
@@ -196,14 +196,14 @@ def test_other_settings_are_those_of_a_spec_that_has_them(per_step: str, setting
         at = module.train(training).at(**setting)
         assert at.training == training
         mine, expected = outcome(at, xs), outcome(other.train(training), xs)
-        kept = {name: value for name, value in mine.buffers.items() if name in expected.buffers}
+        buffers = {name: value for name, value in mine.buffers.items() if name in expected.buffers}
         grads = {name: value for name, value in mine.gradients.items() if name in expected.gradients}
-        same(mine._replace(buffers=kept, gradients=grads), expected)
+        same(mine._replace(buffers=buffers, gradients=grads), expected)
         assert at.readouts == other.readouts
 
 
 @pytest.mark.parametrize("per_step", ["norm_stats", "norm"])
-def test_past_the_copies_norms_take_the_last_one(per_step: str) -> None:
+def test_beyond_the_copies_norms_use_the_last_one(per_step: str) -> None:
     arch = loop(per_step, past="last")
     module = scrambled(arch.build()).eval()
     longer = loop(per_step, past="last", steps=9)
@@ -227,7 +227,7 @@ def test_past_the_copies_norms_take_the_last_one(per_step: str) -> None:
 
 
 @pytest.mark.parametrize(("per_step", "past"), [("norm", "error"), ("norm_stats", "error"), ("all", "last")])
-def test_a_missing_copy_is_an_error_that_names_call_and_step(per_step: str, past: str) -> None:
+def test_a_missing_copy_is_an_error_that_names_the_call_and_the_step(per_step: str, past: str) -> None:
     arch = loop(per_step, past=past)
     module = scrambled(arch.build()).eval()
     (x,) = images(arch)
@@ -235,7 +235,7 @@ def test_a_missing_copy_is_an_error_that_names_call_and_step(per_step: str, past
         module.at(steps=7)
     with pytest.raises(UsageError, match=r"^'[\w.]+' .* for step [56]\b"):
         streamed(module, [x] * 7)
-    # Trained with `last`, the head has a copy for the last step alone.
+    # Trained with `last`, the head has a copy only for the last step.
     last = loop(per_step, past=past, readout="last")
     module = scrambled(last.build()).eval()
     with pytest.raises(UsageError) as refused:
@@ -243,7 +243,7 @@ def test_a_missing_copy_is_an_error_that_names_call_and_step(per_step: str, past
     assert "step" in str(refused.value) and "'head." in str(refused.value)
 
 
-def test_without_copies_any_number_of_steps_will_do() -> None:
+def test_without_copies_any_number_of_steps_works() -> None:
     arch = loop("none")
     module = scrambled(arch.build()).eval()
     (x,) = images(arch)
@@ -259,7 +259,7 @@ def test_without_copies_any_number_of_steps_will_do() -> None:
 @pytest.mark.parametrize("every", [1, 2, 5])
 @pytest.mark.parametrize("seed", chosen(8, lambda sample: len(sample.features) > 12, start=4200))
 def test_checkpointing_changes_nothing(seed: int, every: int) -> None:
-    """Outputs, gradients, and running statistics, which must not move twice."""
+    """Outputs, gradients, and running statistics, which must be updated once."""
     arch = make(seed).arch
     module = scrambled(arch.build())
     xs = images(arch)

@@ -75,7 +75,8 @@ class Arrivals:
                 found[i] = self._arriving(edges[i], first, merge, several)
             else:
                 found[i] = self._expected(edges[i], first, merge, several)
-            first = first or found[i].shape
+            if first is None:
+                first = found[i].shape
         return [found[i] for i in range(len(edges))]
 
     def _lateness(self, edge: BlockEdge) -> tuple[bool, bool]:
@@ -84,8 +85,8 @@ class Arrivals:
 
     def _expected(self, edge: BlockEdge, first: Shape | None, merge: Merge, several: bool) -> Wire:
         """An anchor where an edge arrives whose source is expanded later; its calls are completed then."""
-        want = None if first is None else merge.target_shape(first, first.with_channels(first.channels + 1))
-        if first is None or want != first:
+        required = None if first is None else merge.target_shape(first, first.with_channels(first.channels + 1))
+        if first is None or required != first:
             self.calls.fail(
                 f"the shape of '{edge.source}' must be known at '{self.name}' ({merge.kind}), "
                 "but depends on later nodes.",
@@ -123,17 +124,17 @@ class Arrivals:
                 read = self.calls.anchor(f"{anchor_name(scope)}source", "edge", source.shape, source.name, edge.delay)
                 start = replace(read, scope=scope)
             wire = start if edge.block is None else self._through(edge, edge.block, start, first)
-            have, want = wire.shape, wire.shape if first is None else merge.target_shape(first, wire.shape)
+            actual, required = wire.shape, wire.shape if first is None else merge.target_shape(first, wire.shape)
             try:
                 if edge.projection is not None:
                     with computed_fields():
-                        wire = edge.projection.project(wire, want)
-                if wire.shape != want:
+                        wire = edge.projection.project(wire, required)
+                if wire.shape != required:
                     raise ShapeError("an edge of the flow cannot change shape.", "Use 'edges:' with a 'projection'.")
                 projected = wire.name != start.name
                 wire = merge.weigh(wire) if several else wire
             except ShapeError as error:
-                self._mismatch(edge, have, want, merge, error)
+                self._mismatch(edge, actual, required, merge, error)
                 raise Failed from None
             wire = self._gated(edge, wire)
             if self.calls.time is not None and not anchored:
@@ -152,11 +153,11 @@ class Arrivals:
             self.calls.fail(f"'{edge.source}' has no part '{edge.part}'.", f"Parts: {', '.join(parts)}.", edge.origin)
         return expanded[prefix + edge.part]
 
-    def _through(self, edge: BlockEdge, block: Block, wire: Wire, want: Shape | None) -> Wire:
+    def _through(self, edge: BlockEdge, block: Block, wire: Wire, required: Shape | None) -> Wire:
         """The value after the block on an edge, which may adapt itself to the shape at the slot."""
         try:
             with computed_fields():
-                return block.expand_to(wire, want)
+                return block.expand_to(wire, required)
         except ShapeError as error:
             source, shape = edge.ends[0], _described(wire.shape)
             message = f"the block on the edge from '{source}' cannot take {shape}: {error.message}"
@@ -176,15 +177,15 @@ class Arrivals:
                 edge.origin,
             )
 
-    def _mismatch(self, edge: BlockEdge, have: Shape, want: Shape, merge: Merge, error: ShapeError) -> None:
+    def _mismatch(self, edge: BlockEdge, actual: Shape, required: Shape, merge: Merge, error: ShapeError) -> None:
         source, target = self.calls.graph[edge.source], self.node
         positions = "; ".join(
             f"'{node.name}' is at {node.origin.position}" for node in (source, target) if node.origin.position
         )
         block = " with the block of the edge" if edge.block is not None else ""
         self.calls.problem(
-            f"'{edge.ends[1] or target.name}' ({merge.kind}) requires {_described(want)} at its slot '{edge.slot}', "
-            f"but '{edge.ends[0] or source.name}'{block} gives {_described(have)}: {error.message}"
+            f"'{edge.ends[1] or target.name}' ({merge.kind}) requires {_described(required)} at its slot '{edge.slot}', "
+            f"but '{edge.ends[0] or source.name}'{block} gives {_described(actual)}: {error.message}"
             + (f" ({positions}.)" if positions else ""),
             error.hint,
             edge.origin,
