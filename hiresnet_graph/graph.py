@@ -21,7 +21,7 @@ from hiresnet_graph.ops import Layer, Op, Tensor
 from hiresnet_graph.projections import Projection
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep, TimeSpec
-from hiresnet_graph.toposort import topological_order
+from hiresnet_graph.traversal import topological_order
 
 Family = Literal["flow", "skip", "edge", "shortcut", "gate"]
 Role = Literal["call", "merge", "edge", "arrival", "value"]

@@ -20,7 +20,7 @@ import networkx as nx
 from hiresnet_graph.ops import Layer
 from hiresnet_graph.plan import Call, Plan, layers_by_weight
 from hiresnet_graph.shapes import Shape
-from hiresnet_graph.toposort import topological_order
+from hiresnet_graph.traversal import topological_order
 
 ANY_STEP = "*"
 """In unit_of of `step<t>` at the end of the name of weights that have a copy for each step."""

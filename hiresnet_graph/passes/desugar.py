@@ -21,6 +21,7 @@ from hiresnet_graph.passes.names import Addresses
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.section import Section
+from hiresnet_graph.traversal import reachable
 
 
 def desugar(section: Section, problems: Problems) -> BlockGraph | None:
@@ -94,12 +95,7 @@ class _Assembly(SectionContext):
         successors: dict[str, list[str]] = {name: [] for name in self.nodes}
         for edge in self.edges:
             successors[edge.source].append(edge.target)
-        reached = set(self.section.inputs)
-        todo = list(reached)
-        while todo:
-            new = set(successors[todo.pop()]) - reached
-            reached |= new
-            todo += new
+        reached = reachable(self.section.inputs, successors.__getitem__)
         if self.problems.found:
             return reached  # the nodes behind an unused input need no problem of their own
         labels = [

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hiresnet_graph.blocks import Block
-from hiresnet_graph.errors import Problem, ShapeError, SpecError
+from hiresnet_graph.errors import Problem, SpecError
 from hiresnet_graph.graph import (
     BlockEdge,
     BlockGraph,
@@ -36,7 +36,8 @@ from hiresnet_graph.passes.desugar import desugar_block
 from hiresnet_graph.passes.desugaring.kinds import WrittenBlock
 from hiresnet_graph.passes.expansion.arrivals import Arrivals
 from hiresnet_graph.passes.expansion.patches import apply_patches
-from hiresnet_graph.passes.expansion.recorder import CallRecorder, Expansion, Failed, Scope, Value, computed_fields
+from hiresnet_graph.passes.expansion.recorder import CallRecorder
+from hiresnet_graph.passes.expansion.state import Expansion, Failed, Scope, Value
 from hiresnet_graph.passes.expansion.time_order import time_order
 from hiresnet_graph.passes.limits import MAX_NESTING, TooLarge
 from hiresnet_graph.passes.step import anchor_name
@@ -76,7 +77,7 @@ def expand(graph: BlockGraph) -> OpGraph:
 
 def _expand(expansion: Expansion, graph: BlockGraph, scope: Scope) -> dict[str, Value]:
     """Expand every node and give the value of each. Nodes that read a failed one are left out."""
-    graph = apply_patches(graph, scope.patches, expansion.report, expansion.report_patch)
+    graph = apply_patches(graph, scope.patches, expansion)
     if graph.time is None:
         values: dict[str, Value] = {}
         for name in graph.order():
@@ -146,11 +147,8 @@ class _NodeExpansion(CallRecorder):
     def run(self, block: Block | Op) -> Value:
         """Expand the node and give its value."""
         x = replace(self.arrivals.merged("input", (), self.node.merge), scope=self.name)
-        try:
-            with computed_fields():
-                out = self.named_call(block, (x,), self.name) if isinstance(block, Op) else block.expand(x)
-        except ShapeError as error:
-            self.fail(f"'{self.name}': {error.message}", error.hint, self.node.origin)
+        with self.explained(f"'{self.name}'", self.node.origin):
+            out = self.named_call(block, (x,), self.name) if isinstance(block, Op) else block.expand(x)
         out = self.arrivals.merged("output", (out,), None)
         if self.time is not None:
             out = self.anchor(anchor_name(self.name), "value", out.shape, out.name)
@@ -178,12 +176,8 @@ class _NodeExpansion(CallRecorder):
     def shortcut(self, wire: Wire, target: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
         """The block's own shortcut."""
         before = len(self.expansion.nodes)
-        try:
-            with computed_fields():
-                out = project(replace(wire, scope=scope), target)
-        except ShapeError as error:
-            message = f"the shortcut of '{self.name}' must project {wire.shape} to {target}: {error.message}"
-            self.fail(message, error.hint, self.node.origin)
+        with self.explained(f"the shortcut of '{self.name}' must project {wire.shape} to {target}", self.node.origin):
+            out = project(replace(wire, scope=scope), target)
         if self.scope.is_top and self.edge is None:
             projection = getattr(project, "__self__", None)
             projects = len(self.expansion.nodes) > before

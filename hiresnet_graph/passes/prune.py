@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hiresnet_graph.graph import OpGraph
+from hiresnet_graph.traversal import reachable
 
 
 def prune(graph: OpGraph) -> OpGraph:
@@ -13,10 +14,4 @@ def prune(graph: OpGraph) -> OpGraph:
 
 def ancestors_of_outputs(graph: OpGraph) -> set[str]:
     """The outputs and the nodes from which a path leads to one, regardless of delays."""
-    found = set(graph.outputs.values())
-    todo = list(found)
-    while todo:
-        new = set(graph[todo.pop()].operands) - found
-        found |= new
-        todo += new
-    return found
+    return reachable(graph.outputs.values(), lambda name: graph[name].operands)

@@ -11,6 +11,7 @@ from hiresnet_graph.passes.limits import MAX_TIMED_CALLS
 from hiresnet_graph.passes.step import StepMachine, Steps, anchor_name
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
+from hiresnet_graph.traversal import reachable
 
 MAX_NAMES = 12
 """Limit on the edges that a warning names."""
@@ -242,7 +243,7 @@ class _Timing:
         after: dict[str, set[str]] = {}
         for edge in instant:
             after.setdefault(edge.source, set()).add(edge.target)
-        reached = _from(after, (node.name for node in self.folded.inputs))
+        reached = reachable((node.name for node in self.folded.inputs), lambda name: after.get(name, ()))
         cyclic = on_cycles((edge.source, edge.target) for edge in self.edges)
         kinds = []
         if not any(edge.source in cyclic and edge.target in cyclic for edge in instant):
@@ -298,15 +299,4 @@ def on_cycles(edges: Iterable[tuple[str, str]]) -> set[str]:
     left = after.keys() & before.keys()
     while loose := {name for name in left if not (after[name] & left and before[name] & left)}:
         left -= loose  # without an edge in or out, a node is on no cycle; nodes between two cycles remain
-    return {name for name in left if name in _from(after, after[name])}
-
-
-def _from(after: Mapping[str, set[str]], starts: Iterable[str]) -> set[str]:
-    """The nodes that can be reached, the starts included."""
-    seen = set(starts)
-    todo = list(seen)
-    while todo:
-        new = after.get(todo.pop(), set()) - seen
-        seen |= new
-        todo += new
-    return seen
+    return {name for name in left if name in reachable(after[name], lambda name: after.get(name, ()))}

@@ -9,7 +9,7 @@ from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import BlockEdge
 from hiresnet_graph.merges import AddMerge, Merge
 from hiresnet_graph.spec.problems import Problems
-from hiresnet_graph.toposort import topological_order
+from hiresnet_graph.traversal import topological_order
 
 Slots = Mapping[tuple[str, str], Merge]
 """(Node, slot) -> the merge of the slot, where one is set."""

@@ -9,7 +9,8 @@ from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import ShapeError, did_you_mean
 from hiresnet_graph.graph import BlockEdge, EdgeRecord
 from hiresnet_graph.merges import AddMerge, Merge
-from hiresnet_graph.passes.expansion.recorder import CallRecorder, Failed, Value, computed_fields
+from hiresnet_graph.passes.expansion.recorder import CallRecorder, computed_fields
+from hiresnet_graph.passes.expansion.state import Failed, Value
 from hiresnet_graph.passes.step import anchor_name
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import Wire
@@ -42,15 +43,12 @@ class Arrivals:
             self.calls.fail(f"no edge arrives at the input of '{self.name}'.", hint, self.node.origin)
         if len(operands) == 1:
             return operands[0]
+        origin = edges[-1].origin if edges else self.node.origin
         self.calls.role = "merge"
-        try:
-            return merge.combine(tuple(replace(wire, scope=f"{self.name}.{slot}") for wire in operands))
-        except ShapeError as error:
-            origin = edges[-1].origin if edges else self.node.origin
-            message = f"the values at '{self.name}' ({merge.kind}) do not fit: {error.message}"
-            self.calls.fail(message, error.hint, origin)
-        finally:
-            self.calls.role = "call"
+        with self.calls.explained(f"the values at '{self.name}' ({merge.kind}) do not fit", origin):
+            out = merge.combine(tuple(replace(wire, scope=f"{self.name}.{slot}") for wire in operands))
+        self.calls.role = "call"
+        return out
 
     def _ordered(self, edges: list[BlockEdge], merge: Merge) -> list[BlockEdge]:
         if merge.order is None:
@@ -155,13 +153,9 @@ class Arrivals:
 
     def _through(self, edge: BlockEdge, block: Block, wire: Wire, required: Shape | None) -> Wire:
         """The value after the block on an edge, which may adapt itself to the shape at the slot."""
-        try:
-            with computed_fields():
-                return block.expand_to(wire, required)
-        except ShapeError as error:
-            source, shape = edge.ends[0], _described(wire.shape)
-            message = f"the block on the edge from '{source}' cannot take {shape}: {error.message}"
-            self.calls.fail(message, error.hint, edge.origin)
+        source, shape = edge.ends[0], _described(wire.shape)
+        with self.calls.explained(f"the block on the edge from '{source}' cannot take {shape}", edge.origin):
+            return block.expand_to(wire, required)
 
     def _gated(self, edge: BlockEdge, wire: Wire) -> Wire:
         """The value of an edge, multiplied by that of its gate."""
@@ -178,18 +172,13 @@ class Arrivals:
             )
 
     def _mismatch(self, edge: BlockEdge, actual: Shape, required: Shape, merge: Merge, error: ShapeError) -> None:
-        source, target = self.calls.graph[edge.source], self.node
-        positions = "; ".join(
-            f"'{node.name}' is at {node.origin.position}" for node in (source, target) if node.origin.position
-        )
+        ends = (self.calls.graph[edge.source], self.node)
+        positions = "; ".join(f"'{node.name}' is at {node.origin.position}" for node in ends if node.origin.position)
+        needs = f"({merge.kind}) requires {_described(required)} at its slot '{edge.slot}'"
         block = " with the block of the edge" if edge.block is not None else ""
-        self.calls.problem(
-            f"'{edge.ends[1] or target.name}' ({merge.kind}) requires {_described(required)} at its slot '{edge.slot}', "
-            f"but '{edge.ends[0] or source.name}'{block} gives {_described(actual)}: {error.message}"
-            + (f" ({positions}.)" if positions else ""),
-            error.hint,
-            edge.origin,
-        )
+        gives = f"'{edge.ends[0]}'{block} gives {_described(actual)}"
+        message = f"'{edge.ends[1]}' {needs}, but {gives}: {error.message}"
+        self.calls.problem(message + (f" ({positions}.)" if positions else ""), error.hint, edge.origin)
 
     def _record(self, edge: BlockEdge, merge: str, projected: bool) -> None:
         text = edge.projection.describe() if projected and edge.projection is not None else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -10,25 +10,16 @@ from pydantic import ValidationError
 
 from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import BlockGraph, PartPatch
+from hiresnet_graph.passes.expansion.state import Expansion
 from hiresnet_graph.passes.names import matches
 from hiresnet_graph.registry import Kind
 from hiresnet_graph.spec.problems import Problems
 
 K = TypeVar("K", bound=Kind)
-Report = Callable[[Problem], None]
 
 
-def apply_patches(
-    graph: BlockGraph,
-    patches: Sequence[PartPatch],
-    report: Report,
-    report_patch: Callable[[PartPatch, bool, list[str]], None],
-) -> BlockGraph:
-    """The graph after the patches that name its nodes; its nodes keep those that name parts of them.
-
-    Args:
-        report_patch: Gets each patch, whether it names a node, and the names of the nodes.
-    """
+def apply_patches(graph: BlockGraph, patches: Sequence[PartPatch], expansion: Expansion) -> BlockGraph:
+    """The graph after the patches that name its nodes; its nodes keep those that name parts of them."""
     if not patches:
         return graph
     nodes = list(graph.nodes)
@@ -47,15 +38,15 @@ def apply_patches(
             else:
                 continue
             used.add(patch.key)
-        block = patched(node.block, own, node.name, report)
+        block = patched(node.block, own, node.name, expansion)
         nodes[i] = replace(node, block=block, patches=(*node.patches, *inner))
     names = [node.name for node in nodes if node.block is not None]
     for patch in patches:
-        report_patch(patch, patch.key in used, names)
+        expansion.report_patch(patch, patch.key in used, names)
     return BlockGraph(graph.name, nodes, graph.edges, graph.outputs, graph.time)
 
 
-def patched(kind: K, patches: Sequence[PartPatch], name: str, report: Report) -> K:
+def patched(kind: K, patches: Sequence[PartPatch], name: str, expansion: Expansion) -> K:
     """A block or operation with fields changed. Exact patches override patterns, and two patterns may not conflict."""
     exact = {field for patch in patches if "*" not in patch.key for field in patch.fields}
     first: dict[str, PartPatch] = {}
@@ -65,13 +56,13 @@ def patched(kind: K, patches: Sequence[PartPatch], name: str, report: Report) ->
             if other is not patch and field not in exact:
                 message = f"'{patch.key}' and '{other.key}' both set '{field}' of '{name}'."
                 hint = "Set it under an address without '*', or in one pattern."
-                report(Problem(message, patch.origin.position, patch.origin.path, hint))
+                expansion.report(Problem(message, patch.origin.position, patch.origin.path, hint))
     for patch in sorted(patches, key=lambda patch: "*" not in patch.key):
-        kind = _changed(kind, patch, report)
+        kind = _changed(kind, patch, expansion)
     return kind
 
 
-def _changed(kind: K, patch: PartPatch, report: Report) -> K:
+def _changed(kind: K, patch: PartPatch, expansion: Expansion) -> K:
     path, position = patch.origin.path, patch.origin.position
     try:
         return kind.changed(patch.fields)
@@ -80,7 +71,7 @@ def _changed(kind: K, patch: PartPatch, report: Report) -> K:
         problems.validation(error, patch.fields, (), type(kind))
         for problem in problems.found:
             inner = f"{path}.{problem.path}" if problem.path else path
-            report(replace(problem, path=inner, position=problem.position or position))
+            expansion.report(replace(problem, path=inner, position=problem.position or position))
     except ValueError as error:
-        report(Problem(str(error), position, path))
+        expansion.report(Problem(str(error), position, path))
     return kind

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import BlockGraph
 from hiresnet_graph.passes.timing import on_cycles
-from hiresnet_graph.toposort import topological_order
+from hiresnet_graph.traversal import topological_order
 
 
 def time_order(graph: BlockGraph, report: Callable[[Problem], None]) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""The one topological sort: of graphs, of plans and of emitted source."""
+"""Topological order and reachability."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 
 
@@ -37,3 +37,14 @@ def topological_order(
             waiting[follower] -= 1
             if waiting[follower] == 0:
                 heappush(free, follower)
+
+
+def reachable(starts: Iterable[str], neighbours: Callable[[str], Iterable[str]]) -> set[str]:
+    """The starts, and all that paths from them lead to."""
+    found = set(starts)
+    todo = list(found)
+    while todo:
+        new = set(neighbours(todo.pop())) - found
+        found |= new
+        todo += new
+    return found

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from hiresnet_graph.toposort import topological_order
+from hiresnet_graph.traversal import topological_order
 
 
 def test_the_smallest_free_index_comes_first() -> None:
