@@ -6,8 +6,8 @@
     print(net.cost().parameters)
     module = net.build(seed=0)
 
-The names in `__all__` are the public verbs and types. Those that need more than a spec does (training, sweeps, reports)
-load on first use; importing this package loads no torch.
+The names in `__all__` are the public verbs and types. Those for training, sweeps and reports are imported on first use;
+importing this package does not import torch.
 """
 
 import importlib

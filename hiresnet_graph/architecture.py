@@ -1,4 +1,4 @@
-"""A network: its spec, and the verbs that make something of it."""
+"""A network: its spec, and the verbs that count, build, write and draw it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Architecture(Document):
-    """A spec with its verbs. Frozen: `variant`, `override` and `with_edges` give new ones."""
+    """A spec with its verbs. Immutable: `variant`, `override` and `with_edges` return new ones."""
 
     @property
     def title(self) -> str:
-        """The name, the variant if one is chosen, and up to three overrides, which are told as their number if more."""
+        """The name, the selected variant, and the overrides (their number, if there are more than three)."""
         changes = [f"{key.replace('skips.edges', 'edges')}={value}" for key, value, *_ in self.overrides]
-        told = changes if len(changes) <= 3 else [f"{len(changes)} changes"]
-        return ", ".join([self.name, *([self.chosen] if self.chosen else []), *told])
+        shown = changes if len(changes) <= 3 else [f"{len(changes)} changes"]
+        return ", ".join([self.name, *([self.chosen] if self.chosen else []), *shown])
 
     def __repr__(self) -> str:
         return f"<Architecture {self.title}>"
@@ -43,7 +43,7 @@ class Architecture(Document):
         """The graph of block calls.
 
         Raises:
-            SpecError: The spec is wrong; with all mistakes that can be told at once.
+            SpecError: The spec is wrong; it lists all errors found.
         """
         with gc_paused():
             section, problems = self.section()
@@ -57,19 +57,19 @@ class Architecture(Document):
         """The primitive calls, in order.
 
         Raises:
-            SpecError: The spec is wrong, or shapes do not fit.
+            SpecError: The spec is wrong, or shapes do not match.
         """
         with gc_paused():
             return make_plan(resolve(self.graph))
 
     @property
     def timing(self) -> Timing | None:
-        """When values are where, in a network with `time`; None in others."""
+        """The steps at which nodes hold values; None for a network without `time`."""
         return None if self.plan.folded is None else timing(self.plan.folded)
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is allowed and may not be meant: edges that reach no readout, states that are never filled."""
+        """What is allowed but probably unintended: edges that reach no readout, states that are never filled."""
         return () if self.plan.folded is None else warnings(self.plan.folded)
 
     def cost(self) -> Cost:
@@ -80,8 +80,8 @@ class Architecture(Document):
         """The network as a `torch.fx.GraphModule`.
 
         Args:
-            seed: Of the initial weights. Each weight is drawn from (seed, its name), so the same weight starts the
-                same in every variant. The global random state is neither read nor changed.
+            seed: Random seed of the initial weights. Each weight depends only on the seed and its name, so that it is
+                the same in every variant. The global random state is neither read nor changed.
         """
         from hiresnet_graph.lower import build
 
@@ -95,10 +95,10 @@ class Architecture(Document):
         return emit(self.plan)
 
     def export(self, path: str | Path, *, seed: int = 0, weights: Path | None = None) -> Path:
-        """Write the network as a file; its suffix says as what: `.py`, `.pt2`, `.onnx` or `.json` (the plan).
+        """Write the network to a file, in the format given by its suffix: `.py`, `.pt2`, `.onnx` or `.json` (the plan).
 
         Args:
-            weights: A safetensors file with the weights to take instead of initial ones.
+            weights: A safetensors file whose weights replace the initial ones.
         """
         from hiresnet_graph.interop import export
 
@@ -107,11 +107,11 @@ class Architecture(Document):
     def render(
         self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR", unrolled: bool = False
     ) -> Path:
-        """Draw the network into a file; its suffix says as what: `.svg`, `.pdf`, `.png` or `.dot`.
+        """Draw the network to a file, in the format given by its suffix: `.svg`, `.pdf`, `.png` or `.dot`.
 
         Args:
-            level: A box for each of the `stages`, `blocks` or `ops`.
-            unrolled: Draw a network with `time` step by step.
+            level: One box per stage (`stages`), block (`blocks`) or operation (`ops`).
+            unrolled: Draw each step of a network with `time`.
         """
         from hiresnet_graph.render import render
 
@@ -124,16 +124,16 @@ class Architecture(Document):
         return to_networkx(self.plan, shortcuts=shortcuts)
 
     def _repr_svg_(self) -> str:
-        """The picture that a notebook shows."""
+        """The picture of the network in a notebook."""
         from hiresnet_graph.render import to_svg
 
         return to_svg(self.plan, level="stages", title=self.title)
 
     def validate(self) -> None:
-        """Check the spec, every variant of it included.
+        """Check the spec and all of its variants.
 
         Raises:
-            SpecError: With all mistakes.
+            SpecError: With all errors.
         """
         problems: dict[tuple[str, str], Problem] = {}
         for name in (self.chosen,) if self.chosen is not None else (None, *self.variants):
@@ -164,7 +164,7 @@ def load(spec: str | Path) -> Architecture:
     """The network of a spec file, or of a shipped spec by its name.
 
     Raises:
-        SpecError: The file cannot be found or read. What the spec says is checked when it is used, or by `validate`.
+        SpecError: The file cannot be found or read. Its content is checked on first use, or by `validate`.
     """
     return Architecture(read_document(spec).tree)
 

@@ -1,17 +1,17 @@
-"""Every error that hiresnet_graph raises, and how one is told to a person.
+"""Every error that hiresnet_graph raises, and its text.
 
     HrgError
-    ├── SpecError         a spec says something that cannot be; holds every Problem found, each with its position
+    ├── SpecError         a spec is wrong; holds every Problem found, each with its position
     ├── ExpressionError   bare: a template or edge-set expression is wrong at one character
-    ├── ShapeError        bare: an operation cannot take or give a shape
-    ├── RegistryError     a kind is unknown, or its name is taken
-    ├── UsageError        a command or a call that cannot be carried out as asked
-    ├── RunError          training could not go on, or a run folder cannot be read
-    │   └── OutOfMemory   there was not enough memory for it
+    ├── ShapeError        bare: an operation does not accept a shape, or cannot produce one
+    ├── RegistryError     a kind is unknown, or its name is already registered
+    ├── UsageError        the arguments of a command or a call are wrong
+    ├── RunError          training failed, or a run folder cannot be read
+    │   └── OutOfMemory   memory was insufficient for a training step
     └── MissingToolError  an optional program or package is not installed
 
-*Bare* errors carry the fact alone; the public verb that reads the file adds where, once, and raises a SpecError.
-Nothing here imports anything of ours.
+*Bare* errors have no position; the public verb that reads the file adds it, and raises a SpecError. This module imports
+nothing of the package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text that was read, kept so that an error can show the line it speaks of."""
+    """A text that was read, so that an error can show the line that it refers to."""
 
     name: str
     text: str = field(repr=False)
@@ -42,7 +42,7 @@ def _lines(text: str) -> list[str]:
 
 
 class Position(NamedTuple):
-    """A place in a source: line and column count from 1."""
+    """A position in a source; lines and columns count from 1."""
 
     source: Source
     line: int
@@ -52,7 +52,7 @@ class Position(NamedTuple):
         return f"{self.source.name}:{self.line}:{self.column}"
 
     def shifted(self, columns: int) -> Position:
-        """The place `columns` characters to the right."""
+        """The position `columns` characters to the right."""
         return self._replace(column=self.column + columns)
 
 
@@ -85,7 +85,7 @@ class Problem:
     related: tuple[Related, ...] = ()
 
     def __post_init__(self) -> None:
-        # What the file says is repeated here, and may hold line breaks, or what a terminal obeys.
+        # The text repeats parts of the file, which may contain line breaks or control sequences.
         for name in ("message", "path", "hint"):
             text = getattr(self, name)
             if not text.isprintable():
@@ -103,7 +103,7 @@ class Problem:
         return " ".join([*([self.hint] if self.hint else []), *map(str, self.related)])
 
     def excerpt(self) -> str:
-        """The line of the file with a caret below the place, or an empty string."""
+        """The line of the file with a caret below the position, or an empty string."""
         if self.position is None:
             return ""
         line = self.position.source.line(self.position.line)
@@ -115,11 +115,11 @@ class Problem:
 
 
 class HrgError(Exception):
-    """Any error of this package; its text is fit to be shown to a person."""
+    """Any error of this package; its text is written for users."""
 
 
 class SpecError(HrgError):
-    """A spec says something that cannot be. `problems` lists every mistake found, in the order of the file."""
+    """A spec is wrong. `problems` lists every error found, in the order of the file."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems: tuple[Problem, ...] = _in_file_order(problems)
@@ -130,12 +130,12 @@ class SpecError(HrgError):
 
 
 def _in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """File by file as they were first named, line by line; what has no place comes first."""
+    """Problems in the order of files and lines; those without a position come first."""
     found = tuple(problems)
     names = [problem.position.source.name if problem.position else "" for problem in found]
     rank = {name: i for i, name in enumerate(dict.fromkeys(["", *names]))}
-    place = {i: (rank[names[i]], *(problem.position or (None, 0, 0))[1:]) for i, problem in enumerate(found)}
-    return tuple(found[i] for i in sorted(place, key=place.__getitem__))
+    key = {i: (rank[names[i]], *(problem.position or (None, 0, 0))[1:]) for i, problem in enumerate(found)}
+    return tuple(found[i] for i in sorted(key, key=key.__getitem__))
 
 
 class ExpressionError(HrgError):
@@ -147,7 +147,7 @@ class ExpressionError(HrgError):
 
 
 class ShapeError(HrgError):
-    """An operation cannot take or give a shape."""
+    """An operation does not accept a shape, or cannot produce one."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -159,23 +159,23 @@ class RegistryError(HrgError):
 
 
 class UsageError(HrgError):
-    """A command or a call cannot be carried out as asked."""
+    """The arguments of a command or a call are wrong."""
 
 
 class RunError(HrgError):
-    """Training could not go on, or a run folder cannot be read."""
+    """Training failed, or a run folder cannot be read."""
 
 
 class OutOfMemory(RunError):
-    """There was not enough memory for a step of training."""
+    """Memory was insufficient for a training step."""
 
 
-# How torch says so: on a GPU, in its allocator for the CPU, and in the system's words below that.
+# Messages of torch on a GPU, of its CPU allocator, and of the operating system.
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
-def is_of_memory(error: BaseException | None) -> bool:
-    """Whether an exception, or one over which it was raised, says that there was not enough memory."""
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an exception, or one in its context, was caused by insufficient memory."""
     while error is not None:
         if isinstance(error, MemoryError | OutOfMemory) or any(words in str(error).lower() for words in _NO_MEMORY):
             return True
@@ -188,7 +188,7 @@ class MissingToolError(HrgError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A sentence that names the closest known words, or lists them all if they are few and none is close."""
+    """A sentence with the closest known word, or with all words if none is close and they are few."""
     names: Sequence[str] = sorted({str(name) for name in known})
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:

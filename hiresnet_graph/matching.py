@@ -1,6 +1,7 @@
-"""Parameter-matched baselines: hidden channels widened, block by block, to a given number of parameters.
+"""Parameter-matched baselines: networks widened, block by block, to a given number of parameters.
 
-The paper's "adjusted" baselines are of this kind: without them, a network with more edges could win by its size alone.
+The "adjusted" baselines of the paper are of this kind: without them, a network with more edges could be better merely
+because it is larger.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.blocks import ResidualBlock
 from hiresnet_graph.errors import UsageError
 
-_BEAM = 4000
-_AROUND = 3
+_BEAM = 4000  # partial sums that the search retains
+_AROUND = 3  # widths tried on either side of the common factor
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Adjusted:
 
     Attributes:
         architecture: The network, with one `hidden` patch for each widened block.
-        hidden: Block -> its hidden channels, for the blocks that were widened.
-        parameters: What the network has; `off` is how far that is from the target.
+        hidden: Block -> its hidden channels, for the widened blocks.
+        parameters: Number of parameters; `off` is its difference from the target.
     """
 
     architecture: Architecture
@@ -33,26 +34,26 @@ class Adjusted:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The hidden widths that one block may get: its own, and more in steps of its groups."""
+    """The possible hidden widths of a block: its own, and larger ones in steps of its groups."""
 
     block: str
     base: int
     step: int
 
     def width(self, factor: float) -> int:
-        """The width nearest below `factor` times the base, in allowed steps."""
+        """The largest possible width up to `factor` times the base."""
         return self.base + int(self.base * (factor - 1) / self.step) * self.step
 
 
 def adjust(architecture: Architecture, parameters: int) -> Adjusted:
-    """The network with hidden channels widened until it has about so many parameters.
+    """The network with hidden channels widened to about the given number of parameters.
 
-    Every residual block gets its own width, in steps of its groups, at least the one it has. All are widened by about
-    the same factor; among the combinations near it, the one that comes closest wins, and of equally close ones the most
-    even.
+    Every residual block gets its own width, a multiple of its groups and at least its present one. All are widened by
+    about the same factor: among the combinations near it, the closest to the target is selected, and among equally
+    close ones the most uniform.
 
     Raises:
-        UsageError: There is no block with hidden channels, or the network has more parameters already.
+        UsageError: No block has hidden channels, or the network already has more parameters.
     """
     have = architecture.cost().parameters
     blocks = {
@@ -64,7 +65,7 @@ def adjust(architecture: Architecture, parameters: int) -> Adjusted:
         raise UsageError(f"'{architecture.name}' has no block with hidden channels to widen.")
     if have > parameters:
         raise UsageError(
-            f"'{architecture.name}' has {have:,} parameters already, more than {parameters:,}. Lower its widths first."
+            f"'{architecture.name}' already has {have:,} parameters, more than {parameters:,}. Reduce its widths first."
         )
     choices = [_Choice(name, block.inner_width, block.groups) for name, block in blocks.items()]
     factor = _even_factor(architecture, choices, parameters)
@@ -81,7 +82,7 @@ def _widened(architecture: Architecture, hidden: dict[str, int]) -> Architecture
 
 
 def _even_factor(architecture: Architecture, choices: list[_Choice], parameters: int) -> float:
-    """The common factor at which the widened network reaches the target, before rounding to steps."""
+    """The common factor at which the widened network reaches the target, before rounding to possible widths."""
     low, high = 1.0, 2.0
 
     def count(factor: float) -> int:
@@ -98,7 +99,7 @@ def _even_factor(architecture: Architecture, choices: list[_Choice], parameters:
 
 
 class _Added:
-    """How many parameters a block's width adds: counted on the network itself, once a width."""
+    """The number of parameters that a block's width adds, counted on the network once per width."""
 
     def __init__(self, architecture: Architecture, have: int) -> None:
         self._architecture, self._have = architecture, have
@@ -114,8 +115,8 @@ class _Added:
 def _closest(choices: list[_Choice], factor: float, missing: int, added: _Added) -> dict[str, int]:
     """Widths near the common factor whose sum of added parameters is closest to `missing`.
 
-    Blocks add up, so partial sums are kept: for each sum the most even way to it, and of all sums those that the blocks
-    still to come can best complete.
+    A beam search over partial sums, block by block: for each sum it retains the most uniform widths, and of all sums
+    those from which the remaining blocks come closest to the target.
     """
     options = []
     for choice in choices:
@@ -129,13 +130,13 @@ def _closest(choices: list[_Choice], factor: float, missing: int, added: _Added)
     sums: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
     for i, choice_options in enumerate(options):
         following: dict[int, tuple[float, tuple[int, ...]]] = {}
-        for total, (uneven, widths_so_far) in sums.items():
+        for total, (deviation, widths_so_far) in sums.items():
             for width, more, distance in choice_options:
-                candidate = (uneven + distance**2, (*widths_so_far, width))
+                candidate = (deviation + distance**2, (*widths_so_far, width))
                 key = total + more
                 if key not in following or candidate < following[key]:
                     following[key] = candidate
-        kept = sorted(following, key=lambda total: abs(total + expected_rest[i + 1] - missing))[:_BEAM]
-        sums = {total: following[total] for total in kept}
+        retained = sorted(following, key=lambda total: abs(total + expected_rest[i + 1] - missing))[:_BEAM]
+        sums = {total: following[total] for total in retained}
     best = min(sums, key=lambda total: (abs(total - missing), sums[total][0]))
     return dict(zip((choice.block for choice in choices), sums[best][1], strict=True))

@@ -1,4 +1,4 @@
-"""Finds the reference specs and studies, which stand beside the package in a checkout and inside it once installed."""
+"""Finds the reference specs and studies: beside the package in a checkout, inside it once installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def spec_path(name: str) -> Path | None:
-    """The file of a shipped spec, or None if `name` is not the name of one."""
+    """The file of a shipped spec, or None if there is none of this name."""
     return _files("").get(name)
 
 
@@ -18,7 +18,7 @@ def spec_names() -> list[str]:
 
 
 def study_path(name: str) -> Path | None:
-    """The file of a shipped study, or None if `name` is not the name of one."""
+    """The file of a shipped study, or None if there is none of this name."""
     return _files("studies").get(name)
 
 

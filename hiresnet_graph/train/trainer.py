@@ -20,7 +20,7 @@ from torch import nn
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.loader import Loader
-from hiresnet_graph.errors import OutOfMemory, RunError, is_of_memory
+from hiresnet_graph.errors import OutOfMemory, RunError, is_out_of_memory
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.seeding import derive_seed
 from hiresnet_graph.train.checkpoint import Checkpoint, Counters
@@ -336,7 +336,7 @@ def memory_errors(where: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not is_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
             f"{where}: not enough memory ({next(iter(str(error).splitlines()), 'no more is known')[:200]}). "
