@@ -102,17 +102,6 @@ class Problem:
         """The hint and the related positions, as one text."""
         return " ".join([*([self.hint] if self.hint else []), *map(str, self.related)])
 
-    def excerpt(self) -> str:
-        """The line of the file with a caret below the position, or an empty string."""
-        if self.position is None:
-            return ""
-        line = self.position.source.line(self.position.line)
-        if not line.strip():
-            return ""
-        start = max(0, self.position.column - 80)
-        shown = "".join(c if c.isprintable() else " " for c in line[start : start + 120])
-        return f"{shown}\n{' ' * (self.position.column - 1 - start)}^"
-
 
 class HrgError(Exception):
     """Any error of this package; its text is written for users."""

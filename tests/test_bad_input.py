@@ -796,9 +796,6 @@ def test_an_error_is_reported_with_its_position(name: str) -> None:
         for word in words:
             assert word in str(problem), f"'{word}' is not in: {problem}"
         assert problem.message[-1] in ".?!" or problem.message.endswith(".)")
-        excerpt = problem.excerpt()
-        if excerpt:
-            assert excerpt.splitlines()[-1].strip() == "^"
 
 
 def test_the_number_of_cases() -> None:

@@ -335,7 +335,6 @@ def test_a_mistake_before_a_syntax_error_is_told_too(either: str) -> None:
 def test_paths_in_problems(either: str) -> None:
     (problem,) = problems("nodes:\n  a: {b: 1}\nedges:\n  - {from: x}\n  - {to: {a: 1, a: 2}}\n")
     assert problem.path == "edges[1].to" and place(problem.position) == (5, 17)
-    assert problem.excerpt() == "  - {to: {a: 1, a: 2}}\n                ^"
 
 
 def test_nesting_is_bounded(either: str) -> None:
@@ -396,7 +395,7 @@ def test_only_spec_errors_come_out(text: str) -> None:
                     for problem in error.problems:
                         assert problem.position is not None and problem.message.endswith(".")
                         assert problem.position.line >= 1 and problem.position.column >= 1
-                        problem.excerpt()
+                        str(problem)
 
 
 # ---- files

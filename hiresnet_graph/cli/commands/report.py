@@ -36,7 +36,7 @@ class ReportPart(StrEnum):
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study, a search or a run.")],
-    what: Annotated[ReportPart | None, typer.Option("--what", "-w", help="Print this part alone.")] = None,
+    what: Annotated[ReportPart | None, typer.Option("--what", "-w", help="Part to print.")] = None,
     baseline: Annotated[
         str | None,
         typer.Option("--baseline", "-b", metavar="LABEL", help="Variant that the others are compared with."),
@@ -48,9 +48,9 @@ def report(
 ) -> None:
     """Print the results of a study with their statistics.
 
-    Mean (standard deviation) of the test accuracy over seeds. With several networks and seeds also the differences from
-    the baseline, with subsets of edges the contribution of each edge, for a search the Pareto front. CSV is one table:
-    the first, unless --what selects another. --what curves prints the learning curves.
+    Prints the mean (standard deviation) of the test accuracy over seeds; for several networks and seeds, also the
+    differences from the baseline; for subsets of edges, the contribution of each edge; for a search, the Pareto front.
+    CSV is one table: the first, unless --what selects another. --what curves prints the learning curves.
     """
     from hiresnet_graph.report import FORMATS, make_report, report_tables
     from hiresnet_graph.sweep.results import read_results
