@@ -1,10 +1,10 @@
-"""What each edge set of hiresnet18 costs, from Python: `python examples/compare_edges.py`."""
+"""Costs of the edge sets of hiresnet18: `python examples/compare_edges.py`."""
 
 import hiresnet_graph as hrg
 
 
 def main() -> None:
-    """One line for each of the paper's variants."""
+    """Print one line for each variant of the paper."""
     net = hrg.load("hiresnet18")
     base = net.variant("original").cost()
     for name in net.variants:

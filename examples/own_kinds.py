@@ -1,7 +1,7 @@
-"""A block, a merge and a projection of one's own, used from a spec: `python examples/own_kinds.py`.
+"""A custom block, merge and projection, used in a spec: `python examples/own_kinds.py`.
 
-Each is one class with its fields, registered under its `kind`. The spec, the table, the module, the emitted source
-and the diagram know it from then on.
+Each is a class with fields, registered under its `kind`. From then on it is available in specs, tables, modules,
+emitted source and diagrams.
 """
 
 from typing import ClassVar
@@ -32,7 +32,7 @@ class Inception(Block):
 
 @MERGES.register
 class MeanOfRest(Merge):
-    """The first value plus the mean of all others: skips count as one, however many there are."""
+    """The first value plus the mean of all others, so that the number of skips has no effect on the scale."""
 
     kind: ClassVar[str] = "mean_of_rest"
 
@@ -76,7 +76,7 @@ skips:
 
 
 def main() -> None:
-    """Build it, and run it on noise."""
+    """Build the network and run it on noise."""
     net = hrg.loads(SPEC, "own.yaml")
     logits = net.build(seed=0)(torch.randn(2, 3, 16, 16))
     print(f"{net.name}: {net.cost().parameters:,} parameters, logits of shape {tuple(logits.shape)}")

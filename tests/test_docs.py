@@ -1,18 +1,18 @@
-"""The documentation, followed word for word: every command, spec and snippet runs, and gives what the page shows.
+"""The docs, executed: every command, spec and snippet of a page runs and prints what the page shows.
 
-The blocks of a page run in their order, in a folder of its own. What a block is for is said by comments before it:
+The blocks of a page run in order, in a temporary folder. Comments before a block set its purpose:
 
-    <!-- test: file NAME -->         it is written to this file (a spec is validated, too)
-    <!-- test: patch of SPEC -->     a part of a spec: it is validated as an extension of this one
-    <!-- test: invalid: WHY -->      a spec with mistakes, which the page goes on to show
-    <!-- test: exit N -->            the last command ends with this code
-    <!-- test: numbers vary: WHY --> numbers may differ from those shown
-    <!-- test: slow: WHY -->         runs with the slow tests alone
-    <!-- test: skip: WHY -->         does not run
-    <!-- test: sums -->              every `a = b` in it is calculated
+    <!-- test: file NAME -->         write the block to this file; validate a spec
+    <!-- test: patch of SPEC -->     a part of a spec: validate it as an extension of this one
+    <!-- test: invalid: WHY -->      a spec with errors, which the page shows next
+    <!-- test: exit N -->            exit code of the last command
+    <!-- test: numbers vary: WHY --> numbers may differ
+    <!-- test: slow: WHY -->         run it only with the slow tests
+    <!-- test: skip: WHY -->         do not run it
+    <!-- test: sums -->              check every equation
 
-In `bash` and `console` the commands run; in `console` they start with `$ ` and what they print is compared, where `...`
-stands for anything. A `text` block right behind a `python` block is what that prints.
+The commands of `bash` and `console` blocks run. In `console` they start with `$ `, and their output is compared;
+`...` matches anything. A `text` block after a `python` block is the output of that block.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Block:
 
 
 def blocks_of(path: Path) -> list[Block]:
-    """The fenced blocks of a page, each with the marks before it."""
+    """The fenced blocks of a page with their marks."""
     found: list[Block] = []
     marks: dict[str, str] = {}
     current: Block | None = None
@@ -77,9 +77,9 @@ def blocks_of(path: Path) -> list[Block]:
         if line.startswith("<!-- test:"):
             match = MARK.fullmatch(line)
             assert match is not None, f"{where}: no such mark"
-            assert (match[1] in REASONED) == bool(match[2]), f"{where}: a reason is wanted, after a colon"
-            assert match[3] or match[1] == "sums", f"{where}: this mark says nothing"
-            assert match[1] != "file" or f"`{match[3]}`" in prose, f"{where}: the page must name the file, too"
+            assert (match[1] in REASONED) == bool(match[2]), f"{where}: a reason is required, after a colon"
+            assert match[3] or match[1] == "sums", f"{where}: this mark is empty"
+            assert match[1] != "file" or f"`{match[3]}`" in prose, f"{where}: the page must name the file"
             marks[match[1]] = match[3] or ""
         elif line.startswith("```"):
             language = line.removeprefix("```").strip()
@@ -94,7 +94,7 @@ def blocks_of(path: Path) -> list[Block]:
 
 
 def commands(block: Block) -> Iterator[tuple[str, str | None]]:
-    """Each command, with what is shown below it (None in `bash`)."""
+    """Each command with its expected output (None in `bash`)."""
     lines = block.text.splitlines()
     found: list[tuple[str, list[str]]] = []
     is_open = False
@@ -189,7 +189,7 @@ class Follower:
             text = f"name: part\nextends: {base}\n{text}"
         elif "file" in block.marks and not re.search(r"(?m)^(nodes|extends):", text):
             return
-        # In the session, so that kinds that the page has defined are known, and in its folder.
+        # In the session, where the kinds of the page are registered, and in its folder.
         self.python(f"import hiresnet_graph as hrg; hrg.loads({text!r}, {str(block)!r}).validate()", block)
 
     def python(self, code: str, block: Block) -> str:
@@ -211,7 +211,7 @@ class Follower:
 
 
 def compare(block: Block, shown: str, got: str) -> None:
-    """Hold what a page shows against what came; a `...` stands for anything, alone in a line for any lines."""
+    """Compare expected and actual output; `...` matches anything, alone in a line any lines."""
     rough = "numbers vary" in block.marks
 
     def plain(text: str) -> list[str]:
@@ -225,11 +225,11 @@ def compare(block: Block, shown: str, got: str) -> None:
         else:
             pattern += ".*?".join(re.escape(part) for part in line.split("...")) + "\n"
     lines = plain(got)
-    assert re.fullmatch(pattern, "\n".join(lines) + "\n"), f"{block}: it came:\n{got}"
+    assert re.fullmatch(pattern, "\n".join(lines) + "\n"), f"{block}: the output is:\n{got}"
 
 
 def check_sums(block: Block) -> None:
-    """Calculate both sides of every equation in a block. What stands before two spaces is a label."""
+    """Check every equation of a block. Text before two spaces is a label."""
     equations = 0
     for line in block.text.splitlines():
         sides = re.sub(r"^\S+( \S+)*  ", "", line).replace(",", "").replace(" ", "").split("=")
@@ -295,8 +295,8 @@ def test_links_and_images_lead_somewhere(page: Path) -> None:
             assert anchor in {slug(heading) for heading in headings}, f"{page.name}: {target}"
 
 
-def test_the_picture_of_the_readme_is_that_of_today(tmp_path: Path) -> None:
-    """By the command that the README names. Layouts differ by a hair between versions of Graphviz, words do not."""
+def test_the_diagram_of_the_readme_is_current(tmp_path: Path) -> None:
+    """Drawn by the command in the README. Coordinates differ slightly between versions of Graphviz, texts do not."""
 
     def words(path: Path) -> list[str]:
         return sorted(re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text()))
@@ -324,7 +324,7 @@ def test_the_reference_is_current() -> None:
 
 
 def test_the_architecture_page_names_what_exists() -> None:
-    """Every module of the package in the order of the layers, and only files that there are."""
+    """Every module of the package is listed in the order of the layers, and every file exists."""
     text = (ROOT / "docs" / "architecture.md").read_text()
     package = ROOT / "hiresnet_graph"
     rows = re.findall(r"(?m)^\| ((?:`\w+`(?:, )?)+) \|", section(text, "Folders"))
@@ -342,7 +342,7 @@ def test_the_architecture_page_names_what_exists() -> None:
 
 
 def section(text: str, heading: str) -> str:
-    """What stands below a heading."""
+    """The text below a heading."""
     match = re.search(rf"(?ms)^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", text)
     assert match is not None, heading
     return match[1]
@@ -375,7 +375,7 @@ def test_the_spec_in_the_readme_is_the_shipped_one() -> None:
 
 
 def test_the_numbers_in_the_readme_come_from_the_networks() -> None:
-    """Every number with a thousands comma is the number of parameters of a network that the README speaks of."""
+    """Every number with a thousands comma is the number of parameters of a network in the README."""
     net = hrg.load("hiresnet18")
     known = {small_network().with_edges(edges).cost().parameters for edges in ("none", "full", "in", "out")}
     shown = net.with_edges("full - p1")

@@ -1,4 +1,4 @@
-"""Every example runs, and what it says is right."""
+"""Every example runs and prints the right numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCRIPTS = sorted((ROOT / "examples").glob("*.py"))
 
 
 def run(*args: str, path: Path | None = None) -> str:
-    """Standard output of Python with these arguments; it must end well."""
+    """Standard output of Python with these arguments, which must succeed."""
     env = {**os.environ, "PYTHONPATH": str(path)} if path else dict(os.environ)
     done = subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=ROOT, env=env, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -37,7 +37,7 @@ def test_compare_edges() -> None:
 
 
 def test_an_installed_package_brings_its_block(tmp_path: Path) -> None:
-    """The plugin is installed for real, into a folder of its own, and found through its entry point."""
+    """The plugin is installed into a temporary folder and found through its entry point."""
     run("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(tmp_path), "examples/plugin")
     spec = tmp_path / "v1.yaml"
     spec.write_text(

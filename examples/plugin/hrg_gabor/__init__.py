@@ -1,4 +1,4 @@
-"""A stem in the manner of primary visual cortex: wide convolution, rectification, pooling."""
+"""A stem modelled on primary visual cortex: wide convolution, rectification, pooling."""
 
 from typing import ClassVar
 
