@@ -227,7 +227,7 @@ def test_every_field_takes_a_template(validator):
 
 def test_documentation_of_attributes_is_found_through_the_bases():
     told = documented(BLOCKS.get("bottleneck"))
-    assert told["hidden"] == "Channels inside; None for the kind's own rule."
+    assert told["hidden"] == "Inner channels (default: see each kind)."
     assert documented(PROJECTIONS.get("standard"))["spatial"].startswith("How height and width change. Down: ")
     assert "`deconv`" in documented(PROJECTIONS.get("standard"))["spatial"]
 
