@@ -91,9 +91,9 @@ def warnings(folded: OpGraph) -> tuple[Problem, ...]:
     ]
     empty = {node.name for node in found.unfilled}
     silent = [edge for edge in found.silent if not {edge.source, edge.target} & empty]
-    closed = [edge for edge in silent if edge.at is not None and not _delivers(edge, found)]
+    closed = [edge for edge in silent if edge.at is not None and not {*edge.at} & {*_arrivals(edge, found)}]
     for edge in closed:
-        could = tuple(step + edge.delay for step in found.holds[edge.source] if step + edge.delay < found.steps)
+        could = _arrivals(edge, found)
         when = f"values could arrive at {format_steps(could)}" if could else "no value can arrive in time"
         message = f"{edge.ends[0]} -> {edge.ends[1]} is open only at {format_steps(edge.at or ())}, and {when}."
         problems.append(Problem(message, edge.origin.position, edge.origin.path, "Change 'at', or remove it."))
@@ -133,11 +133,9 @@ def along_flow(nodes: Iterable[NodeRecord], edges: Iterable[EdgeRecord]) -> tupl
     return tuple(found.values())
 
 
-def _delivers(edge: EdgeRecord, found: Timing) -> bool:
-    """Whether a value arrives on an edge while it is open."""
-    return any(
-        step + edge.delay in (edge.at or ()) for step in found.holds[edge.source] if step + edge.delay < found.steps
-    )
+def _arrivals(edge: EdgeRecord, found: Timing) -> list[int]:
+    """The steps at which values of an edge could arrive if it was always open."""
+    return [step + edge.delay for step in found.holds[edge.source] if step + edge.delay < found.steps]
 
 
 def format_steps(steps: Sequence[int]) -> str:

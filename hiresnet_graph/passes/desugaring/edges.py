@@ -136,26 +136,24 @@ class SectionEdges(SectionContext):
         """The nodes of a chain like `stem -> stage1`; None for a word that is not a node."""
         offset = 0
         for word in text.split("->"):
-            name = word.strip()
-            at = offset + len(word) - len(word.lstrip())
+            yield self._link(word.strip(), path, offset + len(word) - len(word.lstrip()))
             offset += len(word) + 2
-            if not name:
-                message = "a chain requires a node on each side of '->'."
-                self.problems.add(path, message, "Write 'stem -> stage1'.", offset=at)
-                yield None
-                continue
-            if not all(NAME.match(part) for part in name.split(".")):
-                self.problems.add(path, f"'{name}' is not a node name.", "Write 'stem -> stage1'.", offset=at)
-                yield None
-                continue
+
+    def _link(self, name: str, path: Path, offset: int) -> _Link | None:
+        hint = "Write 'stem -> stage1'."
+        if not name:
+            message = "a chain requires a node on each side of '->'."
+        elif not all(NAME.match(part) for part in name.split(".")):
+            message = f"'{name}' is not a node name."
+        else:
             try:
                 source = self.addresses.sources(name)[0]
                 target = source if name in self.section.inputs else self.addresses.targets(name, "input")[0]
+                return _Link(name, offset, target, source)
             except ExpressionError as error:
-                self.problems.add(path, error.message, error.hint, offset=at)
-                yield None
-                continue
-            yield _Link(name, at, target, source)
+                message, hint = error.message, error.hint
+        self.problems.add(path, message, hint, offset=offset)
+        return None
 
     def _add_link(self, source: End, link: _Link, path: Path, seen: dict[tuple[str, str], Path]) -> None:
         target = link.target
