@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.formats import Column, format_value, number_column
+from hiresnet_graph.formats import Column, number_column
 from hiresnet_graph.report.chart import Dot, Fills, Kind, Line, chart_bytes, line_chart
 from hiresnet_graph.report.formats import records_csv, records_json
 from hiresnet_graph.report.scores import (
@@ -19,7 +19,7 @@ from hiresnet_graph.report.scores import (
     spread,
     spread_record,
 )
-from hiresnet_graph.report.tables import Record, ReportTable
+from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells
 from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.status import read_status
@@ -180,34 +180,21 @@ def _row(label: str, setting: Setting, points: Sequence[Pair]) -> ReadoutRow:
 def readout_table(readouts: Readouts) -> ReportTable:
     """The table: one row per network and step."""
     has_several, has_reasons = len(_labels(readouts.rows)) > 1, any(row.reason for row in readouts.rows)
-    top_k = readouts.top_k if readouts.top_k > 1 else 0
-    columns = (
-        *([Column("variant")] if has_several else []),
-        *(number_column(text, 8) for text in (readouts.settings.values() if has_several else ())),
-        number_column("step"),
-        *([number_column("n", 7)] if has_several or any(row.n > 1 for row in readouts.rows) else []),
-        number_column(f"{readouts.part} accuracy"),
-        number_column("at last epoch", 5),
-        *([number_column(f"top-{top_k}", 3)] if top_k else []),
-        number_column("loss", 4),
-        *([Column("why not", 6, wraps=True)] if has_reasons else []),
+    has_top_k = readouts.top_k > 1
+    has_n = has_several or any(row.n > 1 for row in readouts.rows)
+    columns, rows = fill(
+        readouts.rows,
+        [
+            *([(Column("variant"), lambda row: row.variant), *grid_cells(readouts.settings)] if has_several else []),
+            (number_column("step"), lambda row: f"{row.step} *" if row.trained else f"{row.step}  "),
+            *([(number_column("n", 7), lambda row: str(row.n))] if has_n else []),
+            (number_column(f"{readouts.part} accuracy"), lambda row: _cell(row.accuracy)),
+            (number_column("at last epoch", 5), lambda row: _cell(row.last)),
+            *([(number_column(f"top-{readouts.top_k}", 3), lambda row: _cell(row.top_k))] if has_top_k else []),
+            (number_column("loss", 4), lambda row: _cell(row.loss, ".4f")),
+            *([(Column("why not", 6, wraps=True), lambda row: row.reason)] if has_reasons else []),
+        ],
     )
-    names = [column.header for column in columns]
-    cells: list[dict[str, str]] = [
-        {
-            "variant": row.variant,
-            **{text: format_value(row.setting.get(name, "-")) for name, text in readouts.settings.items()},
-            "step": f"{row.step} *" if row.trained else f"{row.step}  ",
-            "n": str(row.n),
-            f"{readouts.part} accuracy": _cell(row.accuracy),
-            "at last epoch": _cell(row.last),
-            f"top-{top_k}": _cell(row.top_k),
-            "loss": _cell(row.loss, ".4f"),
-            "why not": row.reason,
-        }
-        for row in readouts.rows
-    ]
-    rows = tuple(tuple(row[name] for name in names) for row in cells)
     records = tuple(_record(row) for row in readouts.rows)
     return ReportTable("readout", f"{readouts.name}, readout", columns, rows, _caption(readouts), records)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hiresnet_graph.formats import Column, format_count, format_si, format_value, number_column
 from hiresnet_graph.report.effects import Effect, Effects
 from hiresnet_graph.report.report import Report
-from hiresnet_graph.report.scores import Setting, Spread, format_setting, spread_record
+from hiresnet_graph.report.scores import Spread, format_setting, spread_record
 from hiresnet_graph.report.statistics import Comparison, Estimate, Interval
 from hiresnet_graph.report.table import Row, Table
 
@@ -34,6 +34,24 @@ class ReportTable(NamedTuple):
     caption_for_paper: str = ""
 
 
+Cell = tuple[Column, Callable[[Any], str]]
+"""A column, and its cell for an item."""
+
+
+def fill(items: Iterable[Any], cells: Sequence[Cell]) -> tuple[tuple[Column, ...], tuple[tuple[str, ...], ...]]:
+    """The columns, and a row for each item."""
+    return tuple(column for column, _ in cells), tuple(tuple(cell(item) for _, cell in cells) for item in items)
+
+
+def grid_cells(settings: Mapping[str, str]) -> list[Cell]:
+    """A column for each field of the grid; items have a `setting`."""
+
+    def cell(name: str) -> Callable[[Any], str]:
+        return lambda item: format_value(item.setting.get(name, "-"))
+
+    return [(number_column(header, 8), cell(name)) for name, header in settings.items()]
+
+
 def report_tables(report: Report) -> tuple[ReportTable, ...]:
     """The tables of a report."""
     makers: dict[str, Callable[[], list[ReportTable]]] = {
@@ -53,30 +71,26 @@ def report_tables(report: Report) -> tuple[ReportTable, ...]:
 
 def _table(table: Table) -> ReportTable:
     top_k = table.recipe.top_k
-    columns = (
-        Column("variant"),
-        *_grid_columns(table),
-        number_column("parameters", 3),
-        number_column("MACs", 2, in_paper=False),
-        number_column("n", 8),
-        number_column("test accuracy"),
-        number_column("at last epoch", 5, in_paper=False),
-        *([number_column(f"top-{top_k}", 1, in_paper=False)] if top_k > 1 else []),
-        number_column("validation", 4 if not table.is_search else 9, in_paper=False),
-    )
-    rows = tuple(
-        (
-            _label(row),
-            *_setting_cells(table, row.setting),
-            f"{row.parameters:,}",
-            format_si(row.macs),
-            _count(row),
-            _spread(row.test),
-            _spread(row.last),
-            *([_spread(row.test_top_k)] if top_k > 1 else []),
-            _spread(row.validation),
-        )
-        for row in table.rows
+    columns, rows = fill(
+        table.rows,
+        [
+            (Column("variant"), _label),
+            *grid_cells(table.settings),
+            (number_column("parameters", 3), lambda row: f"{row.parameters:,}"),
+            (number_column("MACs", 2, in_paper=False), lambda row: format_si(row.macs)),
+            (number_column("n", 8), _count),
+            (number_column("test accuracy"), lambda row: _spread(row.test)),
+            (number_column("at last epoch", 5, in_paper=False), lambda row: _spread(row.last)),
+            *(
+                [(number_column(f"top-{top_k}", 1, in_paper=False), lambda row: _spread(row.test_top_k))]
+                if top_k > 1
+                else []
+            ),
+            (
+                number_column("validation", 4 if not table.is_search else 9, in_paper=False),
+                lambda row: _spread(row.validation),
+            ),
+        ],
     )
     records = tuple(map(_row_record, table.rows))
     return ReportTable("table", table.name, columns, rows, table.caption, records, table.caption_for_paper)
@@ -105,36 +119,25 @@ def _row_record(row: Row) -> Record:
 
 
 def _differences(comparison: Comparison, table: Table) -> ReportTable:
-    columns = (
-        Column("variant"),
-        *_grid_columns(table),
-        number_column("n", 8, in_paper=False),
-        number_column("difference"),
-        number_column("95 % CI"),
-        number_column("df", 3, in_paper=False),
-        number_column("p", 5, in_paper=False),
-        number_column("p (Holm)", 7),
-        number_column("paired", 4, in_paper=False),
-        number_column("Welch", 2, in_paper=False),
-        number_column("r", 1, in_paper=False),
-        number_column("detectable", 6, in_paper=False),
-    )
-    rows = tuple(
-        (
-            " = ".join(one.variants),
-            *_setting_cells(table, one.setting),
-            str(one.n) if one.n == one.baseline_n else f"{one.n} vs {one.baseline_n}",
-            "-" if one.pooled is None else f"{one.pooled.difference:+.2f}",
-            _interval(one.pooled and one.pooled.interval),
-            str(one.df) if one.df else "-",
-            _p(one.p),
-            _p(one.p_holm),
-            _interval(one.paired and one.paired.interval),
-            _interval(one.welch and one.welch.interval),
-            "-" if one.correlation is None else f"{one.correlation:.2f}",
-            "-" if one.detectable is None else f"{one.detectable:.2f}",
-        )
-        for one in comparison.differences
+    columns, rows = fill(
+        comparison.differences,
+        [
+            (Column("variant"), lambda one: " = ".join(one.variants)),
+            *grid_cells(table.settings),
+            (
+                number_column("n", 8, in_paper=False),
+                lambda one: str(one.n) if one.n == one.baseline_n else f"{one.n} vs {one.baseline_n}",
+            ),
+            (number_column("difference"), lambda one: _number(one.pooled and one.pooled.difference, "+.2f")),
+            (number_column("95 % CI"), lambda one: _interval(one.pooled and one.pooled.interval)),
+            (number_column("df", 3, in_paper=False), lambda one: str(one.df) if one.df else "-"),
+            (number_column("p", 5, in_paper=False), lambda one: _p(one.p)),
+            (number_column("p (Holm)", 7), lambda one: _p(one.p_holm)),
+            (number_column("paired", 4, in_paper=False), lambda one: _interval(one.paired and one.paired.interval)),
+            (number_column("Welch", 2, in_paper=False), lambda one: _interval(one.welch and one.welch.interval)),
+            (number_column("r", 1, in_paper=False), lambda one: _number(one.correlation)),
+            (number_column("detectable", 6, in_paper=False), lambda one: _number(one.detectable)),
+        ],
     )
     records = tuple(
         {
@@ -249,30 +252,19 @@ def _effect_records(effects: Effects) -> list[Record]:
 
 
 def _pareto(report: Report) -> ReportTable:
-    table = report.table
-    columns = (
-        Column("variant"),
-        *_grid_columns(table),
-        number_column("parameters", 7),
-        number_column("MACs", 6),
-        number_column("n", 5),
-        number_column("validation"),
-        number_column("test accuracy", 4),
-        Column("best for its", 8),
-    )
     names = {"parameters": "parameters", "macs": "MACs"}
-    rows = tuple(
-        (
-            point.variant,
-            *_setting_cells(table, point.setting),
-            f"{point.parameters:,}",
-            format_si(point.macs),
-            str(point.n),
-            _spread(point.validation),
-            _spread(point.test),
-            ", ".join(names[front] for front in point.fronts),
-        )
-        for point in report.pareto
+    columns, rows = fill(
+        report.pareto,
+        [
+            (Column("variant"), lambda point: point.variant),
+            *grid_cells(report.table.settings),
+            (number_column("parameters", 7), lambda point: f"{point.parameters:,}"),
+            (number_column("MACs", 6), lambda point: format_si(point.macs)),
+            (number_column("n", 5), lambda point: str(point.n)),
+            (number_column("validation"), lambda point: _spread(point.validation)),
+            (number_column("test accuracy", 4), lambda point: _spread(point.test)),
+            (Column("best for its", 8), lambda point: ", ".join(names[front] for front in point.fronts)),
+        ],
     )
     records = tuple(
         {
@@ -295,27 +287,17 @@ def _pareto(report: Report) -> ReportTable:
 
 
 def _curves(report: Report) -> ReportTable:
-    table = report.table
-    columns = (
-        Column("variant"),
-        *_grid_columns(table),
-        number_column("seed"),
-        number_column("epoch"),
-        Column("split"),
-        number_column("loss"),
-        number_column("accuracy"),
-    )
-    rows = tuple(
-        (
-            point.variant,
-            *_setting_cells(table, point.setting),
-            str(point.seeds),
-            str(point.epoch),
-            point.split,
-            f"{point.loss:.4f}",
-            f"{point.accuracy:.2f}",
-        )
-        for point in report.curves
+    columns, rows = fill(
+        report.curves,
+        [
+            (Column("variant"), lambda point: point.variant),
+            *grid_cells(report.table.settings),
+            (number_column("seed"), lambda point: str(point.seeds)),
+            (number_column("epoch"), lambda point: str(point.epoch)),
+            (Column("split"), lambda point: point.split),
+            (number_column("loss"), lambda point: f"{point.loss:.4f}"),
+            (number_column("accuracy"), lambda point: f"{point.accuracy:.2f}"),
+        ],
     )
     records = tuple(
         {
@@ -341,14 +323,6 @@ def _label(row: Row) -> str:
     return f"{row.variant} (~ {row.isomorphic_to})" if row.isomorphic_to else row.variant
 
 
-def _grid_columns(table: Table) -> list[Column]:
-    return [number_column(text, 8) for text in table.settings.values()]
-
-
-def _setting_cells(table: Table, setting: Setting) -> list[str]:
-    return [format_value(setting[name]) if name in setting else "-" for name in table.settings]
-
-
 def _count(row: Row) -> str:
     counts = {"diverged": row.diverged, "failed": row.failed, "pruned": row.pruned, "missing": row.missing}
     number = str(row.n) if row.n == row.runs else f"{row.n} of {row.runs}"
@@ -359,6 +333,10 @@ def _spread(spread: Spread | None, form: str = ".2f") -> str:
     if spread is None:
         return "-"
     return f"{spread.mean:{form}} ({'-' if spread.std is None else f'{spread.std:.2f}'})"
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else f"{value:{form}}"
 
 
 def _interval(interval: Interval | None) -> str:
