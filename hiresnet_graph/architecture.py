@@ -147,7 +147,7 @@ class Architecture(Document):
 
 
 def split_variant(spec: str) -> tuple[str, str | None]:
-    """A spec, and the variant behind its `@`, if there is one.
+    """A spec, and the variant after its `@`, if there is one.
 
     Raises:
         UsageError: There is nothing on one side of the `@`.

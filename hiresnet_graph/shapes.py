@@ -60,7 +60,7 @@ class Shape(ABC):
 
     @property
     def trailing(self) -> int:
-        """Number of axes behind the feature axis."""
+        """Number of axes after the feature axis."""
         return len(self) - self.feature_axis - 1
 
     @property

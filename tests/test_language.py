@@ -45,7 +45,7 @@ BANNED = {
     r"\bis over\b|\bare over\b": "is finished",
     r"\bhow often each\b": "number of",
     r"\bhow sure\b": "uncertainty",
-    r"\bsays? (?:as what|how far|what (?:is|it|there)|otherwise|no more|more)\b": "states, describes",
+    r"\bsays? (?:as what|how far|what there|otherwise|no more|more)\b": "states, describes",
     r"\bwhat is fastest\b|\bfastest here\b": "the fastest measured on this machine",
     r"\bhas come to\b|\bcame to (?:be|an end)\b": "(present tense)",
     r"\bbehind (?:its|it|the|each|a|that|which)\b": "after",

@@ -62,7 +62,7 @@ class CommandGroup(TyperGroup):
     headings: ClassVar[Mapping[str, Sequence[str]]] = {}
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the commands under their headings, one line each if the terminal is wide enough."""
+        """Write the commands under their headings, one per line if the terminal is wide enough."""
         for heading, names in self.headings.items():
             with formatter.section(heading):
                 formatter.write_dl([(name, self.commands[name].get_short_help_str(200)) for name in names])

@@ -20,7 +20,7 @@ class Scale(nn.Module):
 
 
 class Affine(nn.Module):
-    """A learned scale and shift of each channel (axis 1), with `axes` axes behind it."""
+    """A learned scale and shift of each channel (axis 1), followed by `axes` axes."""
 
     def __init__(self, channels: int, scale: float = 1.0, axes: int = 2) -> None:
         super().__init__()

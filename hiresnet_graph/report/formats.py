@@ -53,7 +53,7 @@ def to_csv(report: Report | Table) -> str:
 
 
 def records_csv(records: Iterable[Record]) -> str:
-    """Records with all digits, one line each; missing numbers are empty."""
+    """Records with all digits, one per line; missing numbers are empty."""
     flat = [_flat(record) for record in records]
     file = io.StringIO()
     writer = csv.DictWriter(file, dict.fromkeys(name for record in flat for name in record), lineterminator="\n")

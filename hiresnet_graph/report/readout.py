@@ -200,7 +200,7 @@ def readout_table(readouts: Readouts) -> ReportTable:
 
 
 def readouts_csv(readouts: Readouts) -> str:
-    """The rows with all digits, one line each."""
+    """The rows with all digits, one per line."""
     return records_csv(map(_record, readouts.rows))
 
 

@@ -134,7 +134,7 @@ def lower(site: Site) -> Lowered:
 
 
 def _rule(*kinds: type[Op]) -> Callable[[Rule], Rule]:
-    """Register a rule for values with the feature axis behind that of the batch."""
+    """Register a rule for values with the feature axis after the batch axis."""
 
     def register(rule: Rule) -> Rule:
         _RULES.update(dict.fromkeys(kinds, rule))

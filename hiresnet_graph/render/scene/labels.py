@@ -92,7 +92,7 @@ class EdgeLabels:
 
 
 def edge_tooltip(edge: EdgeRecord, label: str, cost: Cost) -> str:
-    """The name, ends, label, timing, size and origin of an edge, one line each."""
+    """The name, ends, label, timing, size and origin of an edge, one per line."""
     merge = f" ({edge.merge})" if edge.merge else ""
     source, target = edge.ends if all(edge.ends) else (edge.source, edge.target)
     parts = [f"{edge.name}: {source} -> {target}, slot {edge.slot}{merge}", label]

@@ -39,7 +39,7 @@ class Node:
 
     @classmethod
     def of(cls, info: Mapping[str, Any], threads: int, gpus: float) -> Node:
-        """The node that an entry of `ray.nodes()` describes, for workers with so many CPUs and GPUs."""
+        """The node that an entry of `ray.nodes()` describes, for workers with these numbers of CPUs and GPUs."""
         resources = info["Resources"]
         capacity = int(resources.get("CPU", 0) // threads)
         if gpus:
