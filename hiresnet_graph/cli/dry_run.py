@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hiresnet_graph.cli import failure
-from hiresnet_graph.cli.commands.ablate import announce_measuring, write_remarks
 from hiresnet_graph.cli.console import write_json, write_message, write_table
 from hiresnet_graph.formats import Column, format_bytes, format_count, format_duration, format_si, number_column
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from hiresnet_graph.sweep.calibration import Measurement
     from hiresnet_graph.sweep.options import ExecutionOptions
     from hiresnet_graph.sweep.prepare import PreparedStudy
+
+_REMARKS = 12  # lines of remarks
 
 
 def show_plan(
@@ -47,6 +48,21 @@ def show_plan(
         raise typer.Exit(failure.USAGE)
 
 
+def announce_measuring() -> None:
+    """Announce a measurement."""
+    write_message("Measuring a few training steps ...")
+
+
+def write_remarks(remarks: tuple[str, ...]) -> None:
+    """Print what is valid and possibly unintended, in a limited number of lines."""
+    for remark in remarks[:_REMARKS]:
+        write_message(remark)
+    if len(remarks) > _REMARKS:
+        write_message(
+            f"... and {len(remarks) - _REMARKS} more of this kind: 'hrg ablate ... --dry-run --json' lists all."
+        )
+
+
 def _write(prepared: PreparedStudy) -> None:
     _write_networks(prepared)
     missing = len(prepared.missing)
@@ -65,8 +81,6 @@ def _write(prepared: PreparedStudy) -> None:
     write_message(f"Disk: about {format_bytes(prepared.disk_bytes)}. {workers}. {together}")
     if result is not None:
         write_message(str(result))
-    elif prepared.is_measured_later:
-        write_message("The fastest execution plan is measured before training.")
     if (estimate := prepared.estimate) is not None:
         write_message(
             f"Time: about {format_duration(estimate.time_s)}, from a few steps of '{prepared.measured_label}' "

@@ -3,6 +3,7 @@
 Reading and enumerating needs no torch; `ablate` loads it on first use.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan, plan_study
@@ -13,11 +14,15 @@ from hiresnet_graph.sweep.variants import Variant, enumerate_variants
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep.ablation import ablate
+    from hiresnet_graph.sweep.options import ExecutionOptions
+    from hiresnet_graph.sweep.prepare import PreparedStudy, prepare_study
 
 __all__ = [
     "RULES",
+    "ExecutionOptions",
     "NetworkInfo",
     "PlannedRow",
+    "PreparedStudy",
     "Results",
     "RunRow",
     "Study",
@@ -27,15 +32,21 @@ __all__ = [
     "count_subsets",
     "enumerate_variants",
     "plan_study",
+    "prepare_study",
     "read_results",
     "read_study",
     "subsets",
 ]
 
+_ON_FIRST_USE = {
+    "ExecutionOptions": "options",
+    "PreparedStudy": "prepare",
+    "ablate": "ablation",
+    "prepare_study": "prepare",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "ablate":
-        from hiresnet_graph.sweep.ablation import ablate
-
-        return ablate
+    if name in _ON_FIRST_USE:
+        return getattr(importlib.import_module(f"hiresnet_graph.sweep.{_ON_FIRST_USE[name]}"), name)
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -43,16 +43,7 @@ def ablate(
     Args:
         study: A study; or its file, or the name of a shipped one.
         out: Folder of the study.
-        executor: `local` (processes of this machine), `ray`, or your own.
-        jobs: Number of workers (default: one for each GPU, or as many as the cores have room for).
-        device: `cpu`, `cuda` (all GPUs), `cuda:1`; or `auto`: that of the resumed study, else GPUs if there are any.
-        threads: CPU threads per worker (default: 1); another number rounds differently.
-        stack: Maximum number of runs that one program computes together: networks that differ in edges only, with any
-            seeds and learning rates. `off` computes each run by itself, the default of a new study; a resumed study
-            keeps its backend. `auto` measures some execution plans on this machine and takes the fastest, with another
-            number of threads if none is given; short studies are not stacked. Results differ from `off` as with another
-            number of threads, and not with the size of stacks.
-        address: Address of a Ray cluster.
+        executor, jobs, device, threads, stack, address: As for `ExecutionOptions`.
         accept_changes: A label may refer to another network, or a run to other settings, than in the folder; the
             previous runs are kept and left out of the results.
         wait: Wait for the end of another process that trains in the folder.

@@ -91,13 +91,13 @@ def networks_of(study: Study) -> Networks:
     if study.search is not None:
         fail(study, ("search",), "the networks of this study are chosen by a search.", "Train it with 'hrg search'.")
     problems = Problems(study.tree)
-    found = _Builder(study, problems).networks()
+    found = _NetworkBuilder(study, problems).networks()
     raise_if_any(problems)
     assert found is not None
     return found
 
 
-class _Builder:
+class _NetworkBuilder:
     """Builds the networks of a study and collects its errors."""
 
     def __init__(self, study: Study, problems: Problems) -> None:

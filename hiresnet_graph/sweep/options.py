@@ -22,8 +22,12 @@ class ExecutionOptions:
         executor: `local` (processes of this machine), `ray`, or an executor.
         jobs: Number of workers (default: one for each GPU, or as many as the cores have room for).
         device: `cpu`, `cuda` (all GPUs), `cuda:1`; or `auto`: that of the resumed study, else GPUs if there are any.
-        threads: CPU threads per worker.
-        stack: Maximum number of runs that one program computes together, `off`, or `auto` (the fastest measured).
+        threads: CPU threads per worker (default: 1); another number rounds differently.
+        stack: Maximum number of runs that one program computes together: networks that differ in edges only, with any
+            seeds and learning rates. `off` computes each run by itself, the default of a new study; a resumed study
+            keeps its backend. `auto` measures some execution plans on this machine and takes the fastest, with another
+            number of threads if none is given; short studies are not stacked. Results differ from `off` as with another
+            number of threads, and not with the size of stacks.
         address: Address of a Ray cluster.
     """
 

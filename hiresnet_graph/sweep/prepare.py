@@ -149,12 +149,6 @@ class PreparedStudy:
         self.measuring()
         return self._calibration.choose(self.options.layouts(self.devices, len(self.missing)))
 
-    @property
-    def is_measured_later(self) -> bool:
-        """Whether `ablate` will measure, although nothing was measured here."""
-        may_measure = self._frozen is None and self.options.stack == AUTO and self.options.executor == "local"
-        return may_measure and bool(self.missing) and self.calibration_result is None
-
     @cached_property
     def _choice(self) -> tuple[ExecutionPlan, str]:
         requested = choose_execution(self._default, self.options, self._frozen, self.calibration_result)

@@ -10,7 +10,7 @@ from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep.networks import networks_of
 from hiresnet_graph.sweep.plan import StudyPlan, make_plan
 from hiresnet_graph.sweep.results import NetworkInfo
-from hiresnet_graph.sweep.space import ValueRange
+from hiresnet_graph.sweep.search_settings import ValueRange
 from hiresnet_graph.sweep.study import Study, fail
 from hiresnet_graph.sweep.variants import TRANSITIONS, edges_of
 

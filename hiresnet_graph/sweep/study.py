@@ -41,7 +41,7 @@ from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageErr
 from hiresnet_graph.shipped import study_names, study_path
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.source import MarkedDict, MarkedList, merge, read, to_yaml
-from hiresnet_graph.sweep.space import Search
+from hiresnet_graph.sweep.search_settings import SearchSettings
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
 
@@ -94,7 +94,7 @@ class Study(BaseModel):
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     data: str | dict[str, Any] | InstanceOf[DatasetKind] = "digits"
     recipe: Recipe = Recipe()
-    search: Search | None = None
+    search: SearchSettings | None = None
     _tree: MarkedDict = PrivateAttr(default_factory=MarkedDict)
 
     @field_validator("seeds")

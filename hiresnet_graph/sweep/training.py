@@ -75,7 +75,7 @@ def train_all(
             or no worker stays alive.
         Interrupted: A signal stopped the study. Finished runs are kept, running ones have saved a checkpoint.
     """
-    report = _Reporter(ledger, requests, progress)
+    report = _RunReporter(ledger, requests, progress)
     tasks = deque(_tasks(report.adopt_results(), stacks))
     with Driver(
         ledger,
@@ -99,7 +99,7 @@ def train_all(
     report.raise_failures()
 
 
-class _Reporter:
+class _RunReporter:
     """Counts finished and failed runs, and reports progress."""
 
     def __init__(

@@ -1,7 +1,6 @@
-"""A driver that is to be killed: `python -m tests.sweep.kills FOLDER WORKERS`, where FOLDER holds a pickled plan and
-stacks.
+"""A driver to be killed: `python -m tests.sweep.kills FOLDER WORKERS`, where FOLDER holds a pickled plan and stacks.
 
-A line for each thing that happens: what, to which run, and in which epoch.
+It prints a line for each event: state, run and epoch.
 """
 
 import pickle
@@ -13,8 +12,8 @@ from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.training import Progress, train_all
 
 
-def tell(step: Progress) -> None:
-    print("noted" if step.reused else step.state, step.name, step.epoch.epoch if step.epoch else "", flush=True)
+def show(step: Progress) -> None:
+    print("adopted" if step.reused else step.state, step.name, step.epoch.epoch if step.epoch else "", flush=True)
 
 
 if __name__ == "__main__":
@@ -22,4 +21,4 @@ if __name__ == "__main__":
     plan, stacks = pickle.loads((folder / "plan").read_bytes())
     with Ledger.open(folder / "study") as ledger, LocalExecutor(int(sys.argv[2])) as executor:
         ledger.join(plan)
-        train_all(ledger, plan.requests, executor, stacks=stacks, progress=tell, retries=10)
+        train_all(ledger, plan.requests, executor, stacks=stacks, progress=show, retries=10)

@@ -22,7 +22,7 @@ def study(arch: hrg.Architecture, *variants: str, seeds: Any = (0, 1), **others:
 
 
 def results(folder: Path) -> dict[str, object]:
-    """Every run of a study as it lies in its files, without what may differ between equal runs."""
+    """The files of all runs of a study, without what may differ between equal runs."""
     found = {}
     for path in sorted(folder.glob("runs/*/result.json")):
         record = json.loads(path.read_text())
@@ -39,7 +39,7 @@ def states(found: Results) -> list[tuple[str, Seeds, str]]:
     return [(found.networks[row.network].label, row.seeds, row.state) for row in found.rows]
 
 
-def test_the_same_comes_out_with_any_workers_and_neighbours(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_workers_or_other_networks(tiny: hrg.Architecture, tmp_path: Path) -> None:
     alone = ablate(study(tiny, "full", seeds=[1]), out=tmp_path / "a", executor=Inline())
     shared = ablate(study(tiny, "none", "full"), out=tmp_path / "b", jobs=2)
     one = ablate(study(tiny, "p2", "full", seeds=[2, 1]), out=tmp_path / "c", executor=Inline())
@@ -48,12 +48,12 @@ def test_the_same_comes_out_with_any_workers_and_neighbours(tiny: hrg.Architectu
     assert results(tmp_path / "a")["full-seed1"] == results(tmp_path / "b")["full-seed1"]
     assert results(tmp_path / "a")["full-seed1"] == results(tmp_path / "c")["full-seed1"]
     assert list(results(tmp_path / "b")) == ["full-seed0", "full-seed1", "none-seed0", "none-seed1"]
-    # and the same as one run by itself
+    # and those of a single run are the same
     train(tiny.with_edges("full"), out=tmp_path / "d/runs/full-seed1", recipe=QUICK, seed=1, label="full")
     assert results(tmp_path / "d")["full-seed1"] == results(tmp_path / "a")["full-seed1"]
 
 
-def test_nothing_is_trained_twice_and_a_study_can_grow(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_no_run_is_trained_twice_and_a_study_can_be_extended(tiny: hrg.Architecture, tmp_path: Path) -> None:
     seen: list[Progress] = []
     started: list[PreparedStudy] = []
     first = ablate(study(tiny, "none", seeds=[0]), out=tmp_path, executor=Inline())
@@ -65,10 +65,10 @@ def test_nothing_is_trained_twice_and_a_study_can_grow(tiny: hrg.Architecture, t
     assert [(step.total, step.done) for step in started] == [(4, 1)]
     assert sorted(step.name for step in seen if step.record) == ["in-seed0", "in-seed1", "none-seed1"]
     assert [step.done for step in seen if step.record] == [2, 3, 4]
-    # once more: nothing to do, so no worker is needed
+    # again: nothing to train, so no worker is needed
     again = ablate(larger, out=tmp_path, executor=Failing(), started=started.append)
     assert again == both and started[-1].done == 4
-    # a smaller study leaves the other rows out, and keeps them
+    # a smaller study leaves out the other rows, and keeps them
     smaller = ablate(study(tiny, "none", seeds=[1]), out=tmp_path, executor=Failing(), started=started.append)
     assert states(smaller) == [("none", Seeds(1, 1), "complete")]
     assert started[-1].messages == ("3 runs of an earlier plan are kept, and left out of the results.",)
@@ -76,23 +76,23 @@ def test_nothing_is_trained_twice_and_a_study_can_grow(tiny: hrg.Architecture, t
 
 
 class Failing(Inline):
-    """Nobody works here."""
+    """An executor that must not be used."""
 
     def submit(self, task: object) -> None:
-        raise AssertionError("nothing is to be trained")
+        raise AssertionError("no run should be trained")
 
 
-def test_equal_networks_and_their_labels_share_runs(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_equal_networks_share_runs(tiny: hrg.Architecture, tmp_path: Path) -> None:
     found = ablate(study(tiny, "original", "none", "p2", "stem>stage2", seeds=1), out=tmp_path, executor=Inline())
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["original-seed0", "p2-seed0"]
     assert [row.record for row in found.rows[::2]] == [row.record for row in found.rows[1::2]]
     assert [network.same_as for network in found.networks] == ["", "original", "", "p2"]
-    # in a later call too, where only the other label is named
+    # also in a later call with the other label only
     later = ablate(study(tiny, "stem>stage2", seeds=1), out=tmp_path, executor=Failing())
     assert later.rows[0].record == found.rows[3].record
 
 
-def test_a_grid_and_two_kinds_of_seeds_come_out_row_by_row(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_grid_and_separate_seeds_give_one_row_each(tiny: hrg.Architecture, tmp_path: Path) -> None:
     wanted = study(tiny, "none", "full", seeds={"init": 2, "data": [5]}, grid={"lr": [0.01, 0.1]}, baseline="full")
     found = ablate(wanted, out=tmp_path, executor=Inline())
     assert found.baseline == "full" and len(found.networks) == 4 and len(found.rows) == 8
@@ -103,13 +103,13 @@ def test_a_grid_and_two_kinds_of_seeds_come_out_row_by_row(tiny: hrg.Architectur
     assert set(accuracies) == {Seeds(0, 5), Seeds(1, 5)} and len(set(accuracies.values())) == 2
 
 
-def test_subsets_are_known_to_the_results(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_results_have_the_edges_of_subsets(tiny: hrg.Architecture, tmp_path: Path) -> None:
     found = ablate(Study(network=tiny, subsets="leave-one-out", seeds=1, recipe=QUICK), out=tmp_path, executor=Inline())
     assert found.subsets_of == ("stem>stage1", "stage1>stage2", "stem>stage2") and found.baseline == "all"
     assert [len(network.edges) for network in found.networks] == [3, 2, 2, 2]
 
 
-def test_a_changed_study_is_refused_unless_that_is_accepted(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_changed_study_is_refused_unless_accepted(tiny: hrg.Architecture, tmp_path: Path) -> None:
     ablate(study(tiny, "none", seeds=1), out=tmp_path, executor=Inline())
     before = results(tmp_path)
     for changed, message in (
@@ -130,7 +130,7 @@ def test_a_changed_study_is_refused_unless_that_is_accepted(tiny: hrg.Architectu
     assert before.items() <= results(tmp_path).items()
 
 
-def test_what_makes_no_study_is_refused_and_leaves_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_invalid_requests_write_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
     none = study(tiny, "none")
     for wrong, message in (
         ({"jobs": 0}, "jobs: must be at least 1, not 0"),
@@ -143,12 +143,12 @@ def test_what_makes_no_study_is_refused_and_leaves_nothing(tiny: hrg.Architectur
             ablate(none, out=tmp_path / "x", **wrong)
     with pytest.raises(UsageError, match="there is no data set 'digts'"):
         ablate(study(tiny, "none", data="digts"), out=tmp_path / "x")
-    with pytest.raises(UsageError, match="training wants one output of 10 values"):
+    with pytest.raises(UsageError, match="training requires one output of 10 values"):
         ablate(study(tiny.override({"head.classes": 3}), "none"), out=tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_fails_stops_no_other(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_failed_run_does_not_stop_others(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "runs" / "none-seed0").mkdir(parents=True)
     (tmp_path / "runs" / "none-seed0" / "result.json").write_text("{}")
     with pytest.raises(RunError, match=r"run 'none-seed0': .*no result of this version") as error:
@@ -157,7 +157,7 @@ def test_a_run_that_fails_stops_no_other(tiny: hrg.Architecture, tmp_path: Path)
     assert (tmp_path / "runs/full-seed0/result.json").exists()
 
 
-def test_ctrl_c_keeps_what_is_finished(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_finished_runs(tiny: hrg.Architecture, tmp_path: Path) -> None:
     def stop(step: Progress) -> None:
         if step.record is not None:
             raise KeyboardInterrupt
@@ -170,7 +170,7 @@ def test_ctrl_c_keeps_what_is_finished(tiny: hrg.Architecture, tmp_path: Path) -
     assert issubclass(Interrupted, KeyboardInterrupt)
 
 
-def test_workers_fill_the_machine_and_are_no_more_than_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hiresnet_graph.sweep.options.available_cores", lambda: 8)
     some, five, six = ExecutionOptions(device="cpu"), ExecutionOptions(jobs=5), ExecutionOptions(jobs=6)
     assert some.workers(("cpu",), 1) == 8 and some.workers(("cpu",), 3) == 2

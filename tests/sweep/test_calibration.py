@@ -78,7 +78,7 @@ def chosen(
     return calibration.choose(layouts), probe.measured
 
 
-def test_stacks_must_be_worth_it(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_are_chosen_only_if_clearly_faster(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {(FEW, "eager", 1): 1000.0, (MANY, "eager", 1): 800.0, (FEW, "stacked", 4): 900.0}
     result, seen = chosen(tiny, monkeypatch, {**speeds, (FEW, "stacked", 16): 1030.0, (MANY, "stacked", 4): 500.0})
     assert result.plan == way(FEW) and way(FEW, "stacked", 16) in seen
@@ -96,7 +96,7 @@ def test_other_threads_may_be_fastest(tiny: hrg.Architecture, monkeypatch: pytes
     assert result.plan == way(MANY)
 
 
-def test_what_is_far_slower_is_given_up_for_its_workers(
+def test_a_much_slower_stack_ends_the_measurement_of_a_layout(
     tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     speeds = {(FEW, "eager", 1): 1000.0, (MANY, "eager", 1): 800.0, (FEW, "stacked", 4): 150.0}
@@ -105,7 +105,9 @@ def test_what_is_far_slower_is_given_up_for_its_workers(
     assert seen == [way(FEW), way(MANY), way(FEW, "stacked", 4), way(MANY, "stacked", 4)]
 
 
-def test_without_stacks_runs_are_measured_alone(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_cannot_be_stacked_are_measured_alone(
+    tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = WorkerLayout(1, 1)
     single = {"variants": ("none",), "seeds": 1, "recipe": Recipe(epochs=8000)}
     calibration, probe = measured(tiny, monkeypatch, {(one, "eager", 1): 1000.0}, ("cpu",), **single)
@@ -117,11 +119,11 @@ def test_without_stacks_runs_are_measured_alone(tiny: hrg.Architecture, monkeypa
     assert result.plan == way(one, device="cuda") and seen == [result.plan]
 
 
-def test_workers_that_were_ended_begin_again_before_they_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_were_ended_are_restarted_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
     class Ending(LocalExecutor):
-        """One whose workers prepare, and die over all else."""
+        """Workers that are prepared, and end with every other task."""
 
         def submit(self, task: Task) -> None:
             seen.append(type(task.work).__name__)
@@ -136,13 +138,15 @@ def test_workers_that_were_ended_begin_again_before_they_are_measured(monkeypatc
     assert seen == ["_Preparation", "_Sample"] * 2
 
 
-def test_a_short_study_is_not_measured_further(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stacks_are_not_measured_for_a_short_study(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
     speeds = {(FEW, "eager", 1): 1e6, (MANY, "eager", 1): 1e5, (FEW, "stacked", 16): 1e9}
     result, seen = chosen(tiny, monkeypatch, speeds)
     assert result.plan == way(FEW) and seen == [way(FEW), way(MANY)]
 
 
-def test_what_cannot_be_measured_is_as_usual(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_used_if_nothing_can_be_measured(
+    tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result, _ = chosen(tiny, monkeypatch, {})
     assert result.plan == way(FEW) and result.chosen is None
     assert str(result) == (
@@ -150,8 +154,8 @@ def test_what_cannot_be_measured_is_as_usual(tiny: hrg.Architecture, monkeypatch
     )
 
 
-def test_workers_without_work_count(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three runs keep two workers busy for as long as four: one worker with two threads may be done earlier."""
+def test_idle_workers_count(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers need as long for three runs as for four, so one worker with two threads may be faster."""
     few = {"variants": ("none",), "seeds": 3, "recipe": Recipe(epochs=8000)}
     result, seen = chosen(tiny, monkeypatch, {(FEW, "eager", 1): 1000.0, (MANY, "eager", 1): 900.0}, **few)
     assert result.plan == way(MANY)
@@ -159,7 +163,7 @@ def test_workers_without_work_count(tiny: hrg.Architecture, monkeypatch: pytest.
     assert [plan for plan in seen if plan.backend == "stacked"] == [way(MANY, "stacked", 3)]
 
 
-def test_a_gpu_is_tried_with_larger_and_larger_stacks(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stack_sizes_are_doubled_on_a_gpu(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
     one = WorkerLayout(1, 1)
     speeds = {(one, "eager", 1): 1000.0, (one, "graph", 1): 3000.0, (one, "branches", 2): 3600.0}
     speeds |= {(one, "branches", 4): 3700.0, (one, "branches", 8): 9000.0}
@@ -169,7 +173,7 @@ def test_a_gpu_is_tried_with_larger_and_larger_stacks(tiny: hrg.Architecture, mo
         ("eager", 1),
         ("graph", 1),
         ("branches", 2),
-        ("branches", 4),  # hardly better: no larger one is tried
+        ("branches", 4),  # hardly faster: larger ones are not measured
         ("stacked", 4),
         ("stacked", 8),
         ("stacked", 16),
@@ -178,7 +182,7 @@ def test_a_gpu_is_tried_with_larger_and_larger_stacks(tiny: hrg.Architecture, mo
     assert result.plan == way(one, "stacked", 16, "cuda")
 
 
-def test_the_disk_has_room_for_the_checkpoints_of_running_runs(tiny: hrg.Architecture) -> None:
+def test_the_disk_estimate_includes_checkpoints_of_running_runs(tiny: hrg.Architecture) -> None:
     study = Study(network=tiny, variants=("none", "full"), seeds=4)
 
     def disk(jobs: int) -> int:

@@ -36,23 +36,23 @@ def test_a_control_is_a_word_or_a_mapping() -> None:
         ({"random-edges": "in", "seed": True}, "'seed' must be a whole number of at least 0, not True."),
     ],
 )
-def test_what_is_no_control_is_told(entry: object, message: str) -> None:
+def test_invalid_controls_are_reported(entry: object, message: str) -> None:
     with pytest.raises(UsageError) as error:
         control_of(entry)  # type: ignore[arg-type]
     assert message in str(error.value)
 
 
-def test_the_baseline_is_widened_to_the_largest_and_stands_behind_it() -> None:
+def test_the_adjusted_baseline_follows_the_baseline() -> None:
     found = members("adjusted")
     assert list(found) == ["none", "adjusted", "full", "in"]
     none, adjusted, full = (found[label].info for label in ("none", "adjusted", "full"))
     assert none.parameters < adjusted.parameters and abs(adjusted.parameters - full.parameters) <= 20
     assert adjusted.edges == ()
-    # a baseline that is named is the one that is widened
+    # the named baseline is widened
     found = members("adjusted", baseline="in")
     assert list(found) == ["none", "full", "in", "adjusted"]
     assert found["adjusted"].info.edges == found["in"].info.edges
-    # a baseline that is a control itself leaves the first variant to be widened
+    # if the baseline is a control itself, the first variant is widened
     assert members("adjusted", baseline="adjusted")["adjusted"].info.edges == ()
 
 
@@ -70,27 +70,27 @@ def test_each_setting_of_a_grid_has_its_own_widths() -> None:
     assert len(counts) == 6 and abs(counts[1] - counts[2]) <= 20 and abs(counts[4] - counts[5]) <= 20
 
 
-def test_random_edges_are_as_many_and_others() -> None:
+def test_random_edges_are_as_many_and_different() -> None:
     found = members("random-edges:in", "random-edges:p2", variants=["none", "in", "p2"])
     assert list(found) == ["none", "in", "3 random edges (in)", "p2", "2 random edges (p2)"]
     for label, number in (("in", 3), ("p2", 2)):
         drawn = found[f"{number} random edges ({label})"].info
         assert len(drawn.edges) == number and set(drawn.edges) != set(found[label].info.edges)
-    # the same everywhere, whatever else is in the study
+    # independent of the other variants
     assert members("random-edges:in")["3 random edges (in)"].info == found["3 random edges (in)"].info
     assert found["3 random edges (in)"].info.edges == ("stage1>stage2", "stage2>stage3", "stem>stage3")
 
 
-def test_random_edges_may_be_drawn_often() -> None:
+def test_several_sets_of_random_edges() -> None:
     found = members({"random-edges": "in", "draws": 19})
     drawn = [frozenset(member.info.edges) for label, member in found.items() if label.startswith("3 random")]
-    assert len(set(drawn)) == 19 and frozenset(found["in"].info.edges) not in drawn  # all of them there are
+    assert len(set(drawn)) == 19 and frozenset(found["in"].info.edges) not in drawn  # all possible sets
     assert list(found)[-1] == "3 random edges (in) 19"
     others = members({"random-edges": "in", "draws": 2, "seed": 1})
     assert others["3 random edges (in) 1"].info.edges != found["3 random edges (in) 1"].info.edges
 
 
-def test_without_labels_all_variants_with_edges_have_random_ones() -> None:
+def test_without_labels_all_variants_with_edges_are_controlled() -> None:
     found = members("random-edges", variants=["none", "in", "p3"])
     assert list(found) == ["none", "in", "3 random edges (in)", "p3", "1 random edge (p3)"]
 
@@ -104,7 +104,7 @@ def test_without_labels_all_variants_with_edges_have_random_ones() -> None:
         (["adjusted", "adjusted"], "the label 'adjusted' is given twice"),
     ],
 )
-def test_a_control_that_cannot_be_is_an_error(controls: list[object], message: str) -> None:
+def test_impossible_controls_are_reported(controls: list[object], message: str) -> None:
     with pytest.raises(UsageError) as error:
         members(*controls)
     assert message in str(error.value) and str(error.value).startswith("controls[")

@@ -21,38 +21,38 @@ from hiresnet_graph.train.record import RESULT
 from tests.sweep.works import MACHINE, Inline, Quick, record, study
 
 
-def carried_out(folder: Path, plan: StudyPlan, executor: Inline | None = None) -> list[Progress]:
-    """The study is trained as far as it goes; what was told of the ends of its runs."""
-    told: list[Progress] = []
+def trained(folder: Path, plan: StudyPlan, executor: Inline | None = None) -> list[Progress]:
+    """Train a study as far as possible; returns the reported ends of its runs."""
+    reported: list[Progress] = []
     with Ledger.open(folder) as ledger:
         ledger.join(plan)
-        train_all(ledger, plan.requests, executor or Inline(), work=Quick, progress=told.append)
-    return [step for step in told if step.state != "running"]
+        train_all(ledger, plan.requests, executor or Inline(), work=Quick, progress=reported.append)
+    return [step for step in reported if step.state != "running"]
 
 
 def attempts(folder: Path) -> dict[str, int]:
     return {path.name: len(list(path.glob("attempt*"))) for path in sorted((folder / "runs").iterdir())}
 
 
-def test_a_study_is_trained_in_its_order_and_only_once(tmp_path: Path) -> None:
+def test_runs_are_trained_in_order_and_once(tmp_path: Path) -> None:
     plan = study(["none", "full"], [0, 1])
-    told = carried_out(tmp_path, plan)
+    reported = trained(tmp_path, plan)
     names = ["none-seed0", "none-seed1", "full-seed0", "full-seed1"]
-    assert [(step.done, step.total, step.name, step.state) for step in told] == [
+    assert [(step.done, step.total, step.name, step.state) for step in reported] == [
         (i + 1, 4, name, "complete") for i, name in enumerate(names)
     ]
     results = read_results(tmp_path)
     assert [(row.state, row.attempts) for row in results.rows] == [("complete", 1)] * 4
     assert [row.record for row in results.rows] == [record(request) for request in plan.requests.values()]
-    assert carried_out(tmp_path, plan) == []
-    assert [step.name for step in carried_out(tmp_path, study(["in", "full"], [0, 1]))] == ["in-seed0", "in-seed1"]
+    assert trained(tmp_path, plan) == []
+    assert [step.name for step in trained(tmp_path, study(["in", "full"], [0, 1]))] == ["in-seed0", "in-seed1"]
     assert set(attempts(tmp_path).values()) == {1}
 
 
-def test_failures_stop_no_other_and_are_tried_again_where_that_may_help(tmp_path: Path) -> None:
+def test_failures_are_retried_where_useful_and_do_not_stop_others(tmp_path: Path) -> None:
     plan = study(["usage", "fails", "nan", "hungry", "recovers", "other", "none"], [0])
     with pytest.raises(RunError) as error:
-        carried_out(tmp_path, plan)
+        trained(tmp_path, plan)
     lines = str(error.value).splitlines()
     assert "run 'usage-seed0': the network is wrong." in lines
     assert "run 'fails-seed0': the disk is full." in lines
@@ -72,16 +72,16 @@ def test_failures_stop_no_other_and_are_tried_again_where_that_may_help(tmp_path
     assert states["nan-seed0"] == ("diverged", 1)
     assert states["recovers-seed0"] == ("complete", 3)
     assert states["fails-seed0"] == ("failed", 3)
-    # the same command tries what has failed again, and nothing else
+    # the same call retries the failed runs only
     with pytest.raises(RunError):
-        carried_out(tmp_path, plan)
+        trained(tmp_path, plan)
     assert attempts(tmp_path)["fails-seed0"] == 6
     assert attempts(tmp_path)["usage-seed0"] == 2
     assert attempts(tmp_path)["nan-seed0"] == attempts(tmp_path)["none-seed0"] == 1
 
 
 class Losing(Inline):
-    """Loses each task until its n-th attempt, and says what it did after all once the next one is at work."""
+    """Loses each task until its n-th attempt, and reports its late events during the next one."""
 
     def __init__(self, losses: int) -> None:
         super().__init__()
@@ -96,16 +96,16 @@ class Losing(Inline):
         return super().reports(timeout_s)
 
 
-def test_what_is_lost_is_tried_again_and_late_results_are_refused(tmp_path: Path) -> None:
+def test_lost_runs_are_retried_and_late_results_refused(tmp_path: Path) -> None:
     plan = study(["none", "full"], [0])
-    carried_out(tmp_path, plan, Losing(2))
+    trained(tmp_path, plan, Losing(2))
     results = read_results(tmp_path)
     assert [(row.state, row.attempts) for row in results.rows] == [("complete", 3)] * 2
     with pytest.raises(RunError, match=r"run 'in-seed0': the worker is gone\."):
-        carried_out(tmp_path, study(["in", "none"], [0]), Losing(3))
+        trained(tmp_path, study(["in", "none"], [0]), Losing(3))
 
 
-def test_a_run_that_comes_further_each_time_is_not_given_up(tmp_path: Path) -> None:
+def test_a_run_that_makes_progress_is_not_given_up(tmp_path: Path) -> None:
     plan = study(["none"], [0], recipe=Recipe(epochs=8))
     request = next(iter(plan.requests.values()))
 
@@ -125,21 +125,21 @@ def test_a_run_that_comes_further_each_time_is_not_given_up(tmp_path: Path) -> N
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
         train_all(ledger, plan.requests, Fickle(), work=one_epoch_more)
-        assert ledger.run(record_key).attempts == 9  # an epoch each, then the rest
+        assert ledger.run(record_key).attempts == 9  # one epoch each, then the rest
 
 
-def test_workers_that_all_die_at_once_end_the_study(tmp_path: Path) -> None:
+def test_workers_that_end_at_once_stop_the_study(tmp_path: Path) -> None:
     class Dying(Inline):
         def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             task = self.tasks.popleft()
             return [TaskReport(task.key, task.attempt, Lost("the worker process ended with exit code 1."), "there")]
 
     with pytest.raises(RunError, match=r"workers end as soon as they start: the worker process ended with exit code 1"):
-        carried_out(tmp_path, study([f"v{i}" for i in range(100)]), Dying())
+        trained(tmp_path, study([f"v{i}" for i in range(100)]), Dying())
     assert sum(run.attempts for run in read_status(tmp_path).runs) < 20
 
 
-def test_a_result_that_the_last_driver_could_not_note_is_taken_over(tmp_path: Path) -> None:
+def test_unrecorded_results_are_adopted(tmp_path: Path) -> None:
     plan = study(["none", "full"], [0])
     first, second = plan.requests.values()
     with Ledger.open(tmp_path) as ledger:
@@ -148,33 +148,33 @@ def test_a_result_that_the_last_driver_could_not_note_is_taken_over(tmp_path: Pa
     for request, key in ((first, record(first).key), (second, "0" * 24)):
         folder = make_folder(tmp_path / "runs" / f"{request.label}-seed0")
         (folder / RESULT).write_text(record(request).model_copy(update={"key": key}).model_dump_json())
-    told = carried_out(tmp_path, plan)
-    assert [(step.name, step.reused) for step in told] == [("none-seed0", True), ("full-seed0", False)]
+    reported = trained(tmp_path, plan)
+    assert [(step.name, step.reused) for step in reported] == [("none-seed0", True), ("full-seed0", False)]
     assert attempts(tmp_path) == {"none-seed0": 0, "full-seed0": 1}
     assert [(row.state, row.attempts) for row in read_results(tmp_path).rows] == [("complete", 1)] * 2
-    # so a ledger that was lost is made anew from what the workers wrote
+    # a lost ledger is rebuilt from the results of the workers
     (tmp_path / "ledger.sqlite").unlink()
-    assert [step.reused for step in carried_out(tmp_path, plan)] == [True, True]
+    assert [step.reused for step in trained(tmp_path, plan)] == [True, True]
 
 
-def test_a_result_that_cannot_be_read_is_that_run_s_failure(tmp_path: Path) -> None:
+def test_an_unreadable_result_fails_only_its_run(tmp_path: Path) -> None:
     make_folder(tmp_path / "runs" / "none-seed0")
     (tmp_path / "runs" / "none-seed0" / RESULT).write_text("{")
     with pytest.raises(RunError, match=r"run 'none-seed0': .*result\.json: .*delete the folder"):
-        carried_out(tmp_path, study(["none", "full"], [0]))
+        trained(tmp_path, study(["none", "full"], [0]))
     assert [row.state for row in read_results(tmp_path).rows] == ["waiting", "complete"]
 
 
 def test_a_clock_that_jumps_back_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
-    carried_out(tmp_path, study(["recovers", "none"], [0, 1]))
+    trained(tmp_path, study(["recovers", "none"], [0, 1]))
     assert {row.state for row in read_results(tmp_path).rows} == {"complete"}
-    assert next(clock) == 10**9  # nobody has asked
+    assert next(clock) == 10**9  # it was not read
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_lets_the_runs_at_work_save(tmp_path: Path, name: str) -> None:
+def test_a_signal_lets_running_runs_save(tmp_path: Path, name: str) -> None:
     number, plan = getattr(signal, name), study(["none", "full", "in", "out", "p1"], [0])
     before = signal.getsignal(number)
 
@@ -197,17 +197,17 @@ def test_a_signal_lets_the_runs_at_work_save(tmp_path: Path, name: str) -> None:
             super().stop()
 
     with pytest.raises(Interrupted) as error:
-        carried_out(tmp_path, plan, Pausing())
+        trained(tmp_path, plan, Pausing())
     text = f"Interrupted: 1 of 5 runs are finished and kept in {tmp_path}. The same command trains the other 4."
     assert str(error.value) == text
     assert signal.getsignal(number) == before
     with Ledger.open(tmp_path) as ledger:
         full = ledger.runs()[1]
         assert (full.state, full.attempts, full.paused_at) == ("waiting", 1, 1)
-    assert len(carried_out(tmp_path, plan)) == 4
+    assert len(trained(tmp_path, plan)) == 4
 
 
-def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     class Stubborn(Inline):
         def reports(self, timeout_s: float) -> Sequence[TaskReport]:
             os.kill(os.getpid(), signal.SIGINT)
@@ -221,13 +221,13 @@ def test_a_second_signal_waits_for_nobody(tmp_path: Path) -> None:
 
     start = time.monotonic()
     with pytest.raises(Interrupted, match=r"0 of 1 runs"):
-        carried_out(tmp_path, study(["none"], [0]), Stubborn())
+        trained(tmp_path, study(["none"], [0]), Stubborn())
     assert time.monotonic() - start < 5
     with Ledger.open(tmp_path) as ledger:
         assert ledger.counts()["waiting"] == 1
 
 
-def test_a_run_can_be_paused_and_gone_on_with(tmp_path: Path) -> None:
+def test_a_run_can_be_paused_and_resumed(tmp_path: Path) -> None:
     plan = study(["none"], [0], recipe=Recipe(epochs=5))
     key, request = next(iter(plan.requests.items()))
     with Ledger.open(tmp_path) as ledger, Driver(ledger, Inline(), work=Quick) as driver:
@@ -243,7 +243,7 @@ def test_a_run_can_be_paused_and_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_it_works_in_any_thread(tmp_path: Path) -> None:
-    thread = threading.Thread(target=carried_out, args=(tmp_path, study()))
+    thread = threading.Thread(target=trained, args=(tmp_path, study()))
     thread.start()
     thread.join()
     assert {row.state for row in read_results(tmp_path).rows} == {"complete"}

@@ -1,4 +1,4 @@
-"""Studies of real runs in which something dies; what is there afterwards is what would have been without that."""
+"""Studies of real runs in which processes are killed: the results are those of an undisturbed study."""
 
 import dataclasses
 import json
@@ -42,22 +42,22 @@ DATA = {"kind": "synthetic", "images": 1000, "channels": 1, "size": 8}
 
 
 def planned(network: hrg.Architecture, **fields: Any) -> StudyPlan:
-    """A study of short runs that save after each epoch."""
+    """A study of short runs that save a checkpoint after each epoch."""
     fields = {"data": DATA, "variants": ("none", "full"), "recipe": Recipe(epochs=3, batch_size=100), **fields}
     plan = plan_study(Study(network=network, **fields))
     requests = {key: dataclasses.replace(request, checkpoint_s=0.0) for key, request in plan.requests.items()}
     return dataclasses.replace(plan, requests=requests)
 
 
-def carried_out(plan: StudyPlan, folder: Path, executor: Executor | None = None, **how: Any) -> None:
-    """The study, in this process unless another executor is given."""
+def trained(plan: StudyPlan, folder: Path, executor: Executor | None = None, **how: Any) -> None:
+    """Train a study, in this process unless another executor is given."""
     with Ledger.open(folder) as ledger, executor or Inline() as workers:
         ledger.join(plan)
         train_all(ledger, plan.requests, workers, **how)
 
 
 def found(folder: Path) -> dict[str, dict[str, Any]]:
-    """All that the runs of a study have found, without what may differ between equal runs."""
+    """The results of all runs of a study, without what may differ between equal runs."""
     runs = {}
     for path in sorted(folder.glob("runs/*/result.json")):
         record = json.loads(path.read_text())
@@ -72,7 +72,7 @@ def found(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def curves(folder: Path) -> dict[str, Any]:
-    """What the ledger says of each epoch of each run, and how often each run has ended."""
+    """The ledger's curves of each run, and how often each run has ended."""
     with closing(sqlite3.connect(folder / "ledger.sqlite")) as database:
         ends = database.execute("SELECT key, count(*) FROM attempts WHERE state = 'complete' GROUP BY key").fetchall()
         epochs = database.execute("SELECT key, epoch, split, loss, accuracy, top_k FROM curves").fetchall()
@@ -80,7 +80,7 @@ def curves(folder: Path) -> dict[str, Any]:
 
 
 def kept(folder: Path) -> tuple[dict[Path, int], dict[str, int]]:
-    """When the files of finished runs were written, and how many attempts the ledger's finished ones took."""
+    """The write times of the files of finished runs, and the attempts of finished runs."""
     files = [path for run in folder.glob("runs/*/result.json") for path in run.parent.iterdir() if path.is_file()]
     results = read_results(folder)
     attempts = {row.key: row.attempts for row in results.rows if row.state == "complete"}
@@ -88,7 +88,7 @@ def kept(folder: Path) -> tuple[dict[Path, int], dict[str, int]]:
 
 
 class Driver:
-    """A driver in a process of its own, with its lines and its workers."""
+    """A driver in its own process, with its output and its workers."""
 
     def __init__(self, folder: Path, workers: int) -> None:
         self.mark = uuid.uuid4().hex
@@ -100,7 +100,7 @@ class Driver:
         self.lines = iter(self.process.stdout)
 
     def family(self) -> dict[int, str]:
-        """All processes that it has started, and itself, by their commands."""
+        """The driver and all processes that it has started, with their commands."""
         members = {}
         for place in Path("/proc").glob("[0-9]*"):
             try:
@@ -114,7 +114,7 @@ class Driver:
         return [pid for pid, command in self.family().items() if "spawn_main" in command]
 
     def wait_until_gone(self) -> None:
-        """Nothing that it has started outlives it by more than a moment."""
+        """Wait until all processes of the driver have ended."""
         assert self.process.stdout is not None
         self.process.wait()
         self.process.stdout.close()
@@ -135,7 +135,7 @@ def driver(folder: Path, workers: int) -> Iterator[Driver]:
 
 
 def kill_at_random(folder: Path, kinds: list[str], chance: random.Random, workers: int) -> Counter[str]:
-    """Kill workers, drivers, or both at random moments, then let the study come to its end; how often runs ended."""
+    """Kill workers, drivers, or both at random times, then let the study finish; returns how often runs ended."""
     ended: Counter[str] = Counter()
     before: tuple[dict[Path, int], dict[str, int]] = ({}, {})
     kinds = list(kinds)
@@ -165,7 +165,7 @@ def kill_at_random(folder: Path, kinds: list[str], chance: random.Random, worker
                     break
         now = kept(folder / "study")
         for old, new in zip(before, now, strict=True):
-            # every finished run is still there, was not written again, and took no further attempt
+            # every finished run was kept, not written again, and not attempted again
             assert old.items() <= new.items()  # type: ignore[attr-defined]
         before = now
     return ended
@@ -187,18 +187,18 @@ def check_kills(
     whole = network.with_edges("full").to_yaml()
     stacks = [RunStack(keys, whole, "stacked") for keys in split_evenly(list(plan.requests), stack)] if stack else []
     (tmp_path / "plan").write_bytes(pickle.dumps((plan, stacks)))
-    carried_out(plan, tmp_path / "undisturbed", stacks=stacks)
+    trained(plan, tmp_path / "undisturbed", stacks=stacks)
     ended = kill_at_random(tmp_path, kinds, chance, workers)
     results = read_results(tmp_path / "study")
     assert [row.state for row in results.rows] == ["complete"] * len(plan.rows)
     assert len({row.key for row in results.rows}) == len(results.rows) == len(plan.rows)
-    # the driver may be killed before it says so, but never says it twice
+    # the driver may be killed before it reports an end, but never reports it twice
     assert max(ended.values()) == 1
     assert found(tmp_path / "study") == found(tmp_path / "undisturbed")
     assert len(found(tmp_path / "study")) == len(plan.requests)
     assert curves(tmp_path / "study")["epochs"] == curves(tmp_path / "undisturbed")["epochs"]
     assert {number for _, number in curves(tmp_path / "study")["ends"]} == {1}
-    # two for each row: no attempt is at work any more, none is counted in two places
+    # no attempt is running any more
     with closing(sqlite3.connect(tmp_path / "study" / "ledger.sqlite")) as database:
         assert not database.execute("SELECT * FROM attempts WHERE state = 'running'").fetchall()
 
@@ -207,7 +207,7 @@ def test_killing_a_worker_and_the_driver_changes_nothing(tiny: hrg.Architecture,
     check_kills(tiny, tmp_path, ["worker", "driver", "both"], seed=int.from_bytes(os.urandom(2)), workers=1, seeds=3)
 
 
-def test_killing_changes_nothing_of_runs_that_are_computed_together(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_killing_changes_nothing_of_a_stack(tiny: hrg.Architecture, tmp_path: Path) -> None:
     kinds = ["worker", "driver", "both"]
     check_kills(tiny, tmp_path, kinds, seed=int.from_bytes(os.urandom(2)), workers=1, seeds=4, stack=4)
 
@@ -223,7 +223,7 @@ def test_killing_stacks_often_changes_nothing(tiny: hrg.Architecture, tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killing_them_often_changes_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_killing_often_changes_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
     kinds = ["worker"] * 10 + ["driver"] * 7 + ["both"] * 7
     check_kills(
         tiny,
@@ -237,7 +237,7 @@ def test_killing_them_often_changes_nothing(tiny: hrg.Architecture, tmp_path: Pa
     )
 
 
-def test_a_run_that_diverges_and_one_without_memory_stop_no_other(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_divergence_and_lack_of_memory_do_not_stop_others(tiny: hrg.Architecture, tmp_path: Path) -> None:
     plan = planned(tiny, grid={"lr": (0.01, 1e30)}, variants=("none",), seeds=1)
     wide = planned(tiny, changes={"width": 60_000}, variants=("none",), seeds=1)
     (key, request), *_ = wide.requests.items()
@@ -248,7 +248,7 @@ def test_a_run_that_diverges_and_one_without_memory_stop_no_other(tiny: hrg.Arch
         requests={key: request, **plan.requests},
     )
     with pytest.raises(RunError, match=r"run 'wide-seed0': .*memory"):
-        carried_out(plan, tmp_path, LocalExecutor(1), work=Limited, retries=0)
+        trained(plan, tmp_path, LocalExecutor(1), work=Limited, retries=0)
     results = read_results(tmp_path)
     states = {results.networks[row.network].setting.get("recipe.lr"): row.state for row in results.rows}
     assert states == {None: "failed", 0.01: "complete", 1e30: "diverged"}
@@ -256,14 +256,14 @@ def test_a_run_that_diverges_and_one_without_memory_stop_no_other(tiny: hrg.Arch
 
 @dataclasses.dataclass(frozen=True)
 class Limited(Training):
-    """Training in a process that gets no more than 4 GiB."""
+    """Training in a process with at most 4 GiB of memory."""
 
     def __call__(self) -> Iterator[Any]:
         resource.setrlimit(resource.RLIMIT_DATA, (4 << 30, 4 << 30))
         return super().__call__()
 
 
-def test_an_image_that_goes_in_the_middle_is_one_run_s_failure(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_an_image_that_disappears_fails_one_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(40):
@@ -281,17 +281,17 @@ def test_an_image_that_goes_in_the_middle_is_one_run_s_failure(tiny: hrg.Archite
 
     study = tmp_path / "study"
     with pytest.raises(RunError, match=r"\.png: this image is gone; the data set had it\. Put it back, then go on"):
-        carried_out(plan, study, progress=delete)
+        trained(plan, study, progress=delete)
     assert Counter(row.state for row in read_results(study).rows) == {"complete": 1, "failed": 1}
     for path, content in contents.items():
         path.write_bytes(content)
-    carried_out(plan, study)
-    carried_out(plan, tmp_path / "undisturbed")
+    trained(plan, study)
+    trained(plan, tmp_path / "undisturbed")
     assert found(study) == found(tmp_path / "undisturbed")
 
 
 @pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs to mount a small file system")
-def test_a_full_disk_ends_a_study_that_can_go_on(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_study_can_be_resumed_after_a_full_disk(tiny: hrg.Architecture, tmp_path: Path) -> None:
     plan = planned(tiny, seeds=2)
     small = tmp_path / "small"
     small.mkdir()
@@ -301,11 +301,11 @@ def test_a_full_disk_ends_a_study_that_can_go_on(tiny: hrg.Architecture, tmp_pat
     try:
         (small / "filler").write_bytes(bytes(60_000))
         with pytest.raises(RunError) as error:
-            carried_out(plan, small / "study", retries=0)
+            trained(plan, small / "study", retries=0)
         assert "No space left on device" in str(error.value) or "disk is full" in str(error.value)
         subprocess.run(["mount", "-o", "remount,size=8m", small], check=True)
-        carried_out(plan, small / "study")
-        carried_out(plan, tmp_path / "undisturbed")
+        trained(plan, small / "study")
+        trained(plan, tmp_path / "undisturbed")
         assert found(small / "study") == found(tmp_path / "undisturbed")
     finally:
         subprocess.run(["umount", "-l", small], check=True)

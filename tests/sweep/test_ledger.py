@@ -32,7 +32,7 @@ def states(ledger: Ledger) -> dict[str, str]:
     return {run.folder.name: run.state for run in ledger.runs()}
 
 
-def test_what_is_written_is_there_after_it_is_opened_anew(tmp_path: Path) -> None:
+def test_written_data_survive_reopening(tmp_path: Path) -> None:
     plan = study()
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
@@ -51,7 +51,7 @@ def test_what_is_written_is_there_after_it_is_opened_anew(tmp_path: Path) -> Non
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
         assert ledger.counts()["complete"] == 1 and ledger.counts()["waiting"] == 3
-        # who was at work when the driver ended waits again, and its attempt counts
+        # runs of the previous driver wait again, and their attempts count
         assert [run.attempts for run in ledger.runs()] == [1, 1, 0, 0]
         assert [run.key for run in ledger.missing()] == keys[1:]
     results = read_results(tmp_path)
@@ -59,7 +59,7 @@ def test_what_is_written_is_there_after_it_is_opened_anew(tmp_path: Path) -> Non
     assert results.networks == plan.networks
 
 
-def test_what_an_old_attempt_says_is_refused(tmp_path: Path) -> None:
+def test_reports_of_an_old_attempt_are_refused(tmp_path: Path) -> None:
     plan = study()
     key, request = next(iter(plan.requests.items()))
     with Ledger.open(tmp_path) as ledger:
@@ -74,11 +74,11 @@ def test_what_an_old_attempt_says_is_refused(tmp_path: Path) -> None:
         assert not ledger.finish(key, 1, record(request))
         assert ledger.run(key).state == "running" and ledger.run(key).attempts == 2
         assert ledger.finish(key, 2, record(request))
-        assert not ledger.finish(key, 2, record(request))  # nor is anything counted twice
+        assert not ledger.finish(key, 2, record(request))  # and nothing is counted twice
         assert ledger.counts()["complete"] == 1
 
 
-def test_curves_of_epochs_that_are_done_anew_are_replaced(tmp_path: Path) -> None:
+def test_curves_of_repeated_epochs_are_replaced(tmp_path: Path) -> None:
     plan = study()
     key = next(iter(plan.requests))
     with Ledger.open(tmp_path) as ledger:
@@ -104,7 +104,7 @@ def test_curves_of_epochs_that_are_done_anew_are_replaced(tmp_path: Path) -> Non
     ]
 
 
-def test_a_study_grows_and_shrinks_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_study_may_grow_and_shrink_without_loss(tmp_path: Path) -> None:
     small, large = study(["none"]), study(["in", "none"], seeds=[0, 1, 2])
     with Ledger.open(tmp_path) as ledger:
         ledger.join(small)
@@ -126,7 +126,7 @@ def test_a_study_grows_and_shrinks_and_loses_nothing(tmp_path: Path) -> None:
         assert ledger.missing() == [] and ledger.counts()["complete"] == 6
 
 
-def test_a_label_that_means_something_else_is_refused_until_that_is_accepted(tmp_path: Path) -> None:
+def test_a_label_of_another_network_is_refused_unless_accepted(tmp_path: Path) -> None:
     plan = study(["none", "full"], [0])
     networks = (dataclasses.replace(plan.networks[0], plan="another"), plan.networks[1])
     rows = (dataclasses.replace(plan.rows[0], key="k" * 24), plan.rows[1])
@@ -167,7 +167,7 @@ def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["result.json"]
 
 
-def test_a_study_with_no_run_in_common_is_another_one(tmp_path: Path) -> None:
+def test_a_study_without_common_runs_is_refused(tmp_path: Path) -> None:
     first, other = study(["none", "full"]), study(["wide"], recipe=Recipe(epochs=3))
     with Ledger.open(tmp_path) as ledger:
         ledger.join(first)
@@ -176,11 +176,11 @@ def test_a_study_with_no_run_in_common_is_another_one(tmp_path: Path) -> None:
         assert len(ledger.runs()) == 4 and ledger.outside == 0
         ledger.join(other, accept_changes=True)
         assert ledger.outside == 4
-        ledger.join(first)  # what was there before is known
+        ledger.join(first)  # the previous runs are known
         assert ledger.outside == 2
 
 
-def test_a_refusal_is_told_beforehand_and_changes_nothing(tmp_path: Path) -> None:
+def test_comparing_a_folder_changes_nothing(tmp_path: Path) -> None:
     plan, other = study(["none"]), study(["wide"])
     assert read_stored(tmp_path / "nowhere", plan) == StoredStudy() and not (tmp_path / "nowhere").exists()
     assert read_stored(tmp_path, plan) == StoredStudy() and list(tmp_path.iterdir()) == []
@@ -191,7 +191,7 @@ def test_a_refusal_is_told_beforehand_and_changes_nothing(tmp_path: Path) -> Non
         ledger.join(plan)
         assert (
             "none of which is part of this one" in read_stored(tmp_path, other).refusal
-        )  # while somebody is at work, too
+        )  # while a driver is active, too
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert read_stored(tmp_path, study(["none", "more"])).refusal == ""
     changed = study(["none"], recipe=Recipe(epochs=3))
@@ -203,7 +203,7 @@ def test_a_refusal_is_told_beforehand_and_changes_nothing(tmp_path: Path) -> Non
     assert "holds a single run" in read_stored(tmp_path, plan).refusal
 
 
-def test_networks_that_are_equal_share_a_run(tmp_path: Path) -> None:
+def test_equal_networks_share_a_run(tmp_path: Path) -> None:
     plan = study(["none", "full"], [0, 1])
     twin = dataclasses.replace(plan.networks[0], label="original", same_as="none")
     rows = tuple(dataclasses.replace(row, network=2) for row in plan.rows[:2])
@@ -275,7 +275,7 @@ def test_a_second_driver_is_refused_or_waits(tmp_path: Path) -> None:
         with Ledger.open(tmp_path, wait=True):
             assert not timer.is_alive()
     assert not is_locked(tmp_path)
-    # and when it was killed
+    # also after the driver was killed
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
@@ -283,7 +283,7 @@ def test_a_second_driver_is_refused_or_waits(tmp_path: Path) -> None:
     Ledger.open(tmp_path).close()
 
 
-def test_a_look_at_the_lock_stops_no_driver(tmp_path: Path) -> None:
+def test_checking_the_lock_stops_no_driver(tmp_path: Path) -> None:
     end = threading.Event()
 
     def look() -> None:
@@ -300,7 +300,7 @@ def test_a_look_at_the_lock_stops_no_driver(tmp_path: Path) -> None:
         looker.join()
 
 
-def test_a_file_that_is_no_ledger_of_ours_is_told_and_left_alone(tmp_path: Path) -> None:
+def test_other_files_are_reported_and_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     advice = "Move the file away and start the same study in this folder"
     for content, message in [(b"no database" * 100, "is damaged"), (b"", None)]:
@@ -325,7 +325,7 @@ def test_a_file_that_is_no_ledger_of_ours_is_told_and_left_alone(tmp_path: Path)
         Ledger.open(tmp_path)
 
 
-def test_a_damaged_page_is_noticed(tmp_path: Path) -> None:
+def test_a_damaged_page_is_detected(tmp_path: Path) -> None:
     plan = study([f"v{i}" for i in range(50)])
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
@@ -338,7 +338,7 @@ def test_a_damaged_page_is_noticed(tmp_path: Path) -> None:
         Ledger.open(tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"file.study: this folder cannot be created"):
         Ledger.open(tmp_path / "file" / "study")
@@ -350,7 +350,7 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     shutil.which("setpriv") is None or os.geteuid() != 0, reason="needs to be root, to be somebody else"
 )
-def test_a_folder_of_somebody_else_is_told(tmp_path: Path) -> None:
+def test_a_folder_of_another_user_is_reported(tmp_path: Path) -> None:
     for folder in (tmp_path, *tmp_path.parents[:3]):
         folder.chmod(0o755)
     with Ledger.open(tmp_path) as ledger:
@@ -366,7 +366,7 @@ def test_a_folder_of_somebody_else_is_told(tmp_path: Path) -> None:
     assert done.stdout == "4\n", done.stderr
 
 
-def test_a_plan_is_joined_in_full_or_not_at_all(tmp_path: Path) -> None:
+def test_joining_a_plan_is_atomic(tmp_path: Path) -> None:
     plan = study()
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
@@ -376,7 +376,7 @@ def test_a_plan_is_joined_in_full_or_not_at_all(tmp_path: Path) -> None:
         assert list(states(ledger)) == ["none-seed0", "none-seed1", "full-seed0", "full-seed1"]
 
 
-def test_folders_have_names_that_no_shell_minds() -> None:
+def test_folder_names_need_no_quoting() -> None:
     assert run_folder("full", {}, Seeds(3, 3)) == "full-seed3"
     assert run_folder("full", {"recipe.lr": 0.003, "width": 8}, Seeds(0, 1)) == "full-lr=0.003-width=8-seed0-1"
     assert run_folder("stem>stage1 + stem>stage2", {}, Seeds(0, 0)) == "stem-to-stage1+stem-to-stage2-seed0"
@@ -384,7 +384,7 @@ def test_folders_have_names_that_no_shell_minds() -> None:
     assert len(odd) == 6 and all(name.isascii() and "/" not in name and len(name) < 110 for name in odd)
 
 
-def test_what_a_search_keeps(tmp_path: Path) -> None:
+def test_trials_are_stored(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.join(study(), is_search=True)
         ledger.write_trial(1, {"edges": ["a>b"], "value": 0.5})

@@ -28,8 +28,8 @@ def task(label: str, folder: Path, seed: int = 0) -> Task:
     return Task(key, 1, Quick(request, folder / f"{label}{seed}"))
 
 
-def heard(executor: LocalExecutor, until: Callable[[TaskReport], bool], times: int = 1) -> list[TaskReport]:
-    """What is reported, up to the first reports of some kind."""
+def collected(executor: LocalExecutor, until: Callable[[TaskReport], bool], times: int = 1) -> list[TaskReport]:
+    """The reports up to the first ones of some kind."""
     found: list[TaskReport] = []
     deadline = time.monotonic() + 60
     while sum(map(until, found)) < times:
@@ -48,25 +48,25 @@ def worker_of(folder: Path) -> int:
     return int(name.partition("-")[2])
 
 
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended, though nobody may have asked how."""
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended; it may not have been waited for."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-def test_tasks_are_worked_on_and_a_worker_that_ends_is_replaced(tmp_path: Path) -> None:
+def test_a_worker_that_ends_is_replaced(tmp_path: Path) -> None:
     with LocalExecutor(1) as executor:
         for label in ("none", "full", "usage", "in"):
             executor.submit(task(label, tmp_path))
-        found = heard(executor, lambda report: report.key == task("in", tmp_path).key and is_last(report))
+        found = collected(executor, lambda report: report.key == task("in", tmp_path).key and is_last(report))
         ends = [report.event for report in found if is_last(report)]
         assert [type(event) for event in ends] == [Finished, Finished, Failure, Finished]
         assert isinstance(ends[2], Failure) and (ends[2].kind, ends[2].message) == ("usage", "the network is wrong.")
         assert 'raise UsageError("the network is wrong.")' in ends[2].traceback
         assert {report.worker for report in found} == {"cpu 0"}
-        # one process for all of these
+        # all in one process
         assert len({worker_of(folder) for folder in tmp_path.iterdir()}) == 1
 
         executor.submit(task("dies", tmp_path))
@@ -74,32 +74,32 @@ def test_tasks_are_worked_on_and_a_worker_that_ends_is_replaced(tmp_path: Path) 
         executor.submit(task("silent", tmp_path))
         executor.submit(task("hungry", tmp_path))
         executor.submit(task("out", tmp_path))
-        found = heard(executor, lambda report: report.key == task("out", tmp_path).key and is_last(report))
+        found = collected(executor, lambda report: report.key == task("out", tmp_path).key and is_last(report))
         ends = [report.event for report in found if is_last(report)]
         assert ends[0] == Lost("the worker process was killed, perhaps because memory ran out.")
         assert ends[1] == Lost("the worker process ended with exit code 7.")
         assert ends[2] == Failure("error", "the run ended without a result (its last event: Saved).")
         assert isinstance(ends[3], Failure) and ends[3].kind == "memory"
         assert isinstance(ends[4], Finished)
-        # what failed may have left anything behind, so that each of these had a process of its own
+        # after a failure, a worker is replaced
         workers = {worker_of(tmp_path / f"{label}0") for label in ("dies", "exits", "silent", "hungry", "out")}
         assert len(workers) == 5
-    assert all(is_gone(worker_of(folder)) for folder in tmp_path.iterdir())
+    assert all(has_ended(worker_of(folder)) for folder in tmp_path.iterdir())
 
 
-def test_a_run_that_is_stopped_saves(tmp_path: Path) -> None:
+def test_a_stopped_run_saves(tmp_path: Path) -> None:
     with LocalExecutor(2) as executor:
         for seed in range(4):
             executor.submit(task("slow", tmp_path, seed))
-        heard(executor, lambda report: isinstance(report.event, Started), times=2)
+        collected(executor, lambda report: isinstance(report.event, Started), times=2)
         executor.stop()
-        found = heard(executor, is_last, times=2)
+        found = collected(executor, is_last, times=2)
         assert [report.event for report in found if is_last(report)] == [Paused(1), Paused(1)]
         assert executor.reports(0.3) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slow0", "slow1"]
 
 
-def test_a_worker_that_is_asked_to_end_saves_and_another_goes_on(tmp_path: Path) -> None:
+def test_a_worker_saves_on_sigterm_and_another_resumes(tmp_path: Path) -> None:
     plan = study(["slow"], [0])
     with LocalExecutor(1) as executor, Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
@@ -114,22 +114,22 @@ def test_a_worker_that_is_asked_to_end_saves_and_another_goes_on(tmp_path: Path)
     assert len(list((tmp_path / "runs" / "slow-seed0").glob("attempt*"))) == 2
 
 
-def test_a_worker_that_says_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_worker_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "HEARTBEAT_S", 0.1)
     with LocalExecutor(1, silence_s=1.5) as executor:
         executor.submit(task("stuck", tmp_path))
-        heard(executor, lambda report: isinstance(report.event, Started))
-        # the run is silent for long, its worker is not
+        collected(executor, lambda report: isinstance(report.event, Started))
+        # the run sends nothing for long, but its worker does
         until = time.monotonic() + 2.0
         while time.monotonic() < until:
             assert not any(isinstance(report.event, Lost) for report in executor.reports(0.1))
         pid = worker_of(tmp_path / "stuck0")
         os.kill(pid, signal.SIGSTOP)
-        (lost,) = heard(executor, is_last)
+        (lost,) = collected(executor, is_last)
         assert lost.event == Lost("the worker process sent nothing for 1.5 s; it was ended.")
-        assert is_gone(pid)
+        assert has_ended(pid)
         executor.submit(task("none", tmp_path))
-        assert isinstance(heard(executor, is_last)[-1].event, Finished)
+        assert isinstance(collected(executor, is_last)[-1].event, Finished)
 
 
 def test_each_worker_has_its_cores_and_threads(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_each_worker_has_its_cores_and_threads(tmp_path: Path) -> None:
         LocalExecutor(0)
 
 
-def test_each_worker_sees_its_gpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_worker_sees_its_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert local._variables("cuda:1", 2)["CUDA_VISIBLE_DEVICES"] == "1"
     assert local._variables("cuda", 2)["OMP_NUM_THREADS"] == "2"
@@ -190,7 +190,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_that_workers_cannot_read_is_told(tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_is_reported(tmp_path: Path) -> None:
     body = DRIVER.partition('if __name__ == "__main__":\n')
     (tmp_path / "script.py").write_text(body[0] + "if True:\n" + body[2].replace("work=Quick", "work=Quick, retries=0"))
     done = subprocess.run(
@@ -205,7 +205,7 @@ def test_a_script_that_workers_cannot_read_is_told(tmp_path: Path) -> None:
 
 
 def wait_for_attempt(ledger: Path, label: str) -> None:
-    """Until the ledger shows that a run is at work: a driver tells what it hears before it writes it down for good."""
+    """Wait until the ledger has an attempt at a run."""
     deadline = time.monotonic() + 10
     while True:
         with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as reader:
@@ -236,7 +236,7 @@ def test_no_worker_outlives_its_driver(tmp_path: Path, how: str) -> None:
             os.killpg(driver.pid, signal.SIGINT)
         else:
             driver.send_signal(signal.SIGTERM if how == "terminate" else signal.SIGKILL)
-        # the pipes are closed at the end: no worker holds them any more
+        # all pipes are closed: no worker is left
         rest, errors = driver.communicate(timeout=30)
     slow = tmp_path / "study" / "runs" / "slow-seed0"
     if how != "kill":
@@ -244,7 +244,7 @@ def test_no_worker_outlives_its_driver(tmp_path: Path, how: str) -> None:
         assert "of 2 runs are finished and kept in" in rest and errors == ""
         assert (slow / "saved").read_text() == "1"
     deadline = time.monotonic() + 10
-    while not is_gone(worker_of(slow)):
+    while not has_ended(worker_of(slow)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     with Ledger.open(tmp_path / "study") as ledger:

@@ -34,7 +34,7 @@ def test_every_network_is_planned_with_every_seed(tiny: hrg.Architecture) -> Non
         assert (request.label, request.seeds) == (plan.networks[row.network].label, row.seeds)
         assert request.recipe == study.recipe
         assert hrg.loads(request.spec).plan.digest() == plan.networks[row.network].plan
-        assert identify_request(request).key == row.key  # as the worker will find it
+        assert identify_request(request).key == row.key  # as a worker computes it
 
 
 def test_equal_networks_share_their_runs(tiny: hrg.Architecture) -> None:
@@ -47,8 +47,8 @@ def test_equal_networks_share_their_runs(tiny: hrg.Architecture) -> None:
     assert not any(network.isomorphic_to for network in plan.networks)
 
 
-def test_networks_that_differ_in_names_alone_are_told_and_trained(tiny: hrg.Architecture) -> None:
-    """The skip of `p2` once more, as an edge with another name, so that its weights start as others."""
+def test_networks_that_differ_in_names_only_are_reported_and_trained(tiny: hrg.Architecture) -> None:
+    """The skip of `p2` as an edge with other names, so that its initial weights differ."""
     text = tiny.with_edges("none").to_yaml() + "".join(
         f"  {name}: {{edges: [{EDGE % name}]}}\n" for name in ("one", "two")
     )
@@ -61,7 +61,7 @@ def test_networks_that_differ_in_names_alone_are_told_and_trained(tiny: hrg.Arch
 
 
 def test_wiring_sees_all_but_names() -> None:
-    """Against a plan with its calls in another order and all names changed; and against small changes."""
+    """It is equal for another order of calls and other names, and differs for small changes."""
     plan = hrg.load("hiresnet18").override({"width": 2}).plan
     assert wiring(_shuffled(plan, 1)) == wiring(_shuffled(plan, 2)) == wiring(plan)
     assert wiring(hrg.load("hiresnet18").override({"width": 2}).with_edges("full - p3").plan) != wiring(plan)
@@ -75,7 +75,7 @@ def test_wiring_sees_all_but_names() -> None:
 
 
 def _shuffled(plan: Plan, seed: int) -> Plan:
-    """The same network with other names, and its calls in another order that can be computed."""
+    """The same network with other names, and its calls in another valid order."""
     chance = random.Random(seed)
     names = {call.name: f"n{chance.getrandbits(60)}" for call in plan.calls}
     weights = {call.weights: f"w{chance.getrandbits(60)}" for call in plan.calls}
@@ -107,19 +107,19 @@ def test_a_grid_crosses_recipe_and_network(tiny: hrg.Architecture) -> None:
         recipe = plan.requests[row.key].recipe
         assert recipe.lr == plan.networks[row.network].setting["recipe.lr"]
         assert (recipe.epochs, recipe.batch_size) == (3, 50)
-    # a setting that is the recipe's own has the same runs as without a grid
+    # a setting equal to the recipe has the same runs as without a grid
     alone = plan_study(Study(network=tiny, variants=["none"], seeds=1, recipe={"epochs": 3}))
     among = plan_study(Study(network=tiny, variants=["none"], seeds=1, grid={"lr": [0.1, 0.01]}, recipe={"epochs": 3}))
     assert set(alone.requests) < set(among.requests)
 
 
-def test_a_grid_without_variants_is_about_the_network_itself(tiny: hrg.Architecture) -> None:
+def test_a_grid_without_variants_varies_the_network_itself(tiny: hrg.Architecture) -> None:
     found = networks_of(Study(network=tiny.variant("original"), grid={"optimizer": ["adam", "sgd"]}))
     assert [member.info.label for member in found.members] == ["original", "original"]
     assert [member.recipe.optimizer for member in found.members] == ["adam", "sgd"]
 
 
-def test_a_name_that_means_two_things_is_refused() -> None:
+def test_an_ambiguous_grid_key_is_refused() -> None:
     net = hrg.load("hiresnet18").override({"width": 2})
     tree = net.tree.copy()
     tree["params"] = {**tree["params"], "lr": 3}
@@ -130,7 +130,7 @@ def test_a_name_that_means_two_things_is_refused() -> None:
     assert dict(found.members[0].info.setting) == {"recipe.lr": 1, "params.lr": 4}
 
 
-def test_subsets_know_the_whole_set_and_their_baseline(tiny: hrg.Architecture) -> None:
+def test_subsets_have_a_full_set_and_a_baseline(tiny: hrg.Architecture) -> None:
     edges = ("stem>stage1", "stage1>stage2", "stem>stage2")
     for rule, baseline, number in (
         ("all", "none", 8),
@@ -147,8 +147,8 @@ def test_subsets_know_the_whole_set_and_their_baseline(tiny: hrg.Architecture) -
         networks_of(Study(network=tiny, subsets="all", grid={"skips.edges": ["full", "in"]}))
 
 
-def test_data_and_networks_must_go_together(tmp_path: Path, tiny: hrg.Architecture) -> None:
-    def told(text: str, kind: type[Exception] = SpecError) -> str:
+def test_data_and_networks_must_fit(tmp_path: Path, tiny: hrg.Architecture) -> None:
+    def message(text: str, kind: type[Exception] = SpecError) -> str:
         (tmp_path / "tiny.yaml").write_text(tiny.to_yaml())
         (tmp_path / "s.yaml").write_text(f"network: tiny.yaml\nvariants: [none]\n{text}")
         with pytest.raises(kind) as error:
@@ -156,18 +156,19 @@ def test_data_and_networks_must_go_together(tmp_path: Path, tiny: hrg.Architectu
         return str(error.value).removeprefix(str(tmp_path / "s.yaml"))
 
     data = "data: {kind: synthetic, classes: 3, images: 100}\n"
-    assert told(data).startswith(":3:7: data: variant 'none': 'tiny' gives 10, but data 'synthetic' has 3 classes")
-    assert "4:22: recipe.batch_size: the batch size is 5,000, but data 'digits' has only 1,294 training images" in told(
-        "data: digits\nrecipe: {batch_size: 5000}\n"
+    assert message(data).startswith(":3:7: data: variant 'none': 'tiny' gives 10, but data 'synthetic' has 3 classes")
+    assert (
+        "4:22: recipe.batch_size: the batch size is 5,000, but data 'digits' has only 1,294 training images"
+        in message("data: digits\nrecipe: {batch_size: 5000}\n")
     )
-    assert told("data: digts\n").startswith(":3:7: data: there is no data set 'digts'")
+    assert message("data: digts\n").startswith(":3:7: data: there is no data set 'digts'")
     grid = "data: digits\ngrid: {input.height: [8, 16]}\n"
-    assert "take images of different shapes" in told(grid)
-    missing = told("data: {kind: cifar10, root: nosuch}\n", UsageError)
+    assert "take images of different shapes" in message(grid)
+    missing = message("data: {kind: cifar10, root: nosuch}\n", UsageError)
     assert "there is no folder 'cifar-10-batches-py'" in missing and "nosuch" in missing
 
 
-def test_what_a_run_is_does_not_depend_on_the_rest_of_the_study(tiny: hrg.Architecture) -> None:
+def test_run_keys_do_not_depend_on_the_rest_of_the_study(tiny: hrg.Architecture) -> None:
     small = plan_study(Study(network=tiny, variants=["full"], seeds=[1], recipe=QUICK))
     large = plan_study(
         Study(

@@ -34,7 +34,7 @@ from hiresnet_graph.train import (
     Started,
     identify_request,
 )
-from tests.sweep.test_local import heard, is_gone, is_last, task, worker_of
+from tests.sweep.test_local import collected, has_ended, is_last, task, worker_of
 
 ray = pytest.importorskip("ray")
 
@@ -66,7 +66,7 @@ def nothing(report: TaskReport) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes of one CPU each; the processes of both are gone afterwards."""
+    """Two nodes of one CPU each, which are ended afterwards."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -106,7 +106,7 @@ def real_study(network: hrg.Architecture, epochs: int = 4) -> StudyPlan:
 
 
 def trained(folder: Path, plan: StudyPlan, executor: Any) -> dict[str, Mapping[str, Any]]:
-    """What came out of each run of a study, but for times and places."""
+    """The results of all runs of a study, without times and machines."""
     with Ledger.open(folder) as ledger, executor:
         ledger.join(plan)
         train_all(ledger, plan.requests, executor)
@@ -125,7 +125,7 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("runs/*/model.safetensors"))}
 
 
-def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_installation_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingToolError, match=r"python -m pip install 'hiresnet-graph\[ray\]'"):
         RayExecutor()
@@ -138,7 +138,7 @@ def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> N
         ("ray://127.0.0.1:1", r"no Ray cluster answers at 'ray://127\.0\.0\.1:1': .*refused"),
     ],
 )
-def test_a_wrong_address_is_told_at_once(address: str, message: str) -> None:
+def test_a_wrong_address_is_reported_at_once(address: str, message: str) -> None:
     with pytest.raises(UsageError, match=message), RayExecutor(address):
         pass
 
@@ -150,7 +150,7 @@ def test_a_local_ray_works_like_local_processes(tmp_path: Path) -> None:
         assert executor.slots == 1
         for label in ("none", "full", "usage", "in"):
             executor.submit(task(label, tmp_path))
-        found = heard(executor, is_last, 4)
+        found = collected(executor, is_last, 4)
         ends = [report.event for report in found if is_last(report)]
         assert [type(event) for event in ends] == [Finished, Finished, Failure, Finished], ends
         assert ends[2].kind == "usage" and ends[2].message == "the network is wrong."
@@ -159,7 +159,7 @@ def test_a_local_ray_works_like_local_processes(tmp_path: Path) -> None:
 
         for label in ("dies", "exits", "silent", "hungry", "out"):
             executor.submit(task(label, tmp_path))
-        found = heard(executor, is_last, 5)
+        found = collected(executor, is_last, 5)
         ends = [report.event for report in found if is_last(report)]
         assert [type(event) for event in ends] == [Lost, Lost, Failure, Failure, Finished]
         assert "process has died" in ends[0].reason
@@ -167,13 +167,13 @@ def test_a_local_ray_works_like_local_processes(tmp_path: Path) -> None:
 
         executor.submit(task("slow", tmp_path))
         executor.submit(task("p1", tmp_path))
-        heard(executor, lambda report: isinstance(report.event, EpochDone))
+        collected(executor, lambda report: isinstance(report.event, EpochDone))
         executor.stop()
-        found = heard(executor, is_last)
+        found = collected(executor, is_last)
         assert isinstance(found[-1].event, Paused) and found[-1].key == task("slow", tmp_path).key
         pids = [int(path.name.partition("-")[2]) for path in tmp_path.glob("*/attempt*")]
     assert not ray.is_initialized() and signal.getsignal(signal.SIGTERM) == before
-    assert all(map(is_gone, pids))
+    assert all(map(has_ended, pids))
 
 
 def parent_of(pid: int) -> int:
@@ -181,7 +181,7 @@ def parent_of(pid: int) -> int:
 
 
 def node_of(cluster: Any, worker: str) -> Any:
-    """The node that has started a worker; None for that which has the driver's connection."""
+    """The node of a worker; None for the node of the driver."""
     parent = parent_of(int(worker.partition(" pid ")[2]))
     for node in cluster.worker_nodes:
         if node.all_processes["raylet"][0].process.pid == parent:
@@ -190,13 +190,13 @@ def node_of(cluster: Any, worker: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_takes_all_with_it(tmp_path: Path) -> None:
+def test_all_processes_end_with_a_killed_driver(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
 from tests.sweep.test_ray import RayExecutor, heard, task
 with RayExecutor(workers=1) as executor:
     executor.submit(task("stuck", Path({str(tmp_path)!r})))
-    heard(executor, lambda report: True)
+    collected(executor, lambda report: True)
     print("at work", flush=True)
     executor.reports(1000)
 """
@@ -206,18 +206,18 @@ with RayExecutor(workers=1) as executor:
     assert driver.stdout is not None and driver.stdout.readline() == "at work\n"
     worker = worker_of(tmp_path / "stuck0")
     raylet = parent_of(worker)
-    assert not is_gone(worker) and not is_gone(raylet)
+    assert not has_ended(worker) and not has_ended(raylet)
     driver.kill()
     driver.communicate()
     deadline = time.monotonic() + 60
-    while not (is_gone(worker) and is_gone(raylet)):
+    while not (has_ended(worker) and has_ended(raylet)):
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_when_a_node_is_taken_away(tmp_path: Path, tiny: hrg.Architecture, cluster: Any) -> None:
-    plan = real_study(tiny, epochs=12)  # long enough to be taken away from, on a busy machine, too
+def test_a_study_continues_when_a_node_is_removed(tmp_path: Path, tiny: hrg.Architecture, cluster: Any) -> None:
+    plan = real_study(tiny, epochs=12)  # long enough to remove a node, on a busy machine, too
     expected = trained(tmp_path / "local", plan, LocalExecutor(2))
     removed: list[str] = []
 
@@ -236,7 +236,7 @@ def test_a_study_goes_on_when_a_node_is_taken_away(tmp_path: Path, tiny: hrg.Arc
             cluster.add_node(num_cpus=1, object_store_memory=STORE)
     (lost,) = (report for report in executor.seen if isinstance(report.event, Lost))
     assert lost.worker == removed[0] and re.search("cannot be reached|has died", lost.event.reason)
-    # nothing but the work since the last checkpoint was done again
+    # only the epochs since the last checkpoint were repeated
     (again,) = (one.event for one in executor.seen if one.attempt == 2 and isinstance(one.event, Started))
     assert again.epoch >= 2
     assert len({report.worker for report in executor.seen}) == 2
@@ -245,7 +245,9 @@ def test_a_study_goes_on_when_a_node_is_taken_away(tmp_path: Path, tiny: hrg.Arc
 
 
 @pytest.mark.slow
-def test_checkpoints_travel_where_folders_are_not_shared(tmp_path: Path, tiny: hrg.Architecture, cluster: Any) -> None:
+def test_checkpoints_are_sent_where_folders_are_not_shared(
+    tmp_path: Path, tiny: hrg.Architecture, cluster: Any
+) -> None:
     plan = real_study(tiny, epochs=6)
     expected = trained(tmp_path / "local", plan, LocalExecutor(2))
     killed: list[int] = []
@@ -269,30 +271,30 @@ def test_checkpoints_travel_where_folders_are_not_shared(tmp_path: Path, tiny: h
 
 
 @pytest.mark.slow
-def test_nodes_that_are_not_like_us_are_refused(
+def test_nodes_with_other_versions_are_refused(
     tmp_path: Path, tiny: hrg.Architecture, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, request = next(iter(real_study(tiny, epochs=1).requests.items()))
     own = ray_module.own_fingerprint()
 
-    def told(key: str = key, request: RunRequest = request) -> str:
-        """What a task is told when no node may work on it; of each but the last, a warning speaks."""
+    def message(key: str = key, request: RunRequest = request) -> str:
+        """The message of a task that no node accepts; the first refused node is a warning."""
         with RayExecutor(cluster.address) as executor:
             for name in ("one", "two"):
                 executor.submit(Task(key, 1, Training(request, tmp_path / "runs" / name)))
             with pytest.warns(RuntimeWarning, match="a node of the Ray cluster is left out"):
-                first, second = heard(executor, is_last, 2)
+                first, second = collected(executor, is_last, 2)
             assert executor.slots == 1
         assert isinstance(first.event, Failure) and first.event.kind == "usage" and first.event == second.event
         assert first.event.message.count(f"{platform.node()}: ") == 2  # both nodes
         return first.event.message
 
-    assert f"run 'original' has key {key[:12]} there and {'0' * 12} here" in told(key="0" * 24)
+    assert f"run 'original' has key {key[:12]} there and {'0' * 12} here" in message(key="0" * 24)
     missing = replace(request, data=NpzData(file=tmp_path / "here.npz"))
-    assert "here.npz" in told(request=missing)
+    assert "here.npz" in message(request=missing)
     monkeypatch.setattr(ray_module, "key_and_fingerprint", lambda request: (key, "0" * 64))
-    assert "data 'digits' is other data there: its fingerprint is " in told(key="0" * 24)
+    assert "data 'digits' is other data there: its fingerprint is " in message(key="0" * 24)
     monkeypatch.setattr(ray_module, "own_fingerprint", lambda: own._replace(code="abc"))
-    assert f"the source of hiresnet_graph {own.hiresnet_graph} has hash {own.code} there and abc here" in told()
+    assert f"the source of hiresnet_graph {own.hiresnet_graph} has hash {own.code} there and abc here" in message()
     monkeypatch.setattr(ray_module, "own_fingerprint", lambda: own._replace(torch="1.0"))
-    assert f"torch is {own.torch} there and 1.0 here" in told()
+    assert f"torch is {own.torch} there and 1.0 here" in message()

@@ -14,7 +14,7 @@ from hiresnet_graph.train import Recipe, train
 from tests.sweep.works import Inline, Quick, record, study
 
 
-def test_all_that_a_study_says_comes_back(tmp_path: Path) -> None:
+def test_results_are_those_of_the_study(tmp_path: Path) -> None:
     plan = study(["none", "nan", "fails"], [0, 1])
     networks = (
         dataclasses.replace(plan.networks[0], setting={"recipe.lr": 0.01, "width": 8}, edges=("a>b", "b>c")),
@@ -40,7 +40,7 @@ def test_all_that_a_study_says_comes_back(tmp_path: Path) -> None:
     assert results.rows[2].record == record(plan.requests[plan.rows[2].key], outcome="diverged")
 
 
-def test_a_folder_that_was_copied_or_may_only_be_read_is_read(tmp_path: Path) -> None:
+def test_copied_and_read_only_folders_are_read(tmp_path: Path) -> None:
     plan = study()
     with Ledger.open(tmp_path / "study") as ledger:
         ledger.join(plan)
@@ -52,7 +52,7 @@ def test_a_folder_that_was_copied_or_may_only_be_read_is_read(tmp_path: Path) ->
     (tmp_path / "copy" / "ledger.sqlite").chmod(0o444)
     assert read_results(tmp_path / "copy") == before
     assert not read_status(tmp_path / "copy").is_alive
-    # and reading leaves nothing behind
+    # and reading writes nothing
     assert [path.name for path in (tmp_path / "copy").iterdir()] == ["ledger.sqlite"]
 
 
@@ -81,12 +81,12 @@ def test_a_single_run_is_a_study_of_one_row(tiny: hrg.Architecture, tmp_path: Pa
     assert hint == f"It belongs to a study: hrg status {tmp_path / 'study'}"
 
 
-def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_results_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"there is no such folder\. 'hrg ablate .*-o .*nowhere' creates one"):
         read_results(tmp_path / "nowhere")
     with pytest.raises(RunError, match=r"holds no study and no finished run\. 'hrg ablate' and 'hrg train' create one"):
         read_results(tmp_path)
-    Ledger.open(tmp_path).close()  # begun, and ended before anything was asked for
+    Ledger.open(tmp_path).close()  # created without a study
     for read in (read_results, read_status):
         with pytest.raises(RunError, match="holds no study"):
             read(tmp_path)

@@ -31,13 +31,13 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 
 def epochs(results: Results) -> dict[str, int]:
-    """Label -> epochs that were trained, of complete runs."""
+    """The trained epochs of complete runs by label."""
     return {
         results.networks[row.network].label: len(row.record.epochs) for row in results.rows if row.record is not None
     }
 
 
-def test_brute_force_tries_everything_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_brute_force_trains_each_network_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
     results = search(study(tiny, sampler="brute-force", runs=100), out=tmp_path, jobs=1)
     found = read_trials(tmp_path)
     assert len(found) == 8 == len({trial.label for trial in found})
@@ -48,7 +48,7 @@ def test_brute_force_tries_everything_once(tiny: hrg.Architecture, tmp_path: Pat
     assert {trial.keys[0]: trial.values[0] for trial in found} == best
 
 
-def test_what_is_proposed_survives_an_interruption(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_proposals_do_not_depend_on_interruptions(tiny: hrg.Architecture, tmp_path: Path) -> None:
     what = study(
         tiny,
         space={"edges": "full", "width": [3, 4], "lr": {"low": 0.001, "high": 0.1, "log": True}},
@@ -60,22 +60,22 @@ def test_what_is_proposed_survives_an_interruption(tiny: hrg.Architecture, tmp_p
     search(what, out=tmp_path / "whole", jobs=1)
 
     def stop(trial: Trial, runs: int) -> None:
-        told.append(runs)
+        reported.append(runs)
         signal.raise_signal(signal.SIGINT)
 
-    told: list[int] = []
+    reported: list[int] = []
     with pytest.raises(Interrupted, match=r"Interrupted: [1-3] of a budget of 4 runs are finished"):
         search(what, out=tmp_path / "stopped", jobs=2, progress=stop)
     again: list[int] = []
     search(what, out=tmp_path / "stopped", jobs=1, progress=lambda trial, runs: again.append(runs))
-    assert told == list(range(1, len(told) + 1)) and again[-1] == 4  # each run is counted as it ends
+    assert reported == list(range(1, len(reported) + 1)) and again[-1] == 4  # each run is counted as it ends
     assert again == list(range(again[0], 5))
     assert read_trials(tmp_path / "stopped") == read_trials(tmp_path / "whole")
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
     assert len(read_results(tmp_path / "whole").rows) == 4
 
 
-def test_halving_gives_up_the_worse_half(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_halving_prunes_the_worse_half(tiny: hrg.Architecture, tmp_path: Path) -> None:
     recipe = Recipe(epochs=4, batch_size=400)
     halving = {"first": 1, "factor": 2}
     results = search(study(tiny, recipe, sampler="random", runs=4, batch=4, halving=halving), out=tmp_path, jobs=1)
@@ -95,7 +95,7 @@ def test_halving_gives_up_the_worse_half(tiny: hrg.Architecture, tmp_path: Path)
     assert sorted(row.state for row in results.rows) == ["complete", "pruned", "pruned", "pruned"]
 
 
-def test_a_budget_of_parameters_and_more_runs_later(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_parameter_limit_and_a_larger_budget_later(tiny: hrg.Architecture, tmp_path: Path) -> None:
     space = {"edges": "full", "width": [4, 64]}
     first = search(study(tiny, space=space, runs=2, limit={"parameters": 2000}), out=tmp_path, jobs=1)
     assert len(first.rows) == 2
@@ -111,7 +111,7 @@ def test_a_budget_of_parameters_and_more_runs_later(tiny: hrg.Architecture, tmp_
         search(study(tiny, Recipe(epochs=1), space=space, limit={"parameters": 2000}), out=tmp_path, jobs=1)
 
 
-def test_the_smallest_and_the_largest_choice(tiny: hrg.Architecture) -> None:
+def test_the_smallest_and_the_largest_network(tiny: hrg.Architecture) -> None:
     space = SearchSpace(study(tiny, space={"edges": "full", "width": [4, 2, 3], "lr": {"low": 0.01, "high": 0.1}}))
     assert space.size == math.inf
     sizes = [
@@ -151,12 +151,12 @@ recipe: {epochs: 2}
         ("{edges: full}", "halving: {first: 1, factor: 9}", r"batch \(4\) must be at least halving\.factor \(9\)"),
         ("{edges: ful}", "runs: 4", "ful"),
         ("{depth: [2, 3]}", "runs: 4", r"search\.yaml:3:25: .*there is no param 'depth'"),
-        ("{width: [8, 0]}", "runs: 4", r"search\.yaml:3:25: .*a number of at least 1, not 0"),
+        ("{width: [8, 0]}", "runs: 4", r"search\.yaml:3:25: .*expected a number of at least 1, got 0"),
         ("{lr: {low: 0.1, high: 1}}", "sampler: brute-force", r"search\.yaml:3:9: .*cannot try every number of 'lr'"),
         ("{lr: [0.1, -1]}", "runs: 4", r"search\.yaml:3:22: .*lr"),
     ],
 )
-def test_a_search_that_cannot_be(tmp_path: Path, space: str, how: str, message: str) -> None:
+def test_invalid_searches_are_reported(tmp_path: Path, space: str, how: str, message: str) -> None:
     file = tmp_path / "search.yaml"
     file.write_text(FILE.replace("SPACE", space).replace("HOW", how))
     with pytest.raises((SpecError, UsageError), match=message):
@@ -164,19 +164,19 @@ def test_a_search_that_cannot_be(tmp_path: Path, space: str, how: str, message: 
     assert not list(tmp_path.glob("out/runs/*"))
 
 
-def test_workers_that_cannot_be_had_are_told_before_there_is_a_folder(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_wrong_options_create_no_folder(tiny: hrg.Architecture, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Did you mean 'local'"):
         search(study(tiny), out=tmp_path / "out", executor="loca")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_budget_below_one_network_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_budget_below_one_network_is_reported(tiny: hrg.Architecture, tmp_path: Path) -> None:
     five = study(tiny, runs=4).model_copy(update={"seeds": 5})
     with pytest.raises(UsageError, match="a budget of 4 runs is too small for one network with 5 seeds"):
         search(five, out=tmp_path)
 
 
-def test_a_study_is_one_thing_or_the_other(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_study_has_either_variants_or_a_search(tiny: hrg.Architecture, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="this study has no 'search'"):
         search(Study(network=tiny, variants=("none",)), out=tmp_path)
     both = study(tiny).model_copy(update={"variants": ("none",)})

@@ -1,4 +1,4 @@
-"""Studies whose runs are really computed together: what comes out does not depend on how they are cut into stacks."""
+"""Studies whose runs are computed together: results do not depend on the stacks."""
 
 import signal
 import subprocess
@@ -38,7 +38,7 @@ def study(arch: hrg.Architecture, **fields: Any) -> Study:
     return Study(network=arch, **{"variants": ("p1", "p2", "none"), "seeds": 3, "recipe": RECIPE, **fields})
 
 
-def test_the_same_comes_out_of_stacks_of_any_size(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_size_of_stacks(tiny: hrg.Architecture, tmp_path: Path) -> None:
     started: list[PreparedStudy] = []
     grid = {"lr": (0.01, 0.003)}
     larger = study(tiny, variants={"p1": "p1", "none": "none", "wide": {"width": 5}}, seeds=[0, 1], grid=grid)
@@ -48,7 +48,7 @@ def test_the_same_comes_out_of_stacks_of_any_size(tiny: hrg.Architecture, tmp_pa
     assert results(tmp_path / "8") == results(tmp_path / "3") and len(results(tmp_path / "8")) == 12
     machines = {row.record.machine for row in found.rows if row.record is not None}
     assert {(machine.backend, machine.replicas) for machine in machines} == {("stacked", 8), ("stacked", 4)}
-    # nor on what else is trained; a run that could be in no stack is trained alone, as without
+    # nor on the other runs; a run in no stack is trained as without stacks
     ablate(study(tiny, variants=["p1"], seeds=[1, 2]), out=tmp_path / "2", executor=Inline(), stack=16)
     assert results(tmp_path / "2")["p1-seed1"][1] == results(tmp_path / "8")["p1-lr=0.01-seed1"][1]  # type: ignore[index]
     single = study(tiny, variants=["p2"], seeds=[1])
@@ -60,7 +60,7 @@ def test_the_same_comes_out_of_stacks_of_any_size(tiny: hrg.Architecture, tmp_pa
     assert record is not None and (record.machine.backend, record.machine.replicas) == ("eager", 1)
 
 
-def test_a_study_goes_on_as_it_began(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_study_is_resumed_as_it_was_started(tiny: hrg.Architecture, tmp_path: Path) -> None:
     started: list[PreparedStudy] = []
     small, large = study(tiny, seeds=1), study(tiny, seeds=2)
     ablate(small, out=tmp_path, executor=Inline(), stack=4)
@@ -99,7 +99,7 @@ def command(folder: Path, stack: int) -> list[str]:
     return [*program, "--stack", str(stack), "--jobs", "1"]
 
 
-def test_ctrl_c_saves_all_runs_and_another_size_goes_on_with_them(tmp_path: Path) -> None:
+def test_ctrl_c_saves_all_runs_and_another_stack_size_resumes_them(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     first = subprocess.Popen(command(tmp_path, 6), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     metrics = tmp_path / "out/runs/none-seed1/metrics.jsonl"
@@ -119,7 +119,7 @@ def test_ctrl_c_saves_all_runs_and_another_size_goes_on_with_them(tmp_path: Path
     assert {row.attempts for row in read_results(tmp_path / "out").rows} == {2}
 
 
-def test_auto_leaves_a_short_study_as_it_is(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_auto_does_not_stack_a_short_study(tiny: hrg.Architecture, tmp_path: Path) -> None:
     started: list[PreparedStudy] = []
     asked: list[bool] = []
     how: dict[str, Any] = {"jobs": 1, "threads": 1, "started": started.append, "measuring": lambda: asked.append(True)}
@@ -152,7 +152,7 @@ def test_options_and_the_frozen_plan_determine_the_execution() -> None:
     assert choose_execution(default, ExecutionOptions(stack="auto"), None, None) == default
 
 
-def test_calibration_measures_what_is_run(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibration_measures_real_programs(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_module, "_SHORT_S", 0.0)
     many = study(tiny, seeds=8, recipe=Recipe(epochs=20, batch_size=32))
     prepared = prepare_study(many, None, ExecutionOptions(stack="auto", jobs=1, threads=1, device="cpu"))
@@ -165,7 +165,7 @@ def test_calibration_measures_what_is_run(tiny: hrg.Architecture, monkeypatch: p
         default.using(one, "stacked", 4),
         default.using(one, "stacked", 16),
     ]
-    # small networks are known to gain much from being computed together
+    # small networks gain much from being stacked
     assert most.images_s > 1.5 * alone.images_s > 0 and four.images_s > 0
     assert prepared.execution == result.plan and result.plan.backend == "stacked"
     assert prepared.estimate == result.chosen and result.chosen in result.measured
@@ -175,7 +175,7 @@ def test_calibration_measures_what_is_run(tiny: hrg.Architecture, monkeypatch: p
 
 @dataclass(frozen=True)
 class Crowded(StackTraining):
-    """Training for which memory runs out after the first checkpoints, unless few runs take part."""
+    """Training in which memory runs out after the first checkpoints, unless the stack is small."""
 
     most: int = 3
 
@@ -196,7 +196,7 @@ def as_one_stack(study: Study) -> tuple[PreparedStudy, RunStack, ExecutionPlan]:
     return prepared, RunStack(group.keys, group.supergraph.to_yaml(), "stacked"), prepared.execution
 
 
-def test_without_memory_halves_go_on_from_the_checkpoints(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_halves_resume_from_checkpoints_when_memory_runs_out(tiny: hrg.Architecture, tmp_path: Path) -> None:
     many = study(tiny, seeds=2)
     prepared, stack, execution = as_one_stack(many)
     with Ledger.open(tmp_path / "halved") as ledger, LocalExecutor(1) as executor:
@@ -210,7 +210,7 @@ def test_without_memory_halves_go_on_from_the_checkpoints(tiny: hrg.Architecture
     assert results(tmp_path / "halved") == results(tmp_path / "whole")
 
 
-def test_where_there_is_memory_for_no_stack_runs_are_trained_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_runs_are_trained_alone_without_memory_for_a_stack(tiny: hrg.Architecture, tmp_path: Path) -> None:
     prepared, stack, execution = as_one_stack(study(tiny, seeds=1))
     with Ledger.open(tmp_path) as ledger:
         ledger.join(prepared.plan)
@@ -221,7 +221,7 @@ def test_where_there_is_memory_for_no_stack_runs_are_trained_alone(tiny: hrg.Arc
     assert {(row.record.machine.backend, row.record.machine.replicas) for row in rows if row.record} == {("eager", 1)}
 
 
-def test_a_checkpoint_that_cannot_be_read_stops_no_other_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_an_unreadable_checkpoint_stops_no_other_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
     few = study(tiny, seeds=1)
     prepared, _, execution = as_one_stack(few)
     with Ledger.open(tmp_path) as ledger:

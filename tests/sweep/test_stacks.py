@@ -24,7 +24,7 @@ def grouped(study: Study) -> tuple[StudyPlan, tuple[StackableGroup, ...]]:
     prepared = prepare_study(study, None, ExecutionOptions(stack=8))
     plan, groups = prepared.plan, prepared.groups
     for group in groups:
-        for key in group.keys:  # what a worker will find
+        for key in group.keys:  # as a worker computes it
             assert mask_of(group.supergraph.plan, hrg.loads(plan.requests[key].spec).plan) is not None
     return plan, groups
 
@@ -49,7 +49,7 @@ def test_table_2_is_35_runs_of_one_network_and_5_of_another() -> None:
     assert [len(stack.keys) for stack in stack_runs(groups, set(plan.requests), "stacked", 40)] == [35, 5]
 
 
-def test_the_network_that_stands_for_all_need_not_be_in_the_study(tiny: hrg.Architecture) -> None:
+def test_the_supergraph_need_not_be_in_the_study(tiny: hrg.Architecture) -> None:
     _, groups = grouped(Study(network=tiny, variants=["p1", "p2", "none"], seeds=2))
     assert [len(group.keys) for group in groups] == [6]
     assert groups[0].supergraph.plan.digest() == tiny.with_edges("full").plan.digest()
@@ -73,12 +73,12 @@ def test_the_network_that_stands_for_all_need_not_be_in_the_study(tiny: hrg.Arch
         ({"grid": {"compile": (False,), "lr": (0.1, 0.01)}}, [8]),
     ],
 )
-def test_what_goes_together(tiny: hrg.Architecture, fields: dict[str, Any], sizes: list[int]) -> None:
+def test_which_runs_are_grouped(tiny: hrg.Architecture, fields: dict[str, Any], sizes: list[int]) -> None:
     _, groups = grouped(Study(network=tiny, variants=["none", "full"], seeds=2, **fields))
     assert [len(group.keys) for group in groups] == sizes
 
 
-def test_networks_in_time_go_together_by_their_transitions() -> None:
+def test_networks_in_time_are_grouped_by_transitions() -> None:
     states = hrg.loads(TEXT, "states.yaml")
     _, groups = grouped(Study(network=states, group="transitions", variants=["all", "adjacent"], seeds=2))
     assert sum(len(group.keys) for group in groups) == 4
@@ -96,7 +96,7 @@ def test_stacks_are_even_and_in_order() -> None:
     assert list(split_evenly("", 3)) == []
 
 
-def test_what_is_finished_or_alone_is_in_no_stack(tiny: hrg.Architecture) -> None:
+def test_finished_and_single_runs_are_in_no_stack(tiny: hrg.Architecture) -> None:
     variants = {"none": "none", "full": "full", "wide": {"width": 6}}
     plan, groups = grouped(Study(network=tiny, variants=variants, seeds=2))
     keys = list(plan.requests)
@@ -126,7 +126,7 @@ def test_stacks_are_as_large_as_memory_allows(tiny: hrg.Architecture) -> None:
     assert sizes(four + 1) == [4, 4, 4, 4]
     assert sizes(four - 1) == [3, 3, 3, 3, 2, 2]
     assert sizes(four // 2) == []  # each is trained alone, which takes a third of the memory
-    # a study that has begun in stacks goes on so, whatever else takes memory now
+    # a study that was started in stacks is resumed in stacks, whatever memory is free
     resumed = stack_runs(groups, set(plan.requests), "stacked", 16, budget=0, is_resumed=True)
     assert [len(stack.keys) for stack in resumed] == [3, 3, 3, 3, 2, 2]
     assert [len(stack.keys) for stack in stack_runs(groups, set(plan.requests), "branches", 16, budget=four // 2)] == [
@@ -137,7 +137,7 @@ def test_stacks_are_as_large_as_memory_allows(tiny: hrg.Architecture) -> None:
     assert half is None or two is None or 0 < half < two
 
 
-def test_files_that_were_read_leave_room_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_files_count_as_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "_CGROUP", tmp_path)
     monkeypatch.setattr(resources, "_available_memory", lambda: None)
     assert memory_budget(["cpu"], 1) is None
@@ -149,12 +149,12 @@ def test_files_that_were_read_leave_room_in_memory(tmp_path: Path, monkeypatch: 
     assert memory_budget(["cpu"], 1) is None
 
 
-def test_runs_go_on_with_those_that_have_come_as_far(tiny: hrg.Architecture) -> None:
+def test_runs_resume_with_those_at_the_same_cursor(tiny: hrg.Architecture) -> None:
     plan, groups = grouped(Study(network=tiny, variants=["none"], seeds=8))
     places = [
-        {(3, 0), (2, 0)},  # a stack that was killed while it saved: they have (2, 0) in common
+        {(3, 0), (2, 0)},  # a stack that was killed while saving: (2, 0) is common
         {(2, 0), (1, 0)},
-        {(0, 0)},  # not begun
+        {(0, 0)},  # not started
         {(2, 0), (1, 0)},
         {(7, 5), (6, 5)},  # another stack
         {(0, 0)},
@@ -167,7 +167,7 @@ def test_runs_go_on_with_those_that_have_come_as_far(tiny: hrg.Architecture) -> 
     assert [[order.index(key) for key in stack.keys] for stack in stacks] == [[0, 1, 3], [2, 5], [4, 6], [7]]
 
 
-def test_what_stack_may_be() -> None:
+def test_valid_stack_sizes() -> None:
     found = [ExecutionOptions(stack=word).stack_size for word in ("off", "auto", "8", 12)]
     assert found == [1, None, 8, 12]
     for wrong in ("on", "1", 0, -3, "2.5", ""):
@@ -180,7 +180,7 @@ def test_what_stack_may_be() -> None:
     assert str(ExecutionPlan(threads=4)) == "1 worker x 4 threads, each run by itself (eager)"
 
 
-def test_many_networks_that_do_not_go_together_are_not_compared_for_ever(tiny: hrg.Architecture) -> None:
+def test_many_unrelated_networks_are_grouped_quickly(tiny: hrg.Architecture) -> None:
     widths = tuple(range(1, 61))
     study = Study(network=tiny, variants=["none"], seeds=2, grid={"width": widths})
     start = time.process_time()

@@ -16,8 +16,8 @@ from hiresnet_graph.train import Recipe, Seeds
 SMALL = "network: hiresnet18\nchanges: {width: 2}\n"
 
 
-def told(folder: Path, text: str) -> list[str]:
-    """Every mistake of a study file, as `line:column: message`."""
+def messages(folder: Path, text: str) -> list[str]:
+    """All errors of a study file, as `line:column: message`."""
     path = folder / "study.yaml"
     path.write_text(text)
     with pytest.raises(SpecError) as error:
@@ -79,20 +79,20 @@ def told(folder: Path, text: str) -> list[str]:
         (SMALL + "search: {space: {edges: full}}\n", "3:9: search: the networks of this study are chosen by a search."),
     ],
 )
-def test_a_mistake_is_told_with_its_place(tmp_path: Path, text: str, message: str) -> None:
-    assert told(tmp_path, text)[0].startswith(message)
+def test_an_error_has_its_position(tmp_path: Path, text: str, message: str) -> None:
+    assert messages(tmp_path, text)[0].startswith(message)
 
 
-def test_a_mistake_that_shows_in_the_spec_says_where_the_value_was_set(tmp_path: Path) -> None:
+def test_an_error_in_the_spec_points_to_the_changed_value(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(SMALL + "variants:\n  a: {block: plian}\n")
     with pytest.raises(SpecError, match=r"there is no block 'plian'.*'block' is set at .*study\.yaml:4:14\."):
         networks_of(read_study(tmp_path / "study.yaml"))
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    found = told(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\ncontrols: [adjsted]\n")
+def test_all_errors_of_variants_are_reported(tmp_path: Path) -> None:
+    found = messages(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\ncontrols: [adjsted]\n")
     assert [line.split(": ")[0] for line in found] == ["3:12", "3:23", "3:34", "4:12"]
-    found = told(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\n")
+    found = messages(tmp_path, SMALL + "variants: [fll, 'in + p7', 'stem>x']\n")
     assert [line.split(": ")[0] for line in found] == ["3:12", "3:23", "3:34"]
 
 
@@ -115,11 +115,11 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("variants: [full]\nsearhc: {}\ncontrols: [adjusted:in]\n", ["searhc"]),
     ],
 )
-def test_mistakes_of_all_kinds_are_told_at_once(tmp_path: Path, text: str, paths: list[str]) -> None:
-    assert [line.split(": ")[1] for line in told(tmp_path, SMALL + text)] == paths
+def test_errors_of_fields_come_first_and_all_others_together(tmp_path: Path, text: str, paths: list[str]) -> None:
+    assert [line.split(": ")[1] for line in messages(tmp_path, SMALL + text)] == paths
 
 
-def test_without_a_file_a_mistake_is_wrong_usage(tiny: hrg.Architecture) -> None:
+def test_without_a_file_an_error_is_wrong_usage(tiny: hrg.Architecture) -> None:
     with pytest.raises(UsageError, match=r"^variants\[1\]: 'ful' is neither a variant"):
         networks_of(Study(network=tiny, variants=["none", "ful"]))
     with pytest.raises(SpecError, match=r"^variants\[0\].edges:1:6: skips.edges: there is no node 'nowhere'"):
@@ -171,7 +171,7 @@ def test_a_study_may_be_written_and_read_again(tmp_path: Path, tiny: hrg.Archite
     assert [m.info for m in networks_of(again).members] == [m.info for m in networks_of(study).members]
 
 
-def test_options_go_before_the_file_and_are_told_as_such(tmp_path: Path) -> None:
+def test_options_override_the_file(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(SMALL + "subsets: all\nseeds: 3\nrecipe: {epochs: 7, lr: 0.1}\n")
     study = read_study(path).patched({"subsets": None, "variants": ["none"], "recipe": {"lr": 0.2}}, "hrg ablate x")
@@ -181,7 +181,7 @@ def test_options_go_before_the_file_and_are_told_as_such(tmp_path: Path) -> None
         read_study(path).patched({"recipe": {"lr": -1}}, "hrg ablate x --lr -1")
 
 
-def test_a_study_is_told_from_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_is_distinguished_from_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("s.yaml").write_text(SMALL)
     Path("n.yaml").write_text("name: n\nextends: hiresnet18\n")
@@ -210,7 +210,7 @@ TABLE_2 = [267.8, 273.5, 273.5, 269.6, 272.3, 270.6, 269.6, 269.0]
 
 
 def header(name: str) -> str:
-    """What a shipped study says in its first lines."""
+    """The header comment of a shipped study."""
     path = study_path(name)
     assert path is not None
     lines = path.read_text().splitlines()
@@ -238,7 +238,7 @@ def test_table_1(name: str, epochs: int, classes: int) -> None:
     assert all(f"{m.info.parameters:,}" in text for m in found.members)
     size = 64 if name == "tiny-imagenet" else 32
     assert {m.architecture.plan.inputs["input"] for m in found.members} == {(3, size, size)}
-    if classes == 10:  # the baselines that are shipped as specs
+    if classes == 10:  # the baselines are shipped as specs, too
         for member in found.members:
             if member.info.label == "adjusted":
                 shipped = hrg.load(f"hiresnet18_{member.info.setting['block']}_adjusted")
@@ -253,7 +253,7 @@ def test_table_2() -> None:
 
 
 @pytest.mark.parametrize("name", study_names())
-def test_a_shipped_study_says_its_source(name: str) -> None:
+def test_a_shipped_study_has_its_source(name: str) -> None:
     assert "ource:" in header(name)
     study = read_study(name)
     assert study.name == name and study.description.endswith(".")

@@ -21,16 +21,14 @@ def test_sizes() -> None:
     assert subsets(ABC, "size:3-3") == [ABC]
 
 
-def test_the_first_of_a_comparison_is_what_the_others_are_compared_with() -> None:
+def test_the_first_subset_is_the_baseline() -> None:
     assert subsets(ABC, "leave-one-out") == [ABC, ("b", "c"), ("a", "c"), ("a", "b")]
     assert subsets(ABC, "one-at-a-time") == [(), ("a",), ("b",), ("c",)]
     assert subsets((), "leave-one-out") == subsets((), "one-at-a-time") == [()]
 
 
 @given(st.integers(0, 8), st.data())
-def test_a_rule_gives_different_subsets_in_the_order_of_the_edges_as_many_as_counted(
-    n: int, data: st.DataObject
-) -> None:
+def test_subsets_are_different_ordered_and_counted(n: int, data: st.DataObject) -> None:
     edges = [f"e{i}" for i in range(n)]
     least = data.draw(st.integers(0, n))
     most = data.draw(st.integers(least, n))
@@ -42,7 +40,7 @@ def test_a_rule_gives_different_subsets_in_the_order_of_the_edges_as_many_as_cou
 
 @settings(max_examples=40)
 @given(st.integers(0, 18), st.integers(1, 40), st.integers(0, 3))
-def test_chance_draws_different_subsets_and_more_of_them_start_the_same(n: int, number: int, seed: int) -> None:
+def test_random_subsets_are_different_and_a_prefix_of_larger_draws(n: int, number: int, seed: int) -> None:
     edges, number = [f"e{i}" for i in range(n)], min(number, 2**n)
     found = subsets(edges, f"random:{number},{seed}")
     assert len(set(found)) == len(found) == number == count_subsets(n, f"random:{number}")
@@ -50,7 +48,7 @@ def test_chance_draws_different_subsets_and_more_of_them_start_the_same(n: int, 
     assert subsets(edges, f"random:{min(number + 7, 2**n)}, {seed}")[:number] == found
 
 
-def test_chance_is_fair_and_the_same_on_every_machine() -> None:
+def test_random_subsets_are_uniform_and_reproducible() -> None:
     edges = [f"e{i}" for i in range(300)]
     found = subsets(edges, "random:400")
     shares = [sum(edge in subset for subset in found) / 400 for edge in edges]
@@ -60,7 +58,7 @@ def test_chance_is_fair_and_the_same_on_every_machine() -> None:
     assert subsets(ABC, "random:3,1") != subsets(ABC, "random:3")
 
 
-def test_too_many_are_counted_not_made() -> None:
+def test_too_many_subsets_are_counted_only() -> None:
     edges = [str(i) for i in range(33)]
     with pytest.raises(UsageError, match=r"'all' over 33 edges gives 8,589,934,592 subsets; 100,000 is the limit"):
         subsets(edges, "all")
@@ -82,7 +80,7 @@ def test_too_many_are_counted_not_made() -> None:
         ("random:0", "rule 'random:0': 3 edges have 1 to 8"),
     ],
 )
-def test_a_wrong_rule_is_told(rule: str, message: str) -> None:
+def test_a_wrong_rule_is_reported(rule: str, message: str) -> None:
     with pytest.raises(UsageError) as error:
         subsets(ABC, rule)
     assert message in str(error.value)

@@ -1,4 +1,4 @@
-"""Studies of networks in time: which transitions there are, how many steps, and what cannot be."""
+"""Studies of networks in time: transitions, steps, and invalid networks."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_the_families_are_the_kinds_of_transition() -> None:
     assert [v.label for v in enumerate_variants(two, "family", "transitions")] == ["all", "no feedback", "no lateral"]
 
 
-def test_subsets_are_taken_of_the_transitions_as_they_are_written() -> None:
+def test_subsets_are_taken_of_the_given_transitions() -> None:
     arch = states().with_edges("all - s1>s1", "transitions")
     found = enumerate_variants(arch, "leave-one-out", "transitions")
     assert [variant.label for variant in found] == ["all", *(f"without {edge}" for edge in ALL[1:])]
@@ -45,11 +45,11 @@ def test_subsets_are_taken_of_the_transitions_as_they_are_written() -> None:
         left = set(ALL[1:]) - {variant.label.removeprefix("without ")}
         assert set(chosen_edges(variant.apply(arch), "transitions")) == left
     assert len(enumerate_variants(arch, "random:5", "transitions")) == 5
-    late = states(steps=2)  # some come too late for the readout, and are written all the same
+    late = states(steps=2)  # some arrive too late for the readout, and are in the spec all the same
     assert chosen_edges(late, "transitions") == ALL
 
 
-def test_subsets_that_nothing_goes_through_are_left_out_and_told() -> None:
+def test_subsets_without_a_path_are_left_out_and_reported() -> None:
     arch = states()
     found, left_out = valid_variants(arch, enumerate_variants(arch, "size:0-1", "transitions"))
     assert not found and left_out["none"] == "no path leads from the input to 'norm'."
@@ -105,7 +105,7 @@ def test_an_ablation_of_transitions(tmp_path: Path) -> None:
     assert "| no feedback |" in text and "same (= no feedback)" in text and "## Differences from all" in text
 
 
-def test_too_few_steps_are_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_too_few_steps_are_reported_before_training(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     (tmp_path / "states.yaml").write_text(TEXT)
     path.write_text(
@@ -139,7 +139,7 @@ def test_the_number_of_steps_is_a_setting_like_others() -> None:
         assert not any(f"{key}=5" in remark for remark in warned)
 
 
-def test_weights_of_the_loss_are_looked_at_for_each_network(tmp_path: Path) -> None:
+def test_loss_weights_are_checked_for_each_network(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     (tmp_path / "states.yaml").write_text(TEXT)
     path.write_text(
@@ -155,13 +155,13 @@ def test_weights_of_the_loss_are_looked_at_for_each_network(tmp_path: Path) -> N
     plan = plan_study(read_study(path))
     assert len(plan.requests) == 3
     path.write_text(path.read_text().replace("time.readout: all", "time.readout: last"))
-    assert len(plan_study(read_study(path)).requests) == 1  # one step comes out: all are the same
+    assert len(plan_study(read_study(path)).requests) == 1  # only one step is read out, so all settings are equal
     path.write_text(path.read_text().replace("time.readout: last", "time.readout: all").replace("3, 4]", "3]"))
     with pytest.raises(SpecError, match=r"study.yaml:4:\d+: grid.loss_steps: 'loss_steps' has 3 weights"):
         networks_of(read_study(path))
 
 
-def test_a_search_passes_over_choices_that_are_no_network(tmp_path: Path) -> None:
+def test_a_search_skips_invalid_networks(tmp_path: Path) -> None:
     what = Study(
         network=states(),
         group="transitions",

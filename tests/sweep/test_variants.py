@@ -60,7 +60,7 @@ def test_the_edges_are_those_that_the_network_has(tiny: hrg.Architecture) -> Non
     assert [variant.label for variant in variants] == ["none", "stem>stage1", "stem>stage2"]
 
 
-def test_a_group_is_asked_for_and_kept_apart() -> None:
+def test_groups_of_skips_are_separate() -> None:
     arch = grouped()
     variants = enumerate_variants(arch, "one-at-a-time", "short")
     assert variants == [
@@ -87,7 +87,7 @@ def named(arch: hrg.Architecture, names: list[str] | dict[str, object]) -> list[
     return [variant_of(arch, label, value) for _, label, value in entries_of(names)]
 
 
-def test_variants_by_name_are_those_of_the_spec_or_edge_sets(tiny: hrg.Architecture) -> None:
+def test_named_variants_are_those_of_the_spec_or_edge_sets(tiny: hrg.Architecture) -> None:
     variants = named(tiny, ["original", " in", "full - p1"])
     assert variants == [Variant("original", variant="original"), Variant("in", "in"), Variant("full - p1", "full - p1")]
     assert edges_of(variants[0].apply(tiny)) == set()
@@ -127,7 +127,7 @@ def test_a_label_may_stand_for_changes(tiny: hrg.Architecture) -> None:
         ("ful", "'ful' is neither a variant nor an edge set. Did you mean 'full'"),
     ],
 )
-def test_what_is_no_change_is_told(tiny: hrg.Architecture, value: object, message: str) -> None:
+def test_invalid_changes_are_reported(tiny: hrg.Architecture, value: object, message: str) -> None:
     with pytest.raises(UsageError) as error:
         variant_of(tiny, "x", value)
     assert str(error.value).startswith(message)

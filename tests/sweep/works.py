@@ -1,4 +1,4 @@
-"""Studies and runs that compute nothing, for tests of what keeps them; worker processes find this module."""
+"""Studies and runs that compute nothing, for tests of the ledger, the driver and executors; workers import it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def key_of(label: str, seed: int, recipe: Recipe) -> str:
 def study(
     labels: Sequence[str] = ("none", "full"), seeds: Sequence[int] = (0, 1), *, recipe: Recipe | None = None
 ) -> StudyPlan:
-    """A study of variants without meaning. What a run does is told by its label; see `Quick`."""
+    """A study without networks. The labels determine what its runs do; see `Quick`."""
     recipe = recipe or Recipe(epochs=2)
     requests = {
         key_of(label, seed, recipe): RunRequest(
@@ -105,7 +105,7 @@ def record(request: RunRequest, *, outcome: str = "complete") -> RunRecord:
 
 @dataclass(frozen=True)
 class Quick:
-    """A run that is over at once, unless its label begins with what should go wrong.
+    """A run that ends at once; the first word of its label chooses a failure.
 
     Each attempt leaves a file in the run's folder, so that it can be counted.
     """
@@ -156,7 +156,7 @@ class Quick:
 
 @dataclass(frozen=True)
 class QuickStack:
-    """Runs like `Quick`, an event of each in turn. What one of them raises is the stack's failure, wrong usage apart.
+    """Runs like `Quick`, an event of each in turn. An exception of a run fails the stack, except for wrong usage.
 
     There is no memory for more than 3 runs together with one whose label begins with `big`.
     """
@@ -182,7 +182,7 @@ class QuickStack:
 
 @dataclass
 class Inline:
-    """An executor that works in this process, and can be made to say what it should not."""
+    """An executor that works in this process, and can be made to send wrong reports."""
 
     slots: int = 2
     tasks: deque[Task] = field(default_factory=deque)

@@ -13,6 +13,7 @@ import typer
 
 from hiresnet_graph.cli.arguments import Changes, Edges, Group
 from hiresnet_graph.cli.console import write_message
+from hiresnet_graph.cli.dry_run import announce_measuring, show_plan, write_remarks
 from hiresnet_graph.cli.progress import RemainingTime, progress
 from hiresnet_graph.cli.study_arguments import compared, parsed_seeds, study_of_arguments
 from hiresnet_graph.cli.training import (
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from hiresnet_graph.sweep.plan import StudyPlan
     from hiresnet_graph.sweep.prepare import PreparedStudy
     from hiresnet_graph.sweep.training import Progress
-
-_REMARKS = 12  # lines of remarks
 
 StudyOrSpec = Annotated[
     str,
@@ -168,26 +167,9 @@ def ablate(
 
     options = ExecutionOptions(executor, jobs, device or "auto", threads, stack, address)
     if dry_run:
-        from hiresnet_graph.cli.dry_run import show_plan
-
         show_plan(requested, output, options, accept_changes=accept_changes, calibrates=not no_calibrate, as_json=json)
     elif output is not None:
         _train(requested, output, options, accept_changes)
-
-
-def announce_measuring() -> None:
-    """Announce a measurement."""
-    write_message("Measuring a few training steps ...")
-
-
-def write_remarks(remarks: tuple[str, ...]) -> None:
-    """Print what is valid and possibly unintended, in a limited number of lines."""
-    for remark in remarks[:_REMARKS]:
-        write_message(remark)
-    if len(remarks) > _REMARKS:
-        write_message(
-            f"... and {len(remarks) - _REMARKS} more of this kind: 'hrg ablate ... --dry-run --json' lists all."
-        )
 
 
 def _train(study: Study, output: Path, options: ExecutionOptions, accept_changes: bool) -> None:

@@ -135,7 +135,7 @@ def _describe(space: SearchSpace) -> None:
 
 
 def _range(values: object) -> str:
-    from hiresnet_graph.sweep.space import ValueRange
+    from hiresnet_graph.sweep.search_settings import ValueRange
 
     if isinstance(values, ValueRange):
         return f"from {format_value(values.low, 3)} to {format_value(values.high, 3)}"

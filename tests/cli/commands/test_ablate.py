@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_ablate_trains_then_reports_and_trains_nothing_twice(hrg, folder):
+def test_no_run_is_trained_twice(hrg, folder):
     args = ["ablate", *SMALL, "--variants", "none,full", "--epochs", "1", "--jobs", "1", "-o", "out"]
     first = hrg(*args, "--seeds", "1")
     assert first.exit_code == 0, first.stderr
@@ -45,7 +45,7 @@ def test_ablate_trains_then_reports_and_trains_nothing_twice(hrg, folder):
 
     table = list(csv.DictReader(hrg("report", "out", "-f", "csv").stdout.splitlines()))
     assert [(row["variant"], row["n"]) for row in table] == [("none", "2"), ("full", "2")]
-    assert hrg(*args, "--seeds", "1").exit_code == 0  # a smaller study, which leaves out what it does not ask for
+    assert hrg(*args, "--seeds", "1").exit_code == 0  # a smaller study
     dry = hrg(*args, "--seeds", "2", "--dry-run", "--no-calibrate")
     assert "4 done, 0 runs to train." in dry.stderr
     changed = hrg(*args, "--seeds", "2", "--lr", "0.1")
@@ -67,7 +67,7 @@ def test_progress_names_label_setting_and_seed_in_words(hrg, folder):
     assert "run 2/2  long only, lr=0.1, seed 0: " in result.stderr
 
 
-def test_edges_are_those_of_which_subsets_are_taken(hrg):
+def test_subsets_are_taken_of_the_given_edges(hrg):
     for name in (SMALL, ["study.yaml"]):
         args = ["--edges", "p2", "--subsets", "all", "--dry-run", "--no-calibrate", "--baseline", "none"]
         result = hrg("ablate", *name, *args)
@@ -88,7 +88,7 @@ def test_a_wrong_recipe_on_the_command_line_names_its_option(hrg):
     assert "baseline: there is no variant 'ful'" in result.stderr
 
 
-def test_a_file_that_is_not_there_is_like_others_by_its_name_alone(hrg, folder):
+def test_a_missing_file_is_compared_with_others_by_its_name(hrg, folder):
     assert "Did you mean" not in hrg("ablate", "network.yaml", "--dry-run").stderr
     assert "Did you mean 'study.yaml'?" in hrg("ablate", "stduy.yaml", "--dry-run").stderr
 
@@ -105,7 +105,7 @@ def test_a_dry_run_of_a_study_lists_all_and_writes_nothing(hrg, folder):
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
-def test_a_dry_run_is_data_for_programs(hrg):
+def test_a_dry_run_prints_json(hrg):
     args = ["--dry-run", "--no-calibrate", "--json", "--grid", "lr=0.01,0.003", "--variants", "none,original,full"]
     result = hrg("ablate", "study.yaml", *args)
     assert result.exit_code == 0, result.stderr
@@ -120,7 +120,7 @@ def test_a_dry_run_is_data_for_programs(hrg):
     assert found["disk_bytes"] > 0 and found["stacking"] is False and found["time_s"] is None
 
 
-def test_runs_are_computed_together_if_asked_for(hrg, folder):
+def test_runs_are_stacked_on_request(hrg, folder):
     args = ["ablate", "study.yaml", "--seeds", "2", "--jobs", "1", "--stack", "4"]
     dry = hrg(*args, "--dry-run", "--no-calibrate")
     assert "1 worker. 6 runs as 2 programs of at most 3 (stacked).\n" in dry.stderr, dry.stderr
@@ -130,7 +130,7 @@ def test_runs_are_computed_together_if_asked_for(hrg, folder):
     status = json.loads(hrg("status", "out", "--json").stdout)
     assert [(run["state"], run["replicas"]) for run in status["runs"]] == [("complete", 3)] * 6
     assert "backend stacked" in hrg("report", "out").stdout
-    # what is begun decides; without a folder it is as asked
+    # the frozen plan decides; without a folder it is as requested
     again = ["ablate", "study.yaml", "--seeds", "3", "--jobs", "1", "--dry-run", "--no-calibrate", "--json"]
     found = json.loads(hrg(*again, "-o", "out").stdout)
     assert (found["backend"], found["stack"], found["stacking"], found["time_s"]) == ("stacked", 4, True, None)
@@ -138,44 +138,44 @@ def test_runs_are_computed_together_if_asked_for(hrg, folder):
     assert (found["backend"], found["stack"], found["stacking"], found["measured"]) == ("eager", 1, False, [])
 
 
-def test_a_dry_run_looks_at_the_memory_as_training_does(hrg, monkeypatch):
+def test_a_dry_run_considers_the_memory(hrg, monkeypatch):
     monkeypatch.setattr(prepare, "memory_budget", lambda devices, workers: 0)
     dry = hrg("ablate", "study.yaml", "--seeds", "2", "--stack", "4", "--dry-run", "--no-calibrate")
     assert "Each run is computed by itself: no two runs can be stacked" in dry.stderr
 
 
-def told(key, epoch, epochs=10, state="running", reused=False):
+def step(key, epoch, epochs=10, state="running", reused=False):
     request = dataclasses.replace(next(iter(study(recipe=Recipe(epochs=epochs)).requests.values())), label=key)
     done = works.epoch(epoch) if state == "running" else None
     return Progress(0, 8, key, key, request, state, done, reused=reused)
 
 
-def test_the_time_left_counts_what_was_computed_since_the_first_epochs():
+def test_the_remaining_time_counts_epochs_since_the_first():
     # stacks of 4 on two workers, an epoch each in 10 s: 8 epochs in that time
     clock = RemainingTime(80)
     stacks = [[f"{worker}{run}" for run in range(4)] for worker in "ab"]
     for epoch in (1, 2, 3):
         for late, keys in enumerate(stacks):
             for key in keys:
-                left = clock.left_s(told(key, epoch), 100 + 10 * epoch + late)
+                left = clock.left_s(step(key, epoch), 100 + 10 * epoch + late)
         assert left == (0 if epoch == 1 else pytest.approx((80 - 8 * epoch) / 8 * 10, rel=0.11))
-    # one alone, which goes on after its 5th epoch; what it does twice is nothing new, and another was there already
+    # a run that is resumed after its 5th epoch and repeats one; another was finished before
     clock = RemainingTime(30)
-    steps = [(told("c", 1, state="complete", reused=True), 0), (told("a", 6), 50), (told("a", 7), 60)]
+    steps = [(step("c", 1, state="complete", reused=True), 0), (step("a", 6), 50), (step("a", 7), 60)]
     lefts = [clock.left_s(step, now_s) for step, now_s in steps]
     assert lefts == [0, 0, pytest.approx((3 + 10) * 10)]
-    assert clock.left_s(told("a", 7), 70) == pytest.approx((3 + 10) * 20)
-    assert clock.left_s(told("a", 0, state="diverged"), 80) == pytest.approx(10 * 30)
+    assert clock.left_s(step("a", 7), 70) == pytest.approx((3 + 10) * 20)
+    assert clock.left_s(step("a", 0, state="diverged"), 80) == pytest.approx(10 * 30)
     # runs of one epoch
     clock = RemainingTime(4)
     for number, key in enumerate("abcd"):
-        left = clock.left_s(told(key, 1, epochs=1), 10 * number)
-        clock.left_s(told(key, 1, epochs=1, state="complete"), 10 * number)
+        left = clock.left_s(step(key, 1, epochs=1), 10 * number)
+        clock.left_s(step(key, 1, epochs=1, state="complete"), 10 * number)
         assert left == 10 * (3 - number) * (number > 0)
 
 
 @pytest.mark.slow
-def test_a_dry_run_shows_what_is_fastest(hrg):
+def test_a_dry_run_measures_the_fastest_execution_plan(hrg):
     timed = hrg("ablate", "study.yaml", "--stack", "4", "--seeds", "2", "--jobs", "1", "--dry-run")
     assert "(stacked)" in timed.stderr and "Time: about " in timed.stderr
     args = ["ablate", "study.yaml", "--stack", "auto", "--jobs", "1", "--threads", "1", "--dry-run", "--json"]
@@ -203,7 +203,7 @@ def test_transitions_are_ablated_as_skips_are(hrg, folder):
     assert few.exit_code == 1 and "in 'time.steps=1', 1 step is too few" in few.stderr
 
 
-def test_options_go_before_the_file(hrg):
+def test_options_override_the_file(hrg):
     args = [
         "width=3",
         "--subsets",
@@ -223,7 +223,7 @@ def test_options_go_before_the_file(hrg):
 
 
 @pytest.mark.parametrize(("name", "networks"), [("table2", 8), ("table1-tiny-imagenet", 9)])
-def test_a_shipped_study_can_be_looked_at_without_its_data(hrg, monkeypatch, name, networks):
+def test_a_dry_run_of_a_shipped_study_needs_no_data(hrg, monkeypatch, name, networks):
     monkeypatch.delenv("HRG_DATA", raising=False)
     result = hrg("ablate", name, "--dry-run", "--no-calibrate")
     assert result.exit_code == 0, result.stderr
@@ -269,16 +269,16 @@ def test_the_shipped_studies_are_listed(hrg):
         (["--variants", "none", "--stack", "1"], "must be 'auto', 'off' or a number of runs (2 or more), not '1'"),
         (["--variants", "none", "--stack", "8", "--executor", "ray"], "workers of a Ray cluster compute each run"),
         (["--variants", "none", "--json"], "requires '--dry-run'"),
-        (["--variants", "none", "head.classes=7"], "training wants one output of 10 values"),
+        (["--variants", "none", "head.classes=7"], "training requires one output of 10 values"),
     ],
 )
-def test_mistakes_are_wrong_usage_and_leave_nothing(hrg, folder, args, message):
+def test_errors_are_wrong_usage_and_write_nothing(hrg, folder, args, message):
     result = hrg("ablate", *SMALL, *args, "-o", "out")
     assert result.exit_code == 2 and result.stdout == "", result.stderr
     assert message in result.stderr and not (folder / "out").exists()
 
 
-def test_a_folder_is_wanted_for_training(hrg):
+def test_training_requires_a_folder(hrg):
     result = hrg("ablate", "study.yaml")
     assert result.exit_code == 2 and "'--output DIR'" in result.stderr
 
@@ -290,10 +290,10 @@ def test_a_folder_is_wanted_for_training(hrg):
         ("epochs: 1,", "epochs: 0,", "study.yaml:8:18: recipe.epochs: expected a number greater than 0, got 0."),
         ("baseline", "basline", "study.yaml:6:1: unknown key 'basline'."),
         ("hiresnet18\n", "hiresnt18\n", "study.yaml:3:10: network: 'hiresnt18': there is no file"),
-        ("width: 2,", "width: 2, classes: 3,", "training wants one output of 10 values"),
+        ("width: 2,", "width: 2, classes: 3,", "training requires one output of 10 values"),
     ],
 )
-def test_a_wrong_file_is_told_with_its_place(hrg, folder, old, new, message):
+def test_errors_of_a_file_have_positions(hrg, folder, old, new, message):
     (folder / "study.yaml").write_text(STUDY.replace(old, new))
     for more in (["--dry-run", "--no-calibrate"], ["-o", "out"]):
         result = hrg("ablate", "study.yaml", *more)
@@ -302,7 +302,7 @@ def test_a_wrong_file_is_told_with_its_place(hrg, folder, old, new, message):
     assert not (folder / "out").exists()
 
 
-def test_a_folder_that_may_not_be_written_is_told(hrg, folder):
+def test_a_read_only_folder_is_reported(hrg, folder):
     (folder / "out").write_text("")
     result = hrg("ablate", "study.yaml", "-o", "out")
     assert result.exit_code in (1, 2) and "out" in result.stderr

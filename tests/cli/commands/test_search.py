@@ -33,7 +33,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_dry_run_says_what_there_is_to_choose_from(hrg: Hrg, file: Path, tmp_path: Path) -> None:
+def test_a_dry_run_describes_the_search_space(hrg: Hrg, file: Path, tmp_path: Path) -> None:
     result = hrg("search", file, "--dry-run", "--runs", "5")
     assert result.exit_code == 0, result.stderr
     space, budget, parameters = result.stdout.splitlines()
@@ -44,7 +44,7 @@ def test_a_dry_run_says_what_there_is_to_choose_from(hrg: Hrg, file: Path, tmp_p
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_search_counts_each_run_and_says_what_it_left_out(hrg: Hrg, file: Path, tmp_path: Path) -> None:
+def test_a_search_reports_runs_and_skipped_proposals(hrg: Hrg, file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = hrg("search", file, "-o", out, "--jobs", "1", "--recipe", "batch_size=800")
     assert result.exit_code == 0, result.stderr
@@ -57,7 +57,7 @@ def test_a_search_counts_each_run_and_says_what_it_left_out(hrg: Hrg, file: Path
     assert lines[-1].endswith(shlex.join(["hrg", "report", str(out)]))
 
 
-def test_download_means_the_data_of_the_file(hrg: Hrg, file: Path) -> None:
+def test_download_refers_to_the_data_of_the_file(hrg: Hrg, file: Path) -> None:
     result = hrg("search", file, "--download", "--dry-run")
     assert result.exit_code == 2 and "data 'digits' cannot be downloaded" in result.stderr
     file.write_text(FILE.replace("data: digits", "data: cifar10:root=there"))
@@ -69,6 +69,6 @@ def test_download_means_the_data_of_the_file(hrg: Hrg, file: Path) -> None:
     assert result.exit_code == 1 and "cannot be downloaded" in result.stderr
 
 
-def test_a_search_wants_a_folder(hrg: Hrg, file: Path) -> None:
+def test_a_search_requires_a_folder(hrg: Hrg, file: Path) -> None:
     result = hrg("search", file)
     assert result.exit_code == 2 and "the folder is missing: '--output DIR'" in result.stderr

@@ -18,7 +18,7 @@ from tests.sweep.works import MACHINE, Inline, Quick, epoch, record, study
 Hrg = Callable[..., Result]
 
 
-def test_a_study_that_is_trained_now(hrg: Hrg, tmp_path: Path) -> None:
+def test_a_study_that_is_being_trained(hrg: Hrg, tmp_path: Path) -> None:
     plan = study(["none", "full"], [0, 1])
     keys = list(plan.requests)
     with Ledger.open(tmp_path) as ledger:
@@ -32,7 +32,7 @@ def test_a_study_that_is_trained_now(hrg: Hrg, tmp_path: Path) -> None:
         result = hrg("status", tmp_path)
         assert result.exit_code == 0, result.stderr
         lines = result.stdout.splitlines()
-        # one epoch is left of the run at work and two of each that waits, a quarter of a second each
+        # one epoch is left of the running run and two of each waiting one, a quarter of a second each
         assert lines[0] == "study: 4 runs; 1 complete, 1 running, 2 waiting. About 1 s left."
         assert lines[1] == "It is being trained now."
         assert [line.split() for line in lines if line.startswith(("none ", "full ", "none-"))] == [
@@ -72,12 +72,12 @@ def test_runs_of_a_stack_share_the_time_of_their_program(hrg: Hrg, tmp_path: Pat
             ledger.record_epoch(key, 1, epoch(1).model_copy(update={"time_s": 10.0}))
         ledger.commit()
         data = json.loads(hrg("status", tmp_path, "--json").stdout)
-        assert data["left_s"] == pytest.approx(4 * 10.0)  # not a fourth of it: four epochs are left, of 10 s each
+        assert data["left_s"] == pytest.approx(4 * 10.0)  # four epochs of 10 s are left
         assert {run["replicas"] for run in data["runs"]} == {4}
         assert hrg("status", tmp_path).stdout.count("cuda 0, 4 together") == 4
 
 
-def test_a_study_that_has_just_been_started_again(hrg: Hrg, tmp_path: Path) -> None:
+def test_a_study_that_was_just_resumed(hrg: Hrg, tmp_path: Path) -> None:
     plan = study(["none", "full"], [0])
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
@@ -86,12 +86,14 @@ def test_a_study_that_has_just_been_started_again(hrg: Hrg, tmp_path: Path) -> N
         ledger.record_epoch(key, 1, epoch(1))
         ledger.fail(key, 1, "", state="lost")
         ledger.commit()
-        told = hrg("status", tmp_path).stdout
-        assert "Its command is active; no run is being trained at this moment." in told
-        assert "paused" not in told and "being trained now" not in told
+        reported = hrg("status", tmp_path).stdout
+        assert "Its command is active; no run is being trained at this moment." in reported
+        assert "paused" not in reported and "being trained now" not in reported
 
 
-def test_a_narrow_terminal_keeps_what_matters(hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_terminal_shows_the_most_important_columns(
+    hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = study(["a>b + b>c + c>d + d>e + e>f + f>g", "nan", "fails", "full"], [0])
     settings = [dataclasses.replace(network, setting={"recipe.lr": 0.0023560190827659894}) for network in plan.networks]
     plan = dataclasses.replace(plan, networks=tuple(settings))
@@ -120,7 +122,7 @@ def test_a_narrow_terminal_keeps_what_matters(hrg: Hrg, tmp_path: Path, monkeypa
         assert header[:2] == ["network", "complete"] and "diverged" not in header
 
 
-def test_failures_are_told_with_their_reason(hrg: Hrg, tmp_path: Path) -> None:
+def test_failures_are_shown_with_their_reason(hrg: Hrg, tmp_path: Path) -> None:
     plan = study(["fails", "none"], [0])
     with Ledger.open(tmp_path) as ledger, pytest.raises(RunError):
         ledger.join(plan)
@@ -128,7 +130,7 @@ def test_failures_are_told_with_their_reason(hrg: Hrg, tmp_path: Path) -> None:
     result = hrg("status", tmp_path)
     assert "fails-seed0 (3 attempts): the disk is full." in result.stdout
     assert "--json" in result.stderr
-    # not through `hrg`, which sees to it that nobody is shown a traceback unasked
+    # not through `hrg`, which fails on any traceback in the output
     data = json.loads(CliRunner().invoke(app, ["status", str(tmp_path), "--json"]).stdout)
     (run,) = [run for run in data["runs"] if run["message"]]
     assert run["state"] == "failed" and 'raise RunError("the disk is full.")' in run["traceback"]
@@ -159,7 +161,7 @@ def test_watching_ends_with_the_driver(hrg: Hrg, tmp_path: Path, monkeypatch: py
     ]
 
 
-def test_who_watches_may_end_that_with_ctrl_c(hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_can_be_ended_with_ctrl_c(hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(time_s: float) -> None:
         raise KeyboardInterrupt
 
@@ -181,14 +183,14 @@ def test_a_single_run(hrg: Hrg, tmp_path: Path) -> None:
     assert (run["state"], run["epoch"], run["validation_accuracy"]) == ("complete", 2, 0.75)
 
 
-def test_a_folder_with_nothing_in_it(hrg: Hrg, tmp_path: Path) -> None:
+def test_an_empty_folder(hrg: Hrg, tmp_path: Path) -> None:
     result = hrg("status", tmp_path)
     assert result.exit_code == 1 and "holds no study and no finished run" in result.stderr
     assert hrg("status", tmp_path / "nosuch").exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_reads_while_it_is_written(tmp_path: Path) -> None:
+def test_a_ledger_is_read_while_it_is_written(tmp_path: Path) -> None:
     from hiresnet_graph.sweep.results import read_results
     from hiresnet_graph.sweep.status import read_status
 

@@ -53,7 +53,7 @@ class Halving(BaseModel):
     factor: int = Field(default=2, ge=2)
 
 
-class Search(BaseModel):
+class SearchSettings(BaseModel):
     """How a sampler chooses the networks of a study.
 
     Attributes:
