@@ -22,7 +22,7 @@ from hiresnet_graph.stack.lowering import Stacked
 from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.train.environment import tf32_products
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.trainer import memory_format_of, placed
+from hiresnet_graph.train.trainer import image_format, move_to
 
 BACKENDS: dict[str, type[Replicas]] = {"stacked": Stacked, "branches": Branches}
 FLOAT64_TARGET = 1e-9
@@ -46,8 +46,8 @@ def batch_of(arch: Architecture, seed: int, batch: int, device: torch.device) ->
 
 def alone(arch: Architecture, seed: int, batch: int, device: torch.device, precision: str) -> Found:
     """Scores, gradients and statistics of one step of a network alone, in the layout of training."""
-    layout = memory_format_of(Recipe())
-    module = placed(arch.build(seed).to(dtype=_type(precision)).train(), device, layout)
+    layout = image_format(Recipe())
+    module = move_to(arch.build(seed).to(dtype=_type(precision)).train(), device, layout)
     x_BCHW, labels_B = batch_of(arch, seed, batch, device)
     with _computing(device, precision):
         scores_BK = module(x_BCHW.to(_type(precision)).contiguous(memory_format=layout))

@@ -65,6 +65,7 @@ from benchmarks.parts import part_arguments, results_of, told
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data import data_source, load_dataset
 from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.stack.request import StackBackend, StackMember, StackRequest
 from hiresnet_graph.sweep.options import ExecutionOptions
 from hiresnet_graph.sweep.prepare import prepare_study
 from hiresnet_graph.sweep.study import Study
@@ -72,7 +73,7 @@ from hiresnet_graph.train.environment import choose_device, tf32_products
 from hiresnet_graph.train.identity import identify_network, identify_run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
-from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
+from hiresnet_graph.train.request import RunRequest
 
 NETS = ("full", "small")
 # Of the paper's protocol: images that one run is trained on.

@@ -154,7 +154,7 @@ def with_download(study: Study) -> Study:
     from hiresnet_graph.data import data_source
 
     kind = study.data_source()
-    if not kind.downloads():
+    if not kind.can_download():
         raise UsageError(f"--download: data '{kind.kind}' cannot be downloaded. Omit the option.")
     return study.model_copy(update={"data": data_source(kind, download=True)})
 

@@ -1,6 +1,6 @@
-"""Data sets: labelled images with a split that never moves, in memory or read as they are needed.
+"""Data sets: labelled images with a fixed split, in memory or streamed from files.
 
-A data set is a kind in a registry, like a block; naming and listing them imports neither torch nor scikit-learn.
+A data set is a kind in a registry, like a block; naming and listing data sets imports neither torch nor scikit-learn.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class _CifarData(PublishedData):
         reader: The name of the class in `torchvision.datasets`.
 
     Attributes:
-        download: Get it from the internet if it is not there.
+        download: Download the data set if it is not found.
     """
 
     reader: ClassVar[str]
@@ -35,9 +35,9 @@ class _CifarData(PublishedData):
         from hiresnet_graph.data.dataset import Dataset
 
         reader = getattr(torchvision.datasets, self.reader)
-        folder = self.found() or self._downloaded(reader)
+        folder = self.find() or self._download(reader)
         self._check(folder, reader)
-        # Checked once is enough; the reader would do it for each of the two parts.
+        # The files are checked already; the reader would check them again for each of the two parts.
         unchecked = type(self.reader, (reader,), {"_check_integrity": lambda _: True})
         parts = [unchecked(folder.parent, train=train) for train in (True, False)]
         labels = [label for part in parts for label in part.targets]
@@ -51,13 +51,13 @@ class _CifarData(PublishedData):
             standard_augmentation="crop+flip",
         )
 
-    def _downloaded(self, reader: Any) -> Path:
+    def _download(self, reader: Any) -> Path:
         if not self.download:
-            raise self.missing()
-        root = self.places()[0]
+            raise self.not_found()
+        root = self.search_folders()[0]
         try:
             reader(root, download=True)
-        except (OSError, RuntimeError, EOFError) as error:  # no network, no space, an archive that is cut short
+        except (OSError, RuntimeError, EOFError) as error:  # no network, no space, a truncated archive
             raise RunError(
                 f"data '{self.kind}': {self.address} cannot be downloaded to {root}: {error}. "
                 "Try again, or unpack it there by hand."
@@ -65,7 +65,7 @@ class _CifarData(PublishedData):
         return root / self.folder
 
     def _check(self, folder: Path, reader: Any) -> None:
-        """Compare the files with the sums that torchvision knows: they are pickles, and must be the published ones."""
+        """Compare the files with the checksums in torchvision: they are pickles, and must be the published ones."""
         from torchvision.datasets.utils import check_integrity
 
         meta = (reader.meta["filename"], reader.meta["md5"])
@@ -74,12 +74,12 @@ class _CifarData(PublishedData):
             try:
                 if check_integrity(path, md5):
                     continue
-                wrong = "is not the published file; perhaps it was cut short" if path.exists() else "is missing"
+                fault = "is not the published file (perhaps truncated)" if path.exists() else "is missing"
             except OSError as error:
-                wrong = f"cannot be read: {error.strerror}"
+                fault = f"cannot be read: {error.strerror}"
             raise RunError(
-                f"data '{self.kind}': {path} {wrong}. Delete the folder and get it anew: with '--download' (in Python: "
-                f"download=True), or unpack {self.address}."
+                f"data '{self.kind}': {path} {fault}. Delete the folder and get it again: with '--download' (in "
+                f"Python: download=True), or unpack {self.address}."
             )
 
 
@@ -87,7 +87,7 @@ class _CifarData(PublishedData):
 class Cifar10Data(_CifarData):
     """CIFAR-10: 60,000 colour images, 32x32, in 10 classes; 10,000 of them are the test set.
 
-    Augmented by crop and flip unless told otherwise.
+    Default augmentation: crop and flip.
 
     Source: A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images (University of Toronto, 2009).
     """
@@ -102,7 +102,7 @@ class Cifar10Data(_CifarData):
 class Cifar100Data(_CifarData):
     """CIFAR-100: 60,000 colour images, 32x32, in 100 classes; 10,000 of them are the test set.
 
-    Augmented by crop and flip unless told otherwise.
+    Default augmentation: crop and flip.
 
     Source: A. Krizhevsky: Learning Multiple Layers of Features from Tiny Images (University of Toronto, 2009).
     """

@@ -1,4 +1,4 @@
-"""Handwritten digits: real images that come with scikit-learn, so that they need no download."""
+"""Handwritten digits: images that are part of scikit-learn and need no download."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class DigitsData(DatasetKind):
     """1,797 grey images of handwritten digits, 8x8, in 10 classes.
 
-    They have no test set of their own: 20 % are held out for the test (chosen by us). The grey levels 0 to 16 are
-    stretched to 0 to 255.
+    There is no published test set: 20 % are held out for the test (chosen by us). The grey levels 0 to 16 are scaled
+    to 0 to 255.
 
     Source: E. Alpaydin, C. Kaynak: Optical Recognition of Handwritten Digits (UCI, 1998), as in scikit-learn.
     """

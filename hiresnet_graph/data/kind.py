@@ -1,4 +1,4 @@
-"""What a kind of data set must give, where published sets are looked for, and the table of the kinds."""
+"""The base class of data sets, the search for published ones, and the registry."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
 
 DATA_FOLDER = "HRG_DATA"
-"""The environment variable that names the folder of published data sets."""
+"""Environment variable with the folder of published data sets."""
 
 
 def _absolute(path: Path) -> Path:
     return Path(os.path.expanduser(path)).absolute()
 
 
-# Absolute, because a run may be computed by a process that stands in another folder.
+# Absolute, because a run may be computed by a process in another folder.
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-# In the text of a command line, a number is a text, too.
-GreyOrColour = Annotated[Literal[1, 3], BeforeValidator(lambda given: {"1": 1, "3": 3}.get(str(given), given))]
+# On the command line, a number is given as text.
+GreyOrColour = Annotated[Literal[1, 3], BeforeValidator(lambda value: {"1": 1, "3": 3}.get(str(value), value))]
 
 
 class DatasetKind(Kind):
     """A data set that can be loaded.
 
     Class attributes:
-        argument: The field whose value may stand right behind the name, as in `npz:FILE`; none if empty.
+        argument: The field whose value may directly follow the name, as in `npz:FILE`; none if empty.
 
     Attributes:
-        split_seed: Chooses which images are held out; one number for all runs that are compared.
-        validation_share: Of the images that are not for the test, how many are held out for validation.
+        split_seed: Random seed of the split; equal for all runs that are compared.
+        validation_share: Fraction of the images outside the test set that is held out for validation.
     """
 
     argument: ClassVar[str] = ""
@@ -51,20 +51,20 @@ class DatasetKind(Kind):
 
     @classmethod
     def usage(cls) -> str:
-        """How it is asked for: its name, with what it cannot do without."""
+        """How it is written: its name and its required argument."""
         return f"{cls.kind}:{cls.argument.upper()}" if cls.argument else cls.kind
 
     @classmethod
-    def downloads(cls) -> bool:
-        """Whether it can be fetched from the internet."""
+    def can_download(cls) -> bool:
+        """Whether it can be downloaded."""
         return "download" in cls.model_fields
 
     def as_data(self) -> dict[str, Any]:
-        """Name and fields as JSON data, from which `data_source` makes an equal one."""
+        """Name and fields as JSON data, from which `data_source` creates an equal one."""
         return {"kind": self.kind, **self.model_dump(mode="json", exclude_defaults=True)}
 
     def __str__(self) -> str:
-        """The text from which `data_source` makes an equal one."""
+        """Text from which `data_source` creates an equal one."""
         fields = {name: value for name, value in self.as_data().items() if name != "kind"}
         parts = [str(fields.pop(self.argument))] if self.argument in fields else []
         parts += [
@@ -74,14 +74,14 @@ class DatasetKind(Kind):
 
 
 class PublishedData(DatasetKind):
-    """A data set that others have published, as a folder that is found by its name.
+    """A published data set, as a folder that is found by its name.
 
     Class attributes:
-        folder: The name of the folder, as it is published.
-        address: Where the archive can be had.
+        folder: The published name of the folder.
+        address: Where the archive can be downloaded.
 
     Attributes:
-        root: The folder that holds it. If left out: that of the environment variable HRG_DATA, then `./data`.
+        root: The parent folder (default: that of the environment variable HRG_DATA, then `./data`).
     """
 
     folder: ClassVar[str]
@@ -89,27 +89,28 @@ class PublishedData(DatasetKind):
 
     root: AbsolutePath | None = None
 
-    def places(self) -> list[Path]:
-        """Where it is looked for, in this order."""
+    def search_folders(self) -> list[Path]:
+        """Where the folder is searched, in order."""
         if self.root is not None:
             return [self.root]
         named = os.environ.get(DATA_FOLDER)
         return [*([_absolute(Path(named))] if named else []), _absolute(Path("data"))]
 
-    def found(self) -> Path | None:
-        """The folder itself, or None if it is in none of the places."""
-        for place in self.places():
-            for folder in (place / self.folder, place):
+    def find(self) -> Path | None:
+        """The folder of the data set; None if it is not found."""
+        for parent in self.search_folders():
+            for folder in (parent / self.folder, parent):
                 if folder.name == self.folder and folder.is_dir():
                     return folder
         return None
 
-    def missing(self) -> UsageError:
-        """The error that says where it was looked for and how to get it."""
-        way = "Get it with '--download' (in Python: download=True), or unpack" if self.downloads() else "Unpack"
+    def not_found(self) -> UsageError:
+        """The error if it is not found: where it was searched, and how to get it."""
+        get = "Get it with '--download' (in Python: download=True), or unpack" if self.can_download() else "Unpack"
+        searched = " or ".join(map(str, self.search_folders()))
         return UsageError(
-            f"data '{self.kind}': there is no folder '{self.folder}' in {' or '.join(map(str, self.places()))}. "
-            f"{way} {self.address} there; or name the folder that holds it, with "
+            f"data '{self.kind}': there is no folder '{self.folder}' in {searched}. "
+            f"{get} {self.address} there; or give its parent folder, with "
             f"{DATA_FOLDER}=DIR in the environment or as '{self.kind}:root=DIR'."
         )
 

@@ -1,7 +1,7 @@
-"""Batches for training and evaluation: normalised, augmented, and on the device where they are used.
+"""Batches for training and evaluation: normalised, augmented, and on the device.
 
-Images in memory are put on the device once, as 8-bit whole numbers; streamed ones come from worker processes batch by
-batch. Either way augmentation and normalisation are a few operations on whole batches, without waiting for the device.
+Images in memory are moved to the device once, as 8-bit integers; streamed ones are read by worker processes, batch by
+batch. Augmentation and normalisation are a few operations on full batches, without waiting for the device.
 
 Axes: N images of the data set, B images of a batch, C channels, H height, W width.
 """
@@ -25,7 +25,7 @@ AUGMENTATIONS = ("none", "flip", "crop", "crop+flip")
 
 
 class _Draws(NamedTuple):
-    """What chance says of each image of the data set in one epoch."""
+    """Random augmentation of each image of the data set in one epoch."""
 
     top_N: torch.Tensor
     left_N: torch.Tensor
@@ -33,19 +33,19 @@ class _Draws(NamedTuple):
 
 
 class Loader:
-    """Gives the batches of a data set in the order that a seed says.
+    """Batches of a data set in the order of a seed.
 
     Args:
-        dataset: Fitted to the network.
-        device: Where the batches are wanted.
-        augment: `none`, `flip`, `crop` or `crop+flip`: what changes training images at random.
-        crop_padding: Black pixels on each side before a crop; an eighth of the height, if left out.
+        dataset: With images in the input shape of the network.
+        device: Device of the batches.
+        augment: Random augmentation of training images: `none`, `flip`, `crop` or `crop+flip`.
+        crop_padding: Black pixels on each side before a crop (default: an eighth of the height).
         seed: Of the order of the images and of their augmentation.
         workers: Processes that read streamed images; with 0 the training process reads them.
         memory_format: Of the batches.
 
     Raises:
-        UsageError: The augmentation cannot be.
+        UsageError: The augmentation or the padding is invalid.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Loader:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         if augment not in AUGMENTATIONS:
-            raise UsageError(f"augment: one of {', '.join(AUGMENTATIONS)} is wanted, not '{augment}'.")
+            raise UsageError(f"augment: expected one of {', '.join(AUGMENTATIONS)}, not '{augment}'.")
         self.dataset, self.device, self.seed, self.workers = dataset, device, seed, workers
         self.memory_format = memory_format
         _, self.height, self.width = dataset.shape
@@ -69,24 +69,24 @@ class Loader:
             self.padding = max(1, self.height // 8) if crop_padding is None else crop_padding
             if not 0 < self.padding < min(self.height, self.width):
                 raise UsageError(
-                    f"crop_padding: a number from 1 to {min(self.height, self.width) - 1} is wanted for images of "
+                    f"crop_padding: expected a number from 1 to {min(self.height, self.width) - 1} for images of "
                     f"{self.height}x{self.width}, not {self.padding}."
                 )
-        self.places = {part: torch.tensor(places) for part, places in dataset.split._asdict().items()}
+        self.indices = {part: torch.tensor(indices) for part, indices in dataset.split._asdict().items()}
         self.labels_N = dataset.labels_N.to(device)
-        mean_C11, std_C11 = dataset.levels
+        mean_C11, std_C11 = dataset.channel_stats
         self.mean_C11, self.scale_C11 = mean_C11.to(device), (1 / std_C11).to(device)
         self.images_NCHW = None if dataset.is_streamed else dataset.images_NCHW.to(device)
 
     def with_seed(self, seed: int) -> Loader:
-        """The same images, which are on the device once, in the order of another seed."""
+        """The same images in the order of another seed; they are on the device only once."""
         other = copy.copy(self)
         other.seed = seed
         return other
 
     def steps(self, batch_size: int, drop_last: bool = False) -> int:
-        """Batches of one epoch of training."""
-        images = len(self.places["train"])
+        """Number of training steps of an epoch."""
+        images = len(self.indices["train"])
         return images // batch_size if drop_last else -(-images // batch_size)
 
     def training(
@@ -99,32 +99,32 @@ class Loader:
         rank: int = 0,
         world: int = 1,
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every training image once, changed at random, and its label.
+        """All training images once, augmented, and their labels.
 
-        What happens to an image depends on the seed, the epoch and the image; not on its batch or its process.
+        The augmentation of an image depends on the seed, the epoch and the image; not on its batch or its process.
 
         Args:
             batch_size: Images of a batch, over all processes.
-            drop_last: Leave out a last batch that is not full.
-            first_step: Batches that are skipped: those that were seen before an interruption.
-            rank: Which stretch of every batch is given, counted from 0.
-            world: Number of stretches. Those of a batch differ by one image at most, and may be empty if it is small.
+            drop_last: Omit a last batch that is not full.
+            first_step: Number of batches to skip, for resuming within an epoch.
+            rank: Which slice of every batch is returned, counted from 0.
+            world: Number of slices. Their sizes differ by at most one image; slices of small batches may be empty.
 
         Raises:
-            RunError: A file of the data set is gone, or is no image.
+            RunError: A file of the data set is missing, or is not an image.
         """
-        places_N = self.places["train"]
-        order_N = places_N[torch.randperm(len(places_N), generator=_generator(self.seed, "order", epoch))]
+        train_N = self.indices["train"]
+        order_N = train_N[torch.randperm(len(train_N), generator=_generator(self.seed, "order", epoch))]
         draws = self._draws(epoch)
         steps = range(first_step, self.steps(batch_size, drop_last))
         batches = [order_N[step * batch_size : (step + 1) * batch_size] for step in steps]
-        for images_BCHW, places_B in self._raw([_stretch(batch, rank, world) for batch in batches]):
-            yield self._normalised(self._augmented(images_BCHW, places_B, draws)), self.labels_N[places_B]
+        for images_BCHW, indices_B in self._raw([_slice(batch, rank, world) for batch in batches]):
+            yield self._normalize(self._augment(images_BCHW, indices_B, draws)), self.labels_N[indices_B]
 
     def evaluation(
         self, part: str, batch_size: int, *, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every image of a part of the data in its order, unchanged, and its label.
+        """All images of a part of the data in order, not augmented, and their labels.
 
         Args:
             part: `train`, `validation` or `test`.
@@ -132,27 +132,27 @@ class Loader:
             world: As for `training`.
 
         Raises:
-            RunError: A file of the data set is gone, or is no image.
+            RunError: A file of the data set is missing, or is not an image.
         """
-        batches = [_stretch(batch, rank, world) for batch in torch.split(self.places[part], batch_size)]
-        for images_BCHW, places_B in self._raw(batches):
-            yield self._normalised(images_BCHW), self.labels_N[places_B]
+        batches = [_slice(batch, rank, world) for batch in torch.split(self.indices[part], batch_size)]
+        for images_BCHW, indices_B in self._raw(batches):
+            yield self._normalize(images_BCHW), self.labels_N[indices_B]
 
     def _raw(self, batches: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The images of each batch as they are, and their places; on the device."""
+        """The 8-bit images of each batch, and their indices; on the device."""
         if not batches:
             return
         # One transfer for all batches.
         on_device = torch.split(torch.cat(batches).to(self.device), [len(batch) for batch in batches])
         if self.images_NCHW is not None:
-            for places_B in on_device:
-                yield self.images_NCHW.index_select(0, places_B), places_B
+            for indices_B in on_device:
+                yield self.images_NCHW.index_select(0, indices_B), indices_B
             return
-        for images_BCHW, places_B in zip(self._read([batch.tolist() for batch in batches]), on_device, strict=True):
-            yield images_BCHW.to(self.device, non_blocking=True), places_B
+        for images_BCHW, indices_B in zip(self._read([batch.tolist() for batch in batches]), on_device, strict=True):
+            yield images_BCHW.to(self.device, non_blocking=True), indices_B
 
     def _read(self, batches: list[list[int]]) -> Iterator[torch.Tensor]:
-        """The images of each batch from the files."""
+        """The images of each batch, from files."""
         if not self.workers:
             yield from map(self.dataset.read, batches)
             return
@@ -160,43 +160,43 @@ class Loader:
             with closing(read_ahead(self.dataset, batches, self.workers)) as found:
                 for images_BCHW in found:
                     yield images_BCHW.pin_memory() if self.device.type == "cuda" else images_BCHW
-        except (BrokenProcessPool, OSError) as error:  # one was killed, perhaps for its memory; or cannot start
+        except (BrokenProcessPool, OSError) as error:  # one was killed, perhaps for lack of memory, or cannot start
             raise RunError(
-                f"data '{self.dataset.name}': a process that reads images has ended: {error} "
-                "Try fewer of them; with 0 the training process reads the images."
+                f"data '{self.dataset.name}': a data worker has ended: {error} "
+                "Try fewer data workers; with 0 the training process reads the images."
             ) from error
 
     def _draws(self, epoch: int) -> _Draws:
-        chance, images = _generator(self.seed, "augment", epoch), len(self.dataset)
-        # All are drawn whatever is used, so that one augmentation does not change another.
-        mirrored_N = torch.rand(images, generator=chance) < 0.5
-        place_2N = torch.randint(2 * self.padding + 1, (2, images), generator=chance)
-        top_N, left_N = place_2N.to(self.device)
+        generator, images = _generator(self.seed, "augment", epoch), len(self.dataset)
+        # All numbers are always drawn, so that one augmentation does not change another.
+        mirrored_N = torch.rand(images, generator=generator) < 0.5
+        offset_2N = torch.randint(2 * self.padding + 1, (2, images), generator=generator)
+        top_N, left_N = offset_2N.to(self.device)
         return _Draws(top_N, left_N, mirrored_N.to(self.device))
 
-    def _augmented(self, images_BCHW: torch.Tensor, places_B: torch.Tensor, draws: _Draws) -> torch.Tensor:
+    def _augment(self, images_BCHW: torch.Tensor, indices_B: torch.Tensor, draws: _Draws) -> torch.Tensor:
         if self.padding:
             batch, channels, height, width = images_BCHW.shape
             edge = self.padding
             padded_BCHW = images_BCHW.new_zeros(batch, channels, height + 2 * edge, width + 2 * edge)
             padded_BCHW[:, :, edge : edge + height, edge : edge + width] = images_BCHW
-            # Every window of every image, as a view: one index picks one for each image.
+            # All windows of all images, as a view: one index selects one for each image.
             windows_BCyxHW = padded_BCHW.unfold(2, height, 1).unfold(3, width, 1)
             rows_B = torch.arange(batch, device=self.device)
-            images_BCHW = windows_BCyxHW[rows_B, :, draws.top_N[places_B], draws.left_N[places_B]]
+            images_BCHW = windows_BCyxHW[rows_B, :, draws.top_N[indices_B], draws.left_N[indices_B]]
         if self.flips:
-            mirrored_B111 = draws.mirrored_N[places_B].view(-1, 1, 1, 1)
+            mirrored_B111 = draws.mirrored_N[indices_B].view(-1, 1, 1, 1)
             images_BCHW = torch.where(mirrored_B111, images_BCHW.flip(3), images_BCHW)
         return images_BCHW
 
-    def _normalised(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        x_BCHW = normalised(images_BCHW, self.mean_C11, self.scale_C11)
+    def _normalize(self, images_BCHW: torch.Tensor) -> torch.Tensor:
+        x_BCHW = normalize(images_BCHW, self.mean_C11, self.scale_C11)
         return x_BCHW.contiguous(memory_format=self.memory_format)
 
 
-def normalised(images_BCHW: torch.Tensor, mean_C11: torch.Tensor, scale_C11: torch.Tensor) -> torch.Tensor:
-    """8-bit images as a network sees them; the scale is one over the standard deviation."""
-    # Two operations, each rounded: one would be fused on some machines, and round differently.
+def normalize(images_BCHW: torch.Tensor, mean_C11: torch.Tensor, scale_C11: torch.Tensor) -> torch.Tensor:
+    """8-bit images as the network sees them; the scale is one over the standard deviation."""
+    # Two operations, each rounded: a single one would be fused on some machines, and round differently.
     return images_BCHW.float().sub_(mean_C11).mul_(scale_C11)
 
 
@@ -205,5 +205,5 @@ def _generator(seed: int, stream: str, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, stream, epoch))
 
 
-def _stretch(places_B: torch.Tensor, rank: int, world: int) -> torch.Tensor:
-    return places_B[len(places_B) * rank // world : len(places_B) * (rank + 1) // world]
+def _slice(indices_B: torch.Tensor, rank: int, world: int) -> torch.Tensor:
+    return indices_B[len(indices_B) * rank // world : len(indices_B) * (rank + 1) // world]

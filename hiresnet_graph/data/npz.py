@@ -1,4 +1,4 @@
-"""Arrays that a user has saved with numpy."""
+"""Images and labels in an .npz file of numpy."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from hiresnet_graph.errors import RunError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
 
-_MOST_CHANNELS = 16
-_WANTED = (
-    "The file must hold x_train (or x): uint8, N x H x W x C or N x H x W; and y_train (or y): whole numbers from 0. "
-    "It may hold x_test, y_test and class_names."
+_MAX_CHANNELS = 16
+_EXPECTED = (
+    "The file must contain x_train (or x): uint8, N x H x W x C or N x H x W; and y_train (or y): whole numbers from "
+    "0. It may contain x_test, y_test and class_names."
 )
 
 
 @DATASETS.register
 class NpzData(DatasetKind):
-    """Arrays in a .npz file: images `x_train`, labels `y_train`, and if there are `x_test`, `y_test`, `class_names`.
+    """Arrays in an .npz file: images `x_train`, labels `y_train`, and optionally `x_test`, `y_test`, `class_names`.
 
-    Images are N x H x W x C, or N x H x W for grey, as 8-bit whole numbers (`uint8`). Labels are whole numbers from 0,
-    one for each image. `class_names[k]` names class k; without it there are as many classes as the highest label
-    says. `x` and `y` serve for `x_train` and `y_train`. Without test images 20 % are held out for the test. Other
-    arrays are left alone. Arrays of Python objects are refused, since reading them could run any program.
+    Images are N x H x W x C, or N x H x W for grey, as 8-bit integers (`uint8`). Labels are whole numbers from 0, one
+    for each image. `class_names[k]` names class k; without it, the highest label determines the number of classes. `x`
+    and `y` are accepted for `x_train` and `y_train`. Without test images, 20 % are held out for the test. Other arrays
+    are ignored. Arrays of Python objects are refused, since reading them could run any program.
 
     Attributes:
-        file: As `numpy.savez` or `numpy.savez_compressed` writes it.
+        file: A file that `numpy.savez` or `numpy.savez_compressed` has written.
     """
 
     kind: ClassVar[str] = "npz"
@@ -53,7 +53,7 @@ class NpzData(DatasetKind):
         if "x_test" in arrays or "y_test" in arrays:
             parts.append(self._part(arrays, "x_test", "y_test"))
             if parts[1][0].shape[1:] != train[0].shape[1:]:
-                raise self._wrong(f"images of x_test are {_sizes(parts[1][0])}, those of x_train {_sizes(train[0])}")
+                raise self._error(f"images of x_test are {_sizes(parts[1][0])}, those of x_train {_sizes(train[0])}")
         labels = [label for _, labels in parts for label in labels.tolist()]
         names = self._class_names(arrays, labels)
         name = f"npz:{self.file.name}"
@@ -77,26 +77,26 @@ class NpzData(DatasetKind):
 
         keys = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names")
         try:
-            # Opened here, since numpy leaves a file open that is broken.
+            # Opened here, since numpy does not close a damaged file.
             with self.file.open("rb") as file:
                 loaded = np.load(file, allow_pickle=False)
                 if isinstance(loaded, np.ndarray):
-                    raise self._wrong("it holds one array without a name")
+                    raise self._error("it contains a single array without a name")
                 found = {key: loaded[key] for key in keys if key in loaded.files}
                 if "x_train" not in found and "x" not in found:
                     shown = ", ".join(sorted(loaded.files)[:20]) or "none"
-                    raise self._wrong(f"there is no array 'x_train' or 'x' among its arrays: {shown}")
+                    raise self._error(f"there is no array 'x_train' or 'x' among its arrays: {shown}")
                 return found
         except FileNotFoundError:
-            raise UsageError(f"data 'npz': there is no file {self.file}.") from None
+            raise UsageError(f"data 'npz': the file {self.file} does not exist.") from None
         except OSError as error:
             raise RunError(f"data 'npz': {self.file} cannot be read: {error.strerror or error}.") from None
         except (zipfile.BadZipFile, zlib.error, EOFError) as error:
             raise RunError(
-                f"data 'npz': {self.file} is broken, perhaps cut short: {error}. Write or copy it anew."
+                f"data 'npz': {self.file} is damaged, perhaps truncated: {error}. Write or copy it again."
             ) from None
-        except ValueError as error:  # what numpy says of pickles, too
-            raise self._wrong(f"numpy says: {error}") from None
+        except ValueError as error:  # also for pickles
+            raise self._error(f"numpy reports: {error}") from None
 
     def _part(self, arrays: dict[str, Any], x: str, y: str) -> tuple[Any, Any]:
         """Images N x H x W x C and labels of one part."""
@@ -104,26 +104,26 @@ class NpzData(DatasetKind):
 
         for key in (x, y):
             if key not in arrays:
-                raise self._wrong(f"there is no array '{key}'. {did_you_mean(key, arrays)}".rstrip(". "))
+                raise self._error(f"there is no array '{key}'. {did_you_mean(key, arrays)}".rstrip(". "))
         images, labels = arrays[x], arrays[y]
         if images.dtype != np.uint8:
-            raise self._wrong(f"{x} must be uint8, levels from 0 to 255, and is {images.dtype}")
+            raise self._error(f"{x} must be uint8 (0 to 255), and is {images.dtype}")
         if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
-            raise self._wrong(
+            raise self._error(
                 f"{x} is {_sizes(images, 0)}. Are these N x C x H x W? They must be N x H x W x C: "
                 f"{x}.transpose(0, 2, 3, 1)"
             )
         if images.ndim == 3:
             images = images[..., None]
-        if images.ndim != 4 or 0 in images.shape[1:] or images.shape[3] > _MOST_CHANNELS:
-            raise self._wrong(
-                f"{x} must be images x height x width x channels (or without channels), with at most {_MOST_CHANNELS} "
+        if images.ndim != 4 or 0 in images.shape[1:] or images.shape[3] > _MAX_CHANNELS:
+            raise self._error(
+                f"{x} must be images x height x width x channels (or without channels), with at most {_MAX_CHANNELS} "
                 f"channels, and is {_sizes(arrays[x], 0)}"
             )
         if not np.issubdtype(labels.dtype, np.integer):
-            raise self._wrong(f"{y} must be whole numbers, and is {labels.dtype}")
+            raise self._error(f"{y} must be whole numbers, and is {labels.dtype}")
         if labels.shape not in ((len(images),), (len(images), 1)):
-            raise self._wrong(
+            raise self._error(
                 f"{y} must have one label for each of the {len(images):,} images, and is {_sizes(labels, 0)}"
             )
         return images, labels.reshape(-1)
@@ -131,16 +131,16 @@ class NpzData(DatasetKind):
     def _class_names(self, arrays: dict[str, Any], labels: list[int]) -> tuple[str, ...]:
         named = tuple(str(name) for name in arrays["class_names"].reshape(-1)) if "class_names" in arrays else ()
         classes = len(named) or max(labels, default=0) + 1
-        # A label far out is a slip, not a class: without this, it would make a list of that length.
+        # A label far out is an error, not a class: it would create a list of that length.
         if wrong := next((label for label in labels if not 0 <= label < min(classes, len(labels))), None):
             limit = f"{len(named)} class_names" if named else f"{len(labels):,} images"
-            raise self._wrong(f"label {wrong} is out of range: labels count from 0, and there are {limit}")
+            raise self._error(f"label {wrong} is out of range: labels count from 0, and there are {limit}")
         if not named and labels and min(labels) > 0:
-            raise self._wrong(f"its labels are {min(labels)} to {max(labels)}: labels count from 0")
+            raise self._error(f"its labels are {min(labels)} to {max(labels)}: labels count from 0")
         return named or tuple(str(label) for label in range(classes))
 
-    def _wrong(self, fact: str) -> RunError:
-        return RunError(f"data 'npz': {self.file}: {fact}. {_WANTED}")
+    def _error(self, fact: str) -> RunError:
+        return RunError(f"data 'npz': {self.file}: {fact}. {_EXPECTED}")
 
 
 def _sizes(array: Any, first: int = 1) -> str:

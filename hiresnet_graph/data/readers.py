@@ -1,6 +1,6 @@
-"""Processes that read the images of a streamed data set ahead of the training.
+"""Processes that read the images of a streamed data set ahead of training.
 
-Not torch's DataLoader: when one of its workers is killed, it raises wherever the training process happens to be.
+Not torch's DataLoader: if one of its workers is killed, it raises at an arbitrary point of the training process.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _dataset: Dataset | None = None
 
 
 def read_ahead(dataset: Dataset, batches: Sequence[Sequence[int]], workers: int) -> Generator[torch.Tensor, None, None]:
-    """The images of each batch of places, in this order; the processes end with it.
+    """The images of each batch of indices, in order; the processes end with the generator.
 
     Raises:
-        RunError: A file is gone, or is no image.
+        RunError: A file is missing, or is not an image.
         BrokenProcessPool: A process was killed.
         OSError: A process cannot start.
     """
     waiting: deque[Future[_Pixels]] = deque()
-    pool = ProcessPoolExecutor(min(workers, len(batches)), initializer=_begin, initargs=(dataset,))
+    pool = ProcessPoolExecutor(min(workers, len(batches)), initializer=_initialize, initargs=(dataset,))
     try:
-        for places in batches:
+        for indices in batches:
             with warnings.catch_warnings():
-                # They do nothing but read files, so they need no lock that a thread of ours may hold.
+                # The processes only read files, so they need no lock that a thread of ours may hold.
                 warnings.filterwarnings("ignore", ".*multi-threaded.*fork", DeprecationWarning)
-                waiting.append(pool.submit(_read, places))
+                waiting.append(pool.submit(_read, indices))
             if len(waiting) > _AHEAD * workers:
                 yield torch.from_numpy(waiting.popleft().result())
         while waiting:
@@ -49,24 +49,24 @@ def read_ahead(dataset: Dataset, batches: Sequence[Sequence[int]], workers: int)
         pool.shutdown(cancel_futures=True)
 
 
-def _begin(dataset: Dataset) -> None:
-    """What a process does first."""
+def _initialize(dataset: Dataset) -> None:
+    """Initialize a process."""
     global _dataset
     _dataset = dataset
     torch.set_num_threads(1)
-    # Ctrl-C is for the training process, which then ends this one; and whatever it does at SIGTERM is not done here.
+    # Ctrl-C is handled by the training process, which ends this one; its handler of SIGTERM is not for this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(0)
 
 
-def _read(places: Sequence[int]) -> _Pixels:
+def _read(indices: Sequence[int]) -> _Pixels:
     assert _dataset is not None
-    return _dataset.read(places).numpy()
+    return _dataset.read(indices).numpy()

@@ -1,4 +1,4 @@
-"""Reads what a user says of a data set, in the command line, in a study file or in Python."""
+"""Data sets from text or mappings, as in the command line, a study file or Python."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _SETTING = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 
 
 def data_source(given: str | Mapping[str, Any] | DatasetKind, *, download: bool = False) -> DatasetKind:
-    """The data set that is meant, without loading it.
+    """The data set with a name and fields, without loading it.
 
     Args:
         given: `cifar10`, `npz:FILE`, `imagefolder:DIR,size=32`, `synthetic:classes=3,images=500`; or a mapping of
             `kind` and the fields.
-        download: Get it from the internet if it is not here. Sets that are not published by others ignore it.
+        download: Download it if it is not found; ignored by data sets that cannot be downloaded.
 
     Raises:
-        UsageError: There is no such data set, or it does not take these fields; with all mistakes.
+        UsageError: There is no such data set, or the fields are wrong; lists all errors.
     """
     if isinstance(given, DatasetKind):
         source = given
     else:
-        source = _made(*(_parts(given) if isinstance(given, str) else _entries(given)))
-    if download and source.downloads():
+        source = _make(*(_parse(given) if isinstance(given, str) else _read_mapping(given)))
+    if download and source.can_download():
         source = source.changed({"download": True})
     return source
 
@@ -44,36 +44,36 @@ def load_dataset(source: str | Mapping[str, Any] | DatasetKind) -> Dataset:
         source: As for `data_source`.
 
     Raises:
-        UsageError: There is no such data set, or it is not where it was looked for.
-        RunError: A file of it is broken.
+        UsageError: There is no such data set, or its files are not found.
+        RunError: One of its files is damaged.
     """
     return data_source(source).load()
 
 
-def _parts(text: str) -> tuple[str, dict[str, Any]]:
+def _parse(text: str) -> tuple[str, dict[str, Any]]:
     """Name and fields of a text like `imagefolder:DIR,size=32`."""
     name, _, rest = text.partition(":")
     fields: dict[str, Any] = {}
-    # A comma is part of a path, unless a setting follows it.
+    # A comma belongs to a path, unless a setting follows.
     for part in re.split(r",(?=[a-z_]+=)", rest) if rest else []:
         if setting := _SETTING.fullmatch(part):
             fields[setting[1]] = setting[2]
         elif name in DATASETS and (argument := DATASETS.get(name).argument):
             fields[argument] = part
         elif name in DATASETS:
-            raise UsageError(f"data '{name}': '{part}' is no setting. Write '{name}:FIELD=VALUE'.")
+            raise UsageError(f"data '{name}': '{part}' is not a setting. Write '{name}:FIELD=VALUE'.")
     return name, fields
 
 
-def _entries(given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def _read_mapping(given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     name = given.get("kind")
     if not isinstance(name, str):
-        raise UsageError("data: a mapping wants 'kind', the name of a data set. 'hrg list datasets' has them.")
-    # The mapping itself knows where its values stand in the file; a copy would not.
+        raise UsageError("data: a mapping requires 'kind', the name of a data set. See 'hrg list datasets'.")
+    # Not a copy, since the mapping has the positions of its values in the file.
     return name, given
 
 
-def _made(name: str, fields: Mapping[str, Any]) -> DatasetKind:
+def _make(name: str, fields: Mapping[str, Any]) -> DatasetKind:
     if name not in DATASETS:
         path = Path(name)
         if path.suffix == ".npz" or path.is_dir():

@@ -1,4 +1,4 @@
-"""Images made by a rule: for tests, benchmarks and first steps with any number of images, classes and pixels."""
+"""Generated images: for tests, benchmarks and first steps."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 _CELLS = 4  # of a pattern, in each direction
 _CONTRAST = 24  # grey levels of a pattern around the middle
 _NOISE = 96
-_MOST_BYTES = 2**31
+_MAX_BYTES = 2**31
 
 
 @DATASETS.register
 class SyntheticData(DatasetKind):
-    """Noisy patterns, one for each class; any number of images, classes and pixels, and no file.
+    """Noisy patterns, one for each class, generated with any number of images, classes and pixels.
 
     A pattern has 4x4 cells of random grey. 20 % of the images are held out for the test.
 
     Attributes:
-        images: How many.
-        classes: How many; each has the same number of images, give or take one.
+        images: Number of images.
+        classes: Number of classes; all have the same number of images, up to one.
         channels: 1 (grey) or 3 (colour).
         size: Height and width.
-        seed: Of patterns and noise.
+        seed: Random seed of patterns and noise.
     """
 
     kind: ClassVar[str] = "synthetic"
@@ -48,12 +48,12 @@ class SyntheticData(DatasetKind):
 
         from hiresnet_graph.data.dataset import Dataset
 
-        if (needed := self.images * self.channels * self.size**2) > _MOST_BYTES:
+        if (needed := self.images * self.channels * self.size**2) > _MAX_BYTES:
             raise UsageError(
-                f"data 'synthetic': the images take {needed / 2**30:.1f} GiB; at most {_MOST_BYTES / 2**30:.0f} are "
-                "made. Lower 'images' or 'size'."
+                f"data 'synthetic': the images take {needed / 2**30:.1f} GiB, more than the limit of "
+                f"{_MAX_BYTES / 2**30:.0f}. Lower 'images' or 'size'."
             )
-        # The old generator of numpy: its stream is frozen, that of the new one is not.
+        # The legacy generator of numpy, whose stream is frozen.
         random = np.random.RandomState(self.seed)
         cells = random.randint(-_CONTRAST, _CONTRAST + 1, (self.classes, self.channels, _CELLS, _CELLS))
         to_cell = np.arange(self.size) * _CELLS // self.size
@@ -61,9 +61,9 @@ class SyntheticData(DatasetKind):
         labels = np.arange(self.images) % self.classes
         shape = (self.channels, self.size, self.size)
         images = np.empty((self.images, *shape), np.uint8)
-        for place, label in enumerate(labels):
+        for index, label in enumerate(labels):
             noise = random.randint(-_NOISE, _NOISE + 1, shape, np.int16)
-            images[place] = (patterns[label] + noise).clip(0, 255)
+            images[index] = (patterns[label] + noise).clip(0, 255)
         split = hold_out(labels.tolist(), TEST_SHARE, self.validation_share, self.split_seed)
         names = tuple(str(label) for label in range(self.classes))
         check_split("synthetic", split, labels.tolist(), names)

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet in the folders that it is published in."""
+"""Tiny-ImageNet, in its published folders."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 class TinyImagenetData(PublishedData):
     """Tiny-ImageNet: colour images, 64x64, 500 for training and 50 for the test in each of 200 classes.
 
-    Any number of class folders in `train/` will do. The labels of its test images are not public: as is usual, the
-    published validation set is our test set, and our validation images are held out of the training set. Augmented by
-    crop and flip unless told otherwise.
+    Any number of class folders in `train/` is accepted. The labels of the test images are not public: as is usual, the
+    published validation set is our test set, and our validation images are held out of the training set. Default
+    augmentation: crop and flip.
 
     Source: Y. Le, X. Yang: Tiny ImageNet Visual Recognition Challenge (Stanford CS 231N, 2015).
 
     Attributes:
-        stream: Read the files in every epoch instead of once. If left out: only above 2 GiB.
+        stream: Read the files in every epoch instead of once (default: only above 2 GiB).
     """
 
     kind: ClassVar[str] = "tiny-imagenet"
@@ -41,9 +41,9 @@ class TinyImagenetData(PublishedData):
         from hiresnet_graph.data.dataset import Dataset
         from hiresnet_graph.data.files import ImageFiles, class_folders, image_names
 
-        folder = self.found()
+        folder = self.find()
         if folder is None:
-            raise self.missing()
+            raise self.not_found()
         ids = class_folders(folder / "train")
         names, labels = [], []
         for label, id_ in enumerate(ids):
@@ -59,7 +59,7 @@ class TinyImagenetData(PublishedData):
         return Dataset(
             name=self.kind,
             classes=len(ids),
-            images=files.loaded(self.stream),
+            images=files.load(self.stream),
             labels_N=torch.tensor(labels),
             split=split,
             class_names=_words(folder, ids),
@@ -77,22 +77,22 @@ class TinyImagenetData(PublishedData):
             if id_ not in label_of:
                 raise RunError(
                     f"data '{self.kind}': {path}:{number}: class '{id_}' has no folder in {folder / 'train'}. "
-                    "Unpack the archive anew; or for fewer classes delete their lines here, too."
+                    "Unpack the archive again; or for fewer classes also delete their lines here."
                 )
             found[name] = label_of[id_]
         return found
 
 
 def _words(folder: Path, ids: list[str]) -> tuple[str, ...]:
-    """What the classes are called; their ids, where that is not told."""
+    """The names of the classes; their ids where the names are missing."""
     path = folder / "words.txt"
-    told = dict(line.split("\t", 1) for line in _lines(path) if "\t" in line) if path.exists() else {}
-    return tuple(told.get(id_, id_) for id_ in ids)
+    names = dict(line.split("\t", 1) for line in _lines(path) if "\t" in line) if path.exists() else {}
+    return tuple(names.get(id_, id_) for id_ in ids)
 
 
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise RunError(f"data 'tiny-imagenet': {path} cannot be read: {why}. Unpack the archive anew.") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise RunError(f"data 'tiny-imagenet': {path} cannot be read: {why}. Unpack the archive again.") from None

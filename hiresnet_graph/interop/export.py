@@ -106,10 +106,11 @@ def _module(plan: Plan, seed: int, weights: str | Path | None) -> tuple[nn.Modul
     import torch
 
     from hiresnet_graph.lower import build
+    from hiresnet_graph.lower.weights import load_weights
 
     module = build(plan, seed).eval()
     if weights is not None:
-        _load(module, Path(weights).expanduser())
+        load_weights(module, Path(weights).expanduser(), UsageError)
     return module, tuple(torch.zeros(2, *shape) for shape in plan.inputs.values())
 
 
@@ -119,28 +120,3 @@ def _dynamic_batch(inputs: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
 
     batch = torch.export.Dim("batch")
     return tuple({0: batch} for _ in inputs)
-
-
-def _load(module: nn.Module, path: Path) -> None:
-    """Load the tensors of a safetensors file into a module."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except OSError as error:
-        raise UsageError(f"'{path}' cannot be read: {error.strerror or error}.") from None
-    except SafetensorError as error:
-        raise UsageError(f"'{path}' is not a safetensors file: {error}.") from None
-    own = module.state_dict()
-    faults = [f"it lacks '{name}'" for name in own if name not in tensors]
-    faults += [f"'{name}' is not in the network" for name in tensors if name not in own]
-    faults += [
-        f"'{name}' is {list(tensors[name].shape)}, not {list(value.shape)}"
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    if faults:
-        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UsageError(f"the weights in '{path}' belong to another network: {'; '.join(faults[:3])}{more}.")
-    module.load_state_dict(tensors)

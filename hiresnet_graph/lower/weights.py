@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import math
+from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import nn
 
+from hiresnet_graph.errors import HrgError, RunError
 from hiresnet_graph.ops import Tensor
 from hiresnet_graph.plan import Plan, layers_by_weight
 from hiresnet_graph.seeding import derive_seed
@@ -73,3 +77,30 @@ def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
         for below, module in () if container is None else container._modules.items():
             layer.add_module(below, module)
         parent.add_module(last, layer)
+
+
+def load_weights(module: nn.Module, path: Path, error: type[HrgError] = RunError) -> None:
+    """Copy the tensors of a safetensors file into a module.
+
+    Raises:
+        error: The file cannot be read, or has other tensors.
+    """
+    try:
+        # From bytes, not mapped: the file may be replaced while the module is in use.
+        tensors = load(path.read_bytes())
+    except OSError as reason:
+        raise error(f"{path}: cannot be read: {reason.strerror}.") from reason
+    except SafetensorError as reason:
+        raise error(f"{path}: not a safetensors file, or damaged: {reason}.") from None
+    own = module.state_dict()
+    faults = [f"it lacks '{name}'" for name in own if name not in tensors]
+    faults += [f"'{name}' is not in the network" for name in tensors if name not in own]
+    faults += [
+        f"'{name}' is {list(tensors[name].shape)}, not {list(value.shape)}"
+        for name, value in own.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    if faults:
+        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise error(f"{path}: these weights belong to another network: {'; '.join(faults[:3])}{more}.")
+    module.load_state_dict(tensors)

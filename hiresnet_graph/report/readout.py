@@ -26,7 +26,8 @@ from hiresnet_graph.sweep.status import read_status
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
-    from hiresnet_graph.train.readout import Part, Past, ReadoutPoint
+    from hiresnet_graph.train.evaluation import Part
+    from hiresnet_graph.train.readout import Past, ReadoutPoint
     from hiresnet_graph.train.run_folder import Run
 
 
@@ -97,7 +98,7 @@ def make_readouts(
         UsageError: None of the networks runs in time.
         RunError: There is no finished run, its weights are missing, or its data have changed.
     """
-    from hiresnet_graph.train.readout import data_of
+    from hiresnet_graph.train.readout import stored_dataset
 
     results = read_results(folder)
     data: Dataset | None = None
@@ -108,7 +109,7 @@ def make_readouts(
         if runs[0].architecture.plan.folded is None:
             left_out.append(network.label)
             continue
-        data = data or data_of(runs[0])
+        data = data or stored_dataset(runs[0].folder)
         points_by_run = [_best_and_last(run, steps, part, past, data, device) for run in runs]
         for points in zip(*points_by_run, strict=True):
             rows.append(_row(network.label, network.setting, points))

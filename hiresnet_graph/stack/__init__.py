@@ -1,13 +1,14 @@
 """Training many runs as one program: replicas of one network, or subgraphs of one supergraph.
 
-Which runs can share a program, and the memory that takes, needs no torch; `run_stack` and the programs load on first
-use.
+Which runs can share a program, the memory that takes, and requests need no torch; `run_stack` and the programs are
+loaded on first use.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.stack.stackable import predicted_bytes, stackable
+from hiresnet_graph.stack.request import Refused, RunEvent, StackBackend, StackEnded, StackMember, StackRequest
+from hiresnet_graph.stack.stackable import predicted_bytes, stack_group
 from hiresnet_graph.stack.supergraph import mask_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,21 @@ if TYPE_CHECKING:
     from hiresnet_graph.stack.program import run_stack
     from hiresnet_graph.stack.replicas import Replicas
 
-__all__ = ["Branches", "Replicas", "Stacked", "mask_of", "predicted_bytes", "run_stack", "stackable"]
+__all__ = [
+    "Branches",
+    "Refused",
+    "Replicas",
+    "RunEvent",
+    "StackBackend",
+    "StackEnded",
+    "StackMember",
+    "StackRequest",
+    "Stacked",
+    "mask_of",
+    "predicted_bytes",
+    "run_stack",
+    "stack_group",
+]
 
 _ON_FIRST_USE = {"Branches": "branches", "Replicas": "replicas", "Stacked": "lowering", "run_stack": "program"}
 

@@ -14,16 +14,17 @@ from typing import Literal, NamedTuple
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import SpecError
-from hiresnet_graph.stack.stackable import FEWEST, predicted_bytes, stackable
+from hiresnet_graph.stack.request import StackBackend, StackMember, StackRequest
+from hiresnet_graph.stack.stackable import MIN_REPLICAS, predicted_bytes, stack_group
 from hiresnet_graph.stack.supergraph import mask_of
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import START, Cursor
-from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
+from hiresnet_graph.train.request import RunRequest
 
 Backend = Literal["eager", "graph", "branches", "stacked"]
 """How steps are computed: each run by itself, as one launch of a GPU, or with other runs. See `Environment.backend`."""
 
-MIN_RUNS = {"stacked": FEWEST, "branches": 1}
+MIN_RUNS = {"stacked": MIN_REPLICAS, "branches": 1}
 """Runs of the smallest stack; smaller ones are padded."""
 # After this many supergraphs in a row that hold no other network, the rest are not compared.
 _PATIENCE = 20
@@ -70,7 +71,7 @@ class StackableGroup:
         if budget is None:
             return limit
         is_low = self.recipe.precision == "bf16"
-        each = predicted_bytes(self.supergraph.plan, FEWEST, self.recipe.batch_size, is_low) / FEWEST
+        each = predicted_bytes(self.supergraph.plan, MIN_REPLICAS, self.recipe.batch_size, is_low) / MIN_REPLICAS
         fitting, least = int(budget / each), MIN_RUNS[backend]
         return min(limit, max(fitting, least)) if is_resumed or fitting >= least else 0
 
@@ -121,7 +122,7 @@ def group_runs(candidates: Iterable[Candidate], edge_group: str | None = None) -
     """
     alike: dict[object, list[Candidate]] = {}
     for candidate in candidates:
-        shared = stackable(candidate.recipe)
+        shared = stack_group(candidate.recipe)
         if shared is not None:
             alike.setdefault(shared, []).append(candidate)
     groups = []

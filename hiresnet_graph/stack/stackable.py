@@ -1,4 +1,4 @@
-"""Which runs can be computed as one program, and what memory that takes. Needs no torch."""
+"""Which runs can share a program, and how much memory that takes. Needs no torch."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from hiresnet_graph.cost import count
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.recipe import Recipe
 
-FEWEST = 3
-"""Replicas of the smallest stack that is computed, filled up with copies that nobody looks at: libraries have other
-kernels for fewer of them, which round differently."""
+MIN_REPLICAS = 3
+"""Replicas of the smallest stack. A stack of fewer runs is padded with copies that are ignored: with fewer replicas,
+libraries use other kernels, which round differently."""
 
-# What may differ between the runs of a stack: all of it is numbers of the optimizer.
+# Recipe fields in which the runs of a stack may differ: numbers that only the optimizer uses.
 OWN_FIELDS = frozenset(
     {"clip_norm", "lr", "momentum", "schedule", "step_every", "step_factor", "warmup_epochs", "weight_decay"}
 )
 
-# Numbers held for each parameter: it, its gradient, two moments, the best so far, and six while a step is made.
-_HELD = 11
+# Numbers stored for each parameter: value, gradient, two moments, best value so far, and six temporary ones in a step.
+_STORED = 11
 
 
-def stackable(recipe: Recipe) -> tuple[tuple[str, object], ...] | None:
-    """What must be equal between the recipes of runs that are computed as one program; None if such a run is not.
+def stack_group(recipe: Recipe) -> tuple[tuple[str, object], ...] | None:
+    """The recipe fields that are equal for all runs of a stack; None if the run cannot be in a stack.
 
-    Runs whose steps are compiled, or computed once more in the backward pass, are trained alone.
+    Runs with `compile` or `checkpoint_steps` are trained on their own.
     """
     if recipe.compile or recipe.checkpoint_steps is not None:
         return None
     return tuple((name, value) for name, value in recipe if name not in OWN_FIELDS)
 
 
-def predicted_bytes(whole: Plan, replicas: int, batch: int, low_precision: bool) -> int:
-    """About the memory that a stack takes in training, without the images of the data set; rather too much.
+def predicted_bytes(supergraph: Plan, replicas: int, batch: int, low_precision: bool) -> int:
+    """An estimate, rather too high, of the memory for training a stack, without the images of the data set.
 
     Args:
-        whole: The network that holds those of all runs.
-        replicas: How many runs.
+        supergraph: The network that contains those of all runs.
+        replicas: Number of runs.
         batch: Images of a step.
-        low_precision: Whether values are kept as 16-bit numbers.
+        low_precision: Whether activations are stored as 16-bit numbers.
     """
-    cost, images = count(whole), sum(shape.elements for shape in whole.inputs.values())
+    cost, images = count(supergraph), sum(shape.elements for shape in supergraph.inputs.values())
     values = batch * (cost.memory * (2 if low_precision else 4) + images * 4)
-    return max(replicas, FEWEST) * (values + 4 * (_HELD * cost.parameters + 2 * cost.buffers))
+    return max(replicas, MIN_REPLICAS) * (values + 4 * (_STORED * cost.parameters + 2 * cost.buffers))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.stack.grouping import Backend, StackableGroup, stack_runs
-from hiresnet_graph.stack.stackable import FEWEST
+from hiresnet_graph.stack.stackable import MIN_REPLICAS
 from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
 from hiresnet_graph.sweep.networks import Network, Networks
 from hiresnet_graph.sweep.plan import StudyPlan
@@ -199,7 +199,7 @@ class Calibration:
             return
         largest = min(_MAX_STACK["cpu" if self._is_cpu else "cuda"], -(-len(self._keys) // layout.workers))
         largest = group.fitting(largest, "stacked" if backend == "stacked" else "branches", self._budget(layout))
-        smallest, size = (FEWEST, 4) if backend == "stacked" else (2, 2)
+        smallest, size = (MIN_REPLICAS, 4) if backend == "stacked" else (2, 2)
         while size < largest:
             yield size
             size = largest if self._is_cpu else 2 * size

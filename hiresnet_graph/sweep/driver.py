@@ -18,23 +18,14 @@ from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.stack.grouping import MIN_RUNS, RunStack, split_evenly
+from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded, StackRequest
 from hiresnet_graph.sweep.database import FINAL, RUNS, State
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, StackTraining, Task, TaskReport, Training
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.train.events import (
-    EpochDone,
-    Event,
-    Finished,
-    Paused,
-    Refused,
-    RunEvent,
-    Saved,
-    StackEnded,
-    Started,
-)
+from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
 from hiresnet_graph.train.record import Epoch, RunRecord
-from hiresnet_graph.train.request import RunRequest, StackRequest
+from hiresnet_graph.train.request import RunRequest
 
 Work = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
 StackWork = Callable[[StackRequest], Callable[[], Iterator[RunEvent | StackEnded]]]
@@ -336,7 +327,7 @@ class Driver:
         match event:
             case Started():
                 run.is_training, run.start_epoch = True, event.epoch
-                self._ledger.record_start(key, attempt, event.machine, event.epoch)
+                self._ledger.record_start(key, attempt, event.environment, event.epoch)
             case EpochDone():
                 self._ledger.record_epoch(key, attempt, event.epoch)
                 if self._epoch_done is not None and event.epoch.epoch > run.start_epoch:

@@ -14,16 +14,16 @@ import torch
 from hiresnet_graph.architecture import loads
 from hiresnet_graph.data import DatasetKind
 from hiresnet_graph.stack.grouping import Backend
+from hiresnet_graph.stack.request import StackBackend
 from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.sweep.execution import WorkerLayout
 from hiresnet_graph.sweep.executors.base import ENDS, Lost, Task, cached_dataset
 from hiresnet_graph.sweep.executors.local import LocalExecutor
 from hiresnet_graph.train.environment import choose_device, retain_freed_memory
 from hiresnet_graph.train.events import Paused
-from hiresnet_graph.train.parallel import SINGLE_PROCESS
 from hiresnet_graph.train.prepare import prepare_run
-from hiresnet_graph.train.request import RunRequest, StackBackend
-from hiresnet_graph.train.state import TrainingState
+from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.train.single_trainer import SingleTrainer
 from hiresnet_graph.train.trainer import Trainer
 
 EVAL_COST_RATIO = 1 / 3
@@ -185,17 +185,18 @@ class _Sample:
             runs * EVAL_COST_RATIO * len(parts.validation),
         )
 
-        def done(course: TrainingState) -> float:
-            return step * (course.epoch * course.steps + course.step) + epoch * course.epoch
-
+        trainer: Trainer
         if program.backend == "eager":
-            alone = Trainer(first.arch, first.dataset, first.recipe, first.request, device, SINGLE_PROCESS)
-            clock = _Clock(lambda: done(alone.course), self.floor, device)
-            return lambda: alone.advance(clock, _never, None), clock
-        kind: StackBackend = "stacked" if program.backend == "stacked" else "branches"
-        stack = StackTrainer(assigned, loads(program.supergraph, "supergraph").plan, kind, device)
-        clock = _Clock(lambda: done(stack.course), self.floor, device)
-        return lambda: stack.advance(clock, _never), clock
+            trainer = SingleTrainer(first, device)
+        else:
+            kind: StackBackend = "stacked" if program.backend == "stacked" else "branches"
+            trainer = StackTrainer(assigned, loads(program.supergraph, "supergraph").plan, kind, device)
+
+        def done() -> float:
+            return step * trainer.state.total_steps + epoch * trainer.state.epoch
+
+        clock = _Clock(done, self.floor, device)
+        return lambda: trainer.advance(clock, _never), clock
 
 
 def _never() -> bool:

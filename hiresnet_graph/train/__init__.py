@@ -1,4 +1,4 @@
-"""One training program, its recipe, and the record that it leaves.
+"""The training program, its recipe, and the record of a run.
 
 Records, recipes, requests and events need no torch; `run`, `train` and what reads weights load it on first use.
 """
@@ -11,15 +11,12 @@ from hiresnet_graph.train.events import (
     Event,
     Finished,
     Paused,
-    Refused,
-    RunEvent,
     Saved,
-    StackEnded,
     Started,
 )
 from hiresnet_graph.train.recipe import Recipe, make_recipe
 from hiresnet_graph.train.record import Environment, Epoch, Preprocessing, RunRecord, Seeds, read_record
-from hiresnet_graph.train.request import RunRequest, StackBackend, StackMember, StackRequest
+from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
     from hiresnet_graph.train.evaluation import Scores
@@ -40,19 +37,13 @@ __all__ = [
     "Preprocessing",
     "ReadoutPoint",
     "Recipe",
-    "Refused",
     "Run",
-    "RunEvent",
     "RunIdentity",
     "RunRecord",
     "RunRequest",
     "Saved",
     "Scores",
     "Seeds",
-    "StackBackend",
-    "StackEnded",
-    "StackMember",
-    "StackRequest",
     "Started",
     "from_pretrained",
     "identify_request",

@@ -42,7 +42,7 @@ def match_input(dataset: Dataset, plan: Plan) -> Dataset:
             f"{dataset.classes} classes: training requires one output of {dataset.classes} values. "
             f"{_class_hint(plan, dataset.classes)}"
         )
-    return dataset.fitted_to(shapes[0])
+    return dataset.with_shape(shapes[0])
 
 
 def _class_hint(plan: Plan, classes: int) -> str:

@@ -1,4 +1,4 @@
-"""The machine that a run is computed on: its device, its settings while we compute, and what is written down of it."""
+"""The environment of a run: its device, the settings of torch and of signals while it is computed, and their record."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from hiresnet_graph.train.record import Environment
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that a name means; `auto` is a GPU if there is one.
+    """The device with a name; `auto` is a GPU if there is one.
 
     Raises:
-        UsageError: It is no name of a device, or there is no such device here.
+        UsageError: The name is wrong, or there is no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -37,17 +37,17 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise UsageError(f"device: 'cpu', 'cuda', 'cuda:N' or 'auto' is wanted, not '{name}'.")
+        raise UsageError(f"device: expected 'cpu', 'cuda', 'cuda:N' or 'auto', not '{name}'.")
     if device.type == "cpu":
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (device.index or 0) >= count:
-        there = f"there are {count} of them here" if count else "torch sees none here ('hrg doctor' says more)"
-        raise UsageError(f"device '{name}' is a GPU, and {there}. Choose '--device cpu' or 'auto'.")
+        found = f"this machine has {count}" if count else "torch finds none here (see 'hrg doctor')"
+        raise UsageError(f"device '{name}' is a GPU, but {found}. Choose '--device cpu' or 'auto'.")
     return torch.device("cuda", device.index or 0)
 
 
-def describe(
+def describe_environment(
     device: torch.device,
     threads: int,
     channels_last: bool,
@@ -56,7 +56,7 @@ def describe(
     replicas: int = 1,
     looped: tuple[str, ...] = (),
 ) -> Environment:
-    """The record of this machine."""
+    """The record of this environment."""
     return Environment(
         device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
         threads=threads,
@@ -74,7 +74,7 @@ def describe(
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of the checkout that the package is run from, with `+changes` if files differ from it."""
+    """The commit of the checkout that the package is imported from, with `+changes` if files differ from it."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -87,8 +87,8 @@ def _commit() -> str | None:
 
 
 @contextmanager
-def settings(device: torch.device, threads: int, tf32: bool) -> Iterator[None]:
-    """Within, torch computes as a run wants it; afterwards all is as before, the global random state included."""
+def torch_settings(device: torch.device, threads: int, tf32: bool) -> Iterator[None]:
+    """Within, torch has the settings of a run; afterwards all is restored, including the global random state."""
     gpus = [device] if device.type == "cuda" else []
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -101,28 +101,28 @@ def settings(device: torch.device, threads: int, tf32: bool) -> Iterator[None]:
 
 @contextmanager
 def tf32_products(tf32: bool) -> Iterator[None]:
-    """Within, GPUs multiply float32 numbers as TF32, or in full (torch's default is the former for convolutions)."""
-    # The older of torch's two ways to say so: it keeps both in step, while the newer one breaks whoever asks the older.
-    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    """Within, GPUs multiply float32 numbers as TF32, or exactly (the default of torch is TF32 for convolutions)."""
+    # The older of torch's two interfaces keeps both consistent; setting the newer one breaks reading the older one.
+    backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before = [place.allow_tf32 for place in places]
-        for place in places:
-            place.allow_tf32 = tf32
+        before = [backend.allow_tf32 for backend in backends]
+        for backend in backends:
+            backend.allow_tf32 = tf32
     try:
         yield
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for place, value in zip(places, before, strict=True):
-                place.allow_tf32 = value
+            for backend, value in zip(backends, before, strict=True):
+                backend.allow_tf32 = value
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Within, Ctrl-C waits until a good moment: gives a function that says whether it came. Another acts at once.
+    """Within, Ctrl-C is deferred: yields a function that returns whether it was pressed. A second one acts at once.
 
-    Where Ctrl-C means something else already, or in a thread that it does not reach, nothing is changed.
+    Where Ctrl-C already has another handler, or in a thread that it does not reach, nothing is changed.
     """
     if (
         threading.current_thread() is not threading.main_thread()
@@ -132,14 +132,14 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         return
     first = math.inf
 
-    def note(number: int, frame: Any) -> None:
+    def on_interrupt(number: int, frame: Any) -> None:
         nonlocal first
-        # torchrun sends the signal on to processes that have had it from the terminal: that is no second one.
+        # torchrun forwards the signal to processes that have received it from the terminal: not a second one.
         if time.monotonic() - first > 1:
             raise KeyboardInterrupt
         first = min(first, time.monotonic())
 
-    signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield lambda: first < math.inf
     finally:
@@ -148,15 +148,15 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
 
 @functools.cache
 def retain_freed_memory() -> None:
-    """Make this process keep memory that it has freed for the next step, instead of handing it back to the system.
+    """Make this process keep freed memory for the next step instead of returning it to the system.
 
-    Source: measured on hiresnet18; each training step allocates the same large blocks, and glibc would otherwise unmap
-    them and have the system zero them anew every time, a tenth of the time of a step.
+    Source: measured on hiresnet18. Each training step allocates the same large blocks; otherwise glibc unmaps them and
+    the system zeroes them again every time, which takes a tenth of the time of a step.
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
     m_trim_threshold, m_top_pad, m_mmap_threshold = -1, -2, -3
-    libc.mallopt(m_mmap_threshold, 32 << 20)  # the highest that glibc takes
+    libc.mallopt(m_mmap_threshold, 32 << 20)  # the highest that glibc accepts
     libc.mallopt(m_trim_threshold, 1 << 30)
     libc.mallopt(m_top_pad, 64 << 20)

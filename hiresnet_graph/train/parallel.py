@@ -1,4 +1,4 @@
-"""Several processes that train one model, as torchrun starts them: each takes a stretch of every batch."""
+"""Several processes that train one model, as torchrun starts them: each computes a slice of every batch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hiresnet_graph.errors import UsageError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of a run. The first one (rank 0) evaluates and writes.
+    """This process among those of a run. The first one (rank 0) evaluates and writes files.
 
     Attributes:
-        local: Its number among those of this machine, which chooses its GPU.
+        local: Rank among the processes of this machine, which selects the GPU.
     """
 
     rank: int = 0
@@ -27,12 +27,12 @@ class Processes:
     local: int = 0
 
     @property
-    def first(self) -> bool:
-        """Whether this process is the one that evaluates and writes."""
+    def is_first(self) -> bool:
+        """Whether this process evaluates and writes files."""
         return self.rank == 0
 
     def sum(self, parameters: Iterable[torch.nn.Parameter], more: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """Add up gradients, which are replaced by their sums, and a few more numbers over all processes."""
+        """Replace gradients by their sums over all processes, and return the sums of a few more numbers."""
         held = list(parameters)
         gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in held]
         flat = torch.cat([*(gradient.flatten() for gradient in gradients), torch.stack(list(more))])
@@ -42,15 +42,15 @@ class Processes:
             value.grad = gradient.copy_(part.view(gradient.shape))
         return torch.unbind(sums)
 
-    def shared(self, value: Any) -> Any:
-        """The value that the first process has, in all of them."""
+    def broadcast(self, value: Any) -> Any:
+        """The value of the first process, in all of them."""
         if self.world == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box)
         return box[0]
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in all of them."""
         if self.world == 1:
             return [value]
@@ -63,14 +63,14 @@ SINGLE_PROCESS = Processes()
 
 
 @contextmanager
-def processes(device: str) -> Iterator[Processes]:
-    """The processes that torchrun has started, joined; one alone without it.
+def join_processes(device: str) -> Iterator[Processes]:
+    """Join the processes that torchrun has started; without torchrun, a single one.
 
     Args:
-        device: What they train on decides how they talk: `cpu` by gloo, GPUs by NCCL.
+        device: Selects how they communicate: `cpu` by gloo, GPUs by NCCL.
 
     Raises:
-        UsageError: The environment of torchrun is not complete.
+        UsageError: The environment of torchrun is incomplete.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
         yield SINGLE_PROCESS
@@ -79,10 +79,10 @@ def processes(device: str) -> Iterator[Processes]:
     if missing:
         raise UsageError(f"WORLD_SIZE is set, but not {', '.join(missing)}. Start several processes with torchrun.")
     local = int(os.environ["LOCAL_RANK"])
-    gpu = device != "cpu" and torch.cuda.is_available()
-    if gpu:
+    is_gpu = device != "cpu" and torch.cuda.is_available()
+    if is_gpu:
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if gpu else "gloo")
+    dist.init_process_group("nccl" if is_gpu else "gloo")
     try:
         yield Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), local)
     finally:

@@ -1,7 +1,4 @@
-"""A run as it was asked for, and its folder: what is checked first, and what is written when.
-
-Axes: C channels.
-"""
+"""A requested run with everything that was checked before it starts, and the files of its folder."""
 
 from __future__ import annotations
 
@@ -10,15 +7,16 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from safetensors.torch import save
 
 from hiresnet_graph.architecture import Architecture, loads
-from hiresnet_graph.data import load_dataset
+from hiresnet_graph.data import DatasetKind, data_source, load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.train.checkpoint import Checkpoint, drop_checkpoints
+from hiresnet_graph.train.checkpoint import Checkpoint, delete_checkpoints
 from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, match_input
 from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.identity import identify_network, identify_run
@@ -43,50 +41,69 @@ from hiresnet_graph.train.state import TrainingState
 from hiresnet_graph.train.tensorboard import FOLDER as TENSORBOARD
 
 
+class InMemoryData(DatasetKind):
+    """Stands for a data set that was passed in memory and cannot be loaded again."""
+
+    kind: ClassVar[str] = "memory"
+
+    def load(self) -> Dataset:
+        """Always fails: there is nothing to load.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError("this run was trained on images in memory, which no file contains. Pass them again.")
+
+
+def stored_source(settings: Settings | None) -> DatasetKind | None:
+    """The data set of a run from its settings; None if it was passed in memory."""
+    if settings is None or settings.source is None or settings.source["kind"] == InMemoryData.kind:
+        return None
+    return data_source(settings.source)
+
+
 @dataclass(frozen=True)
 class PreparedRun:
-    """A run that is asked for: its network, its data, and the folder that it is written into.
+    """A requested run that can be trained: its network, its data, and its folder.
 
     Attributes:
-        dataset: With images of the shape that the network takes.
-        told: What the folder says of the run from its first moment on; with the recipe as it is for this data set.
+        dataset: With images in the input shape of the network.
+        settings: What the folder records of the run when it starts, with the resolved recipe.
     """
 
     request: RunRequest
     folder: Path
     arch: Architecture
     dataset: Dataset
-    told: Settings
+    settings: Settings
 
     @property
     def recipe(self) -> Recipe:
-        """As it is for this data set and network."""
-        return self.told.recipe
+        """The recipe as it is for this data set and network."""
+        return self.settings.recipe
 
     @property
     def key(self) -> str:
-        """Of the run."""
-        return self.told.key
+        """The key of the run."""
+        return self.settings.key
 
-    def finished(self) -> RunRecord | None:
-        """The record of this very run, if it is finished in the folder.
+    def finished_record(self) -> RunRecord | None:
+        """The record of this run, if it is already finished in the folder.
 
         Raises:
             UsageError: The folder holds another run.
         """
-        told, folder = self.told, self.folder
-        record, old = read_record(folder), read_settings(folder)
-        if (record is not None and record.key != told.key) or (old is not None and old.key != told.key):
-            found: RunRecord | Settings | None = record or old
-            assert found is not None
-            raise UsageError(
-                f"{folder} holds another run: {'; '.join(_differences(found, told))}. Choose another folder, or "
-                "delete this one to start over in it ('hrg train --fresh' does both)."
-            )
-        return record
+        folder, found = self.folder, read_record(self.folder)
+        for old in (found, read_settings(folder)):
+            if old is not None and old.key != self.key:
+                raise UsageError(
+                    f"{folder} holds another run: {'; '.join(_differences(old, self.settings))}. Choose another "
+                    "folder, or delete this one to start over in it ('hrg train --fresh' does both)."
+                )
+        return found
 
-    def clear(self) -> None:
-        """Delete a run from the folder, and nothing else."""
+    def clear_folder(self) -> None:
+        """Delete the files of a run from the folder, and nothing else."""
         folder = self.folder
         try:
             for name in (RESULT, SETTINGS, SPEC, METRICS, BEST, LAST):
@@ -95,76 +112,75 @@ class PreparedRun:
                 shutil.rmtree(folder / TENSORBOARD)
         except OSError as error:
             raise RunError(f"{error.filename or folder}: cannot be deleted: {error.strerror}.") from error
-        drop_checkpoints(folder)
+        delete_checkpoints(folder)
 
-    def own(self, point: Checkpoint) -> Checkpoint:
-        """The same checkpoint, if it is one of this run.
+    def check_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Check that a checkpoint belongs to this run.
 
         Raises:
-            UsageError: It is that of another run.
+            UsageError: It belongs to another run.
         """
-        if point.counters.key != self.key:
+        if checkpoint.counters.key != self.key:
             raise UsageError(
                 f"{self.folder} holds checkpoints of another run. Choose another folder, or delete this one."
             )
-        return point
 
-    def begin(self, epochs: Iterable[Epoch]) -> None:
-        """Write what is known of the run at its start, with the epochs that are done already."""
+    def write_start(self, epochs: Iterable[Epoch]) -> None:
+        """Write the settings, the spec, and the metrics of the epochs that are already done."""
         make_folder(self.folder)
-        write_atomic(self.folder / SETTINGS, (self.told.model_dump_json(indent=2) + "\n").encode())
+        write_atomic(self.folder / SETTINGS, (self.settings.model_dump_json(indent=2) + "\n").encode())
         write_atomic(self.folder / SPEC, self.arch.to_yaml().encode())
-        write_atomic(self.folder / METRICS, "".join(map(_lines, epochs)).encode())
+        write_atomic(self.folder / METRICS, "".join(map(_metrics_lines, epochs)).encode())
 
-    def log(self, epoch: Epoch) -> None:
-        """Write the curves of an epoch."""
+    def append_metrics(self, epoch: Epoch) -> None:
+        """Append an epoch to the metrics."""
         path = self.folder / METRICS
         try:
             with path.open("a", encoding="utf-8") as file:
-                file.write(_lines(epoch))
+                file.write(_metrics_lines(epoch))
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}.") from error
 
-    def record(self, course: TrainingState, machine: Environment) -> RunRecord:
-        """What is known of the run when it is over."""
-        told, cost, best = self.told, self.arch.cost(), course.best
-        tested, last = course.tests or (None, None)
-        mean, std = (tuple(level_C11.flatten().tolist()) for level_C11 in self.dataset.levels)
+    def make_record(self, state: TrainingState, environment: Environment) -> RunRecord:
+        """The record of the run when it has ended."""
+        settings, cost, best = self.settings, self.arch.cost(), state.best
+        at_best, at_last = state.test_scores or (None, None)
+        mean, std = (tuple(level_C11.flatten().tolist()) for level_C11 in self.dataset.channel_stats)
         shape, names = tuple(self.dataset.shape), self.dataset.class_names
         return RunRecord(
-            key=told.key,
-            architecture=told.architecture,
-            variant=told.variant,
-            seeds=told.seeds,
-            data=told.data,
-            data_fingerprint=told.data_fingerprint,
-            recipe=told.recipe,
-            plan=told.plan,
+            key=settings.key,
+            architecture=settings.architecture,
+            variant=settings.variant,
+            seeds=settings.seeds,
+            data=settings.data,
+            data_fingerprint=settings.data_fingerprint,
+            recipe=settings.recipe,
+            plan=settings.plan,
             parameters=cost.parameters,
             macs=cost.macs,
-            outcome="complete" if tested else "diverged",
-            diverged_at=course.diverged_at,
-            best_epoch=best.epoch if best and tested else None,
-            validation_accuracy=best.validation_accuracy if best and tested else None,
-            test_accuracy=tested.accuracy if tested else None,
-            test_top_k=tested.top_k if tested else None,
-            last_test_accuracy=last.accuracy if last else None,
-            last_test_top_k=last.top_k if last else None,
-            epochs=tuple(course.epochs),
-            machine=machine,
-            time_s=round(course.time_s, 3),
+            outcome="complete" if at_best else "diverged",
+            diverged_at=state.diverged_at,
+            best_epoch=best.epoch if best and at_best else None,
+            validation_accuracy=best.validation_accuracy if best and at_best else None,
+            test_accuracy=at_best.accuracy if at_best else None,
+            test_top_k=at_best.top_k if at_best else None,
+            last_test_accuracy=at_last.accuracy if at_last else None,
+            last_test_top_k=at_last.top_k if at_last else None,
+            epochs=tuple(state.epochs),
+            machine=environment,
+            time_s=round(state.time_s, 3),
             preprocessing=Preprocessing(shape=shape, mean=mean, std=std, class_names=names),
         )
 
-    def end(self, record: RunRecord, course: TrainingState) -> None:
-        """Write what the run has come to, the record last; checkpoints are needed no more."""
+    def write_result(self, record: RunRecord, state: TrainingState) -> None:
+        """Write the weights and then the record; delete the checkpoints."""
         if record.outcome == "complete":
-            write_atomic(self.folder / LAST, save(course.last_weights))
-            write_atomic(self.folder / BEST, save(course.best_weights))
+            write_atomic(self.folder / LAST, save(state.last_weights))
+            write_atomic(self.folder / BEST, save(state.best_weights))
         write_atomic(self.folder / RESULT, (record.model_dump_json(indent=2) + "\n").encode())
-        drop_checkpoints(self.folder)
+        delete_checkpoints(self.folder)
 
-    def files(self) -> Files:
+    def result_files(self) -> Files:
         """The files of the finished run."""
         names = (SETTINGS, SPEC, METRICS, LAST, BEST, RESULT)
         return tuple((name, (self.folder / name).read_bytes()) for name in names if (self.folder / name).exists())
@@ -173,11 +189,11 @@ class PreparedRun:
 def prepare_run(
     request: RunRequest, folder: Path, *, arch: Architecture | None = None, dataset: Dataset | None = None
 ) -> PreparedRun:
-    """The run that is asked for, if network, data and recipe go together.
+    """The requested run, after checking that network, data and recipe go together.
 
     Args:
-        arch: The network of `request.spec`, if it is there already.
-        dataset: The data of `request.data`, likewise.
+        arch: The network of `request.spec`, if it is loaded already.
+        dataset: The data of `request.data`, if they are loaded already.
 
     Raises:
         SpecError: The spec is wrong.
@@ -188,7 +204,7 @@ def prepare_run(
     if error := check_batch_size(request.recipe, dataset) or check_loss_steps(request.recipe, arch.plan):
         raise UsageError(f"recipe: {error}")
     identity = identify_run(identify_network(arch.plan), request.recipe, request.seeds, dataset)
-    told = Settings(
+    settings = Settings(
         key=identity.key,
         architecture=arch.name,
         variant=request.label,
@@ -203,11 +219,11 @@ def prepare_run(
         checkpoint_s=request.checkpoint_s,
         data_workers=request.data_workers,
     )
-    return PreparedRun(request, folder, arch, dataset, told)
+    return PreparedRun(request, folder, arch, dataset, settings)
 
 
 def _differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:
-    """What makes two runs different, in words."""
+    """Descriptions of what differs between two runs."""
     before, now = old.recipe.mathematics(), new.recipe.mathematics()
     pairs: dict[str, tuple[object, object]] = {
         "architecture": (old.architecture, new.architecture),
@@ -219,11 +235,11 @@ def _differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:
     if old.plan != new.plan:
         different.append(f"the network was another ('{old.variant or old.architecture}')")
     if old.data == new.data and old.data_fingerprint != new.data_fingerprint:
-        different.append("the images, their split or their size were others")
+        different.append("the images, their split or their size were different")
     yield from different or ["it was made by another version of the training program"]
 
 
-def _lines(epoch: Epoch) -> str:
+def _metrics_lines(epoch: Epoch) -> str:
     """The lines of an epoch in metrics.jsonl: one for each part of the data."""
     train = {"epoch": epoch.epoch, "split": "train", "loss": epoch.train_loss, "accuracy": epoch.train_accuracy}
     train |= {"lr": epoch.lr, "time_s": epoch.time_s}

@@ -1,4 +1,4 @@
-"""What a training run does, apart from the network, the data and the seeds."""
+"""The training recipe: what a run does, apart from the network, the data and the seeds."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Schedule = Literal["step", "cosine", "one-cycle", "constant"]
 Precision = Literal["fp32", "tf32", "bf16"]
 Augmentation = Literal["standard", "none", "flip", "crop", "crop+flip"]
 
-# Fields that change how a result is computed, not what is asked for: they are no part of a run's key.
+# Fields that change how a result is computed, not what is computed: not part of a run's key.
 EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile"})
 
 
 def _step_weights(value: object) -> object:
-    """What `loss_steps` may be."""
+    """Validates `loss_steps`."""
     if isinstance(value, str) and value in ("last", "mean"):
         return value
     numbers = tuple(value) if isinstance(value, list | tuple) else ()
-    fine = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in numbers)
-    if not fine or not any(numbers):
+    is_valid = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in numbers)
+    if not is_valid or not any(numbers):
         expected = "'last', 'mean', or a list of weights (none below 0, one above it)"
         raise ValueError(f"expected {expected}, got {list(numbers) if numbers else repr(value)}")
     return tuple(map(float, numbers))
@@ -36,37 +36,38 @@ LossSteps = Annotated[Literal["last", "mean"] | tuple[float, ...], BeforeValidat
 
 
 class Recipe(BaseModel):
-    """Cross-entropy, minimised by an optimizer whose learning rate follows a schedule.
+    """Training recipe: cross-entropy loss, an optimizer, and a learning-rate schedule.
 
     Attributes:
-        epochs: How often each training image is seen.
-        batch_size: Images in a step; the last step of an epoch takes what is left.
-        drop_last: Leave out a last step that is not full.
-        optimizer: `adam`, `adamw` (weight decay apart from the gradient) or `sgd`.
-        lr: Learning rate of the first epoch; of `one-cycle` the highest.
-        momentum: Of `sgd`.
-        nesterov: Of `sgd` with momentum.
-        weight_decay: As torch's optimizers take it; on all weights.
-        schedule: `step` multiplies the rate by `step_factor` every `step_every` epochs; `cosine` goes down to 0 over
-            all epochs; `one-cycle` goes up from lr / 25 for 30 % of the steps, then down to lr / 250,000, both as
-            cosines; `constant`.
-        step_every: Epochs between two steps of the schedule `step`.
-        step_factor: What the rate is multiplied by at each of them.
-        warmup_epochs: Over the steps of the first epochs the rate rises linearly to what the schedule says.
-        label_smoothing: Share of the target that is spread over all classes.
-        loss_steps: Of networks with `readout: all`, how the losses of the steps that are read out become one: their
-            `mean`, the `last` alone, or a weight for each, of which only the ratios count. Others are read out once.
-        clip_norm: Largest norm of all gradients together; larger ones are scaled down.
-        augment: What changes training images at random: `crop` (padded with black, then cut at a random place),
-            `flip` (left to right, every other time), both, `none`; or `standard`, what is usual for the data set.
-        crop_padding: Pixels on each side; an eighth of the height, if left out.
-        top_k: Besides top-1 accuracy, how often the right class is among the `top_k` first.
-        precision: `fp32`; `tf32` (rounded products of float32, on GPUs that have it); `bf16` (automatic mixed
+        epochs: Number of epochs: passes over the training set.
+        batch_size: Images per step; the last step of an epoch takes the remaining ones.
+        drop_last: Omit the last step of an epoch if its batch is not full.
+        optimizer: `adam`, `adamw` (decoupled weight decay) or `sgd`.
+        lr: Learning rate of the first epoch; with `one-cycle` the maximum.
+        momentum: Momentum of `sgd`.
+        nesterov: Nesterov momentum for `sgd`.
+        weight_decay: Weight decay, as in torch's optimizers; on all weights.
+        schedule: Learning-rate schedule. `step` multiplies the rate by `step_factor` every `step_every` epochs;
+            `cosine` decays to 0 over all epochs; `one-cycle` rises from lr / 25 for 30 % of the steps, then decays to
+            lr / 250,000, both as cosines; `constant`.
+        step_every: Epochs between two decays of the schedule `step`.
+        step_factor: Factor of each of these decays.
+        warmup_epochs: Number of first epochs in which the rate rises linearly to that of the schedule.
+        label_smoothing: Fraction of the target that is spread over all classes.
+        loss_steps: With `readout: all`, how the losses of the readout steps are combined: their `mean`, the `last`
+            one, or a weight for each, of which only the ratios matter. Other networks have one readout step.
+        clip_norm: Maximum norm of all gradients together; larger ones are scaled down.
+        augment: Random augmentation of training images: `crop` (padded with black, then cropped at a random position),
+            `flip` (left to right, with probability 1/2), `crop+flip`, `none`; or `standard`, the usual one for the
+            data set.
+        crop_padding: Padding in pixels on each side (default: an eighth of the height).
+        top_k: Number of highest scores for the top-k accuracy, which is reported besides accuracy.
+        precision: `fp32`; `tf32` (rounded products of float32, on GPUs that support it); `bf16` (automatic mixed
             precision).
-        channels_last: Memory layout of images; what is faster on the machine, if left out.
-        compile: Run the network through `torch.compile`.
-        checkpoint_steps: Of networks with `time`: keep for the backward pass only what goes from one stretch of so many
-            steps to the next, and compute the rest again. Less memory, more time, the same numbers.
+        channels_last: Memory format of images (default: the faster one on the machine).
+        compile: Compile the network with `torch.compile`.
+        checkpoint_steps: Activation checkpointing of networks with `time`: store for the backward pass only what passes
+            between segments of this many steps, and recompute the rest. Less memory, more time, the same numbers.
 
     Source: Adam, the rate 0.01 halved every 20 epochs, batches of 100 and 80 epochs are the protocol of Lopez &
     Triesch (2025) on CIFAR-10 (100 epochs on CIFAR-100, 120 on Tiny-ImageNet). All else is chosen by us.
@@ -102,22 +103,20 @@ class Recipe(BaseModel):
         if self.warmup_epochs >= self.epochs and self.warmup_epochs:
             raise ValueError(f"warmup_epochs ({self.warmup_epochs}) must be below epochs ({self.epochs})")
         if self.warmup_epochs and self.schedule == "one-cycle":
-            raise ValueError("the schedule 'one-cycle' has a warm-up of its own: leave warmup_epochs out")
+            raise ValueError("the schedule 'one-cycle' has its own warm-up: omit warmup_epochs")
         if self.nesterov and not self.momentum:
-            raise ValueError("nesterov needs a momentum above 0")
+            raise ValueError("nesterov requires a momentum above 0")
         if self.compile and self.checkpoint_steps is not None:
-            raise ValueError(
-                "torch.compile itself decides what to compute again: leave compile or checkpoint_steps out"
-            )
+            raise ValueError("torch.compile decides by itself what to recompute: omit compile or checkpoint_steps")
         return self
 
     def resolved(self, standard: str, readouts: int | None = None) -> Self:
-        """The recipe as it is for one data set, and for one network.
+        """The recipe for one data set and one network.
 
         Args:
-            standard: The augmentation that is usual for the data set, in place of `standard`.
-            readouts: How many steps of the network come out. Where it is 1, `loss_steps` makes no difference, and is
-                what it is by default. None leaves it as it is.
+            standard: The augmentation of the data set, which replaces `standard`.
+            readouts: Number of readout steps of the network. With 1, `loss_steps` has no effect and is set to its
+                default; with None it is unchanged.
         """
         changes: dict[str, object] = {"augment": standard} if self.augment == "standard" else {}
         if readouts == 1:
@@ -125,10 +124,10 @@ class Recipe(BaseModel):
         return self.model_copy(update=changes)
 
     def step_weights(self, readouts: int) -> tuple[float, ...]:
-        """The share of each of so many steps in the loss; their sum is 1.
+        """The weight of each readout step in the loss; their sum is 1.
 
         Raises:
-            UsageError: There are weights for another number of steps.
+            UsageError: The recipe has weights for another number of steps.
         """
         if self.loss_steps == "last":
             return (*[0.0] * (readouts - 1), 1.0)
@@ -143,10 +142,10 @@ class Recipe(BaseModel):
         if self.schedule == "one-cycle":
             top, low, end = max(1.0, 0.3 * total - 1), self.lr / 25, self.lr / 25e4
             if step <= top:
-                return _between(low, self.lr, step / top)
-            return _between(self.lr, end, (step - top) / max(1.0, total - 1 - top))
+                return _cosine(low, self.lr, step / top)
+            return _cosine(self.lr, end, (step - top) / max(1.0, total - 1 - top))
         if self.schedule == "cosine":
-            rate = _between(self.lr, 0.0, epoch / self.epochs)
+            rate = _cosine(self.lr, 0.0, epoch / self.epochs)
         elif self.schedule == "step":
             rate = self.lr * self.step_factor ** (epoch // self.step_every)
         else:
@@ -155,7 +154,7 @@ class Recipe(BaseModel):
         return rate * (step + 1) / warmup if step < warmup else rate
 
     def mathematics(self) -> dict[str, object]:
-        """The fields that decide what a run computes, as JSON data: what a run's key is made of."""
+        """The fields that determine what a run computes, as JSON data: its part of a run's key."""
         data = self.model_dump(mode="json", exclude=set(EXECUTION_FIELDS))
         unused = {
             "momentum": self.optimizer != "sgd",
@@ -169,13 +168,13 @@ class Recipe(BaseModel):
 
 
 def make_recipe(fields: Mapping[str, object], where: str = "recipe") -> Recipe:
-    """A recipe from plain data, as a study file or the command line has it.
+    """A recipe from plain data, from a study file or the command line.
 
     Args:
-        where: Stands in front of the name of a wrong field in messages.
+        where: Prefix of the name of a wrong field in messages.
 
     Raises:
-        UsageError: A field is unknown or has a value that it cannot have; with all mistakes.
+        UsageError: Fields are unknown or have invalid values; lists all of them.
     """
     try:
         return Recipe.model_validate(dict(fields))
@@ -185,6 +184,6 @@ def make_recipe(fields: Mapping[str, object], where: str = "recipe") -> Recipe:
         raise UsageError("\n".join(lines)) from None
 
 
-def _between(start: float, end: float, share: float) -> float:
-    """A cosine from `start` to `end`."""
-    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+def _cosine(start: float, end: float, progress: float) -> float:
+    """A half cosine from `start` to `end`."""
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,7 +1,8 @@
-"""What a run leaves in its folder: `run.json` from the start, `result.json` at the end.
+"""Files of a run's folder that are plain data: `run.json` from the start, `result.json` at the end.
 
-`result.json` is written last, in one piece: a folder that has it holds a finished run. Beside them lie `spec.yaml`,
-`metrics.jsonl`, `model.safetensors` (best validation), `last.safetensors`, and `checkpoints/` while it is trained.
+`result.json` is written last and atomically: a folder that has it holds a finished run. The other files are
+`spec.yaml`, `metrics.jsonl`, `model.safetensors` (best validation epoch), `last.safetensors`, and `checkpoints/` while
+the run is trained.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import check_folder
-from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RESULT, SETTINGS, SPEC, METRICS = "result.json", "run.json", "spec.yaml", "metrics.jsonl"
 BEST, LAST = "model.safetensors", "last.safetensors"
 Cursor = tuple[int, int]
-"""Epochs that are done, and steps of the next one: where a checkpoint stands."""
+"""Progress of a run: the number of finished epochs, and of finished steps of the next one."""
 START: Cursor = (0, 0)
 
 
@@ -32,15 +32,15 @@ class _Record(BaseModel):
 
 
 class Epoch(_Record):
-    """One pass over the training images. Losses are means over images, accuracies shares from 0 to 1.
+    """One pass over the training set. Losses are means over images, accuracies fractions from 0 to 1.
 
-    Of a network with `readout: all`, a loss is that of the recipe's `loss_steps`, an accuracy that of the last step.
+    With `readout: all`, the loss is weighted by the recipe's `loss_steps`, and the accuracy is that of the last step.
 
     Attributes:
-        lr: Learning rate of its first step.
-        train_accuracy: Of the images as they were seen: augmented, with the weights of that moment.
-        validation_top_k: How often the right class was among the recipe's `top_k` first.
-        time_s: Of this epoch, validation included. Not part of the result.
+        lr: Learning rate of the first step.
+        train_accuracy: On augmented images, with the weights at the time of each step.
+        validation_top_k: Fraction of images whose class is among the recipe's `top_k` highest scores.
+        time_s: Of this epoch, including validation. Not part of the result.
     """
 
     epoch: int
@@ -54,15 +54,15 @@ class Epoch(_Record):
 
 
 class Environment(_Record):
-    """Where and how a run was computed: nothing here is part of what was asked for.
+    """Where and how a run was computed; not part of what was requested.
 
     Attributes:
         device: `cpu`, or the name of the GPU.
-        backend: What computed the steps: `eager` or `compile` for a run alone; in a stack `stacked` (one kernel for all
-            runs), `branches` (the kernels of a run alone), or `graph` (those of one run, launched at once).
-        replicas: How many runs were computed together.
+        backend: How steps were computed. For a single run: `eager` or `compile`. In a stack: `stacked` (one kernel for
+            all runs), `branches` (the kernels of a single run), or `graph` (those of one run, as a CUDA graph).
+        replicas: Number of runs that were computed together.
         looped: In a stack, the kinds of operations that were computed run by run.
-        commit: Of the git checkout that the package was run from, if it was from one.
+        commit: Of the git checkout that the package was imported from, if any.
     """
 
     device: str
@@ -79,7 +79,7 @@ class Environment(_Record):
 
 
 class Seeds(NamedTuple):
-    """The two seeds of a run; mostly one number.
+    """The two random seeds of a run; usually equal.
 
     Attributes:
         init: Of the initial weights.
@@ -94,15 +94,15 @@ class Seeds(NamedTuple):
 
 
 class Preprocessing(_Record):
-    """How 8-bit images become what a trained network takes: brought to its shape, less the mean, over the deviation.
+    """How 8-bit images become the input of a trained network: resized, minus the mean, divided by the deviation.
 
-    Called with images, it does that, as in training: see `Run.preprocess`.
+    An instance is a function of images that does this, as in training: see `Run.preprocess`.
 
     Attributes:
         shape: Channels, height and width of the network's input.
         mean: Of each channel over the training images in that shape, in grey levels from 0 to 255.
         std: Standard deviation, likewise.
-        class_names: In the order of the network's scores; empty, if nobody has named them.
+        class_names: In the order of the network's scores; empty if the classes have no names.
     """
 
     shape: tuple[int, int, int]
@@ -111,36 +111,36 @@ class Preprocessing(_Record):
     class_names: tuple[str, ...] = ()
 
     def __call__(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """The images as the network takes them.
+        """The images as input of the network.
 
         Raises:
-            UsageError: They are no 8-bit images, or have other channels than the network.
+            UsageError: They are not 8-bit images, or have other channels than the network.
         """
-        from hiresnet_graph.train.images import preprocessed
+        from hiresnet_graph.train.images import preprocess
 
-        return preprocessed(images, self)
+        return preprocess(images, self.shape, self.mean, self.std)
 
 
 class RunRecord(_Record):
-    """One network trained with one pair of seeds. Accuracies are those of the last step that is read out.
+    """The result of training one network with one pair of seeds. Accuracies are those of the last readout step.
 
     Attributes:
         key: Equal for runs that compute the same.
-        variant: What tables call the network.
+        variant: Name of the network in tables.
         plan: Hash of the compiled network.
         data_fingerprint: Hash of the images as the network sees them, their classes and the split.
-        recipe: With `augment` as it was resolved for the data set.
-        outcome: `diverged` if a loss was not finite; such a run has no accuracy. `pruned` if a search gave it up: what
-            was seen in validation until then stands.
-        diverged_at: The training step, counted from 1, at or after which that was seen.
+        recipe: With `augment` resolved for the data set.
+        outcome: `diverged` if a loss was not finite; such a run has no accuracy. `pruned` if a search stopped it early;
+            it has its validation results up to then.
+        diverged_at: The training step, counted from 1, at or after which a loss was not finite.
         best_epoch: The epoch of highest validation accuracy; of equal ones, that of lowest validation loss.
         validation_accuracy: At that epoch.
         test_accuracy: At that epoch: the number to report.
         test_top_k: Of the recipe's `top_k`, at that epoch.
         last_test_accuracy: At the last epoch.
-        epochs: What was seen on the way.
-        time_s: Computing time of all attempts that led here. Not part of the result.
-        preprocessing: What images must go through before the network; None in records of older versions.
+        epochs: All epochs, in order.
+        time_s: Computing time of all attempts that contributed. Not part of the result.
+        preprocessing: From images to the network's input; None in records of older versions.
     """
 
     key: str
@@ -168,10 +168,10 @@ class RunRecord(_Record):
 
 
 def read_record(folder: Path) -> RunRecord | None:
-    """The record of a finished run, or None if the folder has none.
+    """The record of a finished run; None if the folder has none.
 
     Raises:
-        RunError: The file is there and is no record, or the folder is a file.
+        RunError: The file exists but is not a record, or the folder is a file.
     """
     check_folder(folder)
     path = folder / RESULT
@@ -180,19 +180,22 @@ def read_record(folder: Path) -> RunRecord | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
         raise RunError(
-            f"{path}: {explain(error)[0]} This is no result of this version: delete the folder or choose another one."
+            f"{path}: {where + ': ' if where else ''}{first['msg']}. "
+            "This is not a result of this version: delete the folder or choose another one."
         ) from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
 
 
 class Settings(_Record):
-    """What a run's folder says about the run from its first moment on: enough to go on with it.
+    """What is written of a run when it starts: enough to resume it.
 
     Attributes:
-        source: The data set as a mapping that names it, or None if it was handed over in memory.
-        variant: What tables call the network.
+        source: The data set as a mapping that names it; None if it was passed in memory.
+        variant: Name of the network in tables.
     """
 
     key: str
@@ -211,10 +214,10 @@ class Settings(_Record):
 
 
 def read_settings(folder: Path) -> Settings | None:
-    """What was asked for of the run in a folder, or None if there is none.
+    """The settings of the run in a folder; None if there is none.
 
     Raises:
-        RunError: The file is there and says something else, or the folder is a file.
+        RunError: The file exists but holds no settings, or the folder is a file.
     """
     check_folder(folder)
     path = folder / SETTINGS

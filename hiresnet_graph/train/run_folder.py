@@ -1,4 +1,4 @@
-"""A finished run as it lies in its folder."""
+"""A finished run in its folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hiresnet_graph.data.dataset import Dataset
-    from hiresnet_graph.train.readout import Part, Past, ReadoutPoint
+    from hiresnet_graph.train.evaluation import Part
+    from hiresnet_graph.train.readout import Past, ReadoutPoint
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: what came out, and the trained network."""
+    """A finished run: its record and the trained network."""
 
     folder: Path
     record: RunRecord
@@ -37,12 +38,12 @@ class Run:
         """The network that was trained.
 
         Raises:
-            SpecError: The folder has no spec, or it is wrong.
+            SpecError: The folder has no spec, or a wrong one.
         """
         return load(self.folder / SPEC)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The curves, a row for each epoch and part of the data: `epoch`, `split`, `loss`, `accuracy`, ...
+        """The metrics, a row for each epoch and part of the data: `epoch`, `split`, `loss`, `accuracy`, ...
 
         Raises:
             RunError: They cannot be read.
@@ -53,25 +54,25 @@ class Run:
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
         except ValueError:
-            raise RunError(f"{path}: a line of it is damaged.") from None
+            raise RunError(f"{path}: a line is damaged.") from None
 
     def model(self, which: Literal["best", "last"] = "best") -> nn.Module:
         """The trained network in evaluation mode, on the CPU.
 
         Args:
-            which: The weights of the epoch of best validation, or of the last.
+            which: The weights of the best validation epoch, or of the last epoch.
 
         Raises:
-            RunError: The weights are not there, or are not those of the network.
+            RunError: The weights are missing, or are not those of the network.
         """
-        return self.loaded(self.architecture, which)
+        return self.load_into(self.architecture, which)
 
-    def loaded(self, arch: Architecture, which: Literal["best", "last"] = "best") -> nn.Module:
-        """As `model`, for a network that differs from that of the run in nothing that its tensors depend on."""
-        from hiresnet_graph.train.pretrained import load_weights
+    def load_into(self, arch: Architecture, which: Literal["best", "last"] = "best") -> nn.Module:
+        """As `model`, for a network with the same tensors as that of the run."""
+        from hiresnet_graph.lower.weights import load_weights
 
         if self.record.outcome != "complete":
-            raise RunError(f"{self.folder}: the run has {self.record.outcome}, so there are no weights.")
+            raise RunError(f"{self.folder}: the run has {self.record.outcome}, so it has no weights.")
         module = arch.build()
         load_weights(module, self.folder / (BEST if which == "best" else LAST))
         return module.eval()
@@ -86,65 +87,75 @@ class Run:
         data: Dataset | None = None,
         device: str = "auto",
     ) -> tuple[ReadoutPoint, ...]:
-        """How good a network in time is when it is read out at other steps than in training.
+        """The scores of a network in time at other readout steps than in training.
 
-        A step whose tensors are missing has a reason instead of scores: with a norm for each step, one that training
-        did not read out may lack its own (train with `readout: all`), as do those past the last (`past="last"`).
+        A step whose tensors are missing has a reason instead of scores: with a norm for each step, a step that was not
+        read out in training may lack its own (train with `readout: all`), as do steps past the last (`past="last"`).
 
         Args:
-            steps: Counted from 0; they may lie past those of training. If left out: all of training, from the first
-                one on at which the output depends on the input.
+            steps: Counted from 0; may exceed those of training. By default all steps of training, from the first one
+                at which the output depends on the input.
             part: Of the data.
-            which: The weights of the epoch of best validation, or of the last.
-            past: `last` lets a norm past its copies take the last one; what the spec says, if left out.
-            data: Those that the run was trained on, if they were handed over in memory.
-            device: As of `train`; accuracies are those of training to the last bit on the device of training alone.
+            which: The weights of the best validation epoch, or of the last epoch.
+            past: With `last`, a norm past its last copy uses the last copy; by default as in the spec.
+            data: Those that the run was trained on, if they were passed in memory.
+            device: As for `train`; accuracies equal those of training to the last bit only on the same device.
 
         Raises:
             UsageError: The network does not run in time, or no steps are given.
-            RunError: The weights are not there, or the data are others now.
+            RunError: The weights are missing, or the data have changed.
         """
-        from hiresnet_graph.train.readout import read_out
+        from hiresnet_graph.train.readout import evaluate_steps
 
-        return read_out(self, steps, part=part, which=which, past=past, data=data, device=device)
+        return evaluate_steps(
+            self.folder,
+            self.record,
+            self.architecture,
+            lambda arch: self.load_into(arch, which),
+            steps,
+            part=part,
+            past=past,
+            data=data,
+            device=device,
+        )
 
     def preprocess(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
-        """Images as the network takes them: brought to its shape and normalised, as in training.
+        """Images as input of the network: resized and normalised, as in training.
 
         Args:
-            images: 8-bit ones (uint8, 0 to 255), as an array (N, H, W, C) or a tensor (N, C, H, W); grey ones may
-                leave out C. Another size is changed bilinearly.
+            images: 8-bit images (uint8, 0 to 255), as an array (N, H, W, C) or a tensor (N, C, H, W); C may be omitted
+                for grey ones. Other sizes are resized bilinearly.
 
         Raises:
-            UsageError: They are no 8-bit images, or have other channels than the network.
-            RunError: The run is of an older version, which has not kept the numbers.
+            UsageError: They are not 8-bit images, or have other channels than the network.
+            RunError: The run is of an older version, which did not record the preprocessing.
         """
         return self._preprocessing(images)
 
     def predict(self, images: np.ndarray | torch.Tensor, which: Literal["best", "last"] = "best") -> torch.Tensor:
-        """The probability of each class for each image, (N, K), on the CPU.
+        """The probability of each class for each image (N, K), on the CPU.
 
         The names of the classes, if known, are `record.preprocessing.class_names`.
 
         Args:
             images: As for `preprocess`.
-            which: The weights of the epoch of best validation, or of the last.
+            which: The weights of the best validation epoch, or of the last epoch.
 
         Raises:
-            UsageError: They are no 8-bit images, or have other channels than the network.
-            RunError: The weights are not there, or the run is of an older version.
+            UsageError: They are not 8-bit images, or have other channels than the network.
+            RunError: The weights are missing, or the run is of an older version.
         """
-        from hiresnet_graph.train.images import probabilities
+        from hiresnet_graph.train.images import class_probabilities
 
-        return probabilities(self.model(which), images, self._preprocessing)
+        return class_probabilities(self.model(which), images, self._preprocessing)
 
     @property
     def _preprocessing(self) -> Preprocessing:
         found = self.record.preprocessing
         if found is None:
             raise RunError(
-                f"{self.folder}: an older version has made this run, and has not kept what images must go through. "
-                "Train it once more, in another folder."
+                f"{self.folder}: this run is of an older version, which did not record the preprocessing of images. "
+                "Train it again, in another folder."
             )
         return found
 
@@ -158,13 +169,9 @@ def load_run(folder: Path | str) -> Run:
     path = Path(folder)
     record = read_record(path)
     if record is None:
-        begun = (path / SETTINGS).exists()
+        if (path / SETTINGS).exists():
+            raise RunError(f"{path}: this run is not finished. Resume it: hrg train --resume {path}")
         raise RunError(
-            f"{path}: "
-            + (
-                f"this run is not finished. Go on with it: hrg train --resume {path}"
-                if begun
-                else "there is no run in this folder: it has no result.json. A study has its runs below 'runs'."
-            )
+            f"{path}: there is no run in this folder: it has no result.json. The runs of a study are below 'runs'."
         )
     return Run(path, record)

@@ -1,7 +1,7 @@
-"""What a run has come to: where it stands, what was seen on the way, and what is kept of it.
+"""The training state of a run: its progress, its history, and the weights that are kept.
 
-Whatever computes the steps of a run, alone or together with others, tells its course of them. With the network, the
-optimizer and the state of chance, it is all that the rest of the run depends on.
+Together with the network, the optimizer and the state of the random numbers, it is all that the rest of a run depends
+on, whatever computes the steps.
 
 Axes: S steps of an epoch.
 """
@@ -16,60 +16,65 @@ import torch
 from hiresnet_graph.train.checkpoint import Counters
 from hiresnet_graph.train.evaluation import Scores
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import Epoch
+from hiresnet_graph.train.record import Cursor, Epoch
 
 Weights = dict[str, torch.Tensor]
 
 
 class TrainingState:
-    """The course of one run.
+    """The training state of one run.
 
     Attributes:
-        epoch: Epochs that are done.
-        step: Steps that are done of the next one.
-        epochs: What was seen in those that are done.
+        epoch: Number of finished epochs.
+        step: Number of finished steps of the next epoch.
+        epochs: Results of the finished epochs.
         losses_S: Losses of the steps of this epoch.
-        right_S: How many images each of them had right.
+        correct_S: Number of correctly classified images in each of them.
         best_weights: Of the best epoch so far.
         last_weights: Of the last epoch, once all are done.
-        tests: The scores on the test images with the best weights, and with the last.
-        looked: Steps of this epoch whose losses were finite.
+        test_scores: With the best weights and with the last weights, once all epochs are done.
+        checked: Number of steps of this epoch whose losses are known to be finite.
         diverged_at: The step, counted from 1, whose loss was not finite.
         time_s: Computing time so far.
-        epoch_time_s: Of the epoch that is under way.
+        epoch_time_s: Of the current epoch.
 
     Args:
-        images: Of the training part.
-        losses_S: Where the losses are written; others may write there, too.
-        right_S: Likewise.
+        images: Number of training images.
+        losses_S: Where the trainer writes the losses.
+        correct_S: Where it writes the numbers of correct images.
     """
 
-    def __init__(self, recipe: Recipe, images: int, losses_S: torch.Tensor, right_S: torch.Tensor) -> None:
+    def __init__(self, recipe: Recipe, images: int, losses_S: torch.Tensor, correct_S: torch.Tensor) -> None:
         self.recipe, self.images, self.steps = recipe, images, len(losses_S)
-        self.losses_S, self.right_S = losses_S, right_S
+        self.losses_S, self.correct_S = losses_S, correct_S
         self.epoch, self.step = 0, 0
         self.epochs: list[Epoch] = []
         self.best_weights: Weights = {}
         self.last_weights: Weights = {}
         self.diverged_at: int | None = None
-        self.tests: tuple[Scores, Scores] | None = None
+        self.test_scores: tuple[Scores, Scores] | None = None
         self.time_s, self.epoch_time_s = 0.0, 0.0
-        self.looked = 0
+        self.checked = 0
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Epochs that are done, and steps of the next one."""
+    def cursor(self) -> Cursor:
+        """Number of finished epochs, and of finished steps of the next one."""
         return self.epoch, self.step
+
+    @property
+    def total_steps(self) -> int:
+        """Number of finished steps of all epochs."""
+        return self.epoch * self.steps + self.step
 
     @property
     def best(self) -> Epoch | None:
         """The epoch of highest validation accuracy; of equal ones, that of lowest validation loss; then the first."""
-        return max(self.epochs, key=_merit, default=None)
+        return max(self.epochs, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss), default=None)
 
-    # ------------------------------------------------------------------------------------------------- to and from disk
+    # ---------------------------------------------------------------------------------------------------- checkpoints
 
     def counters(self, key: str) -> Counters:
-        """Where the run stands."""
+        """The numbers of a checkpoint."""
         return Counters(
             key=key,
             epoch=self.epoch,
@@ -80,43 +85,41 @@ class TrainingState:
         )
 
     def tensors(self) -> Weights:
-        """What is kept besides, as a checkpoint has it."""
+        """The tensors of a checkpoint that belong to this state."""
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
-        return {**best, "losses": self.losses_S, "right": self.right_S}
+        return {**best, "losses": self.losses_S, "right": self.correct_S}
 
     def restore(self, counters: Counters, tensors: Weights) -> None:
-        """Go back to where a checkpoint was made."""
+        """Return to the state of a checkpoint."""
         self.best_weights = {name: value.to(self.losses_S.device) for name, value in below(tensors, "best").items()}
         self.losses_S.copy_(tensors["losses"])
-        self.right_S.copy_(tensors["right"])
+        self.correct_S.copy_(tensors["right"])
         self.epoch, self.step, self.epochs = counters.epoch, counters.step, list(counters.epochs)
         self.time_s, self.epoch_time_s = counters.time_s, counters.epoch_time_s
-        self.looked = self.step
+        self.checked = self.step
 
-    # ---------------------------------------------------------------------------------------------------- what was seen
+    # ------------------------------------------------------------------------------------------------------- progress
 
     def add_time(self, elapsed_s: float) -> None:
         """Count computing time."""
         self.time_s, self.epoch_time_s = self.time_s + elapsed_s, self.epoch_time_s + elapsed_s
 
-    def is_finite(self) -> bool:
-        """Whether the losses since the last look are finite; if not, remembers the step of the first that is not."""
-        losses_S = self.losses_S[self.looked : self.step]
-        if bool(torch.isfinite(losses_S).all()):
-            self.looked = self.step
+    def check_finite(self) -> bool:
+        """Whether the losses since the last check are finite; if not, remembers the first step that is not."""
+        is_finite_S = torch.isfinite(self.losses_S[self.checked : self.step])
+        if bool(is_finite_S.all()):
+            self.checked = self.step
             return True
-        first = int(torch.isfinite(losses_S).logical_not().nonzero()[0])
-        self.diverged_at = self.epoch * self.steps + self.looked + first + 1
+        self.diverged_at = self.epoch * self.steps + self.checked + int(is_finite_S.logical_not().nonzero()[0]) + 1
         return False
 
-    def end_epoch(self, scores: Scores, weights: Callable[[], Weights]) -> bool:
-        """Note how good the network is after an epoch; False if it has diverged.
+    def end_epoch(self, validation: Scores, weights: Callable[[], Weights]) -> bool:
+        """Record the results of an epoch; returns False if the run has diverged.
 
         Args:
-            scores: On the validation images.
-            weights: Gives a copy of the network's weights, to be kept if they are the best.
+            weights: Returns a copy of the network's weights, called if they are the best so far.
         """
-        if not math.isfinite(scores.loss):
+        if not math.isfinite(validation.loss):
             self.diverged_at = (self.epoch + 1) * self.steps
             return False
         batch = self.recipe.batch_size
@@ -125,23 +128,19 @@ class TrainingState:
             epoch=self.epoch + 1,
             lr=self.recipe.lr_at(self.epoch * self.steps, self.steps),
             train_loss=sum(loss * size for loss, size in zip(self.losses_S.tolist(), sizes, strict=True)) / sum(sizes),
-            train_accuracy=self.right_S.double().sum().item() / sum(sizes),
-            validation_loss=scores.loss,
-            validation_accuracy=scores.accuracy,
-            validation_top_k=scores.top_k,
+            train_accuracy=self.correct_S.double().sum().item() / sum(sizes),
+            validation_loss=validation.loss,
+            validation_accuracy=validation.accuracy,
+            validation_top_k=validation.top_k,
             time_s=round(self.epoch_time_s, 3),
         )
         self.epochs.append(epoch)
         if self.best is epoch:
             self.best_weights = weights()
-        self.epoch, self.step, self.epoch_time_s, self.looked = self.epoch + 1, 0, 0.0, 0
+        self.epoch, self.step, self.epoch_time_s, self.checked = self.epoch + 1, 0, 0.0, 0
         return True
 
 
-def _merit(epoch: Epoch) -> tuple[float, float]:
-    return epoch.validation_accuracy, -epoch.validation_loss
-
-
 def below(tensors: Weights, name: str) -> Weights:
-    """The tensors whose names begin with `name.`, without that."""
+    """The tensors whose names begin with `name.`, without this prefix."""
     return {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

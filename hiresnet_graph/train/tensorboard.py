@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, beside those of metrics.jsonl."""
+"""Curves for TensorBoard, in addition to metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = "tensorboard"
 
 
 class Board:
-    """Writes what a run says into `tensorboard/` of its folder; a run that goes on writes its curves anew.
+    """Writes the epochs of a run into `tensorboard/` of its folder; a resumed run writes its curves again.
 
     Raises:
         MissingToolError: TensorBoard is not installed.
@@ -27,8 +27,8 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise MissingToolError(
-                "TensorBoard is not installed. 'pip install tensorboard', or leave '--tensorboard' out: metrics.jsonl "
-                "has the curves."
+                "TensorBoard is not installed. 'pip install tensorboard', or omit '--tensorboard': the curves are also "
+                "in metrics.jsonl."
             ) from None
         self._path, self._make = folder / FOLDER, SummaryWriter
         self._epochs = 0
@@ -54,7 +54,7 @@ class Board:
         self._epochs += 1
 
     def end(self, record: RunRecord) -> None:
-        """Write what is not written yet of a run that is over."""
+        """Write what is missing of a finished run."""
         for epoch in record.epochs[self._epochs :]:
             self.add(epoch)
         if record.test_accuracy is not None and record.best_epoch is not None:

@@ -1,4 +1,4 @@
-"""Every kind of data set: what it reads, and what it says when it cannot."""
+"""Every kind of data set: what it loads, and its errors."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ def sizes(dataset: Dataset) -> list[int]:
 
 
 def check_stratified(dataset: Dataset) -> None:
-    """Each held-out part has every class in its share, give or take one image."""
+    """Each held-out part has every class in its share, up to one image."""
     labels = dataset.labels_N.tolist()
     held_out = [dataset.split.train, dataset.split.validation]
     whole = Counter(labels[place] for part in held_out for place in part)
@@ -52,7 +52,7 @@ def test_digits_are_the_images_of_scikit_learn() -> None:
     check_stratified(digits)
 
 
-def test_the_split_is_made_by_fields_of_the_kind_alone() -> None:
+def test_the_split_depends_on_the_fields_of_the_kind_only() -> None:
     first, again = load_dataset("digits"), load_dataset("digits")
     assert first.split == again.split
     other, larger = load_dataset("digits:split_seed=1"), load_dataset("digits:validation_share=0.25")
@@ -61,31 +61,31 @@ def test_the_split_is_made_by_fields_of_the_kind_alone() -> None:
     assert len({data.fingerprint() for data in (first, other, larger)}) == 3
 
 
-def test_synthetic_images_are_the_same_everywhere_and_can_be_learned() -> None:
+def test_synthetic_images_are_reproducible_and_learnable() -> None:
     data = load_dataset("synthetic:classes=4,images=402,channels=1,size=10")
     assert (data.shape, data.classes, sizes(data)) == (Map(1, 10, 10), 4, [290, 32, 80])
     assert sorted(Counter(data.labels_N.tolist()).values()) == [100, 100, 101, 101]
     assert data.fingerprint() == load_dataset("synthetic:classes=4,images=402,channels=1,size=10").fingerprint()
-    # Written down: a new version of any library must give the same images.
+    # Recorded values: a new version of any library must give the same images.
     assert data.images[0, 0, 0].tolist() == [172, 53, 52, 120, 206, 114, 177, 114, 68, 80]
     assert load_dataset(SyntheticData(seed=1)).fingerprint() != load_dataset(SyntheticData()).fingerprint()
-    # the mean image of each class tells the classes of the test images
+    # nearest class mean classifies the test images
     train, test = torch.tensor(data.split.train), torch.tensor(data.split.test)
     x_ND, labels_N = data.images.float().flatten(1), data.labels_N
     means_KD = torch.stack([x_ND[train][labels_N[train] == label].mean(0) for label in range(4)])
-    right = torch.cdist(x_ND[test], means_KD).argmin(1) == labels_N[test]
-    assert 0.5 < right.float().mean() < 1
+    is_correct = torch.cdist(x_ND[test], means_KD).argmin(1) == labels_N[test]
+    assert 0.5 < is_correct.float().mean() < 1
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ("images=12,classes=12", r"class '\d' has too few images for the split: 1 in all, none of them for t"),
-        ("images=3,classes=2", r"3 images are too few for the split: no image is left for validation"),
-        ("images=1000000,size=64", r"the images take 11\.4 GiB; at most 2 are made\. Lower 'images' or 'size'"),
+        ("images=12,classes=12", r"class '\d' has too few images for the split: 1 in total, none of them for t"),
+        ("images=3,classes=2", r"3 images are too few for the split: none is left for validation"),
+        ("images=1000000,size=64", r"the images take 11\.4 GiB, more than the limit of 2\. Lower 'images' or 'size'"),
     ],
 )
-def test_synthetic_images_that_cannot_be(fields: str, message: str) -> None:
+def test_invalid_synthetic_images(fields: str, message: str) -> None:
     with pytest.raises(UsageError, match=rf"^data 'synthetic': .*{message}"):
         load_dataset(f"synthetic:{fields}")
 
@@ -94,7 +94,7 @@ def test_synthetic_images_that_cannot_be(fields: str, message: str) -> None:
 
 
 def arrays(images: int = 40, channels: int = 3) -> dict[str, Any]:
-    """Images whose first pixel is their place; four classes in turn."""
+    """Images whose first pixel is their index; four alternating classes."""
     x = np.zeros((images, 5, 6, channels), np.uint8)
     x[:, 0, 0, 0] = np.arange(images)
     return {"x_train": x, "y_train": np.arange(images) % 4}
@@ -109,7 +109,7 @@ def test_npz_with_a_test_set(tmp_path: Path) -> None:
     assert (data.shape, sizes(data)) == (Map(3, 5, 6), [36, 4, 8])
     assert data.split.test == tuple(range(40, 48))
     assert data.images[:, 0, 0, 0].tolist() == [*range(40), *range(100, 108)]
-    assert data.labels_N.tolist() == [place % 4 for place in range(48)]
+    assert data.labels_N.tolist() == [index % 4 for index in range(48)]
     check_stratified(data)
 
 
@@ -141,7 +141,7 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
         ),
         (
             lambda g: g.update(x_train=g["x_train"] / 255),
-            r"x_train must be uint8, .* is float64\. The file must hold x_train \(or x\): uint8, N x H x W x C or",
+            r"x_train must be uint8 .* is float64\. The file must contain x_train \(or x\): uint8, N x H x W x C or",
         ),
         (lambda g: g.update(y_train=g["y_train"] + 1), r"its labels are 1 to 4: labels count from 0"),
         (lambda g: g.update(x_train=g["x_train"].reshape(40, -1)), r"x_train must be images x .*, and is 40 x 90"),
@@ -164,10 +164,10 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
             lambda g: g.update(class_names=np.array(["a", "b", "c"])),
             r"label 3 is out of range: .* there are 3 class_names",
         ),
-        (lambda g: g.update(y_train=np.array([None] * 40)), r"numpy says: Object arrays cannot be loaded"),
+        (lambda g: g.update(y_train=np.array([None] * 40)), r"numpy reports: Object arrays cannot be loaded"),
     ],
 )
-def test_a_wrong_npz_is_told(tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+def test_an_invalid_npz_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
     given = arrays()
     change(given)
     np.savez(tmp_path / "a.npz", **given)
@@ -179,27 +179,27 @@ def test_an_npz_with_a_class_without_training_images(tmp_path: Path) -> None:
     given = arrays()
     given["y_train"][given["y_train"] == 2] = 1
     np.savez(tmp_path / "a.npz", **given)
-    with pytest.raises(UsageError, match=r"data 'npz:a.npz': class '2' has too few images for the split: 0 in all"):
+    with pytest.raises(UsageError, match=r"data 'npz:a.npz': class '2' has too few images for the split: 0 in total"):
         load_dataset(f"npz:{tmp_path / 'a.npz'}")
 
 
-def test_a_broken_npz_is_told(tmp_path: Path) -> None:
+def test_a_damaged_npz_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    with pytest.raises(UsageError, match=rf"^data 'npz': there is no file {path}\.$"):
+    with pytest.raises(UsageError, match=rf"^data 'npz': the file {path} does not exist\.$"):
         load_dataset(f"npz:{path}")
     np.savez(path, **arrays())
     whole = path.read_bytes()
     for content, message in (
-        (whole[: len(whole) // 2], "is broken, perhaps cut short"),
-        (b"", "is broken, perhaps cut short"),
-        (whole[:2000] + bytes(200) + whole[2200:], "is broken, perhaps cut short: Bad CRC-32"),
-        (b"no arrays at all", "numpy says"),
+        (whole[: len(whole) // 2], "is damaged, perhaps truncated"),
+        (b"", "is damaged, perhaps truncated"),
+        (whole[:2000] + bytes(200) + whole[2200:], "is damaged, perhaps truncated: Bad CRC-32"),
+        (b"no arrays at all", "numpy reports"),
     ):
         path.write_bytes(content)
         with pytest.raises(RunError, match=rf"^data 'npz': {path}:? {message}"):
             load_dataset(f"npz:{path}")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(RunError, match="it holds one array without a name"):
+    with pytest.raises(RunError, match="it contains a single array without a name"):
         load_dataset(f"npz:{tmp_path / 'one.npy'}")
     with pytest.raises(RunError, match="cannot be read: Is a directory"):
         load_dataset(f"npz:{tmp_path}")
@@ -243,21 +243,21 @@ def test_imagefolder_of_classes(tmp_path: Path) -> None:
         (("train", "val", "test"), [20, 6, 6]),
     ],
 )
-def test_imagefolder_with_a_split_of_its_own(tmp_path: Path, parts: tuple[str, ...], expected: list[int]) -> None:
+def test_imagefolder_with_its_own_split(tmp_path: Path, parts: tuple[str, ...], expected: list[int]) -> None:
     for part in parts:
         folder(tmp_path / part, "ab", 10 if part == "train" else 3)
     data = load_dataset(ImageFolderData(dir=tmp_path))
     assert sizes(data) == expected
     files = load_dataset(ImageFolderData(dir=tmp_path, stream=True)).images.names
-    assert {files[place].split("/")[0] for place in data.split.test} == {parts[-1]}
-    assert {files[place].split("/")[0] for place in data.split.train} == {"train"}
+    assert {files[index].split("/")[0] for index in data.split.test} == {parts[-1]}
+    assert {files[index].split("/")[0] for index in data.split.train} == {"train"}
     if len(parts) == 3:
-        assert {files[place].split("/")[0] for place in data.split.validation} == {"val"}
+        assert {files[index].split("/")[0] for index in data.split.validation} == {"val"}
 
 
 @pytest.mark.parametrize("size", [(20, 31), (31, 20), (7, 12), (16, 16), (16, 17), (5, 5)])
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
-def test_images_are_brought_to_one_size_as_torchvision_does(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
+def test_images_are_resized_and_cropped_as_in_torchvision(tmp_path: Path, size: tuple[int, int], mode: str) -> None:
     for name in "ab":
         for number in range(5):
             picture(tmp_path / name / f"{number}.png", *size, mode=mode)
@@ -270,7 +270,7 @@ def test_images_are_brought_to_one_size_as_torchvision_does(tmp_path: Path, size
     assert load_dataset(ImageFolderData(dir=tmp_path)).shape == Map(3, min(size), min(size))
 
 
-def test_large_images_are_64_pixels_high_unless_asked_for(tmp_path: Path) -> None:
+def test_the_default_size_is_at_most_64_pixels(tmp_path: Path) -> None:
     for name in "ab":
         for number in range(5):
             picture(tmp_path / name / f"{number}.png", 100, 80)
@@ -280,17 +280,17 @@ def test_large_images_are_64_pixels_high_unless_asked_for(tmp_path: Path) -> Non
 def test_many_images_are_streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(tmp_path)
     assert not load_dataset(ImageFolderData(dir=tmp_path)).is_streamed
-    monkeypatch.setattr("hiresnet_graph.data.files.MOST_BYTES_IN_MEMORY", 20 * 300 - 1)
+    monkeypatch.setattr("hiresnet_graph.data.files.MAX_BYTES_IN_MEMORY", 20 * 300 - 1)
     assert load_dataset(ImageFolderData(dir=tmp_path)).is_streamed
     assert not load_dataset(ImageFolderData(dir=tmp_path, stream=False)).is_streamed
 
 
-def cut_short(root: Path) -> None:
+def truncated(root: Path) -> None:
     path = folder(root) / "b" / "3.png"
     path.write_bytes(path.read_bytes()[:200])
 
 
-def no_image(root: Path) -> None:
+def not_an_image(root: Path) -> None:
     (folder(root) / "b" / "3.png").write_text("words")
 
 
@@ -318,23 +318,27 @@ def unknown_test_class(root: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda root: None, UsageError, r"there is no folder ROOT\."),
-        (Path.mkdir, UsageError, r"ROOT must hold two class folders or more, and holds none\. Make one folder for"),
-        (only_loose, UsageError, r"ROOT must hold two class folders or more, and holds none"),
-        (one_class, UsageError, r"ROOT must hold two class folders or more, and holds 'a'\."),
-        (empty_class, RunError, r"the folder ROOT/c holds no image"),
-        (unknown_test_class, RunError, r"ROOT/test/dog: this class has no training image\. Did you mean 'dogs'\?"),
+        (lambda root: None, UsageError, r"the folder ROOT does not exist\."),
+        (
+            Path.mkdir,
+            UsageError,
+            r"ROOT must contain at least two class folders, and contains none\. Create a folder for",
+        ),
+        (only_loose, UsageError, r"ROOT must contain at least two class folders, and contains none"),
+        (one_class, UsageError, r"ROOT must contain at least two class folders, and contains 'a'\."),
+        (empty_class, RunError, r"the folder ROOT/c contains no images"),
+        (unknown_test_class, RunError, r"ROOT/test/dog: this class has no training images\. Did you mean 'dogs'\?"),
         (
             lambda root: folder(root, images=1),
             UsageError,
-            r"2 images are too few for the split: no image is left for validation",
+            r"2 images are too few for the split: none is left for validation",
         ),
-        (class_of_one, UsageError, r"class 'c' has too few images for the split: 1 in all, none of them for test"),
-        (cut_short, RunError, r"ROOT/b/3\.png: this image cannot be read: .*truncated"),
-        (no_image, RunError, r"ROOT/b/3\.png: this image cannot be read: cannot identify image file"),
+        (class_of_one, UsageError, r"class 'c' has too few images for the split: 1 in total, none of them for test"),
+        (truncated, RunError, r"ROOT/b/3\.png: this image cannot be read: .*truncated"),
+        (not_an_image, RunError, r"ROOT/b/3\.png: this image cannot be read: cannot identify image file"),
     ],
 )
-def test_a_wrong_imagefolder_is_told(
+def test_an_invalid_imagefolder_is_refused(
     tmp_path: Path, make: Callable[[Path], object], error: type[HrgError], message: str
 ) -> None:
     root = tmp_path / "pictures"
@@ -347,15 +351,15 @@ def test_a_wrong_imagefolder_is_told(
 
 
 def tiny(root: Path, classes: tuple[str, ...] = ("n02", "n01")) -> Path:
-    """Ten training images and three for the test in each class, as they are published."""
+    """Ten training images and three test images in each class, in the published format."""
     base = root / "tiny-imagenet-200"
     lines = []
-    for place, id_ in enumerate(classes):
+    for label, id_ in enumerate(classes):
         for number in range(10):
             picture(base / "train" / id_ / "images" / f"{id_}_{number}.JPEG", 64, 64, seed=number)
         (base / "train" / id_ / f"{id_}_boxes.txt").write_text("")
         for number in range(3):
-            name = f"val_{len(classes) * number + place}.JPEG"
+            name = f"val_{len(classes) * number + label}.JPEG"
             picture(base / "val" / "images" / name, 64, 64, seed=number)
             lines.append(f"{name}\t{id_}\t0\t0\t62\t62\n")
     (base / "val" / "val_annotations.txt").write_text("".join(lines))
@@ -387,57 +391,56 @@ def drop(name: str) -> Callable[[Path], object]:
             drop("train/n01"),
             r"BASE/val/val_annotations\.txt:4: class 'n01' has no folder in BASE/train\. .*fewer classes",
         ),
-        (drop("train/n01/images"), r"the folder BASE/train/n01 holds no image"),
+        (drop("train/n01/images"), r"the folder BASE/train/n01 contains no images"),
         (drop("val/val_annotations.txt"), r"BASE/val/val_annotations\.txt cannot be read: No such file"),
-        (drop("val/images/val_3.JPEG"), r"BASE/val/images/val_3\.JPEG: this image is gone"),
-        (lambda base: (base / "val/val_annotations.txt").write_bytes(b"\xff\xfe"), r"cannot be read: it is no text"),
+        (drop("val/images/val_3.JPEG"), r"BASE/val/images/val_3\.JPEG: this image of the data set is missing"),
+        (lambda base: (base / "val/val_annotations.txt").write_bytes(b"\xff\xfe"), r"cannot be read: it is not text"),
     ],
 )
-def test_a_broken_tiny_imagenet_is_told(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
+def test_a_damaged_tiny_imagenet_is_reported(tmp_path: Path, change: Callable[[Path], object], message: str) -> None:
     base = tiny(tmp_path)
     change(base)
     with pytest.raises(RunError, match=message.replace("BASE", re.escape(str(base)))):
         load_dataset(TinyImagenetData(root=tmp_path))
 
 
-# --------------------------------------------------------------------------------------- where published sets are found
+# --------------------------------------------------------------------------------------- search of published data sets
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "tiny-imagenet"])
-def test_a_missing_set_says_where_it_was_looked_for_and_how_to_get_it(
+def test_a_missing_data_set_names_the_searched_folders_and_how_to_get_it(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HRG_DATA", raising=False)
     kind = DATASETS.get(name)
-    way = "Unpack" if name == "tiny-imagenet" else r"Get it with '--download' \(in Python: download=True\), or unpack"
-    told = (
-        rf"no folder '{kind.folder}' in PLACES\. {way} {kind.address} there; or .*HRG_DATA=DIR.* '{name}:root=DIR'\.$"
+    get = "Unpack" if name == "tiny-imagenet" else r"Get it with '--download' \(in Python: download=True\), or unpack"
+    message = (
+        rf"no folder '{kind.folder}' in FOLDERS\. {get} {kind.address} there; or .*HRG_DATA=DIR.* '{name}:root=DIR'\.$"
     )
-    with pytest.raises(UsageError, match=told.replace("PLACES", f"{tmp_path}/data")):
+    with pytest.raises(UsageError, match=message.replace("FOLDERS", f"{tmp_path}/data")):
         load_dataset(name)
     monkeypatch.setenv("HRG_DATA", "sets")
-    with pytest.raises(UsageError, match=told.replace("PLACES", f"{tmp_path}/sets or {tmp_path}/data")):
+    with pytest.raises(UsageError, match=message.replace("FOLDERS", f"{tmp_path}/sets or {tmp_path}/data")):
         load_dataset(name)
-    with pytest.raises(UsageError, match=told.replace("PLACES", f"{tmp_path}/here")):
+    with pytest.raises(UsageError, match=message.replace("FOLDERS", f"{tmp_path}/here")):
         load_dataset(f"{name}:root=here")
 
 
-def test_the_places_are_looked_at_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HRG_DATA", str(tmp_path / "sets"))
-    found = [TinyImagenetData().found()]
-    for place in ("data", "sets", "here"):
-        (tmp_path / place / "tiny-imagenet-200").mkdir(parents=True)
-        found.append(TinyImagenetData().found())
-    places = [None, *(tmp_path / place / "tiny-imagenet-200" for place in ("data", "sets", "sets"))]
-    assert found == places
-    assert TinyImagenetData(root="here").found() == tmp_path / "here" / "tiny-imagenet-200"
-    assert TinyImagenetData(root="here/tiny-imagenet-200").found() == tmp_path / "here" / "tiny-imagenet-200"
-    assert TinyImagenetData(root="there").found() is None, "a folder that was named is the only one"
+    found = [TinyImagenetData().find()]
+    for parent in ("data", "sets", "here"):
+        (tmp_path / parent / "tiny-imagenet-200").mkdir(parents=True)
+        found.append(TinyImagenetData().find())
+    assert found == [None, *(tmp_path / parent / "tiny-imagenet-200" for parent in ("data", "sets", "sets"))]
+    assert TinyImagenetData(root="here").find() == tmp_path / "here" / "tiny-imagenet-200"
+    assert TinyImagenetData(root="here/tiny-imagenet-200").find() == tmp_path / "here" / "tiny-imagenet-200"
+    assert TinyImagenetData(root="there").find() is None, "only the given folder is searched"
 
 
-def test_a_download_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")
 
@@ -446,13 +449,13 @@ def test_a_download_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         load_dataset(f"cifar10:root={tmp_path},download=true")
 
 
-def test_a_broken_cifar_is_told(tmp_path: Path) -> None:
+def test_a_damaged_cifar_is_reported(tmp_path: Path) -> None:
     base = tmp_path / "cifar-10-batches-py"
     base.mkdir()
-    with pytest.raises(RunError, match=rf"{base}/data_batch_1 is missing\. Delete the folder and get it anew"):
+    with pytest.raises(RunError, match=rf"{base}/data_batch_1 is missing\. Delete the folder and get it again"):
         load_dataset(f"cifar10:root={tmp_path}")
-    (base / "data_batch_1").write_bytes(b"cut short")
-    with pytest.raises(RunError, match=r"data_batch_1 is not the published file; perhaps it was cut short"):
+    (base / "data_batch_1").write_bytes(b"truncated")
+    with pytest.raises(RunError, match=r"data_batch_1 is not the published file \(perhaps truncated\)"):
         load_dataset(f"cifar10:root={tmp_path}")
 
 
@@ -463,7 +466,7 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-# The sums were taken from another copy of the same images, which never went through torchvision.
+# Checksums of another copy of the same images, which was not read by torchvision.
 @pytest.mark.parametrize(
     ("name", "classes", "names", "pixels", "labels"),
     [
@@ -489,18 +492,18 @@ def test_real_tiny_imagenet(real_data: Path) -> None:
     assert sizes(data) == [25650, 2850, 2850]
     for part, size in zip(data.split, (450, 50, 50), strict=True):
         assert data.labels_N[torch.tensor(part)].bincount().tolist() == [size] * 57
-    names = [Path(data.images.names[place]) for place in data.split.train]
+    names = [Path(data.images.names[index]) for index in data.split.train]
     assert [name.parts[1] for name in names] == [name.name.partition("_")[0] for name in names]
-    # in any order, since ours is that of the annotations
+    # in any order: ours is that of the annotations
     test = zip(data.read(data.split.test), data.labels_N[torch.tensor(data.split.test)], strict=True)
     marks = sorted(hashlib.sha256(image.numpy().tobytes() + bytes([int(label)])).digest() for image, label in test)
     assert digest(b"".join(marks)) == "e175a9ed0ce6cf95"
 
 
 @pytest.mark.slow
-def test_real_tiny_imagenet_in_memory_is_that_of_its_files(real_data: Path) -> None:
+def test_real_tiny_imagenet_is_equal_in_memory_and_streamed(real_data: Path) -> None:
     source = TinyImagenetData(root=real_data)
     memory, streamed = load_dataset(source), load_dataset(source.changed({"stream": True}))
-    places = range(0, len(memory), 7)
+    indices = range(0, len(memory), 7)
     assert not memory.is_streamed and memory.split == streamed.split
-    assert torch.equal(memory.read(places), streamed.read(places))
+    assert torch.equal(memory.read(indices), streamed.read(indices))

@@ -28,16 +28,16 @@ Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def noise(images: int, shape: Map, *, alike: bool = False) -> Dataset:
-    """Images of noise, all for training but the last; if `alike`, of one image. The label of each is its place."""
-    chance = torch.Generator().manual_seed(0)
-    one = torch.randint(1, 256, (1 if alike else images, *shape), generator=chance, dtype=torch.uint8)
+    """Images of noise, all for training but the last; equal if `alike`. The label of each is its index."""
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randint(1, 256, (1 if alike else images, *shape), generator=generator, dtype=torch.uint8)
     split = Split(tuple(range(images - 1)), (images - 1,), ())
     return Dataset("noise", images, one.repeat(images if alike else 1, 1, 1, 1), torch.arange(images), split)
 
 
 def levels(dataset: Dataset, x_BCHW: torch.Tensor) -> torch.Tensor:
-    """The 8-bit images that were normalised."""
-    mean_C11, std_C11 = dataset.levels
+    """The 8-bit images before normalisation."""
+    mean_C11, std_C11 = dataset.channel_stats
     levels_BCHW = x_BCHW * std_C11 + mean_C11
     assert (levels_BCHW - levels_BCHW.round()).abs().max() < 1e-3
     return levels_BCHW.round().to(torch.uint8)
@@ -60,8 +60,8 @@ def by_label(batches: Batches) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize(("augment", "padding"), [("crop+flip", 1), ("crop", 2), ("flip", None), ("crop+flip", None)])
-def test_every_outcome_is_one_of_torchvision_and_equally_frequent(augment: str, padding: int | None) -> None:
-    """Of RandomCrop(size, padding) and RandomHorizontalFlip() on one image of noise, whose outcomes all differ."""
+def test_augmented_images_are_those_of_torchvision_and_equally_frequent(augment: str, padding: int | None) -> None:
+    """RandomCrop(size, padding) and RandomHorizontalFlip() on one image of noise, whose crops all differ."""
     count, shape = 8000, Map(3, 8, 9)
     dataset = noise(count, shape, alike=True)
     image = dataset.images_NCHW[0]
@@ -78,16 +78,16 @@ def test_every_outcome_is_one_of_torchvision_and_equally_frequent(augment: str, 
     assert chisquare(list(found.values())).pvalue > 1e-3
 
 
-def test_place_and_mirroring_are_drawn_independently() -> None:
+def test_crop_and_flip_are_drawn_independently() -> None:
     draws = Loader(noise(9000, Map(1, 8, 8)), device=CPU, augment="crop+flip")._draws(1)
     counts = Counter(zip(*(draw.tolist() for draw in draws), strict=True))
     assert len(counts) == 3 * 3 * 2
     assert chisquare(list(counts.values())).pvalue > 1e-3
 
 
-def test_normalisation_is_that_of_torchvision() -> None:
+def test_normalisation_equals_that_of_torchvision() -> None:
     dataset = load_dataset(SyntheticData(images=200))
-    mean_C, std_C = (level.flatten() / 255 for level in dataset.levels)
+    mean_C, std_C = (level.flatten() / 255 for level in dataset.channel_stats)
     for x_BCHW, labels_B in Loader(dataset, device=CPU).evaluation("train", 50):
         assert x_BCHW.dtype == torch.float32 and labels_B.dtype == torch.int64
     test = torch.tensor(dataset.split.test)
@@ -97,24 +97,24 @@ def test_normalisation_is_that_of_torchvision() -> None:
     assert torch.equal(labels_B, dataset.labels_N[test])
 
 
-def test_black_is_added_before_normalisation() -> None:
+def test_padding_is_black_before_normalisation() -> None:
     dataset = noise(500, Map(1, 8, 8))
     loader = Loader(dataset, device=CPU, augment="crop", crop_padding=4)
-    darkest = -dataset.levels[0].item() / dataset.levels[1].item()
+    darkest = -dataset.channel_stats[0].item() / dataset.channel_stats[1].item()
     assert min(x_BCHW.min().item() for x_BCHW, _ in loader.training(1, 100)) == pytest.approx(darkest)
 
 
-def test_the_padding_is_an_eighth_of_the_height_unless_given() -> None:
+def test_the_default_padding_is_an_eighth_of_the_height() -> None:
     def edge(height: int, given: int | None = None) -> int:
         return Loader(noise(2, Map(1, height, 40)), device=CPU, augment="crop", crop_padding=given).padding
 
     assert [edge(32), edge(8), edge(4), edge(32, 2)] == [4, 1, 1, 2]
 
 
-# --------------------------------------------------------------------------------------------------------------- chance
+# ------------------------------------------------------------------------------------------------------ random numbers
 
 
-def test_what_happens_to_an_image_hangs_on_nothing_but_seed_and_epoch() -> None:
+def test_augmentation_depends_only_on_seed_epoch_and_image() -> None:
     dataset = noise(61, Map(3, 8, 8))
 
     def seen(batch_size: int, epoch: int = 2, seed: int = 0, augment: str = "crop+flip") -> dict[int, bytes]:
@@ -125,7 +125,7 @@ def test_what_happens_to_an_image_hangs_on_nothing_but_seed_and_epoch() -> None:
     assert seen(7) == seen(60) == seen(1)
     assert seen(7) != seen(7, epoch=3)
     assert seen(7) != seen(7, seed=1)
-    # fewer images in all, another order: the draws of those that stay are the same
+    # fewer training images, another order: the same augmentation of the remaining ones
     fewer = dataclasses.replace(dataset, split=Split(tuple(range(0, 60, 2)), (60,), ()))
     loader = Loader(dataclasses.replace(fewer), device=CPU, augment="flip")
     loader.mean_C11, loader.scale_C11 = Loader(dataset, device=CPU).mean_C11, Loader(dataset, device=CPU).scale_C11
@@ -133,7 +133,7 @@ def test_what_happens_to_an_image_hangs_on_nothing_but_seed_and_epoch() -> None:
     assert len(half) == 30 and all(every[label] == image for label, image in half.items())
 
 
-def test_the_order_hangs_on_seed_and_epoch_alone() -> None:
+def test_the_order_depends_only_on_seed_and_epoch() -> None:
     def order(seed: int, epoch: int, augment: str = "none") -> list[int]:
         loader = Loader(noise(41, Map(1, 8, 8)), device=CPU, augment=augment, seed=seed)
         return torch.cat([labels_B for _, labels_B in loader.training(epoch, 10)]).tolist()
@@ -141,11 +141,11 @@ def test_the_order_hangs_on_seed_and_epoch_alone() -> None:
     assert sorted(order(0, 1)) == list(range(40)) != order(0, 1)
     assert order(0, 1) == order(0, 1, "crop")
     assert len({tuple(order(seed, epoch)) for seed in (0, 1) for epoch in (1, 2)}) == 4
-    # Written down: runs of earlier versions can be repeated.
+    # Recorded values: runs of earlier versions can be repeated.
     assert order(0, 1)[:5] == [1, 17, 37, 33, 21]
 
 
-def test_an_interrupted_epoch_goes_on_with_the_same_batches() -> None:
+def test_a_resumed_epoch_has_the_same_batches() -> None:
     loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
     whole = list(loader.training(1, 7))
     assert [len(labels_B) for _, labels_B in whole] == [7] * 8 + [4]
@@ -153,14 +153,14 @@ def test_an_interrupted_epoch_goes_on_with_the_same_batches() -> None:
     assert list(loader.training(1, 7, first_step=9)) == []
 
 
-def test_the_last_batch_may_be_left_out() -> None:
+def test_drop_last_omits_the_last_batch() -> None:
     loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
     assert equal(list(loader.training(1, 7, drop_last=True)), list(loader.training(1, 7))[:-1])
     assert [loader.steps(7), loader.steps(7, True), loader.steps(60, True), loader.steps(61, True)] == [9, 8, 1, 0]
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_the_stretches_of_all_ranks_are_the_whole_batch(world: int) -> None:
+def test_the_slices_of_all_ranks_are_the_full_batch(world: int) -> None:
     loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
     for whole, ranks in (
         (loader.training(1, 7), [loader.training(1, 7, rank=rank, world=world) for rank in range(world)]),
@@ -171,7 +171,7 @@ def test_the_stretches_of_all_ranks_are_the_whole_batch(world: int) -> None:
         assert equal(joined, list(whole))
 
 
-def test_batches_come_in_the_layout_that_is_asked_for() -> None:
+def test_batches_have_the_requested_memory_format() -> None:
     dataset = noise(11, Map(3, 8, 8))
     plain = Loader(dataset, device=CPU, augment="crop+flip")
     last = Loader(dataset, device=CPU, augment="crop+flip", memory_format=torch.channels_last)
@@ -183,11 +183,11 @@ def test_batches_come_in_the_layout_that_is_asked_for() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"augment": "rotate"}, r"augment: one of none, flip, crop, crop\+flip is wanted, not 'rotate'"),
-        ({"augment": "crop", "crop_padding": 8}, r"crop_padding: a number from 1 to 7 .* 8x9, not 8"),
+        ({"augment": "rotate"}, r"augment: expected one of none, flip, crop, crop\+flip, not 'rotate'"),
+        ({"augment": "crop", "crop_padding": 8}, r"crop_padding: expected a number from 1 to 7 .* 8x9, not 8"),
     ],
 )
-def test_an_augmentation_that_cannot_be_is_told(fields: dict[str, object], message: str) -> None:
+def test_an_invalid_augmentation_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Loader(noise(2, Map(1, 8, 9)), device=CPU, **fields)
 
@@ -198,21 +198,21 @@ def test_an_augmentation_that_cannot_be_is_told(fields: dict[str, object], messa
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """Two classes of 20 images of different sizes."""
-    chance = torch.Generator().manual_seed(0)
-    for place in range(40):
-        size = (12 + place % 3, 12 + place % 5, 3)
-        pixels_HWC = torch.randint(256, size, generator=chance, dtype=torch.uint8)
-        folder = tmp_path / "pictures" / "ab"[place % 2]
+    generator = torch.Generator().manual_seed(0)
+    for index in range(40):
+        size = (12 + index % 3, 12 + index % 5, 3)
+        pixels_HWC = torch.randint(256, size, generator=generator, dtype=torch.uint8)
+        folder = tmp_path / "pictures" / "ab"[index % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels_HWC.numpy()).save(folder / f"{place:02}.png")
+        Image.fromarray(pixels_HWC.numpy()).save(folder / f"{index:02}.png")
     return tmp_path / "pictures"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_streamed_images_are_those_in_memory(pictures: Path, workers: int) -> None:
+def test_streamed_images_equal_those_in_memory(pictures: Path, workers: int) -> None:
     def loader(stream: bool, workers: int = 0) -> Loader:
         source = data_source({"kind": "imagefolder", "dir": pictures, "size": 12, "stream": stream})
-        dataset = load_dataset(source).fitted_to(Map(3, 9, 9))
+        dataset = load_dataset(source).with_shape(Map(3, 9, 9))
         assert dataset.is_streamed == stream
         return Loader(dataset, device=CPU, augment="crop+flip", workers=workers)
 
@@ -223,41 +223,41 @@ def test_streamed_images_are_those_in_memory(pictures: Path, workers: int) -> No
         list(memory.training(1, 7, first_step=2, rank=1, world=2)),
     )
     assert equal(list(stream.evaluation("test", 3)), list(memory.evaluation("test", 3)))
-    # left in the middle, then begun anew
+    # interrupted within an epoch, then started again
     next(stream.training(1, 7))
     assert equal(list(stream.training(2, 7)), list(memory.training(2, 7)))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_disappears_in_the_middle_is_named(pictures: Path, workers: int) -> None:
+def test_an_image_that_disappears_during_training_is_named(pictures: Path, workers: int) -> None:
     dataset = load_dataset({"kind": "imagefolder", "dir": pictures, "stream": True})
     loader = Loader(dataset, device=CPU, workers=workers)
     batches = loader.training(1, 2)
     next(batches)
     numbered = Loader(dataclasses.replace(dataset, labels_N=torch.arange(40)), device=CPU)
-    *_, (_, places_B) = numbered.training(1, 2)
-    lost = pictures / dataset.images.names[int(places_B[-1])]
+    *_, (_, indices_B) = numbered.training(1, 2)
+    lost = pictures / dataset.images.names[int(indices_B[-1])]
     lost.unlink()
-    with pytest.raises(RunError, match=rf"{lost}: this image is gone; the data set had it") as caught:
+    with pytest.raises(RunError, match=rf"{lost}: this image of the data set is missing") as caught:
         list(batches)
     assert "Traceback" not in str(caught.value)
-    assert not multiprocessing.active_children(), "its readers must end with it"
+    assert not multiprocessing.active_children(), "the data workers must end with it"
 
 
-def test_killed_readers_are_an_error_that_says_so(pictures: Path) -> None:
+def test_killed_data_workers_are_reported(pictures: Path) -> None:
     dataset = load_dataset({"kind": "imagefolder", "dir": pictures, "stream": True})
     batches = Loader(dataset, device=CPU, workers=2).training(1, 2)
     next(batches)
-    readers = multiprocessing.active_children()
-    assert len(readers) == 2
-    for reader in readers:
-        os.kill(reader.pid, signal.SIGKILL)
-    with pytest.raises(RunError, match=r"a process that reads images has ended: .* Try fewer of them"):
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(RunError, match=r"a data worker has ended: .* Try fewer data workers"):
         list(batches)
     assert not multiprocessing.active_children()
 
 
-def test_readers_end_with_a_killed_training_process(pictures: Path) -> None:
+def test_data_workers_end_with_a_killed_training_process(pictures: Path) -> None:
     code = f"""
 import multiprocessing, os, signal, torch
 from hiresnet_graph.data import load_dataset
@@ -271,9 +271,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    readers = [Path("/proc", pid, "status") for pid in done.stdout.split()]
-    assert len(readers) == 2
+    workers = [Path("/proc", pid, "status") for pid in done.stdout.split()]
+    assert len(workers) == 2
     until = time.monotonic() + 20
-    while any(reader.exists() and "zombie" not in reader.read_text() for reader in readers):
-        assert time.monotonic() < until, "a reader outlives the process that it reads for"
+    while any(worker.exists() and "zombie" not in worker.read_text() for worker in workers):
+        assert time.monotonic() < until, "a data worker outlives its training process"
         time.sleep(0.05)

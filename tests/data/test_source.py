@@ -33,14 +33,14 @@ from hiresnet_graph.errors import UsageError
         (SyntheticData(size=8), SyntheticData(size=8)),
     ],
 )
-def test_a_source_is_told_in_text_as_a_mapping_or_as_it_is(given: object, source: DatasetKind) -> None:
+def test_a_source_from_text_or_a_mapping_or_an_instance(given: object, source: DatasetKind) -> None:
     assert data_source(given) == source
     assert data_source(str(source)) == source
     assert data_source(source.as_data()) == source
     assert pickle.loads(pickle.dumps(source)) == source
 
 
-def test_paths_hold_wherever_the_process_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     assert data_source("npz:a.npz").file == tmp_path / "a.npz"
@@ -48,7 +48,7 @@ def test_paths_hold_wherever_the_process_stands(tmp_path: Path, monkeypatch: pyt
     assert data_source("cifar10:root=..").as_data() == {"kind": "cifar10", "root": str(tmp_path / "..")}
 
 
-def test_download_is_for_those_that_can() -> None:
+def test_download_applies_to_data_sets_that_can_be_downloaded() -> None:
     assert data_source("cifar10", download=True) == Cifar10Data(download=True)
     assert data_source("digits", download=True) == DigitsData()
 
@@ -64,21 +64,21 @@ def test_download_is_for_those_that_can() -> None:
         ("/tmp", r"Did you mean 'imagefolder:/tmp'\?"),
         ("npz", r"^data 'npz': 'file' is missing\. Write 'npz:FILE'\.$"),
         ("imagefolder:size=3", r"'dir' is missing\. Write 'imagefolder:DIR'\."),
-        ("digits:8", r"data 'digits': '8' is no setting\. Write 'digits:FIELD=VALUE'\."),
+        ("digits:8", r"data 'digits': '8' is not a setting\. Write 'digits:FIELD=VALUE'\."),
         ("synthetic:image=3", r"^data 'synthetic': .*unknown key 'image'\. Did you mean 'images'\?$"),
         ("synthetic:images=many", r"^data 'synthetic': images: expected a whole number, got 'many'\.$"),
         ("synthetic:channels=2", r"channels: expected 1 or 3, got '2'"),
         ("digits:validation_share=1", r"validation_share: expected a number less than 1, got '1'"),
-        ({"root": "x"}, r"^data: a mapping wants 'kind'"),
+        ({"root": "x"}, r"^data: a mapping requires 'kind'"),
         ({"kind": "synthetic", "images": 0, "clases": 1}, r"(?s)images: .*at least 1, got 0\.\n.*mean 'classes'\?"),
     ],
 )
-def test_a_source_that_cannot_be_is_told(given: object, message: str) -> None:
+def test_an_invalid_source_is_refused(given: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         data_source(given)
 
 
-def test_naming_and_listing_the_kinds_does_not_import_torch() -> None:
+def test_listing_data_sets_does_not_import_torch() -> None:
     code = (
         "import sys; from hiresnet_graph.data import DATASETS, data_source; print(*DATASETS, data_source('cifar10'));"
         "assert not {'torch', 'torchvision', 'PIL', 'sklearn'} & set(sys.modules)"

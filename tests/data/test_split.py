@@ -17,7 +17,7 @@ def test_the_parts_are_disjoint_and_complete(labels: list[int], seed: int) -> No
 
 
 @given(labels, st.integers(0, 3), st.floats(0, 1))
-def test_every_stretch_has_each_class_in_its_share(labels: list[int], seed: int, share: float) -> None:
+def test_every_segment_has_each_class_in_its_share(labels: list[int], seed: int, share: float) -> None:
     order = stratified_order(labels, seed)
     size = round(len(labels) * share)
     taken = Counter(labels[place] for place in order[:size])
@@ -25,7 +25,7 @@ def test_every_stretch_has_each_class_in_its_share(labels: list[int], seed: int,
         assert abs(taken[label] - number * size / len(labels)) <= 1.5
 
 
-def test_the_seed_chooses_and_nothing_else_does() -> None:
+def test_the_split_depends_only_on_the_seed() -> None:
     labels = [place % 3 for place in range(90)]
     assert hold_out(labels, 0.2, 0.1, 0) == hold_out(labels, 0.2, 0.1, 0)
     assert hold_out(labels, 0.2, 0.1, 0).test != hold_out(labels, 0.2, 0.1, 1).test

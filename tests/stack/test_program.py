@@ -1,4 +1,4 @@
-"""Runs that are computed as one program: each is what it would be alone, whatever the others are."""
+"""Stacks: each run gives the same result as on its own, whatever the others are."""
 
 import contextlib
 import dataclasses
@@ -20,9 +20,10 @@ import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import OutOfMemory, UsageError
-from hiresnet_graph.stack import predicted_bytes, run_stack, stackable
+from hiresnet_graph.stack import predicted_bytes, run_stack, stack_group
 from hiresnet_graph.stack import trainer as stack_trainer
 from hiresnet_graph.stack.capture import Captured
+from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded, StackMember, StackRequest
 from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.train import (
     EpochDone,
@@ -30,14 +31,9 @@ from hiresnet_graph.train import (
     Finished,
     Paused,
     Recipe,
-    Refused,
-    RunEvent,
     RunRequest,
     Saved,
     Seeds,
-    StackEnded,
-    StackMember,
-    StackRequest,
     Started,
     read_record,
 )
@@ -95,7 +91,7 @@ def stack(asked: Asked, folder: Path, whole: hrg.Architecture, backend: Any = "s
 
 
 def train(asked: StackRequest, **how: Any) -> list[list[Event | Refused]]:
-    """What each run of a stack says."""
+    """The events of each run of a stack."""
     *said, end = run_stack(asked, **{"dataset": digits(), **how})
     assert isinstance(end, StackEnded) and all(isinstance(one, RunEvent) for one in said)
     return [[one.event for one in said if isinstance(one, RunEvent) and one.key == run.key] for run in asked.runs]
@@ -110,7 +106,7 @@ def results(asked: StackRequest) -> list[dict[str, Any]]:
 
 
 def difference(folder: Path, other: Path, name: str = "last") -> float:
-    """The largest difference of two files of weights, relative to the largest weight of their tensor."""
+    """The largest difference between two files of weights, relative to the largest weight of the tensor."""
     ours, theirs = (load_file(place / f"{name}.safetensors") for place in (folder, other))
     assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
     return max(
@@ -120,8 +116,8 @@ def difference(folder: Path, other: Path, name: str = "last") -> float:
     )
 
 
-def assert_like_alone(asked: StackRequest, folder: Path, tolerance: float = 1e-4) -> None:
-    """Each run of a finished stack found what it finds alone, up to rounding, and has left the same files."""
+def assert_like_single_runs(asked: StackRequest, folder: Path, tolerance: float = 1e-4) -> None:
+    """Each run of a finished stack has the result of a single run, up to rounding, and the same files."""
     for place, run in enumerate(asked.runs):
         alone = folder / f"alone{place}"
         finish(run.request, alone)
@@ -147,16 +143,16 @@ def assert_like_alone(asked: StackRequest, folder: Path, tolerance: float = 1e-4
 # ------------------------------------------------------------------------------------------------ as if they were alone
 
 
-def test_edge_subsets_find_what_they_find_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_edge_subsets_equal_single_runs(tiny: hrg.Architecture, tmp_path: Path) -> None:
     asked = stack([*subsets(tiny, **LIKE), request(tiny.with_edges("none"), Seeds(1, 2), **LIKE)], tmp_path, tiny)
     said = train(asked)
     for events in said:
         assert [type(event) for event in events] == [Started, *([EpochDone, Saved] * 2), Finished]
-        machine = events[0].machine  # type: ignore[union-attr]
+        machine = events[0].environment  # type: ignore[union-attr]
         assert (machine.backend, machine.replicas, machine.looped) == ("stacked", 5, ())
         assert events[-1].record.machine == machine  # type: ignore[union-attr]
         assert events[-1].record.epochs == tuple(e.epoch for e in events if isinstance(e, EpochDone))  # type: ignore[union-attr]
-    assert_like_alone(asked, tmp_path)
+    assert_like_single_runs(asked, tmp_path)
     tensors = [load_file(run.folder / "model.safetensors").keys() for run in asked.runs]
     assert tensors[0] < tensors[2] < tensors[1] and tensors[0] < tensors[3] < tensors[1]
 
@@ -171,39 +167,39 @@ def test_each_run_has_its_own_rate_schedule_decay_and_norm(tiny: hrg.Architectur
     fields = {**LIKE, "epochs": 3, "batch_size": 400}
     asked = stack([request(tiny, **{**fields, **some}) for some in own], tmp_path, tiny)
     train(asked)
-    assert_like_alone(asked, tmp_path)
+    assert_like_single_runs(asked, tmp_path)
     assert len({tuple(row["lr"] for row in result["epochs"]) for result in results(asked)}) == 4
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "bf16"])
-def test_recipes_do_what_they_do_alone(noisy: hrg.Architecture, tmp_path: Path, name: str) -> None:
-    """With dropout, of which each draws what it draws alone; two seeds of data, one of them for two runs."""
+def test_recipes_equal_single_runs(noisy: hrg.Architecture, tmp_path: Path, name: str) -> None:
+    """With dropout, whose random numbers are those of single runs; two data seeds, one of them for two runs."""
     fields = {"channels_last": False, "lr": 0.003, **RECIPES[name]}
     runs = [request(noisy, Seeds(init, data), **fields) for init, data in ((0, 0), (1, 0), (1, 1))]
     asked = stack(runs, tmp_path, noisy)
     train(asked)
-    assert_like_alone(asked, tmp_path, 0.1 if name == "bf16" else 1e-3)
+    assert_like_single_runs(asked, tmp_path, 0.1 if name == "bf16" else 1e-3)
     assert len({row["epochs"][0]["train_loss"] for row in results(asked)}) == 3
 
 
 @pytest.mark.parametrize("readout", ["last", "all"])
-def test_networks_in_time_find_what_they_find_alone(tmp_path: Path, readout: str) -> None:
+def test_networks_in_time_equal_single_runs(tmp_path: Path, readout: str) -> None:
     arch = states(readout=readout)
     asked = stack(seeds(arch, 2, batch_size=400, **LIKE), tmp_path, arch)
     train(asked)
-    assert_like_alone(asked, tmp_path)
+    assert_like_single_runs(asked, tmp_path)
 
 
-def test_a_larger_network_finds_what_it_finds_alone(tmp_path: Path) -> None:
+def test_a_larger_network_equals_a_single_run(tmp_path: Path) -> None:
     arch = hrg.load("hiresnet18").override({"width": 4, "input.channels": 1, "input.height": 8, "input.width": 8})
     runs = [request(arch.variant(name), epochs=1, **LIKE) for name in ("original", "full", "out")]
     asked = stack(runs, tmp_path, arch)
     train(asked)
-    assert_like_alone(asked, tmp_path)
+    assert_like_single_runs(asked, tmp_path)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_branches_give_the_very_bits_of_runs_alone(noisy: hrg.Architecture, tmp_path: Path, name: str) -> None:
+def test_branches_give_the_same_bits_as_single_runs(noisy: hrg.Architecture, tmp_path: Path, name: str) -> None:
     fields = RECIPES[name]
     runs = [request(noisy, Seeds(1, 2), **fields), request(noisy, Seeds(2, 1), **{**fields, "clip_norm": 0.1})]
     asked = stack([*runs, request(noisy.with_edges("in"), **fields)], tmp_path, noisy, "branches")
@@ -216,11 +212,11 @@ def test_branches_give_the_very_bits_of_runs_alone(noisy: hrg.Architecture, tmp_
         assert machine["channels_last"] == record.machine.channels_last
 
 
-def test_one_run_is_a_stack_too(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_stack_of_one_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
     for backend in ("stacked", "branches"):
         asked = stack([request(tiny, **LIKE)], tmp_path / backend, tiny, backend)
         assert ends(asked) == [Finished]
-        assert_like_alone(asked, tmp_path / backend)
+        assert_like_single_runs(asked, tmp_path / backend)
         record = read_record(asked.runs[0].folder)
         assert record is not None and (record.machine.backend, record.machine.replicas) == (backend, 1)
 
@@ -236,7 +232,7 @@ def test_times_are_those_of_the_stack_divided_by_its_runs(
         learn(self, *batch)
 
     monkeypatch.setattr(StackTrainer, "_learn", slowly)
-    monkeypatch.setattr("hiresnet_graph.stack.trainer.time.perf_counter", lambda: now)
+    monkeypatch.setattr("hiresnet_graph.train.trainer.time.perf_counter", lambda: now)
     for events in train(stack(subsets(tiny, batch_size=500), tmp_path, tiny)):
         record = events[-1].record  # type: ignore[union-attr]
         assert [epoch.time_s for epoch in record.epochs] == [3.0] * 2 and record.time_s == 6.0
@@ -245,8 +241,8 @@ def test_times_are_those_of_the_stack_divided_by_its_runs(
 # ---------------------------------------------------------------------------------------- whatever the others may be
 
 
-def test_what_a_run_finds_does_not_depend_on_its_company(noisy: hrg.Architecture, tmp_path: Path) -> None:
-    """The same run among others: fewer, more, in other places, with other edges, one of them without finite numbers."""
+def test_the_result_of_a_run_does_not_depend_on_the_others(noisy: hrg.Architecture, tmp_path: Path) -> None:
+    """The same run among others: fewer, more, in another order, with other edges, one of them diverging."""
     mine = request(noisy.with_edges("in"), Seeds(7, 3), clip_norm=1.0)
     others = [
         request(noisy, Seeds(1, 1)),
@@ -270,7 +266,7 @@ def test_what_a_run_finds_does_not_depend_on_its_company(noisy: hrg.Architecture
 def test_a_run_that_diverges_leaves_the_others_alone(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, every: int
 ) -> None:
-    monkeypatch.setitem(FINITE_CHECK_EVERY, "cpu", every)  # a GPU is looked at rarely
+    monkeypatch.setitem(FINITE_CHECK_EVERY, "cpu", every)  # as on a GPU
     both = [request(tiny, batch_size=100), request(tiny, batch_size=100, lr=1e30)]
     asked = stack([*both, request(tiny, Seeds(1, 1), batch_size=100)], tmp_path / "stack", tiny, backend)
     said = train(asked)
@@ -299,7 +295,7 @@ def test_a_validation_loss_that_is_not_finite_is_a_divergence(
 
     def spoiled(self: StackTrainer, part: Any, ask: Any) -> Any:
         scores = evaluate(self, part, ask)
-        if scores is not None and self.course.epoch == 1:
+        if scores is not None and self.state.epoch == 1:
             scores[0] = scores[0]._replace(loss=math.inf)
         return scores
 
@@ -315,7 +311,7 @@ def test_a_validation_loss_that_is_not_finite_is_a_divergence(
 
 @pytest.mark.parametrize("backend", ["stacked", "branches"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_stack_that_is_stopped_anywhere_ends_with_the_same_bits(
+def test_a_stack_that_is_stopped_anywhere_gives_the_same_bits(
     noisy: hrg.Architecture, tmp_path: Path, name: str, backend: str
 ) -> None:
     fields: dict[str, Any] = {"batch_size": 300, **RECIPES[name]}
@@ -326,7 +322,7 @@ def test_a_stack_that_is_stopped_anywhere_ends_with_the_same_bits(
     while not all((run.folder / "result.json").exists() for run in pieces.runs):
         said = train(pieces, stop=stop_after(chance.randint(1, 9)))
         assert len({type(events[-1]) for events in said} - {Paused, Finished}) == 0
-        torch.rand(chance.randint(1, 9))  # what others draw meanwhile changes nothing
+        torch.rand(chance.randint(1, 9))  # the global random numbers do not matter
         number += 1
     assert number >= 2
     assert results(pieces) == results(whole)
@@ -337,7 +333,7 @@ class Killed(BaseException):
 
 
 def killed_after(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
-    """Let the process end when it has written so many checkpoints."""
+    """End the process after a number of checkpoints."""
     save, left = save_checkpoint, checkpoints
 
     def saved(*what: Any) -> Any:
@@ -347,14 +343,14 @@ def killed_after(monkeypatch: pytest.MonkeyPatch, checkpoints: int) -> None:
         left -= 1
         return save(*what)
 
-    monkeypatch.setattr("hiresnet_graph.stack.program.save_checkpoint", saved)
+    monkeypatch.setattr("hiresnet_graph.train.loop.save_checkpoint", saved)
 
 
 @pytest.mark.parametrize("number", [1, 4, 5, 8])
-def test_a_stack_that_is_killed_among_its_checkpoints_ends_with_the_same_bits(
+def test_a_stack_that_is_killed_between_checkpoints_gives_the_same_bits(
     noisy: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Three runs write a checkpoint after each epoch: some have the newer one then."""
+    """Three runs write a checkpoint after each epoch: only some of them have the newest one."""
     fields: dict[str, Any] = {"epochs": 4, "batch_size": 500}
     runs = [*seeds(noisy, 2, **fields), request(noisy.with_edges("p2"), **fields)]
     whole, pieces = (stack(runs, tmp_path / part, noisy) for part in ("whole", "pieces"))
@@ -370,10 +366,10 @@ def test_a_stack_that_is_killed_among_its_checkpoints_ends_with_the_same_bits(
     assert results(pieces) == results(whole)
 
 
-def test_checkpoints_of_a_place_that_was_left_again_are_no_obstacle(
+def test_checkpoints_later_than_the_common_one_are_ignored(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One run has a later checkpoint than the others, and all are killed once more within the epoch before it."""
+    """One run has a later checkpoint than the others, and all are killed again before reaching it."""
     runs = seeds(tiny, 3, epochs=4, batch_size=500)
     whole, pieces = (stack(runs, tmp_path / part, tiny) for part in ("whole", "pieces"))
     train(whole)
@@ -384,16 +380,18 @@ def test_checkpoints_of_a_place_that_was_left_again_are_no_obstacle(
                 list(run_stack(pieces, stop=stop))
     assert [max(resume_points(run.folder)) for run in pieces.runs] == [(1, 2), (1, 1), (1, 1)]
     said = train(pieces)
-    assert {events[0].machine.replicas for events in said} == {3}  # type: ignore[union-attr]
+    assert {events[0].environment.replicas for events in said} == {3}  # type: ignore[union-attr]
     assert results(pieces) == results(whole)
 
 
-def test_runs_without_a_common_place_are_trained_one_after_the_other(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_runs_without_a_common_checkpoint_are_trained_one_after_the_other(
+    tiny: hrg.Architecture, tmp_path: Path
+) -> None:
     runs = seeds(tiny, 4, epochs=4)
     whole, pieces = (stack(runs, tmp_path / part, tiny) for part in ("whole", "pieces"))
     train(whole)
     for part, epochs in (([0, 1], 1), ([2], 3)):  # the fourth has not begun
-        some = StackRequest(tuple(pieces.runs[place] for place in part), pieces.whole)
+        some = StackRequest(tuple(pieces.runs[place] for place in part), pieces.supergraph)
         for _ in range(epochs):
             train(some, stop=stop_after(8))  # past the end of an epoch of 7 steps
     assert [max(resume_points(run.folder)) for run in pieces.runs] == [(1, 1), (1, 1), (3, 3), (0, 0)]
@@ -405,13 +403,13 @@ def test_runs_without_a_common_place_are_trained_one_after_the_other(tiny: hrg.A
 
 def test_runs_that_wait_for_others_pause_with_them(tiny: hrg.Architecture, tmp_path: Path) -> None:
     asked = stack(seeds(tiny, 2, epochs=3), tmp_path, tiny)
-    train(StackRequest(asked.runs[:1], asked.whole), stop=stop_after(16))
+    train(StackRequest(asked.runs[:1], asked.supergraph), stop=stop_after(16))
     said = train(asked, stop=lambda: True)
     assert [type(event) for event in said[0]] == [Started, EpochDone, EpochDone, Saved, Paused]
     assert said[0][-1] == Paused(2) and said[1] == [Paused(0)]
 
 
-def test_a_damaged_checkpoint_takes_all_back(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_resets_all_runs(tiny: hrg.Architecture, tmp_path: Path) -> None:
     runs = seeds(tiny, 3, epochs=3)
     whole, pieces = (stack(runs, tmp_path / part, tiny) for part in ("whole", "pieces"))
     train(whole)
@@ -422,9 +420,7 @@ def test_a_damaged_checkpoint_takes_all_back(tiny: hrg.Architecture, tmp_path: P
     assert results(pieces) == results(whole)
 
 
-def test_ctrl_c_waits_for_the_step_and_saves(
-    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_is_deferred_and_saves(tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = seeds(tiny, 2, epochs=3)
     whole, pieces = (stack(runs, tmp_path / part, tiny) for part in ("whole", "pieces"))
     train(whole)
@@ -447,7 +443,7 @@ def test_ctrl_c_waits_for_the_step_and_saves(
     assert results(pieces) == results(whole)
 
 
-def test_a_stack_that_nobody_listens_to_any_more_saves(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_stack_whose_iterator_is_closed_saves(tiny: hrg.Architecture, tmp_path: Path) -> None:
     asked = stack(seeds(tiny, 2, epochs=3, checkpoint_s=1000.0), tmp_path, tiny)
     said = run_stack(asked)
     while not isinstance(getattr(next(said), "event", None), EpochDone):
@@ -456,8 +452,8 @@ def test_a_stack_that_nobody_listens_to_any_more_saves(tiny: hrg.Architecture, t
     assert [max(resume_points(run.folder)) for run in asked.runs] == [(1, 0)] * 2
 
 
-def test_checkpoints_are_those_of_a_run_alone(noisy: hrg.Architecture, tmp_path: Path) -> None:
-    """Branches and runs alone go on from each other's with the very bits; a stack is close to both."""
+def test_checkpoints_are_those_of_a_single_run(noisy: hrg.Architecture, tmp_path: Path) -> None:
+    """Branches and single runs resume each other's checkpoints with the same bits; a stack is close to both."""
     fields: dict[str, Any] = {"epochs": 3, "batch_size": 250, "optimizer": "sgd", "lr": 0.003, "clip_norm": 1.0}
     runs = seeds(noisy, 2, **fields)
     for place, one in enumerate(runs):
@@ -475,18 +471,18 @@ def test_checkpoints_are_those_of_a_run_alone(noisy: hrg.Architecture, tmp_path:
             assert (result_of(ours) == result_of(theirs)) == (name != "c")
 
 
-class Rehearsed(Captured):
-    """How a GPU computes, but for its graphs: steps are tried first, and the inputs come into a place of their own."""
+class Uncaptured(Captured):
+    """As on a GPU, but without graphs: warm-up calls, and inputs copied into fixed tensors."""
 
-    def _recorded(
-        self, compute: Callable[[], object], tried: Callable[[], None], recorder: object
+    def _capture(
+        self, compute: Callable[[], object], warm_up: Callable[[], None], context: object
     ) -> Callable[[], object]:
         for _ in range(3):
-            tried()
+            warm_up()
         return compute
 
 
-def test_what_is_done_to_record_a_step_leaves_no_trace(
+def test_capturing_a_step_does_not_change_results(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [*subsets(tiny, weight_decay=0.01), request(tiny, Seeds(1, 1), clip_norm=1.0)]
@@ -499,7 +495,7 @@ def test_what_is_done_to_record_a_step_leaves_no_trace(
         self._captures = True
 
     monkeypatch.setattr(StackTrainer, "__init__", begun)
-    monkeypatch.setattr(stack_trainer, "Captured", Rehearsed)
+    monkeypatch.setattr(stack_trainer, "Captured", Uncaptured)
     train(recorded, stop=stop_after(10))
     train(recorded)
     assert results(recorded) == results(usual)
@@ -508,7 +504,7 @@ def test_what_is_done_to_record_a_step_leaves_no_trace(
 # ------------------------------------------------------------------------------------------------------ what goes wrong
 
 
-def test_what_is_wrong_with_one_run_is_told_of_it_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_an_invalid_run_is_refused_without_the_others(tiny: hrg.Architecture, tmp_path: Path) -> None:
     runs = [*seeds(tiny, 5), request(tiny.override({"head.classes": 7}))]
     runs[1] = dataclasses.replace(runs[1], spec="a: [")
     steady = stack([runs[0]], tmp_path / "steady", tiny)
@@ -533,7 +529,7 @@ def test_what_is_wrong_with_one_run_is_told_of_it_alone(tiny: hrg.Architecture, 
     assert not (folder / "1").exists() and not (folder / "5").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_of_its_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_refuses_its_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
     asked = stack(seeds(tiny, 2), tmp_path, tiny)
     asked.runs[1].folder.mkdir()
     (asked.runs[1].folder / "spec.yaml").mkdir()
@@ -542,13 +538,13 @@ def test_a_folder_that_cannot_be_written_is_told_of_its_run(tiny: hrg.Architectu
     assert len(second) == 1 and isinstance(second[0], Refused) and "spec.yaml: cannot be written" in second[0].message
 
 
-def test_runs_that_are_finished_are_given_at_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_finished_runs_are_returned_at_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
     asked = stack(seeds(tiny, 3), tmp_path, tiny)
     finish(asked.runs[1].request, asked.runs[1].folder)
     before = result_of(asked.runs[1].folder)
     said = train(asked)
-    assert [type(event) for event in said[1]] == [Started, Finished] and said[1][0].machine.backend == "eager"  # type: ignore[union-attr]
-    assert said[0][0].machine.replicas == 2  # type: ignore[union-attr]
+    assert [type(event) for event in said[1]] == [Started, Finished] and said[1][0].environment.backend == "eager"  # type: ignore[union-attr]
+    assert said[0][0].environment.replicas == 2  # type: ignore[union-attr]
     assert result_of(asked.runs[1].folder) == before
     stamps = [(run.folder / "result.json").stat().st_mtime_ns for run in asked.runs]
     assert [[type(event) for event in events] for events in train(asked)] == [[Started, Finished]] * 3
@@ -558,10 +554,13 @@ def test_runs_that_are_finished_are_given_at_once(tiny: hrg.Architecture, tmp_pa
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        ({"batch_size": 100}, r"differ in their recipes: batch_size is 200 and 100\. They may in clip_norm, lr, "),
+        (
+            {"batch_size": 100},
+            r"differ in their recipes: batch_size is 200 and 100\. They may differ only in clip_norm, lr, ",
+        ),
         ({"optimizer": "sgd"}, "optimizer is adam and sgd"),
-        ({"compile": True}, "'compile' or 'checkpoint_steps' in its recipe is trained alone"),
-        ({"checkpoint_steps": 2}, "'compile' or 'checkpoint_steps' in its recipe is trained alone"),
+        ({"compile": True}, "'compile' or 'checkpoint_steps' in its recipe is trained on its own"),
+        ({"checkpoint_steps": 2}, "'compile' or 'checkpoint_steps' in its recipe is trained on its own"),
         ({"threads": 2}, "the runs of a stack have one threads, not 1 and 2"),
         ({"data": "digits:split_seed=1"}, "the runs of a stack have one data, not "),
     ],
@@ -574,14 +573,16 @@ def test_runs_that_do_not_go_together_are_refused(
     assert not any(tmp_path.iterdir())
 
 
-def test_networks_that_are_no_part_of_the_whole_are_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_networks_that_are_not_subgraphs_are_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"'tiny' is not 'tiny' without operands of its merges.*train each of them alone"
+        UsageError, match=r"'tiny' is not 'tiny' without operands of its merges.*train each of them on its own"
     ):
         train(stack([request(tiny), request(tiny.override({"width": 5}))], tmp_path, tiny))
 
 
-def test_memory_that_runs_out_is_told(tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_is_reported(
+    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(StackTrainer, "_learn", lambda *_: torch.empty(1 << 60))
     with pytest.raises(
         OutOfMemory, match=r"a stack of 2 runs, epoch 1, step 1: not enough memory .*recipe\.batch_size"
@@ -590,18 +591,18 @@ def test_memory_that_runs_out_is_told(tiny: hrg.Architecture, tmp_path: Path, mo
 
 
 def test_what_runs_of_a_stack_must_have_in_common() -> None:
-    base = stackable(Recipe())
+    base = stack_group(Recipe())
     own = Recipe(
         lr=0.5, schedule="cosine", clip_norm=1, weight_decay=0.1, warmup_epochs=2, step_every=3, step_factor=0.1
     )
-    assert base is not None and stackable(own) == base
-    assert hash(base) != hash(stackable(Recipe(top_k=1))) and stackable(Recipe(epochs=3)) != base
-    assert stackable(Recipe(compile=True)) is stackable(Recipe(checkpoint_steps=1)) is None
+    assert base is not None and stack_group(own) == base
+    assert hash(base) != hash(stack_group(Recipe(top_k=1))) and stack_group(Recipe(epochs=3)) != base
+    assert stack_group(Recipe(compile=True)) is stack_group(Recipe(checkpoint_steps=1)) is None
 
 
 @pytest.mark.parametrize("low", [False, True])
-def test_predicted_memory_is_not_far_from_what_is_kept(tmp_path: Path, low: bool) -> None:
-    """Against what autograd keeps for the backward pass of a step, and what is held in all."""
+def test_predicted_memory_is_close_to_what_is_stored(tmp_path: Path, low: bool) -> None:
+    """Compared with what autograd stores for the backward pass of a step, and all other tensors."""
     arch = hrg.load("hiresnet18").override({"input.channels": 1, "input.height": 8, "input.width": 8})
     batch, kept = 100, {}
 

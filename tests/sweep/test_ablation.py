@@ -136,7 +136,7 @@ def test_invalid_requests_write_nothing(tiny: hrg.Architecture, tmp_path: Path) 
         ({"jobs": 0}, "jobs: must be at least 1, not 0"),
         ({"threads": 0}, "threads: must be at least 1, not 0"),
         ({"executor": "loca"}, "there is no executor 'loca'. Did you mean 'local'"),
-        ({"device": "gpu"}, "device: 'cpu', 'cuda', 'cuda:N' or 'auto' is wanted, not 'gpu'"),
+        ({"device": "gpu"}, "device: expected 'cpu', 'cuda', 'cuda:N' or 'auto', not 'gpu'"),
         ({"address": "auto"}, "address 'auto' belongs to a Ray cluster"),
     ):
         with pytest.raises(UsageError, match=message):

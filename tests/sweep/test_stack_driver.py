@@ -11,6 +11,7 @@ import pytest
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.stack.grouping import RunStack, split_evenly
+from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors import LocalExecutor
@@ -20,7 +21,7 @@ from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.training import Progress, train_all
-from hiresnet_graph.train import EpochDone, Finished, Paused, Recipe, Refused, RunEvent, StackEnded, Started
+from hiresnet_graph.train import EpochDone, Finished, Paused, Recipe, Started
 from tests.sweep.works import MACHINE, Inline, Quick, QuickStack, record, study
 
 

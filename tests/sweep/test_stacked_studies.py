@@ -16,6 +16,7 @@ import torch
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.stack.grouping import RunStack
+from hiresnet_graph.stack.request import RunEvent, StackEnded
 from hiresnet_graph.sweep import Study, ablate
 from hiresnet_graph.sweep import calibration as calibration_module
 from hiresnet_graph.sweep.calibration import CalibrationResult
@@ -26,7 +27,7 @@ from hiresnet_graph.sweep.options import ExecutionOptions, resume_execution
 from hiresnet_graph.sweep.prepare import PreparedStudy, choose_execution, prepare_study
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.training import train_all
-from hiresnet_graph.train import EpochDone, Recipe, RunEvent, StackEnded
+from hiresnet_graph.train import EpochDone, Recipe
 from tests.conftest import TINY
 from tests.sweep.test_ablation import results
 from tests.sweep.works import Inline

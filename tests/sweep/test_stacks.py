@@ -10,13 +10,14 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.stack import predicted_bytes
 from hiresnet_graph.stack.grouping import StackableGroup, split_evenly, stack_runs
+from hiresnet_graph.stack.request import StackMember
 from hiresnet_graph.stack.supergraph import mask_of
 from hiresnet_graph.sweep import Study, StudyPlan, read_study, resources
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.options import ExecutionOptions
 from hiresnet_graph.sweep.prepare import prepare_study
 from hiresnet_graph.sweep.resources import memory_budget
-from hiresnet_graph.train import Recipe, StackMember
+from hiresnet_graph.train import Recipe
 from tests.train.states import TEXT
 
 

@@ -15,23 +15,14 @@ from typing import Self
 from hiresnet_graph.data import DigitsData
 from hiresnet_graph.errors import OutOfMemory, RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
+from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded, StackRequest
 from hiresnet_graph.sweep.executors.base import Failure, Task, TaskReport, stop_requested
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo
-from hiresnet_graph.train.events import (
-    EpochDone,
-    Event,
-    Finished,
-    Paused,
-    Refused,
-    RunEvent,
-    Saved,
-    StackEnded,
-    Started,
-)
+from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, Seeds
-from hiresnet_graph.train.request import RunRequest, StackRequest
+from hiresnet_graph.train.request import RunRequest
 from tests.report.studies import MACHINE
 
 

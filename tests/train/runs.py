@@ -1,4 +1,4 @@
-"""What the tests of training share: small requests, and runs that are stopped and go on."""
+"""Small requests, and runs that are stopped and resumed, for the tests of training."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ ZERO = Seeds(0, 0)
 
 
 def request(arch: hrg.Architecture, seeds: Seeds = ZERO, data: str = "digits", **fields: Any) -> RunRequest:
-    """A short run of a network; `fields` are those of the recipe, and of the request itself."""
+    """A short run of a network; `fields` belong to the recipe or to the request itself."""
     own = {name: fields.pop(name) for name in ("checkpoint_s", "threads", "device", "data_workers") if name in fields}
     recipe = Recipe.model_validate({"epochs": 2, "batch_size": 200, **fields})
     return RunRequest(arch.to_yaml(), arch.name, seeds, data_source(data), recipe, **{"checkpoint_s": 0, **own})
 
 
-def events_of(asked: RunRequest, folder: Path, **how: Any) -> list[Event]:
-    return list(run(asked, folder, **how))
+def events_of(requested: RunRequest, folder: Path, **options: Any) -> list[Event]:
+    return list(run(requested, folder, **options))
 
 
-def finish(asked: RunRequest, folder: Path, **how: Any) -> Finished:
-    """Let a run go to its end."""
-    last = events_of(asked, folder, **how)[-1]
+def finish(requested: RunRequest, folder: Path, **options: Any) -> Finished:
+    """Train a run to its end."""
+    last = events_of(requested, folder, **options)[-1]
     assert isinstance(last, Finished)
     return last
 
 
 def stop_after(steps: int) -> Callable[[], bool]:
-    """Says yes when it has been asked this often."""
-    asked = 0
+    """A condition that is True after this number of calls."""
+    calls = 0
 
     def stop() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked > steps
+        nonlocal calls
+        calls += 1
+        return calls > steps
 
     return stop
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    """All that a run found, as it lies in its files, without what may differ between equal runs."""
+    """The results of a run from its files, without what may differ between equal runs."""
     record = json.loads((folder / "result.json").read_text())
     assert record.pop("time_s") > 0 and record.pop("machine")
     for epoch in record["epochs"]:

@@ -1,4 +1,4 @@
-"""A small network of three states for the digits, which the tests of training in time share."""
+"""A small network of three states for the digits, for the tests of training in time."""
 
 import hiresnet_graph as hrg
 

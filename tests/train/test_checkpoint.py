@@ -1,4 +1,4 @@
-"""Checkpoints: damaged ones are passed over, and what cannot be written leaves what was there."""
+"""Checkpoints: damaged ones are skipped, and a failed write leaves the previous ones."""
 
 import os
 import random
@@ -15,7 +15,7 @@ import torch
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.train import Paused, Started
-from hiresnet_graph.train.checkpoint import Counters, drop_checkpoints, load_checkpoint, save_checkpoint
+from hiresnet_graph.train.checkpoint import Counters, delete_checkpoints, load_checkpoint, save_checkpoint
 from tests.train.runs import events_of, finish, request, result_of
 
 WEIGHTS = {"a": torch.arange(24.0).reshape(1, 2, 3, 4), "b": torch.tensor([1, 2])}
@@ -34,7 +34,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in (folder / "checkpoints").iterdir()}
 
 
-def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
     weights = {**WEIGHTS, "c": WEIGHTS["a"].contiguous(memory_format=torch.channels_last)}
     save_checkpoint(tmp_path, counters(3, 7), weights)
     found = load_checkpoint(tmp_path)
@@ -45,18 +45,18 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
         assert read.data_ptr() % 64 == 0  # where torch puts its own tensors, too
 
 
-def test_the_two_newest_are_kept(tmp_path: Path) -> None:
+def test_the_two_newest_are_retained(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path) is None
     for epoch, step in ((0, 9), (1, 0), (10, 0), (2, 5)):
         save_checkpoint(tmp_path, counters(epoch, step), WEIGHTS)
     assert names(tmp_path) == {f"{name}.{suffix}" for name in ("10-0", "2-5") for suffix in ("json", "safetensors")}
     assert place(tmp_path) == (10, 0)
-    drop_checkpoints(tmp_path)
+    delete_checkpoints(tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("suffix", ["json", "safetensors"])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, suffix: str) -> None:
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, suffix: str) -> None:
     for epoch in (1, 2):
         save_checkpoint(tmp_path, counters(epoch), WEIGHTS)
     newest, chance = tmp_path / f"checkpoints/2-0.{suffix}", random.Random(suffix)
@@ -78,7 +78,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, suffix: str) -> Non
     assert place(tmp_path) is None
 
 
-def test_a_file_under_the_name_of_another_is_passed_over(tmp_path: Path) -> None:
+def test_a_renamed_checkpoint_is_skipped(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, counters(1), WEIGHTS)
     for suffix in ("json", "safetensors"):
         shutil.copy(tmp_path / f"checkpoints/1-0.{suffix}", tmp_path / f"checkpoints/5-0.{suffix}")
@@ -86,7 +86,7 @@ def test_a_file_under_the_name_of_another_is_passed_over(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("damage", ["newest", "all"])
-def test_a_run_goes_on_from_what_is_undamaged(tiny: hrg.Architecture, tmp_path: Path, damage: str) -> None:
+def test_a_run_resumes_from_an_undamaged_checkpoint(tiny: hrg.Architecture, tmp_path: Path, damage: str) -> None:
     asked = request(tiny, epochs=4)
     finish(asked, tmp_path / "whole")
     folder = tmp_path / "damaged"
@@ -128,7 +128,7 @@ except RunError as error:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
-    """A file system of 2 MB, mounted for this process and its children; without the right to, none."""
+    """A file system of 2 MB, mounted for this process and its children; skipped without permission."""
     command = ["unshare", "--user", "--map-root-user", "--mount", "true"]
     if shutil.which("unshare") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
@@ -136,14 +136,14 @@ def small_disk(tmp_path: Path) -> Path:
 
 
 def told(output: str, folder: str) -> None:
-    """Check what the program said: the path, and that the checkpoint before is there."""
+    """Check the message of the program, and that the previous checkpoint is intact."""
     message, numbers = output.splitlines()
     failed, kept = map(int, numbers.split())
     assert message.startswith(f"{folder}/checkpoints/{failed}-0.safetensors: cannot be written: ")
     assert kept == failed - 1 >= 1
 
 
-def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
+def test_a_full_disk_leaves_the_previous_checkpoint(small_disk: Path) -> None:
     (small_disk / "disk").mkdir()
     (small_disk / "filling.py").write_text(FILLING)
     script = (
@@ -157,7 +157,7 @@ def test_a_full_disk_leaves_what_was_there(small_disk: Path) -> None:
     assert len({name.split(".")[0] for name in (first, second, third, fourth)}) == 2  # two checkpoints, and no rest
 
 
-def test_a_quota_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_quota_leaves_the_previous_checkpoint(tmp_path: Path) -> None:
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -171,7 +171,7 @@ def test_a_quota_leaves_what_was_there(tmp_path: Path) -> None:
     assert names(tmp_path / "run") == {f"{epoch}-0.{suffix}" for epoch in (3, 4) for suffix in ("json", "safetensors")}
 
 
-def test_a_folder_that_cannot_be_written_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(RunError, match="checkpoints"):
         finish(request(tiny), tmp_path)

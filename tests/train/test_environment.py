@@ -1,4 +1,4 @@
-"""The machine: how a run sets it, and that it is as before afterwards."""
+"""The environment of a run: it is set while the run is computed, and restored afterwards."""
 
 import os
 import signal
@@ -12,23 +12,23 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.train.environment import (
     choose_device,
     deferred_interrupt,
-    describe,
+    describe_environment,
     retain_freed_memory,
-    settings,
     tf32_products,
+    torch_settings,
 )
 
 
-def test_settings_hold_within_and_not_after() -> None:
+def test_settings_are_restored() -> None:
     torch.manual_seed(3)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
-    with settings(torch.device("cpu"), 2, False):
+    with torch_settings(torch.device("cpu"), 2, False):
         assert torch.get_num_threads() == 2
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), before) and torch.get_num_threads() == threads
 
 
-def test_products_are_rounded_within_and_not_after() -> None:
+def test_tf32_is_restored() -> None:
     def found() -> list[bool]:
         return [torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32]
 
@@ -55,7 +55,7 @@ def test_a_second_ctrl_c_acts_at_once() -> None:
     with deferred_interrupt() as pressed:
         assert not pressed()
         press()
-        press()  # sent on by a launcher
+        press()  # forwarded by a launcher
         assert pressed()
     with pytest.raises(KeyboardInterrupt), deferred_interrupt():
         press()
@@ -64,7 +64,7 @@ def test_a_second_ctrl_c_acts_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_where_ctrl_c_means_something_else_it_stays_so() -> None:
+def test_another_handler_of_ctrl_c_is_unchanged() -> None:
     seen = []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append(1))
     try:
@@ -80,9 +80,9 @@ def test_where_ctrl_c_means_something_else_it_stays_so() -> None:
     assert inside == [False]
 
 
-def test_the_machine_is_described() -> None:
+def test_the_environment_is_recorded() -> None:
     retain_freed_memory()
-    machine = describe(torch.device("cpu"), 3, True, "eager")
-    assert (machine.device, machine.threads, machine.channels_last) == ("cpu", 3, True)
-    assert machine.torch == torch.__version__
-    assert machine.commit is None or len(machine.commit.removesuffix("+changes")) == 40
+    environment = describe_environment(torch.device("cpu"), 3, True, "eager")
+    assert (environment.device, environment.threads, environment.channels_last) == ("cpu", 3, True)
+    assert environment.torch == torch.__version__
+    assert environment.commit is None or len(environment.commit.removesuffix("+changes")) == 40

@@ -1,4 +1,4 @@
-"""A trained network in time, read out at other steps: by the definition, `module.at` with the weights of the run."""
+"""A trained network in time at other readout steps; the reference is `module.at` with the weights of the run."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def defined(run: Run, step: int, which: str = "best", arch: hrg.Architecture | None = None) -> tuple[float, float]:
     """Loss and accuracy of the test images at a step."""
-    module = run.loaded(arch or run.architecture, which)  # type: ignore[arg-type]
+    module = run.load_into(arch or run.architecture, which)  # type: ignore[arg-type]
     assert isinstance(module, Recurrent)
     digits = load_dataset("digits")
     places = torch.tensor(digits.split.test)
@@ -38,7 +38,7 @@ def defined(run: Run, step: int, which: str = "best", arch: hrg.Architecture | N
     return loss.item(), (scores.argmax(1) == labels).double().mean().item()
 
 
-def test_each_step_is_as_defined_and_the_trained_one_as_recorded(folders: dict[str, Path]) -> None:
+def test_each_step_equals_the_reference_and_the_trained_one_the_record(folders: dict[str, Path]) -> None:
     for name, steps in {"all": range(1, 5), "shared": range(1, 9)}.items():
         run = hrg.load_run(folders[name])
         points = run.readout(steps)
@@ -62,7 +62,7 @@ def test_the_steps_of_training_are_the_default(folders: dict[str, Path]) -> None
     assert told == {"last": once, "all": [(step, True) for step, _ in once], "shared": once}
 
 
-def test_a_step_whose_norms_are_missing_says_so(folders: dict[str, Path]) -> None:
+def test_a_step_without_norms_has_a_reason(folders: dict[str, Path]) -> None:
     run = hrg.load_run(folders["last"])
     module = run.model()
     assert isinstance(module, Recurrent)
@@ -77,7 +77,7 @@ def test_a_step_whose_norms_are_missing_says_so(folders: dict[str, Path]) -> Non
     assert "'norm' has no copy of its weights for step 2" in run.readout([2])[0].reason
 
 
-def test_norms_past_their_copies_may_take_the_last_one(folders: dict[str, Path]) -> None:
+def test_norms_past_their_last_copy_can_use_it(folders: dict[str, Path]) -> None:
     run = hrg.load_run(folders["all"])
     missing = run.readout([3, 4, 5, 6])
     assert [point.scores is None for point in missing] == [False, False, True, True]
@@ -96,7 +96,7 @@ def test_one_pass_and_single_steps_give_the_same(folders: dict[str, Path]) -> No
     assert first[0].scores is None and "too few" in first[0].reason and first[1] == run.readout([2])[0]
 
 
-def test_what_cannot_be_read_out_is_told(tiny: hrg.Architecture, folders: dict[str, Path], tmp_path: Path) -> None:
+def test_invalid_readouts_are_refused(tiny: hrg.Architecture, folders: dict[str, Path], tmp_path: Path) -> None:
     digits = load_dataset("digits")
     train(tiny, out=tmp_path / "once", recipe=Recipe(epochs=1, batch_size=600))
     with pytest.raises(UsageError, match="'tiny' does not run in time"):

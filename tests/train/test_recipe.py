@@ -13,7 +13,7 @@ def rates(recipe: Recipe) -> list[float]:
 
 
 def torch_rates(recipe: Recipe, scheduler: type, each_step: bool, **fields: object) -> list[float]:
-    """What a scheduler of torch gives for each step of a run."""
+    """The learning rates of a scheduler of torch for each step of a run."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=recipe.lr)
     schedule, found = scheduler(optimizer, **fields), []
     for _ in range(recipe.epochs):
@@ -35,7 +35,7 @@ def test_the_default_is_the_protocol_of_the_paper() -> None:
     assert firsts == [0.01, 0.01, 0.005, 0.005, 0.0025, 0.00125]
 
 
-def test_the_schedules_are_those_of_torch() -> None:
+def test_the_schedules_equal_those_of_torch() -> None:
     schedulers = torch.optim.lr_scheduler
     step = Recipe(epochs=9, step_every=4, step_factor=0.1)
     cosine = Recipe(epochs=9, schedule="cosine")
@@ -48,7 +48,7 @@ def test_the_schedules_are_those_of_torch() -> None:
     assert set(rates(Recipe(epochs=3, schedule="constant"))) == {0.01}
 
 
-def test_warming_up_rises_to_what_the_schedule_says() -> None:
+def test_warmup_rises_to_the_schedule() -> None:
     recipe = Recipe(epochs=4, schedule="cosine", warmup_epochs=2)
     plain = Recipe(epochs=4, schedule="cosine")
     expected = [rate * min(1, (step + 1) / (2 * STEPS)) for step, rate in enumerate(rates(plain))]
@@ -74,25 +74,25 @@ def test_warming_up_rises_to_what_the_schedule_says() -> None:
         ({"loss_steps": []}, "recipe.loss_steps: expected 'last', 'mean', or a list of weights"),
         ({"loss_steps": [1, float("nan")]}, "recipe.loss_steps: expected 'last', 'mean', or a list of weights"),
         ({"checkpoint_steps": 0}, "recipe.checkpoint_steps: expected a number greater than 0, got 0."),
-        ({"checkpoint_steps": 2, "compile": True}, "recipe: torch.compile itself decides what to compute again"),
+        ({"checkpoint_steps": 2, "compile": True}, "recipe: torch.compile decides by itself what to recompute"),
         ({"warmup_epochs": 80}, "recipe: warmup_epochs (80) must be below epochs (80)."),
-        ({"schedule": "one-cycle", "warmup_epochs": 2}, "recipe: the schedule 'one-cycle' has a warm-up of its own"),
+        ({"schedule": "one-cycle", "warmup_epochs": 2}, "recipe: the schedule 'one-cycle' has its own warm-up"),
     ],
 )
-def test_what_makes_no_sense_is_told_with_its_field(fields: dict[str, object], message: str) -> None:
+def test_an_invalid_field_is_named(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         make_recipe(fields)
     assert str(caught.value).startswith(message)
 
 
-def test_all_mistakes_are_told_and_where_they_stand() -> None:
+def test_all_errors_are_reported_with_their_location() -> None:
     with pytest.raises(UsageError) as caught:
         make_recipe({"lr": 0, "rate": 1}, "study.yaml: recipe")
     assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == ["recipe.lr", "recipe.rate"]
     assert make_recipe({"lr": 0.1, "optimizer": "sgd"}) == Recipe(lr=0.1, optimizer="sgd")
 
 
-def test_what_does_not_change_the_result_is_no_mathematics() -> None:
+def test_fields_that_do_not_change_the_result_are_not_in_the_key() -> None:
     base = Recipe().mathematics()
     for same in (Recipe(compile=True), Recipe(channels_last=False), Recipe(momentum=0.5), Recipe(nesterov=True)):
         assert same.mathematics() == base
@@ -112,7 +112,7 @@ def test_the_standard_augmentation_is_resolved_once() -> None:
     assert Recipe(augment="none").resolved("crop+flip").augment == "none"
 
 
-def test_the_loss_over_steps_is_told_where_several_are_read_out() -> None:
+def test_loss_steps_matter_only_with_several_readouts() -> None:
     recipe = make_recipe({"loss_steps": [1, 2, 1]})
     assert recipe.loss_steps == (1.0, 2.0, 1.0) and Recipe.model_validate_json(recipe.model_dump_json()) == recipe
     assert recipe.resolved("none") == recipe.resolved("none", 3) == recipe.model_copy(update={"augment": "none"})

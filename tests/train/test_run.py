@@ -1,4 +1,4 @@
-"""One run: what it finds, and that it goes on after any interruption as if there had been none."""
+"""One run: its results, and that they are the same after any interruption."""
 
 import dataclasses
 import importlib
@@ -37,11 +37,13 @@ from hiresnet_graph.train import (
     read_record,
     run,
 )
-from hiresnet_graph.train.checkpoint import checkpoint_files, store
+from hiresnet_graph.train.checkpoint import checkpoint_files, write_checkpoint
 from hiresnet_graph.train.checks import match_input
+from hiresnet_graph.train.evaluation import Scores
 from hiresnet_graph.train.identity import NetworkIdentity, custom_ops_hash, identify_run
 from hiresnet_graph.train.record import read_settings
-from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY, Scores, Trainer
+from hiresnet_graph.train.single_trainer import SingleTrainer
+from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 
 # Everything whose state must survive an interruption: dropout, momentum, moments, a schedule that moves at each step.
@@ -65,7 +67,7 @@ def noisy(tiny: hrg.Architecture) -> hrg.Architecture:
     return tiny.override({"head.dropout": 0.3})
 
 
-def test_a_run_says_what_it_does_and_leaves_its_files(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_run_yields_events_and_writes_its_files(tiny: hrg.Architecture, tmp_path: Path) -> None:
     events = events_of(request(tiny, epochs=6, batch_size=50), tmp_path)
     kinds = [type(event) for event in events]
     assert kinds == [Started, *([EpochDone, Saved] * 6), Finished]
@@ -83,7 +85,7 @@ def test_a_run_says_what_it_does_and_leaves_its_files(tiny: hrg.Architecture, tm
     assert {path.name for path in tmp_path.iterdir()} == files
 
 
-def test_a_finished_run_is_given_at_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_finished_run_is_returned_at_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
     first = finish(request(tiny), tmp_path)
     weights = (tmp_path / "model.safetensors").stat().st_mtime_ns
     again = events_of(request(tiny), tmp_path)
@@ -93,9 +95,7 @@ def test_a_finished_run_is_given_at_once(tiny: hrg.Architecture, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(
-    noisy: hrg.Architecture, tmp_path: Path, name: str
-) -> None:
+def test_a_run_that_is_stopped_anywhere_gives_the_same_bits(noisy: hrg.Architecture, tmp_path: Path, name: str) -> None:
     asked = request(noisy, Seeds(3, 4), epochs=3, batch_size=150, **RECIPES[name])
     finish(asked, tmp_path / "whole")
     chance, pieces = random.Random(name), 0
@@ -108,8 +108,8 @@ def test_a_run_that_is_stopped_anywhere_ends_with_the_same_bits(
     assert result_of(tmp_path / "pieces") == result_of(tmp_path / "whole")
 
 
-def test_a_run_of_streamed_images_goes_on_with_the_same_bits(noisy: hrg.Architecture, tmp_path: Path) -> None:
-    """The processes that read images come and go with each piece, and the random numbers of dropout do not see it."""
+def test_a_resumed_run_of_streamed_images_gives_the_same_bits(noisy: hrg.Architecture, tmp_path: Path) -> None:
+    """Data workers are started and ended with each part, without changing the random numbers of dropout."""
     chance = np.random.default_rng(0)
     for label in range(3):
         (tmp_path / f"images/{label}").mkdir(parents=True)
@@ -170,7 +170,7 @@ for _ in range(int(sys.argv[3])):
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_ends_with_the_same_bits(noisy: hrg.Architecture, tmp_path: Path, kills: int) -> None:
+def test_a_run_that_is_killed_gives_the_same_bits(noisy: hrg.Architecture, tmp_path: Path, kills: int) -> None:
     asked = request(noisy, epochs=4 * kills, batch_size=100)
     finish(asked, tmp_path / "whole")
     (tmp_path / "killing.py").write_text(KILLING)
@@ -184,7 +184,7 @@ def test_a_run_that_is_killed_ends_with_the_same_bits(noisy: hrg.Architecture, t
     assert result_of(folder) == result_of(tmp_path / "whole")
 
 
-def test_ctrl_c_waits_for_the_step_and_saves(noisy: hrg.Architecture, tmp_path: Path) -> None:
+def test_ctrl_c_is_deferred_and_saves(noisy: hrg.Architecture, tmp_path: Path) -> None:
     asked = request(noisy, epochs=3, batch_size=100)
     finish(asked, tmp_path / "whole")
 
@@ -193,14 +193,14 @@ def test_ctrl_c_waits_for_the_step_and_saves(noisy: hrg.Architecture, tmp_path: 
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        events_of(asked, tmp_path / "pressed", watch=press)
+        events_of(asked, tmp_path / "pressed", on_step=press)
     assert {path.name for path in (tmp_path / "pressed/checkpoints").iterdir()} >= {"1-5.json", "1-5.safetensors"}
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finish(asked, tmp_path / "pressed")
     assert result_of(tmp_path / "pressed") == result_of(tmp_path / "whole")
 
 
-def test_a_run_that_nobody_listens_to_any_more_saves(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_run_whose_iterator_is_closed_saves(tiny: hrg.Architecture, tmp_path: Path) -> None:
     asked = request(tiny, epochs=3, checkpoint_s=1000.0)
     events = run(asked, tmp_path)
     while not isinstance(next(events), EpochDone):
@@ -209,7 +209,7 @@ def test_a_run_that_nobody_listens_to_any_more_saves(tiny: hrg.Architecture, tmp
     assert events_of(asked, tmp_path)[0].epoch == 1  # type: ignore[union-attr]
 
 
-def test_checkpoints_come_in_time_also_within_an_epoch(
+def test_checkpoints_are_due_also_within_an_epoch(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -221,20 +221,20 @@ def test_checkpoints_come_in_time_also_within_an_epoch(
         nonlocal now
         now += 1  # a step takes a second
 
-    monkeypatch.setattr("hiresnet_graph.train.checkpoint.time.monotonic", clock)
+    monkeypatch.setattr("hiresnet_graph.train.loop.time.monotonic", clock)
     asked = request(tiny, epochs=2, batch_size=100, checkpoint_s=5.0)  # 13 steps an epoch
-    events = events_of(asked, tmp_path, watch=later)
+    events = events_of(asked, tmp_path, on_step=later)
     assert [type(event).__name__[0] for event in events] == list("SSSESSSEF")
     finish(request(tiny, epochs=2, batch_size=100), tmp_path / "other")
     assert result_of(tmp_path)["last"] == result_of(tmp_path / "other")["last"]
 
 
-def test_files_travel_with_the_events_if_asked(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_events_carry_files_on_request(tiny: hrg.Architecture, tmp_path: Path) -> None:
     asked = request(tiny, epochs=3)
     here, there = tmp_path / "here", tmp_path / "there"
     events = events_of(asked, here, until=1, ship_files=True)
     (saved,) = [event for event in events if isinstance(event, Saved)]
-    store(there, saved.files)
+    write_checkpoint(there, saved.files)
     assert checkpoint_files(there) == saved.files == checkpoint_files(here)
     end = finish(asked, there, ship_files=True)
     assert dict(end.files)["result.json"] == (there / "result.json").read_bytes()
@@ -269,7 +269,7 @@ def test_one_seed_gives_the_same_bits_whatever_torch_is_set_to(noisy: hrg.Archit
     assert result_of(tmp_path / "1") == result_of(tmp_path / "3")
 
 
-def test_each_of_the_two_seeds_has_its_own_say(noisy: hrg.Architecture, tmp_path: Path) -> None:
+def test_both_seeds_change_the_result(noisy: hrg.Architecture, tmp_path: Path) -> None:
     records = [
         finish(request(noisy, Seeds(init, data), epochs=1, batch_size=1000), tmp_path / f"{init}{data}").record
         for init, data in ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -278,8 +278,8 @@ def test_each_of_the_two_seeds_has_its_own_say(noisy: hrg.Architecture, tmp_path
     assert len({record.key for record in records}) == 4 and len({record.plan for record in records}) == 1
 
 
-def test_label_smoothing_and_clipping_are_those_of_torch(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    """Two epochs of the tiny network, written down as a PyTorch user would."""
+def test_label_smoothing_and_clipping_equal_those_of_torch(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    """Two epochs of the tiny network, as a PyTorch user would write them."""
     asked = request(
         tiny, epochs=2, batch_size=500, label_smoothing=0.2, clip_norm=0.5, optimizer="sgd", lr=0.1, weight_decay=0.01
     )
@@ -306,16 +306,16 @@ def test_label_smoothing_and_clipping_are_those_of_torch(tiny: hrg.Architecture,
 def test_the_best_epoch_is_chosen_by_validation_and_ties_by_loss(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Validation says 0.5, 0.9, 0.9, 0.9, 0.7, and the test says in which epoch the weights were made."""
+    """Validation accuracies are 0.5, 0.9, 0.9, 0.9, 0.7; the test accuracy is a tenth of the epoch of the weights."""
     validation = {1: (0.6, 0.5), 2: (0.4, 0.9), 3: (0.3, 0.9), 4: (0.3, 0.9), 5: (0.1, 0.7)}
     made: dict[bytes, int] = {}
 
-    def evaluate(self: Trainer, part: str, ask: object) -> Scores:
+    def evaluate(self: SingleTrainer, part: str, stop: object) -> list[Scores]:
         weights = self.module.state_dict()["head.linear.bias"].numpy().tobytes()
-        epoch = made.setdefault(weights, self.epoch + 1)
-        return Scores(*validation[epoch], 1.0) if part == "validation" else Scores(0.0, epoch / 10, 1.0)
+        epoch = made.setdefault(weights, self.state.epoch + 1)
+        return [Scores(*validation[epoch], 1.0) if part == "validation" else Scores(0.0, epoch / 10, 1.0)]
 
-    monkeypatch.setattr(Trainer, "_evaluate", evaluate)
+    monkeypatch.setattr(SingleTrainer, "_evaluate", evaluate)
     record = finish(request(tiny, epochs=5, batch_size=1000), tmp_path).record
     assert record.best_epoch == 3 and record.validation_accuracy == 0.9
     assert (record.test_accuracy, record.last_test_accuracy) == (0.3, 0.5)
@@ -344,7 +344,9 @@ def test_top_k_is_capped_at_the_number_of_classes(tiny: hrg.Architecture, tmp_pa
 
 
 @pytest.mark.parametrize("choice", [{"channels_last": False}, {"precision": "bf16"}, {"precision": "tf32"}])
-def test_layouts_and_precisions_learn_alike(tiny: hrg.Architecture, tmp_path: Path, choice: dict[str, object]) -> None:
+def test_memory_formats_and_precisions_give_similar_results(
+    tiny: hrg.Architecture, tmp_path: Path, choice: dict[str, object]
+) -> None:
     usual = finish(request(tiny, epochs=1, batch_size=100), tmp_path / "usual").record
     other = finish(request(tiny, epochs=1, batch_size=100, **choice), tmp_path / "other").record
     assert other.epochs[0].train_loss == pytest.approx(usual.epochs[0].train_loss, rel=0.02)
@@ -353,7 +355,7 @@ def test_layouts_and_precisions_learn_alike(tiny: hrg.Architecture, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_compiled_network_learns_alike(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_compiled_network_gives_similar_results(tiny: hrg.Architecture, tmp_path: Path) -> None:
     usual = finish(request(tiny, batch_size=100), tmp_path / "usual").record
     other = finish(request(tiny, batch_size=100, compile=True), tmp_path / "other").record
     assert other.machine.backend == "compile" and other.key == usual.key
@@ -367,7 +369,7 @@ def test_a_compiled_network_learns_alike(tiny: hrg.Architecture, tmp_path: Path)
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setitem(FINITE_CHECK_EVERY, "cpu", steps)  # a GPU is looked at rarely
+    monkeypatch.setitem(FINITE_CHECK_EVERY, "cpu", steps)  # as on a GPU
     record = finish(request(tiny, epochs=50, batch_size=100, lr=1e30), tmp_path).record
     assert record.outcome == "diverged" and record.diverged_at == 2
     assert record.test_accuracy is record.last_test_accuracy is record.best_epoch is None
@@ -382,7 +384,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(
         ({"seeds": Seeds(1, 0)}, "seed was 0, now 1/0"),
         ({"lr": 0.5}, "recipe.lr was 0.01, now 0.5"),
         ({"arch": "wide"}, "the network was another ('tiny')"),
-        ({"data": "digits:split_seed=1"}, "the images, their split or their size were others"),
+        ({"data": "digits:split_seed=1"}, "the images, their split or their size were different"),
     ],
 )
 def test_a_folder_of_another_run_is_refused(
@@ -413,13 +415,13 @@ def test_a_folder_of_another_run_is_refused(
             {"batch_size": 5000},
             r"the batch size is 5,000, but data 'digits' has only 1,294 training images\.",
         ),
-        ({}, {"device": "cuda:7"}, r"device 'cuda:7' is a GPU, and .*'--device cpu'"),
-        ({}, {"device": "gpu"}, r"device: 'cpu', 'cuda', 'cuda:N' or 'auto' is wanted, not 'gpu'"),
+        ({}, {"device": "cuda:7"}, r"device 'cuda:7' is a GPU, but .*'--device cpu'"),
+        ({}, {"device": "gpu"}, r"device: expected 'cpu', 'cuda', 'cuda:N' or 'auto', not 'gpu'"),
         ({}, {"augment": "crop", "crop_padding": 8}, "crop_padding"),
         ({}, {"data": "cifar10:root=nowhere"}, "nowhere"),
     ],
 )
-def test_what_cannot_be_trained_leaves_nothing(
+def test_a_refused_run_writes_nothing(
     tiny: hrg.Architecture, tmp_path: Path, changes: dict[str, object], fields: dict[str, object], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -427,7 +429,7 @@ def test_what_cannot_be_trained_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_is_a_file_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"file is a file; give a folder\."):
         events_of(request(tiny), tmp_path / "file")
@@ -438,7 +440,7 @@ def test_a_folder_that_is_a_file_is_told(tiny: hrg.Architecture, tmp_path: Path)
             reads(tmp_path / "file")
 
 
-def test_a_batch_that_cannot_be_normalised_is_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_batch_that_cannot_be_normalised_is_reported(tiny: hrg.Architecture, tmp_path: Path) -> None:
     small = tiny.override({"input.height": 1, "input.width": 1})
     with pytest.raises(RunError, match=r"step \d+: a batch of 1 cannot be computed: .*or 'drop_last=true'"):
         events_of(request(small, batch_size=1293), tmp_path)
@@ -446,16 +448,16 @@ def test_a_batch_that_cannot_be_normalised_is_told(tiny: hrg.Architecture, tmp_p
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried"), "cpu"])
-def test_memory_that_runs_out_is_told(
+def test_running_out_of_memory_is_reported(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | str
 ) -> None:
-    def learn(self: Trainer, *args: object) -> None:
+    def train_step(self: SingleTrainer, *args: object) -> None:
         if isinstance(error, str):
             torch.empty(1 << 60)
         else:
             raise error
 
-    monkeypatch.setattr(Trainer, "_learn", learn)
+    monkeypatch.setattr(SingleTrainer, "_train_step", train_step)
     with pytest.raises(OutOfMemory, match=r"seed 0, epoch 1, step 1: not enough memory .*recipe\.batch_size"):
         events_of(request(tiny), tmp_path)
 
@@ -463,7 +465,7 @@ def test_memory_that_runs_out_is_told(
 # ----------------------------------------------------------------------------------------------------------------- keys
 
 
-def test_the_key_depends_on_what_changes_the_numbers_and_on_nothing_else(tiny: hrg.Architecture) -> None:
+def test_the_key_depends_only_on_what_changes_the_results(tiny: hrg.Architecture) -> None:
     base = identify_request(request(tiny)).key
     same = [
         request(tiny, channels_last=False, compile=True),
@@ -509,7 +511,7 @@ class Bend(Activation):
 """
 
 
-def test_the_source_of_an_operation_of_a_user_is_in_the_key(
+def test_the_source_of_a_custom_operation_is_in_the_key(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""Training of networks in time: loss over the steps that are read out, checkpoints in time, resuming."""
+"""Training of networks in time: loss over the readout steps, activation checkpointing, resuming."""
 
 import dataclasses
 import itertools
@@ -14,8 +14,8 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.train import Recipe, RunRequest, identify_request, load_run, run
 from hiresnet_graph.train.checks import check_loss_steps, count_readouts, match_input
-from hiresnet_graph.train.evaluation import Scores, at_last_step, by_step, evaluate, loss_of, weighted
-from hiresnet_graph.train.trainer import _trained
+from hiresnet_graph.train.evaluation import Scores, combine_steps, evaluate, last_step, loss_of, split_steps
+from hiresnet_graph.train.single_trainer import training_forward
 from tests.train.runs import events_of, finish, request, result_of, stop_after
 from tests.train.states import states
 
@@ -27,7 +27,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_network_in_time_learns_and_goes_on_with_the_same_bits(tmp_path: Path, name: str) -> None:
+def test_a_network_in_time_learns_and_resumes_with_the_same_bits(tmp_path: Path, name: str) -> None:
     asked = request(states(**KINDS[name]), epochs=2, batch_size=325)
     record = finish(asked, tmp_path / "whole").record
     first, last = record.epochs
@@ -61,27 +61,27 @@ def test_the_loss_is_weighted_over_the_steps(loss_steps: object, shares: list[fl
         among = (logits_BSK[:, step].topk(2).indices == labels_B[:, None]).any(1).double().mean()
         loss = cross_entropy(logits_BSK[:, step].double(), labels_B)
         assert scores == pytest.approx((loss.item(), right.item(), among.item()), rel=1e-6)
-    whole = weighted(found, weights)
+    whole = combine_steps(found, weights)
     assert whole[1:] == found[-1][1:]
     assert whole.loss == pytest.approx(sum(w * scores.loss for w, scores in zip(shares, found, strict=True)))
 
 
-def test_a_step_without_weight_has_no_part_in_the_loss() -> None:
+def test_a_step_of_weight_0_is_not_in_the_loss() -> None:
     logits = torch.zeros(2, 2, 3)
     logits[:, 0] = torch.tensor([float("inf"), 0, 0])
     logits.requires_grad_()
     loss = loss_of(logits, torch.tensor([0, 1]), (0.0, 1.0), 0.0)
     loss.backward()
     assert loss.isfinite() and logits.grad is not None and (logits.grad[:, 0] == 0).all()
-    assert weighted([Scores(float("inf"), 0, 0), Scores(0.5, 1, 1)], (0.0, 1.0)) == Scores(0.5, 1, 1)
+    assert combine_steps([Scores(float("inf"), 0, 0), Scores(0.5, 1, 1)], (0.0, 1.0)) == Scores(0.5, 1, 1)
 
 
-def test_scores_of_a_network_that_is_read_out_once_are_as_they_were() -> None:
+def test_scores_with_one_readout_step() -> None:
     logits_BK, labels_B = torch.randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
-    assert torch.equal(at_last_step(logits_BK), logits_BK) and by_step(logits_BK).shape == (5, 1, 3)
+    assert torch.equal(last_step(logits_BK), logits_BK) and split_steps(logits_BK).shape == (5, 1, 3)
     weights = Recipe(loss_steps="last").step_weights(1)
     assert torch.equal(
-        loss_of(by_step(logits_BK), labels_B, weights, 0.1), cross_entropy(logits_BK, labels_B, label_smoothing=0.1)
+        loss_of(split_steps(logits_BK), labels_B, weights, 0.1), cross_entropy(logits_BK, labels_B, label_smoothing=0.1)
     )
 
 
@@ -106,7 +106,7 @@ def test_a_record_has_the_loss_of_its_recipe_and_the_accuracy_of_the_last_step(t
     assert len(keys) == 3
 
 
-def test_the_loss_over_steps_is_in_the_key_where_it_matters(tiny: hrg.Architecture) -> None:
+def test_loss_steps_are_in_the_key_only_where_they_matter(tiny: hrg.Architecture) -> None:
     def keys(arch: hrg.Architecture) -> list[str]:
         return [
             identify_request(request(arch, **fields)).key
@@ -119,7 +119,7 @@ def test_the_loss_over_steps_is_in_the_key_where_it_matters(tiny: hrg.Architectu
     assert mean == stored != last
 
 
-def test_wrong_weights_are_told_with_the_steps(tmp_path: Path) -> None:
+def test_wrong_loss_steps_are_reported_with_the_steps(tmp_path: Path) -> None:
     asked = request(states(readout="all"), loss_steps=[1, 2])
     with pytest.raises(UsageError) as caught:
         finish(asked, tmp_path)
@@ -145,7 +145,7 @@ def test_data_without_time_are_refused_before_training(tmp_path: Path) -> None:
 
 
 def bytes_kept(forward: object, x: torch.Tensor) -> int:
-    """Of the tensors that are kept for the backward pass, parameters apart."""
+    """Size of the tensors that are stored for the backward pass, without parameters."""
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -158,17 +158,17 @@ def bytes_kept(forward: object, x: torch.Tensor) -> int:
     return sum(sizes.values())
 
 
-def test_checkpoints_in_time_keep_less() -> None:
+def test_checkpoint_steps_store_less() -> None:
     arch, x = states(steps=9), torch.randn(20, 1, 8, 8)
     every = (None, 1, 3)
-    kept = [bytes_kept(_trained(arch.build().train(), Recipe(checkpoint_steps=n)), x) for n in every]
+    kept = [bytes_kept(training_forward(arch.build().train(), Recipe(checkpoint_steps=n)), x) for n in every]
     assert kept[1] < kept[0] / 4 and kept[2] < kept[0] / 4
     plain = hrg.loads("name: a\ninput: {channels: 1, height: 8, width: 8}\nnodes: {a: {block: conv, width: 2}}").build()
-    assert _trained(plain, Recipe(checkpoint_steps=2)) is plain
+    assert training_forward(plain, Recipe(checkpoint_steps=2)) is plain
 
 
 @pytest.mark.parametrize("fields", [{"readout": "all", "per_step": "norm_stats"}, {"per_step": "none"}], ids=str)
-def test_checkpoints_in_time_change_no_bit(tmp_path: Path, fields: dict[str, str]) -> None:
+def test_checkpoint_steps_change_no_bit(tmp_path: Path, fields: dict[str, str]) -> None:
     arch = states(**fields).override({"head.dropout": 0.3})
     found = []
     for every in (None, 2):
@@ -182,7 +182,7 @@ def test_checkpoints_in_time_change_no_bit(tmp_path: Path, fields: dict[str, str
     assert found[0] == found[1]
 
 
-def test_a_finished_run_is_one_however_it_was_computed(tmp_path: Path) -> None:
+def test_a_finished_run_is_recognized_however_it_was_computed(tmp_path: Path) -> None:
     asked: list[RunRequest] = [request(states(), epochs=1, batch_size=600, checkpoint_steps=n) for n in (None, 3)]
     finish(asked[0], tmp_path)
     again = list(itertools.islice(run(dataclasses.replace(asked[1]), tmp_path), 2))

@@ -1,4 +1,4 @@
-"""`train` and `resume_run`: the verbs around a run."""
+"""`train` and `resume_run`."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.train.runs import finish, request, result_of
 QUICK = Recipe(epochs=3, batch_size=200)
 
 
-def test_a_run_is_trained_and_its_epochs_are_told(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_run_is_trained_and_its_epochs_are_reported(tiny: hrg.Architecture, tmp_path: Path) -> None:
     seen: list[Epoch] = []
     steps: list[tuple[int, int, int]] = []
     record = train(
@@ -27,8 +27,8 @@ def test_a_run_is_trained_and_its_epochs_are_told(tiny: hrg.Architecture, tmp_pa
         out=tmp_path / "verb",
         recipe=QUICK,
         seed=Seeds(2, 3),
-        progress=seen.append,
-        watch=lambda *place: steps.append(place),
+        on_epoch=seen.append,
+        on_step=lambda *place: steps.append(place),
     )
     assert (record.architecture, record.variant, record.data, record.seeds) == ("tiny", "full", "digits", Seeds(2, 3))
     assert tuple(seen) == record.epochs
@@ -39,7 +39,7 @@ def test_a_run_is_trained_and_its_epochs_are_told(tiny: hrg.Architecture, tmp_pa
     assert result_of(tmp_path / "verb") == same
 
 
-def test_a_data_set_in_memory_is_trained_on_but_not_found_again(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_data_set_in_memory_cannot_be_loaded_again(tiny: hrg.Architecture, tmp_path: Path) -> None:
     digits = load_dataset("digits")
     record = train(tiny, out=tmp_path / "memory", data=digits, recipe=QUICK)
     assert record.key == train(tiny, out=tmp_path / "named", data="digits", recipe=QUICK).key
@@ -49,32 +49,32 @@ def test_a_data_set_in_memory_is_trained_on_but_not_found_again(tiny: hrg.Archit
 
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM"), reason="no such signal")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_asked_to_end_goes_on_later(tiny: hrg.Architecture, tmp_path: Path, number: int) -> None:
+def test_a_terminated_run_resumes(tiny: hrg.Architecture, tmp_path: Path, number: int) -> None:
     def end(epoch: int, step: int, steps: int) -> None:
         if (epoch, step) == (2, 3):
             os.kill(os.getpid(), number)
 
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny, out=tmp_path / "ended", recipe=QUICK, watch=end)
+        train(tiny, out=tmp_path / "ended", recipe=QUICK, on_step=end)
     assert signal.getsignal(signal.SIGTERM) == before
     seen: list[Epoch] = []
-    record = resume_run(tmp_path / "ended", progress=seen.append)
+    record = resume_run(tmp_path / "ended", on_epoch=seen.append)
     assert [epoch.epoch for epoch in seen] == [2, 3]
     assert resume_run(tmp_path / "ended") == record
     train(tiny, out=tmp_path / "whole", recipe=QUICK)
     assert result_of(tmp_path / "ended") == result_of(tmp_path / "whole")
 
 
-def test_a_folder_without_a_run_cannot_be_gone_on_with(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"there is no run to go on with: run\.json"):
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"there is no run to resume: run\.json"):
         resume_run(tmp_path)
     (tmp_path / "run.json").write_text('{"key": 3}')
     with pytest.raises(RunError, match=r"run\.json: this was not written by this version"):
         resume_run(tmp_path)
 
 
-def test_the_folder_of_a_study_is_left_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_the_folder_of_a_study_is_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").touch()
     for attempt in (lambda: train(tiny, out=tmp_path, recipe=QUICK, resume=False), lambda: resume_run(tmp_path)):
         with pytest.raises(UsageError, match=r"holds a study, .*'hrg ablate'"):
@@ -96,17 +96,17 @@ def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture,
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name == "tensorboard"]
 
 
-def test_a_result_that_is_none_is_told(tmp_path: Path) -> None:
+def test_an_invalid_result_is_reported(tmp_path: Path) -> None:
     assert read_record(tmp_path) is None
     (tmp_path / "result.json").write_text('{"key": 3}')
-    with pytest.raises(RunError, match=r"result\.json: .*This is no result of this version"):
+    with pytest.raises(RunError, match=r"result\.json: .*This is not a result of this version"):
         read_record(tmp_path)
     (tmp_path / "result.json").write_text("")
     with pytest.raises(RunError, match=r"result\.json: Invalid JSON"):
         read_record(tmp_path)
 
 
-def test_tensorboard_has_the_curves_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_tensorboard_has_each_curve_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -115,7 +115,7 @@ def test_tensorboard_has_the_curves_once(tiny: hrg.Architecture, tmp_path: Path)
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(tiny, out=tmp_path, recipe=QUICK, tensorboard=True, watch=end)
+        train(tiny, out=tmp_path, recipe=QUICK, tensorboard=True, on_step=end)
     record = resume_run(tmp_path, tensorboard=True)
     assert resume_run(tmp_path, tensorboard=True) == record  # finished long ago
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -146,7 +146,7 @@ train(arch, out=sys.argv[1], recipe=recipe, device="cpu", data="digits", checkpo
 
 
 @pytest.mark.slow
-def test_several_processes_train_one_network_as_one_does(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_several_processes_train_like_a_single_one(tiny: hrg.Architecture, tmp_path: Path) -> None:
     """1,294 images in batches of 431: the last batch has one image, and two of the three processes none of it."""
     arch = tiny.override({"stem.norm": "none", "stage*.norm": "none", "skips.projection": {"norm": "none"}})
     (tmp_path / "spec.yaml").write_text(arch.to_yaml())

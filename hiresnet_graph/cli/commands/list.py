@@ -96,7 +96,7 @@ def _dataset_rows() -> list[dict[str, Any]]:
         kind = DATASETS.get(row["name"])
         row["usage"] = kind.usage()
         if issubclass(kind, PublishedData):
-            row["found"] = str(folder) if (folder := kind().found()) else None
+            row["found"] = str(folder) if (folder := kind().find()) else None
     return rows
 
 

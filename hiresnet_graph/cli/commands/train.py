@@ -119,8 +119,8 @@ def train(
             data=dataset,
             recipe=recipe,
             seed=seed or 0,
-            progress=reporter.epoch,
-            watch=reporter.step,
+            on_epoch=reporter.epoch,
+            on_step=reporter.step,
             device=device or "auto",
             threads=threads or 1,
             resume=not fresh,
@@ -150,8 +150,8 @@ def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: 
     with reporter.running(folder):
         record = resume_run(
             folder,
-            progress=reporter.epoch,
-            watch=reporter.step,
+            on_epoch=reporter.epoch,
+            on_step=reporter.step,
             device=device,
             threads=threads,
             tensorboard=tensorboard,

@@ -121,11 +121,11 @@ class Worker:
             if mismatch is not None:
                 return mismatch
             if files is not None:
-                from hiresnet_graph.train.checkpoint import store
+                from hiresnet_graph.train.checkpoint import write_checkpoint
 
                 self._own_folder = Path(tempfile.mkdtemp(prefix="hrg-"))
                 if files:
-                    store(self._own_folder, files)
+                    write_checkpoint(self._own_folder, files)
                 work = replace(work, folder=self._own_folder, ship_files=True)
         self._events = iter(work())
         return TaskAccepted()

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from hiresnet_graph.data import DatasetKind, load_dataset
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, is_out_of_memory
-from hiresnet_graph.train.events import Event, Finished, Paused, RunEvent, StackEnded
-from hiresnet_graph.train.request import RunRequest, StackRequest
+from hiresnet_graph.stack.request import RunEvent, StackEnded, StackRequest
+from hiresnet_graph.train.events import Event, Finished, Paused
+from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset

@@ -414,15 +414,15 @@ def _checkpoint_files(folder: Path) -> Files:
 
 def _write_files(folder: Path, event: Saved | Finished) -> None:
     """Write the files that a worker has sent into the folder of its run."""
-    from hiresnet_graph.train.checkpoint import drop_checkpoints, store
+    from hiresnet_graph.train.checkpoint import delete_checkpoints, write_checkpoint
 
     if isinstance(event, Saved):
-        store(folder, event.files)
+        write_checkpoint(folder, event.files)
         return
     make_folder(folder)
     for name, content in sorted(event.files, key=lambda file: file[0] == RESULT):  # the result last
         write_atomic(folder / name, content)
-    drop_checkpoints(folder)
+    delete_checkpoints(folder)
 
 
 # ---- how a worker differs from the driver

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from hiresnet_graph.cli.commands.train import _Reporter
-from hiresnet_graph.train.trainer import Trainer
+from hiresnet_graph.train.single_trainer import SingleTrainer
 from tests.train.states import TEXT
 
 SMALL = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
@@ -66,15 +66,15 @@ def test_a_run_that_diverges_is_exit_code_1(hrg):
 def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(hrg, folder, monkeypatch):
     args = ["train", *SMALL, "--epochs", "3", "--recipe", "augment=flip"]
     assert hrg(*args, "-o", "full").exit_code == 0
-    learn, steps = Trainer._learn, []
+    train_step, steps = SingleTrainer._train_step, []
 
     def pressed(self, *others):
         steps.append(1)
         if len(steps) == 20:
             os.kill(os.getpid(), signal.SIGINT)
-        return learn(self, *others)
+        return train_step(self, *others)
 
-    monkeypatch.setattr(Trainer, "_learn", pressed)
+    monkeypatch.setattr(SingleTrainer, "_train_step", pressed)
     result = hrg(*args, "-o", "run")
     assert result.exit_code == 130 and result.stdout == ""
     assert result.stderr.splitlines()[-1] == (
@@ -107,7 +107,10 @@ def test_warnings_are_printed_before_training(hrg, folder):
     ("args", "message"),
     [
         (["unet", "-o", "x"], "10 classes"),
-        ([*SMALL, "--recipe", "loss_steps=lst", "-o", "x"], "--recipe loss_steps=lst: 'last', 'mean', or a list of"),
+        (
+            [*SMALL, "--recipe", "loss_steps=lst", "-o", "x"],
+            "--recipe loss_steps=lst: expected 'last', 'mean', or a list of",
+        ),
         ([*SMALL, "--data", "digts", "-o", "x"], "digits"),
         ([*SMALL, "--lr", "-1", "-o", "x"], "expected a number greater than 0"),
         ([*SMALL, "--epochs", "0", "-o", "x"], "--epochs"),
@@ -133,7 +136,7 @@ def test_errors_are_wrong_usage(hrg, folder, args, message):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--resume", "x"], "x: there is no run to go on with"),
+        (["--resume", "x"], "x: there is no run to resume"),
         (["--resume", "file"], "file is a file; give a folder."),
         ([*SMALL, "-o", "file"], "file is a file; give a folder."),
         ([*SMALL, "-o", "file/x"], "file is a file."),

@@ -1,0 +1,72 @@
+"""What a stack is asked to compute, and its events, as plain values that any process can receive.
+
+A stack is an iterator of the events of its runs. Its last event is `StackEnded`; an exception means that all runs that
+have not ended have failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from hiresnet_graph.train.events import Event
+from hiresnet_graph.train.request import RunRequest
+
+StackBackend = Literal["stacked", "branches"]
+"""`stacked` computes all runs with one kernel for each operation; `branches` computes each run with the kernels of a
+single run."""
+
+
+class StackMember(NamedTuple):
+    """One run of a stack, with its own folder."""
+
+    key: str
+    request: RunRequest
+    folder: Path
+
+
+@dataclass(frozen=True)
+class StackRequest:
+    """Runs that are computed as one program, in lockstep.
+
+    Their recipes are equal except for the fields that each run may have of its own (see `stack_group`); data, device,
+    threads and data workers are equal.
+
+    Attributes:
+        supergraph: A network, as a spec in YAML, that contains the network of each run: some edges may be missing.
+    """
+
+    runs: tuple[StackMember, ...]
+    supergraph: str
+    backend: StackBackend = "stacked"
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run of a stack cannot be trained; the others can.
+
+    Attributes:
+        message: The reason, for users.
+        is_final: Whether another attempt cannot succeed.
+    """
+
+    message: str
+    is_final: bool = True
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """An event of one run of a stack. The last one of a run is `Finished`, `Paused` or `Refused`.
+
+    Attributes:
+        key: Of the run.
+    """
+
+    key: str
+    event: Event | Refused
+
+
+@dataclass(frozen=True)
+class StackEnded:
+    """The last event of each run has been yielded."""

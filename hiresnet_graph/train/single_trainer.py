@@ -1,0 +1,188 @@
+"""The trainer of a single run, in one process or in several.
+
+Axes: B images of a batch, R readout steps, C channels, H height, W width, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from hiresnet_graph.data.loader import Loader
+from hiresnet_graph.errors import RunError
+from hiresnet_graph.lower.recurrent import Recurrent
+from hiresnet_graph.seeding import derive_seed
+from hiresnet_graph.train.checkpoint import Checkpoint
+from hiresnet_graph.train.checks import count_readouts
+from hiresnet_graph.train.environment import describe_environment
+from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, evaluate, loss_of, split_steps
+from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
+from hiresnet_graph.train.prepare import PreparedRun
+from hiresnet_graph.train.recipe import Recipe
+from hiresnet_graph.train.state import Weights, below
+from hiresnet_graph.train.trainer import (
+    Batch,
+    Condition,
+    Trainer,
+    compute_logits,
+    image_format,
+    make_optimizer,
+    memory_errors,
+    move_to,
+)
+
+
+class SingleTrainer(Trainer):
+    """One run in progress: its network and its optimizer.
+
+    Dropout draws from the global random numbers of torch, whose state is kept here between two calls.
+    """
+
+    def __init__(self, run: PreparedRun, device: torch.device, processes: Processes = SINGLE_PROCESS) -> None:
+        recipe, seeds, dataset = run.recipe, run.request.seeds, run.dataset
+        self.seeds, self._top = seeds, min(recipe.top_k, dataset.classes)
+        self._step_weights = recipe.step_weights(count_readouts(run.arch.plan))
+        memory_format = image_format(recipe)
+        with memory_errors("the network cannot be put on the device"):
+            self.module = move_to(run.arch.build(seeds.init), device, memory_format)
+            self.loader = Loader(
+                dataset,
+                device=device,
+                augment=recipe.augment,
+                crop_padding=recipe.crop_padding,
+                seed=seeds.data,
+                workers=run.request.data_workers,
+                memory_format=memory_format,
+            )
+        self._forward = training_forward(self.module, recipe)
+        self.optimizer = make_optimizer(recipe, self.module)
+        is_last, backend = memory_format is torch.channels_last, "compile" if recipe.compile else "eager"
+        environment = describe_environment(device, run.request.threads, is_last, backend)
+        steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
+        losses_1S, correct_1S = (torch.zeros(1, steps, device=device) for _ in range(2))
+        super().__init__([run], device, environment, losses_1S, correct_1S, processes)
+        self.rng_state: list[torch.Tensor] = []
+
+    def checkpoint(self, k: int = 0) -> Checkpoint:
+        """Everything that the rest of the run depends on."""
+        tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
+        for index, entry in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items() if torch.is_tensor(value)}
+        tensors |= self.states[0].tensors()
+        for rank, rng_state in enumerate(self.processes.gather(self.rng_state)):
+            tensors |= {f"noise.{rank}.{i}": value for i, value in enumerate(rng_state)}
+        return Checkpoint(self.states[0].counters(self.runs[0].key), tensors)
+
+    def restore(self, k: int, checkpoint: Checkpoint) -> None:
+        """Return to a checkpoint."""
+        counters, tensors = checkpoint
+        self.module.load_state_dict(below(tensors, "model"))  # by copy, so that the memory format stays
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = list(self.module.parameters())
+        for name, value in below(tensors, "optimizer").items():
+            index, _, entry = name.partition(".")
+            like = parameters[int(index)]
+            if value.shape == like.shape:  # written in another memory format: the optimizer expects that of its weights
+                value = torch.empty_like(like, requires_grad=False).copy_(value)
+            state.setdefault(int(index), {})[entry] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        rng_state = below(tensors, f"noise.{self.processes.rank}")
+        self.rng_state = [rng_state[str(i)] for i in range(len(rng_state))]
+        self.states[0].restore(counters, tensors)
+
+    # ----------------------------------------------------------------------------------------------------- of `Trainer`
+
+    def _describe(self) -> str:
+        return f"seed {self.seeds}"
+
+    @contextmanager
+    def _random_state(self) -> Iterator[None]:
+        is_gpu = self.device.type == "cuda"
+        if self.rng_state:
+            torch.set_rng_state(self.rng_state[0])
+            if is_gpu and len(self.rng_state) > 1:
+                torch.cuda.set_rng_state(self.rng_state[1], self.device)
+        try:
+            yield
+        finally:
+            self.rng_state = [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.device)] if is_gpu else [])]
+
+    def _seed_epoch(self) -> None:
+        stream = f"noise{self.processes.rank or ''}"
+        torch.manual_seed(derive_seed(self.seeds.data, stream, self.state.epoch + 1))
+
+    def _open_batches(self) -> list[Iterator[Batch]]:
+        self.module.train()
+        batches = self.loader.training(
+            self.state.epoch + 1,
+            self.recipe.batch_size,
+            drop_last=self.recipe.drop_last,
+            first_step=self.state.step,
+            rank=self.processes.rank,
+            world=self.processes.world,
+        )
+        return [batches]
+
+    def _train_step(self, stop: Condition, is_due: Condition) -> Sequence[torch.Tensor] | None:
+        [(x_BCHW, labels_B)] = self._next_batches()
+        recipe, state, is_single = self.recipe, self.state, self.processes.world == 1
+        rate = recipe.lr_at(state.total_steps, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad()
+        if len(labels_B):
+            logits_BRK = split_steps(self._logits(self._forward, x_BCHW))
+            loss = loss_of(logits_BRK, labels_B, self._step_weights, recipe.label_smoothing)
+            correct = (logits_BRK[:, -1].detach().argmax(1) == labels_B).sum().float()
+            if not is_single:  # the mean over the batch is the weighted mean of the means
+                batch = min(recipe.batch_size, state.images - state.step * recipe.batch_size)
+                loss = loss * (len(labels_B) / batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:  # the last batch has fewer images than there are processes
+            loss, correct = (torch.zeros((), device=self.device) for _ in range(2))
+        requested: Sequence[torch.Tensor] | None = None
+        if not is_single:
+            flags = (torch.tensor(float(condition()), device=self.device) for condition in (stop, is_due))
+            loss, correct, *requested = self.processes.sum(self.module.parameters(), [loss.detach(), correct, *flags])
+        state.losses_S[state.step] = loss.detach()
+        state.correct_S[state.step] = correct
+        if recipe.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
+        self.optimizer.step()
+        return requested
+
+    def _logits(self, forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor) -> torch.Tensor:
+        """The output for a batch, in the recipe's precision, as float32."""
+        try:
+            return compute_logits(forward, x_BCHW, self.recipe)
+        except ValueError as error:  # batch norm of one value per channel
+            raise RunError(
+                f"seed {self.seeds}, step {self.state.total_steps + 1}: a batch of {len(x_BCHW)} cannot be computed: "
+                f"{error}. Choose another batch size, or 'drop_last=true'."
+            ) from error
+
+    @torch.no_grad()
+    def _evaluate(self, part: Part, stop: Condition) -> Sequence[Scores] | None:
+        scores: tuple[Scores, ...] | None = None
+        if self.processes.is_first:
+            self.module.eval()
+            batches = self.loader.evaluation(part, BATCH[self.device.type])
+            scores = evaluate(lambda x_BCHW: self._logits(self.module, x_BCHW), batches, self._top, stop)
+        shared: tuple[Scores, ...] | None = self.processes.broadcast(scores)
+        return None if shared is None else [combine_steps(shared, self._step_weights)]
+
+    def _weights(self, k: int) -> Weights:
+        return dict(self.module.state_dict())
+
+    def _load_weights(self, k: int, weights: Weights) -> None:
+        self.module.load_state_dict(weights)
+
+
+def training_forward(module: nn.Module, recipe: Recipe) -> Callable[[torch.Tensor], torch.Tensor]:
+    """How a network is computed in training; the tensors are those of the module."""
+    if recipe.checkpoint_steps is not None and isinstance(module, Recurrent):
+        return module.checkpointed(recipe.checkpoint_steps)
+    return torch.compile(module, dynamic=False) if recipe.compile else module
