@@ -151,7 +151,7 @@ def test_invalid_requests_write_nothing(tiny: hrg.Architecture, tmp_path: Path) 
 def test_a_failed_run_does_not_stop_others(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "runs" / "none-seed0").mkdir(parents=True)
     (tmp_path / "runs" / "none-seed0" / "result.json").write_text("{}")
-    with pytest.raises(RunError, match=r"run 'none-seed0': .*no result of this version") as error:
+    with pytest.raises(RunError, match=r"run 'none-seed0': .*not a result of this version") as error:
         ablate(study(tiny, "none", "full", seeds=1), out=tmp_path, executor=Inline())
     assert "1 of 2 runs are finished" in str(error.value)
     assert (tmp_path / "runs/full-seed0/result.json").exists()

@@ -92,5 +92,5 @@ def test_a_folder_without_results_is_reported(tmp_path: Path) -> None:
             read(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "result.json").write_text("{}")
-    with pytest.raises(RunError, match=r"result\.json: .*This is no result of this version"):
+    with pytest.raises(RunError, match=r"result\.json: .*This is not a result of this version"):
         read_results(tmp_path / "run")
