@@ -31,7 +31,7 @@ from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.passes import PASSES, desugar
 from hiresnet_graph.plan import make_plan
 from hiresnet_graph.spec.document import read_document
-from hiresnet_graph.spec.source import to_json, to_yaml
+from hiresnet_graph.spec.writer import to_json, to_yaml
 
 SIZES = (1_000, 2_000, 5_000, 10_000)
 TARGET_S = 5.0

@@ -176,7 +176,7 @@ def loads(text: str, name: str = "text") -> Architecture:
 
 def from_dict(data: dict[str, Any]) -> Architecture:
     """The network of a spec as plain data."""
-    from hiresnet_graph.spec.source import to_json
+    from hiresnet_graph.spec.writer import to_json
 
     return loads(to_json(data), "dict")
 

@@ -55,6 +55,13 @@ class Position(NamedTuple):
         """The position `columns` characters to the right."""
         return self._replace(column=self.column + columns)
 
+    def after(self, text: str) -> Position:
+        """The position after a text that starts here."""
+        lines = (text + "x").splitlines()
+        if len(lines) == 1:
+            return self.shifted(len(text))
+        return Position(self.source, self.line + len(lines) - 1, len(lines[-1]))
+
 
 class Related(NamedTuple):
     """Another position that a problem depends on, like that of a param used by the wrong value."""

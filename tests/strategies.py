@@ -14,7 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hiresnet_graph.spec.source import to_json, to_yaml
+from hiresnet_graph.spec.writer import to_json, to_yaml
 
 Size = tuple[int, int, int]
 """Channels, height, width."""

@@ -12,7 +12,7 @@ import typer
 from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.shipped import spec_names
-from hiresnet_graph.spec.source import parse_value
+from hiresnet_graph.spec.reader import parse_value
 
 Spec = Annotated[
     str,

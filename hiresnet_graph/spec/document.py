@@ -13,10 +13,12 @@ from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
 from hiresnet_graph.shipped import spec_names, spec_path
+from hiresnet_graph.spec.marked import MarkedDict, MarkedList, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
 from hiresnet_graph.spec.problems import Problems, known_keys
+from hiresnet_graph.spec.reader import parse, read
 from hiresnet_graph.spec.section import Section, is_one_group, whole_section
-from hiresnet_graph.spec.source import MarkedDict, MarkedList, merge, parse, read, to_json, to_yaml
+from hiresnet_graph.spec.writer import to_json, to_yaml
 
 _SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_EXTENDS = 16

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from hiresnet_graph.errors import ExpressionError, Position, Problem, Related, SpecError, did_you_mean
 from hiresnet_graph.registry import Kind, KindError, Registry
-from hiresnet_graph.spec.source import MarkedDict, format_path, key_position_at, position_at, position_in
+from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at, position_in
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hiresnet_graph.errors import Position, SpecError, did_you_mean
 from hiresnet_graph.shapes import Shape, Vector
+from hiresnet_graph.spec.marked import MarkedDict
 from hiresnet_graph.spec.model import (
     ArchitectureSpec,
     EdgeSpec,
@@ -19,7 +20,6 @@ from hiresnet_graph.spec.model import (
     TransitionSpec,
 )
 from hiresnet_graph.spec.problems import Path, Problems, known_keys
-from hiresnet_graph.spec.source import MarkedDict
 from hiresnet_graph.spec.template import resolve_params, substitute
 
 

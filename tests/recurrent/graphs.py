@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import hiresnet_graph as hrg
-from hiresnet_graph.spec.source import to_yaml
+from hiresnet_graph.spec.writer import to_yaml
 from tests.recurrent.definition import Trace
 from tests.strategies import Size, halved, poolable, stridable
 

@@ -16,8 +16,8 @@ from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.shipped import spec_names, spec_path
 from hiresnet_graph.spec.model import ArchitectureSpec, TimeSpec, TransitionSpec
 from hiresnet_graph.spec.problems import known_keys
+from hiresnet_graph.spec.reader import parse, read
 from hiresnet_graph.spec.schema import documented, schema
-from hiresnet_graph.spec.source import parse, read
 
 SKETCHES = sorted((Path(__file__).parent.parent / "sketches").glob("*.yaml"))
 FRAGMENTS = ("attention_gate", "cornet_s_area")

@@ -7,7 +7,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.data import data_source
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.shipped import spec_names, study_names, study_path
-from hiresnet_graph.spec.source import MarkedDict
+from hiresnet_graph.spec.marked import MarkedDict
 from hiresnet_graph.sweep import Study, read_study
 from hiresnet_graph.sweep.networks import networks_of
 from hiresnet_graph.sweep.study import is_study, study_of

@@ -16,10 +16,10 @@ from hiresnet_graph.passes.limits import MAX_NESTING
 from hiresnet_graph.projections import PROJECTIONS, Projection
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Shape
+from hiresnet_graph.spec.marked import MarkedDict, format_path
 from hiresnet_graph.spec.model import NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems, known_keys
 from hiresnet_graph.spec.section import Section, block_section, evaluated, is_block_entry
-from hiresnet_graph.spec.source import MarkedDict, format_path
 from hiresnet_graph.spec.template import resolve_params
 from hiresnet_graph.wire import Wire
 

@@ -1,0 +1,479 @@
+"""Expressions in the texts of a spec: `$name`, and `$(...)` with arithmetic that can do no harm.
+
+Python's own parser reads an expression, and its tree is evaluated here; nothing is ever passed to `eval`. Each step is
+bounded (lengths, nesting, size of numbers), so that a spec from a stranger can be read: it may fail, but never hang.
+Which names are known, and where, is up to the callers.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from hiresnet_graph.errors import ExpressionError, did_you_mean
+
+MAX_EXPRESSION = 1_000
+MAX_NESTING = 50
+MAX_INT = 10**15
+MAX_LENGTH = 10_000
+_TOO_NESTED = f"an expression may be nested {MAX_NESTING} deep, this one is deeper."
+
+
+class UnknownName(ExpressionError):
+    """A name that is not known."""
+
+    name = ""
+
+
+def evaluate(text: str, names: Mapping[str, Any]) -> Any:
+    """The value of a text: that of its expression if it is one, else the text with the value of each one inserted.
+
+    `$$` gives a `$`. Values of `names` are passed on as they are, not copied.
+
+    Raises:
+        ExpressionError: An expression is invalid, uses an unknown name, cannot be computed, or is too large.
+    """
+    if "$" not in text:
+        return text
+    parts = _parts(text)
+    if len(parts) == 1 and isinstance(parts[0], _Expression):
+        return _value(parts[0], names)
+    written = "".join(part if isinstance(part, str) else _inserted(part, names) for part in parts)
+    if len(written) > max(MAX_LENGTH, len(text)):
+        raise ExpressionError(f"a text has at most {MAX_LENGTH:,} characters, this one would have {len(written):,}.")
+    return written
+
+
+def names_in(text: str) -> frozenset[str]:
+    """The names that the expressions of a text use; none if the text is invalid: `evaluate` says why."""
+    if "$" not in text:
+        return frozenset()
+    try:
+        parts = _parts(text)
+    except ExpressionError:
+        return frozenset()
+    return frozenset().union(*(part.names for part in parts if isinstance(part, _Expression)))
+
+
+def similar_name(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name."""
+    written = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name)
+    return f"Write '{written}'." if written else did_you_mean(name, known)
+
+
+# ---------------------------------------------------------------------------------------------------------- parsing
+
+_MARK = re.compile(r"\$(\$|\(|[^\W\d]\w*)?")
+_BRACKET_OR_STRING = re.compile(r"""[()]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_SPACE = str.maketrans("\t\n\r\f\v", "     ")
+
+
+@dataclass(frozen=True, eq=False)
+class _Expression:
+    """One expression of a text.
+
+    Attributes:
+        text: Without its `$` and brackets.
+        offset: Of its first character in the text.
+        start: Of its `$`.
+    """
+
+    text: str
+    offset: int
+    start: int
+    tree: ast.expr
+    names: frozenset[str]
+
+    def offset_of(self, node: ast.AST) -> int:
+        column = getattr(node, "col_offset", 1) - 1
+        if not self.text.isascii():
+            column = len(self.text.encode()[: max(column, 0)].decode(errors="ignore"))
+        return self.offset + max(column, 0)
+
+
+@lru_cache(maxsize=8192)
+def _parts(text: str) -> tuple[str | _Expression, ...]:
+    """The literal parts and the expressions of a text."""
+    parts: list[str | _Expression] = []
+    plain = ""
+    index = 0
+    while (match := _MARK.search(text, index)) is not None:
+        plain += text[index : match.start()]
+        index = match.end()
+        what = match[1]
+        if what == "$":
+            plain += "$"
+            continue
+        if what is None:
+            raise ExpressionError("expected a name or '(' after '$'.", match.start(), "Write '$$' for a '$'.")
+        if plain:
+            parts.append(plain)
+            plain = ""
+        if what == "(":
+            end = _end(text, index, match.start())
+            parts.append(_parse(text[index:end], index, match.start()))
+            index = end + 1
+        else:
+            name = ast.Name(what, ast.Load(), col_offset=1)
+            parts.append(_Expression(what, match.start() + 1, match.start(), name, frozenset([what])))
+    plain += text[index:]
+    return (*parts, plain) if plain or not parts else tuple(parts)
+
+
+def _end(text: str, index: int, start: int) -> int:
+    """The index of the bracket that closes a `$(`; brackets inside quotes do not count."""
+    depth = 1
+    for match in _BRACKET_OR_STRING.finditer(text, index, index + MAX_EXPRESSION + 1):
+        if match[0] in "()":
+            depth += 1 if match[0] == "(" else -1
+            if depth == 0:
+                return match.start()
+    if len(text) - index > MAX_EXPRESSION:
+        message = f"an expression has at most {MAX_EXPRESSION:,} characters, and this one is not closed within them."
+        raise ExpressionError(message, start)
+    raise ExpressionError("this '$(' is never closed.", start)
+
+
+def _parse(text: str, offset: int, start: int) -> _Expression:
+    if not text.strip():
+        raise ExpressionError("expected an expression between the brackets.", offset)
+    try:
+        with warnings.catch_warnings():
+            # Python warns of odd literals; those that are not allowed are reported below.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(f"({text.translate(_SPACE)}\n)", mode="eval").body
+    except SyntaxError as error:
+        column = (error.offset or 1) - 2 if error.lineno == 1 else len(text)
+        reason = error.msg.removesuffix(" (detected at line 1)").split(". Perhaps")[0].rstrip(".?")
+        hint = "Inside $(...) names are written without a '$'." if "$" in text else _HINT
+        at = offset + min(max(column, 0), len(text))
+        raise ExpressionError(f"not a valid expression: {reason}.", at, hint) from None
+    except (ValueError, OverflowError):
+        raise ExpressionError("not a valid expression: it contains a character that is not allowed.", offset) from None
+    except (RecursionError, MemoryError):
+        raise ExpressionError(_TOO_NESTED, offset) from None
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in called}
+    return _Expression(text, offset, start, tree, frozenset(used))
+
+
+# -------------------------------------------------------------------------------------------------------- functions
+
+Number = int | float
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1:
+        # |base| >= 2 ** (bits - 1): shows that the result is too large without computing it.
+        if (abs(base).bit_length() - 1) * exponent > MAX_INT.bit_length():
+            raise OverflowError
+        return base**exponent
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ValueError("the result is not a real number")
+    return result
+
+
+def _round(value: Any, digits: Any = None) -> Any:
+    if digits is None:
+        return round(value)
+    if not isinstance(digits, int) or abs(digits) > 15:
+        raise ValueError("the number of digits must be a whole number from -15 to 15")
+    return round(value, digits)
+
+
+def _of(types: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of one value of these types."""
+
+    def apply(value: Any) -> Any:
+        if not isinstance(value, types):
+            raise TypeError
+        return function(value)
+
+    return apply
+
+
+def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(*values: Any) -> Any:
+        given = values[0] if len(values) == 1 and isinstance(values[0], list | tuple) else values
+        if not given:
+            raise ValueError("it needs at least one value")
+        if not (all(isinstance(value, Number) for value in given) or all(isinstance(value, str) for value in given)):
+            raise TypeError
+        return function(given)
+
+    return apply
+
+
+def _convert(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def apply(value: Any) -> Any:
+        try:
+            return function(value)
+        except ValueError:
+            raise ValueError(f"{_shown(value)} is not a number") from None
+
+    return _of(Number | str, apply)
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else "true" if value else "false"
+    return str(value)
+
+
+FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
+    # name: (function, fewest arguments, most arguments)
+    "abs": (_of(Number, abs), 1, 1),
+    "ceil": (_of(Number, math.ceil), 1, 1),
+    "float": (_convert(float), 1, 1),
+    "floor": (_of(Number, math.floor), 1, 1),
+    "int": (_convert(int), 1, 1),
+    "len": (_of(str | list | tuple | dict, len), 1, 1),
+    "max": (_extreme(max), 1, 100),
+    "min": (_extreme(min), 1, 100),
+    "round": (_round, 1, 2),
+    "str": (_of(str | Number | None, _text), 1, 1),
+}
+
+_UNARY: dict[type[ast.unaryop], tuple[str, Callable[[Any], Any]]] = {
+    ast.USub: ("-", _of(Number, operator.neg)),
+    ast.UAdd: ("+", _of(Number, operator.pos)),
+}
+_BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.FloorDiv: ("//", operator.floordiv),
+    ast.Mod: ("%", operator.mod),
+    ast.Pow: ("**", _power),
+}
+_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Eq: ("==", operator.eq),
+    ast.NotEq: ("!=", operator.ne),
+    ast.Lt: ("<", operator.lt),
+    ast.LtE: ("<=", operator.le),
+    ast.Gt: (">", operator.gt),
+    ast.GtE: (">=", operator.ge),
+    ast.In: ("in", lambda a, b: a in b),
+    ast.NotIn: ("not in", lambda a, b: a not in b),
+}
+_HINT = (
+    "An expression has numbers, text, names, + - * / // % **, comparisons, 'and', 'or', 'not', 'a if c else b', x[i], "
+    f"lists, and the functions {', '.join(FUNCTIONS)}."
+)
+
+
+# -------------------------------------------------------------------------------------------------------- evaluation
+
+
+def _value(expression: _Expression, names: Mapping[str, Any]) -> Any:
+    return _Evaluation(expression, names).visit(expression.tree, 0)
+
+
+def _inserted(expression: _Expression, names: Mapping[str, Any]) -> str:
+    """A value as part of a longer text."""
+    value = _value(expression, names)
+    if not isinstance(value, str | Number | None):
+        message = f"{_kind(value)} cannot be part of a longer text."
+        raise ExpressionError(message, expression.start, "Make the template the whole value.")
+    try:
+        return _text(value)
+    except ValueError:
+        raise ExpressionError("this number is too long to be written out.", expression.start) from None
+
+
+def _kind(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return str(value)
+    for types, name in ((Number, "a number"), (str, "text"), (list | tuple, "a list"), (dict, "a mapping")):
+        if isinstance(value, types):
+            return name
+    return f"a {type(value).__name__}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return f"'{value[:40]}'"
+    if isinstance(value, int) and abs(value) > MAX_INT:
+        return "a large number"
+    return str(value) if isinstance(value, Number) else _kind(value)
+
+
+class _Evaluation:
+    """One walk over the tree of an expression."""
+
+    def __init__(self, expression: _Expression, names: Mapping[str, Any]) -> None:
+        self.expression, self.names = expression, names
+
+    def visit(self, node: ast.expr, depth: int) -> Any:
+        if depth > MAX_NESTING:
+            self.fail(node, _TOO_NESTED)
+        depth += 1
+        match node:
+            case ast.Name():
+                return self.name(node)
+            case ast.Constant():
+                return self.constant(node)
+            case ast.List() | ast.Tuple():
+                return [self.visit(item, depth) for item in node.elts]
+            case ast.UnaryOp():
+                return self.unary(node, self.visit(node.operand, depth))
+            case ast.BinOp():
+                return self.binary(node, depth)
+            case ast.Compare():
+                return self.compare(node, depth)
+            case ast.BoolOp():
+                return self.logic(node, depth)
+            case ast.IfExp():
+                return self.visit(node.body if self.visit(node.test, depth) else node.orelse, depth)
+            case ast.Subscript():
+                return self.index(node, depth)
+            case ast.Call():
+                return self.call(node, depth)
+        self.refuse(node)
+
+    def name(self, node: ast.Name) -> Any:
+        name = node.id
+        if name in self.names:
+            return self.names[name]
+        if name in FUNCTIONS:
+            self.fail(node, f"'{name}' is a function.", f"Write '{name}(...)'.")
+        error = UnknownName(
+            f"there is no name '{name}' here.", self.expression.offset_of(node), similar_name(name, self.names)
+        )
+        error.name = name
+        raise error
+
+    def constant(self, node: ast.Constant) -> Any:
+        if node.value is not None and not isinstance(node.value, Number | str):
+            self.refuse(node)
+        return self.checked(node, "this number" if isinstance(node.value, Number) else "this text", node.value)
+
+    def unary(self, node: ast.UnaryOp, value: Any) -> Any:
+        if isinstance(node.op, ast.Not):
+            return not value
+        if type(node.op) not in _UNARY:
+            self.refuse(node)
+        sign, function = _UNARY[type(node.op)]
+        return self.compute(node, sign, [value], function)
+
+    def binary(self, node: ast.BinOp, depth: int) -> Any:
+        # A long sum is nested on its left only: a loop follows it, and it does not count as nested.
+        chain = [node]
+        while isinstance(chain[-1].left, ast.BinOp):
+            chain.append(chain[-1].left)
+        value = self.visit(chain[-1].left, depth)
+        for link in reversed(chain):
+            if type(link.op) not in _BINARY:
+                self.refuse(link)
+            value = self.combine(link, value, self.visit(link.right, depth))
+        return value
+
+    def combine(self, node: ast.BinOp, left: Any, right: Any) -> Any:
+        sign, function = _BINARY[type(node.op)]
+        if isinstance(left, Number) and isinstance(right, Number):
+            return self.compute(node, sign, [left, right], function)
+        # Text and lists can be joined, and nothing else: '*' would repeat them, '%' would format.
+        if sign == "+" and isinstance(left, str) and isinstance(right, str):
+            return self.compute(node, sign, [left, right], operator.add)
+        if sign == "+" and isinstance(left, list) and isinstance(right, list):
+            return self.compute(node, sign, [left, right], lambda a, b: [*a, *b])
+        self.fail(node, f"'{sign}' cannot take {_kind(left)} and {_kind(right)}.")
+
+    def compare(self, node: ast.Compare, depth: int) -> bool:
+        left = self.visit(node.left, depth)
+        for op, item in zip(node.ops, node.comparators, strict=True):
+            if type(op) not in _COMPARISONS:
+                self.fail(item, "'is' is not allowed in an expression.", "Write '==' or '!='.")
+            right = self.visit(item, depth)
+            sign, function = _COMPARISONS[type(op)]
+            if not self.compute(node, sign, [left, right], function):
+                return False
+            left = right
+        return True
+
+    def logic(self, node: ast.BoolOp, depth: int) -> Any:
+        stop = isinstance(node.op, ast.Or)
+        value: Any = None
+        for item in node.values:
+            value = self.visit(item, depth)
+            if bool(value) is stop:
+                break
+        return value
+
+    def index(self, node: ast.Subscript, depth: int) -> Any:
+        if isinstance(node.slice, ast.Slice):
+            self.refuse(node.slice)
+        value, key = self.visit(node.value, depth), self.visit(node.slice, depth)
+        if isinstance(value, dict):
+            if not isinstance(key, str):
+                self.fail(node.slice, f"a key is text, got {_kind(key)}.")
+            if key not in value:
+                self.fail(node.slice, f"there is no key {_shown(key)} here.", did_you_mean(key, value))
+            return value[key]
+        if not isinstance(value, str | list | tuple):
+            self.fail(node, f"{_kind(value)} has no items to choose from.")
+        if isinstance(key, bool) or not isinstance(key, int):
+            self.fail(node.slice, f"an index is a whole number, got {_kind(key)}.")
+        if not -len(value) <= key < len(value):
+            self.fail(node.slice, f"there is no item {_shown(key)}: there are {len(value)}, counted from 0.")
+        return value[key]
+
+    def call(self, node: ast.Call, depth: int) -> Any:
+        if not isinstance(node.func, ast.Name):
+            self.refuse(node)
+        name = node.func.id
+        if name not in FUNCTIONS:
+            self.fail(node.func, f"there is no function '{name}'.", did_you_mean(name, FUNCTIONS))
+        function, fewest, most = FUNCTIONS[name]
+        if node.keywords:
+            self.fail(node, f"'{name}' takes its values without names.")
+        values = [self.visit(item, depth) for item in node.args]
+        if not fewest <= len(values) <= most:
+            expected = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+            self.fail(node, f"'{name}' takes {expected} values, got {len(values)}.")
+        return self.compute(node, name, values, function)
+
+    def compute(self, node: ast.AST, what: str, values: Sequence[Any], function: Callable[..., Any]) -> Any:
+        """Apply a function, and report its failure as an error of the expression."""
+        try:
+            result = function(*values)
+        except ZeroDivisionError:
+            self.fail(node, f"'{what}' would divide by zero.")
+        except OverflowError:
+            self.fail(node, f"the result of '{what}' is too large.")
+        except (TypeError, RecursionError):
+            self.fail(node, f"'{what}' cannot take {' and '.join(_kind(value) for value in values)}.")
+        except (ValueError, MemoryError) as error:
+            self.fail(node, f"'{what}' cannot be computed: {error}.")
+        return self.checked(node, f"the result of '{what}'", result)
+
+    def checked(self, node: ast.AST, what: str, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int) and abs(value) > MAX_INT:
+            self.fail(node, f"{what} is too large: whole numbers go up to 10**15.")
+        if isinstance(value, float) and not math.isfinite(value):
+            self.fail(node, f"{what} is not a finite number.")
+        if isinstance(value, str | list) and len(value) > MAX_LENGTH:
+            self.fail(node, f"{what} is too long: text and lists have up to {MAX_LENGTH:,} parts.")
+        return value
+
+    def fail(self, node: ast.AST, message: str, hint: str = "") -> NoReturn:
+        raise ExpressionError(message, self.expression.offset_of(node), hint)
+
+    def refuse(self, node: ast.AST) -> NoReturn:
+        start = self.expression.offset_of(node) - self.expression.offset
+        encoded = self.expression.text.encode(errors="replace")
+        stop = (getattr(node, "end_col_offset", None) or 1) - 1
+        end = len(encoded[: max(stop, 0)].decode(errors="ignore"))
+        shown = " ".join(self.expression.text[start : end if end > start else None].split())[:40]
+        self.fail(node, f"'{shown}' is not allowed in an expression.", _HINT)
