@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hiresnet_graph.cli.arguments import apply_change, apply_edges, architecture
 from hiresnet_graph.cli.training import command_line, with_download
 from hiresnet_graph.errors import SpecError, UsageError
-from hiresnet_graph.spec.source import MarkedDict, parse_value
+from hiresnet_graph.spec.marked import MarkedDict
+from hiresnet_graph.spec.reader import parse_value
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.spec.problems import explain
-from hiresnet_graph.spec.source import parse_value
+from hiresnet_graph.spec.reader import parse_value
 
 if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind

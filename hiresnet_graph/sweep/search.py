@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.seeding import draw_integer
-from hiresnet_graph.spec.source import parse
+from hiresnet_graph.spec.reader import parse
 from hiresnet_graph.sweep.database import FINAL, LEDGER, open_for_reading
 from hiresnet_graph.sweep.driver import Driver, Interrupted
 from hiresnet_graph.sweep.execution import ExecutionPlan

@@ -39,8 +39,10 @@ from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.shipped import study_names, study_path
+from hiresnet_graph.spec.marked import MarkedDict, MarkedList, merge
 from hiresnet_graph.spec.problems import Problems
-from hiresnet_graph.spec.source import MarkedDict, MarkedList, merge, read, to_yaml
+from hiresnet_graph.spec.reader import read
+from hiresnet_graph.spec.writer import to_yaml
 from hiresnet_graph.sweep.search_settings import SearchSettings
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds

@@ -10,7 +10,7 @@ from typing import Any
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import ExpressionError, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.spec.edge_set import EdgeSet
-from hiresnet_graph.spec.source import MarkedDict, format_path, key_position_at, position_at
+from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at
 from hiresnet_graph.sweep.subsets import RULES, subsets
 
 StudyPath = tuple[str | int, ...]

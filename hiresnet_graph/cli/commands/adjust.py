@@ -13,7 +13,7 @@ from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, a
 from hiresnet_graph.cli.commands.schema import schema_line
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.spec.source import to_yaml
+from hiresnet_graph.spec.writer import to_yaml
 
 
 def adjust(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hiresnet_graph.graph import Origin
 from hiresnet_graph.passes.names import name_fault
+from hiresnet_graph.spec.marked import format_path
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section
-from hiresnet_graph.spec.source import format_path
 
 
 class SectionContext:

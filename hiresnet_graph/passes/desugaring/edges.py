@@ -18,10 +18,10 @@ from hiresnet_graph.passes.desugaring.operands import flow_depth
 from hiresnet_graph.passes.limits import MAX_EDGES, TooLarge
 from hiresnet_graph.passes.names import NAME, Addresses, End
 from hiresnet_graph.projections import IdentityProjection, Projection, StandardProjection
+from hiresnet_graph.spec.marked import format_path
 from hiresnet_graph.spec.model import ConnectionSpec, EdgeSpec, TransitionSpec
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section, texts
-from hiresnet_graph.spec.source import format_path
 
 
 class _Link(NamedTuple):

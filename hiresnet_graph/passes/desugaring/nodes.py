@@ -13,10 +13,10 @@ from hiresnet_graph.passes.desugaring.context import SectionContext
 from hiresnet_graph.passes.desugaring.kinds import Kinds, marked, subset
 from hiresnet_graph.passes.limits import MAX_NODES, TooLarge
 from hiresnet_graph.passes.names import matches
+from hiresnet_graph.spec.marked import MarkedDict, merge
 from hiresnet_graph.spec.model import MAX_DEPTH, NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section, evaluated
-from hiresnet_graph.spec.source import MarkedDict, merge
 
 
 class SectionNodes(SectionContext):

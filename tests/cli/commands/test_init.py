@@ -7,8 +7,8 @@ import pytest
 
 import hiresnet_graph as hg
 from hiresnet_graph.shipped import spec_names
+from hiresnet_graph.spec.reader import read
 from hiresnet_graph.spec.schema import schema
-from hiresnet_graph.spec.source import read
 
 pytestmark = pytest.mark.usefixtures("folder")
 
