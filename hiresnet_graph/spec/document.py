@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
 from hiresnet_graph.shipped import spec_names, spec_path
-from hiresnet_graph.spec.marked import MarkedDict, MarkedList, merge
+from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
 from hiresnet_graph.spec.problems import Problems, known_keys
 from hiresnet_graph.spec.reader import parse, read
@@ -212,10 +212,7 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
         raise SpecError(
             [Problem(f"'{base}' extends itself, directly or through others.", position, "extends", "Break the circle.")]
         )
-    own = MarkedDict(
-        {k: v for k, v in tree.items() if k != "extends"}, tree.position, tree.key_positions, tree.value_positions
-    )
-    return _laid(_extended(read(path), (*below, key)), own)
+    return _laid(_extended(read(path), (*below, key)), tree.without("extends"))
 
 
 def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
@@ -248,7 +245,7 @@ def _with_blocks(tree: MarkedDict) -> MarkedDict:
         for column, entry in columns.items():
             if isinstance(entry, str) and not entry.startswith("$"):
                 position = columns.value_positions.get(column)
-                columns[column] = _marked({"block": entry}, position) if position else MarkedDict({"block": entry})
+                columns[column] = marked({"block": entry}, position)
     tree = tree.copy()
     tree["transitions"] = matrix
     return tree
@@ -272,8 +269,7 @@ def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: lis
         message = f"an edge set in 'edges' means 'skips.edges', but {found}."
         problems.append(Problem(message, position, f"variants.{name}.edges", hint))
         return MarkedDict()
-    changed = MarkedDict({k: v for k, v in patch.items() if k != "edges"}, patch.position)
-    changed.key_positions, changed.value_positions = dict(patch.key_positions), dict(patch.value_positions)
+    changed = patch.without("edges")
     inner = MarkedDict({"edges": edges}, position)
     if position is not None:
         inner.key_positions["edges"] = inner.value_positions["edges"] = position
@@ -309,23 +305,11 @@ def _override_patch(tree: MarkedDict, override: Override, problems: list[Problem
     path = _override_path(tree, key, position, problems)
     if path is None:
         return None
-    patch: Any = _marked(value, value_position)
+    patch: Any = marked(value, value_position)
     for part in reversed(path):
         patch = MarkedDict({part: patch}, position, {part: position}, {part: value_position})
     assert isinstance(patch, MarkedDict)
     return patch
-
-
-def _marked(value: Any, position: Position) -> Any:
-    """Plain data with one position for all of it."""
-    if isinstance(value, MarkedDict | MarkedList):
-        return value
-    if isinstance(value, dict):
-        places = dict.fromkeys(value, position)
-        return MarkedDict({k: _marked(v, position) for k, v in value.items()}, position, dict(places), dict(places))
-    if isinstance(value, list | tuple):
-        return MarkedList([_marked(v, position) for v in value], position, [position] * len(value))
-    return value
 
 
 def _override_path(tree: MarkedDict, key: str, position: Position, problems: list[Problem]) -> list[str] | None:

@@ -68,10 +68,10 @@ class MarkedDict(dict[str, Any]):
         return new
 
     def without(self, *keys: str) -> MarkedDict:
-        """A copy without these items."""
+        """A copy without these items, if it has them."""
         new = self.copy()
         for key in keys:
-            del new[key]
+            new.pop(key, None)
             new.key_positions.pop(key, None)
             new.value_positions.pop(key, None)
         return new

@@ -8,7 +8,7 @@ from typing import Any
 
 from hiresnet_graph.errors import Position, SpecError, did_you_mean
 from hiresnet_graph.shapes import Shape, Vector
-from hiresnet_graph.spec.marked import MarkedDict
+from hiresnet_graph.spec.marked import MarkedDict, marked
 from hiresnet_graph.spec.model import (
     ArchitectureSpec,
     EdgeSpec,
@@ -250,7 +250,7 @@ def _transitions(given: Any, problems: Problems, path: Path) -> tuple[tuple[str,
                     continue
                 if isinstance(entry, str):
                     position = problems.position(place)
-                    entry = MarkedDict({"block": entry}, position, None, {"block": position} if position else None)
+                    entry = marked({"block": entry}, position)
                 if not isinstance(entry, dict):
                     problems.add(place, "a transition wants the name of a block, or a mapping like '{block: brc2}'.")
                     continue

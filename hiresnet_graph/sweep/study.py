@@ -39,7 +39,7 @@ from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.shipped import study_names, study_path
-from hiresnet_graph.spec.marked import MarkedDict, MarkedList, merge
+from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.reader import read
 from hiresnet_graph.spec.writer import to_yaml
@@ -132,7 +132,7 @@ class Study(BaseModel):
             return self.network
         if isinstance(self.network, dict):
             tree = self._tree.get("network", self.network)
-            return Architecture(tree if isinstance(tree, MarkedDict) else _marked(tree, None))
+            return Architecture(tree if isinstance(tree, MarkedDict) else marked(tree))
         position = self._tree.value_positions.get("network")
         name, variant = split_variant(self.network)
         try:
@@ -170,13 +170,13 @@ class Study(BaseModel):
         Raises:
             SpecError, UsageError: A field is wrong.
         """
-        own = self._tree or _marked(self._written(), None)
+        own = self._tree or marked(self._written())
         position = Position(Source("command line", source), 1, 1)
-        changes: MarkedDict = _marked(fields, position)
+        changes: MarkedDict = marked(fields, position)
         for key, value in changes.items():
             # The option of this name, if there is one.
             at = position.shifted(max(0, source.find(f"--{key}")))
-            changes[key] = _marked(_plain(value), at)
+            changes[key] = marked(_plain(value), at)
             changes.key_positions[key] = changes.value_positions[key] = at
         return study_of(merge(own, changes))
 
@@ -283,18 +283,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _marked(value: Any, position: Position | None) -> Any:
-    """Plain data with one position for all of it."""
-    if isinstance(value, MarkedDict | MarkedList):
-        return value
-    if isinstance(value, Mapping):
-        positions = {} if position is None else dict.fromkeys(value, position)
-        items = {key: _marked(item, position) for key, item in value.items()}
-        return MarkedDict(items, position, dict(positions), dict(positions))
-    if isinstance(value, list | tuple):
-        return MarkedList(
-            (_marked(item, position) for item in value), position, [position] * len(value) if position else []
-        )
-    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 
@@ -16,7 +16,7 @@ from hiresnet_graph.passes.limits import MAX_NESTING
 from hiresnet_graph.projections import PROJECTIONS, Projection
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Shape
-from hiresnet_graph.spec.marked import MarkedDict, format_path
+from hiresnet_graph.spec.marked import MarkedDict, format_path, marked
 from hiresnet_graph.spec.model import NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems, known_keys
 from hiresnet_graph.spec.section import Section, block_section, evaluated, is_block_entry
@@ -54,7 +54,7 @@ class WrittenBlock(Block):
         for key in fields:
             if key not in self.values:
                 raise ValueError(f"unknown key '{key}'. {did_you_mean(key, self.values)}".strip())
-        return self.make(self.name, laid_over(self._params, fields), self._blocks, self._tree)
+        return self.make(self.name, self._params.replaced(fields), self._blocks, self._tree)
 
     def describe(self) -> str:
         """Its name in `blocks`."""
@@ -140,11 +140,11 @@ class Kinds:
             return None
         if "nodes" in entry:
             return self._written(name, entry, fields, path)
-        preset = subset(entry, [key for key in entry if key != "block"])
+        preset = marked(entry).without("block")
         preset = evaluated(self.problems, preset, self.section.names, entry_path)
         if preset is None:
             return None
-        return self.block(entry["block"], laid_over(preset, fields), path, (*seen, name), beside)
+        return self.block(entry["block"], preset.replaced(fields), path, (*seen, name), beside)
 
     def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
         params = entry.get("params") or {}
@@ -157,7 +157,7 @@ class Kinds:
                 is_valid = False
                 hint = did_you_mean(key, params) if params else f"'{name}' has no 'params'."
                 self.problems.add((*path, key), f"unknown key '{key}'.", hint, key=True)
-        values = laid_over(params, fields)
+        values = marked(params).replaced(fields)
         for key in params:
             if values[key] is None:
                 is_valid = False
@@ -194,31 +194,3 @@ class Kinds:
         fields = {key: field for key, field in value.items() if key != "kind"}
         at = (*path, "kind") if "kind" in value else path
         return self.problems.kind(registry, value.get("kind", default), fields, path, at)
-
-
-def subset(fields: Any, keys: Iterable[str]) -> MarkedDict:
-    """The fields with these keys, with their positions."""
-    return MarkedDict(
-        {key: fields[key] for key in keys},
-        position=getattr(fields, "position", None),
-        key_positions={k: v for k, v in getattr(fields, "key_positions", {}).items() if k in keys},
-        value_positions={k: v for k, v in getattr(fields, "value_positions", {}).items() if k in keys},
-    )
-
-
-def marked(value: Any) -> MarkedDict:
-    """The mapping as one with positions."""
-    return value if isinstance(value, MarkedDict) else MarkedDict(value)
-
-
-def laid_over(base: Any, fields: Mapping[str, Any]) -> MarkedDict:
-    """A mapping with some values replaced, without merging them; positions go with their values."""
-    out = marked(base).copy()
-    for positions in (out.key_positions, out.value_positions):
-        for key in fields:
-            positions.pop(key, None)
-    out.update(fields)
-    if isinstance(fields, MarkedDict):
-        out.key_positions |= fields.key_positions
-        out.value_positions |= fields.value_positions
-    return out

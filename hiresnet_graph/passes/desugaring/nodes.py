@@ -10,10 +10,10 @@ from hiresnet_graph.errors import did_you_mean
 from hiresnet_graph.graph import BlockNode, PartPatch
 from hiresnet_graph.merges import Merge
 from hiresnet_graph.passes.desugaring.context import SectionContext
-from hiresnet_graph.passes.desugaring.kinds import Kinds, marked, subset
+from hiresnet_graph.passes.desugaring.kinds import Kinds
 from hiresnet_graph.passes.limits import MAX_NODES, TooLarge
 from hiresnet_graph.passes.names import matches
-from hiresnet_graph.spec.marked import MarkedDict, merge
+from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import MAX_DEPTH, NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section, evaluated
@@ -134,7 +134,7 @@ class SectionNodes(SectionContext):
             if value is None:
                 return None
             if isinstance(value, str):
-                return MarkedDict({"block": value}, position, None, {"block": position} if position else None)
+                return marked({"block": value}, position)
         if isinstance(value, dict):
             return value
         self.problems.add(path, "a node must be a mapping like '{block: conv, width: 16}' or the name of a block.")
@@ -144,7 +144,7 @@ class SectionNodes(SectionContext):
         calls = self.stages[stage] = [f"{stage}.block{i + 1}" for i in range(count)]
         # The stride of a stage is that of its first block; a patch may set that of another block.
         sets_stride = "stride" in fields
-        later = subset(fields, [key for key in fields if key != "stride"])
+        later = marked(fields).without("stride")
         for i, call in enumerate(calls):
             own = self._patched(call, later if i else fields)
             if own.get("depth") != fields["depth"]:
@@ -216,7 +216,7 @@ class SectionNodes(SectionContext):
         spec = self.problems.model(NodeSpec, fields, path)
         if spec is None:
             return None
-        own = subset(fields, spec.model_extra or {})
+        own = marked(fields).subset(spec.model_extra or {})
         if sets_stride is not None and (sets_stride or self.kinds.is_preset(spec.block, "stride")):
             own.setdefault("stride", 1)
         block = self.kinds.block(spec.block, own, path)
