@@ -9,7 +9,7 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,11 +90,7 @@ def train(
     """
     if resume is not None:
         given = [spec, changes, output, variant, edges, data, download, seed, epochs, lr, batch_size, fields, fresh]
-        if any(value is not None and value is not False for value in given):
-            raise UsageError(
-                f"--resume {resume}: the folder determines its run. Omit everything else but --device, --threads and "
-                "--tensorboard."
-            )
+        _check_resume(resume, given)
         _resume(resume, device, threads, tensorboard)
         return
     if spec is None or output is None:
@@ -104,7 +100,7 @@ def train(
 
     network = architecture(spec, changes, variant, edges)
     recipe = make_recipe(recipe_fields(epochs, lr, batch_size, fields))
-    reporter = _Reporter(recipe)
+    reporter = _TrainReporter(recipe)
     dataset = make_dataset(data, download)
     parameters = network.cost().parameters
     reporter.message(f"{network.plan.name}: {parameters:,} parameters, data {data or 'digits'}, seed {seed or 0}.")
@@ -129,6 +125,14 @@ def train(
     reporter.end(output, record)
 
 
+def _check_resume(folder: Path, given: Sequence[object]) -> None:
+    if any(value is not None and value is not False for value in given):
+        raise UsageError(
+            f"--resume {folder}: the folder determines its run. Omit everything else but --device, --threads and "
+            "--tensorboard."
+        )
+
+
 def _warnings(network: Architecture, recipe: Recipe) -> Iterator[str]:
     """What is allowed but probably unintended."""
     from hiresnet_graph.train.checks import count_readouts
@@ -145,7 +149,7 @@ def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: 
     from hiresnet_graph.train.single import read_request, resume_run
 
     network, request = read_request(folder)
-    reporter = _Reporter(request.recipe)
+    reporter = _TrainReporter(request.recipe)
     reporter.message(f"{network.plan.name}: resuming in {folder}.")
     with reporter.running(folder):
         record = resume_run(
@@ -159,7 +163,7 @@ def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: 
     reporter.end(folder, record)
 
 
-class _Reporter:
+class _TrainReporter:
     """Prints the progress and the result of training. Of several processes, the first one prints."""
 
     def __init__(self, recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from hiresnet_graph.render.layout.columns import Chain, Column
+from hiresnet_graph.render.layout.columns import Chain, ChainColumn
 from hiresnet_graph.render.layout.geometry import (
     HEAD,
     LABEL,
@@ -179,7 +179,7 @@ class Arcs:
 
     # within a column, around a block, along a row
 
-    def _add_inner_arcs(self, column: Column) -> None:
+    def _add_inner_arcs(self, column: ChainColumn) -> None:
         """Add the arcs between the boxes of one column, on the side where the flow comes in."""
         across = self._areas.across
         for arrow in self._chain.inner_arcs(column):

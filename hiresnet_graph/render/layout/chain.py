@@ -9,7 +9,7 @@ Coordinates are (u, v): u is the direction of the flow, v points to the side of 
 from __future__ import annotations
 
 from hiresnet_graph.render.layout.arcs import Arcs, Lines
-from hiresnet_graph.render.layout.columns import Chain, Column, is_chain
+from hiresnet_graph.render.layout.columns import Chain, ChainColumn, is_chain
 from hiresnet_graph.render.layout.geometry import (
     LABEL,
     Corner,
@@ -67,7 +67,7 @@ class ChainAreas:
         else:
             self._set_columns()
 
-    def _along(self, column: Column) -> float:
+    def _along(self, column: ChainColumn) -> float:
         """Extent of a column's boxes along the flow; without stages the same for all columns."""
         if self._chain.upright:
             return self._height
@@ -92,7 +92,7 @@ class ChainAreas:
         inner = 22.0 if chain.upright else 20.0
         tallest_header = max((header_size(group)[1] for group in chain.groups.values()), default=0.0)
         u = 0.0
-        previous: Column | None = None
+        previous: ChainColumn | None = None
         for column in chain.columns:
             group = column.group
             continues = group is not None and previous is not None and previous.group is group
@@ -116,7 +116,7 @@ class ChainAreas:
                 if column is last:
                     u = column.u1 = frame.u1
 
-    def _stack_boxes(self, column: Column, first: float, along: float, inner: float) -> float:
+    def _stack_boxes(self, column: ChainColumn, first: float, along: float, inner: float) -> float:
         """Set the boxes of a column below each other; gives the extent of those inside the frame."""
         across, framed = 0.0, 0.0
         for box in column.boxes:
@@ -128,7 +128,7 @@ class ChainAreas:
                 framed = across
         return framed
 
-    def _set_frame(self, column: Column, inner: float, framed: float, u: float, *, continues: bool) -> Area:
+    def _set_frame(self, column: ChainColumn, inner: float, framed: float, u: float, *, continues: bool) -> Area:
         """Set the frame of a column's stage, or extend it."""
         chain, group = self._chain, column.group
         assert group is not None
@@ -147,7 +147,7 @@ class ChainAreas:
         frame = self.frames[group.name] = Area(u0, v0, u1, v1)
         return frame
 
-    def _room_for_inner_arcs(self, column: Column) -> float:
+    def _room_for_inner_arcs(self, column: ChainColumn) -> float:
         """Space beside a column for the arcs inside it."""
         arcs = self._chain.inner_arcs(column)
         if not arcs:

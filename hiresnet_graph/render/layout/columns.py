@@ -14,7 +14,7 @@ _MAX_COLUMNS, _MAX_COLUMNS_BESIDE_STAGES = 10, 6
 
 
 @dataclass(slots=True)
-class Column:
+class ChainColumn:
     """Boxes in a row across the flow; `group` is their stage. `u0` and `u1` are its extent along the flow."""
 
     boxes: list[Box]
@@ -79,20 +79,22 @@ class Chain:
 
     # columns
 
-    def _make_columns(self) -> list[Column]:
+    def _make_columns(self) -> list[ChainColumn]:
         """A stage is one column if arcs end at the stage, or at one column inside it; otherwise each block is one."""
         if self.cells:
             number = max(column for column, _ in self.cells.values()) + 1
-            return [Column([box for box in self.boxes if self.cells[box.name][0] == k], None) for k in range(number)]
+            return [
+                ChainColumn([box for box in self.boxes if self.cells[box.name][0] == k], None) for k in range(number)
+            ]
         split = {box.group for box in self.boxes if box.group} & self._crossed_stages()
-        columns: list[Column] = []
+        columns: list[ChainColumn] = []
         for box in self.boxes:
             group = self.groups.get(box.group)
             last = columns[-1] if columns else None
             if group is not None and last is not None and last.group is group and box.group not in split:
                 last.boxes.append(box)
             else:
-                columns.append(Column([box], group))
+                columns.append(ChainColumn([box], group))
         limit = _MAX_COLUMNS_BESIDE_STAGES if self.groups and not self.upright else _MAX_COLUMNS
         return self._stacked(columns, limit) if len(columns) > limit and not split else columns
 
@@ -130,20 +132,20 @@ class Chain:
                     found.add(group_of[box])
         return found
 
-    def _stacked(self, columns: list[Column], limit: int) -> list[Column]:
+    def _stacked(self, columns: list[ChainColumn], limit: int) -> list[ChainColumn]:
         """Fewer columns: consecutive boxes outside stages at which no arc ends are stacked, or put below a stage."""
         ends = {name for arrow in self.arcs for name in (arrow.source, arrow.target)}
         tallest = max(3 if self.groups else 4, *(len(column.boxes) for column in columns))
         free = [column.group is None and column.boxes[0].name not in ends for column in columns]
-        runs: list[Column] = []
+        runs: list[ChainColumn] = []
         for i, column in enumerate(columns):
             if free[i] and i and free[i - 1] and len(runs[-1].boxes) < tallest:
                 runs[-1].boxes += column.boxes
             else:
-                runs.append(Column(column.boxes, column.group))
+                runs.append(ChainColumn(column.boxes, column.group))
         if len(runs) <= limit:
             return runs
-        found: list[Column] = []
+        found: list[ChainColumn] = []
         for run in runs:
             last = found[-1] if found else None
             is_free = run.group is None and run.boxes[0].name not in ends
@@ -155,7 +157,7 @@ class Chain:
 
     # arrows and columns
 
-    def column(self, box: str) -> Column:
+    def column(self, box: str) -> ChainColumn:
         """The column of a box."""
         return self.columns[self.column_of[box]]
 
@@ -163,16 +165,16 @@ class Chain:
         """The number of columns from the source of an arrow to its target; negative for one that leads back."""
         return self.column_of[arrow.target] - self.column_of[arrow.source]
 
-    def is_split(self, column: Column) -> bool:
+    def is_split(self, column: ChainColumn) -> bool:
         """Whether the stage of a column has other columns too."""
         return column.group is not None and sum(other.group is column.group for other in self.columns) > 1
 
-    def has_shortcuts(self, column: Column) -> bool:
+    def has_shortcuts(self, column: ChainColumn) -> bool:
         """Whether the boxes of a column have shortcuts, which are drawn beside them."""
         names = {box.name for box in column.boxes}
         return len(column.boxes) > 1 and any(arrow.source in names for arrow in self.shortcuts)
 
-    def inner_arcs(self, column: Column) -> list[Arrow]:
+    def inner_arcs(self, column: ChainColumn) -> list[Arrow]:
         """The arcs between the boxes of one column."""
         names = {box.name for box in column.boxes}
         if len(names) == 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from hiresnet_graph.cli.commands.train import _Reporter
+from hiresnet_graph.cli.commands.train import _TrainReporter
 from hiresnet_graph.train.single_trainer import SingleTrainer
 from tests.train.states import TEXT
 
@@ -153,7 +153,7 @@ def test_of_several_processes_one_prints(monkeypatch, capsys):
 
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        reporter = _Reporter(Recipe(epochs=3))
+        reporter = _TrainReporter(Recipe(epochs=3))
         reporter.message("a network")
         with reporter.running(Path("folder")):
             for step in (1, 2):
@@ -170,7 +170,7 @@ def test_a_terminal_of_any_width_has_a_bar_on_one_line(columns, monkeypatch, cap
     monkeypatch.setattr("hiresnet_graph.cli.progress.has_colors", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    reporter = _Reporter(Recipe(epochs=20))
+    reporter = _TrainReporter(Recipe(epochs=20))
     numbers = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_top_k")
     with reporter.running(Path("folder")):
         reporter.epoch(Epoch(epoch=5, lr=0.1, time_s=60, **dict.fromkeys(numbers, 0.5)))
