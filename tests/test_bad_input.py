@@ -513,12 +513,12 @@ CASES: dict[str, Case] = {
     "time that is a number": case(timed("{steps: 5, input: first} => «5"), "expected a mapping, got 5"),
     "time without steps, with copies": case(
         timed("time: {steps: 5, input: first} => «time: {per_step: norm_stats}"),
-        "time: 'time' wants 'steps'",
+        "time: 'time' requires 'steps'",
         "'per_step: norm_stats' keeps a copy for each",
         "Add 'steps: 5'.",
     ),
     "time without steps": case(
-        timed("time: {steps: 5, input => «time: {per_step: none, input"), "'time' wants 'steps'"
+        timed("time: {steps: 5, input => «time: {per_step: none, input"), "'time' requires 'steps'"
     ),
     "no steps": case(timed("steps: 5 => steps: «0"), "a number of at least 1, got 0"),
     "steps in words": case(timed("steps: 5 => steps: «five"), "a whole number, got 'five'"),
@@ -596,7 +596,7 @@ CASES: dict[str, Case] = {
         loop("{steps: 2, input: «sequence}"), "one value for one value", "'first' or 'every'"
     ),
     "time of a block without steps": case(
-        with_block("blocks:\n  cell:\n    nodes: {x: relu}\n    «time: {per_step: norm}\n"), "wants 'steps'"
+        with_block("blocks:\n  cell:\n    nodes: {x: relu}\n    «time: {per_step: norm}\n"), "requires 'steps'"
     ),
     # transitions
     "transitions that are a list": case(

@@ -90,7 +90,7 @@ class Document:
         """The tree with variant and overrides applied, templates as written.
 
         Raises:
-            SpecError: A patch changes nothing that exists; with all such mistakes.
+            SpecError: A patch changes nothing that exists; with all such errors.
         """
         tree = merge(self.tree, MarkedDict())
         problems: list[Problem] = []
@@ -101,7 +101,7 @@ class Document:
             elif patch is not None:
                 problems.append(
                     Problem(
-                        "a variant wants a mapping of changes.",
+                        "a variant requires a mapping of changes.",
                         self.tree["variants"].value_positions.get(self.chosen),
                         f"variants.{self.chosen}",
                         "Write '{}' for a variant without changes.",
@@ -118,7 +118,7 @@ class Document:
         """The spec with all templates evaluated but those of its nodes.
 
         Raises:
-            SpecError: With all mistakes found so far.
+            SpecError: All errors found so far.
         """
         tree = self.patched()
         problems = Problems(tree)
@@ -202,7 +202,7 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
         return tree
     position = tree.value_positions.get("extends", tree.position)
     if not isinstance(base, str):
-        raise SpecError([Problem("this wants the name of a spec or a file.", position, "extends")])
+        raise SpecError([Problem("this requires the name of a spec or a file.", position, "extends")])
     path = _find(base, position)
     if not _exists(path) or path.is_dir():
         message = f"there is no file '{path}'." if not _exists(path) else f"'{path}' is a folder, not a file."
@@ -223,7 +223,7 @@ def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
     for row, columns in _rows(patch):
         for column, entry in columns.items():
             position = columns.value_positions.get(column)
-            if isinstance(entry, str) and position is not None:  # what is wrong with the new block is told there
+            if isinstance(entry, str) and position is not None:  # errors of the new block are reported there
                 laid["transitions"][row].value_positions[column] = position
     return laid
 
@@ -337,7 +337,7 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
         if head == "skips" and not isinstance(tree.get("skips"), dict):
             hint = "Add 'skips' to the file."
             if isinstance(tree.get("transitions"), dict):
-                hint = "Its transitions are meant by '--edges transitions=EXPR', or by '--group transitions'."
+                hint = "Its transitions are selected by '--edges transitions=EXPR', or by '--group transitions'."
             problems.append(Problem("the spec has no skips.", position, key, hint))
             return None
         if head == "skips" and not _has_group(tree["skips"], parts):

@@ -163,7 +163,7 @@ class _Sum:
 
 @dataclass(frozen=True, slots=True)
 class _Both:
-    """Terms of which only the common edges are meant."""
+    """Terms whose common edges are selected."""
 
     terms: tuple[_Node, ...]
     depth: int = field(compare=False, repr=False)
@@ -232,10 +232,10 @@ class EdgeSet:
         return cls(_sum_of(("+", node) for node in nodes))
 
     def select(self, levels: Sequence[str], pairs: Pairs) -> Edges:
-        """The edges that are meant.
+        """The selected edges.
 
         Args:
-            levels: x0 ... xL in flow order; may be empty where only single edges are meant.
+            levels: x0 ... xL in flow order; may be empty where only single edges are named.
             pairs: Gives the edges of one `A>B`; it may raise an ExpressionError with its offset inside `A>B`.
         Raises:
             EdgeSetError: A part selects nothing (and is not `none`), at its character.

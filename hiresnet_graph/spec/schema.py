@@ -153,11 +153,11 @@ def _untitled(value: Any) -> Any:
 
 def _fields(kind: type[Kind]) -> dict[str, Schema]:
     """The fields of a kind; each may be a template, and has what its documentation says."""
-    told = documented(kind)
+    meanings = documented(kind)
     found = {}
     for name, value in _properties(kind).items():
         field = _templated(value)
-        field.setdefault("description", told.get(name, ""))
+        field.setdefault("description", meanings.get(name, ""))
         if not field["description"]:
             del field["description"]
         found[name] = field
@@ -359,5 +359,5 @@ def _transitions(kinds: Mapping[str, type]) -> Schema:
     entry: Schema = {"anyOf": [*block["anyOf"], mapping, {"type": "null"}]}
     columns = {"anyOf": [entry, {"type": "array", "items": entry}]}
     rows = {"type": ["object", "null"], "additionalProperties": columns}
-    edges = {"description": "Which entries are meant: an edge set over the nodes of the matrix.", **_TEXTS}
+    edges = {"description": "Selected entries: an edge set over the nodes of the matrix.", **_TEXTS}
     return {"type": ["object", "null"], "properties": {"edges": edges}, "additionalProperties": rows}

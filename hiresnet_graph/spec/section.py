@@ -34,7 +34,7 @@ class Section:
         skips: Name of a group (empty for the only one) -> the group and its path.
         blocks: The entries of `blocks`, as written.
         transitions: Row, column, entry and path of each entry of the matrix.
-        transition_set: Which of them are meant, and its path; None for all.
+        transition_set: The edge set that selects some of them, and its path; None for all.
         time: How the section runs in time; None if it runs once.
     """
 
@@ -62,7 +62,7 @@ def texts(value: Texts, path: Path) -> list[tuple[str, Path]]:
 def evaluated(
     problems: Problems, value: Any, names: Mapping[str, Any], path: Path, position: Position | None = None
 ) -> Any:
-    """The value with its templates evaluated; mistakes are noted, and None comes back.
+    """The value with its templates evaluated; after an error, which is reported, None.
 
     Args:
         position: Of the value, if it is not that of `path` in the spec's tree.
@@ -75,7 +75,7 @@ def evaluated(
 
 
 _STAND_INS = {"name": "?", "input": {"channels": 1}}
-"""For what is wrong, so that its absence is not told as well."""
+"""In place of an invalid value, so that it is not reported as missing."""
 
 
 def _early(
@@ -92,7 +92,7 @@ def _early(
 
 
 def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
-    """The section of a file, or None if its mistakes (noted) leave nothing to go on with."""
+    """The section of a file, or None if its errors, which are reported, leave too little."""
     names: dict[str, Any] = {}
     params = tree.get("params")
     if isinstance(params, MarkedDict):
@@ -111,7 +111,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
     _check_blocks(spec.blocks, problems)
     outputs = None if spec.outputs is None else tuple(text for text, _ in texts(spec.outputs, ()))
     if outputs == ():
-        problems.add(("outputs",), "this wants at least one node.")
+        problems.add(("outputs",), "this requires at least one node.")
     return Section(
         name=spec.name,
         path=(),
@@ -133,7 +133,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
 def block_section(
     definition: MarkedDict, path: Path, names: Mapping[str, Any], shape: Shape, blocks: Mapping[str, Any], at: Problems
 ) -> Section | None:
-    """The section of one use of a block written in the spec, or None after its mistakes are noted.
+    """The section of one use of a block written in the spec, or None after an error, which is reported.
 
     Args:
         definition: The entry of `blocks`.
@@ -186,7 +186,7 @@ def _check_blocks(blocks: Mapping[str, Any], problems: Problems) -> None:
         if isinstance(entry, str):
             continue
         if not is_block_entry(entry):
-            message = "an entry of 'blocks' wants 'block' (a kind with fields set) or 'nodes' (a small file)."
+            message = "an entry of 'blocks' requires 'block' (a kind with fields set) or 'nodes' (a small file)."
             problems.add(("blocks", name), message)
         elif "nodes" in entry:
             known = known_keys(SectionSpec)
@@ -240,7 +240,9 @@ def _transitions(given: Any, problems: Problems, path: Path) -> tuple[tuple[str,
             continue
         at = (*path, "transitions", row)
         if not isinstance(columns, dict):
-            problems.add(at, "a row of 'transitions' wants a mapping from nodes to blocks.", "Write 's1: {s2: brc2}'.")
+            problems.add(
+                at, "a row of 'transitions' requires a mapping from nodes to blocks.", "Write 's1: {s2: brc2}'."
+            )
             continue
         for column, entries in columns.items():
             several = isinstance(entries, list)
@@ -252,7 +254,7 @@ def _transitions(given: Any, problems: Problems, path: Path) -> tuple[tuple[str,
                     position = problems.position(place)
                     entry = marked({"block": entry}, position)
                 if not isinstance(entry, dict):
-                    problems.add(place, "a transition wants the name of a block, or a mapping like '{block: brc2}'.")
+                    problems.add(place, "a transition requires the name of a block, or a mapping like '{block: brc2}'.")
                     continue
                 spec = problems.model(TransitionSpec, entry, place)
                 if spec is not None and spec.block is None and spec.model_extra:
@@ -271,15 +273,15 @@ def _transition_set(given: Any, path: Path) -> tuple[Texts, Path] | None:
 
 
 def _time(given: Any, problems: Problems, path: Path) -> TimeSpec | None:
-    """How a section runs in time; after a mistake, which is noted, what can be known of it."""
+    """How a section runs in time; after an error, which is reported, the known part."""
     if given is None:
         return None
     at = (*path, "time")
     unknown = TimeSpec(steps=1)
     if not isinstance(given, dict):
-        return unknown  # which is told where the section is read
+        return unknown  # reported where the section is read
     if "steps" not in given:
-        message = "'time' wants 'steps', the number of time steps"
+        message = "'time' requires 'steps', the number of time steps"
         copies = given.get("per_step", "norm")
         reason = "." if copies == "none" else f": 'per_step: {copies}' keeps a copy for each."
         problems.add(at, message + reason, "Add 'steps: 5'.", key=True)

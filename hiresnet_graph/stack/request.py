@@ -1,4 +1,4 @@
-"""What a stack is asked to compute, and its events, as plain values that any process can receive.
+"""The task of a stack, and its events, as plain values that any process can receive.
 
 A stack is an iterator of the events of its runs. Its last event is `StackEnded`; an exception means that all runs that
 have not ended have failed.

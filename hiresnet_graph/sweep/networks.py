@@ -254,7 +254,7 @@ class _NetworkBuilder:
             self._problems.add(("baseline",), f"there is no variant '{baseline}'.", did_you_mean(baseline, labels))
 
     def _add_controls(self, arch: Architecture, found: _Found) -> None:
-        """Insert each control behind the variant that it controls, and determine the baseline."""
+        """Insert each control after the variant that it controls, and determine the baseline."""
         study = self._study
         own = list(found)
         widened = study.baseline if study.baseline in found else own[0]
@@ -288,7 +288,7 @@ class _NetworkBuilder:
                 self._insert(found, label, variant, variant.apply(network, self._study.tree), path)
 
     def _insert(self, found: _Found, behind: str, variant: Variant, network: Architecture, path: StudyPath) -> None:
-        """Insert a control behind a variant and its earlier controls."""
+        """Insert a control after a variant and its earlier controls."""
         if variant.label in found:
             self._problems.add(path, f"the label '{variant.label}' is given twice.", "Remove one of them.")
             return

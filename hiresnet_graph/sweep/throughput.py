@@ -224,7 +224,7 @@ class _Clock:
         return statistics.median(self._slices) if self._slices else 0.0
 
     def __call__(self) -> bool:
-        """Measure a time slice if it is over; returns whether the measurement is over."""
+        """Measure a finished time slice; returns whether the measurement is finished."""
         least_s = _SLICE_S if self._is_warm else _WARM_UP_S
         images = self._done()
         if time.monotonic() - self._time < least_s or images == self._images:

@@ -69,7 +69,7 @@ def train_runs(
 class Checkpointer:
     """Writes the progress of the runs of a trainer into their folders.
 
-    Checkpoints are due where the runs stop, and otherwise when the time since the last one is over.
+    Checkpoints are due where the runs stop, and otherwise when the interval since the last one has passed.
     """
 
     def __init__(self, trainer: Trainer, ship_files: bool) -> None:
@@ -78,7 +78,7 @@ class Checkpointer:
         self._time, self._cursor = time.monotonic(), trainer.state.cursor
 
     def is_due(self) -> bool:
-        """Whether the time since the last checkpoint is over."""
+        """Whether the interval since the last checkpoint has passed."""
         return 0 < self._every_s <= time.monotonic() - self._time
 
     def is_due_after(self, outcome: StepOutcome) -> bool:

@@ -1,4 +1,4 @@
-"""What a run is asked to compute, as plain values that any process can receive."""
+"""The task of a run, as plain values that any process can receive."""
 
 from __future__ import annotations
 
