@@ -162,7 +162,7 @@ nodes: {a: {block: cell, depth: 2}}
 
 def test_input_skips_and_name() -> None:
     made = net().override({"input.height": 7, "skips.edges": "in", "skips.merge": "mean", "name": "other"})
-    assert made.plan.inputs == {"input": (3, 7, 8)} and made.plan.name == "other"
+    assert made.plan.inputs["input"].sizes == (3, 7, 8) and made.plan.name == "other"
     assert [edge.merge for edge in made.plan.edges if edge.family == "skip"] == ["mean"]
 
 

@@ -237,7 +237,7 @@ def test_table_1(name: str, epochs: int, classes: int) -> None:
     text = header(study.name)
     assert all(f"{m.info.parameters:,}" in text for m in found.members)
     size = 64 if name == "tiny-imagenet" else 32
-    assert {m.architecture.plan.inputs["input"] for m in found.members} == {(3, size, size)}
+    assert {m.architecture.plan.inputs["input"].sizes for m in found.members} == {(3, size, size)}
     if classes == 10:  # the baselines are shipped as specs, too
         for member in found.members:
             if member.info.label == "adjusted":

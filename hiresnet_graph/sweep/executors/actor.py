@@ -57,14 +57,6 @@ class Probe(NamedTuple):
     token: str
 
 
-def key_and_fingerprint(request: RunRequest) -> tuple[str, str]:
-    """The key of a run, and the fingerprint of its data, as computed on this machine."""
-    from hiresnet_graph.train.identity import identify_request
-
-    identity = identify_request(request)
-    return identity.key, identity.data_fingerprint
-
-
 class Handshake(NamedTuple):
     """The first answer of a worker."""
 
@@ -132,15 +124,17 @@ class Worker:
 
     def _verify(self, key: str, request: RunRequest) -> Mismatch | None:
         """Compare the key of the first run on each data set with the key computed here."""
+        from hiresnet_graph.train.identity import identify_request
+
         data = f"{request.data.kind} {request.data.model_dump_json()}"
         if data in self._verified:
             return None
         try:
-            own, fingerprint = key_and_fingerprint(request)
+            own = identify_request(request)
         except HrgError as error:
             return Mismatch(message=str(error))
-        if own != key:
-            return Mismatch(key=own, fingerprint=fingerprint)
+        if own.key != key:
+            return Mismatch(key=own.key, fingerprint=own.data_fingerprint)
         self._verified.add(data)
         return None
 

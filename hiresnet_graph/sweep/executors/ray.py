@@ -28,12 +28,12 @@ from hiresnet_graph.sweep.executors.actor import (
     Probe,
     TaskAccepted,
     Worker,
-    key_and_fingerprint,
     own_fingerprint,
 )
 from hiresnet_graph.sweep.executors.base import ENDS, Failure, Lost, Task, TaskReport, Training
 from hiresnet_graph.sweep.executors.ray_cluster import Node, connect, connection_lost, import_ray, reason
 from hiresnet_graph.train.events import Event, Files, Finished, Saved
+from hiresnet_graph.train.identity import identify_request
 from hiresnet_graph.train.record import RESULT
 
 # Interval between two looks for nodes that joined or left.
@@ -443,7 +443,7 @@ def _explain(task: Task, there: Mismatch) -> str:
         return there.message
     assert isinstance(task.work, Training)
     request = task.work.request
-    fingerprint = key_and_fingerprint(request)[1]
+    fingerprint = identify_request(request).data_fingerprint
     if fingerprint != there.fingerprint:
         return (
             f"data '{request.data.kind}' is other data there: its fingerprint is {there.fingerprint[:12]} there and "
