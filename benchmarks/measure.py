@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("hiresnet-graph", "torch", "torchvision", "networkx", "pydantic", "PyYAML", "typer", "rich")
-_UNTOLD = ("--json", "--parts", "--minutes")
+_UNTOLD = ("--base", "--json", "--parts", "--minutes")
 
 
 @dataclass(frozen=True)
