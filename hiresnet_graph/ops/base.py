@@ -197,6 +197,10 @@ class Op(Kind):
         """A norm with running statistics as the norm without scale and shift, and these; None for other operations."""
         return None
 
+    def trains_in_channels_last(self, *inputs: Shape) -> bool:
+        """Whether its backward pass can be computed in the memory format channels-last."""
+        return True
+
     def layer(self, *inputs: Shape) -> Layer | None:
         """The torch module with the operation's tensors or state; None if it has none."""
         return None

@@ -127,6 +127,14 @@ class Conv2d(Op):
             "groups": self.groups,
         }
 
+    def trains_in_channels_last(self, *inputs: Shape) -> bool:
+        """False for a strided 1x1 convolution of 2 to 7 channels.
+
+        oneDNN's kernel for AVX2 writes whole vectors of 8 channels, past the end of the gradient of the input: the
+        process crashes some time later (torch 2.14.1, seen with `MALLOC_CHECK_=3`).
+        """
+        return pair(self.kernel_size) != (1, 1) or pair(self.stride) == (1, 1) or inputs[0].channels not in range(2, 8)
+
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.Conv2d`."""
         args = (inputs[0].channels, self.width, compact(self.kernel_size))

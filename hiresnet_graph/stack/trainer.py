@@ -245,7 +245,7 @@ def _make_replicas(
     try:
         if backend == "stacked":
             return Stacked(supergraph, plans, device=device)
-        return Branches(supergraph, plans, device=device, memory_format=image_format(runs[0].recipe))
+        return Branches(supergraph, plans, device=device, memory_format=image_format(runs[0].recipe, supergraph))
     except ValueError as error:
         raise UsageError(f"{error} These runs cannot be computed together: train each of them on its own.") from error
 

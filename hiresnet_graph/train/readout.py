@@ -79,9 +79,9 @@ def evaluate_steps(
         torch.no_grad(),
         torch_settings(where, record.machine.threads, recipe.precision == "tf32"),
     ):
-        module = move_to(load(arch), where, image_format(recipe))
+        module = move_to(load(arch), where, image_format(recipe, arch.plan))
         assert isinstance(module, Recurrent)
-        loader = Loader(dataset, device=where, memory_format=image_format(recipe))
+        loader = Loader(dataset, device=where, memory_format=image_format(recipe, arch.plan))
         readers, reasons = _readers(module, selected)
         scores: dict[int, Scores] = {}
         for reader in readers:

@@ -45,7 +45,7 @@ class SingleTrainer(Trainer):
         recipe, seeds, dataset = run.recipe, run.request.seeds, run.dataset
         self.seeds, self._top = seeds, min(recipe.top_k, dataset.classes)
         self._step_weights = recipe.step_weights(count_readouts(run.arch.plan))
-        memory_format = image_format(recipe)
+        memory_format = image_format(recipe, run.arch.plan)
         with memory_errors("the network cannot be put on the device"):
             self.module = move_to(run.arch.build(seeds.init), device, memory_format)
             self.loader = Loader(

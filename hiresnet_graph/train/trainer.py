@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from hiresnet_graph.errors import OutOfMemory, is_out_of_memory
+from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.environment import torch_settings
 from hiresnet_graph.train.evaluation import Part, Scores
@@ -252,13 +253,15 @@ class Trainer(ABC):
         return "tested"
 
 
-def image_format(recipe: Recipe) -> torch.memory_format:
-    """The memory format of images.
+def image_format(recipe: Recipe, plan: Plan) -> torch.memory_format:
+    """The memory format of the images of a network.
 
     CPUs with oneDNN and GPUs with tensor cores compute convolutions in channels-last; other formats are converted to it
-    and back at every call.
+    and back at every call. A network that cannot be trained in it is computed in the contiguous format, whatever the
+    recipe says.
     """
-    return torch.contiguous_format if recipe.channels_last is False else torch.channels_last
+    possible = all(call.op.trains_in_channels_last(*call.input_shapes) for call in plan.calls)
+    return torch.channels_last if possible and recipe.channels_last is not False else torch.contiguous_format
 
 
 def move_to(module: nn.Module, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
