@@ -43,9 +43,6 @@ def schema() -> Schema:
 
     Every field may hold a template (a text with `$`), and every node may be of a block that the schema does not know.
     """
-    kinds = {name: OPS.get(name) for name in OPS} | {name: BLOCKS.get(name) for name in BLOCKS}
-    fields = {name: _fields(kind) for name, kind in kinds.items()}
-    node_keys, edge_keys = _node_keys(), _connection(EdgeSpec)
     root = _properties(ArchitectureSpec)
     root |= {
         "input": _reference("input", root["input"]),
@@ -80,39 +77,51 @@ def schema() -> Schema:
             "required": ["name", "input", "nodes"],
             "properties": {"time": {"if": {"type": "object"}, "then": {"required": ["steps"]}}},
         },
-        "$defs": {
-            "template": {
-                "description": "A template: `$name`, or `$(2 * width)` with arithmetic over `params`.",
-                "type": "string",
-                "pattern": r"\$",
-            },
-            "input": _input(),
-            "nodes": {
-                "type": "object",
-                "patternProperties": {_NAME: {"$ref": "#/$defs/node"}, _ADDRESS: {"$ref": "#/$defs/patch"}},
-                "additionalProperties": False,
-            },
-            "node": _node(kinds),
-            "patch": _patch(fields),
-            "edge": _edge(kinds),
-            "skips": _skips(),
-            "time": _time(),
-            "transitions": _transitions(kinds),
-            "skip_group": {"type": "object", "properties": _connection(SkipSpec), "additionalProperties": False},
-            "own_block": {
-                "description": "A block of this file: a kind with fields set, or a small network of its own.",
-                "if": {"type": "object", "required": ["nodes"]},
-                "then": {"type": "object", "properties": section, "additionalProperties": False},
-                "else": {"$ref": "#/$defs/node"},
-            },
-            "merge": _choice(MERGES, "add"),
-            "projection": _choice(PROJECTIONS, "standard"),
-            **{f"kind.{name}": _kind(kinds[name], fields[name]) for name in kinds},
-            "node_keys": {"properties": node_keys},
-            "edge_keys": {"properties": edge_keys},
-            **{f"node.{name}": _with_fields(node_keys, "node_keys", name, fields[name]) for name in kinds},
-            **{f"edge.{name}": _with_fields(edge_keys, "edge_keys", name, fields[name]) for name in kinds},
+        "$defs": _definitions(section),
+    }
+
+
+def _definitions(section: Mapping[str, Schema]) -> Schema:
+    """What the schema refers to.
+
+    Args:
+        section: The keys of an entry of `blocks` with nodes.
+    """
+    kinds = {name: OPS.get(name) for name in OPS} | {name: BLOCKS.get(name) for name in BLOCKS}
+    fields = {name: _fields(kind) for name, kind in kinds.items()}
+    node_keys, edge_keys = _node_keys(), _connection(EdgeSpec)
+    return {
+        "template": {
+            "description": "A template: `$name`, or `$(2 * width)` with arithmetic over `params`.",
+            "type": "string",
+            "pattern": r"\$",
         },
+        "input": _input(),
+        "nodes": {
+            "type": "object",
+            "patternProperties": {_NAME: {"$ref": "#/$defs/node"}, _ADDRESS: {"$ref": "#/$defs/patch"}},
+            "additionalProperties": False,
+        },
+        "node": _node(kinds),
+        "patch": _patch(fields),
+        "edge": _edge(kinds),
+        "skips": _skips(),
+        "time": _time(),
+        "transitions": _transitions(kinds),
+        "skip_group": {"type": "object", "properties": _connection(SkipSpec), "additionalProperties": False},
+        "own_block": {
+            "description": "A block of this file: a kind with fields set, or a small network of its own.",
+            "if": {"type": "object", "required": ["nodes"]},
+            "then": {"type": "object", "properties": section, "additionalProperties": False},
+            "else": {"$ref": "#/$defs/node"},
+        },
+        "merge": _choice(MERGES, "add"),
+        "projection": _choice(PROJECTIONS, "standard"),
+        **{f"kind.{name}": _kind(kinds[name], fields[name]) for name in kinds},
+        "node_keys": {"properties": node_keys},
+        "edge_keys": {"properties": edge_keys},
+        **{f"node.{name}": _with_fields(node_keys, "node_keys", name, fields[name]) for name in kinds},
+        **{f"edge.{name}": _with_fields(edge_keys, "edge_keys", name, fields[name]) for name in kinds},
     }
 
 
