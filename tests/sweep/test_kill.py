@@ -280,7 +280,7 @@ def test_an_image_that_disappears_fails_one_run(tiny: hrg.Architecture, tmp_path
                 path.unlink(missing_ok=True)
 
     study = tmp_path / "study"
-    with pytest.raises(RunError, match=r"\.png: this image is gone; the data set had it\. Put it back, then go on"):
+    with pytest.raises(RunError, match=r"\.png: this image of the data set is missing\. Restore it, then resume"):
         trained(plan, study, progress=delete)
     assert Counter(row.state for row in read_results(study).rows) == {"complete": 1, "failed": 1}
     for path, content in contents.items():
