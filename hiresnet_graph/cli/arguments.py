@@ -12,7 +12,7 @@ import typer
 from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.shipped import spec_names
-from hiresnet_graph.spec.reader import parse_value
+from hiresnet_graph.spec.reader import SUFFIXES, parse_value
 
 Spec = Annotated[
     str,
@@ -47,7 +47,6 @@ Group = Annotated[
 
 _CHANGE = re.compile(r"[A-Za-z0-9_*.$]+=")
 _GROUP = re.compile(r"\s*([A-Za-z0-9_]+)\s*=(.*)", re.DOTALL)
-_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 def architecture(
@@ -131,7 +130,7 @@ def _suggest(network: Architecture, word: str) -> str:
     """What a word that is not a change was probably meant to be."""
     if word in network.variants:
         return f"Did you mean '--variant {word}'?"
-    if word in spec_names() or word.endswith(_SUFFIXES) or "/" in word:
+    if word in spec_names() or word.endswith(SUFFIXES) or "/" in word:
         return "This command takes one spec; 'hrg diff' compares two."
     if word.startswith("@"):
         return f"Write the variant directly after the spec, without a space: SPEC{word}."

@@ -16,11 +16,10 @@ from hiresnet_graph.shipped import spec_names, spec_path
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
 from hiresnet_graph.spec.problems import Problems, known_keys
-from hiresnet_graph.spec.reader import parse, read
+from hiresnet_graph.spec.reader import SUFFIXES, parse, read
 from hiresnet_graph.spec.section import Section, is_one_group, whole_section
 from hiresnet_graph.spec.writer import to_json, to_yaml
 
-_SPEC_SUFFIXES = (".yaml", ".yml", ".json")
 _MAX_EXTENDS = 16
 
 
@@ -169,7 +168,7 @@ def parse_document(text: str, name: str = "text") -> Document:
 
 def _find(spec: str, base: Position | None) -> Path:
     """The file that a path or the name of a shipped spec means."""
-    looks_like_file = "/" in spec or spec.endswith(_SPEC_SUFFIXES)
+    looks_like_file = "/" in spec or spec.endswith(SUFFIXES)
     folder = Path(base.source.name).parent if base is not None else Path()
     if looks_like_file or _exists(folder / spec):
         return folder / spec

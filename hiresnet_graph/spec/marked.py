@@ -61,7 +61,7 @@ class MarkedDict(dict[str, Any]):
         return new
 
     def subset(self, keys: Iterable[str]) -> MarkedDict:
-        """The items with these keys, in their order."""
+        """The items with these keys, in the order of `keys`."""
         new = MarkedDict((), self.position)
         for key in keys:
             new.take(key, self)
@@ -81,7 +81,7 @@ class MarkedList(list[Any]):
     """A list with the positions of itself and its items; equal to a `list` of the same items.
 
     Attributes:
-        positions: Of all items, or empty if that of any is unknown.
+        positions: Those of all items; empty if one of them is unknown.
     """
 
     __slots__ = ("position", "positions")
@@ -129,12 +129,12 @@ def merge(base: MarkedDict, patch: MarkedDict) -> MarkedDict:
 
 
 def _merge(base: MarkedDict, patch: MarkedDict, path: tuple[str, ...]) -> MarkedDict:
-    deleted = [key for key, value in patch.items() if value is None and key in base]
+    deleted = {key for key, value in patch.items() if value is None and key in base}
     new = base.without(*deleted)
     for key, value in patch.items():
-        old = base.get(key)
-        if value is None and key in base:
+        if key in deleted:
             continue
+        old = base.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             new[key] = _merge(marked(old), marked(value), (*path, key))
         elif _is_edges((*path, key)) and _is_entries(old) and _is_entries(value):
@@ -168,14 +168,14 @@ def _merge_entries(base: Any, patch: Any) -> MarkedList:
 
 def _item_positions(items: list[Any]) -> list[Position | None]:
     known = getattr(items, "positions", [])
-    return list(known) if len(known) == len(items) else [None] * len(items)
+    return list(known) if len(known) == len(items) else [getattr(item, "position", None) for item in items]
 
 
 # ------------------------------------------------------------------------------------------------ paths and positions
 
 
 def format_path(path: Iterable[str | int]) -> str:
-    """A path as people write it: `edges[7].to`."""
+    """A path in the form of messages: `edges[7].to`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
@@ -221,8 +221,8 @@ def _lines_of(text: str) -> list[str]:
 def position_in(position: Position, text: str, offset: int) -> Position:
     """The position of character `offset` of a text that starts at `position`.
 
-    Escapes, doubled quotes and texts of several lines are followed in the source; if the two do not agree (for a value
-    that was computed), it is the start of the text.
+    Escapes, doubled quotes and texts of several lines are followed in the source. If source and text do not agree (for
+    a value that was computed), the result is the start of the text.
     """
     lines = _lines_of(position.source.text)[position.line - 1 :][: len(text) + 2]
     line = lines[0] if lines else ""

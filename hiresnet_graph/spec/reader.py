@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from yaml.nodes import MappingNode, ScalarNode
+from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from hiresnet_graph.errors import Position, Problem, Source, SpecError
 from hiresnet_graph.gc_pause import gc_paused
@@ -21,13 +21,15 @@ from hiresnet_graph.spec.marked import MarkedDict, MarkedList, format_path, posi
 from hiresnet_graph.spec.scalar import TYPED, resolve
 from hiresnet_graph.spec.syntax import character_problems, cut_template, explain_syntax, find_cut, unsupported
 
+SUFFIXES = (".yaml", ".yml", ".json")
+"""Of files that `read` reads."""
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
 _MAX_PROBLEMS = 1_000
 
 
-# ---------------------------------------------------------------------------------------------------------- the verbs
+# -------------------------------------------------------------------------------------------------- files and texts
 
 
 def read(path: Path) -> MarkedDict:
@@ -88,7 +90,7 @@ def parse_value(text: str, name: str) -> Any:
     """
     source = Source(name, text)
     stripped = text.strip()
-    if stripped[:1] in ("{", "[", '"', "'") and stripped:
+    if stripped.startswith(("{", "[", '"', "'")):
         tree = _parse(source)
         return None if tree is _EMPTY else tree
     if problems := character_problems(source):
@@ -104,11 +106,9 @@ def _fail(source: Source, message: str, position: Position | None = None, hint: 
 
 
 def _similar_file(path: Path) -> str:
-    """A hint at a file beside it with a similar name; the suffixes do not count, since most files share them."""
+    """A hint that names a file in the same folder with a similar name; suffixes are not compared."""
     try:
-        names = {
-            entry.stem: entry.name for entry in path.parent.iterdir() if entry.suffix in (".yaml", ".yml", ".json")
-        }
+        names = {entry.stem: entry.name for entry in path.parent.iterdir() if entry.suffix in SUFFIXES}
     except (OSError, ValueError):
         return ""
     close = difflib.get_close_matches(path.stem, names, n=1)
@@ -143,7 +143,7 @@ _TOO_DEEP = f"values may be nested {MAX_DEPTH} deep, this one is deeper."
 
 
 class _BoundedComposer:
-    """Bounds for a composer of PyYAML, in what it calls before and after each node.
+    """Limits on depth and size for a composer of PyYAML, enforced in the methods that it calls around each node.
 
     A composer calls itself for nested nodes: libyaml's would overflow the stack of the process, and either could fill
     the memory.
@@ -232,6 +232,7 @@ def _at(source: Source, node: Any) -> Position:
 # ---------------------------------------------------------------------------------------------------------- the walk
 
 _HEADER = re.compile(r"[^\r\n]*\s*")
+"""The first line of a block scalar (`|`, `>2`), and what is blank after it."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Part = str | int | None
@@ -277,7 +278,7 @@ class _Walk:
         if len(self.path) >= MAX_DEPTH:
             self.report(_TOO_DEEP, position, part)
         if self.may_be_decorated and self.is_decorated(node, part):
-            return None, position  # what aliases repeat could be very large
+            return None, position  # not walked: nested aliases could repeat it exponentially often
         self.path.append(part)
         value = self.mapping(node, position) if node.__class__ is MappingNode else self.sequence(node, position)
         self.path.pop()
@@ -322,7 +323,7 @@ class _Walk:
                 self.resolved[text] = resolve(text)
             except ValueError as error:
                 self.report(str(error), position, part)
-                return 0
+                return text
         return self.resolved[text]
 
     def join_surrogates(self, text: str, position: Position, part: Part) -> str:
@@ -336,7 +337,7 @@ class _Walk:
             return ""
 
     def bad_key(self, value: Any, node: Any, position: Position, known: dict[str, Position]) -> str:
-        """A key after its error is reported: a duplicate, or no text."""
+        """Report a key that is a duplicate or not text, and give a text that stands for it."""
         hint = ""
         if isinstance(value, str) and value in known:
             message = f"the key '{value}' is given here and at {known[value].line}:{known[value].column}."
@@ -344,11 +345,13 @@ class _Walk:
         elif value == "<<":
             message, hint = "'<<' (merging of mappings) is not supported.", "Use 'extends' or params."
         else:
-            text = node.value if node.__class__ is ScalarNode else "?"
-            message = f"a key must be text, got {_kind(value) if text else 'nothing'}."
+            text = node.value if node.__class__ is ScalarNode else ""
+            found = {MappingNode: "a mapping", SequenceNode: "a list"}.get(node.__class__)
+            message = f"a key must be text, got {found or (_kind(value) if text else 'nothing')}."
             hint = f"Put it in quotes: '{text}'." if text else "Write a name before the ':'."
         self.report(message, position, None, hint)
-        return str(node.value)
+        # Never the text of a container: that of nested anchors and aliases grows exponentially.
+        return node.value if node.__class__ is ScalarNode else "?"
 
     def path_of(self, part: Part) -> str:
         return format_path(part for part in [*self.path, part] if part is not None)

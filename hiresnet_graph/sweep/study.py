@@ -41,13 +41,11 @@ from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageErr
 from hiresnet_graph.shipped import study_names, study_path
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.problems import Problems
-from hiresnet_graph.spec.reader import read
+from hiresnet_graph.spec.reader import SUFFIXES, read
 from hiresnet_graph.spec.writer import to_yaml
 from hiresnet_graph.sweep.search_settings import SearchSettings
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
-
-_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 class SeedLists(BaseModel):
@@ -234,7 +232,7 @@ def is_study(name: str) -> bool:
     Raises:
         SpecError: The file cannot be read.
     """
-    if not (name.endswith(_SUFFIXES) or Path(name).is_file()):
+    if not (name.endswith(SUFFIXES) or Path(name).is_file()):
         return study_path(name) is not None
     return Path(name).exists() and "network" in read(Path(name))
 
@@ -256,7 +254,7 @@ def fail(study: Study, path: tuple[str | int, ...], message: str, hint: str = ""
 
 
 def _find(study: str) -> Path:
-    if "/" in study or study.endswith(_SUFFIXES) or Path(study).is_file():
+    if "/" in study or study.endswith(SUFFIXES) or Path(study).is_file():
         return Path(study)
     shipped = study_path(study)
     if shipped is None:
@@ -268,9 +266,9 @@ def _find(study: str) -> Path:
 
 def _beside(name: str, position: Position | None) -> str:
     """The path of a spec relative to the folder of the study, if it is a file; the name of a shipped spec unchanged."""
-    if position is not None and Path(position.source.name).suffix in _SUFFIXES:
+    if position is not None and Path(position.source.name).suffix in SUFFIXES:
         beside = Path(position.source.name).parent / name
-        if "/" in name or name.endswith(_SUFFIXES) or beside.is_file():
+        if "/" in name or name.endswith(SUFFIXES) or beside.is_file():
             return str(beside) if "/" in str(beside) else f"./{beside}"
     return name
 

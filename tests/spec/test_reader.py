@@ -323,6 +323,14 @@ def test_alias_bombs_are_refused_without_expanding(either: str) -> None:
     }
 
 
+def test_keys_of_nested_aliases_are_refused_without_expanding(either: str) -> None:
+    text = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+    found = problems(text + "? &z [*a39, *a39]\n: 1\n? [b]\n: {c: 1, c: 2}\n")
+    assert len(found) < 50 and max(len(str(problem)) for problem in found) < 200
+    keys = [problem for problem in found if problem.message == "a key must be text, got a list."]
+    assert [problem.hint for problem in keys] == ["Write a name before the ':'."] * 2
+
+
 def test_too_many_values(either: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MAX_VALUES", 1_000)
     assert parse("a: [" + "1," * 990 + "]", "f")

@@ -185,7 +185,7 @@ def test_recipes_equal_single_runs(noisy: hrg.Architecture, tmp_path: Path, name
 @pytest.mark.parametrize("readout", ["last", "all"])
 def test_networks_in_time_equal_single_runs(tmp_path: Path, readout: str) -> None:
     arch = states(readout=readout)
-    asked = stack(seeds(arch, 2, batch_size=400, **LIKE), tmp_path, arch)
+    asked = stack(seeds(arch, 2, batch_size=400, **{**LIKE, "lr": 0.001}), tmp_path, arch)
     train(asked)
     assert_like_single_runs(asked, tmp_path)
 
