@@ -27,8 +27,8 @@ class WorkerLayout(NamedTuple):
 class ExecutionPlan:
     """How the runs of a study are computed.
 
-    The ledger freezes it with the first run, so that all runs round alike; only `stack` and `workers`, which change no
-    bit of a result, may change when a study is resumed.
+    The ledger freezes it with the first run, so that the results of all runs are rounded in the same way; only `stack`
+    and `workers`, which change no bit of a result, may change when a study is resumed.
 
     Attributes:
         device: `cpu` or `cuda`.
@@ -72,10 +72,10 @@ class ExecutionPlan:
         return dataclasses.replace(self, workers=layout.workers, threads=layout.threads, backend=backend, stack=stack)
 
     def reconciled(self, requested: Self) -> tuple[Self, str]:
-        """The plan with which a study is resumed whose frozen plan is this one.
+        """The plan that resumes a study, where this is the frozen plan.
 
         Returns:
-            The plan, and a sentence about what is not as requested.
+            The plan, and a sentence that lists the requested settings that were not applied.
         """
         resumed = dataclasses.replace(self, stack=requested.stack) if requested.backend == self.backend else self
         frozen, wanted = (dataclasses.asdict(plan) for plan in (resumed, requested))
@@ -84,7 +84,7 @@ class ExecutionPlan:
             for name in frozen
             if name != "workers" and frozen[name] != wanted[name]
         )
-        message = f"This study is resumed as it was started, so that all runs round alike: {differences}."
+        message = f"The study keeps the settings it was started with, so that all runs are comparable: {differences}."
         return resumed, f"{message} Choose another folder to change that." if differences else ""
 
     def apply(self, request: RunRequest) -> RunRequest:

@@ -20,14 +20,14 @@ class ExecutionOptions:
 
     Attributes:
         executor: `local` (processes of this machine), `ray`, or an executor.
-        jobs: Number of workers (default: one for each GPU, or as many as the cores have room for).
+        jobs: Number of workers (default: one for each GPU, or as many as there are cores for their threads).
         device: `cpu`, `cuda` (all GPUs), `cuda:1`; or `auto`: that of the resumed study, else GPUs if there are any.
         threads: CPU threads per worker (default: 1); another number rounds differently.
         stack: Maximum number of runs that one program computes together: networks that differ in edges only, with any
             seeds and learning rates. `off` computes each run by itself, the default of a new study; a resumed study
             keeps its backend. `auto` measures some execution plans on this machine and takes the fastest, with another
-            number of threads if none is given; short studies are not stacked. Results differ from `off` as with another
-            number of threads, and not with the size of stacks.
+            number of threads if none is given; short studies are not stacked. Stacked results differ from those of
+            `off` by rounding, as those of another number of threads do; the size of a stack changes no bit.
         address: Address of a Ray cluster.
     """
 
@@ -122,7 +122,7 @@ class ExecutionOptions:
         return ""
 
     def make_executor(self, devices: tuple[str, ...], threads: int, tasks: int | None = None) -> Executor:
-        """The executor, not entered yet.
+        """The executor, as a context manager that starts its workers.
 
         Args:
             tasks: Number of tasks; no more local workers are started.
@@ -144,7 +144,7 @@ def resume_execution(
     devices: tuple[str, ...],
     runs: int,
 ) -> tuple[ExecutionPlan, str]:
-    """The requested plan, or the frozen one of a resumed study with a sentence about what is not as requested."""
+    """The requested plan, or the frozen one of a resumed study and a sentence about settings that were not applied."""
     if frozen is None:
         return requested, ""
     resumed, message = frozen.reconciled(requested)

@@ -1,4 +1,4 @@
-"""The one decision about a study: its networks and runs, what its folder has already, and how the rest is computed.
+"""A study before training: its networks and runs, which of them are finished, and how the others will be computed.
 
 `prepare_study` makes it; `hrg ablate --dry-run` prints it, and `ablate` trains it.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.stack.grouping import Candidate, RunStack, StackableGroup, group_runs, stack_runs
+from hiresnet_graph.stack.grouping import Backend, Candidate, RunStack, StackableGroup, group_runs, stack_runs
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
 from hiresnet_graph.sweep.database import FINAL
 from hiresnet_graph.sweep.execution import ExecutionPlan
@@ -52,7 +52,7 @@ class PreparedStudy:
     options: ExecutionOptions
     stored: StoredStudy
     calibrates: bool = True
-    measuring: Callable[[], None] = field(default=lambda: None)
+    measuring: Callable[[], None] = lambda: None
 
     def with_ledger(self, ledger: Ledger, *, accept_changes: bool = False) -> PreparedStudy:
         """The same study, compared with the ledger that is open for writing.
@@ -128,6 +128,8 @@ class PreparedStudy:
     def _calibration(self) -> Calibration | None:
         if self.dataset is None or not self.missing or not self.calibrates or self.refusal:
             return None
+        if self.options.executor != "local":  # the workers are other machines
+            return None
         return Calibration(
             self.networks, self.plan, self.groups, self.dataset, self.missing, self.devices, self._default
         )
@@ -142,9 +144,7 @@ class PreparedStudy:
     @cached_property
     def calibration_result(self) -> CalibrationResult | None:
         """How the fastest plan was measured; None if the options or the folder determine the plan."""
-        if self._frozen is not None or self.options.stack_size is not None or self.options.executor != "local":
-            return None
-        if self._calibration is None:
+        if self._frozen is not None or self.options.stack_size is not None or self._calibration is None:
             return None
         self.measuring()
         return self._calibration.choose(self.options.layouts(self.devices, len(self.missing)))
@@ -217,7 +217,7 @@ class PreparedStudy:
 
     @property
     def resume_message(self) -> str:
-        """What is not as requested, because the study was started otherwise; else empty."""
+        """Which requested settings differ from those that the study was started with; empty if none does."""
         return self._choice[1]
 
     @property
@@ -294,10 +294,15 @@ def choose_execution(
         frozen: The plan of the resumed study, which holds where the options leave a choice.
         calibration: The measured choice, if there is one.
     """
-    if frozen is not None and options.stack in (None, AUTO):
-        layout = default.layout._replace(threads=options.threads or frozen.threads)
-        return default.using(layout, frozen.backend, frozen.stack)
+    layout = default.layout
+    stacked: Backend = "stacked"
+    if frozen is not None:
+        layout = layout._replace(threads=options.threads or frozen.threads)
+        if options.stack in (None, AUTO):
+            return default.using(layout, frozen.backend, frozen.stack)
+        if frozen.backend != "eager":
+            stacked = frozen.backend
     size = options.stack_size
     if size is not None:
-        return default.using(default.layout, "stacked" if size > 1 else "eager", size)
+        return default.using(layout, stacked if size > 1 else "eager", size)
     return default if calibration is None else calibration.plan

@@ -70,7 +70,7 @@ def test_a_study_is_resumed_as_it_was_started(tiny: hrg.Architecture, tmp_path: 
     messages = [" ".join(one.messages) for one in started]
     assert messages[0] == ""  # the size of stacks changes nothing
     assert messages[1].startswith(
-        "This study is resumed as it was started, so that all runs round alike: backend=stacked, not eager"
+        "The study keeps the settings it was started with, so that all runs are comparable: backend=stacked, not eager"
     )
     assert messages[2] == ""
     ablate(large, out=tmp_path, executor=Inline(), stack="off", started=started.append)
@@ -148,7 +148,8 @@ def test_options_and_the_frozen_plan_determine_the_execution() -> None:
     assert other.threads == 3
     plan, message = resume_execution(frozen, other, ExecutionOptions(jobs=4), ("cpu",), 10)
     assert plan == resumed and "threads=2, not 3" in message
-    assert requested("off") == default and requested(9) == default.using(WorkerLayout(4, 1), "stacked", 9)
+    assert requested("off") == default.using(WorkerLayout(4, 2)), "threads that are not given are the frozen ones"
+    assert requested(9) == default.using(WorkerLayout(4, 2), "stacked", 9)
     assert requested(None, frozen=None) == default and requested("auto", frozen=None) == measured.plan
     assert choose_execution(default, ExecutionOptions(stack="auto"), None, None) == default
 
@@ -233,3 +234,18 @@ def test_an_unreadable_checkpoint_stops_no_other_run(tiny: hrg.Architecture, tmp
         (first.folder / "checkpoints" / "1-0.json").mkdir(parents=True)
     with pytest.raises(RunError, match=r"this checkpoint cannot be read(.|\n)*2 of 3 runs are finished"):
         ablate(few, out=tmp_path, executor=Inline(), stack=6)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [("off", (2, "stacked", 3)), (4, (2, "stacked", 4)), (None, (2, "stacked", 3))]
+)
+def test_a_resumed_plan_keeps_threads_and_backend(given: int | str | None, expected: tuple[int, str, int]) -> None:
+    frozen = ExecutionPlan(threads=2, backend="stacked", stack=3)
+    options = ExecutionOptions(stack=given)
+    requested = choose_execution(ExecutionPlan(), options, frozen, None)
+    resumed, message = frozen.reconciled(requested)
+    assert (resumed.threads, resumed.backend, resumed.stack) == expected
+    assert "threads" not in message
+    branches = ExecutionPlan(backend="branches", stack=8)
+    resumed, message = branches.reconciled(choose_execution(ExecutionPlan(), ExecutionOptions(stack=4), branches, None))
+    assert (resumed.backend, resumed.stack, message) == ("branches", 4, "")

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from hiresnet_graph.cli.commands.report import ReportPart
+from hiresnet_graph.report import PARTS
 from hiresnet_graph.sweep import results
 from tests.report.studies import Net, study
 
@@ -90,3 +92,7 @@ def test_a_folder_without_results(hrg: Call, tmp_path: Path, name: str) -> None:
     result = hrg("report", tmp_path / name)
     assert result.exit_code == 1
     assert str(tmp_path / name) in result.stderr
+
+
+def test_every_part_of_a_report_can_be_chosen() -> None:
+    assert tuple(part.value for part in ReportPart) == PARTS
