@@ -75,13 +75,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "random.yaml").write_text(json.dumps(random_spec(int(sizes[0]))))
-        rounds = 1 if given.quick else 9
+        rounds = 1 if given.quick else 5
         pairs["start: hrg validate"] = _compared(base, folder, ["-m", "hiresnet_graph.cli", "validate", "unet"], rounds)
         for workload, code in WORKLOADS.items():
             pairs[workload] = _compared(base, folder, ["-c", PROLOGUE + code, *sizes], rounds, itself=True)
         runs = ["--seeds", "1" if given.quick else "4", "--epochs", sizes[3]]
         study = ["-m", "hiresnet_graph.cli", *STUDY, *runs]
-        pairs["study of small runs"] = _compared(base, folder, study, 1 if given.quick else 5)
+        pairs["study of small runs"] = _compared(base, folder, study, 1 if given.quick else 3)
     _report(pairs, given)
 
 
@@ -108,6 +108,7 @@ def _measure(checkout: Path, folder: Path, arguments: list[str], itself: bool) -
     """Wall and CPU seconds of one process; of its own, printed measurement twice the CPU time."""
     subprocess.run(["rm", "-rf", "study"], cwd=folder, check=True)
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     before = os.times()
     output = ""
 
