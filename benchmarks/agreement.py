@@ -46,7 +46,7 @@ def batch_of(arch: Architecture, seed: int, batch: int, device: torch.device) ->
 
 def alone(arch: Architecture, seed: int, batch: int, device: torch.device, precision: str) -> Found:
     """Scores, gradients and statistics of one step of a network alone, in the layout of training."""
-    layout = image_format(Recipe())
+    layout = image_format(Recipe(), arch.plan)
     module = move_to(arch.build(seed).to(dtype=_type(precision)).train(), device, layout)
     x_BCHW, labels_B = batch_of(arch, seed, batch, device)
     with _computing(device, precision):

@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.measure import Options, Pair, Spread, finish, milliseconds, options, table, timed, verdict
+from benchmarks.measure import Options, Pair, finish, milliseconds, options, table, timed, verdict
 from benchmarks.random_graph import random_spec
 
 ROOT = Path(__file__).parents[1]
@@ -99,14 +100,12 @@ def _compared(base: Path, folder: Path, arguments: list[str], rounds: int, *, it
             measured = _measure(checkout, folder, arguments, itself)
             if i >= 0:
                 times_.append(measured)
-    ratios = [[a[k] / b[k] for a, b in zip(ours, theirs, strict=True)] for k in (0, 1)]
-    walls = [[wall for wall, _ in side] for side in (ours, theirs)]
-    return Pair(Spread.of(walls[0]), Spread.of(walls[1]), Spread.of(ratios[0]), Spread.of(ratios[1]))
+    return Pair.of(ours, theirs)
 
 
 def _measure(checkout: Path, folder: Path, arguments: list[str], itself: bool) -> tuple[float, float]:
     """Wall and CPU seconds of one process; of its own, printed measurement twice the CPU time."""
-    subprocess.run(["rm", "-rf", "study"], cwd=folder, check=True)
+    shutil.rmtree(folder / "study", ignore_errors=True)
     environment = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     before = os.times()

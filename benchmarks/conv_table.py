@@ -499,7 +499,7 @@ def main() -> None:
     batch = given.more.batch or (2 if given.quick else 100)
     rounds, budget_s = (1, 0.0) if given.quick else (6, 0.002)
     arch = hrg.load("hiresnet18").variant("full")
-    stages = convolutions((arch.override({"width": 4}) if given.quick else arch).plan)
+    stages = convolutions((arch.override({"width": 8}) if given.quick else arch).plan)
     convs = list(dict.fromkeys(conv for some in stages.values() for conv in some))
 
     ways = [(precision, False) for precision in (("bf16", "tf32", "fp32") if on_gpu else ("fp32", "bf16"))]

@@ -28,7 +28,7 @@ import hiresnet_graph as hrg
 from benchmarks.measure import Spread, finish, options, table, timed, verdict
 from benchmarks.random_graph import random_spec
 from hiresnet_graph.gc_pause import gc_paused
-from hiresnet_graph.passes import PASSES, desugar
+from hiresnet_graph.passes import desugar, resolve
 from hiresnet_graph.plan import make_plan
 from hiresnet_graph.spec.document import read_document
 from hiresnet_graph.spec.writer import to_json, to_yaml
@@ -54,11 +54,9 @@ def phases(path: Path) -> dict[str, float]:
     problems.raise_if_any()
     assert graph is not None
     marks.append(perf_counter())
-    for apply in PASSES:
-        graph = apply(graph)
-        graph.check()
+    operations = resolve(graph)
     marks.append(perf_counter())
-    make_plan(graph)
+    make_plan(operations)
     marks.append(perf_counter())
     return {name: end - start for name, start, end in zip(PHASES, marks[:-1], marks[1:], strict=True)}
 

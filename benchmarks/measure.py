@@ -89,6 +89,16 @@ class Pair:
     ratio: Spread
     cpu_ratio: Spread
 
+    @classmethod
+    def of(cls, ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> Pair:
+        """From the seconds of wall and CPU time of neighbouring rounds."""
+        return cls(
+            Spread.of([wall for wall, _ in ours]),
+            Spread.of([wall for wall, _ in theirs]),
+            Spread.of([a[0] / b[0] for a, b in zip(ours, theirs, strict=True)]),
+            Spread.of([a[1] / b[1] for a, b in zip(ours, theirs, strict=True)]),
+        )
+
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
     """Seconds of wall time and of CPU time."""
@@ -108,12 +118,7 @@ def in_turns(ours: Callable[[], object], theirs: Callable[[], object], rounds: i
         pair = ((ours, mine), (theirs, other))
         for run, times in pair if i % 2 == 0 else reversed(pair):
             times.append(timed(run))
-    return Pair(
-        Spread.of([wall for wall, _ in mine]),
-        Spread.of([wall for wall, _ in other]),
-        Spread.of([a[0] / b[0] for a, b in zip(mine, other, strict=True)]),
-        Spread.of([a[1] / b[1] for a, b in zip(mine, other, strict=True)]),
-    )
+    return Pair.of(mine, other)
 
 
 # --------------------------------------------------------------------------------------------------------- reports

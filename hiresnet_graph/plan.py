@@ -63,6 +63,11 @@ class Plan:
     edges: tuple[EdgeRecord, ...]
     folded: OpGraph | None = None
 
+    @property
+    def trains_in_channels_last(self) -> bool:
+        """Whether the backward pass of every call can be computed in the memory format channels-last."""
+        return all(call.op.trains_in_channels_last(*call.input_shapes) for call in self.calls)
+
     def tensors(self) -> dict[str, Tensor]:
         """All parameters and buffers by `state_dict` name, in the order of first use."""
         found: dict[str, Tensor] = {}

@@ -149,7 +149,7 @@ def test_convolutions_are_those_of_the_plan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "width", "kernel", "stride"), [(3, 5, 3, 1), (4, 6, 3, 2), (4, 6, 1, 1), (4, 6, 1, 2)]
+    ("channels", "width", "kernel", "stride"), [(3, 5, 3, 1), (4, 6, 3, 2), (4, 6, 1, 1), (8, 12, 1, 2)]
 )
 def test_every_way_to_compute_a_convolution_is_right(channels: int, width: int, kernel: int, stride: int) -> None:
     from benchmarks.conv_table import PASSES, Conv, cell, remarks_of
@@ -216,7 +216,7 @@ def test_a_backend_that_depends_on_its_neighbours_is_flagged(monkeypatch: pytest
 
     class Careless(Stacked):
         def __call__(self, *inputs: torch.Tensor, training: bool) -> Any:
-            return super().__call__(*inputs, training=training) + 1e-3 * self.replicas
+            return super().__call__(*inputs, training=training) + 1e-3 * self.count
 
     monkeypatch.setattr(agreement, "BACKENDS", {"right": Stacked, "careless": Careless})
     arch = hrg.load("hiresnet18").override({"width": 4, "input.height": 8, "input.width": 8})

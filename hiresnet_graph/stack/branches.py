@@ -21,7 +21,8 @@ class Branches(Replicas):
     turn. They are listed in `fallback_ops`, since that cannot be captured.
 
     Args:
-        memory_format: Memory format of images and of the weights of convolutions.
+        memory_format: Memory format of images and of the weights of convolutions (default: channels-last, if the
+            network can be trained in it).
     """
 
     def __init__(
@@ -31,9 +32,10 @@ class Branches(Replicas):
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        memory_format: torch.memory_format = torch.channels_last,
+        memory_format: torch.memory_format | None = None,
     ) -> None:
-        self.memory_format = memory_format
+        is_last = supergraph.trains_in_channels_last
+        self.memory_format = memory_format or (torch.channels_last if is_last else torch.contiguous_format)
         super().__init__(supergraph, subgraphs, device=device, dtype=dtype)
         self.modules = [self._module(k, subgraph) for k, subgraph in enumerate(subgraphs)]
         calls = [call for subgraph in subgraphs for call in subgraph.calls]

@@ -260,8 +260,8 @@ def image_format(recipe: Recipe, plan: Plan) -> torch.memory_format:
     and back at every call. A network that cannot be trained in it is computed in the contiguous format, whatever the
     recipe says.
     """
-    possible = all(call.op.trains_in_channels_last(*call.input_shapes) for call in plan.calls)
-    return torch.channels_last if possible and recipe.channels_last is not False else torch.contiguous_format
+    is_last = recipe.channels_last is not False and plan.trains_in_channels_last
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
 def move_to(module: nn.Module, device: torch.device, memory_format: torch.memory_format) -> nn.Module:

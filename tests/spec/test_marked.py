@@ -17,18 +17,7 @@ from hiresnet_graph.spec.marked import (
     position_at,
 )
 from hiresnet_graph.spec.reader import parse
-
-SKETCH = """\
-name: hiresnet18
-params: {width: 16, block: basic}
-nodes:
-  stem:   {block: conv, width: $width}
-  stage1: {block: $block, note: "two", depth: 2}
-flow: [stem -> stage1, 'stage1 -> head']
-edges:
-  - from: stem
-    to: stage1
-"""
+from tests.spec.test_reader import SKETCH
 
 
 def test_plain_data_has_no_positions() -> None:

@@ -39,25 +39,12 @@ from hiresnet_graph.train import (
 )
 from hiresnet_graph.train.checkpoint import resume_points, save_checkpoint
 from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY
-from tests.train.runs import events_of, finish, request, result_of, stop_after
+from tests.train.runs import RECIPES, events_of, finish, request, result_of, stop_after
 from tests.train.states import states
 
 # A stack lies in memory as a run alone does with this: the differences of other layouts grow with each step.
 LIKE: dict[str, Any] = {"channels_last": False, "optimizer": "sgd", "lr": 0.01}
 
-# Everything whose state must survive an interruption: dropout, momentum, moments, a schedule that moves at each step.
-RECIPES: dict[str, dict[str, Any]] = {
-    "adam": {},
-    "sgd": {"optimizer": "sgd", "nesterov": True, "weight_decay": 1e-3, "schedule": "one-cycle", "lr": 0.05},
-    "adamw": {
-        "optimizer": "adamw",
-        "weight_decay": 0.1,
-        "label_smoothing": 0.1,
-        "clip_norm": 1.0,
-        "augment": "crop+flip",
-    },
-    "bf16": {"precision": "bf16", "schedule": "cosine", "warmup_epochs": 1, "drop_last": True},
-}
 FILES = {"run.json", "spec.yaml", "metrics.jsonl", "model.safetensors", "last.safetensors", "result.json"}
 
 Asked = Sequence[RunRequest]

@@ -13,6 +13,20 @@ from hiresnet_graph.train import Event, Finished, Recipe, RunRequest, Seeds, run
 
 ZERO = Seeds(0, 0)
 
+# Everything whose state must survive an interruption: dropout, momentum, moments, a schedule that moves at each step.
+RECIPES: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "sgd": {"optimizer": "sgd", "nesterov": True, "weight_decay": 1e-3, "schedule": "one-cycle", "lr": 0.05},
+    "adamw": {
+        "optimizer": "adamw",
+        "weight_decay": 0.1,
+        "label_smoothing": 0.1,
+        "clip_norm": 1.0,
+        "augment": "crop+flip",
+    },
+    "bf16": {"precision": "bf16", "schedule": "cosine", "warmup_epochs": 1, "drop_last": True},
+}
+
 
 def request(arch: hrg.Architecture, seeds: Seeds = ZERO, data: str = "digits", **fields: Any) -> RunRequest:
     """A short run of a network; `fields` belong to the recipe or to the request itself."""

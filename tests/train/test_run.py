@@ -44,21 +44,7 @@ from hiresnet_graph.train.identity import NetworkIdentity, custom_ops_hash, iden
 from hiresnet_graph.train.record import read_settings
 from hiresnet_graph.train.single_trainer import SingleTrainer
 from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY
-from tests.train.runs import events_of, finish, request, result_of, stop_after
-
-# Everything whose state must survive an interruption: dropout, momentum, moments, a schedule that moves at each step.
-RECIPES = {
-    "adam": {},
-    "sgd": {"optimizer": "sgd", "nesterov": True, "weight_decay": 1e-3, "schedule": "one-cycle", "lr": 0.05},
-    "adamw": {
-        "optimizer": "adamw",
-        "weight_decay": 0.1,
-        "label_smoothing": 0.1,
-        "clip_norm": 1.0,
-        "augment": "crop+flip",
-    },
-    "bf16": {"precision": "bf16", "schedule": "cosine", "warmup_epochs": 1, "drop_last": True},
-}
+from tests.train.runs import RECIPES, events_of, finish, request, result_of, stop_after
 
 
 @pytest.fixture
