@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.cost import Cost, count
 from hiresnet_graph.errors import Problem, SpecError, UsageError
+from hiresnet_graph.files import is_file
 from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.graph import BlockGraph
 from hiresnet_graph.passes import desugar, resolve
@@ -153,7 +154,7 @@ def split_variant(spec: str) -> tuple[str, str | None]:
         UsageError: There is nothing on one side of the `@`.
     """
     name, at, variant = spec.rpartition("@")
-    if not at or Path(spec).exists():
+    if not at or is_file(spec):
         return spec, None
     if not name or not variant:
         raise UsageError(f"'{spec}' has nothing on one side of '@'. Write 'SPEC@VARIANT', like 'hiresnet18@full'.")
@@ -166,12 +167,14 @@ def load(spec: str | Path) -> Architecture:
     Raises:
         SpecError: The file cannot be found or read. Its content is checked on first use, or by `validate`.
     """
-    return Architecture(read_document(spec).tree)
+    document = read_document(spec)
+    return Architecture(document.tree, files=document.files)
 
 
 def loads(text: str, name: str = "text") -> Architecture:
     """The network of a spec in YAML or JSON."""
-    return Architecture(parse_document(text, name).tree)
+    document = parse_document(text, name)
+    return Architecture(document.tree, files=document.files)
 
 
 def from_dict(data: dict[str, Any]) -> Architecture:

@@ -16,6 +16,9 @@ def write_atomic(path: Path, content: bytes, error: type[HrgError] = RunError) -
     """
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe, like /dev/stdout
+            path.write_bytes(content)
+            return
         try:
             with part.open("wb") as file:
                 file.write(content)
@@ -38,6 +41,11 @@ def _sync_folder(path: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether a path leads to a file: not to a folder, which hides no shipped spec of the same name."""
+    return os.path.exists(path) and not os.path.isdir(path)
 
 
 def check_output(target: Path) -> None:

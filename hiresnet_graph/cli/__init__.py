@@ -1,8 +1,9 @@
 """The command line `hrg`: arguments, one verb of the library, a printed result.
 
 `commands` has one file for each command. They share `arguments` (specs, changes, variants, edge sets), `training`
-(options of training), `console` (output), `progress` (progress bars), `summary` (a network's costs as data), `failure`
-(errors and exit codes) and `help` (the layout of `--help`). `app` puts them together.
+(options of training), `console` (printed output), `output` (output files), `progress` (progress bars), `summary` (a
+network's costs as data), `failure` (errors and exit codes) and `help` (the layout of `--help`). `app` puts them
+together.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import typer
 
 from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
+from hiresnet_graph.files import is_file
 from hiresnet_graph.shipped import spec_names
 from hiresnet_graph.spec.reader import SUFFIXES, parse_value
 
@@ -58,7 +59,7 @@ def architecture(
         UsageError: The arguments contradict each other, or a change is malformed.
         SpecError: The spec cannot be read, or it has no such variant, param or field.
     """
-    if is_change(spec) and not Path(spec).exists():
+    if is_change(spec) and not is_file(spec):
         raise UsageError(f"'{spec}' is a change, but the spec comes first: 'hrg show SPEC {spec}'.")
     name, chosen = split_variant(spec)
     if chosen is not None and variant is not None:
@@ -94,7 +95,7 @@ def split_changes(words: Sequence[str]) -> list[tuple[str, list[str]]]:
     """
     found: list[tuple[str, list[str]]] = []
     for word in words:
-        if not is_change(word) or Path(word).exists():
+        if not is_change(word) or is_file(word):
             found.append((word, []))
         elif found:
             found[-1][1].append(word)

@@ -5,6 +5,7 @@ Templates are kept until a section is made, so a changed param reaches every `$n
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
+from hiresnet_graph.files import is_file
 from hiresnet_graph.shipped import spec_names, spec_path
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
@@ -40,11 +42,13 @@ class Document:
         tree: The file, merged onto those that it extends; templates and variants as written.
         chosen: Name of the chosen variant.
         overrides: Changes on top, in their order: address -> value.
+        files: The files that it was read from: its own, and those that it extends.
     """
 
     tree: MarkedDict
     chosen: str | None = None
     overrides: tuple[Override, ...] = ()
+    files: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -158,23 +162,26 @@ def read_document(spec: str | Path) -> Document:
     Raises:
         SpecError: It cannot be found or read, or what it extends cannot.
     """
-    return Document(_extended(read(_find(str(spec), None)), ()))
+    path = _find(str(spec), None)
+    tree, files = _extended(read(path), ())
+    return Document(tree, files=(path, *files))
 
 
 def parse_document(text: str, name: str = "text") -> Document:
     """The spec of a text in YAML or JSON."""
-    return Document(_extended(parse(text, name), ()))
+    tree, files = _extended(parse(text, name), ())
+    return Document(tree, files=files)
 
 
 def _find(spec: str, base: Position | None) -> Path:
     """The file that a path or the name of a shipped spec means."""
     looks_like_file = "/" in spec or spec.endswith(SUFFIXES)
     folder = Path(base.source.name).parent if base is not None else Path()
-    if looks_like_file or _exists(folder / spec):
+    if looks_like_file or is_file(folder / spec):
         return folder / spec
     shipped = spec_path(spec)
-    if shipped is not None:
-        return shipped
+    if shipped is not None or os.path.isdir(folder / spec):
+        return shipped or folder / spec
     position = base or Position(Source(spec, ""), 1, 1)
     raise SpecError(
         [
@@ -188,30 +195,25 @@ def _find(spec: str, base: Position | None) -> Path:
     )
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _extended(tree: MarkedDict, below: tuple[str, ...]) -> MarkedDict:
+def _extended(tree: MarkedDict, below: tuple[str, ...]) -> tuple[MarkedDict, tuple[Path, ...]]:
+    """A tree merged onto what it extends, and the files of that."""
     base = tree.get("extends")
     if base is None:
-        return tree
+        return tree, ()
     position = tree.value_positions.get("extends", tree.position)
     if not isinstance(base, str):
         raise SpecError([Problem("this requires the name of a spec or a file.", position, "extends")])
     path = _find(base, position)
-    if not _exists(path) or path.is_dir():
-        message = f"there is no file '{path}'." if not _exists(path) else f"'{path}' is a folder, not a file."
+    if not is_file(path):
+        message = f"'{path}' is a folder, not a file." if os.path.isdir(path) else f"there is no file '{path}'."
         raise SpecError([Problem(message, position, "extends", "A file is named relative to the one that extends it.")])
     key = str(path.resolve())
     if key in below or len(below) >= _MAX_EXTENDS:
         raise SpecError(
             [Problem(f"'{base}' extends itself, directly or through others.", position, "extends", "Break the circle.")]
         )
-    return _laid(_extended(read(path), (*below, key)), tree.without("extends"))
+    extended, files = _extended(read(path), (*below, key))
+    return _laid(extended, tree.without("extends")), (path, *files)
 
 
 def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:

@@ -39,7 +39,7 @@ from hiresnet_graph.sweep.database import (
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.lock import FolderLock
 from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.train.record import RESULT, Environment, Epoch, RunRecord, Seeds
+from hiresnet_graph.train.record import Environment, Epoch, RunRecord, Seeds
 
 AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "lost", "paused"]
 
@@ -91,8 +91,8 @@ def read_stored(folder: Path | str, plan: StudyPlan, *, accept_changes: bool = F
         RunError: The ledger in the folder cannot be read, is damaged, or is of another version.
     """
     folder = Path(folder)
-    if os.path.exists(folder / RESULT):  # unlike `Path.exists`, False in a folder that cannot be read
-        return StoredStudy(refusal=single_run_refusal(folder))
+    if refusal := single_run_refusal(folder):
+        return StoredStudy(refusal=refusal)
     if not os.path.exists(folder / LEDGER):
         return StoredStudy()
     with open_for_reading(folder / LEDGER) as database:
@@ -125,8 +125,8 @@ class Ledger:
             RunError: The folder cannot be written, or its ledger is damaged or of another version.
         """
         folder = Path(folder)
-        if os.path.exists(folder / RESULT):
-            raise UsageError(single_run_refusal(folder))
+        if refusal := single_run_refusal(folder):
+            raise UsageError(refusal)
         lock = FolderLock(make_folder(folder), wait=wait)
         try:
             with ledger_errors(folder / LEDGER):

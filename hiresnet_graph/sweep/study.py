@@ -38,6 +38,7 @@ from pydantic import (
 from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
+from hiresnet_graph.files import is_file
 from hiresnet_graph.shipped import study_names, study_path
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.problems import Problems
@@ -232,9 +233,9 @@ def is_study(name: str) -> bool:
     Raises:
         SpecError: The file cannot be read.
     """
-    if not (name.endswith(SUFFIXES) or Path(name).is_file()):
+    if not (name.endswith(SUFFIXES) or is_file(name)):
         return study_path(name) is not None
-    return Path(name).exists() and "network" in read(Path(name))
+    return is_file(name) and "network" in read(Path(name))
 
 
 def raise_if_any(problems: Problems) -> None:
@@ -254,7 +255,7 @@ def fail(study: Study, path: tuple[str | int, ...], message: str, hint: str = ""
 
 
 def _find(study: str) -> Path:
-    if "/" in study or study.endswith(SUFFIXES) or Path(study).is_file():
+    if "/" in study or study.endswith(SUFFIXES) or is_file(study):
         return Path(study)
     shipped = study_path(study)
     if shipped is None:
@@ -268,7 +269,7 @@ def _beside(name: str, position: Position | None) -> str:
     """The path of a spec relative to the folder of the study, if it is a file; the name of a shipped spec unchanged."""
     if position is not None and Path(position.source.name).suffix in SUFFIXES:
         beside = Path(position.source.name).parent / name
-        if "/" in name or name.endswith(SUFFIXES) or beside.is_file():
+        if "/" in name or name.endswith(SUFFIXES) or is_file(beside):
             return str(beside) if "/" in str(beside) else f"./{beside}"
     return name
 

@@ -26,6 +26,7 @@ from hiresnet_graph.train.record import (
     LAST,
     METRICS,
     RESULT,
+    RUN_FILES,
     SETTINGS,
     SPEC,
     Environment,
@@ -94,6 +95,7 @@ class PreparedRun:
             UsageError: The folder holds another run.
         """
         folder, found = self.folder, read_record(self.folder)
+        self._refuse_other_files()
         for old in (found, read_settings(folder)):
             if old is not None and old.key != self.key:
                 raise UsageError(
@@ -102,11 +104,32 @@ class PreparedRun:
                 )
         return found
 
-    def clear_folder(self) -> None:
-        """Delete the files of a run from the folder, and nothing else."""
+    def _refuse_other_files(self) -> None:
+        """Refuse a folder with a file that would be replaced and that no run has written.
+
+        Raises:
+            UsageError: There is one.
+        """
         folder = self.folder
+        if not any((folder / name).exists() for name in (SETTINGS, RESULT)):
+            for name in RUN_FILES:
+                if (folder / name).exists():
+                    raise UsageError(
+                        f"{folder} holds no run, but a file '{name}', which a run would replace. Choose another "
+                        "folder, or move this file."
+                    )
+
+    def clear_folder(self) -> None:
+        """Delete the files of a run from the folder, and nothing else.
+
+        Raises:
+            UsageError: A file of these names is not of a run.
+            RunError: A file cannot be deleted.
+        """
+        folder = self.folder
+        self._refuse_other_files()
         try:
-            for name in (RESULT, SETTINGS, SPEC, METRICS, BEST, LAST):
+            for name in RUN_FILES:
                 (folder / name).unlink(missing_ok=True)
             if (folder / TENSORBOARD).is_dir():
                 shutil.rmtree(folder / TENSORBOARD)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RESULT, SETTINGS, SPEC, METRICS = "result.json", "run.json", "spec.yaml", "metrics.jsonl"
 BEST, LAST = "model.safetensors", "last.safetensors"
+RUN_FILES = (RESULT, SPEC, METRICS, BEST, LAST, SETTINGS)
+"""All of these files, in the order in which they are deleted: a folder with the last one holds a run."""
 Cursor = tuple[int, int]
 """Progress of a run: the number of finished epochs, and of finished steps of the next one."""
 START: Cursor = (0, 0)

@@ -164,7 +164,10 @@ def test_a_folder_of_another_study_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run" / "result.json").write_text("{}")
     with pytest.raises(UsageError, match="holds a single run"):
         Ledger.open(tmp_path / "run")
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["result.json"]
+    (tmp_path / "run" / "result.json").rename(tmp_path / "run" / "run.json")  # it is not finished
+    with pytest.raises(UsageError, match="holds a single run"):
+        Ledger.open(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]
 
 
 def test_a_study_without_common_runs_is_refused(tmp_path: Path) -> None:

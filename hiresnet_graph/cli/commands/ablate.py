@@ -14,6 +14,7 @@ import typer
 from hiresnet_graph.cli.arguments import Changes, Edges, Group
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.dry_run import announce_measuring, show_plan, write_remarks
+from hiresnet_graph.cli.output import check_study_folder
 from hiresnet_graph.cli.progress import RemainingTime, progress
 from hiresnet_graph.cli.study_arguments import compared, parsed_seeds, study_of_arguments
 from hiresnet_graph.cli.training import (
@@ -165,6 +166,8 @@ def ablate(
 
     from hiresnet_graph.sweep.options import ExecutionOptions
 
+    if output is not None:
+        check_study_folder(output, requested)
     options = ExecutionOptions(executor, jobs, device or "auto", threads, stack, address)
     if dry_run:
         show_plan(requested, output, options, accept_changes=accept_changes, calibrates=not no_calibrate, as_json=json)

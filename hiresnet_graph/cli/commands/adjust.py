@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,8 +11,13 @@ from hiresnet_graph.architecture import split_variant
 from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, architecture
 from hiresnet_graph.cli.commands.schema import schema_line
 from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.output import Force, check_output_file
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.files import is_file, write_atomic
 from hiresnet_graph.spec.writer import to_yaml
+
+# In the first lines of a spec that was written here.
+_ADJUSTED = b" parameters.\n"
 
 
 def adjust(
@@ -24,6 +28,7 @@ def adjust(
     changes: Changes = None,
     edges: Edges = None,
     output: OutputOrStdout = None,
+    force: Force = False,
 ) -> None:
     """Widen a baseline to a given number of parameters.
 
@@ -35,15 +40,18 @@ def adjust(
     name, variant = split_variant(spec)
     if variant is not None:
         raise UsageError(f"a spec cannot extend a variant. Give the changes of '{variant}', like '--edges none'.")
-    found = widen(architecture(spec, changes, edges=edges), parameters)
-    base = os.path.relpath(name, output.parent if output else ".") if Path(name).exists() else name
+    network = architecture(spec, changes, edges=edges)
+    if output is not None:
+        output = check_output_file(output, network.files, force=force, marks=(_ADJUSTED, b"extends: "))
+    found = widen(network, parameters)
+    base = os.path.relpath(name, output.parent if output else ".") if is_file(name) else name
     extension = found.architecture.as_extension(output.stem if output else f"{found.architecture.name}_adjusted", base)
     if found.architecture.variants:
         extension["variants"] = None  # their edges would be added to the widened network
-    text = f"# {found.parameters:,} parameters.\n" + to_yaml(extension)
+    text = f"# {found.parameters:,}{_ADJUSTED.decode()}" + to_yaml(extension)
     if output is None:
         write(text.rstrip("\n"))
     else:
-        output.write_text(schema_line() + text, encoding="utf-8")
+        write_atomic(output, (schema_line() + text).encode(), UsageError)
     wrote = f"Wrote {output}: " if output else ""
     write_message(f"{wrote}{found.parameters:,} parameters, {abs(found.off):,} off the target.")

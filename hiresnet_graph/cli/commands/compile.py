@@ -9,6 +9,7 @@ import typer
 
 from hiresnet_graph.cli.arguments import Changes, Edges, Output, Seed, Spec, Variant, architecture
 from hiresnet_graph.cli.console import write_message
+from hiresnet_graph.cli.output import Force, check_output_file
 
 
 def compile_network(
@@ -26,11 +27,14 @@ def compile_network(
             show_default=False,
         ),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Compile to Python source, an exported program, ONNX or JSON.
 
     The suffix of the file selects the format: .py (requires torch alone), .pt2, .onnx, or .json (the plan).
     """
     network = architecture(spec, changes, variant, edges)
-    network.export(output, seed=seed, weights=weights)
+    marks = (b'"name": ', b'"input_kinds": ') if output.suffix.lower() == ".json" else None
+    reads = [*network.files, *([weights] if weights is not None else [])]
+    network.export(check_output_file(output, reads, force=force, marks=marks), seed=seed, weights=weights)
     write_message(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")

@@ -9,7 +9,9 @@ import typer
 
 from hiresnet_graph.cli.commands.schema import SCHEMA_FILE, schema_line, write_schema
 from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.output import check_output_file
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.files import write_atomic
 from hiresnet_graph.shipped import spec_names, spec_path
 
 _STARTER = Path(__file__).resolve().parents[2] / "starter.yaml"
@@ -33,13 +35,13 @@ def init(
 
     The JSON Schema that editors use to check and complete it is written beside it, unless it exists already.
     """
-    text = schema_line() + _template(template).replace(" FILE", f" {'FILE' if str(output) == '-' else output}")
+    source = _template(template)
+    text = source.read_text(encoding="utf-8").replace(" FILE", f" {'FILE' if str(output) == '-' else output}")
     if str(output) == "-":
-        write(text.rstrip("\n"))
+        write((schema_line() + text).rstrip("\n"))
         return
-    if output.exists() and not force:
-        raise UsageError(f"'{output}' exists already. Choose another name with '-o', or overwrite it with '--force'.")
-    output.write_text(text, encoding="utf-8")
+    output = check_output_file(output, [source], force=force, marks=())  # what it wrote before may have been edited
+    write_atomic(output, (schema_line() + text).encode(), UsageError)
     schema_path = output.with_name(SCHEMA_FILE)
     beside = ""
     if force or not schema_path.exists():
@@ -49,10 +51,11 @@ def init(
     write_message(f"  hrg show {output}\n  hrg render {output} -o {output.with_suffix('.svg')}")
 
 
-def _template(name: str) -> str:
-    if name == "starter":
-        return _STARTER.read_text(encoding="utf-8")
-    path = spec_path(_FAMILIES.get(name, name))
+def _template(name: str) -> Path:
+    """The file of a template."""
+    path = _STARTER if name == "starter" else spec_path(_FAMILIES.get(name, name))
     if path is None:
-        raise UsageError(f"there is no template '{name}'. {did_you_mean(name, ['starter', *_FAMILIES, *spec_names()])}")
-    return path.read_text(encoding="utf-8")
+        hint = did_you_mean(name, ["starter", *_FAMILIES, *spec_names()])
+        rest = hint or f"Templates: {', '.join(['starter', *_FAMILIES])}, and the specs of 'hrg list specs'."
+        raise UsageError(f"there is no template '{name}'. {rest}")
+    return path

@@ -15,8 +15,10 @@ import typer
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.commands.report import write_report_table
 from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.output import Force, check_output_file
 from hiresnet_graph.cli.training import Device
-from hiresnet_graph.errors import RunError, UsageError, did_you_mean
+from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.files import write_atomic
 
 if TYPE_CHECKING:
     from hiresnet_graph.report.chart import Kind
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 _MOST_STEPS = 10_000
 PICTURES: tuple[Kind, ...] = ("svg", "png", "pdf", "html")
+# In the beginning of files that were written here, besides pictures.
+_MARKS = {"csv": (b"step,trained,n,accuracy",), "json": (b'"top_k": ', b'"part": ')}
 
 
 class DataPart(StrEnum):
@@ -74,6 +78,7 @@ def readout(
     json: Annotated[bool, typer.Option("--json", help="Print JSON to stdout, and nothing else.")] = False,
     output: OutputFile = None,
     device: Device = None,
+    force: Force = False,
 ) -> None:
     """Evaluate a trained network in time at other readout steps.
 
@@ -84,7 +89,9 @@ def readout(
     if csv and json:
         raise UsageError("'--csv' and '--json' both select the output format. Give one of them.")
     requested = None if steps is None else _parse_steps(steps)
-    suffix = "" if output is None else _check_output(output)
+    suffix = "" if output is None else _suffix(output)
+    if output is not None:
+        output = check_output_file(output, [folder], force=force, marks=_MARKS.get(suffix))
 
     from hiresnet_graph.report.readout import make_readouts, readout_table, readouts_csv, readouts_json
 
@@ -116,10 +123,7 @@ def _write_file(readouts: Readouts, output: Path, suffix: str) -> None:
     texts: dict[str, Callable[[Readouts], str]] = {"csv": readouts_csv, "json": readouts_json}
     picture = next((name for name in PICTURES if name == suffix), None)
     data = texts[suffix](readouts).encode() if picture is None else readouts_picture(readouts, picture)
-    try:
-        output.write_bytes(data)
-    except OSError as error:
-        raise RunError(f"{output}: cannot be written: {error.strerror}.") from error
+    write_atomic(output, data, UsageError)
     write_message(f"Wrote {output}.")
 
 
@@ -139,7 +143,7 @@ def _parse_steps(text: str) -> list[int]:
     return sorted(found)
 
 
-def _check_output(output: Path) -> str:
+def _suffix(output: Path) -> str:
     """The suffix of the output file, without its dot."""
     suffix = output.suffix.lower().removeprefix(".")
     known = (*PICTURES, "csv", "json")
@@ -147,6 +151,4 @@ def _check_output(output: Path) -> str:
         hint = did_you_mean(suffix, known) if suffix else ""
         listed = ", ".join(f".{name}" for name in known)
         raise UsageError(f"--output {output}: the suffix must be one of {listed}. {hint}".strip())
-    if not output.parent.is_dir():
-        raise UsageError(f"--output {output}: the folder '{output.parent}' does not exist. Create it first.")
     return suffix

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.output import check_study_folder
 from hiresnet_graph.cli.progress import progress
 from hiresnet_graph.cli.training import (
     Address,
@@ -84,6 +85,7 @@ def search(
         _describe(SearchSpace(requested))
         return
     assert output is not None
+    check_study_folder(output, requested)
     budget = requested.search.runs if requested.search is not None else 0  # a study without one is refused
 
     def started(space: SearchSpace) -> None:

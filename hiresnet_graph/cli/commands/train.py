@@ -19,6 +19,7 @@ import typer
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Changes, Edges, Variant, architecture
 from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.output import check_output_folder
 from hiresnet_graph.cli.progress import Meter, progress
 from hiresnet_graph.cli.training import (
     BatchSize,
@@ -97,8 +98,10 @@ def train(
         missing = "a SPEC" if spec is None else "a folder, --output DIR,"
         raise UsageError(f"{missing} is required: 'hrg train SPEC --output DIR', or 'hrg train --resume DIR'.")
     from hiresnet_graph.train import make_recipe
+    from hiresnet_graph.train.record import RUN_FILES
 
     network = architecture(spec, changes, variant, edges)
+    check_output_folder(output, RUN_FILES, network.files)
     recipe = make_recipe(recipe_fields(epochs, lr, batch_size, fields))
     reporter = _TrainReporter(recipe)
     dataset = make_dataset(data, download)

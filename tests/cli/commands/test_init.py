@@ -54,8 +54,9 @@ def test_init_to_stdout_writes_no_file(hrg, folder):
     ("args", "code", "message"),
     [
         (["-t", "vg"], 2, "there is no template 'vg'. Did you mean 'vgg'?"),
-        (["-o", "no/net.yaml"], 1, "no/net.yaml: the folder 'no' does not exist. Create it first."),
-        (["-o", "."], 2, "'.' exists already"),
+        (["-o", "no/net.yaml"], 2, "the folder 'no' of 'net.yaml' does not exist. Create it first."),
+        (["-t", "foo"], 2, "there is no template 'foo'. Templates: starter, hiresnet, resnet, densenet, vgg, ror, and"),
+        (["-o", "."], 2, "'.' is a folder. Give the name of a file."),
     ],
 )
 def test_init_errors(hrg, args, code, message):
@@ -68,4 +69,4 @@ def test_schema_goes_to_stdout_or_a_file(hrg, folder):
     assert hrg("schema", "-o", "s.json").exit_code == 0
     assert json.loads((folder / "s.json").read_text()) == schema()
     result = hrg("schema", "-o", "no/s.json")
-    assert result.exit_code == 1 and "Create it first." in result.stderr
+    assert result.exit_code == 2 and "Create it first." in result.stderr

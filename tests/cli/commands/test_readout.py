@@ -64,7 +64,7 @@ def test_if_no_step_can_be_read_out_the_reason_and_a_hint_are_printed(hrg, folde
         (["run", "--steps", "-1"], "got '-1'."),
         (["run", "--csv", "--json"], "Give one of them."),
         (["run", "-o", "x.gif"], "the suffix must be one of .svg, .png, .pdf, .html, .csv, .json."),
-        (["run", "-o", "no/x.svg"], "the folder 'no' does not exist. Create it first."),
+        (["run", "-o", "no/x.svg"], "the folder 'no' of 'x.svg' does not exist. Create it first."),
         (["run", "--part", "train"], "'test', 'validation'"),
     ],
 )
