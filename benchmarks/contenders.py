@@ -37,9 +37,9 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.stack.lowering import Stacked
 from hiresnet_graph.stack.optimizers import FlatOptimizer
 from hiresnet_graph.stack.program import run_stack
-from hiresnet_graph.stack.request import Refused, RunEvent, StackRequest
+from hiresnet_graph.stack.request import StackRequest
 from hiresnet_graph.train.environment import tf32_products
-from hiresnet_graph.train.events import EpochDone, Finished
+from hiresnet_graph.train.events import EpochDone, Finished, Refused, RunEvent
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds

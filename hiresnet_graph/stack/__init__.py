@@ -7,7 +7,7 @@ loaded on first use.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.stack.request import Refused, RunEvent, StackBackend, StackEnded, StackMember, StackRequest
+from hiresnet_graph.stack.request import StackBackend, StackMember, StackRequest
 from hiresnet_graph.stack.stackable import predicted_bytes, stack_group
 from hiresnet_graph.stack.supergraph import mask_of
 
@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Branches",
-    "Refused",
     "Replicas",
-    "RunEvent",
     "StackBackend",
-    "StackEnded",
     "StackMember",
     "StackRequest",
     "Stacked",

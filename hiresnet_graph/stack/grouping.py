@@ -10,22 +10,29 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.architecture import Architecture, loads
+from hiresnet_graph.data import DatasetKind
 from hiresnet_graph.errors import SpecError
 from hiresnet_graph.stack.request import StackBackend, StackMember, StackRequest
 from hiresnet_graph.stack.stackable import MIN_REPLICAS, predicted_bytes, stack_group
 from hiresnet_graph.stack.supergraph import mask_of
+from hiresnet_graph.train.events import RunEvent, StackEnded
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import START, Cursor
+from hiresnet_graph.train.record import START, Backend, Cursor
 from hiresnet_graph.train.request import RunRequest
 
-Backend = Literal["eager", "graph", "branches", "stacked"]
-"""How steps are computed: each run by itself, as one launch of a GPU, or with other runs. See `Environment.backend`."""
+if TYPE_CHECKING:
+    import torch
 
-MIN_RUNS = {"stacked": MIN_REPLICAS, "branches": 1}
-"""Runs of the smallest stack; smaller ones are padded."""
+    from hiresnet_graph.data.dataset import Dataset
+    from hiresnet_graph.stack.trainer import StackTrainer
+    from hiresnet_graph.train.prepare import PreparedRun
+    from hiresnet_graph.train.trainer import Condition
+
+# Runs of the smallest stack; smaller ones are padded.
+_MIN_RUNS: dict[StackBackend, int] = {"stacked": MIN_REPLICAS, "branches": 1}
 # After this many supergraphs in a row that hold no other network, the rest are not compared.
 _PATIENCE = 20
 
@@ -60,24 +67,55 @@ class StackableGroup:
     supergraph: Architecture
     recipe: Recipe
 
-    def fitting(self, limit: int, backend: StackBackend, budget: int | None, *, is_resumed: bool = False) -> int:
-        """The number of runs that fit into memory; 0 if the smallest stack does not fit.
+    def sizes(self, backend: Backend, limit: int, budget: int | None) -> range:
+        """The possible numbers of runs of a stack that fit into memory; empty if the smallest does not fit.
 
         Args:
-            limit: Upper limit of the result.
+            limit: Upper limit of the numbers.
             budget: Memory in bytes; None if unknown.
-            is_resumed: Whether runs were computed together before: then memory decides their number only.
         """
+        least, fitting = _MIN_RUNS[_of_stack(backend)], self._fitting(limit, budget)
+        if budget is not None and fitting < least:
+            return range(0)
+        return range(min(least, limit), min(limit, fitting) + 1)
+
+    def _fitting(self, limit: int, budget: int | None) -> int:
+        """The number of runs that memory suffices for, or the limit if that is unknown."""
         if budget is None:
             return limit
         is_low = self.recipe.precision == "bf16"
         each = predicted_bytes(self.supergraph.plan, MIN_REPLICAS, self.recipe.batch_size, is_low) / MIN_REPLICAS
-        fitting, least = int(budget / each), MIN_RUNS[backend]
-        return min(limit, max(fitting, least)) if is_resumed or fitting >= least else 0
+        return int(budget / each)
+
+    def stack(self, keys: Iterable[str], backend: Backend) -> SupergraphStack:
+        """Some of its runs as a stack."""
+        return SupergraphStack(tuple(keys), self.supergraph.to_yaml(), _of_stack(backend))
+
+    def stacks(
+        self,
+        missing: Collection[str],
+        backend: Backend,
+        limit: int,
+        *,
+        budget: int | None,
+        is_resumed: bool,
+        cursors: Callable[[str], set[Cursor]],
+    ) -> Iterator[SupergraphStack]:
+        """The stacks of its missing runs; see `stack_runs`."""
+        if backend == "stacked" and len(self.keys) == 1:
+            return  # padded, it would take the time of three
+        sizes = self.sizes(backend, limit, budget)
+        largest = 1 if backend == "graph" else max(sizes, default=0)
+        if not largest and is_resumed:
+            largest = min(limit, _MIN_RUNS[_of_stack(backend)])
+        if largest:
+            whole = self.stack((), backend)
+            for together in _with_common_cursor([key for key in self.keys if key in missing], cursors):
+                yield from whole.of(together).split(largest)
 
 
 @dataclass(frozen=True)
-class RunStack:
+class SupergraphStack:
     """Runs that one program computes.
 
     Attributes:
@@ -89,25 +127,58 @@ class RunStack:
     supergraph: str
     backend: StackBackend
 
-    def of(self, keys: Iterable[str]) -> RunStack:
+    @property
+    def least(self) -> int:
+        """Runs of the smallest stack; a smaller one takes no less memory."""
+        return _MIN_RUNS[self.backend]
+
+    def of(self, keys: Iterable[str]) -> SupergraphStack:
         """A stack of some of its runs."""
-        return RunStack(tuple(keys), self.supergraph, self.backend)
+        return SupergraphStack(tuple(keys), self.supergraph, self.backend)
 
-    def request(self, requests: Mapping[str, RunRequest], folders: Mapping[str, Path]) -> StackRequest:
-        """The request to a worker."""
+    def split(self, limit: int) -> Iterator[SupergraphStack]:
+        """Stacks of at most `limit` of its runs in their order, as even as possible, the larger ones first."""
+        parts = -(-len(self.keys) // limit)
+        small, larger = divmod(len(self.keys), max(1, parts))
+        start = 0
+        for part in range(parts):
+            end = start + small + (part < larger)
+            yield self.of(self.keys[start:end])
+            start = end
+
+    def work(self, requests: Mapping[str, RunRequest], folders: Mapping[str, Path]) -> SupergraphWork:
+        """The work for a worker."""
         members = (StackMember(key, requests[key], folders[key]) for key in self.keys)
-        return StackRequest(tuple(members), self.supergraph, self.backend)
+        return SupergraphWork(StackRequest(tuple(members), self.supergraph, self.backend))
+
+    def trainer(self, runs: Sequence[PreparedRun], device: torch.device) -> StackTrainer:
+        """A trainer of its runs in lockstep."""
+        from hiresnet_graph.stack.trainer import StackTrainer
+
+        return StackTrainer(runs, loads(self.supergraph, "supergraph").plan, self.backend, device)
 
 
-def split_evenly(keys: Sequence[str], limit: int) -> Iterator[tuple[str, ...]]:
-    """Parts of at most `limit` keys in their order, as even as possible, the larger ones first."""
-    parts = -(-len(keys) // limit)
-    small, larger = divmod(len(keys), max(1, parts))
-    start = 0
-    for part in range(parts):
-        end = start + small + (part < larger)
-        yield tuple(keys[start:end])
-        start = end
+@dataclass(frozen=True)
+class SupergraphWork:
+    """The work of training a stack, as a value that any process can receive."""
+
+    request: StackRequest
+
+    @property
+    def data(self) -> DatasetKind:
+        """The data of all runs."""
+        return self.request.runs[0].request.data
+
+    def train(self, stop: Condition, dataset: Dataset) -> Iterator[RunEvent | StackEnded]:
+        """Train the runs, each in its own folder, event by event."""
+        from hiresnet_graph.stack.program import run_stack
+
+        return run_stack(self.request, stop=stop, dataset=dataset)
+
+
+def _of_stack(backend: Backend) -> StackBackend:
+    """How a stack is computed: a single run as one launch of a GPU is a stack of one branch."""
+    return "stacked" if backend == "stacked" else "branches"
 
 
 # ---- groups
@@ -173,41 +244,6 @@ def _union(networks: Sequence[Candidate], edge_group: str | None) -> Iterator[Ar
     except SpecError:
         return
     yield union
-
-
-# ---- stacks
-
-
-def stack_runs(
-    groups: Iterable[StackableGroup],
-    missing: Collection[str],
-    backend: Backend,
-    limit: int,
-    *,
-    budget: int | None = None,
-    is_resumed: bool = False,
-    cursors: Callable[[str], set[Cursor]] = lambda key: {START},
-) -> tuple[RunStack, ...]:
-    """The stacks of the missing runs. Those in no stack are trained alone.
-
-    Args:
-        limit: Maximum number of runs of a stack.
-        budget: Memory for a stack in bytes; None if unknown.
-        is_resumed: As for `StackableGroup.fitting`.
-        cursors: The epochs and steps from which a run can be resumed. Runs that started together resume together.
-    """
-    kind: StackBackend = "stacked" if backend == "stacked" else "branches"
-    stacks = []
-    for group in groups if backend != "eager" else ():
-        if backend == "stacked" and len(group.keys) == 1:
-            continue  # padded, it would take the time of three
-        fitting = group.fitting(limit, kind, budget, is_resumed=is_resumed) if backend != "graph" else 1
-        if not fitting:
-            continue
-        supergraph = group.supergraph.to_yaml()
-        for together in _with_common_cursor([key for key in group.keys if key in missing], cursors):
-            stacks += [RunStack(part, supergraph, kind) for part in split_evenly(together, fitting)]
-    return tuple(stacks)
 
 
 def _with_common_cursor(keys: Sequence[str], cursors: Callable[[str], set[Cursor]]) -> list[list[str]]:

@@ -18,12 +18,12 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, UsageError
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.stack.request import Refused, RunEvent, StackBackend, StackEnded, StackMember, StackRequest
+from hiresnet_graph.stack.request import StackBackend, StackMember, StackRequest
 from hiresnet_graph.stack.stackable import OWN_FIELDS, stack_group
 from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.train.checkpoint import Checkpoint, delete_checkpoints, load_checkpoint, resume_points
 from hiresnet_graph.train.environment import choose_device, retain_freed_memory
-from hiresnet_graph.train.events import Finished, Paused, Started
+from hiresnet_graph.train.events import Finished, Paused, Refused, RunEvent, StackEnded, Started
 from hiresnet_graph.train.loop import train_runs
 from hiresnet_graph.train.prepare import PreparedRun, prepare_run
 from hiresnet_graph.train.record import START, Cursor, RunRecord

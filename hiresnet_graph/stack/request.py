@@ -1,8 +1,4 @@
-"""The task of a stack, and its events, as plain values that any process can receive.
-
-A stack is an iterator of the events of its runs. Its last event is `StackEnded`; an exception means that all runs that
-have not ended have failed.
-"""
+"""The task of a stack, as plain values that any process can receive."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hiresnet_graph.train.events import Event
 from hiresnet_graph.train.request import RunRequest
 
 StackBackend = Literal["stacked", "branches"]
@@ -40,33 +35,3 @@ class StackRequest:
     runs: tuple[StackMember, ...]
     supergraph: str
     backend: StackBackend = "stacked"
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A run of a stack cannot be trained; the others can.
-
-    Attributes:
-        message: The reason, for users.
-        is_final: Whether another attempt cannot succeed.
-    """
-
-    message: str
-    is_final: bool = True
-
-
-@dataclass(frozen=True)
-class RunEvent:
-    """An event of one run of a stack. The last one of a run is `Finished`, `Paused` or `Refused`.
-
-    Attributes:
-        key: Of the run.
-    """
-
-    key: str
-    event: Event | Refused
-
-
-@dataclass(frozen=True)
-class StackEnded:
-    """The last event of each run has been yielded."""

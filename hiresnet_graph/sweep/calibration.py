@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hiresnet_graph.stack.grouping import Backend, StackableGroup, stack_runs
-from hiresnet_graph.stack.stackable import MIN_REPLICAS
 from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
 from hiresnet_graph.sweep.networks import Network, Networks
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.resources import memory_budget
+from hiresnet_graph.sweep.stacks import RunGroup, stack_runs
+from hiresnet_graph.train.record import Backend
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
@@ -101,7 +101,7 @@ class Calibration:
         self,
         networks: Networks,
         plan: StudyPlan,
-        groups: Sequence[StackableGroup],
+        groups: Sequence[RunGroup],
         dataset: Dataset,
         missing: Collection[str],
         devices: Sequence[str],
@@ -179,7 +179,7 @@ class Calibration:
                 last = found.images_s
 
     @property
-    def _group(self) -> StackableGroup | None:
+    def _group(self) -> RunGroup | None:
         """The group of the measured network."""
         return next((group for group in self._groups if self._typical in group.keys), None)
 
@@ -198,13 +198,12 @@ class Calibration:
             yield 1
             return
         largest = min(_MAX_STACK["cpu" if self._is_cpu else "cuda"], -(-len(self._keys) // layout.workers))
-        largest = group.fitting(largest, "stacked" if backend == "stacked" else "branches", self._budget(layout))
-        smallest, size = (MIN_REPLICAS, 4) if backend == "stacked" else (2, 2)
-        while size < largest:
+        sizes = [size for size in group.sizes(backend, largest, self._budget(layout)) if size > 1]
+        size = 4 if backend == "stacked" else 2
+        while sizes and size < sizes[-1]:
             yield size
-            size = largest if self._is_cpu else 2 * size
-        if largest >= smallest:
-            yield largest
+            size = sizes[-1] if self._is_cpu else 2 * size
+        yield from sizes[-1:]
 
     def _measure(self, probe: ThroughputProbe, plan: ExecutionPlan, floor: float = 0.0) -> Measurement:
         from hiresnet_graph.sweep.throughput import Program
@@ -213,9 +212,9 @@ class Calibration:
         stacks = stack_runs(self._groups, self._missing, plan.backend, plan.stack, budget=budget)
         backend = plan.backend if stacks else "eager"
         keys = [self._typical] if backend in ("eager", "graph") else self._keys[: plan.stack]
-        supergraph = "" if self._group is None else self._group.supergraph.to_yaml()
+        together = None if backend == "eager" or self._group is None else self._group.stack(keys, backend)
         requests = tuple(plan.apply(self._plan.requests[key]) for key in keys)
-        images_s = probe.images_s(plan.layout, Program(requests, supergraph, backend), floor)
+        images_s = probe.images_s(plan.layout, Program(requests, together), floor)
         if not images_s:
             return Measurement(plan, 0.0, float("inf"))
         sizes = [len(stack.keys) for stack in stacks]

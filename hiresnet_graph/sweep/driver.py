@@ -17,18 +17,27 @@ from types import FrameType
 from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.stack.grouping import MIN_RUNS, RunStack, split_evenly
-from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded, StackRequest
 from hiresnet_graph.sweep.database import FINAL, RUNS, State
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, StackTraining, Task, TaskReport, Training
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.sweep.stacks import RunStack, StackWork
+from hiresnet_graph.train.events import (
+    EpochDone,
+    Event,
+    Finished,
+    Paused,
+    Refused,
+    RunEvent,
+    Saved,
+    StackEnded,
+    Started,
+)
 from hiresnet_graph.train.record import Epoch, RunRecord
 from hiresnet_graph.train.request import RunRequest
 
-Work = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
-StackWork = Callable[[StackRequest], Callable[[], Iterator[RunEvent | StackEnded]]]
+RunTask = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
+StackTask = Callable[[StackWork], Callable[[], Iterator[RunEvent | StackEnded]]]
 TaskEvent = Event | RunEvent | StackEnded | Failure | Lost
 
 # Time that workers have to save when the study is stopped, for each run that they compute.
@@ -80,7 +89,7 @@ class _Run:
     first_failure: str = ""
     is_training: bool = False
     start_epoch: int = 0  # finished epochs when this attempt started
-    stack: _StackTask | None = None
+    stack: _SubmittedStack | None = None
 
     def failed(self, message: str) -> str:
         """Count a failure; returns its message, with that of the first failure if they differ."""
@@ -91,7 +100,7 @@ class _Run:
 
 
 @dataclass(eq=False)
-class _StackTask:
+class _SubmittedStack:
     """A stack that was submitted to the executor.
 
     Attributes:
@@ -129,8 +138,8 @@ class Driver:
         executor: Executor,
         execution: ExecutionPlan | None = None,
         *,
-        work: Work = Training,
-        stack_work: StackWork = StackTraining,
+        work: RunTask = Training,
+        stack_work: StackTask = StackTraining,
         epoch_done: Callable[[str, Epoch], None] | None = None,
         retries: int = 2,
     ) -> None:
@@ -138,7 +147,7 @@ class Driver:
         self._work, self._stack_work = work, stack_work
         self._epoch_done, self._retries = epoch_done, retries
         self._runs: dict[str, _Run] = {}
-        self._stacks: dict[str, _StackTask] = {}
+        self._stacks: dict[str, _SubmittedStack] = {}
         self._stack_names = (f"stack {number}" for number in itertools.count(1))
         self._max_stack: int | None = None  # once memory has run out
         self._signals = 0
@@ -183,8 +192,8 @@ class Driver:
         """Train or resume runs of the ledger together; in smaller stacks, if memory has run out before."""
         for key in stack.keys:
             self._runs[key] = self._new_run(key, requests[key], None)
-        for keys in split_evenly(stack.keys, self._max_stack or len(stack.keys)):
-            self._send_stack(stack.of(keys))
+        for part in stack.split(self._max_stack or len(stack.keys)):
+            self._send_stack(part)
 
     def _new_run(self, key: str, request: RunRequest, until: int | None) -> _Run:
         state = self._ledger.run(key)
@@ -197,12 +206,12 @@ class Driver:
         runs = {key: self._runs[key] for key in stack.keys}
         requests = {key: run.request for key, run in runs.items()}
         folders = {key: self._folder(run) for key, run in runs.items()}
-        task = _StackTask(next(self._stack_names), stack, list(stack.keys))
+        task = _SubmittedStack(next(self._stack_names), stack, list(stack.keys))
         for run in runs.values():
             run.stack = task
         self._stacks[task.name] = task
         # Each attempt at a stack has a new name, so the attempt number is always 1.
-        self._executor.submit(Task(task.name, 1, self._stack_work(stack.request(requests, folders))))
+        self._executor.submit(Task(task.name, 1, self._stack_work(stack.work(requests, folders))))
 
     def _folder(self, run: _Run) -> Path:
         return (self._ledger.folder / RUNS / run.name).absolute()
@@ -269,7 +278,7 @@ class Driver:
         assert run is not None and not isinstance(event, RunEvent | StackEnded)
         return self._on_run_event(report.key, run, event, report.worker, is_ending)
 
-    def _on_stack_event(self, task: _StackTask, event: TaskEvent, worker: str, is_ending: bool) -> list[RunEnd]:
+    def _on_stack_event(self, task: _SubmittedStack, event: TaskEvent, worker: str, is_ending: bool) -> list[RunEnd]:
         """Handle an event of one run of a stack, or of all of its open runs."""
         if isinstance(event, RunEvent):
             key, of_run = event.key, event.event
@@ -287,7 +296,7 @@ class Driver:
         together = len(task.open) + len(task.retry)
         # A stack below the minimum takes no less memory, so its runs are retried alone; after another failure any
         # stack is split, since one run may have failed for the others.
-        least = MIN_RUNS[task.stack.backend] if is_memory else 1
+        least = task.stack.least if is_memory else 1
         half = max(min(least, together), -(-together // 2))
         task.is_splittable = is_memory or half < together
         ended = [
@@ -297,7 +306,7 @@ class Driver:
         self._retry_stack(task, half, together, is_memory)
         return ended
 
-    def _retry_stack(self, task: _StackTask, half: int, together: int, is_memory: bool) -> None:
+    def _retry_stack(self, task: _SubmittedStack, half: int, together: int, is_memory: bool) -> None:
         """Submit the runs of an ended stack again that have not finished; in halves, if that may help."""
         keys = [key for key in task.stack.keys if key in task.retry]
         if not keys:
@@ -314,8 +323,8 @@ class Driver:
             size = self._max_stack = min(half, self._max_stack or half)
             self._execution = dataclasses.replace(self._execution, stack=min(self._execution.stack, size))
             self._ledger.freeze_execution(self._execution)
-        for part in split_evenly(keys, size):
-            self._send_stack(task.stack.of(part))
+        for part in task.stack.of(keys).split(size):
+            self._send_stack(part)
 
     def _on_run_event(
         self, key: str, run: _Run, event: Event | Failure | Lost, worker: str, is_ending: bool

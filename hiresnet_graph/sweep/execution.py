@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from hiresnet_graph.stack.grouping import Backend
 from hiresnet_graph.train.recipe import Recipe
+from hiresnet_graph.train.record import Backend
 from hiresnet_graph.train.request import RunRequest
 
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.stack.grouping import Backend, Candidate, RunStack, StackableGroup, group_runs, stack_runs
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
 from hiresnet_graph.sweep.database import FINAL
 from hiresnet_graph.sweep.execution import ExecutionPlan
@@ -22,8 +21,9 @@ from hiresnet_graph.sweep.networks import Networks, networks_of
 from hiresnet_graph.sweep.options import AUTO, ExecutionOptions, resume_execution
 from hiresnet_graph.sweep.plan import StudyPlan, make_plan
 from hiresnet_graph.sweep.resources import device_kind, memory_budget
+from hiresnet_graph.sweep.stacks import RunGroup, RunStack, find_groups, stack_runs
 from hiresnet_graph.sweep.study import Study, read_study
-from hiresnet_graph.train.record import START, Cursor
+from hiresnet_graph.train.record import START, Backend, Cursor
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
@@ -113,16 +113,12 @@ class PreparedStudy:
         return self.options.devices(self._frozen)
 
     @cached_property
-    def groups(self) -> tuple[StackableGroup, ...]:
+    def groups(self) -> Sequence[RunGroup]:
         """The groups of runs that may be computed together; empty if each run is computed by itself."""
         if self.options.stack_size == 1 and (self._frozen is None or self._frozen.backend == "eager"):
             return ()
         members = {row.key: self.networks.members[row.network] for row in reversed(self.plan.rows)}
-        candidates = (
-            Candidate(key, one.architecture, one.recipe, one.info.plan, one.info.macs, one.info.edges)
-            for key, one in ((key, members[key]) for key in self.plan.requests)
-        )
-        return group_runs(candidates, self.study.group)
+        return find_groups({key: members[key] for key in self.plan.requests}, self.study.group)
 
     @cached_property
     def _calibration(self) -> Calibration | None:

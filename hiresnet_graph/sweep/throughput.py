@@ -13,12 +13,10 @@ import torch
 
 from hiresnet_graph.architecture import loads
 from hiresnet_graph.data import DatasetKind
-from hiresnet_graph.stack.grouping import Backend
-from hiresnet_graph.stack.request import StackBackend
-from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.sweep.execution import WorkerLayout
 from hiresnet_graph.sweep.executors.base import ENDS, Lost, Task, cached_dataset
 from hiresnet_graph.sweep.executors.local import LocalExecutor
+from hiresnet_graph.sweep.stacks import RunStack
 from hiresnet_graph.train.environment import choose_device, retain_freed_memory
 from hiresnet_graph.train.events import Paused
 from hiresnet_graph.train.prepare import prepare_run
@@ -41,12 +39,11 @@ class Program:
     """Runs that a worker computes at one time.
 
     Attributes:
-        supergraph: A network of which that of each run is a subgraph, as a spec in YAML.
+        stack: The stack that they are; None if there is one run, which is computed by itself.
     """
 
     requests: tuple[RunRequest, ...]
-    supergraph: str
-    backend: Backend = "eager"
+    stack: RunStack | None = None
 
 
 class ThroughputProbe:
@@ -185,12 +182,8 @@ class _Sample:
             runs * EVAL_COST_RATIO * len(parts.validation),
         )
 
-        trainer: Trainer
-        if program.backend == "eager":
-            trainer = SingleTrainer(first, device)
-        else:
-            kind: StackBackend = "stacked" if program.backend == "stacked" else "branches"
-            trainer = StackTrainer(assigned, loads(program.supergraph, "supergraph").plan, kind, device)
+        stack = program.stack
+        trainer: Trainer = SingleTrainer(first, device) if stack is None else stack.trainer(assigned, device)
 
         def done() -> float:
             return step * trainer.state.total_steps + epoch * trainer.state.epoch

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.stack.grouping import RunStack
 from hiresnet_graph.sweep.database import FINAL, RUNS, State
-from hiresnet_graph.sweep.driver import Driver, StackWork, Work
+from hiresnet_graph.sweep.driver import Driver, RunTask, StackTask
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors.base import Executor, StackTraining, Training
 from hiresnet_graph.sweep.ledger import Ledger, RunState
+from hiresnet_graph.sweep.stacks import RunStack
 from hiresnet_graph.train.record import Epoch, RunRecord, read_record
 from hiresnet_graph.train.request import RunRequest
 
@@ -55,8 +55,8 @@ def train_all(
     execution: ExecutionPlan | None = None,
     *,
     stacks: Iterable[RunStack] = (),
-    work: Work = Training,
-    stack_work: StackWork = StackTraining,
+    work: RunTask = Training,
+    stack_work: StackTask = StackTraining,
     progress: Callable[[Progress], None] | None = None,
     retries: int = 2,
 ) -> None:
@@ -89,10 +89,10 @@ def train_all(
         while tasks or driver.active_runs:
             while tasks and driver.free_slots > 0:
                 task = tasks.popleft()
-                if isinstance(task, RunStack):
-                    driver.submit_stack(task, requests)
-                else:
+                if isinstance(task, str):
                     driver.submit(task, requests[task])
+                else:
+                    driver.submit_stack(task, requests)
             for end in driver.wait():
                 report(end.key, end.state, record=end.record, message=end.message)
         ledger.commit()

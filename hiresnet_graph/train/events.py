@@ -68,3 +68,36 @@ class Paused:
 
 
 Event = Started | EpochDone | Saved | Finished | Paused
+
+
+# ---- of runs that are trained together
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One of the runs that are trained together cannot be trained; the others can.
+
+    Attributes:
+        message: The reason, for users.
+        is_final: Whether another attempt cannot succeed.
+    """
+
+    message: str
+    is_final: bool = True
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """An event of one of the runs that are trained together; the last one is `Finished`, `Paused` or `Refused`.
+
+    Attributes:
+        key: Of the run.
+    """
+
+    key: str
+    event: Event | Refused
+
+
+@dataclass(frozen=True)
+class StackEnded:
+    """The last event of each run that was trained together has been yielded."""

@@ -55,6 +55,10 @@ class Epoch(_Record):
     time_s: float
 
 
+Backend = Literal["eager", "graph", "branches", "stacked"]
+"""How steps are computed: each run by itself, as one launch of a GPU, or with other runs. See `Environment.backend`."""
+
+
 class Environment(_Record):
     """Where and how a run was computed; not part of what was requested.
 

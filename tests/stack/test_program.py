@@ -23,7 +23,7 @@ from hiresnet_graph.errors import OutOfMemory, UsageError
 from hiresnet_graph.stack import predicted_bytes, run_stack, stack_group
 from hiresnet_graph.stack import trainer as stack_trainer
 from hiresnet_graph.stack.capture import Captured
-from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded, StackMember, StackRequest
+from hiresnet_graph.stack.request import StackMember, StackRequest
 from hiresnet_graph.stack.trainer import StackTrainer
 from hiresnet_graph.train import (
     EpochDone,
@@ -38,6 +38,7 @@ from hiresnet_graph.train import (
     read_record,
 )
 from hiresnet_graph.train.checkpoint import resume_points, save_checkpoint
+from hiresnet_graph.train.events import Refused, RunEvent, StackEnded
 from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY
 from tests.train.runs import RECIPES, events_of, finish, request, result_of, stop_after
 from tests.train.states import states

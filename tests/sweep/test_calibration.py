@@ -134,7 +134,7 @@ def test_workers_that_were_ended_are_restarted_before_measuring(monkeypatch: pyt
     monkeypatch.setattr(throughput, "LocalExecutor", Ending)
     request = RunRequest(spec="", label="", seeds=Seeds(0, 0), data=DigitsData(), recipe=Recipe())
     with throughput.ThroughputProbe([WorkerLayout(1, 1)], ("cpu",), DigitsData()) as probe:
-        assert [probe.images_s(WorkerLayout(1, 1), Program((request,), "")) for _ in range(2)] == [0.0, 0.0]
+        assert [probe.images_s(WorkerLayout(1, 1), Program((request,))) for _ in range(2)] == [0.0, 0.0]
     assert seen == ["_Preparation", "_Sample"] * 2
 
 

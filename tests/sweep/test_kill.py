@@ -24,7 +24,7 @@ from PIL import Image
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.stack.grouping import RunStack, split_evenly
+from hiresnet_graph.stack.grouping import SupergraphStack
 from hiresnet_graph.sweep import Study, StudyPlan, plan_study, read_results
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
 from hiresnet_graph.sweep.executors.base import Training
@@ -185,7 +185,7 @@ def check_kills(
     chance.shuffle(kinds)
     plan = planned(network, **fields)
     whole = network.with_edges("full").to_yaml()
-    stacks = [RunStack(keys, whole, "stacked") for keys in split_evenly(list(plan.requests), stack)] if stack else []
+    stacks = list(SupergraphStack(tuple(plan.requests), whole, "stacked").split(stack)) if stack else []
     (tmp_path / "plan").write_bytes(pickle.dumps((plan, stacks)))
     trained(plan, tmp_path / "undisturbed", stacks=stacks)
     ended = kill_at_random(tmp_path, kinds, chance, workers)

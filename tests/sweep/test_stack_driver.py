@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.stack.grouping import RunStack, split_evenly
-from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded
+from hiresnet_graph.stack.grouping import SupergraphStack
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors import LocalExecutor
@@ -22,11 +21,12 @@ from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.training import Progress, train_all
 from hiresnet_graph.train import EpochDone, Finished, Paused, Recipe, Started
+from hiresnet_graph.train.events import Refused, RunEvent, StackEnded
 from tests.sweep.works import MACHINE, Inline, Quick, QuickStack, record, study
 
 
-def in_stacks(plan: StudyPlan, limit: int) -> list[RunStack]:
-    return [RunStack(keys, "whole", "stacked") for keys in split_evenly(list(plan.requests), limit)]
+def in_stacks(plan: StudyPlan, limit: int) -> list[SupergraphStack]:
+    return list(SupergraphStack(tuple(plan.requests), "whole", "stacked").split(limit))
 
 
 def trained(
@@ -57,7 +57,7 @@ class Recording(Inline):
         self.seen: list[int] = []
 
     def submit(self, task: Task) -> None:
-        self.seen.append(len(task.work.request.runs) if isinstance(task.work, QuickStack) else 0)
+        self.seen.append(len(task.work.work.request.runs) if isinstance(task.work, QuickStack) else 0)
         super().submit(task)
 
 
@@ -83,7 +83,7 @@ def test_runs_beside_stacks_are_trained_alone(tmp_path: Path) -> None:
     executor = Recording()
     with Ledger.open(tmp_path) as ledger:
         ledger.join(plan)
-        stacks = [RunStack(tuple(plan.requests)[1:], "whole", "stacked")]
+        stacks = [SupergraphStack(tuple(plan.requests)[1:], "whole", "stacked")]
         train_all(ledger, plan.requests, executor, stacks=stacks, work=Quick, stack_work=QuickStack)
     assert executor.seen == [0, 2]
     assert {row.state for row in read_results(tmp_path).rows} == {"complete"}
@@ -154,7 +154,7 @@ def test_splitting_for_memory_does_not_count_as_a_failure(tmp_path: Path) -> Non
                 return super().reports(timeout_s)
             self.is_lost = True
             task = self.tasks.popleft()
-            key = task.work.request.runs[0].key  # type: ignore[attr-defined]
+            key = task.work.work.request.runs[0].key  # type: ignore[attr-defined]
             events = [RunEvent(key, Started(0, MACHINE)), Lost("the worker is gone.")]
             return [TaskReport(task.key, task.attempt, event, "there") for event in events]
 

@@ -15,8 +15,7 @@ import torch
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.stack.grouping import RunStack
-from hiresnet_graph.stack.request import RunEvent, StackEnded
+from hiresnet_graph.stack.grouping import SupergraphWork
 from hiresnet_graph.sweep import Study, ablate
 from hiresnet_graph.sweep import calibration as calibration_module
 from hiresnet_graph.sweep.calibration import CalibrationResult
@@ -26,8 +25,10 @@ from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.options import ExecutionOptions, resume_execution
 from hiresnet_graph.sweep.prepare import PreparedStudy, choose_execution, prepare_study
 from hiresnet_graph.sweep.results import read_results
+from hiresnet_graph.sweep.stacks import RunStack
 from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import EpochDone, Recipe
+from hiresnet_graph.train.events import RunEvent, StackEnded
 from tests.conftest import TINY
 from tests.sweep.test_ablation import results
 from tests.sweep.works import Inline
@@ -184,18 +185,16 @@ class Crowded(StackTraining):
     def __call__(self) -> Iterator[RunEvent | StackEnded]:
         for event in super().__call__():
             yield event
-            if (
-                len(self.request.runs) > self.most
-                and isinstance(event, RunEvent)
-                and isinstance(event.event, EpochDone)
-            ):
+            assert isinstance(self.work, SupergraphWork)
+            is_crowded = len(self.work.request.runs) > self.most
+            if is_crowded and isinstance(event, RunEvent) and isinstance(event.event, EpochDone):
                 torch.empty(1 << 60)
 
 
 def as_one_stack(study: Study) -> tuple[PreparedStudy, RunStack, ExecutionPlan]:
     prepared = prepare_study(study, None, ExecutionOptions(stack=6, device="cpu"))
     (group,) = prepared.groups
-    return prepared, RunStack(group.keys, group.supergraph.to_yaml(), "stacked"), prepared.execution
+    return prepared, group.stack(group.keys, "stacked"), prepared.execution
 
 
 def test_halves_resume_from_checkpoints_when_memory_runs_out(tiny: hrg.Architecture, tmp_path: Path) -> None:

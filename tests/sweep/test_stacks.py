@@ -9,7 +9,7 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.stack import predicted_bytes
-from hiresnet_graph.stack.grouping import StackableGroup, split_evenly, stack_runs
+from hiresnet_graph.stack.grouping import StackableGroup, SupergraphStack
 from hiresnet_graph.stack.request import StackMember
 from hiresnet_graph.stack.supergraph import mask_of
 from hiresnet_graph.sweep import Study, StudyPlan, read_study, resources
@@ -17,17 +17,20 @@ from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.options import ExecutionOptions
 from hiresnet_graph.sweep.prepare import prepare_study
 from hiresnet_graph.sweep.resources import memory_budget
+from hiresnet_graph.sweep.stacks import stack_runs
 from hiresnet_graph.train import Recipe
 from tests.train.states import TEXT
 
 
 def grouped(study: Study) -> tuple[StudyPlan, tuple[StackableGroup, ...]]:
     prepared = prepare_study(study, None, ExecutionOptions(stack=8))
-    plan, groups = prepared.plan, prepared.groups
-    for group in groups:
+    plan, groups = prepared.plan, []
+    for group in prepared.groups:
+        assert isinstance(group, StackableGroup)
+        groups.append(group)
         for key in group.keys:  # as a worker computes it
             assert mask_of(group.supergraph.plan, hrg.loads(plan.requests[key].spec).plan) is not None
-    return plan, groups
+    return plan, tuple(groups)
 
 
 def labels(plan: StudyPlan, group: StackableGroup) -> list[str]:
@@ -46,6 +49,7 @@ def test_table_2_is_35_runs_of_one_network_and_5_of_another() -> None:
     assert [key for stack in stacks[:3] for key in stack.keys] == [
         key for key in plan.requests if key in groups[0].keys
     ]
+    assert isinstance(stacks[0], SupergraphStack)
     assert hrg.loads(stacks[0].supergraph).plan.digest() == read_study("table2").base().with_edges("full").plan.digest()
     assert [len(stack.keys) for stack in stack_runs(groups, set(plan.requests), "stacked", 40)] == [35, 5]
 
@@ -89,12 +93,16 @@ def test_networks_in_time_are_grouped_by_transitions() -> None:
 
 
 def test_stacks_are_even_and_in_order() -> None:
-    assert [len(part) for part in split_evenly("abcdefg", 5)] == [4, 3]
-    assert [len(part) for part in split_evenly("abcdefg", 7)] == [7]
-    assert [len(part) for part in split_evenly("abcdefg", 2)] == [2, 2, 2, 1]
-    assert [len(part) for part in split_evenly("abcdefghijk", 4)] == [4, 4, 3]
-    assert [key for part in split_evenly("abcdefghijk", 3) for key in part] == list("abcdefghijk")
-    assert list(split_evenly("", 3)) == []
+    def split(keys: str, limit: int) -> list[str]:
+        stack = SupergraphStack(tuple(keys), "", "stacked")
+        return ["".join(part.keys) for part in stack.split(limit)]
+
+    assert split("abcdefg", 5) == ["abcd", "efg"]
+    assert split("abcdefg", 7) == ["abcdefg"]
+    assert split("abcdefg", 2) == ["ab", "cd", "ef", "g"]
+    assert split("abcdefghijk", 4) == ["abcd", "efgh", "ijk"]
+    assert "".join(split("abcdefghijk", 3)) == "abcdefghijk"
+    assert split("", 3) == []
 
 
 def test_finished_and_single_runs_are_in_no_stack(tiny: hrg.Architecture) -> None:
@@ -108,10 +116,11 @@ def test_finished_and_single_runs_are_in_no_stack(tiny: hrg.Architecture) -> Non
     assert stack_runs(alone, set(single.requests), "stacked", 8) == ()
     # a GPU can launch the steps of a single run at once
     (one,) = stack_runs(alone, set(single.requests), "graph", 1)
-    assert one.keys == tuple(single.requests) and one.backend == "branches"
+    assert isinstance(one, SupergraphStack) and one.keys == tuple(single.requests) and one.backend == "branches"
     each = stack_runs(groups, set(keys), "graph", 1)
     assert [len(stack.keys) for stack in each] == [1] * len(keys)
-    request = stack.request(plan.requests, {key: Path(key) for key in keys})
+    assert isinstance(stack, SupergraphStack)
+    request = stack.work(plan.requests, {key: Path(key) for key in keys}).request
     assert [member.key for member in request.runs] == list(stack.keys)
     assert isinstance(request.runs[0], StackMember) and request.backend == "stacked"
 

@@ -15,11 +15,21 @@ from typing import Self
 from hiresnet_graph.data import DigitsData
 from hiresnet_graph.errors import OutOfMemory, RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.stack.request import Refused, RunEvent, StackEnded, StackRequest
+from hiresnet_graph.stack.grouping import SupergraphWork
 from hiresnet_graph.sweep.executors.base import Failure, Task, TaskReport, stop_requested
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo
-from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Saved, Started
+from hiresnet_graph.train.events import (
+    EpochDone,
+    Event,
+    Finished,
+    Paused,
+    Refused,
+    RunEvent,
+    Saved,
+    StackEnded,
+    Started,
+)
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import RESULT, Epoch, RunRecord, Seeds
 from hiresnet_graph.train.request import RunRequest
@@ -152,11 +162,12 @@ class QuickStack:
     There is no memory for more than 3 runs together with one whose label begins with `big`.
     """
 
-    request: StackRequest
+    work: SupergraphWork
 
     def __call__(self) -> Iterator[RunEvent | StackEnded]:
-        works = {run.key: iter(Quick(run.request, run.folder)()) for run in self.request.runs}
-        if len(works) > 3 and any(run.request.label.startswith("big") for run in self.request.runs):
+        runs = self.work.request.runs
+        works = {run.key: iter(Quick(run.request, run.folder)()) for run in runs}
+        if len(works) > 3 and any(run.request.label.startswith("big") for run in runs):
             raise OutOfMemory("memory ran out.")
         while works:
             for key, work in list(works.items()):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from hiresnet_graph.data import DatasetKind, load_dataset
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, is_out_of_memory
-from hiresnet_graph.stack.request import RunEvent, StackEnded, StackRequest
-from hiresnet_graph.train.events import Event, Finished, Paused
+from hiresnet_graph.sweep.stacks import StackWork
+from hiresnet_graph.train.events import Event, Finished, Paused, RunEvent, StackEnded
 from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:
@@ -72,13 +72,11 @@ class Training:
 class StackTraining:
     """The work of a task: training or resuming a stack of runs, each in its own folder."""
 
-    request: StackRequest
+    work: StackWork
 
     def __call__(self) -> Iterator[RunEvent | StackEnded]:
         """Train, event by event; all runs pause soon after the worker process was requested to stop."""
-        from hiresnet_graph.stack import run_stack
-
-        return run_stack(self.request, stop=stop_requested, dataset=cached_dataset(self.request.runs[0].request.data))
+        return self.work.train(stop_requested, cached_dataset(self.work.data))
 
 
 @lru_cache(maxsize=1)
