@@ -132,6 +132,18 @@ class Document:
         assert section is not None
         return section, problems
 
+    def address(self, key: str) -> tuple[str, ...] | None:
+        """Where in the tree a change points, like `("nodes", "stage2", "depth")`; None if there is no such field."""
+        path = _override_path(self.tree, key, Position(Source(key, ""), 1, 1), [])
+        return None if path is None else tuple(path)
+
+    def variant_changes(self, name: str) -> MarkedDict:
+        """What a variant of the file changes, as a patch of the tree; empty if the variant is wrong."""
+        patch = self.tree["variants"][name]
+        if not isinstance(patch, MarkedDict):
+            return MarkedDict()
+        return _with_blocks(_variant_patch(patch, self.tree, name, []))
+
     def as_extension(self, name: str, base: str) -> MarkedDict:
         """The overrides alone, as a spec called `name` that extends `base` (a shipped spec or a file).
 

@@ -54,10 +54,10 @@ class Problems:
         self.report(Problem(message, position, format_path(path), hint))
 
     def report(self, problem: Problem) -> None:
-        """Report an error that has its position; duplicates count once."""
+        """Report an error that has its position; duplicates, and all uses of a wrong param, count once."""
         if related := self._params_set_elsewhere(problem.position):
             problem = replace(problem, related=(*problem.related, *related))
-        mark = (str(problem.position or problem.path), problem.message)
+        mark = (" ".join(map(str, related)) or str(problem.position or problem.path), problem.message)
         if mark not in self._seen:
             self._seen.add(mark)
             self.found.append(problem)

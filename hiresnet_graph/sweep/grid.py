@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.spec.problems import Problems
+from hiresnet_graph.sweep.assignments import setting_name
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.sweep.variants import override
 from hiresnet_graph.train.recipe import Recipe, make_recipe
@@ -31,9 +32,10 @@ class Setting(NamedTuple):
 def grid_settings(study: Study, base: Architecture, problems: Problems) -> list[Setting]:
     """All combinations of the grid; empty after errors are reported. Without a grid, the study as it is."""
     before = len(problems.found)
-    names = {key: _checked_key(study, base, key, problems) for key in study.grid}
+    names = {key: setting_name(base, key) for key in study.grid}
     for key, values in study.grid.items():
-        _check_values(key, values, names[key].startswith("recipe."), problems)
+        if _check_key(base, key, problems):
+            _check_values(key, values, names[key].startswith("recipe."), problems)
     if len(problems.found) > before:
         return []
     found = []
@@ -52,21 +54,18 @@ def grid_settings(study: Study, base: Architecture, problems: Problems) -> list[
     return found
 
 
-def _checked_key(study: Study, base: Architecture, key: str, problems: Problems) -> str:
-    """The key of a setting, with the prefix `recipe.` if it is a field of the recipe."""
-    params = base.tree.get("params")
-    field = key.removeprefix("recipe.")
-    is_param = isinstance(params, dict) and key in params
-    is_recipe = field in Recipe.model_fields and not is_param
-    if key in Recipe.model_fields and is_param:
+def _check_key(base: Architecture, key: str, problems: Problems) -> bool:
+    """Whether a key may be one of a grid; if it is ambiguous, or unknown to the recipe, that is reported."""
+    params, field = base.tree.get("params"), key.removeprefix("recipe.")
+    if key in Recipe.model_fields and isinstance(params, dict) and key in params:
         message = f"'{key}' is a field of the recipe and a param of the network."
         problems.add(("grid", key), message, f"Write 'recipe.{key}' or 'params.{key}'.", key=True)
-    elif key != field and not is_recipe:
+    elif key != field and field not in Recipe.model_fields:
         hint = did_you_mean(field, Recipe.model_fields)
         problems.add(("grid", key), f"the recipe has no field '{field}'.", hint, key=True)
-    elif key in study.changes:
-        problems.add(("grid", key), f"'{key}' is in 'changes', too.", "Leave it out there.", key=True)
-    return f"recipe.{field}" if is_recipe else key
+    else:
+        return True
+    return False
 
 
 def _check_values(key: str, values: tuple[object, ...], is_recipe: bool, problems: Problems) -> None:

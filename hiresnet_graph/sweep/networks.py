@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import Problem, SpecError, UsageError, did_you_mean
 from hiresnet_graph.spec.problems import Problems
+from hiresnet_graph.sweep.assignments import check_assignments
 from hiresnet_graph.sweep.controls import ADJUSTED, Control, adjusted, control_of, random_edges
 from hiresnet_graph.sweep.grid import Setting, grid_settings
 from hiresnet_graph.sweep.isomorphism import wiring
@@ -81,6 +82,18 @@ class Networks:
         return tuple(remarks)
 
 
+def network_of(study: Study) -> Architecture:
+    """The network of a study with the changes of the study.
+
+    Raises:
+        SpecError: The spec cannot be found or read.
+    """
+    base = study.base()
+    for key, value in study.changes.items():
+        base = override(base, key, value, study.tree, ("changes", key), ("changes", key))
+    return base
+
+
 def networks_of(study: Study) -> Networks:
     """The networks of a study.
 
@@ -110,11 +123,14 @@ class _NetworkBuilder:
     def networks(self) -> Networks | None:
         """The networks; None if there are errors."""
         study, problems = self._study, self._problems
-        with _collected(problems):
+        with collected(problems):
             study.data_source()
-        base = self._base()
+        base: Architecture | None = None
+        with collected(problems):
+            base = network_of(study)
         if base is None:
             return None
+        check_assignments(study, base, self._controls, problems)
         # If the grid is wrong, the variants are checked without it.
         settings = grid_settings(study, base, problems) or [Setting({}, base, study.recipe)]
         members: list[Network] = []
@@ -122,7 +138,7 @@ class _NetworkBuilder:
         for setting in settings:
             # Settings of the recipe alone share their networks.
             of_network = str([item for item in setting.values.items() if not item[0].startswith("recipe.")])
-            with _collected(problems):
+            with collected(problems):
                 if of_network not in known:
                     known[of_network] = self._members(setting)
             for member in known.get(of_network, ()):
@@ -138,16 +154,6 @@ class _NetworkBuilder:
             return None
         subsets_of = self._subsets_of.pop() if self._subsets_of else ()
         return Networks(base.name, tuple(members), self._baseline, subsets_of, self._left_out)
-
-    def _base(self) -> Architecture | None:
-        """The network with its changes; None after its errors are reported."""
-        study = self._study
-        with _collected(self._problems):
-            base = study.base()
-            for key, value in study.changes.items():
-                base = override(base, key, value, study.tree, ("changes", key), ("changes", key))
-            return base
-        return None
 
     def _parsed_controls(self) -> list[tuple[StudyPath, Control]]:
         found: list[tuple[StudyPath, Control]] = []
@@ -329,7 +335,7 @@ class _NetworkBuilder:
 
 
 @contextmanager
-def _collected(problems: Problems) -> Iterator[None]:
+def collected(problems: Problems) -> Iterator[None]:
     """Collect the errors that are raised within."""
     try:
         yield

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.errors import SpecError, UsageError
-from hiresnet_graph.sweep.networks import networks_of
+from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.data import load_dataset
+from hiresnet_graph.errors import Position, SpecError, UsageError
+from hiresnet_graph.spec.marked import MarkedDict, MarkedList, marked, position_at
+from hiresnet_graph.spec.problems import Problems
+from hiresnet_graph.sweep.assignments import check_assignments
+from hiresnet_graph.sweep.networks import collected, network_of, networks_of
 from hiresnet_graph.sweep.plan import StudyPlan, make_plan
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.search_settings import ValueRange
-from hiresnet_graph.sweep.study import Study, fail
-from hiresnet_graph.sweep.variants import TRANSITIONS, edges_of
+from hiresnet_graph.sweep.study import Study, fail, raise_if_any
+from hiresnet_graph.sweep.variants import TRANSITIONS, Variant, edges_of
+from hiresnet_graph.train.checks import match_input
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+
+    from hiresnet_graph.data.dataset import Dataset
 
 _EDGE = "edge "  # before the name of an edge, in the parameters of a trial
 
@@ -23,47 +32,83 @@ _EDGE = "edge "  # before the name of an edge, in the parameters of a trial
 class SearchSpace:
     """The choices of a study with `search`.
 
+    Args:
+        with_data: Load the data, and check that they fit the networks.
+
     Raises:
-        SpecError, UsageError: The study has no valid search.
+        SpecError, UsageError: The study has no valid search; with all errors that are found.
     """
 
-    def __init__(self, study: Study) -> None:
-        from hiresnet_graph.data import load_dataset
-        from hiresnet_graph.train.checks import match_input
-
+    def __init__(self, study: Study, *, with_data: bool = True) -> None:
         if study.search is None:
             hint = "Give it one, or train it with 'hrg ablate'."
             fail(study, (), "this study has no 'search', so there is no space to search.", hint)
-        self.search = study.search
+        self.study, self.search = study, study.search
+        self.edges: tuple[str, ...] = ()
+        self._dataset: Dataset | None = None
+        problems = Problems(study.tree)
+        self._check_settings(problems)
+        with collected(problems):
+            self._source = study.data_source()
+            network = network_of(study)
+            _ = network.plan
+            check_assignments(study, network, (), problems)
+            self.edges = self._edges_of(network, problems)
+            if with_data and not problems.found:
+                self._dataset = match_input(load_dataset(self._source), network.plan)
+            self._check_values(problems)
+        raise_if_any(problems)
+        self._check_limit(problems)
+        raise_if_any(problems)
+
+    def _check_settings(self, problems: Problems) -> None:
+        """Check the fields of the study against each other."""
+        study, halving = self.study, self.search.halving
         for key in ("variants", "subsets", "controls", "grid", "baseline"):
             if getattr(study, key):
-                fail(study, (key,), f"a study with 'search' has no '{key}'.", "Remove one of the two.")
-        self.study = study
-        self._check_halving(study)
-        network = study.base().override(study.changes) if study.changes else study.base()
-        self.edges: tuple[str, ...] = ()
-        if "edges" in self.search.space:
-            self.edges = tuple(edges_of(network.with_edges(str(self.search.space["edges"]), study.group), study.group))
-        self._source = study.data_source()
-        self._dataset = match_input(load_dataset(self._source), network.plan)
+                problems.add((key,), f"a study with 'search' has no '{key}'.", "Remove one of the two.", key=True)
+        if halving is not None and halving.first >= (epochs := study.recipe.epochs):
+            message = f"the first rung ({halving.first}) must be below the epochs of the recipe ({epochs})."
+            problems.add(("search", "halving", "first"), message)
         if self.search.runs < (seeds := len(study.seed_pairs)):
             message = f"a budget of {self.search.runs} runs is too small for one network with {seeds} seeds."
-            fail(study, ("search", "runs"), message, "Write 'seeds: 1', or more runs.")
-        self._check_values()
+            problems.add(("search", "runs"), message, "Write 'seeds: 1', or more runs.")
 
-    def _check_values(self) -> None:
-        """Check each value with a network, before anything is trained.
+    def _edges_of(self, network: Architecture, problems: Problems) -> tuple[str, ...]:
+        """The edges that are present or absent; none after an error is reported."""
+        if "edges" not in self.search.space:
+            return ()
+        group, path = self.study.group, ("search", "space")
+        full = Variant("", str(self.search.space["edges"]), group, path=path).apply(network, self.study.tree)
+        try:
+            return tuple(edges_of(full, group))
+        except SpecError as error:
+            problems.absorb(error)
+        except UsageError as error:
+            problems.add((*path, "edges"), str(error))
+        return ()
 
-        Raises:
-            SpecError, UsageError: A value is invalid.
-        """
+    def _check_values(self, problems: Problems) -> None:
+        """Check each value with a network, before anything is trained."""
         values = self._values()
-        first: dict[str, Any] = {_EDGE + edge: True for edge in self.edges}
-        first |= {key: of_key[0] for key, of_key in values.items()}
-        self._check(first, next(iter(values), "edges"))
+        edges: dict[str, Any] = {_EDGE + edge: True for edge in self.edges}
+        first = edges | {key: of_key[0] for key, of_key in values.items()}
+        before = len(problems.found)
+        with collected(problems):
+            self.plan(first)
+        # If a first value is wrong, the others are checked one by one.
+        rest = edges if len(problems.found) > before else first
         for key, of_key in values.items():
-            for value in of_key[1:]:
-                self._check({**first, key: value}, key)
+            for value in of_key if rest is edges else of_key[1:]:
+                with collected(problems):
+                    self.plan({**rest, key: value})
+
+    def _check_limit(self, problems: Problems) -> None:
+        """Check that some network of the space is within the limit."""
+        for name, most in self.search.limit:
+            if most is not None and (least := getattr(self.extreme(min, name), name)) > most:
+                message = f"no network of the space is within {most:,} {name}: the smallest has {least:,}."
+                problems.add(("search", "limit", name), message, "Raise the limit, or enlarge the space.")
 
     def _values(self) -> dict[str, tuple[Any, ...]]:
         """The choices besides edges: all values, or the bounds of a range."""
@@ -72,24 +117,6 @@ class SearchSpace:
             for key, values in self.search.space.items()
             if not isinstance(values, str)
         }
-
-    def _check(self, params: Mapping[str, Any], key: str) -> None:
-        try:
-            self.plan(params)
-        except SpecError as error:
-            first = error.problems[0]
-            own = first.path.split(".")[-1]
-            fail(self.study, ("search", "space", own if own in self.search.space else key), first.message, first.hint)
-        except UsageError as error:
-            fail(self.study, ("search", "space", key), str(error))
-
-    def _check_halving(self, study: Study) -> None:
-        halving = self.search.halving
-        if halving is not None and halving.first >= study.recipe.epochs:
-            message = (
-                f"the first rung ({halving.first}) must be below the epochs of the recipe ({study.recipe.epochs})."
-            )
-            fail(study, ("search", "halving", "first"), message)
 
     @property
     def size(self) -> float:
@@ -102,10 +129,13 @@ class SearchSpace:
                 number *= len(values)
         return number
 
-    def extreme(self, pick: Callable[[int, int], int]) -> NetworkInfo:
+    def extreme(self, pick: Callable[[int, int], int], what: str = "parameters") -> NetworkInfo:
         """The smallest or largest network, with `min` or `max` as `pick`: each choice in turn at its extreme.
 
         It is the true extreme unless choices interact.
+
+        Args:
+            what: `parameters` or `macs`.
         """
         choices = {**{_EDGE + edge: (True, False) for edge in self.edges}, **self._values()}
         chosen = {key: values[0] for key, values in choices.items()}
@@ -113,7 +143,10 @@ class SearchSpace:
         for key, values in choices.items():
             for value in values[1:]:
                 plan = self.valid_plan({**chosen, key: value})
-                if plan is not None and pick(plan.networks[0].parameters, found.parameters) != found.parameters:
+                if plan is None:
+                    continue
+                size, best = getattr(plan.networks[0], what), getattr(found, what)
+                if pick(size, best) != best:
                     chosen[key], found = value, plan.networks[0]
         return found
 
@@ -138,14 +171,40 @@ class SearchSpace:
         return chosen, {key: value for key, value in params.items() if not key.startswith(_EDGE)}
 
     def plan(self, params: Mapping[str, Any]) -> StudyPlan:
-        """The runs of a choice, as a study of one network."""
+        """The runs of a choice, as a study of one network.
+
+        Raises:
+            SpecError, UsageError: A value is invalid, or the edges do not make a network.
+        """
         label, setting = self.network(params)
         update: dict[str, Any] = {"search": None, "grid": {key: (value,) for key, value in setting.items()}}
         if self.edges:
             update["variants"] = {label: label}
         study = self.study.model_copy(update=update)
-        networks = networks_of(study)
+        study._tree = self._tree_of(label, setting)
+        try:
+            networks = networks_of(study)
+        except SpecError as error:
+            raise SpecError(replace(problem, path=_path_in_space(problem.path)) for problem in error.problems) from None
         return make_plan(study, networks, self._source, self._dataset)
+
+    def _tree_of(self, label: str, setting: Mapping[str, Any]) -> MarkedDict:
+        """The file as that of a choice: grid and variants stand where the search space has their values."""
+        tree = self.study.tree
+        space = tree["search"]["space"] if tree else None
+        if not isinstance(space, MarkedDict):
+            return tree
+        grid = MarkedDict((), space.position)
+        for key, value in setting.items():
+            at = _value_position(space, key, value)
+            grid[key] = MarkedList([value], at, None if at is None else [at])
+            grid.key_positions |= {key: space.key_positions[key]} if key in space.key_positions else {}
+            grid.value_positions |= {} if at is None else {key: at}
+        tree = tree.without("search")
+        tree["grid"] = grid
+        if self.edges:
+            tree["variants"] = marked({label: label}, position_at(space, ("edges",)))
+        return tree
 
     def valid_plan(self, params: Mapping[str, Any]) -> StudyPlan | None:
         """As `plan`; None for a choice of transitions that is not a valid network."""
@@ -155,3 +214,18 @@ class SearchSpace:
             if self.study.group != TRANSITIONS:
                 raise
             return None
+
+
+def _value_position(space: MarkedDict, key: str, value: Any) -> Position | None:
+    """The position of one of the values of a key of the space, or of a bound."""
+    values = space[key]
+    items = values.items() if isinstance(values, dict) else enumerate(values)
+    part = next((index for index, item in items if type(item) is type(value) and item == value), None)
+    return position_at(space, (key,) if part is None else (key, part))
+
+
+def _path_in_space(path: str) -> str:
+    """The path in the study of a problem that a choice has."""
+    if path.startswith("grid."):
+        return f"search.space.{path.removeprefix('grid.')}".removesuffix("[0]")
+    return "search.space.edges" if path.startswith("variants.") else path

@@ -79,9 +79,13 @@ class Variant:
             network = override(network, key, value, tree, (*self.path, key), (*self.path, key))
         if self.edges is None:
             return network
-        group = TRANSITIONS if self.group == TRANSITIONS else f"skips.{self.group}" if self.group else "skips"
         edges = self.edges if isinstance(self.edges, str | list) else list(self.edges)
-        return override(network, f"{group}.edges", edges, tree, (*self.path, "edges"))
+        return override(network, edge_set_key(self.group), edges, tree, (*self.path, "edges"))
+
+
+def edge_set_key(group: str | None) -> str:
+    """The field that holds the edge set of a group, as a change names it."""
+    return f"{TRANSITIONS if group == TRANSITIONS else f'skips.{group}' if group else 'skips'}.edges"
 
 
 def entries_of(names: Iterable[str] | Mapping[str, Any]) -> list[tuple[StudyPath, str, Any]]:

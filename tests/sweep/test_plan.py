@@ -143,8 +143,10 @@ def test_subsets_have_a_full_set_and_a_baseline(tiny: hrg.Architecture) -> None:
         assert all(set(member.info.edges) <= set(edges) for member in found.members)
     assert networks_of(Study(network=tiny, variants=["full", "none"])).subsets_of == ()
     assert networks_of(Study(network=tiny, variants=["full", "none"], baseline="none")).baseline == "none"
-    with pytest.raises(UsageError, match="grid: the grid changes the edges that subsets are taken of"):
+    with pytest.raises(UsageError, match=r"'skips\.edges' is set here and in 'subsets'"):
         networks_of(Study(network=tiny, subsets="all", grid={"skips.edges": ["full", "in"]}))
+    with pytest.raises(UsageError, match="grid: the grid changes the edges that subsets are taken of"):
+        networks_of(Study(network=tiny, subsets="all", grid={"skips.levels": [["stem", "stages"], ["stem", "stage1"]]}))
 
 
 def test_data_and_networks_must_fit(tmp_path: Path, tiny: hrg.Architecture) -> None:

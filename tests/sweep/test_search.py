@@ -1,4 +1,5 @@
 import itertools
+import json
 import math
 import signal
 import sqlite3
@@ -6,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import hiresnet_graph as hrg
+from hiresnet_graph.cli.app import app
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.search import Trial, read_trials, search
 from hiresnet_graph.sweep.search_space import SearchSpace
-from hiresnet_graph.sweep.study import Study
+from hiresnet_graph.sweep.study import Study, read_study
 from hiresnet_graph.train.recipe import Recipe
 
 QUICK = Recipe(epochs=2, batch_size=400)
@@ -150,18 +153,60 @@ recipe: {epochs: 2}
         ("{edges: full}", "halving: {first: 2}", r"the first rung \(2\) must be below the epochs of the recipe \(2\)"),
         ("{edges: full}", "halving: {first: 1, factor: 9}", r"batch \(4\) must be at least halving\.factor \(9\)"),
         ("{edges: ful}", "runs: 4", "ful"),
-        ("{depth: [2, 3]}", "runs: 4", r"search\.yaml:3:25: .*there is no param 'depth'"),
-        ("{width: [8, 0]}", "runs: 4", r"search\.yaml:3:25: .*expected a number of at least 1, got 0"),
+        ("{depth: [2, 3]}", "runs: 4", r"search\.yaml:3:18: .*there is no param 'depth'"),
+        ("{width: [8, 0]}", "runs: 4", r"at least 1, got 0\. 'width' is set at .*search\.yaml:3:29\.\Z"),
         ("{lr: {low: 0.1, high: 1}}", "sampler: brute-force", r"search\.yaml:3:9: .*cannot try every number of 'lr'"),
-        ("{lr: [0.1, -1]}", "runs: 4", r"search\.yaml:3:22: .*lr"),
+        ("{lr: [0.1, -1]}", "runs: 4", r"search\.yaml:3:28: search\.space\.lr: recipe\.lr: expected"),
+        ("{recipe.l: [0.1]}", "runs: 4", r"search\.yaml:3:18: search\.space\.recipe\.l: the recipe has no field 'l'"),
+        ("{edges: none}", "runs: 4", r"search\.yaml:3:25: search\.space\.edges: 'hiresnet18' has no skips"),
+        ("{edges: full - p9}", "runs: 4", r"search\.yaml:3:32: .*'p9' selects nothing"),
+        ("{width: [8], params.width: [9]}", "runs: 4", r"search\.yaml:3:30: .*'params\.width' is set here and in 'sea"),
+        (
+            "{edges: full, skips.edges: [in]}",
+            "runs: 4",
+            r"search\.yaml:3:31: .*is set here and in 'sea",
+        ),
+        (
+            "{width: [8]}",
+            "runs: 4, limit: {parameters: 9}",
+            r"limit\.parameters: no network of the space is",
+        ),
+        ("{width: [8]}", "runs: 4, limit: {macs: 9}", r"limit\.macs: no network of the space is within 9 macs"),
     ],
 )
 def test_invalid_searches_are_reported(tmp_path: Path, space: str, how: str, message: str) -> None:
     file = tmp_path / "search.yaml"
     file.write_text(FILE.replace("SPACE", space).replace("HOW", how))
-    with pytest.raises((SpecError, UsageError), match=message):
+    with pytest.raises(SpecError, match=message) as refused:
         search(file, out=tmp_path / "out", jobs=1)
     assert not list(tmp_path.glob("out/runs/*"))
+    validated = CliRunner().invoke(app, ["validate", str(file), "--json"])
+    found = [problem["message"] for problem in json.loads(validated.stdout)["specs"][0]["problems"]]
+    assert found == [problem.message for problem in refused.value.problems]
+
+
+def test_all_errors_of_a_search_are_reported_together(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    text = "{depth: [2], width: [8, 0], lr: [0.1, -1], edges: full - p9}"
+    file.write_text(FILE.replace("SPACE", text).replace("HOW", "runs: 4, halving: {first: 2}"))
+    with pytest.raises(SpecError) as refused:
+        SearchSpace(read_study(file))
+    assert [problem.path for problem in refused.value.problems] == [
+        "depth",
+        "search.space.lr",
+        "skips.edges",
+        "search.halving.first",
+        "nodes.stem.width",
+    ]
+
+
+def test_a_wrong_network_of_a_search_is_reported_by_validate(tmp_path: Path) -> None:
+    (tmp_path / "net.yaml").write_text("name: n\ninput: {channels: 1, height: 8, width: 8}\nnodes: {a: conv}\n")
+    (tmp_path / "search.yaml").write_text(
+        FILE.replace("hiresnet18", "net.yaml").replace("SPACE, batch: 4, HOW", "{lr: [1]}")
+    )
+    validated = CliRunner().invoke(app, ["validate", str(tmp_path / "search.yaml")])
+    assert validated.exit_code == 1 and "net.yaml:3:" in validated.stdout
 
 
 def test_wrong_options_create_no_folder(tiny: hrg.Architecture, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def messages(folder: Path, text: str) -> list[str]:
         (SMALL + "variants: [none]\ngrid: {lr: [1, 1]}\n", "4:16: grid.lr[1]: this value is given twice."),
         (SMALL + "variants: [none]\ngrid: {lr: []}\n", "4:12: grid.lr: at least one value is required."),
         (SMALL + "variants: [none]\ngrid: {recipe.l: [1]}\n", "4:8: grid.recipe.l: the recipe has no field 'l'."),
-        (SMALL + "variants: [none]\ngrid: {width: [1]}\n", "4:8: grid.width: 'width' is in 'changes', too."),
+        (SMALL + "variants: [none]\ngrid: {width: [1]}\n", "4:8: grid.width: 'params.width' is set here and in 'chan"),
         (SMALL + "variants: [none]\ngrid: {stge1.depth: [1]}\n", "4:8: stge1.depth: there is no node 'stge1'."),
         (SMALL + "variants: [none]\nbaseline: ful\n", "4:11: baseline: there is no variant 'ful'. Known: none."),
         (SMALL + "search: {space: {edges: full}}\n", "3:9: search: the networks of this study are chosen by a search."),
@@ -81,6 +81,48 @@ def messages(folder: Path, text: str) -> list[str]:
 )
 def test_an_error_has_its_position(tmp_path: Path, text: str, message: str) -> None:
     assert messages(tmp_path, text)[0].startswith(message)
+
+
+SET_TWICE = """
+variants: [full] | recipe: {lr: 1} | grid: {lr: [1]} -> grid.lr: lr recipe.lr
+variants: [full] | grid: {lr: [1], recipe.lr: [2]} -> grid.recipe.lr: lr grid.lr
+variants: [full] | grid: {block: [plain], params.block: [basic]} -> grid.params.block: params.block grid.block
+variants: [full] | grid: {params.width: [3]} -> grid.params.width: params.width changes.width
+variants: {a: {stage1.depth: 4}} | grid: {nodes.stage1.depth: [1]} -> \
+    grid.nodes.stage1.depth: stage1.depth variants.a.stage1.depth
+variants: {a: {block: plain, params.block: basic}} -> variants.a.params.block: params.block variants.a.block
+variants: {a: {edges: in, skips.edges: out}} -> variants.a.edges: skips.edges variants.a.skips.edges
+variants: {a: {edges: in}} | grid: {skips.edges: [out]} -> grid.skips.edges: skips.edges variants.a.edges
+variants: {a: {variant: full}, b: in + out} | grid: {skips.edges: [out]} -> \
+    grid.skips.edges: skips.edges variants.a variants.b
+variants: {a: {width: 8}} | controls: [random-edges] | grid: {skips.edges: [in]} -> \
+    grid.skips.edges: skips.edges controls[0]
+subsets: all | grid: {skips.edges: [full]} -> grid.skips.edges: skips.edges subsets
+variants: {a: {stage1.shortcut.norm: none}} | grid: {stage1.shortcut: [{norm: batch}]} -> \
+    grid.stage1.shortcut: stage1.shortcut.norm variants.a.stage1.shortcut.norm
+"""
+
+
+@pytest.mark.parametrize("case", SET_TWICE.replace("\\\n    ", "").strip().splitlines())
+def test_a_field_set_twice_is_refused_with_both_places(tmp_path: Path, case: str) -> None:
+    text, expected = case.split(" -> ")
+    place, field, *others = expected.split()
+    found = messages(tmp_path, SMALL + text.replace(" | ", "\n") + "\n")
+    assert len(found) == 1
+    shown = ", ".join(f"'{other}'" for other in others)
+    assert f" {place} '{field}' is set here and in {shown}, and only one value can have an effect." in found[0]
+    assert all(f"'{other}' is at " in found[0] for other in others)
+
+
+def test_a_change_that_overrides_a_variant_of_the_spec_is_refused(tmp_path: Path) -> None:
+    found = messages(tmp_path, "network: hiresnet18\nchanges: {skips.edges: in}\nvariants: [original, full]\n")
+    assert len(found) == 1 and found[0].startswith("2:11: changes.skips.edges: 'skips.edges' is set here and in")
+
+
+def test_a_variant_may_deviate_from_the_changes_and_from_its_own_variant(tmp_path: Path) -> None:
+    text = "variants: {a: {width: 8}, b: {variant: full, edges: in}, c: {stage1.shortcut.norm: none}}\n"
+    (tmp_path / "study.yaml").write_text(SMALL + text + "grid: {lr: [1], stage1.shortcut: [{channels: pad}]}\n")
+    assert len(networks_of(read_study(tmp_path / "study.yaml")).members) == 3
 
 
 def test_an_error_in_the_spec_points_to_the_changed_value(tmp_path: Path) -> None:

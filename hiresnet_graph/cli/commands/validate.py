@@ -88,14 +88,14 @@ def _check_study(spec: str, changes: Sequence[str]) -> _Result:
     """
     from hiresnet_graph.sweep.networks import networks_of
     from hiresnet_graph.sweep.plan import make_plan
+    from hiresnet_graph.sweep.search_space import SearchSpace
     from hiresnet_graph.sweep.study import read_study
 
     if changes:
         raise UsageError(f"'{spec}' is a study: write '{changes[0]}' into it, under 'changes', or omit it.")
     study = read_study(spec)
     if study.search is not None:
-        _ = study.base().override(study.changes).plan if study.changes else study.base().plan
-        study.data_source()
+        SearchSpace(study, with_data=False)
         return _Result(spec, study.name, f"a search of up to {format_count(study.search.runs, 'run')}")
     networks = networks_of(study)
     plan = make_plan(study, networks, study.data_source(), None)
