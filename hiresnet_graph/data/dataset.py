@@ -35,6 +35,7 @@ class Dataset:
         class_names: Of all classes; empty if they have no names.
         standard_augmentation: Meaning of the recipe's `augment: standard`.
         target_shape: The shape that images are converted to, if it is not their own.
+        skipped: What was found beside the images and is not read, as a sentence; else empty.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     standard_augmentation: str = "none"
     target_shape: Map | None = None
+    skipped: str = ""
     _converted: dict[Map, Dataset] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:

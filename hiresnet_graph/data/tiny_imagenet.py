@@ -39,17 +39,18 @@ class TinyImagenetData(PublishedData):
         import torch
 
         from hiresnet_graph.data.dataset import Dataset
-        from hiresnet_graph.data.files import ImageFiles, class_folders, image_names
+        from hiresnet_graph.data.files import ImageFiles
+        from hiresnet_graph.data.folders import ImageFolder, class_folders, find_images
 
         folder = self.find()
         if folder is None:
             raise self.not_found()
         ids = class_folders(folder / "train")
-        names, labels = [], []
-        for label, id_ in enumerate(ids):
-            found = image_names(folder, f"train/{id_}")
-            names += found
-            labels += [label] * len(found)
+        # The test images are found, too, so that none of them enters training through a link.
+        parts = [*(ImageFolder(f"train/{id_}", 0) for id_ in ids), ImageFolder("val/images", 1)]
+        *training, _ = find_images(folder, parts).names
+        names = [name for group in training for name in group]
+        labels = [label for label, group in enumerate(training) for _ in group]
         annotated = self._annotated(folder, ids)
         names += [f"val/images/{name}" for name in annotated]
         labels += annotated.values()

@@ -335,7 +335,7 @@ def unknown_test_class(root: Path) -> None:
         ),
         (class_of_one, UsageError, r"class 'c' has too few images for the split: 1 in total, none of them for test"),
         (truncated, RunError, r"ROOT/b/3\.png: this image cannot be read: .*truncated"),
-        (not_an_image, RunError, r"ROOT/b/3\.png: this image cannot be read: cannot identify image file"),
+        (not_an_image, RunError, r"ROOT/b/3\.png: this image cannot be read: it is not a BMP, GIF,"),
     ],
 )
 def test_an_invalid_imagefolder_is_refused(
