@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import hiresnet_graph as hrg
-from hiresnet_graph.blocks import BLOCKS
+from hiresnet_graph.blocks import BLOCKS, Block
 from hiresnet_graph.emit import emit
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.lower import build, interpret
@@ -25,6 +25,7 @@ from hiresnet_graph.ops import OPS, Apply, Arg, Layer, Op
 from hiresnet_graph.plan import Plan, class_name
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.shipped import spec_names
+from hiresnet_graph.wire import Wire
 from tests.recurrent.graphs import make
 
 
@@ -713,6 +714,35 @@ def test_layers_of_a_plugin_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Softly, "module", "__main__")
     with pytest.raises(UsageError, match=r"the source of '__main__\.softly'"):
         emit(plan)
+
+
+class DroppedBlock(Block):
+    """A convolution with dropout before edges arrive."""
+
+    kind: ClassVar[str] = "dropped"
+    slots: ClassVar[tuple[str, ...]] = ("input", "residual", "output")
+
+    def expand(self, x: Wire) -> Wire:
+        return x.conv2d(8, 3).dropout(0.5).join("residual").activation("relu")
+
+
+@pytest.fixture
+def dropped() -> Iterator[None]:
+    BLOCKS.register(DroppedBlock)
+    yield
+    BLOCKS.discard(DroppedBlock.kind)
+
+
+@pytest.mark.usefixtures("dropped")
+@pytest.mark.parametrize("edge", ["block: dropout, p: 0.4", "block: dense_layer, growth: 4, dropout: 0.4"])
+def test_the_source_draws_dropouts_in_the_order_of_the_plan(edge: str) -> None:
+    """That of the block comes first, although a call of the block as one piece would follow the edge."""
+    fit = ", projection: {channels: slice, norm: none}" if "growth" in edge else ""
+    edges = f"edges: [{{from: a, to: b, slot: residual, {edge}{fit}}}, {{from: a, to: c, slot: residual, {edge}{fit}}}]"
+    plan = network("  a: {block: conv, width: 8}\n  b: dropped\n  c: dropped", "input -> a -> b -> c", edges).plan
+    drawn = [call.owner for call in plan.calls if call.op.kind == "dropout"]
+    assert drawn == ["b", "edges.a__b", "c", "edges.a__c"]
+    assert_well_written(assert_same(plan))
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,15 @@ def test_the_edges_that_take_the_delay_of_time() -> None:
     }
 
 
+@pytest.mark.parametrize(("delay", "expected"), [("", 1), ("delay: 0, ", 0), ("delay: 2, ", 2)])
+def test_a_skip_with_a_delay_does_not_take_that_of_time(delay: str, expected: int) -> None:
+    skips = f"skips: {{{delay}levels: [a, b, c], edges: p2, projection: {{norm: none}}}}\n"
+    arch = hrg.loads(CHAIN + skips + "time: {steps: 4, delay: 1, input: sequence, per_step: none}")
+    assert {edge.name: edge.delay for edge in arch.graph.edges if edge.family == "skip"} == {"edges.a__c": expected}
+    reads = {call.name: call.inputs for call in arch.plan.calls}
+    assert reads["edges.a__c.pool.step3"] == (f"a.relu.step{3 - expected}",)
+
+
 def test_a_graph_of_vectors_is_the_recurrent_layer_of_torch() -> None:
     arch, module = built("""
 name: elman

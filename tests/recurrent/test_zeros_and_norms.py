@@ -151,6 +151,40 @@ def test_statistics_for_each_step_share_scale_and_shift() -> None:
     near_all(mine.gradients, other.gradients)
 
 
+@pytest.mark.parametrize("per_step", ["norm_stats", "norm", "all", "none"])
+def test_norms_of_each_step_have_the_given_momentum_and_epsilon(per_step: str) -> None:
+    arch, module = built(
+        f"""
+name: momentum
+input: {{channels: 3, height: 4, width: 4}}
+nodes: {{n: {{block: batch_norm, momentum: 0.3, eps: 0.5, per_step: {per_step}}}}}
+time: {{steps: 2, input: sequence, readout: all}}
+"""
+    )
+    (x,) = images(arch)
+    held = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    y = module.train()(x)
+    after = module.state_dict()
+    for step in range(2):
+        value = x[:, step]
+        mean, var = value.mean((0, 2, 3)), value.var((0, 2, 3), unbiased=False)
+        scale, shift = (
+            next(held[name] for name in (f"n.step{step}.{part}", f"n.{part}") if name in held)
+            for part in ("weight", "bias")
+        )
+        normed = (value - mean[:, None, None]) / (var + 0.5).sqrt()[:, None, None]
+        near(y[:, step], normed * scale[:, None, None] + shift[:, None, None])
+    prefixes = [name.removesuffix("running_mean") for name in held if name.endswith("running_mean")]
+    assert len(prefixes) == (1 if per_step == "none" else 2)
+    for i, prefix in enumerate(prefixes):
+        mean, var = held[f"{prefix}running_mean"], held[f"{prefix}running_var"]
+        for step in range(2) if per_step == "none" else [i]:
+            mean = 0.7 * mean + 0.3 * x[:, step].mean((0, 2, 3))
+            var = 0.7 * var + 0.3 * x[:, step].var((0, 2, 3))
+        near(after[f"{prefix}running_mean"], mean)
+        near(after[f"{prefix}running_var"], var)
+
+
 @pytest.mark.parametrize("per_step", ["norm_stats", "norm", "all"])
 def test_with_one_step_a_norm_for_each_step_is_a_plain_norm(per_step: str) -> None:
     text = NORMED.replace("STEPS", "1")

@@ -219,6 +219,44 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         assert torch.isfinite(value).all() and torch.equal(found[name], value), name
 
 
+SHARED = """
+name: shared
+input: {channels: 2, height: 6, width: 6}
+nodes:
+  a: {block: conv, width: 5}
+  b: {block: conv, width: 5}
+  c: {block: conv, width: 5}
+  head: {block: classifier, classes: 3}
+flow: a -> b -> c -> head
+edges:
+  - {from: a, to: c, slot: output, block: conv, width: 5, weights: w}
+  - {from: b, to: c, slot: output, block: conv, width: 5, weights: w}
+"""
+
+
+@pytest.mark.parametrize("program", [Stacked, Branches])
+def test_running_statistics_of_weights_that_several_edges_share(program: Callable[..., Replicas]) -> None:
+    """Replicas with both edges, with either, and with none: each norm counts the calls that its own network has."""
+    head, one, two = SHARED.partition("  - {from: a")[0], *SHARED.splitlines(keepends=True)[-2:]
+    both = hrg.loads(SHARED)
+    networks = [both, hrg.loads(head + one), hrg.loads(head + two), hrg.loads(head.removesuffix("edges:\n")), both]
+    own = program(both.plan, [arch.plan for arch in networks], dtype=torch.float64)
+    modules = filled(own, networks, range(5))
+    x_MB = torch.stack([images((2, 6, 6), k)[0] for k in range(5)]).double()
+    for _ in range(3):
+        own(x_MB, training=True)
+    for k, module in enumerate(modules):
+        for _ in range(3):
+            module.train()(x_MB[k])
+        expected, found = module.state_dict(), own.state(k)
+        counts = {name: int(value) for name, value in found.items() if name.endswith("num_batches_tracked")}
+        shared = counts.pop("w.norm.num_batches_tracked", None)
+        assert shared == (6, 3, 3, None, 6)[k] and set(counts.values()) == {3}
+        assert {*found} == {*expected}
+        for name, value in expected.items():
+            assert relative(found[name], value) < 1e-12, (k, name)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("width", [3, 8])
 def test_a_replica_does_not_depend_on_other_replicas(width: int, dtype: torch.dtype) -> None:

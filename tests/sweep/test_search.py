@@ -78,6 +78,24 @@ def test_proposals_do_not_depend_on_interruptions(tiny: hrg.Architecture, tmp_pa
     assert len(read_results(tmp_path / "whole").rows) == 4
 
 
+@pytest.mark.parametrize(("runs", "batch", "networks"), [(5, 1, 2), (7, 4, 3)])
+def test_a_budget_is_spent_on_networks_with_all_their_seeds(
+    tiny: hrg.Architecture, tmp_path: Path, runs: int, batch: int, networks: int
+) -> None:
+    """The rest of a budget that the number of seeds does not divide is not used; a resumed search agrees."""
+    what = study(tiny, Recipe(epochs=1, batch_size=800), sampler="random", runs=runs, batch=batch)
+    what = what.model_copy(update={"seeds": 2})
+    for _ in range(2):
+        results = search(what, out=tmp_path, jobs=1)
+        trained = [trial for trial in read_trials(tmp_path) if trial.outcome == "complete"]
+        assert len(trained) == networks == len(results.networks)
+        assert [len(set(trial.keys)) for trial in trained] == [2] * networks
+        assert sum(row.state == "complete" for row in results.rows) == 2 * networks <= runs
+    accuracies = {row.key: row.record.validation_accuracy for row in results.rows if row.record is not None}
+    for trial in trained:
+        assert trial.values == (pytest.approx(sum(accuracies[key] for key in trial.keys) / 2),)
+
+
 def test_halving_prunes_the_worse_half(tiny: hrg.Architecture, tmp_path: Path) -> None:
     recipe = Recipe(epochs=4, batch_size=400)
     halving = {"first": 1, "factor": 2}

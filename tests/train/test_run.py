@@ -11,13 +11,17 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, StepLR
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
@@ -287,6 +291,58 @@ def test_label_smoothing_and_clipping_equal_those_of_torch(tiny: hrg.Architectur
             total += loss.item() * len(labels_B)
         losses.append(total / len(digits.split.train))
     assert [epoch.train_loss for epoch in found.epochs] == pytest.approx(losses, rel=1e-4)
+
+
+Schedulers = Callable[[torch.optim.Optimizer, int], tuple[list[LRScheduler], list[LRScheduler]]]
+SCHEDULES: dict[str, tuple[dict[str, Any], Schedulers]] = {
+    # Schedulers of torch that move after each step, and after each epoch.
+    "constant": ({"schedule": "constant"}, lambda optimizer, steps: ([], [])),
+    "step": ({"step_every": 2, "step_factor": 0.1}, lambda optimizer, steps: ([], [StepLR(optimizer, 2, 0.1)])),
+    "cosine": ({"schedule": "cosine"}, lambda optimizer, steps: ([], [CosineAnnealingLR(optimizer, 5)])),
+    "one-cycle": (
+        {"schedule": "one-cycle", "optimizer": "adam"},
+        lambda optimizer, steps: ([OneCycleLR(optimizer, 0.01, 5 * steps, cycle_momentum=False)], []),
+    ),
+    "step after a warm-up": (
+        {"step_every": 1, "warmup_epochs": 2},
+        lambda optimizer, steps: (
+            [LinearLR(optimizer, 1 / (2 * steps), 1, 2 * steps - 1)],
+            [StepLR(optimizer, 1, 0.5)],
+        ),
+    ),
+    "cosine after a warm-up": (
+        {"schedule": "cosine", "warmup_epochs": 1},
+        lambda optimizer, steps: ([LinearLR(optimizer, 1 / steps, 1, steps - 1)], [CosineAnnealingLR(optimizer, 5)]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rates_of_a_run_are_those_of_torch_at_every_step(tiny: hrg.Architecture, tmp_path: Path, name: str) -> None:
+    """Also of a run that is stopped within its second epoch and resumed."""
+    fields, make = SCHEDULES[name]
+    found: list[float] = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: found.append(optimizer.param_groups[0]["lr"]))
+    try:
+        asked = request(tiny, **{"epochs": 5, "batch_size": 500, "optimizer": "sgd", "lr": 0.01, **fields})
+        events_of(asked, tmp_path, stop=stop_after(4))
+        record = finish(asked, tmp_path).record
+    finally:
+        hook.remove()
+    steps = len(found) // 5
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    each_step, each_epoch = make(optimizer, steps)
+    expected = []
+    for _ in range(5):
+        for _ in range(steps):
+            expected.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            for scheduler in each_step:
+                scheduler.step()
+        for scheduler in each_epoch:
+            scheduler.step()
+    assert steps == 3 and found == pytest.approx(expected, rel=1e-9)
+    assert [epoch.lr for epoch in record.epochs] == pytest.approx(expected[::steps], rel=1e-9)
 
 
 def test_the_best_epoch_is_chosen_by_validation_and_ties_by_loss(
