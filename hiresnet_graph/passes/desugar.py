@@ -12,6 +12,7 @@ from dataclasses import replace
 from hiresnet_graph.errors import ExpressionError, Problem
 from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, CycleError
 from hiresnet_graph.passes.desugaring.context import SectionContext
+from hiresnet_graph.passes.desugaring.definitions import check_definitions
 from hiresnet_graph.passes.desugaring.edges import SectionEdges
 from hiresnet_graph.passes.desugaring.kinds import Kinds, WrittenBlock
 from hiresnet_graph.passes.desugaring.nodes import SectionNodes
@@ -27,6 +28,8 @@ from hiresnet_graph.traversal import reachable
 def desugar(section: Section, problems: Problems) -> BlockGraph | None:
     """The graph of a section, or None after its problems are recorded."""
     kinds = Kinds(section, problems)
+    if not section.path:
+        check_definitions(section, problems, desugar)
     try:
         made = SectionNodes(section, problems, kinds)
         addresses = Addresses(
@@ -91,28 +94,41 @@ class _Assembly(SectionContext):
         return None if self.problems.found else graph
 
     def _reached(self) -> set[str]:
-        """The nodes to which a path leads from an input; others are problems."""
+        """The nodes to which a path leads from an input; of others, those where their paths start are problems."""
         successors: dict[str, list[str]] = {name: [] for name in self.nodes}
         for edge in self.edges:
             successors[edge.source].append(edge.target)
         reached = reachable(self.section.inputs, successors.__getitem__)
         if self.problems.found:
-            return reached  # the nodes behind an unused input need no problem of their own
-        labels = [
-            node.stage or name
-            for name, node in self.nodes.items()
-            if name not in reached and not self._is_state(name)  # an empty state is a warning: ablations make them
-        ]
-        for label in dict.fromkeys(labels):
-            message = f"no path leads from the input to '{label}'."
-            hint = f"Add it to 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it."
-            self.problems.add(self.path("nodes", label), message, hint, key=True)
+            return reached  # the nodes after an unused input need no problem of their own
+        # An empty state is a warning: ablations make them.
+        lost = [name for name in self.nodes if name not in reached and not self._is_state(name)]
+        entered = {edge.target for edge in self.edges if edge.source not in reached and edge.source != edge.target}
+        told: set[str] = set()
+        for name in (*(name for name in lost if name not in entered), *lost):
+            if name not in told:
+                behind = [other for other in reachable([name], successors.__getitem__) if other in lost]
+                self._report_lost(name, {*behind} - told)
+                told.update(behind)
         return reached
+
+    def _report_lost(self, name: str, behind: set[str]) -> None:
+        """Report a node to which no path leads, and so none to these."""
+        label = self.nodes[name].stage or name
+        others = {self.nodes[other].stage or other for other in behind} - {label}
+        also = f" (nor to the {len(others)} nodes after it)" if len(others) > 1 else ""
+        hint = f"Add it to 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it."
+        if not any(edge.family == "flow" and edge.source in self.section.inputs for edge in self.edges):
+            hint = f"As another edge starts at the input, the flow does not: begin the chain with 'input -> {label}'."
+        message = f"no path leads from the input to '{label}'{also}."
+        self.problems.add(self.path("nodes", label), message, hint, key=True)
 
     def _outputs(self, reached: set[str]) -> dict[str, str]:
         """Name -> node, as `outputs` lists them; by default the one node without an edge to another."""
         if self.section.outputs is not None:
             return self._listed_outputs(self.section.outputs)
+        if self.problems.found:
+            return {}  # nodes that should be connected look like ends
         sinks = self._sinks(reached)
         labels = ", ".join(self.addresses.sources(sink)[0].label for sink in sinks)
         if len(sinks) == 1:

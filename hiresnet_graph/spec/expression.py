@@ -29,7 +29,37 @@ _TOO_NESTED = f"an expression may be nested {MAX_NESTING} deep, this one is deep
 class UnknownName(ExpressionError):
     """A name that is not known."""
 
-    name = ""
+    def __init__(self, name: str, known: Iterable[str], offset: int) -> None:
+        super().__init__(f"there is no name '{name}' here.", offset, similar_name(name, known))
+        self.name = name
+
+
+class Unknown:
+    """The value of a param that is known only where a block is used.
+
+    Attributes:
+        is_used: Whether a template uses it.
+    """
+
+    is_used = False
+
+
+def unknown_value(text: str, names: Mapping[str, Any]) -> Unknown | None:
+    """The unknown value that the expressions of a text depend on, if there is one.
+
+    Raises:
+        UnknownName: They use a name that is not known.
+    """
+    found = None
+    for part in _parts(text):
+        if isinstance(part, _Expression):
+            for node in ast.walk(part.tree):
+                if isinstance(node, ast.Name) and node.id in part.names and node.id not in names:
+                    raise UnknownName(node.id, names, part.offset_of(node))
+            found = next((names[name] for name in part.names if isinstance(names[name], Unknown)), found)
+    if found is not None:
+        found.is_used = True
+    return found
 
 
 def evaluate(text: str, names: Mapping[str, Any]) -> Any:
@@ -65,7 +95,10 @@ def names_in(text: str) -> frozenset[str]:
 def similar_name(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name."""
     written = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name)
-    return f"Write '{written}'." if written else did_you_mean(name, known)
+    return f"Write '{written}'." if written else did_you_mean(name, known) or _NO_NAMES
+
+
+_NO_NAMES = "Names are the 'params' of the file, or of the entry of 'blocks'; there are none."
 
 
 # ---------------------------------------------------------------------------------------------------------- parsing
@@ -346,11 +379,7 @@ class _Evaluation:
             return self.names[name]
         if name in FUNCTIONS:
             self.fail(node, f"'{name}' is a function.", f"Write '{name}(...)'.")
-        error = UnknownName(
-            f"there is no name '{name}' here.", self.expression.offset_of(node), similar_name(name, self.names)
-        )
-        error.name = name
-        raise error
+        raise UnknownName(name, self.names, self.expression.offset_of(node))
 
     def constant(self, node: ast.Constant) -> Any:
         if node.value is not None and not isinstance(node.value, Number | str):

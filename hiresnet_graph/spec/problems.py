@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from hiresnet_graph.errors import ExpressionError, Position, Problem, Related, SpecError, did_you_mean
 from hiresnet_graph.registry import Kind, KindError, Registry
+from hiresnet_graph.spec.expression import Unknown
 from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at, position_in
 
 Path = tuple[str | int, ...]
@@ -24,10 +25,11 @@ class Problems:
 
     Args:
         tree: The full spec, with the positions of its values.
+        is_partial: Missing keys are no errors, since they may be given elsewhere.
     """
 
-    def __init__(self, tree: Any) -> None:
-        self.tree = tree
+    def __init__(self, tree: Any, *, is_partial: bool = False) -> None:
+        self.tree, self.is_partial = tree, is_partial
         self.found: list[Problem] = []
         self._seen: set[tuple[str, str]] = set()
 
@@ -101,6 +103,8 @@ class Problems:
         Args:
             beside: Other keys that the value may have, for hints.
         """
+        if isinstance(value, Unknown):
+            return None
         if not isinstance(value, dict):
             self.add(path, f"expected a mapping, got {_shown(value)}.")
             return None
@@ -126,8 +130,11 @@ class Problems:
             if isinstance(inner, KindError):
                 fields = None if value is None else _at(value, part)
                 self.validation(inner.error, fields, path + part, inner.kind)
-            else:
+            elif detail["type"] in ("extra_forbidden", "missing") or not _has_unknown(detail["input"]):
                 branches.setdefault(part, []).append(detail)
+        unknown = {part: str(part[-1]) for part, found in branches.items() if found[0]["type"] == "extra_forbidden"}
+        known = [*known_keys(model), *beside] if model is not None else list(beside)
+        hints = {part: did_you_mean(key, known) for part, key in unknown.items()}
         for part, details in branches.items():
             if any(len(other) > len(part) and other[: len(part)] == part for other in branches) and part:
                 continue  # another branch of a union matches better, and its errors are further in
@@ -136,10 +143,10 @@ class Problems:
             inner = (details[0].get("ctx") or {}).get("error")
             key = str(details[0]["loc"][-1]) if details[0]["loc"] else ""
             if details[0]["type"] == "extra_forbidden":
-                known = known_keys(model) if model is not None else []
-                add(f"unknown key '{key}'.", did_you_mean(key, [*known, *beside]), key=True)
+                add(f"unknown key '{key}'.", hints[part], key=True)
             elif details[0]["type"] == "missing":
-                add(f"the key '{key}' is missing.")
+                if not self.is_partial and f"Did you mean '{key}'?" not in hints.values():
+                    add(f"the key '{key}' is missing.")
             elif inner is not None:
                 add(_sentence(str(inner)))
             else:
@@ -204,6 +211,12 @@ def known_keys(model: type[BaseModel]) -> list[str]:
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _has_unknown(value: object) -> bool:
+    if isinstance(value, dict | list | tuple):
+        return any(map(_has_unknown, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, Unknown)
 
 
 def _shown(value: object) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hiresnet_graph.errors import ExpressionError, Position, Problem, SpecError
-from hiresnet_graph.spec.expression import UnknownName, evaluate, names_in, similar_name
+from hiresnet_graph.spec.expression import Unknown, UnknownName, evaluate, names_in, similar_name, unknown_value
 from hiresnet_graph.spec.marked import MarkedDict, format_path, position_at, position_in
 from hiresnet_graph.spec.reader import MAX_DEPTH, MAX_VALUES
 
@@ -82,6 +82,7 @@ class _Substitution:
     def __init__(self, names: Mapping[str, Any], known: Sequence[str] | None = None) -> None:
         self.names = names
         self.known = known
+        self.has_unknown = any(isinstance(value, Unknown) for value in names.values())
         self.problems: list[Problem] = []
         self.total = 0
 
@@ -108,6 +109,8 @@ class _Substitution:
 
     def text(self, text: str, path: Path, position: Position | None) -> Any:
         try:
+            if self.has_unknown and (unknown := unknown_value(text, self.names)) is not None:
+                return unknown
             value = evaluate(text, self.names)
             if isinstance(value, dict | list):
                 self.count(value, len(path))

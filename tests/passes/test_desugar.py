@@ -75,6 +75,21 @@ def test_no_edge_from_the_input_is_added_if_there_is_one() -> None:
     assert [pair[1:] for pair in edges(text)] == [("input", "b"), ("b", "a"), ("a", "c"), ("b", "c")]
 
 
+def test_nodes_after_an_unreached_node_are_one_problem() -> None:
+    chain = "nodes: {a: relu, b: relu, c: relu, d: relu}\nflow: a -> b -> c -> d\n"
+    with pytest.raises(SpecError) as replaced:
+        graph(chain + "edges: [{from: input, to: d}]\n")
+    (problem,) = replaced.value.problems
+    assert problem.message == "no path leads from the input to 'a' (nor to the 2 nodes after it)."
+    assert problem.hint == "As another edge starts at the input, the flow does not: begin the chain with 'input -> a'."
+    with pytest.raises(SpecError) as two:
+        graph(chain.replace("flow: a -> b -> c -> d", "flow: [a, b -> c, d]"))
+    assert [problem.path for problem in two.value.problems] == ["nodes.b", "nodes.d"]
+    with pytest.raises(SpecError) as loop:
+        graph(chain.replace("flow: a -> b -> c -> d", "flow: [a, b -> c -> d -> b]"))
+    assert [problem.path for problem in loop.value.problems] == ["nodes.b", "flow[1]"]
+
+
 def test_operands_of_the_flow_follow_the_order_of_nodes() -> None:
     text = "nodes: {s: relu, b: relu, a: relu, t: relu}\nflow: [s -> a -> t, s -> b -> t]\n"
     assert [edge.source for edge in graph(text).incoming("t")] == ["b", "a"]

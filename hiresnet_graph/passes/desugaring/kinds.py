@@ -72,12 +72,24 @@ class WrittenBlock(Block):
         """
         path, problems = ("blocks", self.name), Problems(self._tree)
         names: dict[str, Any] = {"in_width": shape.channels}
-        try:
-            names |= resolve_params(self._params, names)
-        except SpecError as error:
-            prefix = format_path(path)
-            raise SpecError([replace(problem, path=f"{prefix}.{problem.path}") for problem in error.problems]) from None
+        names |= block_params(path, self._params, names)
         return block_section(self._blocks[self.name], path, names, shape, self._blocks, problems), problems
+
+
+def block_params(path: Path, params: MarkedDict, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the params of an entry of `blocks`.
+
+    Args:
+        given: Other names that its templates may use.
+
+    Raises:
+        SpecError: A template is wrong.
+    """
+    try:
+        return resolve_params(params, given)
+    except SpecError as error:
+        prefix = format_path(path)
+        raise SpecError([replace(problem, path=f"{prefix}.{problem.path}") for problem in error.problems]) from None
 
 
 class OpOnEdge(Block):
@@ -109,25 +121,28 @@ class Kinds:
         path: Path,
         seen: tuple[str, ...] = (),
         beside: type[BaseModel] = NodeSpec,
+        name_path: Path | None = None,
     ) -> Block | Op | None:
         """The block or operation of a name with fields.
 
         Args:
+            name_path: Of the name, if it is not that of the key `block` beside the fields.
             seen: The entries of `blocks` that led to this name.
             beside: The model whose keys may stand beside the fields, for hints.
         """
-        entry = self.section.blocks.get(name)
+        entry, name_path = self.section.blocks.get(name), name_path or (*path, "block")
         if entry is None:
             if name not in BLOCKS and name not in OPS:
                 known = [*BLOCKS, *OPS, *self.section.blocks]
-                self.problems.add((*path, "block"), f"there is no block '{name}'.", did_you_mean(name, known))
+                self.problems.add(name_path, f"there is no block '{name}'.", did_you_mean(name, known))
                 return None
             registry = BLOCKS if name in BLOCKS else OPS
             return cast(
                 "Block | Op | None",
-                self.problems.kind(registry, name, fields, path, (*path, "block"), known_keys(beside)),
+                self.problems.kind(registry, name, fields, path, name_path, known_keys(beside)),
             )
-        entry_path = ("blocks", name)
+        entry_path: Path = ("blocks", name)
+        inner_path = entry_path if isinstance(entry, str) else (*entry_path, "block")
         if isinstance(entry, str):
             entry = {"block": entry}
         if not is_block_entry(entry):
@@ -144,7 +159,7 @@ class Kinds:
         preset = evaluated(self.problems, preset, self.section.names, entry_path)
         if preset is None:
             return None
-        return self.block(entry["block"], preset.replaced(fields), path, (*seen, name), beside)
+        return self.block(entry["block"], preset.replaced(fields), path, (*seen, name), beside, inner_path)
 
     def _written(self, name: str, entry: Any, fields: dict[str, Any], path: Path) -> Block | None:
         params = entry.get("params") or {}
@@ -159,7 +174,7 @@ class Kinds:
                 self.problems.add((*path, key), f"unknown key '{key}'.", hint, key=True)
         values = marked(params).replaced(fields)
         for key in params:
-            if values[key] is None:
+            if values[key] is None and not self.problems.is_partial:
                 is_valid = False
                 self.problems.add(path, f"the key '{key}' is missing: block '{name}' has no default for it.")
         return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if is_valid else None

@@ -13,6 +13,7 @@ from hiresnet_graph.passes.desugaring.context import SectionContext
 from hiresnet_graph.passes.desugaring.kinds import Kinds
 from hiresnet_graph.passes.limits import MAX_NODES, TooLarge
 from hiresnet_graph.passes.names import matches
+from hiresnet_graph.spec.expression import Unknown
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import MAX_DEPTH, NodeSpec
 from hiresnet_graph.spec.problems import Path, Problems
@@ -111,7 +112,7 @@ class SectionNodes(SectionContext):
             fields = marked(fields).copy()
             at = fields.value_positions.get("depth")
             depth = evaluated(self.problems, depth, self.section.names, (*path, "depth"), at)
-            fields["depth"] = depth
+            fields["depth"] = depth = 1 if isinstance(depth, Unknown) else depth
         is_stage = "depth" in fields and depth is not None
         count = depth if is_stage and isinstance(depth, int) and 1 <= depth <= MAX_DEPTH else 1
         if len(self.nodes) + count > MAX_NODES:
@@ -131,7 +132,7 @@ class SectionNodes(SectionContext):
         if isinstance(value, str):
             position = self.problems.position(path)
             value = evaluated(self.problems, value, self.section.names, path)
-            if value is None:
+            if value is None or isinstance(value, Unknown):
                 return None
             if isinstance(value, str):
                 return marked({"block": value}, position)
