@@ -25,8 +25,8 @@ def format_si(number: int, decimals: int | None = None) -> str:
 def format_bytes(size_bytes: int) -> str:
     """A size with its unit: `1.25 MiB`."""
     value, unit = float(size_bytes), "B"
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1000 or unit == "GiB":
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB", "PiB"):
+        if value < 1000 or unit == "PiB":
             break
         value /= 1024
     return f"{value:#.3g}".rstrip(".") + f" {unit}" if unit != "B" else f"{size_bytes} B"

@@ -87,6 +87,12 @@ class Dataset:
         return self._converted[shape]
 
     @cached_property
+    def untrained_classes(self) -> tuple[int, ...]:
+        """The classes without training images."""
+        counts_K = self.labels_N[torch.tensor(self.split.train, dtype=torch.long)].bincount(minlength=self.classes)
+        return tuple((counts_K == 0).nonzero().flatten().tolist())
+
+    @cached_property
     def images_NCHW(self) -> torch.Tensor:
         """All images in the shape that the network sees, uint8; streamed ones are read."""
         if self.target_shape is None and isinstance(self.images, torch.Tensor):

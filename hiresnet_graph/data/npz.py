@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hiresnet_graph.data.kind import DATASETS, AbsolutePath, DatasetKind
@@ -11,9 +9,18 @@ from hiresnet_graph.data.split import TEST_SHARE, check_split, hold_out, keep_te
 from hiresnet_graph.errors import RunError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from hiresnet_graph.data.arrays import Array
     from hiresnet_graph.data.dataset import Dataset
 
+_KEYS = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names")
 _MAX_CHANNELS = 16
+# How images of each kind of number become uint8.
+_CONVERSIONS = {
+    "f": ". If its levels are 0 to 1, save (255 * {}).round().astype('uint8')",
+    "i": ". If its levels are 0 to 255, save {}.astype('uint8')",
+    "u": ". If its levels are 0 to 65,535, save ({} >> 8).astype('uint8')",
+    "b": ". Save 255 * {}.astype('uint8')",
+}
 _EXPECTED = (
     "The file must contain x_train (or x): uint8, N x H x W x C or N x H x W; and y_train (or y): whole numbers from "
     "0. It may contain x_test, y_test and class_names."
@@ -27,7 +34,8 @@ class NpzData(DatasetKind):
     Images are N x H x W x C, or N x H x W for grey, as 8-bit integers (`uint8`). Labels are whole numbers from 0, one
     for each image. `class_names[k]` names class k; without it, the highest label determines the number of classes. `x`
     and `y` are accepted for `x_train` and `y_train`. Without test images, 20 % are held out for the test. Other arrays
-    are ignored. Arrays of Python objects are refused, since reading them could run any program.
+    are ignored. Arrays of Python objects are refused, since reading them could run any program; so are arrays whose
+    header claims more than the file holds.
 
     Attributes:
         file: A file that `numpy.savez` or `numpy.savez_compressed` has written.
@@ -72,33 +80,18 @@ class NpzData(DatasetKind):
             class_names=names,
         )
 
-    def _read(self) -> dict[str, Any]:
-        import numpy as np
+    def _read(self) -> dict[str, Array]:
+        from hiresnet_graph.data.arrays import read_arrays
 
-        keys = ("x_train", "y_train", "x_test", "y_test", "x", "y", "class_names")
         try:
-            # Opened here, since numpy does not close a damaged file.
-            with self.file.open("rb") as file:
-                loaded = np.load(file, allow_pickle=False)
-                if isinstance(loaded, np.ndarray):
-                    raise self._error("it contains a single array without a name")
-                found = {key: loaded[key] for key in keys if key in loaded.files}
-                if "x_train" not in found and "x" not in found:
-                    shown = ", ".join(sorted(loaded.files)[:20]) or "none"
-                    raise self._error(f"there is no array 'x_train' or 'x' among its arrays: {shown}")
-                return found
-        except FileNotFoundError:
-            raise UsageError(f"data 'npz': the file {self.file} does not exist.") from None
-        except OSError as error:
-            raise RunError(f"data 'npz': {self.file} cannot be read: {error.strerror or error}.") from None
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise RunError(
-                f"data 'npz': {self.file} is damaged, perhaps truncated: {error}. Write or copy it again."
-            ) from None
-        except ValueError as error:  # also for pickles
-            raise self._error(f"numpy reports: {error}") from None
+            found, names = read_arrays(self.file, _KEYS)
+        except (UsageError, RunError) as error:
+            raise type(error)(f"data 'npz': {error}") from None
+        if "x_train" not in found and "x" not in found:
+            raise self._error(f"there is no array 'x_train' or 'x' among its arrays: {', '.join(sorted(names)[:20])}")
+        return found
 
-    def _part(self, arrays: dict[str, Any], x: str, y: str) -> tuple[Any, Any]:
+    def _part(self, arrays: dict[str, Array], x: str, y: str) -> tuple[Array, Array]:
         """Images N x H x W x C and labels of one part."""
         import numpy as np
 
@@ -107,7 +100,8 @@ class NpzData(DatasetKind):
                 raise self._error(f"there is no array '{key}'. {did_you_mean(key, arrays)}".rstrip(". "))
         images, labels = arrays[x], arrays[y]
         if images.dtype != np.uint8:
-            raise self._error(f"{x} must be uint8 (0 to 255), and is {images.dtype}")
+            how = _CONVERSIONS.get(images.dtype.kind, "")
+            raise self._error(f"{x} must be uint8 (0 to 255), and is {images.dtype}{how.format(x)}")
         if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
             raise self._error(
                 f"{x} is {_sizes(images, 0)}. Are these N x C x H x W? They must be N x H x W x C: "
@@ -128,8 +122,8 @@ class NpzData(DatasetKind):
             )
         return images, labels.reshape(-1)
 
-    def _class_names(self, arrays: dict[str, Any], labels: list[int]) -> tuple[str, ...]:
-        named = tuple(str(name) for name in arrays["class_names"].reshape(-1)) if "class_names" in arrays else ()
+    def _class_names(self, arrays: dict[str, Array], labels: list[int]) -> tuple[str, ...]:
+        named = self._named(arrays["class_names"]) if "class_names" in arrays else ()
         classes = len(named) or max(labels, default=0) + 1
         # A label far out is an error, not a class: it would create a list of that length.
         if wrong := next((label for label in labels if not 0 <= label < min(classes, len(labels))), None):
@@ -138,6 +132,16 @@ class NpzData(DatasetKind):
         if not named and labels and min(labels) > 0:
             raise self._error(f"its labels are {min(labels)} to {max(labels)}: labels count from 0")
         return named or tuple(str(label) for label in range(classes))
+
+    def _named(self, names: Array) -> tuple[str, ...]:
+        if names.ndim != 1 or names.dtype.kind not in "USiu":
+            raise self._error(f"class_names must be a list of texts, and is {_sizes(names, 0)} of type {names.dtype}")
+        try:
+            texts = [name.decode() if isinstance(name, bytes) else str(name) for name in names.tolist()]
+            "".join(texts).encode()
+        except (UnicodeDecodeError, UnicodeEncodeError):
+            raise self._error("class_names must be UTF-8 text, and a name is not") from None
+        return tuple(texts)
 
     def _error(self, fact: str) -> RunError:
         return RunError(f"data 'npz': {self.file}: {fact}. {_EXPECTED}")

@@ -53,11 +53,16 @@ def check_split(
     class_names: Sequence[str],
     complete: Sequence[str] = ("train", "test"),
 ) -> None:
-    """Check that every part has images, and that those in `complete` have images of every class.
+    """Check that there are two classes, that every part has images, and those in `complete` images of every class.
 
     Raises:
         UsageError: They have not.
     """
+    if len(class_names) < 2:
+        raise UsageError(
+            f"data '{name}': there is {f'a single class, {class_names[0]!r}' if class_names else 'no class'}, and "
+            "training requires two or more. Add images of another class."
+        )
     for part, indices in split._asdict().items():
         if not indices:
             raise UsageError(

@@ -21,8 +21,9 @@ def match_input(dataset: Dataset, plan: Plan) -> Dataset:
 
     Raises:
         UsageError: The network does not map one image to one score for each class (at each readout step, with
-            `readout: all`).
+            `readout: all`); or the data have fewer than two classes, or a class without training images.
     """
+    _check_classes(dataset)
     shapes = list(plan.inputs.values())
     if len(shapes) == 1 and shapes[0].steps is not None:
         raise UsageError(
@@ -43,6 +44,20 @@ def match_input(dataset: Dataset, plan: Plan) -> Dataset:
             f"{_class_hint(plan, dataset.classes)}"
         )
     return dataset.with_shape(shapes[0])
+
+
+def _check_classes(dataset: Dataset) -> None:
+    if dataset.classes < 2:
+        raise UsageError(
+            f"data '{dataset.name}' has {dataset.classes} class, and training requires two or more. Add images of "
+            "another class."
+        )
+    if missing := dataset.untrained_classes:
+        shown = ", ".join(dataset.class_names[label] if dataset.class_names else str(label) for label in missing[:5])
+        raise UsageError(
+            f"data '{dataset.name}': {len(missing)} of {dataset.classes} classes have no training images: {shown}"
+            f"{', ...' if len(missing) > 5 else ''}. Add images, or omit the classes."
+        )
 
 
 def _class_hint(plan: Plan, classes: int) -> str:

@@ -6,7 +6,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -88,121 +87,6 @@ def test_synthetic_images_are_reproducible_and_learnable() -> None:
 def test_invalid_synthetic_images(fields: str, message: str) -> None:
     with pytest.raises(UsageError, match=rf"^data 'synthetic': .*{message}"):
         load_dataset(f"synthetic:{fields}")
-
-
-# ------------------------------------------------------------------------------------------------------------------ npz
-
-
-def arrays(images: int = 40, channels: int = 3) -> dict[str, Any]:
-    """Images whose first pixel is their index; four alternating classes."""
-    x = np.zeros((images, 5, 6, channels), np.uint8)
-    x[:, 0, 0, 0] = np.arange(images)
-    return {"x_train": x, "y_train": np.arange(images) % 4}
-
-
-def test_npz_with_a_test_set(tmp_path: Path) -> None:
-    names = np.array(["ant", "bee", "cat", "dog"])
-    test = {"x_test": arrays(8)["x_train"] + 100, "y_test": np.arange(8, dtype=np.uint8)[:, None] % 4}
-    np.savez(tmp_path / "a.npz", **arrays(), **test, class_names=names, other=np.arange(3))
-    data = load_dataset(f"npz:{tmp_path / 'a.npz'}")
-    assert (data.name, data.classes, data.class_names) == ("npz:a.npz", 4, tuple(names))
-    assert (data.shape, sizes(data)) == (Map(3, 5, 6), [36, 4, 8])
-    assert data.split.test == tuple(range(40, 48))
-    assert data.images[:, 0, 0, 0].tolist() == [*range(40), *range(100, 108)]
-    assert data.labels_N.tolist() == [index % 4 for index in range(48)]
-    check_stratified(data)
-
-
-def test_npz_of_grey_images_without_a_test_set(tmp_path: Path) -> None:
-    given = arrays(channels=1)
-    np.savez_compressed(tmp_path / "b.npz", x=given["x_train"][..., 0], y=given["y_train"])
-    data = load_dataset({"kind": "npz", "file": str(tmp_path / "b.npz")})
-    assert (data.shape, data.classes, sizes(data)) == (Map(1, 5, 6), 4, [29, 3, 8])
-    assert data.images[:, 0, 0, 0].tolist() == list(range(40))
-
-
-def without(key: str) -> Callable[[dict[str, Any]], object]:
-    return lambda given: given.pop(key)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda g: g.clear() or g.update(images=np.zeros(1)),
-            r"there is no array 'x_train' or 'x' among its arrays: images",
-        ),
-        (without("x_train"), r"there is no array 'x_train' or 'x' among its arrays: y_train"),
-        (without("y_train"), r"there is no array 'y_train'"),
-        (lambda g: g.update(x_test=g["x_train"]), r"there is no array 'y_test'"),
-        (
-            lambda g: g.update(x_test=g["x_train"][:, 1:], y_test=g["y_train"]),
-            r"images of x_test are 4 x 6 x 3, .* 5 x 6 x 3",
-        ),
-        (
-            lambda g: g.update(x_train=g["x_train"] / 255),
-            r"x_train must be uint8 .* is float64\. The file must contain x_train \(or x\): uint8, N x H x W x C or",
-        ),
-        (lambda g: g.update(y_train=g["y_train"] + 1), r"its labels are 1 to 4: labels count from 0"),
-        (lambda g: g.update(x_train=g["x_train"].reshape(40, -1)), r"x_train must be images x .*, and is 40 x 90"),
-        (
-            lambda g: g.update(x_train=np.zeros((40, 3, 32, 32), np.uint8)),
-            r"x_train is 40 x 3 x 32 x 32\. Are these N x C x H x W\? They must be N x H x W x C",
-        ),
-        (
-            lambda g: g.update(x_train=np.zeros((40, 5, 32, 32), np.uint8)),
-            r"x_train .* at most 16 channels, and is 40 x 5 x 32 x 32",
-        ),
-        (lambda g: g.update(y_train=g["y_train"] / 1), r"y_train must be whole numbers, and is float64"),
-        (
-            lambda g: g.update(y_train=g["y_train"][1:]),
-            r"y_train must have one label for each of the 40 images, and is 39",
-        ),
-        (lambda g: g.update(y_train=g["y_train"] - 1), r"label -1 is out of range: labels count from 0"),
-        (lambda g: g["y_train"].__setitem__(0, 10**9), r"label 1000000000 is out of range"),
-        (
-            lambda g: g.update(class_names=np.array(["a", "b", "c"])),
-            r"label 3 is out of range: .* there are 3 class_names",
-        ),
-        (lambda g: g.update(y_train=np.array([None] * 40)), r"numpy reports: Object arrays cannot be loaded"),
-    ],
-)
-def test_an_invalid_npz_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
-    given = arrays()
-    change(given)
-    np.savez(tmp_path / "a.npz", **given)
-    with pytest.raises(RunError, match=rf"^data 'npz': {tmp_path}/a\.npz: {message}"):
-        load_dataset(f"npz:{tmp_path / 'a.npz'}")
-
-
-def test_an_npz_with_a_class_without_training_images(tmp_path: Path) -> None:
-    given = arrays()
-    given["y_train"][given["y_train"] == 2] = 1
-    np.savez(tmp_path / "a.npz", **given)
-    with pytest.raises(UsageError, match=r"data 'npz:a.npz': class '2' has too few images for the split: 0 in total"):
-        load_dataset(f"npz:{tmp_path / 'a.npz'}")
-
-
-def test_a_damaged_npz_is_reported(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    with pytest.raises(UsageError, match=rf"^data 'npz': the file {path} does not exist\.$"):
-        load_dataset(f"npz:{path}")
-    np.savez(path, **arrays())
-    whole = path.read_bytes()
-    for content, message in (
-        (whole[: len(whole) // 2], "is damaged, perhaps truncated"),
-        (b"", "is damaged, perhaps truncated"),
-        (whole[:2000] + bytes(200) + whole[2200:], "is damaged, perhaps truncated: Bad CRC-32"),
-        (b"no arrays at all", "numpy reports"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(RunError, match=rf"^data 'npz': {path}:? {message}"):
-            load_dataset(f"npz:{path}")
-    np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(RunError, match="it contains a single array without a name"):
-        load_dataset(f"npz:{tmp_path / 'one.npy'}")
-    with pytest.raises(RunError, match="cannot be read: Is a directory"):
-        load_dataset(f"npz:{tmp_path}")
 
 
 # ---------------------------------------------------------------------------------------------------------- imagefolder
