@@ -70,8 +70,12 @@ class Architecture(Document):
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is allowed but probably unintended: edges that reach no readout, states that are never filled."""
-        return () if self.plan.folded is None else warnings(self.plan.folded)
+        """What is allowed but probably unintended.
+
+        A merge that gives more edges a learned factor than the entry names; edges that reach no readout; states that
+        are never filled.
+        """
+        return self.graph.warnings + (() if self.plan.folded is None else warnings(self.plan.folded))
 
     def cost(self) -> Cost:
         """Parameters, multiply-adds and memory."""

@@ -15,15 +15,17 @@ from itertools import chain
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from hiresnet_graph.blocks import Block
-from hiresnet_graph.errors import HrgError, Position
+from hiresnet_graph.errors import HrgError, Position, Problem
 from hiresnet_graph.merges import Merge
-from hiresnet_graph.ops import Layer, Op, Tensor
+from hiresnet_graph.ops import FixedScale, Layer, LearnedScale, Op, Tensor
 from hiresnet_graph.projections import Projection
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep, TimeSpec
 from hiresnet_graph.traversal import topological_order
 
 Family = Literal["flow", "skip", "edge", "shortcut", "gate"]
+Scale = LearnedScale | FixedScale
+"""The factor of an edge."""
 Role = Literal["call", "merge", "edge", "arrival", "value"]
 """What a node is in a one-step graph: a call inside a block, a merge, a call on an edge; or an anchor that computes
 nothing, where an edge arrives or where the value of a node is read."""
@@ -122,6 +124,7 @@ class BlockEdge:
         part: The part of the source's block that is read; empty for the output of the block.
         rank: Sort key among the edges into one slot.
         merge, projection, block, gate, delay: As in the spec; None where it does not set them.
+        scale: The factor; None for that of the merge. A factor of 1 is no operation.
         at: Steps at which a value may arrive; None for all.
         weights: Name of the weights, if it differs from that of the edge.
         per_step: The tensors with a copy for each time step; None for the default of the graph.
@@ -139,6 +142,7 @@ class BlockEdge:
     merge: Merge | None = None
     projection: Projection | None = None
     block: Block | None = None
+    scale: Scale | None = None
     gate: str | None = None
     delay: int = 0
     at: tuple[int, ...] | None = None
@@ -197,6 +201,7 @@ class EdgeRecord:
 
     Attributes:
         merge: Empty where it arrives alone.
+        scale: Its factor; None without one.
         gate: The node whose value it is multiplied by, or empty.
         at: Steps at which it is open; None for all.
     """
@@ -211,8 +216,18 @@ class EdgeRecord:
     delay: int
     ends: tuple[str, str]
     origin: Origin
+    scale: Scale | None = None
     gate: str = ""
     at: tuple[int, ...] | None = None
+
+
+def format_scale(scale: Scale | None) -> str:
+    """The factor of an edge, like `learned`, `gate from -2` (its initial value) or `0.5`; empty for none."""
+    if scale is None:
+        return ""
+    if isinstance(scale, FixedScale):
+        return f"{scale.factor:g}"
+    return ("gate" if scale.sigmoid else "learned") + ("" if scale.init is None else f" from {scale.init:g}")
 
 
 class Records(NamedTuple):
@@ -308,6 +323,7 @@ class BlockGraph(_Graph[BlockNode]):
     Args:
         outputs: Name of an output -> the node whose value it is.
         time: How the network runs in time; None if it runs once. Only with it may edges have delays.
+        warnings: What is allowed in the spec but probably unintended.
 
     Raises:
         GraphError: Two nodes have one name, or an end of an edge is not a node.
@@ -320,8 +336,10 @@ class BlockGraph(_Graph[BlockNode]):
         edges: Iterable[BlockEdge],
         outputs: Mapping[str, str],
         time: TimeSpec | None = None,
+        warnings: tuple[Problem, ...] = (),
     ) -> None:
         super().__init__(name, nodes, outputs, time)
+        self.warnings = warnings
         self._outgoing: dict[str, list[BlockEdge]] = {name: [] for name in self._nodes}
         for edge in edges:
             for end in (edge.source, edge.target):
@@ -447,6 +465,9 @@ class OpGraph(_Graph[OpNode]):
             fault = ""
             if first_op.kind != op.kind:
                 fault = f"one is a '{first_op.kind}' and the other a '{op.kind}'"
+            elif first_tensors != tensors and _sizes(first_tensors) == _sizes(tensors):
+                one, other = next(pair for pair in zip(first_tensors, tensors, strict=True) if pair[0] != pair[1])
+                fault = f"'{one.name}' starts from {_start(one)} in one and from {_start(other)} in the other"
             elif first_tensors != tensors:
                 fault = f"the tensors would be {_sizes(first_tensors)} and {_sizes(tensors)}"
             elif layer != first_layer and op.apply(*shapes) is None:
@@ -458,3 +479,8 @@ class OpGraph(_Graph[OpNode]):
 
 def _sizes(tensors: tuple[Tensor, ...]) -> str:
     return ", ".join(f"{tensor.name} {list(tensor.shape)}" for tensor in tensors if tensor.trainable)
+
+
+def _start(tensor: Tensor) -> str:
+    """The initial value of a tensor, or the rule for it."""
+    return {"zeros": "0", "ones": "1", "constant": f"{tensor.value:g}"}.get(tensor.init, tensor.init)

@@ -221,10 +221,6 @@ class Wire:
         """Dropout; no operation for `p` = 0."""
         return self if p == 0 else self.apply(ops.Dropout(p=p), name=name)
 
-    def scale(self, *, sigmoid: bool = False, name: str | None = None) -> Wire:
-        """A learned factor."""
-        return self.apply(ops.LearnedScale(sigmoid=sigmoid), name=name)
-
     def add(self, *others: Wire, name: str | None = None) -> Wire:
         """The sum, from left to right."""
         return self.apply(ops.Add(), *others, name=name)

@@ -554,6 +554,9 @@ class Maker:
             if projection is None:
                 return
             entry["projection"] = projection
+        if self.chance(0.25) and "scale" not in entry:
+            entry["scale"] = self.scale()
+            self.note("scale")
         if self.chance(0.25):
             entry["gate"] = self.gate(source, want, one_channel=merge == "multiply")
         if self.chance(0.3):
@@ -565,6 +568,11 @@ class Maker:
             self.named.add(ends)
         self.edges.append(entry)
         self.note("edge", f"edge: {slot}")
+
+    def scale(self) -> Any:
+        """A factor of an edge."""
+        init = round(self.rng.uniform(-1, 1), 2)
+        return self.pick(("none", "learned", "gate", init, {"init": init}, {"gate": True, "init": init}))
 
     def gate(self, source: Place, want: Size, one_channel: bool) -> str:
         """A node that gives a factor for each channel of a value, or one for all."""

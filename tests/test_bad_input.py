@@ -208,6 +208,32 @@ CASES: dict[str, Case] = {
         but(more="skips: {levels: [a, «c], edges: full}\n"), "skips.levels[1]", "Known: a, b, head, input."
     ),
     "unknown node in outputs": case(but(more="outputs: [head, «tail]\n"), "outputs[1]", "no node 'tail'"),
+    "unknown scale": case(
+        but(more="edges: [{from: a, to: head, scale: «gates}]\n"),
+        "edges[0].scale",
+        "expected 'none', 'learned' or 'gate' or a number or a mapping, got 'gates'",
+    ),
+    "a scale that is no finite number": case(
+        but(more="edges: [{from: a, to: head, scale: «.nan}]\n"), "edges[0].scale", "a finite number"
+    ),
+    "a scale out of range": case(
+        but(more="edges: [{from: a, to: head, scale: «1e39}]\n"), "edges[0].scale", "a number of at most 1,000,000"
+    ),
+    "an unknown key of a scale": case(
+        but(more="edges: [{from: a, to: head, scale: {«inti: 0}}]\n"), "unknown key 'inti'", "Did you mean 'init'?"
+    ),
+    "a fixed gate": case(
+        but(more="edges: [{from: a, to: head, scale: «{gate: true, learned: false, init: 0}}]\n"),
+        "edges[0].scale",
+        "a gate is learned",
+    ),
+    "a fixed scale without a value": case(
+        but(more="edges: [{from: a, to: head, scale: «{learned: false}}]\n"), "requires its value, 'init'"
+    ),
+    "an initial value of a node's gate": case(
+        but(more="edges: [{from: a, to: head, gate: a, scale: {gate: true, «init: -2}}]\n"),
+        "a gate has no 'init' where its value is the output of a node, here of 'a'",
+    ),
     "unknown gate": case(but(more="edges: [{from: a, to: head, gate: «g}]\n"), "edges[0].gate", "no node 'g'"),
     "unknown node in a merge's order": case(
         but("head: {block: classifier, classes: 2} => head: «{block: classifier, classes: 2, merge: {order: [x, b]}}"),

@@ -239,6 +239,19 @@ edges:
   - {from: b, to: d, slot: output, merge: mean, projection: {spatial: max}}
 """,
     ),
+    "scales of edges": network(
+        "  a: {block: conv, width: 8}\n  b: {block: basic, width: 8}\n  c: {block: basic, width: 8}\n  g: sigmoid",
+        "[input -> a -> b -> c, a -> g]",
+        """
+edges:
+  - {from: input, to: b, slot: residual, scale: learned, projection: {channels: pad}}
+  - {from: input, to: c, slot: output, scale: {init: 0.25}, projection: {channels: pad}}
+  - {from: a, to: c, slot: output, scale: {gate: true, init: -2}}
+  - {from: a, to: b, slot: output, scale: -0.5, gate: g}
+  - {from: a, to: c, slot: residual, scale: gate, name: other}
+outputs: c
+""",
+    ),
     "concat": network(
         "  a: {block: conv, width: 8}\n  b: {block: conv, width: 4}\n  c: {block: conv, width: 4}",
         "input -> a -> b -> c",
@@ -480,6 +493,10 @@ time: {steps: 3, per_step: norm}
         """nodes: {pool: {block: adaptive_avg_pool}, g: {block: conv, width: 4, kernel_size: 1, norm: none}},
         flow: [pre -> s1, s2 -> post, pre -> pool -> g],
         transitions: {s1: {s1: {merge: weighted, gate: g}}}""",
+        input="every",
+    ),
+    "scales of transitions": timed(
+        "transitions: {s1: {s1: {scale: {init: 0.5}, per_step: all}, s2: {scale: gate}}, s2: {s1: {scale: 0.5}}}",
         input="every",
     ),
     "concatenation with zeros for what is not there": hrg.loads(

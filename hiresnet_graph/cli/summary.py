@@ -8,6 +8,7 @@ from typing import Any
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step, without_steps
 from hiresnet_graph.errors import Problem
+from hiresnet_graph.graph import format_scale
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape
@@ -56,6 +57,8 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
                 "slot": edge.slot,
                 "merge": edge.merge or None,
                 "projection": edge.projection or "identity",
+                "scale": format_scale(edge.scale) or None,
+                "gate": edge.gate or None,
                 "delay": edge.delay,
                 "at": None if edge.at is None else list(edge.at),
                 **_costs(parts.get(edge.name, Cost())),
@@ -68,6 +71,7 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
     }
     data["share"] = shares(data)
     data["time"] = time
+    data["warnings"] = [problem_data(problem) for problem in network.warnings]
     if calls:
         data["calls"] = _calls(plan)
     return data
@@ -89,7 +93,6 @@ def _time(network: Architecture) -> dict[str, Any] | None:
         "unfilled_nodes": [node.name for node in found.unfilled],
         "parameters_folded": count_folded(network.plan),
         "macs_per_step": list(macs_per_step(network.plan)),
-        "warnings": [problem_data(problem) for problem in network.warnings],
     }
 
 
@@ -175,6 +178,11 @@ def format_steps(edge: dict[str, Any]) -> str:
     return "" if edge["at"] is None else format_step_ranges(edge["at"])
 
 
+def format_factor(edge: dict[str, Any]) -> str:
+    """The factor of an edge and its gate: `learned`, `0.5`, `gate attend`; empty for none."""
+    return ", ".join(filter(None, (edge["scale"], f"gate {edge['gate']}" if edge["gate"] else None)))
+
+
 def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """The differences between two summaries that include their calls.
 
@@ -190,7 +198,10 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         "time": _differing_time(a["time"] or {}, b["time"] or {}),
         "nodes": _differing(a, b, "nodes", ("block", "shape", "parameters", "macs")),
         "edges": _differing(
-            a, b, "edges", ("family", "slot", "merge", "projection", "delay", "at", "parameters", "macs")
+            a,
+            b,
+            "edges",
+            ("family", "slot", "merge", "projection", "scale", "gate", "delay", "at", "parameters", "macs"),
         ),
     }
 

@@ -10,6 +10,7 @@ import networkx as nx
 
 from hiresnet_graph.cost import Cost, count_parts
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.graph import format_scale
 from hiresnet_graph.passes.timing import format_step_ranges
 from hiresnet_graph.plan import Plan
 
@@ -18,9 +19,10 @@ def to_networkx(plan: Plan, *, shortcuts: bool = False) -> nx.MultiDiGraph[str]:
     """The nodes and edges of a network with plain attributes, which `networkx.write_graphml` accepts.
 
     Nodes have `block`, `stage`, `shape` (like `16x32x32`), `parameters` and `macs`. Edges have their name as key, and
-    `family`, `slot`, `merge`, `projection`, `delay`, `at`, `parameters` and `macs`. Shared parameters count once, where
-    they are first used. A network with `time` is not unrolled: a node stands for all steps and has their total cost,
-    and `at` lists the steps at which an edge is open (like `1-3, 6`; empty for all steps).
+    `family`, `slot`, `merge`, `projection`, `scale`, `gate`, `delay`, `at`, `parameters` and `macs`. Shared
+    parameters count once, where they are first used. A network with `time` is not unrolled: a node stands for all
+    steps and has their total cost, and `at` lists the steps at which an edge is open (like `1-3, 6`; empty for all
+    steps).
 
     Args:
         shortcuts: Add each block's own shortcut as a loop of the family `shortcut`, instead of counting its cost as
@@ -55,6 +57,8 @@ def to_networkx(plan: Plan, *, shortcuts: bool = False) -> nx.MultiDiGraph[str]:
             slot=edge.slot,
             merge=edge.merge,
             projection=edge.projection,
+            scale=format_scale(edge.scale),
+            gate=edge.gate,
             delay=edge.delay,
             at=format_step_ranges(edge.at or ()),
             parameters=cost.parameters,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import ClassVar
 
+from hiresnet_graph.ops import LearnedScale
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import Wire
@@ -19,18 +20,16 @@ class Merge(Kind):
 
     Class attributes:
         default_slot: Default slot of skips with this merge.
+        scale: The factor of each edge whose entry has no `scale`, if other values arrive beside it.
     """
 
     order: tuple[str, ...] | None = None
     default_slot: ClassVar[str] = "output"
+    scale: ClassVar[LearnedScale | None] = None
 
     def target_shape(self, first: Shape, source: Shape) -> Shape:
         """The shape that a value of shape `source` is projected to, if the first value has shape `first`."""
         return first
-
-    def weigh(self, wire: Wire) -> Wire:
-        """Transform the value of one edge, in the scope of that edge; for weights that belong to edges."""
-        return wire
 
     @abstractmethod
     def combine(self, wires: tuple[Wire, ...]) -> Wire:

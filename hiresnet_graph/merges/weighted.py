@@ -1,22 +1,23 @@
-"""Sums with a learned weight for each edge: `weighted` and `gated`."""
+"""Sums in which every edge has a learned factor: `weighted` and `gated`."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from hiresnet_graph.merges.base import MERGES, Merge
+from hiresnet_graph.ops import LearnedScale
 from hiresnet_graph.wire import Wire
 
 
 @MERGES.register
 class WeightedMerge(Merge):
-    """F(x) + w1 P1 + w2 P2 + ...: each edge has one learned weight, initially 1."""
+    """F(x) + w1 P1 + w2 P2 + ...: `add`, where every edge has `scale: learned`, edges of the flow included.
+
+    For a weight on one edge alone, give that edge a `scale` and merge with `add`.
+    """
 
     kind: ClassVar[str] = "weighted"
-
-    def weigh(self, wire: Wire) -> Wire:
-        """The value times its weight."""
-        return wire.scale()
+    scale: ClassVar[LearnedScale] = LearnedScale()
 
     def combine(self, wires: tuple[Wire, ...]) -> Wire:
         """The sum."""
@@ -25,16 +26,14 @@ class WeightedMerge(Merge):
 
 @MERGES.register
 class GatedMerge(Merge):
-    """F(x) + sigmoid(g1) P1 + ...: each edge has one learned gate g, initially 0 (half open).
+    """F(x) + sigmoid(g1) P1 + ...: `add`, where every edge has `scale: gate`, edges of the flow included.
 
-    For a gate that depends on the input, see the field `gate` of an edge.
+    For a gate on one edge alone, give that edge a `scale` and merge with `add`. For a gate that depends on the input,
+    see the field `gate` of an edge.
     """
 
     kind: ClassVar[str] = "gated"
-
-    def weigh(self, wire: Wire) -> Wire:
-        """The value times its gate."""
-        return wire.scale(sigmoid=True)
+    scale: ClassVar[LearnedScale] = LearnedScale(sigmoid=True)
 
     def combine(self, wires: tuple[Wire, ...]) -> Wire:
         """The sum."""

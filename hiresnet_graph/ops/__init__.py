@@ -9,6 +9,7 @@ from hiresnet_graph.ops.base import (
     Apply,
     Arg,
     Count,
+    Factor,
     Layer,
     Op,
     Padding,
@@ -21,7 +22,17 @@ from hiresnet_graph.ops.base import (
     size_label,
     stride_label,
 )
-from hiresnet_graph.ops.combine import Add, Concat, Fold, LearnedScale, Mean, Multiply, PadChannels, SliceChannels
+from hiresnet_graph.ops.combine import (
+    Add,
+    Concat,
+    FixedScale,
+    Fold,
+    LearnedScale,
+    Mean,
+    Multiply,
+    PadChannels,
+    SliceChannels,
+)
 from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear, transposed_geometry
 from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm, ScaleShift
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
@@ -42,6 +53,8 @@ __all__ = [
     "ConvTranspose2d",
     "Count",
     "Dropout",
+    "Factor",
+    "FixedScale",
     "Flatten",
     "Fold",
     "Frame",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Layer, Op, Signature, Tensor, require_map
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Factor, Init, Layer, Op, Signature, Tensor, require_map
 from hiresnet_graph.shapes import Map, Shape
 
 _PAD = Signature("input pad")
+_SCALE = Signature("", init=1.0, sigmoid=False)
 
 
 class Fold(Op):
@@ -153,11 +154,22 @@ class SliceChannels(Op):
 
 @OPS.register
 class LearnedScale(Op):
-    """A learned scalar factor: w x, initially w = 1; with `sigmoid`, sigmoid(w) x, initially w = 0."""
+    """A learned scalar factor: w x, or sigmoid(w) x.
+
+    Attributes:
+        sigmoid: Whether the factor is sigmoid(w): a gate.
+        init: Initial value of w (default 1; 0 with `sigmoid`).
+    """
 
     kind: ClassVar[str] = "scale"
-    examples = ({"sigmoid": True}, {})
+    examples = ({"sigmoid": True}, {"init": -2.5, "sigmoid": True}, {"init": 0.25}, {})
     sigmoid: bool = False
+    init: Factor | None = None
+
+    @property
+    def start(self) -> float:
+        """Initial value of w."""
+        return (0.0 if self.sigmoid else 1.0) if self.init is None else self.init
 
     def shape(self, *inputs: Shape) -> Shape:
         """Same as the input."""
@@ -165,11 +177,41 @@ class LearnedScale(Op):
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """One number."""
-        return (Tensor("weight", (), "zeros" if self.sigmoid else "ones"),)
+        known: dict[float, Init] = {0.0: "zeros", 1.0: "ones"}
+        init = known.get(self.start, "constant")
+        return (Tensor("weight", (), init, value=self.start) if init == "constant" else Tensor("weight", (), init),)
 
     def layer(self, *inputs: Shape) -> Layer:
         """`hiresnet_graph.ops.layers.Scale`."""
-        return Layer("hiresnet_graph.ops.layers.Scale", (), {"sigmoid": True} if self.sigmoid else {})
+        kwargs = _SCALE.kwargs(init=self.start, sigmoid=self.sigmoid)
+        return Layer("hiresnet_graph.ops.layers.Scale", (), kwargs, _SCALE)
+
+    def label(self, *, brief: bool = False) -> str:
+        """`scale` or `gate`, and an initial value that is not the default."""
+        return ("gate" if self.sigmoid else "scale") + ("" if self.init is None else f" from {self.init:g}")
+
+
+@OPS.register
+class FixedScale(Op):
+    """A constant factor: `factor` times the input."""
+
+    kind: ClassVar[str] = "fixed_scale"
+    examples = ({"factor": -0.5}, {"factor": 0})
+    channelwise: ClassVar[bool] = True
+    overwritable: ClassVar[bool] = True
+    factor: Factor
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Same as the input."""
+        return inputs[0]
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`x * factor`."""
+        return Apply("operator.mul", (Arg(0), self.factor))
+
+    def label(self, *, brief: bool = False) -> str:
+        """`scale 0.5`."""
+        return f"scale {self.factor:g}"
 
 
 @OPS.register

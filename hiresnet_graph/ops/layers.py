@@ -9,9 +9,9 @@ from torch import nn
 class Scale(nn.Module):
     """A learned factor: w x, or sigmoid(w) x."""
 
-    def __init__(self, sigmoid: bool = False) -> None:
+    def __init__(self, init: float = 1.0, sigmoid: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(()) if sigmoid else torch.ones(()))
+        self.weight = nn.Parameter(torch.full((), init))
         self.sigmoid = sigmoid
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,7 @@ from hiresnet_graph.passes.desugaring.definitions import check_definitions
 from hiresnet_graph.passes.desugaring.edges import SectionEdges
 from hiresnet_graph.passes.desugaring.kinds import Kinds, WrittenBlock
 from hiresnet_graph.passes.desugaring.nodes import SectionNodes
-from hiresnet_graph.passes.desugaring.operands import choose_merges, delayed, ranked
+from hiresnet_graph.passes.desugaring.operands import choose_merges, delayed, ranked, spread_factors
 from hiresnet_graph.passes.limits import TooLarge
 from hiresnet_graph.passes.names import Addresses
 from hiresnet_graph.shapes import Shape
@@ -48,7 +48,8 @@ def desugar(section: Section, problems: Problems) -> BlockGraph | None:
         name: replace(node, merge=merges[name, "input"]) if (name, "input") in merges else node
         for name, node in made.nodes.items()
     }
-    return _Assembly(section, problems, addresses, nodes, ranked(nodes, edges.edges, merges)).graph(edges.undelayed)
+    assembly = _Assembly(section, problems, addresses, nodes, ranked(nodes, edges.edges, merges))
+    return assembly.graph(edges.undelayed, spread_factors(edges.edges, made.merges, merges))
 
 
 def desugar_block(block: WrittenBlock, shape: Shape) -> BlockGraph:
@@ -78,7 +79,7 @@ class _Assembly(SectionContext):
         super().__init__(section, problems)
         self.addresses, self.nodes, self.edges = addresses, nodes, edges
 
-    def graph(self, undelayed: set[str]) -> BlockGraph | None:
+    def graph(self, undelayed: set[str], warnings: tuple[Problem, ...]) -> BlockGraph | None:
         """The graph, or None after a problem.
 
         Args:
@@ -86,7 +87,7 @@ class _Assembly(SectionContext):
         """
         outputs = self._outputs(self._reached())
         edges = self._with_delays(undelayed, set(outputs.values()))
-        graph = BlockGraph(self.section.name, self.nodes.values(), edges, outputs, self.section.time)
+        graph = BlockGraph(self.section.name, self.nodes.values(), edges, outputs, self.section.time, warnings)
         try:
             graph.order()
         except CycleError as error:

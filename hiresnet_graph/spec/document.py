@@ -386,7 +386,7 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
 
 def _has_group(skips: Any, parts: list[str]) -> bool:
     if is_one_group(skips):
-        return len(parts) == 2 or parts[1] in ("merge", "projection")
+        return len(parts) == 2 or parts[1] in ("merge", "projection", "scale")
     return parts[1] in skips and len(parts) > 2
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hiresnet_graph.ops import Factor
 from hiresnet_graph.shapes import Map, Shape, Vector
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
@@ -59,6 +60,14 @@ class NodeSpec(Model):
     merge: str | dict[str, Any] | None = Field(None, description="How the values at the slot `input` become one.")
 
 
+class ScaleSpec(Model):
+    """The factor of an edge, in full."""
+
+    learned: bool = Field(True, strict=True, description="Whether it is a parameter; otherwise it is always `init`.")
+    gate: bool = Field(False, strict=True, description="Whether the factor is the sigmoid of the parameter.")
+    init: Factor | None = Field(None, description="Initial value of the parameter; 1, or 0 for a gate.")
+
+
 class ConnectionSpec(Model):
     """What skips and edges have in common."""
 
@@ -75,6 +84,11 @@ class ConnectionSpec(Model):
     )
     at: Step | Annotated[list[Step], Field(min_length=1)] | None = Field(
         None, description="The step, or steps, at which a value may arrive; without it, at each."
+    )
+    scale: Literal["none", "learned", "gate"] | Factor | ScaleSpec | None = Field(
+        None,
+        description="A factor on each of these edges alone, after its projection: one learned number, a learned gate, "
+        "or a constant; by default none, or that of the merge.",
     )
     gate: str | None = Field(None, description="A node by whose output the value is multiplied.")
 

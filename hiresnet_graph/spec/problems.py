@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -133,8 +133,7 @@ class Problems:
             elif detail["type"] in ("extra_forbidden", "missing") or not _has_unknown(detail["input"]):
                 branches.setdefault(part, []).append(detail)
         unknown = {part: str(part[-1]) for part, found in branches.items() if found[0]["type"] == "extra_forbidden"}
-        known = [*known_keys(model), *beside] if model is not None else list(beside)
-        hints = {part: did_you_mean(key, known) for part, key in unknown.items()}
+        hints = {part: _known_hint(key, model, branches[part][0]["loc"], beside) for part, key in unknown.items()}
         for part, details in branches.items():
             if any(len(other) > len(part) and other[: len(part)] == part for other in branches) and part:
                 continue  # another branch of a union matches better, and its errors are further in
@@ -207,6 +206,33 @@ def explain(error: ValidationError, value: Any = None, model: type[BaseModel] | 
 def known_keys(model: type[BaseModel]) -> list[str]:
     """The keys that a mapping for this model may have."""
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _known_hint(key: str, model: type[BaseModel] | None, location: Path, beside: Sequence[str]) -> str:
+    """A hint at a key that the mapping with this unknown key may have."""
+    owner = _model_at(model, location[:-1])
+    known = [] if owner is None else known_keys(owner)
+    return did_you_mean(key, [*known, *(beside if owner is model else ())])
+
+
+def _model_at(model: type[BaseModel] | None, location: Path) -> type[BaseModel] | None:
+    """The model of the value at a location that pydantic gives, in which names of models stand for branches."""
+    for part in location:
+        fields = {} if model is None else {field.alias or name: field for name, field in model.model_fields.items()}
+        if part not in fields:
+            continue
+        inside = list(_models_in(fields[part].annotation))
+        named = [inner for inner in inside if inner.__name__ in location]
+        model = next(iter(named or inside), None)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models in the annotation of a field."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
 
 
 def _sentence(text: str) -> str:

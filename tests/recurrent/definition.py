@@ -24,7 +24,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.blocks import Block
 from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, PartPatch
 from hiresnet_graph.merges import AddMerge, ConcatMerge, Merge
-from hiresnet_graph.ops import Op
+from hiresnet_graph.ops import FixedScale, Op
 from hiresnet_graph.passes.desugar import desugar_block
 from hiresnet_graph.passes.desugaring.kinds import WrittenBlock
 from hiresnet_graph.passes.names import matches
@@ -276,7 +276,7 @@ class NodeRun(Builder):
         return replace(wire, name=self.section.tape.add("zeros", (), compute))
 
     def _arriving(self, edge: BlockEdge, first: Shape | None, merge: Merge, several: bool) -> Wire:
-        """a_e[t], which may be empty; op_e is the block of the edge, its projection, its weight and its gate."""
+        """a_e[t], which may be empty; op_e is the block of the edge, its projection, its scale and its gate."""
         self.edge, self.scope = edge, _joined(self.section.context.calls, edge.name)
         wire = self._wire(self._source(edge), self.scope)
         if edge.block is not None:
@@ -285,8 +285,9 @@ class NodeRun(Builder):
             wire = edge.projection.project(
                 wire, merge.target_shape(first, wire.shape) if first is not None else wire.shape
             )
-        if several:
-            wire = merge.weigh(wire)
+        scale = edge.scale or (merge.scale if several else None)
+        if scale is not None and scale != FixedScale(factor=1):
+            wire = wire.apply(scale)
         if edge.gate is not None and self.t is not None:  # which changes no shape
             wire = wire.multiply(self._wire(self._held(edge.gate, 0), wire.scope), name="gate")
         self.edge = None

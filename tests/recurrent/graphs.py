@@ -335,6 +335,9 @@ class Maker:
         entry |= {key: value for key, value in timing.items() if key != "delay"}
         if "block" in entry or "projection" in entry:
             entry |= self.maybe(0.25, "per_step", lambda: self.pick(PER_STEP))
+        if self.chance(0.2):
+            entry["scale"] = self.pick(("none", "learned", "gate", -0.5, {"init": 0.5}))
+            self.note("scale")
         if j > 0 and self.chance(0.2):
             entry["gate"] = self._gate(self.pick(self.chain_nodes[:j]), want)
         self.note("forward" if forward else "lateral" if i == j else "feedback")

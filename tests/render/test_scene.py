@@ -194,6 +194,35 @@ edges: [{from: a, to: c, gate: g}]
     assert (gate.source, gate.target, gate.label) == ("g", "c", "gate")
 
 
+def test_the_scale_and_the_gate_of_an_edge_are_in_its_label() -> None:
+    text = """
+name: scaled
+input: {channels: 2, height: 8, width: 8}
+nodes:
+  a: {block: conv, width: 4}
+  b: {block: conv, width: 4}
+  g: {block: conv, width: 1}
+  c: {block: conv, width: 4}
+flow: [a -> b -> c, a -> g]
+edges:
+  - {from: a, to: c, scale: {init: 0}, gate: g}
+  - {from: input, to: b, scale: gate, projection: standard}
+  - {from: input, to: c, slot: output, scale: -0.5, projection: {channels: pad, norm: none}}
+skips: {edges: a>b, scale: learned}
+"""
+    scene = make_scene(plan_of(text))
+    labels = {arrow.edges: arrow.label for family in ("edge", "skip") for arrow in arrows(scene, family).values()}
+    assert labels == {
+        ("edges.a__c",): "scale learned from 0, gate g",
+        ("edges.input__b",): "1x1 conv, BN, gate",
+        ("edges.input__c",): "zero pad, scale -0.5",
+        ("edges.a__b",): "scale learned",
+    }
+    titles = {box.name: box.title for box in make_scene(plan_of(text), level="ops").boxes}
+    assert titles["edges.a__c.scale"] == "scale from 0" and titles["edges.input__b.scale"] == "gate"
+    assert titles["edges.input__c.fixed_scale"] == "scale -0.5"
+
+
 def test_a_delay_is_in_the_label() -> None:
     plan = plan_of()
     edge = next(edge for edge in plan.edges if edge.name == "edges.stem__stage1")

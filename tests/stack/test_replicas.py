@@ -60,6 +60,9 @@ NETWORKS: dict[str, tuple[Callable[[], hrg.Architecture], tuple[str, ...]]] = {
     "multiply": (lambda: network(skips__merge="multiply"), ("none", "full", "out")),
     "weighted": (lambda: network(skips__merge="weighted"), ("none", "full", "in")),
     "gated": (lambda: network(skips__merge="gated"), ("none", "full", "p1")),
+    "scale": (lambda: network(skips__scale={"learned": True, "init": 0.5}), ("none", "full", "p1")),
+    "gate": (lambda: network(skips__scale="gate", skips__slot="residual"), ("none", "full", "in")),
+    "fixed scale": (lambda: network(skips__scale=-0.5), ("none", "full", "out")),
     "at the input": (lambda: network(skips__slot="input"), ("none", "full", "in")),
 }
 

@@ -90,7 +90,8 @@ def _describe(row: dict[str, Any], noun: str) -> str:
     if noun == "node":
         return f"{row['block']} {format_shape(row['shape'])}"
     when = (f"delay {row['delay']}" if row["delay"] else "", f"at {format_steps(row)}" if row["at"] is not None else "")
-    return ", ".join(part for part in (row["family"], row["merge"], row["projection"], *when) if part)
+    factor = f"scale {row['scale']}" if row["scale"] else "", f"gate {row['gate']}" if row["gate"] else ""
+    return ", ".join(part for part in (row["family"], row["merge"], row["projection"], *factor, *when) if part)
 
 
 def _write_totals(a: dict[str, Any], b: dict[str, Any], differences: dict[str, Any]) -> None:

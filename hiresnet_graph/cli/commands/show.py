@@ -12,7 +12,7 @@ import typer
 
 from hiresnet_graph.cli.arguments import Changes, Edges, Json, Spec, Variant, architecture
 from hiresnet_graph.cli.console import styled, write, write_json, write_message, write_table
-from hiresnet_graph.cli.summary import format_shape, format_steps, has_cost, sum_costs, summarize
+from hiresnet_graph.cli.summary import format_factor, format_shape, format_steps, has_cost, sum_costs, summarize
 from hiresnet_graph.formats import Column, format_bytes, format_count, format_percent, format_si, number_column
 from hiresnet_graph.passes.timing import format_step_ranges
 
@@ -52,7 +52,7 @@ def show(
     _write_edges(data)
     write()
     _write_shares(data)
-    for warning in data["time"]["warnings"] if data["time"] else ():
+    for warning in data["warnings"]:
         where = f"{warning['file']}:{warning['line']}:{warning['column']}: " if warning["file"] else ""
         write_message(f"Warning: {where}{warning['message']} {warning['hint'] or ''}".rstrip())
 
@@ -151,6 +151,7 @@ def _write_edges(data: dict[str, Any]) -> None:
     """Write all edges except plain flow, and except shortcuts without cost, which are counted."""
     rows, hidden = [], 0
     pairs = Counter((edge["from"], edge["to"]) for edge in data["edges"] if edge["family"] not in ("flow", "shortcut"))
+    scaled = any(format_factor(edge) for edge in data["edges"])
     for edge in data["edges"]:
         in_time = edge["delay"] or edge["at"] is not None
         if edge["family"] == "shortcut" and not has_cost([edge]):
@@ -166,10 +167,13 @@ def _write_edges(data: dict[str, Any]) -> None:
                 else f"{edge['family']} ({edge['slot']})"
             )
             when = ["" if within else str(edge["delay"]), format_steps(edge)] if data["time"] else []
-            rows.append([name, kind, edge["merge"] or "", edge["projection"], *when, *_cost_cells(edge)])
+            factor = [format_factor(edge)] if scaled else []
+            rows.append([name, kind, edge["merge"] or "", edge["projection"], *factor, *when, *_cost_cells(edge)])
     if rows:
         write()
         columns = [Column("edge"), Column("kind", 4), Column("merge", 1), Column("projection", 5)]
+        if scaled:
+            columns.append(Column("scale", 6))
         if data["time"]:
             columns += [number_column("delay", 7), Column("at", 7)]
         write_table([*columns, *_COSTS], rows)

@@ -190,6 +190,12 @@ class SectionEdges(SectionContext):
         self, spec: EdgeSpec | TransitionSpec, path: Path, pairs: Sequence[Pair], slot: str, delay: int
     ) -> None:
         """Add the edges of an entry of `edges` or of `transitions`; `delay` is the default."""
+        if spec.block and spec.scale is not None and self.kinds.has_open_field(spec.block, "scale"):
+            message = f"'scale' is the factor of the edge, but the block '{spec.block}' has a field of this name, too."
+            own = f"my_{spec.block}: {{block: {spec.block}, scale: ...}}"
+            hint = f"Set the field in an entry of 'blocks', like '{own}', and name that entry here."
+            self.problems.add((*path, "scale"), message, hint, key=True)
+            return
         extra = dict(spec.model_extra or {})
         block = self.kinds.block(spec.block, extra, path, beside=type(spec)) if spec.block else None
         if isinstance(block, Op):
@@ -278,11 +284,15 @@ class SectionEdges(SectionContext):
             gate = gates[0].call
         if projection is None or (spec.merge is not None and merge is None):
             return None
+        scale = None if spec.scale is None else self.kinds.scale(spec.scale, spec.gate, (*path, "scale"))
+        if spec.scale is not None and scale is None:
+            return None
         for key, value in (("delay", spec.delay), ("at", spec.at)):
             if value not in (None, 0) and not self.check_time((*path, key), key):
                 return None
         steps = None if spec.at is None else tuple(sorted({spec.at} if isinstance(spec.at, int) else {*spec.at}))
-        return {"merge": merge, "projection": projection, "gate": gate, "delay": spec.delay or 0, "at": steps}
+        factors = {"scale": scale, "gate": gate}
+        return {"merge": merge, "projection": projection, **factors, "delay": spec.delay or 0, "at": steps}
 
 
 def _plain(end: End) -> str:

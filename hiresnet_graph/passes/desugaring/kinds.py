@@ -10,14 +10,15 @@ from pydantic import BaseModel, PrivateAttr
 
 from hiresnet_graph.blocks import BLOCKS, Block
 from hiresnet_graph.errors import SpecError, did_you_mean
+from hiresnet_graph.graph import Scale
 from hiresnet_graph.merges import MERGES, AddMerge, Merge
-from hiresnet_graph.ops import OPS, Op
+from hiresnet_graph.ops import OPS, FixedScale, LearnedScale, Op
 from hiresnet_graph.passes.limits import MAX_NESTING
 from hiresnet_graph.projections import PROJECTIONS, Projection
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.marked import MarkedDict, format_path, marked
-from hiresnet_graph.spec.model import NodeSpec
+from hiresnet_graph.spec.model import NodeSpec, ScaleSpec
 from hiresnet_graph.spec.problems import Path, Problems, known_keys
 from hiresnet_graph.spec.section import Section, block_section, evaluated, is_block_entry
 from hiresnet_graph.spec.template import resolve_params
@@ -179,6 +180,19 @@ class Kinds:
                 self.problems.add(path, f"the key '{key}' is missing: block '{name}' has no default for it.")
         return WrittenBlock.make(name, values, self.section.blocks, self.problems.tree) if is_valid else None
 
+    def has_open_field(self, block: str, field: str, seen: tuple[str, ...] = ()) -> bool:
+        """Whether a block has this field, and no entry of `blocks` sets it."""
+        entry = self.section.blocks.get(block)
+        if entry is None:
+            registry: Registry[Any] = BLOCKS if block in BLOCKS else OPS
+            return block in registry and field in registry.get(block).model_fields
+        if isinstance(entry, dict) and "nodes" in entry:
+            return isinstance(entry.get("params"), dict) and field in entry["params"]
+        if self.is_preset(block, field) or block in seen:
+            return False
+        inner = entry.get("block") if isinstance(entry, dict) else entry
+        return isinstance(inner, str) and self.has_open_field(inner, field, (*seen, block))
+
     def is_preset(self, block: str, field: str) -> bool:
         """Whether an entry of `blocks` sets this field."""
         seen: set[str] = set()
@@ -195,6 +209,34 @@ class Kinds:
     def merge(self, value: Any, path: Path) -> Merge | None:
         """The merge that a value names; `add` by default."""
         return AddMerge() if value is None else cast("Merge | None", self._kind(MERGES, value, path, "add"))
+
+    def scale(self, value: str | float | ScaleSpec, gate: str | None, path: Path) -> Scale | None:
+        """The factor that a value of `scale` stands for.
+
+        Args:
+            gate: The node that gates the edge, which takes the place of a learned gate.
+        """
+        if isinstance(value, float):
+            return FixedScale(factor=value)
+        if value == "none":
+            return FixedScale(factor=1)
+        if isinstance(value, str):
+            value = ScaleSpec(gate=value == "gate")
+        if value.gate and gate is not None:
+            if value.init is not None:
+                message = f"a gate has no 'init' where its value is the output of a node, here of '{gate}'."
+                self.problems.add((*path, "init"), message, "Remove 'init', or 'gate' beside 'scale'.", key=True)
+                return None
+            return FixedScale(factor=1)
+        if not value.learned:
+            if value.gate or value.init is None:
+                fault = "a gate is learned" if value.gate else "a factor that is not learned requires its value, 'init'"
+                hint = "Set 'learned: true', or give the factor as a number, like 'scale: 0.5'."
+                self.problems.add(path, f"{fault}.", hint)
+                return None
+            return FixedScale(factor=value.init)
+        found = LearnedScale(sigmoid=value.gate)
+        return found if value.init in (None, found.start) else LearnedScale(sigmoid=value.gate, init=value.init)
 
     def projection(self, value: Any, path: Path, default: Projection) -> Projection | None:
         """The projection that a value names."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hiresnet_graph.errors import Problem
@@ -58,6 +58,44 @@ def choose_merges(edges: Iterable[BlockEdge], of_inputs: Mapping[str, Merge], pr
                 )
             )
     return chosen
+
+
+def spread_factors(edges: Iterable[BlockEdge], of_inputs: Mapping[str, Merge], merges: Slots) -> tuple[Problem, ...]:
+    """Warnings of merges that an entry sets and that give other edges a learned factor, too.
+
+    Args:
+        edges: With the merges and scales that their own entries set.
+    """
+    setters: dict[tuple[str, str], BlockEdge] = {}
+    others: dict[tuple[str, str], list[BlockEdge]] = {}
+    for edge in edges:
+        key = (edge.target, edge.slot)
+        merge = merges.get(key)
+        if merge is None or merge.scale is None or (edge.slot == "input" and edge.target in of_inputs):
+            continue
+        if edge.merge is not None:
+            setters.setdefault(key, edge)
+        elif edge.scale is None:
+            others.setdefault(key, []).append(edge)
+    by_entry: dict[str, list[tuple[BlockEdge, BlockEdge]]] = {}
+    for key, affected in others.items():
+        setter = setters[key]
+        by_entry.setdefault(setter.origin.path, []).extend((setter, edge) for edge in affected)
+    return tuple(_spread_factor(pairs) for pairs in by_entry.values())
+
+
+def _spread_factor(pairs: Sequence[tuple[BlockEdge, BlockEdge]]) -> Problem:
+    """The warning of one entry: pairs of an edge that it makes and another edge that its merge affects."""
+    setter, first = pairs[0]
+    merge, target = setter.merge, setter.ends[1]
+    assert merge is not None and merge.scale is not None
+    more = f" and {len(pairs) - 1} more" if len(pairs) > 1 else ""
+    factor = "a learned gate" if merge.scale.sigmoid else "a learned factor"
+    message = f"'merge: {merge.kind}' also gives {first.ends[0]} -> {first.ends[1]}{more} {factor}."
+    scale = "gate" if merge.scale.sigmoid else "learned"
+    keep = f"on the node '{target}'" if setter.slot == "input" else "on all of these edges"
+    hint = f"For {factor} on this entry alone, write 'scale: {scale}' in place of the merge. To keep it, set it {keep}."
+    return Problem(message, setter.origin.position, setter.origin.path, hint)
 
 
 def ranked(nodes: Iterable[str], edges: Collection[BlockEdge], merges: Slots) -> list[BlockEdge]:

@@ -1,4 +1,4 @@
-"""The values of the edges into a slot: read, projected, weighed, gated and merged."""
+"""The values of the edges into a slot: read, projected, scaled, gated and merged."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import ShapeError, did_you_mean
-from hiresnet_graph.graph import BlockEdge, EdgeRecord
+from hiresnet_graph.graph import BlockEdge, EdgeRecord, Scale
 from hiresnet_graph.merges import AddMerge, Merge
+from hiresnet_graph.ops import FixedScale
 from hiresnet_graph.passes.expansion.recorder import CallRecorder, computed_fields
 from hiresnet_graph.passes.expansion.state import Failed, Value
 from hiresnet_graph.passes.step import anchor_name
@@ -108,7 +109,7 @@ class Arrivals:
     def _arriving(
         self, edge: BlockEdge, first: Shape | None, merge: Merge, several: bool, *, anchored: bool = False
     ) -> Wire:
-        """The value of an edge at its slot, after its block, its projection, the merge's weight and its gate.
+        """The value of an edge at its slot, after its block, its projection, its scale and its gate.
 
         Args:
             first: Shape of the first value at the slot; None if this is the first.
@@ -130,15 +131,16 @@ class Arrivals:
                 if wire.shape != required:
                     raise ShapeError("an edge of the flow cannot change shape.", "Use 'edges:' with a 'projection'.")
                 projected = wire.name != start.name
-                wire = merge.weigh(wire) if several else wire
             except ShapeError as error:
                 self._mismatch(edge, actual, required, merge, error)
                 raise Failed from None
-            wire = self._gated(edge, wire)
+            scale = edge.scale or (merge.scale if several else None)
+            scale = None if scale == FixedScale(factor=1) else scale
+            wire = self._gated(edge, wire if scale is None else wire.apply(scale))
             if self.calls.time is not None and not anchored:
                 wire = self.calls.anchor(anchor_name(scope), "arrival", wire.shape, wire.name)
         if self.calls.scope.is_top:
-            self._record(edge, merge.kind if several else "", projected)
+            self._record(edge, merge.kind if several else "", projected, scale)
         return wire
 
     def _source(self, edge: BlockEdge) -> Value:
@@ -180,7 +182,7 @@ class Arrivals:
         message = f"'{edge.ends[1]}' {needs}, but {gives}: {error.message}"
         self.calls.problem(message + (f" ({positions}.)" if positions else ""), error.hint, edge.origin)
 
-    def _record(self, edge: BlockEdge, merge: str, projected: bool) -> None:
+    def _record(self, edge: BlockEdge, merge: str, projected: bool, scale: Scale | None) -> None:
         text = edge.projection.describe() if projected and edge.projection is not None else ""
         if edge.block is not None:
             text = edge.block.describe()
@@ -196,6 +198,7 @@ class Arrivals:
                 edge.delay,
                 edge.ends,
                 edge.origin,
+                scale,
                 edge.gate or "",
                 edge.at,
             )

@@ -79,7 +79,7 @@ class CallRecorder(Builder):
         """A call, named below the scope; a second part of one name gets a number."""
         base = f"{scope}.{part or op.part or op.kind}"
         name, number = base, 1
-        while name in self.parts:
+        while name in self.parts or name in self.expansion.calls:
             number += 1
             name = f"{base}{number}"
         return self.named_call(op, inputs, name)
@@ -120,6 +120,7 @@ class CallRecorder(Builder):
     ) -> None:
         origin, at = (self.node.origin, None) if self.edge is None else (self.edge.origin, self.edge.at)
         owner = self.owner_of(name)
+        self.expansion.calls.add(name)
         self.expansion.nodes.append(
             OpNode(name, op, operands, shape, weights, origin, owner, role=role, at=at, **fields)
         )

@@ -65,6 +65,7 @@ class Expansion:
 
     Attributes:
         nodes: The operations, in order of creation.
+        calls: Names of all operations, those on the edges of inner graphs included.
         values: The outputs of all calls and nodes, by name.
         delayed: Completes the delayed edges whose sources come later, when all nodes of the current graph are known.
         used_patches, unused_patches: Keys of the patches that found their part; the problems of those that did not.
@@ -73,6 +74,7 @@ class Expansion:
 
     def __init__(self) -> None:
         self.nodes: list[OpNode] = []
+        self.calls: set[str] = set()
         self.values: dict[str, Value] = {}
         self.delayed: list[Callable[[], None]] = []
         self.node_records: list[NodeRecord] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hiresnet_graph.cost import Cost
-from hiresnet_graph.graph import EdgeRecord, OpGraph, Origin
+from hiresnet_graph.graph import EdgeRecord, OpGraph, Origin, format_scale
 from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.timing import format_step_ranges
 from hiresnet_graph.plan import Call, Plan
@@ -29,6 +29,13 @@ def format_projection(text: str) -> str:
     """The description of a projection, like `avg, conv1x1, batch`, in words: `avg pool, 1x1 conv, BN`."""
     parts = text.removesuffix(" (always)").split(", ")
     return ", ".join(_PROJECTION.get(part, part.replace("_", " ")) for part in parts)
+
+
+def format_factors(edge: EdgeRecord) -> list[str]:
+    """What the value of an edge is multiplied by: `scale learned`, `scale 0.5`, `gate`, `gate attend` of a node."""
+    scale = format_scale(edge.scale)
+    found = [scale if scale.startswith("gate") else f"scale {scale}"] if scale else []
+    return [*found, f"gate {edge.gate}"] if edge.gate else found
 
 
 def format_parameters(number: int) -> str:
@@ -82,20 +89,24 @@ class EdgeLabels:
         return [call.op for call in reversed(found) if call.name != f"{edge.name}.gate"]
 
     def label(self, edge: EdgeRecord) -> str:
-        """The operations of an edge, like `avg pool, 1x1 conv, BN`; empty for plain flow."""
-        chain = self._chain(edge)
+        """The operations, the scale and the gate of an edge, like `1x1 conv, BN, gate`; empty for plain flow."""
+        chain, factors = self._chain(edge), format_factors(edge)
+        if chain and chain[-1] == edge.scale:
+            chain = chain[:-1]
         if chain and len(chain) <= _MAX_OPERATIONS:
-            return ", ".join(op.label(brief=True) for op in chain)
-        if edge.projection and edge.projection != "identity":
-            return format_projection(edge.projection)
-        return "identity" if edge.family in ("skip", "shortcut") else ""
+            parts = [op.label(brief=True) for op in chain]
+        elif edge.projection and edge.projection != "identity":
+            parts = [format_projection(edge.projection)]
+        else:
+            parts = ["identity"] if edge.family in ("skip", "shortcut") and not factors else []
+        return ", ".join([*parts, *factors])
 
 
 def edge_tooltip(edge: EdgeRecord, label: str, cost: Cost) -> str:
     """The name, ends, label, timing, size and origin of an edge, one per line."""
     merge = f" ({edge.merge})" if edge.merge else ""
     source, target = edge.ends if all(edge.ends) else (edge.source, edge.target)
-    parts = [f"{edge.name}: {source} -> {target}, slot {edge.slot}{merge}", label]
+    parts = [f"{edge.name}: {source} -> {target}, slot {edge.slot}{merge}", label or ", ".join(format_factors(edge))]
     if edge.delay:
         parts.append(f"delay {edge.delay}")
     if edge.at is not None:

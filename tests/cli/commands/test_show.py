@@ -127,6 +127,42 @@ def test_gates_weights_and_several_inputs_are_counted(hrg, tmp_path):
     assert data["share"]["edge"]["parameters"] == 1
 
 
+def test_show_names_the_scale_and_the_gate_of_an_edge(hrg, tmp_path):
+    path = tmp_path / "scaled.yaml"
+    path.write_text(
+        "name: scaled\ninput: {channels: 4, height: 4, width: 4}\n"
+        "nodes:\n  a: {block: conv, width: 4}\n  b: {block: conv, width: 4}\n  g: sigmoid\n"
+        "flow: [a -> b, a -> g]\noutputs: b\n"
+        "edges: [{from: a, to: b, scale: {init: 0}, gate: g}, {from: input, to: b, scale: 0.5}]\n"
+    )
+    lines = hrg("show", path).stdout.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("edge "))
+    assert lines[header].split() == ["edge", "kind", "merge", "projection", "scale", "parameters", "MACs", "memory"]
+    assert lines[header + 2].split("  ")[:5] == ["input -> b", "edge", "add", " identity", " 0.5"]
+    assert "learned from 0, gate g" in lines[header + 3]
+    edges = {
+        edge["name"]: (edge["scale"], edge["gate"]) for edge in json.loads(hrg("show", path, "--json").stdout)["edges"]
+    }
+    assert edges["edges.a__b"] == ("learned from 0", "g") and edges["edges.input__b"] == ("0.5", None)
+    assert edges["flow.a__b"] == (None, None)
+
+
+def test_show_warns_of_a_merge_that_scales_the_flow(hrg, tmp_path):
+    path = tmp_path / "gated.yaml"
+    path.write_text(
+        "name: gated\ninput: {channels: 4, height: 4, width: 4}\n"
+        "nodes: {a: relu, b: tanh, c: identity}\nflow: a -> b -> c\n"
+        "edges: [{from: a, to: c, merge: gated}]\n"
+    )
+    (line,) = hrg("show", path).stderr.splitlines()
+    assert line == (
+        f"Warning: {path}:5:9: 'merge: gated' also gives b -> c a learned gate. For a learned gate on this entry "
+        "alone, write 'scale: gate' in place of the merge. To keep it, set it on the node 'c'."
+    )
+    (warning,) = json.loads(hrg("show", path, "--json").stdout)["warnings"]
+    assert (warning["line"], warning["column"], warning["path"]) == (5, 9, "edges[0]")
+
+
 def test_show_describes_how_a_network_runs_in_time(hrg, windows):
     result = hrg("show", windows)
     lines = result.stdout.splitlines()
@@ -172,7 +208,7 @@ def test_json_has_the_timing(hrg, windows):
     assert (time["silent_edges"], time["unfilled_nodes"]) == (["edges.s2__s2"], [])
     assert sum(time["macs_per_step"]) == data["macs"] and len(time["macs_per_step"]) == 4
     assert time["parameters_folded"] == data["parameters_folded"] < data["parameters"]
-    (warning,) = time["warnings"]
+    (warning,) = data["warnings"]
     assert (warning["line"], warning["path"]) == (13, "transitions.s2.s2")
     assert {node["name"]: node["holds"] for node in data["nodes"]} == time["holds"]
     at = {edge["name"]: (edge["delay"], edge["at"]) for edge in data["edges"]}
