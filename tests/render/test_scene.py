@@ -203,7 +203,7 @@ nodes:
   b: {block: conv, width: 4}
   g: {block: conv, width: 1}
   c: {block: conv, width: 4}
-flow: [a -> b -> c, a -> g]
+flow: [input -> a -> b -> c, a -> g]
 edges:
   - {from: a, to: c, scale: {init: 0}, gate: g}
   - {from: input, to: b, scale: gate, projection: standard}

@@ -132,14 +132,15 @@ def test_show_names_the_scale_and_the_gate_of_an_edge(hrg, tmp_path):
     path.write_text(
         "name: scaled\ninput: {channels: 4, height: 4, width: 4}\n"
         "nodes:\n  a: {block: conv, width: 4}\n  b: {block: conv, width: 4}\n  g: sigmoid\n"
-        "flow: [a -> b, a -> g]\noutputs: b\n"
+        "flow: [input -> a -> b, a -> g]\noutputs: b\n"
         "edges: [{from: a, to: b, scale: {init: 0}, gate: g}, {from: input, to: b, scale: 0.5}]\n"
     )
     lines = hrg("show", path).stdout.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("edge "))
     assert lines[header].split() == ["edge", "kind", "merge", "projection", "scale", "parameters", "MACs", "memory"]
-    assert lines[header + 2].split("  ")[:5] == ["input -> b", "edge", "add", " identity", " 0.5"]
-    assert "learned from 0, gate g" in lines[header + 3]
+    rows = {row.split()[0]: " ".join(row.split()) for row in lines[header + 2 : header + 4]}
+    assert rows["a"].startswith("a -> b edge add identity learned from 0, gate g 1 ")
+    assert rows["input"].startswith("input -> b edge add identity 0.5 0 ")
     edges = {
         edge["name"]: (edge["scale"], edge["gate"]) for edge in json.loads(hrg("show", path, "--json").stdout)["edges"]
     }
