@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import NamedTuple
+
+
+def one_line(text: str) -> str:
+    """A text as one line: spaces for line breaks, and for characters that are invisible or change its direction.
+
+    The joiners of emoji and of Arabic and Indic scripts (U+200C, U+200D) are kept.
+    """
+    if text.isprintable():
+        return text
+    return "".join(" " if unicodedata.category(c) in _INVISIBLE and c not in _JOINERS else c for c in text)
+
+
+_INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"
 
 
 def format_count(number: int, noun: str, plural: str = "") -> str:

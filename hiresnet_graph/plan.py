@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import keyword
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -166,10 +165,3 @@ def inplace_calls(plan: Plan) -> dict[str, Apply]:
             assert apply is not None
             found[call.name] = replace(apply, kwargs={**apply.kwargs, "inplace": True})
     return found
-
-
-def class_name(name: str) -> str:
-    """The class name of a network: `hiresnet18` -> `Hiresnet18`."""
-    words = "".join(char if f"x{char}".isidentifier() and char != "_" else " " for char in name).split()
-    text = "".join(word[0].upper() + word[1:] for word in words)
-    return text if text.isidentifier() and not keyword.iskeyword(text) else f"Net{text}"

@@ -28,10 +28,10 @@ from hiresnet_graph.architecture import Architecture, from_dict
 from hiresnet_graph.blocks import BLOCKS, Block
 from hiresnet_graph.data import DATASETS, DatasetKind
 from hiresnet_graph.errors import RegistryError
+from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.lower import interpret
 from hiresnet_graph.merges import MERGES, Merge
 from hiresnet_graph.ops import OPS, Op
-from hiresnet_graph.plan import class_name
 from hiresnet_graph.projections import PROJECTIONS, Projection
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Map, Shape

@@ -20,9 +20,10 @@ import hiresnet_graph as hrg
 from hiresnet_graph.blocks import BLOCKS, Block
 from hiresnet_graph.emit import emit
 from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.lower import build, interpret
 from hiresnet_graph.ops import OPS, Apply, Arg, Layer, Op
-from hiresnet_graph.plan import Plan, class_name
+from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.shipped import spec_names
 from hiresnet_graph.wire import Wire

@@ -17,9 +17,10 @@ from torch import nn
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
 from hiresnet_graph.graph import BlockGraph, EdgeRecord, OpGraph
+from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.lower import interpret
 from hiresnet_graph.passes import PASSES, expand, resolve, simplify
-from hiresnet_graph.plan import Plan, class_name, make_plan
+from hiresnet_graph.plan import Plan, make_plan
 from hiresnet_graph.shapes import Map, Vector
 from hiresnet_graph.shipped import spec_names
 from tests.recurrent.graphs import make as make_in_time

@@ -9,7 +9,9 @@ from typing import Any
 
 from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.emit.forms import NO_DEFAULT, Form, Instance, Number, Parameter, Reader, Reading, Target
+from hiresnet_graph.emit.text import shortened
 from hiresnet_graph.emit.units import Item, Unit, Units, without_step
+from hiresnet_graph.identifiers import camel_case
 from hiresnet_graph.plan import Plan
 
 _DEFAULTS: dict[str, Any] = {
@@ -195,8 +197,7 @@ def _labels(plan: Plan) -> dict[str, str]:
 
 
 def _camel(name: str) -> str:
-    text = "".join(part[:1].upper() + part[1:] for part in name.split("_"))
-    return text if text.isidentifier() and len(text) > 1 else f"Block{text}"
+    return camel_case(name, "Block", shortest=2)
 
 
 def _parts(group: _FormGroup) -> str:
@@ -208,7 +209,7 @@ def _parts(group: _FormGroup) -> str:
 
 def _doc(group: _FormGroup) -> str:
     names = list(dict.fromkeys(unit.weights for unit in group.units))
-    what = f"Block '{group.label}':" if group.label not in ("", "projection") else "Part:"
+    what = f"Block '{shortened(group.label)}':" if group.label not in ("", "projection") else "Part:"
     if group.label == "projection":
         what = "Projection of"
     elif all(name.endswith(".shortcut") for name in names):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,13 @@ from hiresnet_graph.cost import count
 from hiresnet_graph.emit.body import Body, Script
 from hiresnet_graph.emit.classes import SHORTCUT, BlockClass, Classes, attributes
 from hiresnet_graph.emit.forms import NO_DEFAULT, Number, Parameter, source_name
-from hiresnet_graph.emit.text import WIDTH, Brackets, literal, statement
+from hiresnet_graph.emit.text import WIDTH, Brackets, docstring, literal, shortened, statement
 from hiresnet_graph.emit.units import Item, Unit, Units, in_steps, value_of, weights_name, without_step
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.identifiers import argument_names, class_name
 from hiresnet_graph.ops import Apply
-from hiresnet_graph.plan import Call, Plan, class_name
+from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape
-
-_NEVER = {"F", "None", "Tensor", "nn", "torch"}
 
 
 def emit(plan: Plan) -> str:
@@ -37,18 +35,19 @@ def emit(plan: Plan) -> str:
     original, plan = plan, in_steps(plan)
     units = Units(plan)
     copied = _copied(plan)
-    taken = {*_NEVER, *copied}
     name = class_name(plan.name)
-    while name in taken:
+    while name in copied:
         name += "Net"
-    classes = Classes(units, plan, {*taken, name})
+    classes = Classes(units, plan, {*copied, name})
     reserved = frozenset({name, *copied, *(written.target.name for written in classes.written)})
     parts = [*copied.values()]
     parts += [_block_class(written, classes, reserved) for written in classes.written]
-    parts.append(_network_class(plan, name, classes, reserved))
+    only = list(plan.inputs) == ["input"]
+    arguments = {"input": "x"} if only else argument_names(plan.inputs, reserved)
+    parts.append(_network_class(plan, name, classes, arguments, reserved))
     body = "\n\n\n".join(parts)
     imports = _imports(body)
-    return f"{_heading(original)}\n\n{imports}\n\n\n{body}\n"
+    return f"{_heading(original, arguments)}\n\n{imports}\n\n\n{body}\n"
 
 
 def _block_class(block: BlockClass, classes: Classes, reserved: frozenset[str]) -> str:
@@ -91,7 +90,7 @@ def _block_class(block: BlockClass, classes: Classes, reserved: frozenset[str]) 
     return "\n".join(
         [
             f"class {block.target.name}(nn.Module):",
-            *_docstring(block.doc, 4),
+            *docstring(block.doc, 4),
             "",
             *_signature(block.target.parameters),
             "        super().__init__()",
@@ -143,12 +142,13 @@ def _inner_hints(item: Item, unit: Unit) -> list[str]:
     return [parts[0], "out"] if named else ["out"]
 
 
-def _network_class(plan: Plan, name: str, classes: Classes, reserved: frozenset[str]) -> str:
+def _network_class(
+    plan: Plan, name: str, classes: Classes, arguments: Mapping[str, str], reserved: frozenset[str]
+) -> str:
     several = len(plan.outputs) > 1
     reading = classes.reader.read(classes.units.items, tuple(plan.inputs), tuple(plan.outputs.values()))
     numbers: list[Number] = reading.numbers
     values = _Values(classes.units.items, plan)
-    arguments = _inputs(plan)
     script = Script(
         form=reading.form,
         items=reading.items,
@@ -170,7 +170,7 @@ def _network_class(plan: Plan, name: str, classes: Classes, reserved: frozenset[
     return "\n".join(
         [
             f"class {name}(nn.Module):",
-            *_docstring(f"{_one_line(plan.name)}: {_shapes(plan)}.", 4),
+            *docstring(f"{shortened(plan.name)}: {_shapes(plan, arguments)}.", 4),
             "",
             "    def __init__(self) -> None:",
             "        super().__init__()",
@@ -181,17 +181,6 @@ def _network_class(plan: Plan, name: str, classes: Classes, reserved: frozenset[
             *body.forward(),
         ]
     )
-
-
-def _inputs(plan: Plan) -> dict[str, str]:
-    """Input -> argument of `forward`."""
-    if list(plan.inputs) == ["input"]:
-        return {"input": "x"}
-    names: dict[str, str] = {}
-    for name in plan.inputs:
-        text = name.replace(".", "_")
-        names[name] = text if text.isidentifier() and text not in ("F", "nn", "self", "torch") else f"{text}_"
-    return names
 
 
 class _Values:
@@ -292,20 +281,19 @@ def _scales(plan: Plan) -> dict[str, dict[str, float | None]]:
     return {kind: scales for kind, scales in found.items() if any(scale is not None for scale in scales.values())}
 
 
-def _heading(plan: Plan) -> str:
+def _heading(plan: Plan, arguments: Mapping[str, str]) -> str:
     cost = count(plan)
     time = plan.folded.time if plan.folded is not None else None
     sample = "one sample" if time is None else f"one sample in {time.steps} step{'s' if time.steps > 1 else ''}"
-    lines = _docstring(
-        f"{_one_line(plan.name)}: {cost.parameters:,} parameters, {cost.macs:,} multiply-adds for {sample}.", 0
+    lines = docstring(
+        f"{shortened(plan.name)}: {cost.parameters:,} parameters, {cost.macs:,} multiply-adds for {sample}.", 0
     )
-    return "\n".join([lines[0].removesuffix('"""'), "", *textwrap.wrap(f"{_shapes(plan)}.", WIDTH), '"""'])
+    return "\n".join([lines[0].removesuffix('"""'), "", *textwrap.wrap(f"{_shapes(plan, arguments)}.", WIDTH), '"""'])
 
 
-def _shapes(plan: Plan) -> str:
+def _shapes(plan: Plan, arguments: Mapping[str, str]) -> str:
     """The shapes of inputs and outputs, like `x [B, 3, 32, 32] -> [B, 10]`."""
     shapes = {**plan.inputs, **{call.name: call.shape for call in plan.calls}}
-    arguments = _inputs(plan)
     left = ", ".join(f"{arguments[name]} {_size(shape)}" for name, shape in plan.inputs.items())
     if len(plan.outputs) == 1:
         return f"{left} -> {_size(shapes[next(iter(plan.outputs.values()))])}"
@@ -314,20 +302,6 @@ def _shapes(plan: Plan) -> str:
 
 def _size(shape: Shape) -> str:
     return f"[{', '.join(['B', *(str(size) for size in shape)])}]"
-
-
-def _one_line(name: str) -> str:
-    """A name in the form that a docstring allows."""
-    return textwrap.shorten(re.sub(r'[\\"\x00-\x1f\x7f]', " ", name), 60, placeholder="...") or "network"
-
-
-def _docstring(text: str, indent: int) -> list[str]:
-    """The lines of a docstring, one if it fits."""
-    pad = " " * indent
-    if len(text) + indent + 6 <= WIDTH:
-        return [f'{pad}"""{text}"""']
-    lines = textwrap.wrap(text, WIDTH - indent - 3, break_long_words=True)
-    return [f'{pad}"""{lines[0]}', *(f"{pad}{line}" for line in lines[1:]), f'{pad}"""']
 
 
 def _targets(plan: Plan) -> Iterable[str]:

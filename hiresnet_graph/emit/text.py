@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 from dataclasses import dataclass
 from typing import Any
+
+from hiresnet_graph.formats import one_line
 
 WIDTH = 120
 STEP = 4
@@ -66,6 +70,24 @@ def literal(value: Any) -> str:
     if isinstance(value, range) and value.start == 0:
         return f"range({value.stop})"
     return repr(value)
+
+
+def shortened(name: str) -> str:
+    """A name of the spec in the form that a docstring allows, of at most 60 characters."""
+    return textwrap.shorten(_without_quotes(name), 60, placeholder="...") or "network"
+
+
+def docstring(text: str, indent: int) -> list[str]:
+    """The lines of a docstring, one if it fits. Nothing in the text can end it or escape a character."""
+    text, pad = _without_quotes(text), " " * indent
+    if len(text) + indent + 6 <= WIDTH:
+        return [f'{pad}"""{text}"""']
+    lines = textwrap.wrap(text, WIDTH - indent - 3, break_long_words=True)
+    return [f'{pad}"""{lines[0]}', *(f"{pad}{line}" for line in lines[1:]), f'{pad}"""']
+
+
+def _without_quotes(text: str) -> str:
+    return re.sub(r'[\\"]', " ", one_line(text))
 
 
 def in_brackets(doc: Doc) -> Doc:

@@ -20,13 +20,14 @@ from torch.utils.checkpoint import checkpoint
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.graph import OpGraph, OpNode
+from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.lower.single import evaluate, module_of_layers, straight_line
 from hiresnet_graph.lower.weights import call_function
 from hiresnet_graph.ops import Apply, Layer, Op
 from hiresnet_graph.passes import prune, simplify
 from hiresnet_graph.passes.step import StepMachine, Steps, is_copied
 from hiresnet_graph.passes.timing import format_steps, timing
-from hiresnet_graph.plan import Call, Plan, class_name, layers_by_weight, make_plan
+from hiresnet_graph.plan import Call, Plan, layers_by_weight, make_plan
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 from hiresnet_graph.spec.problems import explain

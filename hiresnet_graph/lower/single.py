@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import fx, nn
 
+from hiresnet_graph.identifiers import argument_names, class_name
 from hiresnet_graph.lower.weights import attach, find, make_layers
 from hiresnet_graph.ops import Apply, Arg, Layer, Weight
-from hiresnet_graph.plan import Plan, class_name, inplace_calls, layers_by_weight
+from hiresnet_graph.plan import Plan, inplace_calls, layers_by_weight
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -39,7 +40,8 @@ def straight_line(plan: Plan, layers: Mapping[str, Layer] | None = None) -> fx.G
     if layers is None:
         layers = {name: layer for name, (layer, _) in layers_by_weight(plan).items()}
     graph = fx.Graph()
-    values: dict[str, fx.Node] = {name: graph.placeholder(_identifier(name)) for name in plan.inputs}
+    arguments = argument_names(plan.inputs)
+    values: dict[str, fx.Node] = {name: graph.placeholder(argument) for name, argument in arguments.items()}
 
     def function(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         return graph.call_function(find(target), args, kwargs)

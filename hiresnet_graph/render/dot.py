@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-import unicodedata
 from collections.abc import Iterable
 
 import graphviz  # type: ignore[import-untyped]
 
+from hiresnet_graph.formats import one_line
 from hiresnet_graph.graph import Family
 from hiresnet_graph.render.layout.geometry import HEAD, LABEL, LINE, NOTE, TITLE, halves
 from hiresnet_graph.render.layout.layout import Direction, Layout
@@ -45,7 +45,7 @@ def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
     other scenes are laid out by `dot`.
     """
     layout = make_layout(scene, direction)
-    graph = graphviz.Digraph(_identifier(scene.title) or "network", encoding="utf-8")
+    graph = graphviz.Digraph(_identifier(one_line(scene.title)) or "network", encoding="utf-8")
     graph.attr("graph", **_graph(scene, layout, direction))
     graph.attr("node", shape="box", style="rounded,filled", fontname=FONT, fontsize=_number(LINE), penwidth="1")
     graph.attr("edge", fontname=FONT, fontsize=_number(LABEL), arrowsize=_number(HEAD / 10), color=INK)
@@ -73,19 +73,14 @@ def _identifier(name: str) -> str:
     return re.sub(r'[:\\"<>%\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", name)
 
 
-def _clean(text: str) -> str:
-    """Text without characters that XML forbids, or that are invisible."""
-    return "".join(" " if unicodedata.category(c) in ("Cc", "Cs", "Cn") else c for c in text)
-
-
 def _text(text: str) -> str:
     """Text for an HTML-like label."""
-    return html.escape(_clean(text))
+    return html.escape(one_line(text))
 
 
 def _plain(lines: Iterable[str]) -> str:
     """Lines of plain text, each centred."""
-    text: str = graphviz.nohtml("\\n".join(graphviz.escape(_clean(line)) for line in lines))
+    text: str = graphviz.nohtml("\\n".join(graphviz.escape(one_line(line)) for line in lines))
     return text
 
 
@@ -101,7 +96,7 @@ def _sized(text: str, size: float, color: str = INK, *, bold: bool = False) -> s
 
 
 def _tooltip(text: str) -> str:
-    tooltip: str = graphviz.nohtml("\n".join(graphviz.escape(_clean(line)) for line in text.split("\n")))
+    tooltip: str = graphviz.nohtml("\n".join(graphviz.escape(one_line(line)) for line in text.split("\n")))
     return tooltip
 
 

@@ -11,6 +11,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from hiresnet_graph.formats import one_line
 from hiresnet_graph.report.report import Report
 from hiresnet_graph.report.table import Table
 from hiresnet_graph.report.tables import Record, ReportTable, report_tables
@@ -26,6 +27,11 @@ _TEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
+_MARKDOWN = r"[\\|*`<~$]|\](?=[(\[:])|(?<!\w)_|_(?!\w)|&(?=#?\w+;)"
+"""Characters that Markdown may read as markup; brackets and underscores where they are no plain text."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that a spreadsheet would compute."""
+
 
 def to_markdown(report: Report | Table) -> str:
     """Markdown tables, each followed by its caption."""
@@ -36,7 +42,7 @@ def to_markdown(report: Report | Table) -> str:
 def to_latex(report: Report | Table) -> str:
     """LaTeX tables with the columns of a paper, for the package `booktabs`; a comment describes the computation."""
     report = _as_report(report)
-    head = ["In the preamble: \\usepackage{booktabs}", "All columns: --format md.", _plain(report.table.origin)]
+    head = ["In the preamble: \\usepackage{booktabs}", "All columns: --format md.", one_line(report.table.origin)]
     texts, labels = [], Counter[str]()
     for table in report_tables(report):
         label = _slug(report.table.name if table.part == "table" else f"{report.table.name}-{table.part}")
@@ -107,15 +113,15 @@ def _markdown(table: ReportTable, has_title: bool) -> str:
     def line(cells: tuple[str, ...]) -> str:
         return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
 
-    title = f"## {_plain(table.title)}\n\n" if has_title else ""
+    title = f"## {_escaped(table.title)}\n\n" if has_title else ""
     rules = tuple("---:" if column.is_number else "---" for column in table.columns)
     head = [line(tuple(column.header for column in table.columns)), f"| {' | '.join(rules)} |"]
-    return title + "\n".join([*head, *map(line, table.rows)]) + f"\n\n{table.caption}\n"
+    return title + "\n".join([*head, *map(line, table.rows)]) + f"\n\n{_escaped(table.caption)}\n"
 
 
 def _escaped(text: str) -> str:
-    """Text without meaning in Markdown."""
-    return re.sub(r"([\\|*`<])", r"\\\1", _plain(text))
+    """Text without meaning in Markdown, like `*`, `[name](link)`, `_name_`, `$x$` and `&lt;`."""
+    return re.sub(_MARKDOWN, r"\\\g<0>", one_line(text))
 
 
 def _latex(table: ReportTable, label: str) -> str:
@@ -149,7 +155,7 @@ def _latex(table: ReportTable, label: str) -> str:
 
 def _tex(text: str) -> str:
     """Text as LaTeX, with a minus sign before negative numbers."""
-    escaped = "".join(_TEX.get(character, character) for character in _plain(text))
+    escaped = "".join(_TEX.get(character, character) for character in one_line(text))
     return re.sub(r"(^|[\[ ])-(?=\d)", r"\1$-$", escaped)
 
 
@@ -158,20 +164,24 @@ def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "results"
 
 
-def _plain(text: str) -> str:
-    """Text as one line, without control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
 def _flat(record: Record, prefix: str = "") -> Record:
-    """A record with nested records flattened; NaN and infinity become None."""
+    """A record with nested records flattened; NaN and infinity become None.
+
+    A text that a spreadsheet would compute begins with `'`; numbers stay numbers.
+    """
     found: Record = {}
     for name, value in record.items():
         if isinstance(value, dict):
             found |= _flat(value, f"{prefix}{name}.")
         else:
-            found[prefix + name] = "; ".join(map(str, value)) if isinstance(value, list) else _finite(value)
+            text = "; ".join(map(str, value)) if isinstance(value, list) else value
+            is_formula = isinstance(text, str) and text.startswith(_FORMULA) and not _is_numbers(value)
+            found[prefix + name] = f"'{text}" if is_formula else _finite(text)
     return found
+
+
+def _is_numbers(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, int | float) for item in value)
 
 
 def _finite(value: object) -> object:

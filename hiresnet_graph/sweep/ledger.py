@@ -46,6 +46,8 @@ AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "l
 # The execution plan is frozen as soon as a run was started.
 _FROZEN = "SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)"
 _STATE = "key, folder, state, attempts, epochs, paused_at, message"
+# Not a file: the folder and its parent, and the devices of Windows, whatever follows the first dot.
+_NO_FILE = re.compile(r"\.{1,2}$|(con|prn|aux|nul|com\d|lpt\d)\.", re.IGNORECASE)
 _Read = Callable[[str], list[Any]]
 
 
@@ -240,19 +242,19 @@ class Ledger:
 
     def _write_runs(self, plan: StudyPlan) -> None:
         known = dict(self._read("SELECT key, folder FROM runs"))
-        taken = set(known.values())
+        taken = {folder.casefold() for folder in known.values()}  # some file systems ignore case
         for row in plan.rows:
             if row.key in known:
                 continue
             network, request = plan.networks[row.network], plan.requests[row.key]
             folder = run_folder(network.same_as or network.label, network.setting, row.seeds)
             # The label referred to another run before, which keeps its folder.
-            folder = f"{folder}-{row.key[:8]}" if folder in taken else folder
+            folder = f"{folder}-{row.key[:8]}" if folder.casefold() in taken else folder
             self._write(
                 "INSERT INTO runs (key, folder, epochs) VALUES (?, ?, ?)", row.key, folder, request.recipe.epochs
             )
             known[row.key] = folder
-            taken.add(folder)
+            taken.add(folder.casefold())
 
     def _write_rows(self, plan: StudyPlan) -> None:
         ids = {
@@ -461,6 +463,7 @@ def run_folder(label: str, setting: Mapping[str, object], seeds: Seeds) -> str:
 def _file_name(label: str) -> str:
     """A label as part of a file name without characters that a shell interprets; unique for each label."""
     text = label.replace(">", "-to-").replace(" + ", "+").replace("without ", "without-")
-    if re.fullmatch(r"[\w.+=-]{1,100}", text, re.ASCII) and text not in (".", ".."):
+    if re.fullmatch(r"[\w.+=-]{1,100}", text, re.ASCII) and not _NO_FILE.match(text):
         return text
+    text = f"_{text}" if _NO_FILE.match(text) else text
     return re.sub(r"[^\w.+=-]+", "_", text, flags=re.ASCII)[:80] + "-" + hashlib.sha256(label.encode()).hexdigest()[:8]

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import MissingToolError, UsageError
+from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.interop import export
-from hiresnet_graph.plan import class_name
 
 TWO = """
 name: two heads
