@@ -49,7 +49,19 @@ ODD = (
         "Tensor",
         "nn.Module",
     ),
-    *("Tensor", "nn.Module", "projection", "written", "operation", "x" * 300, "<b>&amp;]]>", "%3A", "CON", "[a](b)", "$x$"),
+    *(
+        "Tensor",
+        "nn.Module",
+        "projection",
+        "written",
+        "operation",
+        "x" * 300,
+        "<b>&amp;]]>",
+        "%3A",
+        "CON",
+        "[a](b)",
+        "$x$",
+    ),
 )
 NAMES = ("torch", "slice", "nn", "F", "Tensor", "device", "inf", "nan", "range", "isinstance", "print")
 texts = st.one_of(st.sampled_from(ODD), st.text(max_size=12).filter(lambda text: "$" not in text)).filter(bool)
