@@ -379,6 +379,12 @@ def test_joining_a_plan_is_atomic(tmp_path: Path) -> None:
         assert list(states(ledger)) == ["none-seed0", "none-seed1", "full-seed0", "full-seed1"]
 
 
+def test_folders_differ_where_file_names_ignore_case(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(study(["none", "None"], [0, 1]))
+        assert len({run.folder.name.casefold() for run in ledger.runs()}) == len(ledger.runs()) == 4
+
+
 def test_folder_names_need_no_quoting() -> None:
     assert run_folder("full", {}, Seeds(3, 3)) == "full-seed3"
     assert run_folder("full", {"recipe.lr": 0.003, "width": 8}, Seeds(0, 1)) == "full-lr=0.003-width=8-seed0-1"
