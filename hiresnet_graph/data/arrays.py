@@ -36,7 +36,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> tuple[dict[str, Array], tup
         RunError: It cannot be read, is damaged, or has one of these arrays in a form that cannot be read.
     """
     try:
-        if path.exists() and not path.is_dir() and not path.is_file():  # opening a pipe would wait for ever
+        if os.path.exists(path) and not (path.is_dir() or path.is_file()):  # opening a pipe would wait for ever
             raise RunError(f"{path} is a pipe or device. Save the arrays in a file.")
         # Opened here, since zipfile does not close a damaged file.
         with path.open("rb") as file:

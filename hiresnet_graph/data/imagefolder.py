@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -77,7 +78,7 @@ class ImageFolderData(DatasetKind):
         from hiresnet_graph.data.files import ImageFiles
         from hiresnet_graph.data.folders import class_folders, find_images, part_folders
 
-        if not self.dir.is_dir():
+        if not os.path.isdir(self.dir):  # unlike Path.is_dir, without an error for names that are too long
             raise UsageError(f"data 'imagefolder': the folder {self.dir} does not exist.")
         parts = list(part_folders(self.dir, class_folders(self.dir)).values()) or ["."]
         classes = class_folders(self.dir / parts[0])

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.registry import Kind, Registry
@@ -23,8 +23,24 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.expanduser(path)).absolute()
 
 
+def _read_path(value: object) -> object:
+    """The absolute path of a text or path; refuses what no record could hold."""
+    if not isinstance(value, str | Path):
+        return value
+    path = _absolute(Path(value))
+    try:
+        str(path).encode()
+        is_text = "\0" not in str(path)
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(path))
+        raise ValueError(f"expected a path in UTF-8, got '{shown}'. Rename the file or folder.")
+    return path
+
+
 # Absolute, because a run may be computed by a process in another folder.
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
 # On the command line, a number is given as text.
 GreyOrColour = Annotated[Literal[1, 3], BeforeValidator(lambda value: {"1": 1, "3": 3}.get(str(value), value))]
 
@@ -100,7 +116,7 @@ class PublishedData(DatasetKind):
         """The folder of the data set; None if it is not found."""
         for parent in self.search_folders():
             for folder in (parent / self.folder, parent):
-                if folder.name == self.folder and folder.is_dir():
+                if folder.name == self.folder and os.path.isdir(folder):
                     return folder
         return None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.data.kind import DATASETS, DatasetKind
@@ -53,16 +53,51 @@ def load_dataset(source: str | Mapping[str, Any] | DatasetKind) -> Dataset:
 def _parse(text: str) -> tuple[str, dict[str, Any]]:
     """Name and fields of a text like `imagefolder:DIR,size=32`."""
     name, _, rest = text.partition(":")
+    if name not in DATASETS:
+        return name, {}
+    kind = DATASETS.get(name)
     fields: dict[str, Any] = {}
+    last = ""
     # A comma belongs to a path, unless a setting follows.
     for part in re.split(r",(?=[a-z_]+=)", rest) if rest else []:
-        if setting := _SETTING.fullmatch(part):
-            fields[setting[1]] = setting[2]
-        elif name in DATASETS and (argument := DATASETS.get(name).argument):
-            fields[argument] = part
-        elif name in DATASETS:
+        setting = _SETTING.fullmatch(part)
+        if last and _continues(kind, fields[last], part):
+            fields[last] += f",{part}"
+        elif setting and (setting[1] in kind.model_fields or not _is_argument(kind, fields, part)):
+            if (last := setting[1]) in fields:
+                raise UsageError(f"data '{name}': '{last}' is set twice. Give it once.")
+            fields[last] = setting[2]
+        elif kind.argument:
+            fields[last := kind.argument] = part
+        else:
             raise UsageError(f"data '{name}': '{part}' is not a setting. Write '{name}:FIELD=VALUE'.")
     return name, fields
+
+
+def _continues(kind: type[DatasetKind], value: str, part: str) -> bool:
+    """Whether a part that looks like a setting belongs to the path before it: `/a,b=c.npz`."""
+    is_field = part.partition("=")[0] in kind.model_fields
+    return _exists(f"{value},{part}") and not (is_field and _exists(value))
+
+
+def _is_argument(kind: type[DatasetKind], fields: Mapping[str, Any], part: str) -> bool:
+    """Whether a part that looks like an unknown setting is the path that comes first: `x=y.npz`.
+
+    Raises:
+        UsageError: It may be either, and there is no such file or folder.
+    """
+    if fields or not kind.argument:
+        return False
+    if not _exists(part):
+        raise UsageError(
+            f"data '{kind.kind}': '{part}' is not a file or folder, and '{part.partition('=')[0]}' is not a field. "
+            f"{did_you_mean(part.partition('=')[0], kind.model_fields)} For a path, write '{kind.kind}:./{part}'."
+        )
+    return True
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(os.path.expanduser(path))
 
 
 def _read_mapping(given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -75,9 +110,9 @@ def _read_mapping(given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _make(name: str, fields: Mapping[str, Any]) -> DatasetKind:
     if name not in DATASETS:
-        path = Path(name)
-        if path.suffix == ".npz" or path.is_dir():
-            hint = f"Did you mean '{'npz' if path.suffix == '.npz' else 'imagefolder'}:{name}'?"
+        is_file = name.endswith(".npz")
+        if is_file or os.path.isdir(name):
+            hint = f"Did you mean '{'npz' if is_file else 'imagefolder'}:{name}'?"
         else:
             hint = did_you_mean(name, DATASETS)
         raise UsageError(f"data: there is no data set '{name}'. {hint}".strip())

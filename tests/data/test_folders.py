@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from PIL import Image
 from hiresnet_graph.data import ImageFolderData, TinyImagenetData, load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import HrgError, RunError, UsageError
+from hiresnet_graph.train.record import read_record
 
 
 def picture(path: Path, level: int) -> None:
@@ -333,3 +336,37 @@ def test_names_that_are_not_utf8_are_refused(
     with pytest.raises(HrgError, match=rf"^data: the name of {tmp_path}/{shown} is not UTF-8\. Rename it\.$") as caught:
         load(tmp_path, stream=stream)
     str(caught.value).encode()
+
+
+def hrg(*words: str | bytes) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from hiresnet_graph.cli import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", timeout=300)
+
+
+SMALL = ("hiresnet18", "width=2", "classes=3", "input.channels=1", "input.height=8", "input.width=8")
+
+
+def test_training_refuses_names_that_are_not_utf8_before_it_starts(tmp_path: Path) -> None:
+    odd_class(write(tmp_path / "data"))
+    data, out = f"imagefolder:{tmp_path}/data,channels=1", str(tmp_path / "run")
+    done = hrg("train", *SMALL, "--data", data, "--epochs", "1", "--batch-size", "4", "-o", out)
+    assert done.returncode not in (0, -6) and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith(rf"the name of {tmp_path}/data/caf\xe9 is not UTF-8. Rename it.")
+    assert not (tmp_path / "run").exists()
+    named = f"imagefolder:{tmp_path}/caf".encode() + b"\xe9"
+    done = hrg("ablate", *SMALL, "--variants", "none,full", "--data", named, "--dry-run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert rf"dir: expected a path in UTF-8, got '{tmp_path}/caf\udce9'. Rename the file" in done.stderr
+
+
+def test_training_with_names_in_any_script_is_recorded(tmp_path: Path) -> None:
+    names = ("a\nb", "caf\u00e9", "\u732b=\U0001f408,x:y")
+    for label, name in enumerate(names):
+        for number in range(8):
+            picture(tmp_path / "da=ta,x=y" / name / f"{number}\u00e9.png", 10 * label + number)
+    data, out = f"imagefolder:{tmp_path}/da=ta,x=y,channels=1,stream=true", tmp_path / "run"
+    done = hrg("train", *SMALL, "--data", data, "--epochs", "1", "--batch-size", "4", "-o", str(out))
+    assert done.returncode == 0, done.stderr
+    record = read_record(out)
+    assert record is not None and record.preprocessing is not None
+    assert (record.outcome, record.preprocessing.class_names) == ("complete", names)

@@ -1,6 +1,8 @@
 import pickle
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from hiresnet_graph.data import (
     SyntheticData,
     TinyImagenetData,
     data_source,
+    load_dataset,
 )
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import HrgError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,56 @@ def test_paths_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert data_source("cifar10:root=..").as_data() == {"kind": "cifar10", "root": str(tmp_path / "..")}
 
 
+@pytest.mark.parametrize(
+    ("text", "make"),
+    [
+        ("npz:x=y.npz", lambda: NpzData(file="x=y.npz")),
+        ("npz:./new=y.npz", lambda: NpzData(file="new=y.npz")),
+        ("npz:file=x=y.npz", lambda: NpzData(file="x=y.npz")),
+        ("npz:a,b=c.npz", lambda: NpzData(file="a,b=c.npz")),
+        ("npz:a,b=c.npz,split_seed=2", lambda: NpzData(file="a,b=c.npz", split_seed=2)),
+        ("npz:file=a,b=c.npz,split_seed=2", lambda: NpzData(file="a,b=c.npz", split_seed=2)),
+        ("npz:HERE/a,b=c.npz", lambda: NpzData(file="a,b=c.npz")),
+        ("npz:a,split_seed=3.npz", lambda: NpzData(file="a,split_seed=3.npz")),
+        ("npz:b:c.npz", lambda: NpzData(file="b:c.npz")),
+        ("imagefolder:d=e,size=8", lambda: ImageFolderData(dir="d=e", size=8)),
+        ("imagefolder:root=/a", lambda: ImageFolderData(dir="root=/a")),
+        ("imagefolder:p,size=8", lambda: ImageFolderData(dir="p", size=8)),
+        ("imagefolder:/a=b,size=8x8", lambda: ImageFolderData(dir="/a=b", size=8)),
+        ("imagefolder:/a:b=c,size=16x48", lambda: ImageFolderData(dir="/a:b=c", size="16x48")),
+        ("cifar10:root=/a=b", lambda: Cifar10Data(root="/a=b")),
+        ("cifar10:root=p,q=r", lambda: Cifar10Data(root="p,q=r")),
+    ],
+)
+def test_paths_with_the_characters_of_settings(
+    text: str, make: Callable[[], DatasetKind], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("x=y.npz", "a,b=c.npz", "a,split_seed=3.npz", "b:c.npz"):
+        (tmp_path / name).touch()
+    for name in ("d=e", "root=/a", "p", "p,size=8", "p,q=r"):
+        (tmp_path / name).mkdir(parents=True)
+    assert data_source(text.replace("HERE", str(tmp_path))) == make()
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "a\0b", "\ud800"])
+@pytest.mark.parametrize("kind", ["npz:", "imagefolder:", "cifar10:root="])
+def test_paths_that_are_not_text_are_refused(kind: str, name: str, tmp_path: Path) -> None:
+    shown = name.encode("ascii", "backslashreplace").decode().replace("\0", r"\x00")
+    message = re.escape(f"expected a path in UTF-8, got '{tmp_path}/{shown}'. Rename the file or folder.")
+    with pytest.raises(UsageError, match=message) as caught:
+        data_source(f"{kind}{tmp_path}/{name}")
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize("kind", ["npz", "imagefolder", "cifar10:root=/x,download=false", "tiny-imagenet:root=/x"])
+def test_a_path_that_is_too_long_is_not_found(kind: str) -> None:
+    with pytest.raises(HrgError, match=r"does not exist|too long|there is no folder"):
+        load_dataset(f"{kind}:{'a' * 5000}" if "=" not in kind else kind.replace("/x", "/" + "a" * 5000))
+    with pytest.raises(UsageError, match="there is no data set"):
+        data_source("a" * 5000)
+
+
 def test_download_applies_to_data_sets_that_can_be_downloaded() -> None:
     assert data_source("cifar10", download=True) == Cifar10Data(download=True)
     assert data_source("digits", download=True) == DigitsData()
@@ -65,6 +118,11 @@ def test_download_applies_to_data_sets_that_can_be_downloaded() -> None:
         ("npz", r"^data 'npz': 'file' is missing\. Write 'npz:FILE'\.$"),
         ("imagefolder:size=3", r"'dir' is missing\. Write 'imagefolder:DIR'\."),
         ("digits:8", r"data 'digits': '8' is not a setting\. Write 'digits:FIELD=VALUE'\."),
+        ("npz:z=y.npz", r"'z=y\.npz' is not a file or folder, and 'z' is not a field\. .*write 'npz:\./z=y\.npz'\.$"),
+        ("imagefolder:dri=/a", r"'dri=/a' is not a file or folder, and 'dri' is not a field\. Did you mean 'dir'\?"),
+        ("imagefolder:/a,sise=3", r"unknown key 'sise'\. Did you mean 'size'\?$"),
+        ("imagefolder:/a,size=3,size=4", r"^data 'imagefolder': 'size' is set twice\. Give it once\.$"),
+        ("imagefolder:/a,dir=/b", r"^data 'imagefolder': 'dir' is set twice\. Give it once\.$"),
         ("synthetic:image=3", r"^data 'synthetic': .*unknown key 'image'\. Did you mean 'images'\?$"),
         ("synthetic:images=many", r"^data 'synthetic': images: expected a whole number, got 'many'\.$"),
         ("synthetic:channels=2", r"channels: expected 1 or 3, got '2'"),
