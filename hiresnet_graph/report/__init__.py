@@ -1,8 +1,9 @@
 """Reports of studies: tables, statistics, and their output formats."""
 
 from hiresnet_graph.report.curves import CurvePoint, learning_curves
-from hiresnet_graph.report.effects import EdgeEffect, Effect, Effects, edge_effects, shapley_values
+from hiresnet_graph.report.effects import EdgeEffect, Effects, edge_effects
 from hiresnet_graph.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
+from hiresnet_graph.report.model import Contrast, Interval, Model, fit
 from hiresnet_graph.report.pareto import ParetoPoint, pareto_front
 from hiresnet_graph.report.readout import (
     ReadoutRow,
@@ -12,9 +13,9 @@ from hiresnet_graph.report.readout import (
     readouts_json,
     readouts_picture,
 )
-from hiresnet_graph.report.report import PARTS, Report, make_report
+from hiresnet_graph.report.report import PARTS, Report, available_parts, make_report
 from hiresnet_graph.report.scores import Spread
-from hiresnet_graph.report.statistics import Comparison, Difference, Estimate, Interval, compare
+from hiresnet_graph.report.statistics import Comparison, Difference, compare
 from hiresnet_graph.report.table import Row, Table, make_table, summarize
 from hiresnet_graph.report.tables import ReportTable, report_tables
 
@@ -22,13 +23,13 @@ __all__ = [
     "FORMATS",
     "PARTS",
     "Comparison",
+    "Contrast",
     "CurvePoint",
     "Difference",
     "EdgeEffect",
-    "Effect",
     "Effects",
-    "Estimate",
     "Interval",
+    "Model",
     "ParetoPoint",
     "ReadoutRow",
     "Readouts",
@@ -37,8 +38,10 @@ __all__ = [
     "Row",
     "Spread",
     "Table",
+    "available_parts",
     "compare",
     "edge_effects",
+    "fit",
     "learning_curves",
     "make_readouts",
     "make_report",
@@ -48,7 +51,6 @@ __all__ = [
     "readouts_json",
     "readouts_picture",
     "report_tables",
-    "shapley_values",
     "summarize",
     "to_csv",
     "to_json",

@@ -2,67 +2,55 @@
 
 The main effect of an edge is the change caused by adding it, averaged over all pairs of subsets that differ only by it.
 Its Shapley value weights these pairs by subset size, so that the values of all edges sum to the effect of all edges
-together; it requires every subset. Both are computed for each seed, and averaged over seeds.
+together; it requires every subset. Both are weighted sums of mean accuracies, in the model of the report.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from hiresnet_graph.report.scores import Setting, Spread, setting_key, settings, spread, test_scores
-from hiresnet_graph.report.statistics import Interval, mean_with_interval
+from hiresnet_graph.formats import format_count
+from hiresnet_graph.report.model import Contrast, Scores, corrected, fit
+from hiresnet_graph.report.scores import Setting, setting_key, settings, test_scores
 from hiresnet_graph.sweep.results import Results
-from hiresnet_graph.train.record import Seeds
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Subset = frozenset[str]
 
 
-class Effect(NamedTuple):
-    """An effect in points of accuracy.
-
-    Attributes:
-        values: Value of each seed.
-        spread: Mean and standard deviation over seeds.
-        interval: Confidence interval of the mean; None for one seed, or for equal values.
-    """
-
-    values: Mapping[Seeds, float]
-    spread: Spread
-    interval: Interval | None
-
-
 class EdgeEffect(NamedTuple):
-    """The contribution of one edge.
+    """The contribution of one edge, in points of accuracy: with the edge minus without it.
 
     Attributes:
-        pairs: Number of pairs of subsets in the study that differ only by this edge.
-        main: Mean over these pairs, for the seeds with all of their runs; None if there are none.
-        shapley: None if no seed has a run of every subset.
+        pairs: Number of pairs of subsets in the study that differ only by this edge and have runs.
+        main: Mean over these pairs; None if there are none.
+        p_holm: p value of `main`, corrected for all edges.
+        shapley: None unless every subset has a run.
     """
 
     edge: str
     pairs: int
-    main: Effect | None
-    shapley: Effect | None
+    main: Contrast | None
+    p_holm: float | None
+    shapley: Contrast | None
 
 
 class Effects(NamedTuple):
     """The contributions of the edges at one setting of the grid.
 
     Attributes:
+        edges: The largest contribution first: by Shapley value, or by main effect without it.
         total: All edges minus none, the sum of the Shapley values; None without them.
-        missing: Why there are no Shapley values, or which seeds they exclude; or empty.
+        missing: Why there are no Shapley values; or empty.
+        is_pooled: Whether one error is estimated for all subsets.
     """
 
     setting: Setting
     edges: tuple[EdgeEffect, ...]
-    total: Effect | None
+    total: Contrast | None
     missing: str
+    is_pooled: bool
 
 
 def edge_effects(results: Results) -> tuple[Effects, ...]:
@@ -76,73 +64,67 @@ def edge_effects(results: Results) -> tuple[Effects, ...]:
     return tuple(_effects(results, runs, at, setting) for at, setting in settings(results).items())
 
 
-def _effects(results: Results, runs: Sequence[Mapping[Seeds, float]], at: str, setting: Setting) -> Effects:
+def _effects(results: Results, runs: Sequence[Scores], at: str, setting: Setting) -> Effects:
     edges = results.subsets_of
-    scores = _by_subset(results, runs, at)
+    scores = {subset: found for subset, found in _by_subset(results, runs, at).items() if found}
+    model, index = fit(list(scores.values())), {subset: i for i, subset in enumerate(scores)}
     full = 2 ** len(edges)
-    complete = _common(scores.values()) if len(scores) == full else []
-    shapley: list[Effect | None] = [None] * len(edges)
-    total, missing = None, ""
-    if complete:
-        values = _values(edges, scores, complete)
-        shapley = [_effect(complete, column) for column in shapley_values(values).T]
-        total = _effect(complete, values[:, -1] - values[:, 0])
-    left_out = [seeds for seeds in _seeds(scores.values()) if seeds not in complete]
-    if len(scores) < full:
+    is_complete = len(scores) == full
+    missing = ""
+    if not is_complete:
         missing = (
-            f"Shapley values require all {full:,} subsets of the {len(edges)} edges; the study has {len(scores):,}."
+            f"Shapley values require a finished run of all {full:,} subsets of the {format_count(len(edges), 'edge')}; "
         )
-    elif left_out:
-        lacks = "; ".join(
-            f"seed {seeds} lacks {sum(seeds not in runs for runs in scores.values()):,}" for seeds in left_out
-        )
-        missing = f"Shapley values require a finished run of all {full:,} subsets: {lacks}."
-    elif not complete:
-        missing = f"Shapley values require a finished run of all {full:,} subsets; there is none yet."
+        missing += f"the study has {len(scores):,}."
     found = []
-    for edge, value in zip(edges, shapley, strict=True):
-        pairs = [(scores[one], scores[one | {edge}]) for one in scores if edge not in one and one | {edge} in scores]
-        found.append(EdgeEffect(edge, len(pairs), _main_effect(pairs), value))
-    return Effects(setting, tuple(found), total, missing)
+    for edge in edges:
+        pairs = [(index[one], index[one | {edge}]) for one in scores if edge not in one and one | {edge} in scores]
+        main = model.contrast(_mean_difference(pairs)) if pairs else None
+        shapley = model.contrast(_shapley_weights(edge, index)) if is_complete else None
+        found.append(EdgeEffect(edge, len(pairs), main, None, shapley))
+    holm = corrected([one.main and one.main.p for one in found])
+    ranked = sorted((one._replace(p_holm=p) for one, p in zip(found, holm, strict=True)), key=_rank)
+    total = model.contrast({index[frozenset(edges)]: 1.0, index[frozenset()]: -1.0}) if is_complete else None
+    return Effects(setting, tuple(ranked), total, missing, model.is_pooled)
 
 
-def shapley_values(values: np.ndarray) -> np.ndarray:
-    """The share of each player in the gain of all players over none.
+def _rank(effect: EdgeEffect) -> float:
+    """Smaller for a larger contribution; last without one."""
+    best = effect.shapley or effect.main
+    return math.inf if best is None else -best.value
 
-    The value of a player is its gain over the players before it, averaged over all orders of the players.
 
-    Args:
-        values: One row per game. Column i is the value of the players that are the 1 bits of i: 2**players columns.
+def _mean_difference(pairs: Sequence[tuple[int, int]]) -> dict[int, float]:
+    """Weights of the mean over pairs of networks without and with an edge."""
+    weights: dict[int, float] = {}
+    for without, added in pairs:
+        weights[without], weights[added] = -1 / len(pairs), 1 / len(pairs)
+    return weights
 
-    Returns:
-        One row per game, one column per player. Each row sums to the last value minus the first.
+
+def _shapley_weights(edge: str, index: Mapping[Subset, int]) -> dict[int, float]:
+    """Weights of the gain by an edge over the edges before it, averaged over all orders of the edges.
 
     Source: Shapley (1953), A value for n-person games.
     """
-    import numpy as np
-
-    subsets = np.arange(values.shape[1])
-    players = values.shape[1].bit_length() - 1
-    sizes = np.array([int(subset).bit_count() for subset in subsets])
-    shares = np.empty((values.shape[0], players))
-    for player in range(players):
-        without = subsets[(subsets >> player) & 1 == 0]
-        # The share of orders in which exactly these players come before.
-        orders = np.array([1 / (players * math.comb(players - 1, size)) for size in range(players)])[sizes[without]]
-        shares[:, player] = (values[:, without | 1 << player] - values[:, without]) @ orders
-    return shares
+    edges = len(index).bit_length() - 1
+    weights = {}
+    for subset, i in index.items():
+        if edge not in subset:
+            # The share of orders in which exactly these edges come before.
+            share = 1 / (edges * math.comb(edges - 1, len(subset)))
+            weights[i], weights[index[subset | {edge}]] = -share, share
+    return weights
 
 
-def _by_subset(
-    results: Results, scores: Sequence[Mapping[Seeds, float]], at: str
-) -> dict[Subset, Mapping[Seeds, float]]:
+def _by_subset(results: Results, scores: Sequence[Scores], at: str) -> dict[Subset, Scores]:
     """The accuracies of each subset of the edges at a setting.
 
     Other networks of the study, like controls, may have the same skips as a subset, but be wider. The network labelled
     as the subset takes precedence, then the first one.
     """
     edges = results.subsets_of
-    found: dict[Subset, Mapping[Seeds, float]] = {}
+    found: dict[Subset, Scores] = {}
     is_labelled: dict[Subset, bool] = {}
     for network, runs in zip(results.networks, scores, strict=True):
         subset = frozenset(network.edges)
@@ -161,37 +143,3 @@ def _labels(edges: Sequence[str], subset: Subset) -> set[str]:
     if len(left) < 2:
         labels.add(f"without {left[0]}" if left else "all")
     return labels
-
-
-def _seeds(runs: Iterable[Mapping[Seeds, float]]) -> list[Seeds]:
-    return sorted({seeds for scores in runs for seeds in scores})
-
-
-def _common(runs: Iterable[Mapping[Seeds, float]]) -> list[Seeds]:
-    """The seeds that all of them have."""
-    found = list(runs)
-    return [seeds for seeds in _seeds(found) if all(seeds in scores for scores in found)]
-
-
-def _values(edges: Sequence[str], scores: Mapping[Subset, Mapping[Seeds, float]], seeds: list[Seeds]) -> np.ndarray:
-    """One row per seed; column i is the subset of the edges that are the 1 bits of i."""
-    import numpy as np
-
-    subsets = [frozenset(edge for bit, edge in enumerate(edges) if i >> bit & 1) for i in range(2 ** len(edges))]
-    return np.array([[scores[subset][one] for subset in subsets] for one in seeds])
-
-
-def _main_effect(pairs: Sequence[tuple[Mapping[Seeds, float], Mapping[Seeds, float]]]) -> Effect | None:
-    if not pairs:
-        return None
-    seeds = _common(runs for pair in pairs for runs in pair)
-    if not seeds:
-        return None
-    return _effect(seeds, [math.fsum(added[one] - base[one] for base, added in pairs) / len(pairs) for one in seeds])
-
-
-def _effect(seeds: Sequence[Seeds], values: Iterable[float]) -> Effect:
-    numbers = [float(value) for value in values]
-    over, mean = spread(numbers), mean_with_interval(numbers)
-    assert over is not None and mean is not None  # as there is at least one seed
-    return Effect(dict(zip(seeds, numbers, strict=True)), over, mean.interval)

@@ -39,8 +39,8 @@ def make_report(results: Results, baseline: str | None = None, parts: Sequence[s
     Args:
         baseline: Label of the variant that the others are compared with (default: that of the study, or its first).
         parts: Some of `PARTS`. By default the table; differences, if there are several networks and seeds, or a
-            baseline is given; effects, if the variants are subsets of edges; for a search the Pareto front instead of
-            differences, which are not tested there.
+            baseline is given; if the variants are subsets of edges the effects of the edges instead, unless a baseline
+            is given; for a search the Pareto front instead of differences, which are not tested there.
 
     Raises:
         UsageError: The variant or part is unknown, or the study has no data for it.
@@ -70,14 +70,20 @@ def make_report(results: Results, baseline: str | None = None, parts: Sequence[s
     )
 
 
-def _default_parts(results: Results, baseline: str | None) -> list[str]:
+def available_parts(results: Results) -> list[str]:
+    """The parts that a study has results for, without `curves`."""
     runs = test_scores(results)
     parts = ["table"]
     has_comparison = len(unique_networks(results)) > 1 and any(len(scores) > 1 for scores in runs)
-    if baseline is not None or (has_comparison and not results.is_search):
+    if has_comparison and not results.is_search:
         parts.append("differences")
     if results.subsets_of and any(runs):
         parts.append("effects")
     if results.is_search and any(runs):
         parts.append("pareto")
     return parts
+
+
+def _default_parts(results: Results, baseline: str | None) -> list[str]:
+    parts = [part for part in available_parts(results) if part != "differences" or not results.subsets_of]
+    return parts if baseline is None else [*parts, "differences"]

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hiresnet_graph.formats import Column, format_count, format_si, format_value, number_column
-from hiresnet_graph.report.effects import Effect, Effects
+from hiresnet_graph.report.effects import Effects
+from hiresnet_graph.report.model import Contrast
 from hiresnet_graph.report.report import Report
 from hiresnet_graph.report.scores import Spread, format_setting, spread_record
-from hiresnet_graph.report.statistics import Comparison, Estimate, Interval
+from hiresnet_graph.report.statistics import Comparison
 from hiresnet_graph.report.table import Row, Table
 
 _SCOPE = "These results hold for one split and one test set; other images may give other differences."
+TWO_SEEDS = "Two seeds: with so few, an interval is wide, and its width uncertain; train more before you conclude."
 Record = dict[str, object]
 
 
@@ -128,15 +130,15 @@ def _differences(comparison: Comparison, table: Table) -> ReportTable:
                 number_column("n", 8, in_paper=False),
                 lambda one: str(one.n) if one.n == one.baseline_n else f"{one.n} vs {one.baseline_n}",
             ),
-            (number_column("difference"), lambda one: _number(one.pooled and one.pooled.difference, "+.2f")),
-            (number_column("95 % CI"), lambda one: _interval(one.pooled and one.pooled.interval)),
-            (number_column("df", 3, in_paper=False), lambda one: str(one.df) if one.df else "-"),
-            (number_column("p", 5, in_paper=False), lambda one: _p(one.p)),
-            (number_column("p (Holm)", 7), lambda one: _p(one.p_holm)),
-            (number_column("paired", 4, in_paper=False), lambda one: _interval(one.paired and one.paired.interval)),
-            (number_column("Welch", 2, in_paper=False), lambda one: _interval(one.welch and one.welch.interval)),
-            (number_column("r", 1, in_paper=False), lambda one: _number(one.correlation)),
-            (number_column("detectable", 6, in_paper=False), lambda one: _number(one.detectable)),
+            (number_column("difference"), lambda one: _number(one.estimate and one.estimate.value, "+.2f")),
+            (number_column("95 % CI"), lambda one: _interval(one.estimate)),
+            (number_column("p (Holm)"), lambda one: _p(one.p_holm)),
+            (number_column("df", 3, in_paper=False), lambda one: _df(one.estimate)),
+            (number_column("p", 4, in_paper=False), lambda one: _p(one.estimate and one.estimate.p)),
+            (
+                number_column("detectable", 6, in_paper=False),
+                lambda one: _number(one.estimate and one.estimate.detectable),
+            ),
         ],
     )
     records = tuple(
@@ -149,16 +151,10 @@ def _differences(comparison: Comparison, table: Table) -> ReportTable:
             "baseline_setting": dict(one.baseline_setting),
             "n": one.n,
             "baseline_n": one.baseline_n,
-            **_estimate_record("", one.pooled),
-            "df": one.df or None,
-            "p": one.p,
+            **contrast_record("difference", one.estimate),
             "p_holm": one.p_holm,
             "tests": comparison.tests,
-            "detectable": one.detectable,
-            "pairs": one.pairs,
-            **_estimate_record("paired_", one.paired),
-            **_estimate_record("welch_", one.welch),
-            "correlation": one.correlation,
+            "error": "pooled" if one.is_pooled else "separate",
         }
         for one in comparison.differences
     )
@@ -173,17 +169,14 @@ def _differences_caption(comparison: Comparison, has_all: bool) -> str:
     """A description of all columns, or of those of LaTeX tables."""
     sentences = [
         f"Each network minus {comparison.baseline}, in points of test accuracy at the epoch of best validation.",
-        "95 % CI and p: accuracy modelled as network + seed, with the error pooled over the networks"
-        + (" (df)." if has_all else "."),
+        error_sentence(all(one.is_pooled for one in comparison.differences), "networks"),
     ]
+    if comparison.tests:
+        sentences.append(f"Holm: corrected for {format_count(comparison.tests, 'test')}; intervals are not corrected.")
     if has_all:
-        sentences.append("paired, Welch: intervals of this pair alone, with seeds taken as pairs and as independent.")
-    sentences.append(f"Holm: corrected for {format_count(comparison.tests, 'test')}.")
-    if has_all:
-        sentences += [
-            "r: correlation with the baseline over seeds.",
-            "detectable: the smallest true difference that would be found with 80 % power at alpha 0.05 (uncorrected).",
-        ]
+        sentences.append(
+            "detectable: the smallest true difference that would be found with 80 % power at alpha 0.05 (uncorrected)."
+        )
     if comparison.at_best:
         at = next((format_setting(one.baseline_setting) for one in comparison.differences), "")
         sentences.insert(
@@ -193,7 +186,19 @@ def _differences_caption(comparison: Comparison, has_all: bool) -> str:
         )
     if comparison.equal:
         sentences.append(f"The same network as the baseline, so not compared: {', '.join(comparison.equal)}.")
+    if any(min(one.n, one.baseline_n) == 2 for one in comparison.differences):
+        sentences.append(TWO_SEEDS)
     return " ".join([*sentences, _SCOPE])
+
+
+def error_sentence(is_pooled: bool, networks: str) -> str:
+    """Which model the intervals and p values come from."""
+    if is_pooled:
+        return f"95 % CI and p: accuracy modelled as network + seed, with the error pooled over the {networks}."
+    return (
+        f"95 % CI and p: the {networks} differ in their spread (Levene's test), so each has its own error, and seeds "
+        "are taken as independent (Welch)."
+    )
 
 
 def _effects(effects: Effects) -> ReportTable:
@@ -201,33 +206,28 @@ def _effects(effects: Effects) -> ReportTable:
     columns = (
         Column("edge"),
         number_column("pairs", 3, in_paper=False),
-        number_column("n", 5),
         number_column("main effect"),
-        number_column("95 % CI", 7),
-        *([number_column("Shapley"), number_column("95 % CI", 6)] if has_shapley else []),
+        number_column("95 % CI", 8),
+        number_column("p (Holm)", 8),
+        *([number_column("Shapley"), number_column("95 % CI", 7)] if has_shapley else []),
     )
 
-    def cells(effect: Effect | None) -> tuple[str, str]:
-        return ("-", "-") if effect is None else (_spread(effect.spread, "+.2f"), _interval(effect.interval))
+    def cells(effect: Contrast | None) -> tuple[str, str]:
+        return _number(effect and effect.value, "+.2f"), _interval(effect)
 
     rows = [
-        (
-            one.edge,
-            str(one.pairs),
-            str(len(one.main.values)) if one.main else "0",
-            *cells(one.main),
-            *(cells(one.shapley) if has_shapley else ()),
-        )
+        (one.edge, str(one.pairs), *cells(one.main), _p(one.p_holm), *(cells(one.shapley) if has_shapley else ()))
         for one in effects.edges
     ]
     if effects.total is not None:
-        rows.append(("all - none", "", str(len(effects.total.values)), "", "", *cells(effects.total)))
+        rows.append(("all - none", "", "", "", "", *cells(effects.total)))
     sentences = [
-        "Points of test accuracy at the epoch of best validation: mean (standard deviation) over seeds.",
-        "main effect: with the edge minus without it, over all pairs of subsets that differ only by it.",
+        "Points of test accuracy at the epoch of best validation, with the edge minus without it; largest first.",
+        "main effect: mean over all pairs of subsets that differ only by the edge.",
     ]
     if has_shapley:
         sentences.append("Shapley: shares of the edges in the gain of all edges over none, to which they sum.")
+    sentences.append(error_sentence(effects.is_pooled, "subsets"))
     if effects.missing:
         sentences.append(effects.missing)
     title = "Effects of the edges" + (f" at {format_setting(effects.setting)}" if effects.setting else "")
@@ -237,18 +237,22 @@ def _effects(effects: Effects) -> ReportTable:
 
 
 def _effect_records(effects: Effects) -> list[Record]:
+    setting = dict(effects.setting)
     records: list[Record] = [
         {
             "edge": one.edge,
-            "setting": dict(effects.setting),
+            "setting": setting,
             "pairs": one.pairs,
-            **_effect_record("main", one.main),
-            **_effect_record("shapley", one.shapley),
+            **contrast_record("main", one.main),
+            "p_holm": one.p_holm,
+            **contrast_record("shapley", one.shapley),
         }
         for one in effects.edges
     ]
-    total = {"edge": None, "setting": dict(effects.setting), "pairs": None, **_effect_record("main", None)}
-    return [*records, {**total, **_effect_record("shapley", effects.total)}] if effects.total else records
+    if effects.total is not None:
+        none = {"edge": None, "setting": setting, "pairs": None, **contrast_record("main", None), "p_holm": None}
+        records.append({**none, **contrast_record("shapley", effects.total)})
+    return records
 
 
 def _pareto(report: Report) -> ReportTable:
@@ -339,8 +343,16 @@ def _number(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def _interval(interval: Interval | None) -> str:
-    return "-" if interval is None else f"[{interval.low:.2f}, {interval.high:.2f}]"
+def _interval(contrast: Contrast | None) -> str:
+    if contrast is None or contrast.interval is None:
+        return "-"
+    return f"[{contrast.interval.low:+.2f}, {contrast.interval.high:+.2f}]"
+
+
+def _df(contrast: Contrast | None) -> str:
+    if contrast is None or not contrast.df:
+        return "-"
+    return f"{contrast.df:.0f}" if float(contrast.df).is_integer() else f"{contrast.df:.1f}"
 
 
 def _p(p: float | None) -> str:
@@ -349,23 +361,14 @@ def _p(p: float | None) -> str:
     return f"{p:.3f}" if p >= 0.0005 else "<0.001"
 
 
-def _estimate_record(prefix: str, estimate: Estimate | None) -> Record:
-    interval = estimate and estimate.interval
+def contrast_record(name: str, contrast: Contrast | None) -> Record:
+    """A contrast as data; missing numbers are None."""
+    low, high = (contrast and contrast.interval) or (None, None)
     return {
-        f"{prefix}difference": estimate and estimate.difference,
-        f"{prefix}low": interval and interval.low,
-        f"{prefix}high": interval and interval.high,
-    }
-
-
-def _effect_record(name: str, effect: Effect | None) -> Record:
-    interval = effect and effect.interval
-    values: Mapping[str, float] = {str(seeds): value for seeds, value in effect.values.items()} if effect else {}
-    return {
-        f"{name}_n": len(values),
-        f"{name}_mean": effect and effect.spread.mean,
-        f"{name}_std": effect and effect.spread.std,
-        f"{name}_low": interval and interval.low,
-        f"{name}_high": interval and interval.high,
-        f"{name}_values": values,
+        name: contrast and contrast.value,
+        f"{name}_low": low,
+        f"{name}_high": high,
+        f"{name}_df": (contrast and contrast.df) or None,
+        f"{name}_p": contrast and contrast.p,
+        f"{name}_detectable": contrast and contrast.detectable,
     }

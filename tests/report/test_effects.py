@@ -2,10 +2,12 @@ import math
 from itertools import chain, combinations, permutations
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.multitest import multipletests
 
-from hiresnet_graph.report import edge_effects, shapley_values
+from hiresnet_graph.report import Contrast, EdgeEffect, compare, edge_effects
 from hiresnet_graph.sweep.results import Results
 from tests.report.studies import Ending, Net, study
 
@@ -21,57 +23,82 @@ def factorial(scores: dict[tuple[str, ...], list[Ending]], *others: Net) -> Resu
     return study(*nets, *others, subsets_of=EDGES)
 
 
-def test_shapley_values_of_a_sum_are_its_terms() -> None:
-    terms = np.array([1.0, -2.0, 4.0, 0.5])
-    game = np.array([[10 + sum(terms[i] for i in range(4) if one >> i & 1) for one in range(16)]])
-    assert shapley_values(game)[0] == pytest.approx(list(terms))
+def by_edge(results: Results) -> dict[str, EdgeEffect]:
+    (effects,) = edge_effects(results)
+    return {one.edge: one for one in effects.edges}
 
 
-def test_shapley_values_are_means_over_orders() -> None:
-    players = 5
-    games = np.random.default_rng(1).normal(size=(3, 2**players))
-    expected = np.zeros((3, players))
-    for order in permutations(range(players)):
-        before = 0
-        for player in order:
-            expected[:, player] += games[:, before | 1 << player] - games[:, before]
-            before |= 1 << player
-    np.testing.assert_allclose(shapley_values(games), expected / math.factorial(players), atol=1e-12)
+def value(contrast: Contrast | None) -> float:
+    assert contrast is not None
+    return contrast.value
 
 
-@pytest.mark.parametrize("players", [1, 2, 6, 10])
-def test_shapley_values_sum_to_all_minus_none(players: int) -> None:
-    games = np.random.default_rng(players).normal(size=(4, 2**players))
-    np.testing.assert_allclose(shapley_values(games).sum(axis=1), games[:, -1] - games[:, 0], rtol=0, atol=1e-12)
+def test_effects_of_edges_that_do_not_interact_are_their_gains_the_largest_first() -> None:
+    gains = dict(zip(EDGES, (1.0, -2.0, 4.0), strict=True))
+    scores: dict[tuple[str, ...], list[Ending]] = {
+        edges: [80 + sum(gains[edge] for edge in edges)] * 2 for edges in subsets()
+    }
+    (effects,) = edge_effects(factorial(scores))
+    assert [one.edge for one in effects.edges] == ["x1>x2", "x0>x1", "x0>x2"]
+    assert [(value(one.main), value(one.shapley)) for one in effects.edges] == [
+        (pytest.approx(gains[one.edge]), pytest.approx(gains[one.edge])) for one in effects.edges
+    ]
 
 
-def test_equal_players_have_equal_shares_and_players_without_effect_have_none() -> None:
-    # Players 0 and 1 count alike, and gain only together; player 2 adds nothing.
-    game = np.array([[[0.0, 1.0, 5.0][(one & 1) + (one >> 1 & 1)] for one in range(8)]])
-    assert shapley_values(game)[0] == pytest.approx([2.5, 2.5, 0])
+def test_shapley_values_are_means_over_orders_and_sum_to_all_minus_none() -> None:
+    rng = np.random.default_rng(1)
+    scores: dict[tuple[str, ...], list[Ending]] = {
+        edges: [float(x) for x in 90 + rng.normal(size=3)] for edges in subsets()
+    }
+    means = {frozenset(edges): float(np.mean([x for x in found])) for edges, found in scores.items()}  # type: ignore[misc]
+    expected = dict.fromkeys(EDGES, 0.0)
+    for order in permutations(EDGES):
+        before: frozenset[str] = frozenset()
+        for edge in order:
+            expected[edge] += (means[before | {edge}] - means[before]) / math.factorial(3)
+            before |= {edge}
+    (effects,) = edge_effects(factorial({**scores}))
+    assert {one.edge: value(one.shapley) for one in effects.edges} == pytest.approx(expected)
+    assert value(effects.total) == pytest.approx(sum(expected.values()))
 
 
-def test_effects_on_the_complete_factorial() -> None:
+def test_effects_are_contrasts_of_the_model_with_its_pooled_error() -> None:
     rng = np.random.default_rng(5)
     scores = {edges: [float(x) for x in 90 + rng.normal(size=4)] for edges in subsets()}
     # Controls with the skips of a subset, or with others, are no cells of the factorial.
     controls = [Net("wider", (99.0,) * 4, edges=()), Net("random", (99.0,) * 4, edges=("x0>x1", "x0>x3"))]
-    (effects,) = edge_effects(factorial(scores, *controls))
-    assert effects.missing == ""
-    assert effects.total is not None
-    shares = []
-    for edge, found in zip(EDGES, effects.edges, strict=True):
-        assert (found.edge, found.pairs) == (edge, 4)
-        has, lacks = ([scores[one] for one in scores if (edge in one) == wanted] for wanted in (True, False))
-        by_seed = np.mean(has, axis=0) - np.mean(lacks, axis=0)
-        assert found.main is not None and found.shapley is not None
-        assert list(found.main.values.values()) == pytest.approx(list(by_seed))
-        assert found.main.spread == (pytest.approx(by_seed.mean()), pytest.approx(by_seed.std(ddof=1)))
-        assert found.main.interval == pytest.approx(tuple(stats.ttest_1samp(by_seed, 0).confidence_interval()))
-        shares.append(list(found.shapley.values.values()))
-    gain = np.array(scores[EDGES]) - np.array(scores[()])
-    np.testing.assert_allclose(np.sum(shares, axis=0), gain, rtol=0, atol=1e-12)
-    assert list(effects.total.values.values()) == pytest.approx(list(gain))
+    (effects,) = edge_effects(factorial(dict(scores), *controls))  # type: ignore[arg-type]
+    assert effects.missing == "" and effects.is_pooled
+    rows = [
+        {"accuracy": x, "seed": str(seed), "subset": " ".join(edges) or "none"}
+        for edges, found in scores.items()
+        for seed, x in enumerate(found)
+    ]
+    model = ols("accuracy ~ 0 + C(subset) + C(seed)", pd.DataFrame(rows)).fit()
+    for one in effects.edges:
+        weights = np.zeros(len(model.params))
+        for edges in scores:
+            name = f"C(subset)[{' '.join(edges) or 'none'}]"
+            weights[list(model.params.index).index(name)] = 0.25 if one.edge in edges else -0.25
+        expected = model.t_test(weights)
+        assert one.pairs == 4 and one.main is not None
+        assert one.main.value == pytest.approx(float(expected.effect[0]))
+        assert one.main.interval == pytest.approx(tuple(expected.conf_int()[0]))
+        assert one.main.p == pytest.approx(float(expected.pvalue))
+    holm = multipletests([one.main.p for one in effects.edges if one.main], method="holm")[1]
+    assert [one.p_holm for one in effects.edges] == pytest.approx(list(holm))
+
+
+def test_all_edges_minus_none_has_the_interval_of_the_difference_table() -> None:
+    rng = np.random.default_rng(6)
+    results = factorial({edges: [float(x) for x in 90 + rng.normal(size=4)] for edges in subsets()})
+    (effects,) = edge_effects(results)
+    full = " + ".join(EDGES)
+    (difference,) = [one for one in compare(results, "none")[0].differences if one.variants == (full,)]
+    ours, theirs = effects.total, difference.estimate
+    assert ours is not None and theirs is not None
+    assert (ours.value, ours.p, ours.df) == pytest.approx((theirs.value, theirs.p, theirs.df))
+    assert ours.interval == pytest.approx(theirs.interval)
 
 
 def test_a_wider_control_that_comes_first_is_not_a_subset() -> None:
@@ -96,10 +123,9 @@ def test_a_subset_may_be_the_same_network_as_another() -> None:
         Net("b", (92.0, 92.0), edges=("b",)),
         Net("a + b", (92.0, 92.0), edges=("a", "b"), same_as="b"),
     ]
-    (effects,) = edge_effects(study(*nets, subsets_of=("a", "b")))
-    a, b = effects.edges
-    assert a.main is not None and a.main.spread == (0, 0) and a.main.interval is None
-    assert b.shapley is not None and b.shapley.spread == (pytest.approx(1.5), pytest.approx(0.5**0.5))
+    found = by_edge(study(*nets, subsets_of=("a", "b")))
+    assert value(found["a"].main) == pytest.approx(0)
+    assert value(found["b"].shapley) == pytest.approx(1.5)
 
 
 def test_without_every_subset_there_are_only_main_effects() -> None:
@@ -110,25 +136,26 @@ def test_without_every_subset_there_are_only_main_effects() -> None:
     }
     (effects,) = edge_effects(factorial(scores))
     assert effects.total is None
-    assert effects.missing == "Shapley values require all 8 subsets of the 3 edges; the study has 3."
-    first, second, third = effects.edges
-    assert first.main is not None and list(first.main.values.values()) == pytest.approx([-0.5, 1.0])
-    assert (second.pairs, second.main) == (0, None)
-    assert third.main is not None and third.main.spread.mean == pytest.approx(1.5)
+    assert effects.missing == (
+        "Shapley values require a finished run of all 8 subsets of the 3 edges; the study has 3."
+    )
+    third, first, second = effects.edges
+    assert value(first.main) == pytest.approx(0.25) and value(third.main) == pytest.approx(1.5)
+    assert (second.pairs, second.main, second.p_holm) == (0, None, None)
     assert all(edge.shapley is None for edge in effects.edges)
 
 
-def test_seeds_without_all_runs_are_excluded_and_reported() -> None:
+def test_missing_runs_are_accounted_for() -> None:
     scores: dict[tuple[str, ...], list[Ending]] = {edges: [90.0 + len(edges), 91.0, 92.0] for edges in subsets()}
     scores[EDGES][1] = "diverged"
-    scores[EDGES[:1]][2] = "waiting"
     (effects,) = edge_effects(factorial(scores))
-    assert effects.missing == "Shapley values require a finished run of all 8 subsets: seed 1 lacks 1; seed 2 lacks 1."
-    assert effects.total is not None and list(map(str, effects.total.values)) == ["0"]
-    assert effects.total.interval is None
+    assert effects.missing == "" and effects.total is not None
+    scores[EDGES] = ["waiting"]
+    (effects,) = edge_effects(factorial(scores))
+    assert effects.missing.endswith("the study has 7.") and effects.total is None
+    assert [one.pairs for one in effects.edges] == [3, 3, 3]
     nothing = edge_effects(factorial({edges: ["waiting"] for edges in subsets()}))[0]
-    assert nothing.missing == "Shapley values require a finished run of all 8 subsets; there is none yet."
-    assert all(edge.main is None for edge in nothing.edges)
+    assert nothing.missing.endswith("the study has 0.") and all(edge.main is None for edge in nothing.edges)
 
 
 def test_each_setting_has_its_effects() -> None:
@@ -139,8 +166,8 @@ def test_each_setting_has_its_effects() -> None:
     ]
     one, two = edge_effects(study(*nets, subsets_of=("a",)))
     assert (one.setting, two.setting) == ({"width": 1}, {"width": 2})
-    assert one.total is not None and one.total.spread.mean == pytest.approx(1.5)
-    assert two.total is not None and two.total.spread.mean == pytest.approx(3)
+    assert value(one.total) == pytest.approx(1.5)
+    assert value(two.total) == pytest.approx(3)
 
 
 def test_without_subsets_there_are_no_effects() -> None:

@@ -10,8 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.report import compare
-from hiresnet_graph.report.statistics import fit
+from hiresnet_graph.report import Contrast, compare, fit
 from hiresnet_graph.train.record import Seeds
 from tests.report.studies import Net, study
 
@@ -23,34 +22,34 @@ def test_a_difference_computed_by_hand() -> None:
     # opposite. Sum of squares 1, df 2, so the variance is 0.5 and that of the difference 0.5 * 2/3 = 1/3.
     (comparison,) = compare(study(Net("a", (1.0, 2.0, 3.0)), Net("b", (3.0, 3.0, 6.0))))
     (found,) = comparison.differences
-    assert found.pooled is not None and found.pooled.interval is not None
-    assert (found.n, found.baseline_n, found.df) == (3, 3, 2)
-    assert found.pooled.difference == pytest.approx(2)
+    assert found.estimate is not None and found.is_pooled
+    assert (found.n, found.baseline_n, found.estimate.df) == (3, 3, 2)
+    assert found.estimate.value == pytest.approx(2)
     half = 4.302652729911275 * math.sqrt(1 / 3)  # 97.5 % of Student's t with 2 degrees of freedom
-    assert found.pooled.interval == (pytest.approx(2 - half), pytest.approx(2 + half))
-    assert found.p == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2 sqrt 3; for df 2, p = 1 - t / sqrt(2 + t^2)
-    assert found.p_holm == found.p
+    assert found.estimate.interval == (pytest.approx(2 - half), pytest.approx(2 + half))
+    assert found.estimate.p == pytest.approx(1 - math.sqrt(12 / 14))  # t = 2 sqrt 3; df 2: p = 1 - t / sqrt(2 + t^2)
+    assert found.p_holm == found.estimate.p
 
 
 def test_for_two_complete_networks_the_pooled_test_is_the_paired_test() -> None:
     (found,) = compare(study(Net("a", ONE), Net("b", TWO)))[0].differences
     test = stats.ttest_rel(TWO, ONE)
-    assert found.p == pytest.approx(test.pvalue)
-    assert found.df == test.df == 3
-    assert found.pooled is not None and found.paired is not None
-    assert found.paired.difference == pytest.approx(found.pooled.difference)
-    assert found.paired.interval == pytest.approx(tuple(test.confidence_interval()))
-    assert found.pooled.interval == pytest.approx(tuple(test.confidence_interval()))
+    assert found.estimate is not None
+    assert found.estimate.p == pytest.approx(test.pvalue)
+    assert found.estimate.df == test.df == 3
+    assert found.estimate.interval == pytest.approx(tuple(test.confidence_interval()))
 
 
-def test_paired_and_welch_intervals() -> None:
-    (found, other) = compare(study(Net("a", ONE), Net("b", TWO), Net("c", THREE)))[0].differences
-    welch, paired = stats.ttest_ind(THREE, ONE, equal_var=False), stats.ttest_rel(THREE, ONE)
-    assert other.welch is not None and other.paired is not None
-    assert other.welch.interval == pytest.approx(tuple(welch.confidence_interval()))
-    assert other.paired.interval == pytest.approx(tuple(paired.confidence_interval()))
-    assert other.correlation == pytest.approx(stats.pearsonr(THREE, ONE)[0])
-    assert found.correlation == pytest.approx(stats.pearsonr(TWO, ONE)[0])
+def test_networks_of_clearly_different_spread_are_compared_by_welchs_test() -> None:
+    rng = np.random.default_rng(3)
+    calm, also, wild = (list(90 + spread * rng.normal(size=8)) for spread in (0.1, 0.1, 9.0))
+    first, second = compare(study(Net("calm", calm), Net("also", also), Net("wild", wild)))[0].differences
+    for found, values in ((first, also), (second, wild)):
+        test = stats.ttest_ind(values, calm, equal_var=False)
+        assert found.estimate is not None and not found.is_pooled
+        assert found.estimate.value == pytest.approx(np.mean(values) - np.mean(calm))
+        assert found.estimate.interval == pytest.approx(tuple(test.confidence_interval()))
+        assert (found.estimate.p, found.estimate.df) == (pytest.approx(test.pvalue), pytest.approx(test.df))
 
 
 @pytest.mark.parametrize("gaps", [0, 3])
@@ -75,14 +74,15 @@ def test_the_model_is_network_plus_seed(gaps: int) -> None:
     assert [one.variants for one in comparison.differences] == [("n0",), ("n2",), ("n3",), ("n4",)]
     names = [f"C(network, Treatment('n1'))[T.{one.variants[0]}]" for one in comparison.differences]
     for name, one in zip(names, comparison.differences, strict=True):
-        assert one.pooled is not None and one.pooled.interval is not None and one.detectable is not None
-        assert one.pooled.difference == pytest.approx(model.params[name])
-        assert one.pooled.interval == pytest.approx(tuple(model.conf_int().loc[name]))
-        assert one.p == pytest.approx(model.pvalues[name])
-        assert one.df == model.df_resid == 20 - gaps
+        found = one.estimate
+        assert found is not None and found.detectable is not None and one.is_pooled
+        assert found.value == pytest.approx(model.params[name])
+        assert found.interval == pytest.approx(tuple(model.conf_int().loc[name]))
+        assert found.p == pytest.approx(model.pvalues[name])
+        assert found.df == model.df_resid == 20 - gaps
         # A true difference of this size is found with 80 % power, by the noncentral t distribution.
-        critical = stats.t.ppf(0.975, one.df)
-        assert stats.nct.sf(critical, one.df, one.detectable / model.bse[name]) == pytest.approx(0.8, abs=1e-6)
+        critical = stats.t.ppf(0.975, found.df)
+        assert stats.nct.sf(critical, found.df, found.detectable / model.bse[name]) == pytest.approx(0.8, abs=1e-6)
     holm = multipletests([model.pvalues[name] for name in names], method="holm")[1]
     assert [one.p_holm for one in comparison.differences] == pytest.approx(list(holm))
     assert comparison.tests == 4
@@ -93,7 +93,8 @@ def test_the_detectable_difference_of_one_pair_is_that_of_the_paired_test(n: int
     noise = np.random.default_rng(n).normal(size=n)
     (found,) = compare(study(Net("a", [90.0] * n), Net("b", list(91 + noise))))[0].differences
     size = TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
-    assert found.detectable == pytest.approx(size * np.std(noise, ddof=1), rel=1e-5)
+    assert found.estimate is not None
+    assert found.estimate.detectable == pytest.approx(size * np.std(noise, ddof=1), rel=1e-5)
 
 
 def test_equal_networks_are_compared_once_and_not_with_the_baseline() -> None:
@@ -116,20 +117,16 @@ def test_equal_networks_are_compared_once_and_not_with_the_baseline() -> None:
 
 def test_without_spread_there_are_no_intervals() -> None:
     (one,) = compare(study(Net("a", (90.0,)), Net("b", (91.0,))))[0].differences
-    for estimate in (one.pooled, one.paired, one.welch):
-        assert estimate == (pytest.approx(1), None)
-    assert (one.df, one.p, one.p_holm, one.detectable, one.correlation) == (0, None, None, None, None)
+    assert (one.estimate, one.p_holm) == (Contrast(pytest.approx(1), None, 0, None, None), None)
     (one,) = compare(study(Net("a", (90.1,) * 3), Net("b", (91.2,) * 3)))[0].differences
-    assert one.pooled is not None and one.pooled.difference == pytest.approx(1.1)
-    assert (one.pooled.interval, one.p, one.detectable, one.correlation) == (None, None, None, None)
-    assert one.paired is not None and one.paired.interval is None
+    assert one.estimate == (pytest.approx(1.1), None, 2, None, None)
     (one, two) = compare(study(Net("a", (90.0, 91.0)), Net("b", ("diverged",) * 2), Net("c", (92.0, 92.5))))[
         0
     ].differences
-    assert (one.n, one.pooled, one.paired, one.welch, one.p) == (0, None, None, None, None)
-    assert two.p is not None and two.p_holm == two.p
+    assert (one.n, one.estimate) == (0, None)
+    assert two.estimate is not None and two.p_holm == two.estimate.p is not None
     nothing = compare(study(Net("a", ("waiting", "failed")), Net("b", (90.0, 91.0))))[0]
-    assert nothing.tests == 0 and nothing.differences[0].pooled is None
+    assert nothing.tests == 0 and nothing.differences[0].estimate is None
 
 
 def test_networks_are_compared_over_the_seeds_that_connect_them() -> None:
@@ -140,10 +137,9 @@ def test_networks_are_compared_over_the_seeds_that_connect_them() -> None:
         Net("far", ("waiting", "waiting", "waiting", "waiting", 99.0)),
     ]
     b, c, far = compare(study(*nets))[0].differences
-    assert b.pooled is not None and b.pooled.difference == pytest.approx(1)
-    assert c.pooled is not None and c.pooled.difference == pytest.approx(1 + 4)  # c - b, and b - a
-    assert (c.pairs, c.paired) == (0, None) and c.welch is not None
-    assert far.pooled is None and far.welch is not None and far.welch.difference == pytest.approx(99 - 90.5)
+    assert b.estimate is not None and b.estimate.value == pytest.approx(1)
+    assert c.estimate is not None and c.estimate.value == pytest.approx(1 + 4)  # c - b, and b - a
+    assert far.estimate is None
 
 
 def test_grids_are_compared_at_equal_settings_and_at_the_best() -> None:
@@ -159,12 +155,13 @@ def test_grids_are_compared_at_equal_settings_and_at_the_best() -> None:
     assert [(one.setting, one.baseline_setting) for one in equal.differences] == [(low, low), (high, high)]
     assert equal.tests == 2
     alone = [compare(study(*(replace(net, setting={}) for net in pair)))[0] for pair in (nets[:2], nets[2:])]
-    p_values = [one.differences[0].p for one in alone]
-    assert [one.p for one in equal.differences] == p_values
+    p_values = [one.differences[0].estimate.p for one in alone if one.differences[0].estimate]
+    assert [one.estimate and one.estimate.p for one in equal.differences] == p_values
     assert [one.p_holm for one in equal.differences] == pytest.approx(list(multipletests(p_values, method="holm")[1]))
     (one,) = best.differences
     assert best.at_best and (one.setting, one.baseline_setting) == (low, high)
-    assert one.p == pytest.approx(stats.ttest_rel((93.0, 93.5, 93.0), (94.0, 95.5, 95.0)).pvalue)
+    test = stats.ttest_rel((93.0, 93.5, 93.0), (94.0, 95.5, 95.0))
+    assert one.estimate is not None and one.estimate.p == pytest.approx(test.pvalue)
 
 
 def test_variants_may_be_the_same_network_at_one_setting_only() -> None:
@@ -195,10 +192,11 @@ def test_the_type_i_error_of_the_pooled_test_is_5_percent() -> None:
         values = 90 + 3 * rng.normal(size=5) + 0.4 * rng.normal(size=(4, 5))
         values[1] += 0.7
         runs = [{Seeds(j, j): float(value) for j, value in enumerate(row)} for row in values]
-        other, same, _ = fit(runs)
-        assert other is not None and other.estimate.interval is not None and same is not None and same.p is not None
+        model = fit(runs)
+        other, same = (model.contrast({i: 1.0, 0: -1.0}) for i in (1, 2))
+        assert other is not None and other.interval is not None and same is not None and same.p is not None
         found += same.p < 0.05
-        covered += other.estimate.interval.low < 0.7 < other.estimate.interval.high
+        covered += other.interval.low < 0.7 < other.interval.high
     assert stats.binomtest(found, studies, 0.05).pvalue > 0.01
     assert stats.binomtest(covered, studies, 0.95).pvalue > 0.01
 
@@ -210,7 +208,8 @@ def test_the_detectable_difference_is_found_with_80_percent_power() -> None:
     for _ in range(studies):
         values = rng.normal(size=(2, 5)) / math.sqrt(2)
         values[1] += critical
-        (one,) = fit([{Seeds(j, j): float(value) for j, value in enumerate(row)} for row in values])
+        runs = [{Seeds(j, j): float(value) for j, value in enumerate(row)} for row in values]
+        one = fit(runs).contrast({1: 1.0, 0: -1.0})
         assert one is not None and one.p is not None
         found += one.p < 0.05
     assert stats.binomtest(found, studies, 0.8).pvalue > 0.01

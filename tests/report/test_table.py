@@ -10,6 +10,7 @@ import pytest
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import format_si
 from hiresnet_graph.report import (
+    available_parts,
     learning_curves,
     make_report,
     make_table,
@@ -170,7 +171,7 @@ def test_a_grid_has_a_column_for_each_of_its_fields() -> None:
         (study(Net("a", (90.0,))), ("table",)),
         (study(Net("a", (90.0,)), Net("b", (91.0,))), ("table",)),
         (study(*NETS), ("table", "differences")),
-        (SUBSETS, ("table", "differences", "effects")),
+        (SUBSETS, ("table", "effects")),
         (study(*NETS, is_search=True), ("table", "pareto")),
         (study(Net("a", ("waiting",) * 2), Net("b", ("waiting",) * 2), subsets_of=("x",)), ("table",)),
     ],
@@ -195,7 +196,7 @@ def test_parts_that_a_study_cannot_have() -> None:
 
 def everything() -> list[tuple[Results, Any]]:
     studies = [EVERYTHING, SUBSETS, GRID, study(*NETS, is_search=True), study(Net("a", ("diverged",))), study()]
-    return [(results, make_report(results)) for results in studies]
+    return [(results, make_report(results, parts=available_parts(results))) for results in studies]
 
 
 def test_csv_has_every_row_and_all_digits() -> None:
@@ -218,20 +219,19 @@ def test_json_has_all_digits_and_no_nan() -> None:
         data = strict(to_json(report))
         assert [row["variant"] for row in data["rows"]] == [network.label for network in results.networks]
         assert set(report.parts) - {"table"} == set(data) & {"differences", "effects", "pareto", "curves"}
-    report = make_report(SUBSETS)
+    report = make_report(SUBSETS, parts=available_parts(SUBSETS))
     data = strict(to_json(report))
     assert data["recipe"] == {**RECIPE.model_dump(), "augment": "none"}
     assert data["seeds"] == [{"init": i, "data": i} for i in range(3)]
     assert data["machines"] == [{**MACHINE.model_dump(mode="json"), "runs": 6}]
     difference, wanted = data["differences"][0], report.differences[0].differences[0]
-    assert wanted.pooled is not None and wanted.pooled.interval is not None
-    assert (difference["difference"], difference["low"], difference["high"]) == (
-        wanted.pooled.difference,
-        *wanted.pooled.interval,
-    )
-    assert (difference["df"], difference["p"], difference["detectable"]) == (2, wanted.p, wanted.detectable)
+    found = wanted.estimate
+    assert found is not None and found.interval is not None
+    low, high = difference["difference_low"], difference["difference_high"]
+    assert (difference["difference"], low, high) == (found.value, *found.interval)
+    assert [difference[f"difference_{name}"] for name in ("df", "p", "detectable")] == [2, found.p, found.detectable]
     edge, total = data["effects"]
-    assert edge["shapley_values"] == total["shapley_values"] == pytest.approx({"0": 5.0, "1": 3.5, "2": 3.5})
+    assert edge["shapley"] == total["shapley"] == found.value and edge["shapley_low"] == low
 
 
 def test_curves_are_rows() -> None:
@@ -282,7 +282,7 @@ def check_tex(text: str) -> None:
 def test_latex_is_valid() -> None:
     for _, report in everything():
         check_tex(to_latex(report))
-    text = to_latex(make_report(SUBSETS))
+    text = to_latex(make_report(SUBSETS, parts=available_parts(SUBSETS)))
     assert r"  {}none & 1,000 & 3 & 92.00 (2.00) \\" in text
     assert re.findall(r"\\label\{(.*)\}", text) == ["tab:skips", "tab:skips-differences", "tab:skips-effects"]
     labels = re.findall(r"\\label\{(.*)\}", to_latex(make_report(GRID)))

@@ -49,14 +49,19 @@ def report(
     """Print the results of a study with their statistics.
 
     Prints the mean (standard deviation) of the test accuracy over seeds; for several networks and seeds, also the
-    differences from the baseline; for subsets of edges, the contribution of each edge; for a search, the Pareto front.
-    CSV is one table: the first, unless --what selects another. --what curves prints the learning curves.
+    differences from the baseline; for subsets of edges instead the contribution of each edge; for a search, the Pareto
+    front. JSON has all of them. CSV is one table: the first, unless --what selects another. --what curves prints the
+    learning curves.
     """
-    from hiresnet_graph.report import FORMATS, make_report, report_tables
+    from hiresnet_graph.report import FORMATS, available_parts, make_report, report_tables
     from hiresnet_graph.sweep.results import read_results
 
-    found = make_report(read_results(folder), baseline, None if what is None else [what.value])
     format = Format.JSON if json else format
+    results = read_results(folder)
+    parts = None if what is None else [what.value]
+    if format is Format.JSON and what is None:
+        parts = available_parts(results)
+    found = make_report(results, baseline, parts)
     if format is not Format.TABLE:
         write(FORMATS[format.value](found).rstrip("\n"))
         if format is Format.CSV and found.table.mixed:
