@@ -3,7 +3,7 @@
 from hiresnet_graph.report.curves import CurvePoint, learning_curves
 from hiresnet_graph.report.effects import EdgeEffect, Effects, edge_effects
 from hiresnet_graph.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
-from hiresnet_graph.report.model import Contrast, Interval, Model, fit
+from hiresnet_graph.report.model import AccuracyModel, Contrast, Interval, fit
 from hiresnet_graph.report.pareto import ParetoPoint, pareto_front
 from hiresnet_graph.report.readout import (
     ReadoutRow,
@@ -22,6 +22,7 @@ from hiresnet_graph.report.tables import ReportTable, report_tables
 __all__ = [
     "FORMATS",
     "PARTS",
+    "AccuracyModel",
     "Comparison",
     "Contrast",
     "CurvePoint",
@@ -29,7 +30,6 @@ __all__ = [
     "EdgeEffect",
     "Effects",
     "Interval",
-    "Model",
     "ParetoPoint",
     "ReadoutRow",
     "Readouts",

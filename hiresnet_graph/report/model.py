@@ -54,7 +54,7 @@ class Contrast(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class AccuracyModel:
     """Accuracies of networks, fitted.
 
     Attributes:
@@ -85,7 +85,7 @@ class Model:
         return _contrast(value, error, df)
 
 
-def fit(scores: Sequence[Scores]) -> Model:
+def fit(scores: Sequence[Scores]) -> AccuracyModel:
     """Fit the model to the accuracies of networks, which may lack runs: seeds that they do not share are accounted for.
 
     Spreads are compared by Levene's test with medians, if each network has at least three runs.
@@ -94,7 +94,7 @@ def fit(scores: Sequence[Scores]) -> Model:
     """
     pooled = _PooledFit.of(scores)
     spread_p = pooled.levene_p()
-    return Model(spread_p is None or spread_p >= UNEQUAL_P, spread_p, pooled, scores)
+    return AccuracyModel(spread_p is None or spread_p >= UNEQUAL_P, spread_p, pooled, scores)
 
 
 @dataclass(frozen=True, eq=False)
