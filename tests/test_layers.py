@@ -50,7 +50,7 @@ TORCH_FILES = ("ops/layers.py", "testing.py")
 ONLY = {
     # What we build on, and the only places that know it.
     "yaml": ("spec",),
-    "networkx": ("graph", "interop", "emit", "architecture"),
+    "networkx": ("graph", "interop", "emit", "architecture", "report"),
     "typer": ("cli",),
     "rich": ("cli",),
     "pygraphviz": ("render", "cli"),
