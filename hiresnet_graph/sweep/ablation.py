@@ -74,5 +74,15 @@ def ablate(
 def _train(ledger: Ledger, prepared: PreparedStudy, progress: Callable[[Progress], None] | None) -> None:
     execution, stacks = prepared.execution, prepared.stacks
     tasks = len(stacks) + len(prepared.missing) - sum(len(stack.keys) for stack in stacks)
+
+    def start(key: str) -> None:
+        """Give a run its start, if it continues a shorter one."""
+        from hiresnet_graph.train.continuation import continue_run
+
+        if key in prepared.continued:
+            continue_run(prepared.continued[key], ledger.run(key).folder, key)
+
     with prepared.options.make_executor(prepared.devices, execution.threads, tasks) as workers:
-        train_all(ledger, prepared.plan.requests, workers, execution, stacks=stacks, progress=progress)
+        train_all(
+            ledger, prepared.plan.requests, workers, execution, stacks=stacks, submitting=start, progress=progress
+        )

@@ -33,7 +33,7 @@ _MAX_STACK = {"cpu": 16, "cuda": 256}
 
 
 def estimate_disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection[str], running: int) -> int:
-    """The approximate size of what the missing runs write: two sets of weights each, and checkpoints of running ones.
+    """The approximate size of what the missing runs write: weights and optimizer, and checkpoints of running ones.
 
     Args:
         running: Runs that are trained at one time.
@@ -42,7 +42,7 @@ def estimate_disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection
     for network in _missing_networks(networks, plan, missing).values():
         cost = network.architecture.cost()
         weights = _BYTES * (cost.parameters + cost.buffers)
-        sizes.append((2 * weights + _RECORD_BYTES + _EPOCH_BYTES * network.recipe.epochs, weights))
+        sizes.append((4 * weights + _RECORD_BYTES + _EPOCH_BYTES * network.recipe.epochs, weights))
     # A checkpoint has the weights, the best ones, and twice as much for the optimizer; the two newest are kept.
     largest = sorted((weights for _, weights in sizes), reverse=True)[:running]
     return sum(size for size, _ in sizes) + 8 * sum(largest)

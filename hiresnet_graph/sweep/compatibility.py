@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.plan import StudyPlan
+from hiresnet_graph.train.recipe import FIXED_RATES
 from hiresnet_graph.train.record import RESULT, SETTINGS
 
 
@@ -46,28 +48,34 @@ def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
         now = f"now {plan.data}" if data != plan.data else "now with other images or another split"
         return f"a study on other data ({data}, {now})"
     stored_rows = {
-        (label, canonical(json.loads(setting)), init, seed): (key, network)
-        for label, setting, network, init, seed, key in read(
-            "SELECT label, setting, plan, init, data, key FROM rows JOIN networks ON networks.id = network "
-            "WHERE rows.in_study"
+        (label, canonical(json.loads(setting)), init, seed): (key, network, epochs)
+        for label, setting, network, init, seed, key, epochs in read(
+            "SELECT label, setting, networks.plan, init, data, key, epochs FROM rows "
+            "JOIN networks ON networks.id = network JOIN runs USING (key) WHERE rows.in_study"
         )
     }
+    is_continued = False
     for row in plan.rows:
         network = plan.networks[row.network]
         at = (network.label, canonical(network.setting), row.seeds.init, row.seeds.data)
-        key, stored_plan = stored_rows.get(at, (row.key, network.plan))
+        key, stored_plan, epochs = stored_rows.get(at, (row.key, network.plan, 0))
         if stored_plan != network.plan:
             return f"another network as '{network.label}'"
-        if key != row.key:
+        if plan.continues(row.key, key, epochs):
+            is_continued = True
+        elif key != row.key:
             changed = _changed_fields(json.loads(recipe), plan.recipe)
             if changed:
                 return f"a study with another recipe ({changed})"
             return "runs of another version of the training code, or of your blocks"
     # Runs of earlier plans count too: a plan that returns to them finds them.
-    if stored_rows and not {key for (key,) in read("SELECT key FROM runs")} & {row.key for row in plan.rows}:
-        number = len({key for key, _ in stored_rows.values()})
-        runs = f"{number} run{'' if number == 1 else 's'}, none of which is part of this one"
-        return f"another study ('{name}': {runs})"
+    if (
+        stored_rows
+        and not is_continued
+        and not {key for (key,) in read("SELECT key FROM runs")} & {row.key for row in plan.rows}
+    ):
+        runs = format_count(len({key for key, *_ in stored_rows.values()}), "run")
+        return f"another study ('{name}': {runs}, none of which is part of this one)"
     return ""
 
 
@@ -77,5 +85,9 @@ def canonical(setting: Mapping[str, object]) -> str:
 
 
 def _changed_fields(old: Mapping[str, object], new: Mapping[str, object]) -> str:
+    """What has changed in a recipe; and why more epochs, if these are the change, do not continue the runs."""
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return ", ".join(f"{name}={old.get(name)}, now {new.get(name)}" for name in names)
+    changed = ", ".join(f"{name}={old.get(name)}, now {new.get(name)}" for name in names)
+    if names == ["epochs"] and new["schedule"] not in FIXED_RATES:
+        changed += f"; with '{new['schedule']}', all rates depend on the number of epochs"
+    return changed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import UsageError
@@ -44,6 +44,7 @@ class StudyPlan:
             an interrupted study can be evaluated.
         subsets_of: All edges of which the variants are subsets, if a subset rule made them; else empty.
         text: The study as a file in YAML.
+        key_with_epochs: The key that a run has with another number of epochs.
     """
 
     name: str
@@ -57,6 +58,12 @@ class StudyPlan:
     requests: Mapping[str, RunRequest]
     subsets_of: tuple[str, ...]
     text: str
+    key_with_epochs: Callable[[str, int], str] = field(default=lambda key, epochs: "", compare=False)
+
+    def continues(self, key: str, other: str, epochs: int) -> bool:
+        """Whether a run of this plan continues another run, which has fewer epochs."""
+        recipe = self.requests[key].recipe
+        return epochs < recipe.epochs and recipe.has_fixed_rates and self.key_with_epochs(key, epochs) == other
 
 
 def plan_study(study: Study) -> StudyPlan:
@@ -87,6 +94,7 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
     augment = "none" if matched is None else matched.standard_augmentation
     rows: dict[tuple[int, int], PlannedRow] = {}
     requests: dict[str, RunRequest] = {}
+    origins: dict[str, tuple[int, Seeds]] = {}
     identities = [
         NetworkIdentity(network.info.plan, custom_ops_hash(plan), count_readouts(plan))
         for network, plan in ((network, network.architecture.plan) for network in networks.members)
@@ -96,7 +104,14 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
         for n, network in enumerate(networks.members):
             key = identify_run(identities[n], network.recipe, seeds, matched).key
             rows[n, s] = PlannedRow(n, seeds, key)
+            origins[key] = (n, seeds)
             requests.setdefault(key, RunRequest(specs[n], network.info.label, seeds, source, network.recipe))
+
+    def key_with_epochs(key: str, epochs: int) -> str:
+        n, seeds = origins[key]
+        recipe = networks.members[n].recipe.model_copy(update={"epochs": epochs})
+        return identify_run(identities[n], recipe, seeds, matched).key
+
     return StudyPlan(
         name=study.name or networks.architecture,
         architecture=networks.architecture,
@@ -109,6 +124,7 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
         requests=requests,
         subsets_of=networks.subsets_of,
         text=study.to_yaml(),
+        key_with_epochs=key_with_epochs,
     )
 
 

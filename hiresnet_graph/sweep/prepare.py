@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
 from hiresnet_graph.sweep.database import FINAL
 from hiresnet_graph.sweep.execution import ExecutionPlan
@@ -171,11 +172,31 @@ class PreparedStudy:
             cursors=self._cursors,
         )
 
+    @cached_property
+    def continued(self) -> Mapping[str, Path]:
+        """The folders of the shorter runs that missing runs continue, by the keys of these."""
+        runs, found = self.stored.runs, dict[str, Path]()
+        lengths = sorted({run.epochs for run in runs.values()}, reverse=True)
+        for key in self.missing:
+            if key in runs and runs[key].attempts:
+                continue  # it resumes from its own checkpoint
+            for epochs in lengths:
+                shorter = runs.get(self.plan.key_with_epochs(key, epochs))
+                if shorter is None or not self.plan.continues(key, shorter.key, epochs):
+                    continue
+                if shorter.attempts and shorter.state in ("complete", "waiting"):
+                    found[key] = shorter.folder
+                    break
+        return found
+
     def _cursors(self, key: str) -> set[Cursor]:
         from hiresnet_graph.train.checkpoint import resume_points
+        from hiresnet_graph.train.continuation import end_cursors
 
         run = self.stored.runs.get(key)
         try:
+            if key in self.continued:
+                return end_cursors(self.continued[key])
             return resume_points(run.folder) if run is not None and run.attempts else {START}
         except (RunError, OSError):  # its worker will report that
             return {START}
@@ -204,6 +225,10 @@ class PreparedStudy:
         if self.calibration_result is not None:
             found.append(str(self.calibration_result))
         found.append(self.stacking)
+        if more := len(self.continued):
+            found.append(
+                f"{format_count(more, 'run')} continue{'s' if more == 1 else ''} where a shorter one has ended."
+            )
         if self.options.stack == AUTO and self._frozen is None and self.options.executor != "local":
             found.append("Each run is computed by itself: 'auto' measures workers of this machine only.")
         if outside := len(self.stored.runs.keys() - self.plan.requests.keys()):

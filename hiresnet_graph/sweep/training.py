@@ -57,6 +57,7 @@ def train_all(
     stacks: Iterable[RunStack] = (),
     work: RunTask = Training,
     stack_work: StackTask = StackTraining,
+    submitting: Callable[[str], None] = lambda key: None,
     progress: Callable[[Progress], None] | None = None,
     retries: int = 2,
 ) -> None:
@@ -69,6 +70,7 @@ def train_all(
         executor: Entered already; its workers are not ended here.
         execution: How runs are computed.
         stacks: Runs that are computed together; all others are trained alone.
+        submitting: Called with the key of each run before it is submitted.
 
     Raises:
         RunError: Some runs failed, with the reason of each; all others are finished. Or the ledger cannot be written,
@@ -89,6 +91,8 @@ def train_all(
         while tasks or driver.active_runs:
             while tasks and driver.free_slots > 0:
                 task = tasks.popleft()
+                for key in (task,) if isinstance(task, str) else task.keys:
+                    submitting(key)
                 if isinstance(task, str):
                     driver.submit(task, requests[task])
                 else:

@@ -109,8 +109,10 @@ class Checkpointer:
         for k in runs:
             state, run = self._trainer.states[k], self._trainer.runs[k]
             record = run.make_record(state, self._trainer.environment)
+            # Needs all processes.
+            final = self._trainer.checkpoint(k) if record.outcome == "complete" else None
             if self._trainer.processes.is_first:
-                run.write_result(record, state)
+                run.write_result(record, state, final)
             yield k, Finished(record, run.result_files() if self._ship_files else ())
 
     def pause(self) -> Iterator[tuple[int, Event]]:

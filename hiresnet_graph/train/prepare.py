@@ -16,8 +16,9 @@ from hiresnet_graph.data import DatasetKind, data_source, load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.train.checkpoint import Checkpoint, delete_checkpoints
+from hiresnet_graph.train.checkpoint import Checkpoint, delete_checkpoints, load_checkpoint
 from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, match_input
+from hiresnet_graph.train.continuation import continue_run, has_state
 from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.identity import identify_network, identify_run
 from hiresnet_graph.train.recipe import Recipe
@@ -25,6 +26,7 @@ from hiresnet_graph.train.record import (
     BEST,
     LAST,
     METRICS,
+    OPTIMIZER,
     RESULT,
     RUN_FILES,
     SETTINGS,
@@ -96,13 +98,38 @@ class PreparedRun:
         """
         folder, found = self.folder, read_record(self.folder)
         self._refuse_other_files()
+        if found is not None and found.key == self.key:
+            return found
         for old in (found, read_settings(folder)):
-            if old is not None and old.key != self.key:
+            if old is not None and old.key != self.key and (reason := self._not_continued(old)) is not None:
                 raise UsageError(
-                    f"{folder} holds another run: {'; '.join(_differences(old, self.settings))}. Choose another "
-                    "folder, or delete this one to start over in it ('hrg train --fresh' does both)."
+                    f"{folder} holds another run: {'; '.join(_differences(old, self.settings))}.{reason} Choose "
+                    "another folder, or start over in this one with 'hrg train --fresh'."
                 )
-        return found
+        return None
+
+    def _not_continued(self, old: RunRecord | Settings) -> str | None:
+        """Why a run cannot be continued as this one: a sentence, empty if it is not a shorter one; None if it can."""
+        epochs = old.recipe.epochs
+        recipe = self.recipe.model_copy(update={"epochs": epochs})
+        shorter = identify_run(identify_network(self.arch.plan), recipe, self.request.seeds, self.dataset)
+        if epochs > self.recipe.epochs or old.key != shorter.key:
+            return ""
+        if not recipe.has_fixed_rates:
+            return f" It cannot be continued: with '{recipe.schedule}', all rates depend on the number of epochs."
+        if isinstance(old, RunRecord) and old.outcome != "complete":
+            return f" It cannot be continued: it has {old.outcome}."
+        if isinstance(old, RunRecord) and not has_state(self.folder) and load_checkpoint(self.folder) is None:
+            return f" It cannot be continued: '{OPTIMIZER}' is missing."
+        return None
+
+    def continue_shorter(self) -> None:
+        """If the folder holds a shorter run, which `finished_record` has accepted, let this one start at its end."""
+        old = [found for found in (read_record(self.folder), read_settings(self.folder)) if found is not None]
+        shorter = {found.key for found in old if found.key != self.key}
+        checkpoint = load_checkpoint(self.folder)
+        if shorter and (checkpoint is None or checkpoint.counters.key in shorter):
+            continue_run(self.folder, self.folder, self.key)
 
     def _refuse_other_files(self) -> None:
         """Refuse a folder with a file that would be replaced and that no run has written.
@@ -195,18 +222,29 @@ class PreparedRun:
             preprocessing=Preprocessing(shape=shape, mean=mean, std=std, class_names=names),
         )
 
-    def write_result(self, record: RunRecord, state: TrainingState) -> None:
-        """Write the weights and then the record; delete the checkpoints."""
-        if record.outcome == "complete":
+    def write_result(self, record: RunRecord, state: TrainingState, final: Checkpoint | None) -> None:
+        """Write the weights, the state of the optimizer and then the record; delete the checkpoints.
+
+        Args:
+            final: Of the end of the run, if it is complete.
+        """
+        if final is not None:
+            rest = {
+                name: value.detach().cpu().contiguous()
+                for name, value in final.tensors.items()
+                if not name.startswith(("model.", "best.", "noise."))  # random numbers are seeded in each epoch
+            }
             write_atomic(self.folder / LAST, save(state.last_weights))
             write_atomic(self.folder / BEST, save(state.best_weights))
+            write_atomic(self.folder / OPTIMIZER, save(rest))
         write_atomic(self.folder / RESULT, (record.model_dump_json(indent=2) + "\n").encode())
         delete_checkpoints(self.folder)
 
     def result_files(self) -> Files:
         """The files of the finished run."""
-        names = (SETTINGS, SPEC, METRICS, LAST, BEST, RESULT)
-        return tuple((name, (self.folder / name).read_bytes()) for name in names if (self.folder / name).exists())
+        return tuple(
+            (name, (self.folder / name).read_bytes()) for name in reversed(RUN_FILES) if (self.folder / name).exists()
+        )
 
 
 def prepare_run(

@@ -36,7 +36,7 @@ def run(
     on_step: OnStep | None = None,
     processes: Processes = SINGLE_PROCESS,
 ) -> Generator[Event, None, None]:
-    """Train a network in a folder, resuming from its newest checkpoint.
+    """Train a network in a folder, resuming from its newest checkpoint, or from the end of a shorter run.
 
     Test images are used only after training: with the weights of the best validation epoch, and with the last ones.
 
@@ -68,8 +68,11 @@ def run(
         return
     retain_freed_memory()
     trainer = SingleTrainer(prepared, device, processes)
-    if fresh and processes.is_first:
-        prepared.clear_folder()
+    if processes.is_first:
+        if fresh:
+            prepared.clear_folder()
+        else:
+            prepared.continue_shorter()
     checkpoint = processes.broadcast(load_checkpoint(folder) if processes.is_first else None)
     if checkpoint is not None:
         prepared.check_checkpoint(checkpoint)

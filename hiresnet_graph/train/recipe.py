@@ -16,6 +16,8 @@ Schedule = Literal["step", "cosine", "one-cycle", "constant"]
 Precision = Literal["fp32", "tf32", "bf16"]
 Augmentation = Literal["standard", "none", "flip", "crop", "crop+flip"]
 
+# Schedules whose rates do not depend on the number of epochs.
+FIXED_RATES: tuple[Schedule, ...] = ("step", "constant")
 # Fields that change how a result is computed, not what is computed: not part of a run's key.
 EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile"})
 
@@ -152,6 +154,11 @@ class Recipe(BaseModel):
             rate = self.lr
         warmup = self.warmup_epochs * steps_per_epoch
         return rate * (step + 1) / warmup if step < warmup else rate
+
+    @property
+    def has_fixed_rates(self) -> bool:
+        """Whether the learning rates of the first epochs are the same with more epochs, so that a run can continue."""
+        return self.schedule in FIXED_RATES
 
     def mathematics(self) -> dict[str, object]:
         """The fields that determine what a run computes, as JSON data: its part of a run's key."""

@@ -1,8 +1,8 @@
 """Files of a run's folder that are plain data: `run.json` from the start, `result.json` at the end.
 
 `result.json` is written last and atomically: a folder that has it holds a finished run. The other files are
-`spec.yaml`, `metrics.jsonl`, `model.safetensors` (best validation epoch), `last.safetensors`, and `checkpoints/` while
-the run is trained.
+`spec.yaml`, `metrics.jsonl`, `model.safetensors` (best validation epoch), `last.safetensors`, `optimizer.safetensors`
+(what more epochs would start from), and `checkpoints/` while the run is trained.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import torch
 
 RESULT, SETTINGS, SPEC, METRICS = "result.json", "run.json", "spec.yaml", "metrics.jsonl"
-BEST, LAST = "model.safetensors", "last.safetensors"
-RUN_FILES = (RESULT, SPEC, METRICS, BEST, LAST, SETTINGS)
+BEST, LAST, OPTIMIZER = "model.safetensors", "last.safetensors", "optimizer.safetensors"
+RUN_FILES = (RESULT, SPEC, METRICS, BEST, LAST, OPTIMIZER, SETTINGS)
 """All of these files, in the order in which they are deleted: a folder with the last one holds a run."""
 Cursor = tuple[int, int]
 """Progress of a run: the number of finished epochs, and of finished steps of the next one."""

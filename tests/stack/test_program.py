@@ -39,6 +39,7 @@ from hiresnet_graph.train import (
 )
 from hiresnet_graph.train.checkpoint import resume_points, save_checkpoint
 from hiresnet_graph.train.events import Refused, RunEvent, StackEnded
+from hiresnet_graph.train.record import BEST, LAST, OPTIMIZER, RUN_FILES
 from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY
 from tests.train.runs import RECIPES, events_of, finish, request, result_of, stop_after
 from tests.train.states import states
@@ -46,7 +47,7 @@ from tests.train.states import states
 # A stack lies in memory as a run alone does with this: the differences of other layouts grow with each step.
 LIKE: dict[str, Any] = {"channels_last": False, "optimizer": "sgd", "lr": 0.01}
 
-FILES = {"run.json", "spec.yaml", "metrics.jsonl", "model.safetensors", "last.safetensors", "result.json"}
+FILES = set(RUN_FILES)
 
 Asked = Sequence[RunRequest]
 
@@ -262,10 +263,7 @@ def test_a_run_that_diverges_leaves_the_others_alone(
     assert [type(event) for event in said[1]] == [Started, Finished]
     record, folder = said[1][-1].record, asked.runs[1].folder  # type: ignore[union-attr]
     assert record.outcome == "diverged" and record.diverged_at == alone.diverged_at == 2
-    assert read_record(folder) == record and {path.name for path in folder.iterdir()} == FILES - {
-        "model.safetensors",
-        "last.safetensors",
-    }
+    assert read_record(folder) == record and {path.name for path in folder.iterdir()} == FILES - {BEST, LAST, OPTIMIZER}
     steady = stack([both[0], asked.runs[2].request], tmp_path / "steady", tiny, backend)
     train(steady)
     assert results(steady) == [result_of(asked.runs[place].folder) for place in (0, 2)]

@@ -114,8 +114,8 @@ def test_a_changed_study_is_refused_unless_accepted(tiny: hrg.Architecture, tmp_
     before = results(tmp_path)
     for changed, message in (
         (
-            study(tiny, "none", seeds=1, recipe=Recipe(epochs=2, batch_size=400)),
-            r"another recipe \(epochs=1, now 2",
+            study(tiny, "none", seeds=1, recipe=Recipe(epochs=1, batch_size=200)),
+            r"another recipe \(batch_size=400, now 200",
         ),
         (study(tiny.override({"width": 3}), "none", seeds=1), "another network as 'none'"),
         (study(tiny.override({"input.height": 6}), "none", seeds=1), "other data|other images"),
@@ -180,3 +180,42 @@ def test_default_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert some.devices() == ("cpu",)
     with ExecutionOptions(jobs=3).make_executor(("cpu",), 1, tasks=10) as executor:
         assert executor.slots == 3
+
+
+@pytest.mark.parametrize("stack", [None, 2])
+def test_more_epochs_continue_the_runs_of_a_study_with_the_same_bits(
+    tiny: hrg.Architecture, tmp_path: Path, stack: int | None
+) -> None:
+    def of(epochs: int, **fields: Any) -> Study:
+        return study(tiny, "none", "full", seeds=[0], recipe=Recipe(epochs=epochs, batch_size=400, **fields))
+
+    ablate(of(2), out=tmp_path / "a", executor=Inline(), stack=stack)
+    shorter = results(tmp_path / "a")
+    started: list[PreparedStudy] = []
+    epochs: list[int] = []
+    longer = ablate(
+        of(4),
+        out=tmp_path / "a",
+        executor=Inline(),
+        stack=stack,
+        started=started.append,
+        progress=lambda step: epochs.append(step.epoch.epoch) if step.epoch is not None else None,
+    )
+    assert sorted(epochs) == [3, 3, 4, 4]
+    assert "2 runs continue where a shorter one has ended." in started[0].messages
+    ablate(of(4), out=tmp_path / "b", executor=Inline(), stack=stack)
+    found, alone = results(tmp_path / "a"), results(tmp_path / "b")
+    assert {name: found[name] for name in shorter} == shorter  # the earlier results are kept
+    assert {state for *_, state in states(longer)} == {"complete"}
+    added = {name.rpartition("-")[0]: found[name] for name in found if name not in shorter}
+    assert added == alone  # label and seed, without the start of the key
+    with pytest.raises(UsageError, match=r"another recipe \(epochs=4, now 5, schedule=step, now cosine\)"):
+        ablate(of(5, schedule="cosine"), out=tmp_path / "a", executor=Inline(), stack=stack)
+
+
+def test_more_epochs_of_a_cosine_schedule_are_another_study(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    recipes = [Recipe(epochs=epochs, batch_size=400, schedule="cosine") for epochs in (1, 2)]
+    ablate(study(tiny, "none", seeds=[0], recipe=recipes[0]), out=tmp_path, executor=Inline())
+    reason = r"\(epochs=1, now 2; with 'cosine', all rates depend on the number of epochs\)\. Choose another folder"
+    with pytest.raises(UsageError, match=reason):
+        ablate(study(tiny, "none", seeds=[0], recipe=recipes[1]), out=tmp_path, executor=Inline())

@@ -45,7 +45,7 @@ from hiresnet_graph.train.checkpoint import checkpoint_files, write_checkpoint
 from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.evaluation import Scores
 from hiresnet_graph.train.identity import NetworkIdentity, custom_ops_hash, identify_run
-from hiresnet_graph.train.record import read_settings
+from hiresnet_graph.train.record import RUN_FILES, read_settings
 from hiresnet_graph.train.single_trainer import SingleTrainer
 from hiresnet_graph.train.trainer import FINITE_CHECK_EVERY
 from tests.train.runs import RECIPES, events_of, finish, request, result_of, stop_after
@@ -71,7 +71,7 @@ def test_a_run_yields_events_and_writes_its_files(tiny: hrg.Architecture, tmp_pa
     assert (record.parameters, record.macs) == (tiny.cost().parameters, tiny.cost().macs)
     assert read_record(tmp_path) == record
     assert record.key == identify_request(request(tiny, epochs=6, batch_size=50)).key
-    files = {"run.json", "spec.yaml", "metrics.jsonl", "model.safetensors", "last.safetensors", "result.json"}
+    files = set(RUN_FILES)
     assert {path.name for path in tmp_path.iterdir()} == files
 
 
