@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
@@ -52,7 +53,7 @@ def _final_checkpoint(folder: Path) -> Checkpoint | None:
     record = read_record(folder)
     if record is None or record.outcome != "complete" or not has_state(folder):
         return None
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, prefix in ((OPTIMIZER, ""), (LAST, "model."), (BEST, "best.")):
         path = folder / name
         try:
