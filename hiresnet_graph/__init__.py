@@ -6,19 +6,18 @@
     print(net.cost().parameters)
     module = net.build(seed=0)
 
-The names in `__all__` are the public verbs and types. Those for training, sweeps and reports are imported on first use;
-importing this package does not import torch.
+The names in `__all__` are the public verbs and types. They are imported on first use, so that `hrg` can be interrupted
+from its start; none but those for training imports torch.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.architecture import Architecture, from_dict, from_networkx, load, loads
-from hiresnet_graph.errors import HrgError, SpecError
-from hiresnet_graph.registry import Kind
-
 if TYPE_CHECKING:
+    from hiresnet_graph.architecture import Architecture, from_dict, from_networkx, load, loads
+    from hiresnet_graph.errors import HrgError, SpecError
     from hiresnet_graph.matching import adjust
+    from hiresnet_graph.registry import Kind
     from hiresnet_graph.report import summarize
     from hiresnet_graph.sweep import Study, ablate, enumerate_variants, plan_study, read_results, read_study
     from hiresnet_graph.sweep.search import search
@@ -50,13 +49,21 @@ __all__ = [
 __version__ = "0.1.0"
 
 _ON_FIRST_USE = {
+    "Architecture": "hiresnet_graph.architecture",
+    "HrgError": "hiresnet_graph.errors",
+    "Kind": "hiresnet_graph.registry",
     "Recipe": "hiresnet_graph.train",
+    "SpecError": "hiresnet_graph.errors",
     "Study": "hiresnet_graph.sweep",
     "ablate": "hiresnet_graph.sweep",
     "adjust": "hiresnet_graph.matching",
     "enumerate_variants": "hiresnet_graph.sweep",
+    "from_dict": "hiresnet_graph.architecture",
+    "from_networkx": "hiresnet_graph.architecture",
     "from_pretrained": "hiresnet_graph.train",
+    "load": "hiresnet_graph.architecture",
     "load_run": "hiresnet_graph.train",
+    "loads": "hiresnet_graph.architecture",
     "plan_study": "hiresnet_graph.sweep",
     "read_results": "hiresnet_graph.sweep",
     "read_study": "hiresnet_graph.sweep",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,15 +99,23 @@ class Architecture(Document):
 
         return emit(self.plan)
 
-    def export(self, path: str | Path, *, seed: int = 0, weights: Path | None = None) -> Path:
+    def export(
+        self,
+        path: str | Path,
+        *,
+        seed: int = 0,
+        weights: str | Path | None = None,
+        message: Callable[[str], None] = lambda text: None,
+    ) -> Path:
         """Write the network to a file, in the format given by its suffix: `.py`, `.pt2`, `.onnx` or `.json` (the plan).
 
         Args:
-            weights: A safetensors file whose weights replace the initial ones.
+            weights: A safetensors file, or the folder of a run, whose weights replace the initial ones.
+            message: Called with what the user should know about the weights.
         """
         from hiresnet_graph.interop import export
 
-        return export(self.plan, path, seed=seed, weights=weights)
+        return export(self.plan, path, seed=seed, weights=weights, message=message)
 
     def render(
         self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR", unrolled: bool = False

@@ -8,13 +8,27 @@ together.
 
 from __future__ import annotations
 
-import sys
+import os
+import signal
 
 
 def main() -> None:
     """Run `hrg` with the arguments of this process."""
-    try:
-        from hiresnet_graph.cli.app import run
-    except KeyboardInterrupt:  # while modules are loaded; `run` handles later ones itself
-        sys.exit(130)
+    # Until a command runs there is nothing to save, and an exception may be raised anywhere in the imports. A signal
+    # that is ignored, as in the background of a shell, stays ignored.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _exit)
+    from hiresnet_graph.cli.app import run
+
     run()
+
+
+def raise_interrupts() -> None:
+    """Let Ctrl-C raise `KeyboardInterrupt` again: a command runs, which handles it."""
+    if signal.getsignal(signal.SIGINT) is _exit:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _exit(number: int, frame: object) -> None:
+    os.write(2, b"Interrupted.\n")
+    os._exit(130)

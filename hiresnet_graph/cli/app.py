@@ -11,7 +11,7 @@ from typing import IO, Annotated, Any, ClassVar
 import typer
 
 from hiresnet_graph import __version__
-from hiresnet_graph.cli import failure
+from hiresnet_graph.cli import failure, raise_interrupts
 from hiresnet_graph.cli.commands.ablate import ablate
 from hiresnet_graph.cli.commands.adjust import adjust
 from hiresnet_graph.cli.commands.analyze import app as analyze
@@ -69,6 +69,7 @@ class MainGroup(CommandGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the requested command."""
         try:
+            raise_interrupts()
             result = super().invoke(ctx)
             sys.stdout.flush()
         except KeyboardInterrupt as error:

@@ -73,14 +73,10 @@ def _write(prepared: PreparedStudy) -> None:
     else:
         write_message(f"{prepared.done} done, {format_count(missing, 'run')} to train.")
     write_remarks(prepared.networks.remarks())
-    result = prepared.calibration_result
-    if prepared.resume_message:
-        write_message(prepared.resume_message)
-    together = prepared.stacking or "Each run is a program of its own."
+    for message in prepared.messages:
+        write_message(message)
     workers = format_count(prepared.execution.workers, "worker")
-    write_message(f"Disk: about {format_bytes(prepared.disk_bytes)}. {workers}. {together}")
-    if result is not None:
-        write_message(str(result))
+    write_message(f"Disk: about {format_bytes(prepared.disk_bytes)}. {workers}.")
     if (estimate := prepared.estimate) is not None:
         write_message(
             f"Time: about {format_duration(estimate.time_s)}, from a few steps of '{prepared.measured_label}' "

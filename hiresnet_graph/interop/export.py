@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,14 @@ if TYPE_CHECKING:
 _SUFFIXES = (".py", ".pt2", ".onnx", ".json")
 
 
-def export(plan: Plan, path: str | Path, *, seed: int = 0, weights: str | Path | None = None) -> Path:
+def export(
+    plan: Plan,
+    path: str | Path,
+    *,
+    seed: int = 0,
+    weights: str | Path | None = None,
+    message: Callable[[str], None] = lambda text: None,
+) -> Path:
     """Write a network to a file, in the format given by its suffix.
 
     `.py` is source that imports torch alone, `.pt2` an exported program for `torch.export.load`, `.onnx` ONNX, and
@@ -31,7 +39,8 @@ def export(plan: Plan, path: str | Path, *, seed: int = 0, weights: str | Path |
 
     Args:
         seed: Random seed of the initial weights, for `.pt2` and `.onnx`.
-        weights: A safetensors file whose weights replace the initial ones, for the same suffixes.
+        weights: A safetensors file, or the folder of a run, whose weights replace the initial ones; same suffixes.
+        message: Called with what the user should know about the weights.
 
     Raises:
         UsageError: The suffix is unknown, the weights do not fit, or the file cannot be written.
@@ -54,9 +63,9 @@ def export(plan: Plan, path: str | Path, *, seed: int = 0, weights: str | Path |
     elif suffix == ".json":
         data = (json.dumps(plan.to_json(), indent=1) + "\n").encode()
     elif suffix == ".pt2":
-        data = _program(*_module(plan, seed, weights))
+        data = _program(*_module(plan, seed, weights, message))
     else:
-        data = _onnx(plan, *_module(plan, seed, weights))
+        data = _onnx(plan, *_module(plan, seed, weights, message))
     write_atomic(target, data, UsageError)
     return target
 
@@ -101,7 +110,9 @@ def _onnx(plan: Plan, module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
     return data
 
 
-def _module(plan: Plan, seed: int, weights: str | Path | None) -> tuple[nn.Module, tuple[Tensor, ...]]:
+def _module(
+    plan: Plan, seed: int, weights: str | Path | None, message: Callable[[str], None]
+) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The module in eval mode, and example inputs."""
     import torch
 
@@ -109,8 +120,9 @@ def _module(plan: Plan, seed: int, weights: str | Path | None) -> tuple[nn.Modul
     from hiresnet_graph.lower.weights import load_weights
 
     module = build(plan, seed).eval()
-    if weights is not None:
-        load_weights(module, Path(weights).expanduser(), UsageError)
+    note = "" if weights is None else load_weights(module, Path(weights).expanduser(), UsageError)
+    if note:
+        message(note)
     return module, tuple(torch.zeros(2, *shape) for shape in plan.inputs.values())
 
 

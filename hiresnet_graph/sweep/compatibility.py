@@ -10,7 +10,7 @@ from typing import Any
 
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.train.recipe import FIXED_RATES
+from hiresnet_graph.train.recipe import FIXED_RATES, Recipe
 from hiresnet_graph.train.record import RESULT, SETTINGS
 
 
@@ -24,6 +24,8 @@ def single_run_refusal(folder: Path) -> str:
 
 def changes_refusal(read: Callable[[str], list[Any]], folder: Path, plan: StudyPlan) -> str:
     """Why a plan is not a continuation of the study in a folder; empty if it is, or if there is no study yet.
+
+    Without the data, the keys of the plan's runs are unknown: then its networks and its recipe alone are compared.
 
     Args:
         read: Returns the rows of an SQL statement on the ledger of the folder.
@@ -44,7 +46,8 @@ def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
     name, architecture, data, fingerprint, recipe = stored[0]
     if architecture != plan.architecture:
         return f"a study of '{architecture}', not of '{plan.architecture}'"
-    if (data, fingerprint) != (plan.data, plan.data_fingerprint):
+    has_data = bool(plan.data_fingerprint)
+    if has_data and (data, fingerprint) != (plan.data, plan.data_fingerprint):
         now = f"now {plan.data}" if data != plan.data else "now with other images or another split"
         return f"a study on other data ({data}, {now})"
     stored_rows = {
@@ -61,13 +64,17 @@ def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
         key, stored_plan, epochs = stored_rows.get(at, (row.key, network.plan, 0))
         if stored_plan != network.plan:
             return f"another network as '{network.label}'"
-        if plan.continues(row.key, key, epochs):
+        if not has_data:
+            is_continued = is_continued or at in stored_rows
+        elif plan.continues(row.key, key, epochs):
             is_continued = True
         elif key != row.key:
             changed = _changed_fields(json.loads(recipe), plan.recipe)
             if changed:
                 return f"a study with another recipe ({changed})"
             return "runs of another version of the training code, or of your blocks"
+    if not has_data and (changed := _changes_without_data(json.loads(recipe), plan.recipe)):
+        return f"a study with another recipe ({changed})"
     # Runs of earlier plans count too: a plan that returns to them finds them.
     if (
         stored_rows
@@ -91,3 +98,12 @@ def _changed_fields(old: Mapping[str, object], new: Mapping[str, object]) -> str
     if names == ["epochs"] and new["schedule"] not in FIXED_RATES:
         changed += f"; with '{new['schedule']}', all rates depend on the number of epochs"
     return changed
+
+
+def _changes_without_data(stored: Mapping[str, object], planned: Mapping[str, object]) -> str:
+    """What has changed in a recipe, as far as that is known without the data, which determine the augmentation."""
+    before, now = Recipe.model_validate(stored), Recipe.model_validate(planned)
+    if now.has_fixed_rates and before.epochs < now.epochs:
+        before = before.model_copy(update={"epochs": now.epochs})
+    old, new = ({**recipe.mathematics(), "augment": None, "crop_padding": None} for recipe in (before, now))
+    return _changed_fields(old, new)

@@ -44,6 +44,7 @@ TaskEvent = Event | RunEvent | StackEnded | Failure | Lost
 GRACE_S = 10.0
 _POLL_S = 0.2
 _COMMIT_S = 0.5
+_SHOWN_RUNS = 4
 
 
 class Interrupted(KeyboardInterrupt):
@@ -51,13 +52,22 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         total: Runs of the study, or the budget of a search.
+        saved: Names of the unfinished runs with a checkpoint, and its epoch.
     """
 
-    def __init__(self, done: int, total: int, out: Path, *, is_budget: bool = False) -> None:
-        self.done = done
+    def __init__(
+        self, done: int, total: int, out: Path, saved: Mapping[str, int] | None = None, *, is_budget: bool = False
+    ) -> None:
+        self.done, self.saved = done, dict(saved or {})
         finished = f"{done} of a budget of {total}" if is_budget else f"{done} of {total}"
+        shown = [f"{name} (epoch {epoch})" for name, epoch in list(self.saved.items())[:_SHOWN_RUNS]]
+        more = len(self.saved) - len(shown)
+        names = ", ".join([*shown, *([f"and {more} more"] if more else [])])
+        resumable = f" Checkpoints are saved of {names}." if names else ""
         rest = "resumes the search" if is_budget else f"trains the other {total - done}"
-        super().__init__(f"Interrupted: {finished} runs are finished and kept in {out}. The same command {rest}.")
+        super().__init__(
+            f"Interrupted: {finished} runs are finished and kept in {out}.{resumable} The same command {rest}."
+        )
 
 
 class RunEnd(NamedTuple):
@@ -237,9 +247,8 @@ class Driver:
         except KeyboardInterrupt:
             self._shut_down()
             counts = self._ledger.counts()
-            raise Interrupted(
-                sum(counts[state] for state in FINAL), sum(counts.values()), self._ledger.folder
-            ) from None
+            done, total = sum(counts[state] for state in FINAL), sum(counts.values())
+            raise Interrupted(done, total, self._ledger.folder, self._saved()) from None
         return ended
 
     def _commit(self) -> None:
@@ -262,6 +271,13 @@ class Driver:
         self._runs.clear()
         self._stacks.clear()
         self._commit()
+
+    def _saved(self) -> dict[str, int]:
+        """Names of the unfinished runs with a checkpoint, and its epoch."""
+        from hiresnet_graph.train.checkpoint import last_cursor
+
+        cursors = {run.folder.name: last_cursor(run.folder) for run in self._ledger.missing() if run.attempts}
+        return {name: cursor[0] for name, cursor in cursors.items() if cursor is not None}
 
     # ---- reports of the executor
 

@@ -88,8 +88,11 @@ class ExecutionOptions:
             return ("cuda",)
         devices = local_devices(device)
         if device == AUTO and frozen is not None and frozen.device != device_kind(devices):
-            return ("cuda",) if self.executor == "ray" and frozen.device == "cuda" else local_devices(frozen.device)
-        return devices
+            if frozen.device == "cpu":
+                return local_devices("cpu")
+            if self.executor == "ray":
+                return ("cuda",)
+        return devices  # `refusal` says that there is no GPU for a study that was started on one
 
     def workers(self, devices: tuple[str, ...], threads: int, runs: int | None = None) -> int:
         """The number of workers on this machine.
@@ -113,9 +116,13 @@ class ExecutionOptions:
         if frozen is None:
             return ""
         if (kind := device_kind(devices)) != frozen.device:
+            is_missing = frozen.device == "cuda" and self.device == AUTO and self.executor == "local"
+            where = (
+                "on a machine with a GPU (torch finds none here)" if is_missing else f"with '--device {frozen.device}'"
+            )
             return (
-                f"this study was started on '{frozen.device}', and '{kind}' rounds differently. Resume it with "
-                f"'--device {frozen.device}', or choose another folder."
+                f"this study was started on '{frozen.device}', and '{kind}' rounds differently. Resume it {where}, or "
+                "choose another folder."
             )
         if self.executor == "ray" and frozen.backend != "eager":
             return f"{_NOT_ON_RAY} Resume it with the executor 'local'."

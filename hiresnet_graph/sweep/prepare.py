@@ -237,11 +237,6 @@ class PreparedStudy:
         return tuple(filter(None, found))
 
     @property
-    def resume_message(self) -> str:
-        """Which requested settings differ from those that the study was started with; empty if none does."""
-        return self._choice[1]
-
-    @property
     def stacking(self) -> str:
         """How many of the missing runs are computed together, as a sentence; empty if that was not requested."""
         runs = len(self.missing)
@@ -297,7 +292,7 @@ def prepare_study(
     plan = make_plan(study, networks, source, dataset)
     stored = read_stored(out, plan, accept_changes=accept_changes) if out is not None else StoredStudy()
     if dataset is None:  # without the data, the keys of runs are unknown
-        stored = StoredStudy(execution=stored.execution)
+        stored = stored._replace(runs={})
     folder = None if out is None else Path(out)
     return PreparedStudy(study, networks, plan, dataset, data_error, folder, options, stored, calibrates, measuring)
 

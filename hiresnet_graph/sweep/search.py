@@ -44,6 +44,7 @@ from hiresnet_graph.sweep.executors import Executor
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.options import ExecutionOptions, resume_execution
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
+from hiresnet_graph.sweep.prepare import choose_execution
 from hiresnet_graph.sweep.resources import device_kind
 from hiresnet_graph.sweep.results import NetworkInfo, Results, read_results
 from hiresnet_graph.sweep.search_space import SearchSpace
@@ -99,7 +100,7 @@ def search(
     threads: int | None = None,
     address: str | None = None,
     wait: bool = False,
-    started: Callable[[SearchSpace], None] = lambda space: None,
+    started: Callable[[SearchSpace, str], None] = lambda space, message: None,
     progress: Callable[[Trial, int], None] | None = None,
 ) -> Results:
     """Search for networks within the budget of a study, or resume the search in a folder.
@@ -108,7 +109,8 @@ def search(
 
     Args:
         study: A study with `search`, or its file; all other arguments as for `ablate`.
-        started: Called once, before training.
+        started: Called once, before training, also with a sentence that lists the requested settings that were not
+            applied, which is empty if all were.
         progress: Called with each trial that has ended, and the number of runs that have ended so far.
 
     Raises:
@@ -126,9 +128,10 @@ def search(
             raise UsageError(f"{out}: {refusal}")
         runs = space.search.batch * len(space.study.seed_pairs)  # one batch at a time
         default = ExecutionPlan.of(space.study.recipe, device_kind(devices), options.layouts(devices, runs)[0])
-        execution, _ = resume_execution(ledger.execution, default, options, devices, runs)
+        requested = choose_execution(default, options, ledger.execution, None)
+        execution, message = resume_execution(ledger.execution, requested, options, devices, runs)
         loop = SearchLoop(space, ledger, execution)
-        started(space)
+        started(space, message)
         with (
             options.make_executor(devices, execution.threads, runs) as workers,
             Driver(ledger, workers, execution) as driver,
@@ -216,7 +219,9 @@ class SearchLoop:
             try:
                 self._train(driver, batch)
             except Interrupted as error:
-                raise Interrupted(error.done, self._search.runs, self._ledger.folder, is_budget=True) from None
+                raise Interrupted(
+                    error.done, self._search.runs, self._ledger.folder, error.saved, is_budget=True
+                ) from None
             report()
             waiting = [n for n, trial in self._trials.items() if trial.outcome == "known" and not trial.values]
             for number in [*batch, *waiting]:

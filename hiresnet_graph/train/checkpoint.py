@@ -95,6 +95,11 @@ def load_checkpoint(folder: Path, cursor: Cursor | None = None) -> Checkpoint | 
     return None
 
 
+def last_cursor(folder: Path) -> Cursor | None:
+    """The cursor of the newest checkpoint of a run, damaged or not; None if there is none."""
+    return next(iter(_cursors(folder)), None)
+
+
 def resume_points(folder: Path) -> set[Cursor]:
     """Where a run can resume: its undamaged checkpoints; and its start, if at most one checkpoint was ever written."""
     cursors = _cursors(folder)

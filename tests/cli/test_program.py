@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -231,3 +232,65 @@ def test_ctrl_c_in_an_ablation_prints_what_is_saved_and_how_to_resume(tmp_path):
     assert last.startswith("Interrupted: ") and " of 100 runs are finished and kept in " in last
     assert f"Resume with: hrg {' '.join(map(str, args))}" in last
     assert (out / "runs" / "none-seed0" / "result.json").exists()
+
+
+INTERRUPTED = """
+import os, signal, sys
+module = sys.argv[1]
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Finder())
+from hiresnet_graph.cli import main
+sys.argv = ["hrg", *sys.argv[2:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["pydantic", "typer", "hiresnet_graph.cli.app", "hiresnet_graph.blocks", "numpy", "torch"]
+)
+def test_ctrl_c_during_any_import_is_one_line(module, tmp_path):
+    args = ["train", *SMALL, "--epochs", "1", "-o", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module, *map(str, args)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "") and done.stderr.splitlines()[-1] == "Interrupted.", done.stderr
+
+
+def test_the_entry_point_loads_nothing_that_takes_time():
+    code = (
+        "import hiresnet_graph.cli, sys; print([n for n in ('pydantic', 'typer', 'yaml', 'rich') if n in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_a_stopped_ablation_names_the_runs_with_checkpoints(tmp_path, number):
+    out = tmp_path / "study"
+    args = ["ablate", *SMALL, "--variants", "none,full", "--seeds", 1, "--epochs", 3000, "--jobs", 2, "-o", out]
+    log = tmp_path / "stderr.txt"
+    with log.open("wb") as stderr:
+        running = subprocess.Popen([*PROGRAM, *map(str, args)], stderr=stderr, env=environment())
+        limit = time.monotonic() + 120
+        while (
+            sum(path.stat().st_size > 0 for path in out.glob("runs/*/metrics.jsonl")) < 2
+            and running.poll() is None
+            and time.monotonic() < limit
+        ):
+            time.sleep(0.1)
+        time.sleep(1)
+        running.send_signal(number)
+        assert running.wait(60) == 130
+    last = log.read_text().splitlines()[-1]
+    pattern = (
+        rf"Interrupted: 0 of 2 runs are finished and kept in {re.escape(str(out))}\. Checkpoints are saved of "
+        r"none-seed0 \(epoch \d+\), full-seed0 \(epoch \d+\)\. The same command trains the other 2\. "
+        r"Resume with: hrg ablate .*"
+    )
+    assert re.fullmatch(pattern, last), log.read_text()
+    done = subprocess.run([*PROGRAM, "status", str(out)], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.startswith("hiresnet18: 2 runs; 2 paused.\n")

@@ -22,8 +22,8 @@ def compile_network(
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="Weights that replace the initial ones (.pt2 and .onnx): the model.safetensors of a run.",
+            metavar="RUN|FILE",
+            help="Weights that replace the initial ones (.pt2 and .onnx): the folder of a run, or a safetensors file.",
             show_default=False,
         ),
     ] = None,
@@ -36,5 +36,6 @@ def compile_network(
     network = architecture(spec, changes, variant, edges)
     marks = (b'"name": ', b'"input_kinds": ') if output.suffix.lower() == ".json" else None
     reads = [*network.files, *([weights] if weights is not None else [])]
-    network.export(check_output_file(output, reads, force=force, marks=marks), seed=seed, weights=weights)
+    target = check_output_file(output, reads, force=force, marks=marks)
+    network.export(target, seed=seed, weights=weights, message=write_message)
     write_message(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")

@@ -70,7 +70,7 @@ OutputFile = Annotated[
 
 
 def readout(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or a study.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run or a study.")],
     steps: StepRanges = None,
     part: Annotated[DataPart, typer.Option(help="Part of the data set.")] = DataPart.TEST,
     past: PastOption = None,

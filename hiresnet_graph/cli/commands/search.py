@@ -88,8 +88,10 @@ def search(
     check_study_folder(output, requested)
     budget = requested.search.runs if requested.search is not None else 0  # a study without one is refused
 
-    def started(space: SearchSpace) -> None:
+    def started(space: SearchSpace, message: str) -> None:
         write_message(f"{requested.name or study.stem}: {space.search.sampler}, up to {format_count(budget, 'run')}.")
+        if message:
+            write_message(message)
 
     with resume_hint(), progress("run", budget) as meter:
 

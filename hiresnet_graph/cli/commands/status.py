@@ -15,19 +15,18 @@ from hiresnet_graph.cli.console import has_colors, write, write_json, write_mess
 from hiresnet_graph.formats import Column, format_count, format_duration, format_value, number_column
 
 if TYPE_CHECKING:
-    from hiresnet_graph.sweep.database import State
     from hiresnet_graph.sweep.results import NetworkInfo
     from hiresnet_graph.sweep.status import RunStatus, Status
 
 _PERIOD_S = 2.0
 # On a narrow terminal the states with the lowest numbers are left out first.
-_PRIORITY: dict[State, int] = {"complete": 8, "failed": 7, "running": 6, "waiting": 5, "diverged": 4, "pruned": 3}
+_PRIORITY = {"complete": 8, "failed": 7, "running": 6, "waiting": 5, "paused": 5, "diverged": 4, "pruned": 3}
 _NAME_COLUMNS = 24  # longer names are wrapped where there is no room
 _CLEAR = "\x1b[H\x1b[2J"
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a study, a search or a run.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study, a search or a run.")],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Update until no run is being trained.")] = False,
     json: Json = False,
 ) -> None:
@@ -60,16 +59,16 @@ def status(
 
 
 def _write(found: Status, folder: Path) -> None:
-    counts = Counter(run.state for run in found.runs)
+    counts = Counter(_state(run, found) for run in found.runs)
     states = ", ".join(f"{counts[state]} {state}" for state in _states(found)) or "no runs"
     write(f"{found.name}: {format_count(len(found.runs), 'run')}; {states}.{_left(found)}")
     if found.running:
         write("It is being trained now.")
     elif found.is_alive:
-        write("Its command is active; no run is being trained at this moment.")
+        write("The command that trains it is running, but trains no run at the moment.")
     elif found.resume_hint:
         write(found.resume_hint)
-    elif counts["waiting"] or counts["failed"]:
+    elif counts["waiting"] or counts["paused"] or counts["failed"]:
         write("It is not being trained; the command that started it resumes it.")
     if found.outside:
         kept = format_count(found.outside, "run")
@@ -97,11 +96,19 @@ def _write(found: Status, folder: Path) -> None:
         write_message(f"For the traceback: hrg status {folder} --json, field 'traceback'.")
 
 
-def _states(found: Status) -> list[State]:
+def _states(found: Status) -> list[str]:
     """The states that occur, in the order of the display."""
-    order: tuple[State, ...] = ("complete", "diverged", "pruned", "failed", "running", "waiting")
-    there = {run.state for run in found.runs}
-    return [state for state in order if state in there]
+    there = {_state(run, found) for run in found.runs}
+    return [
+        state
+        for state in ("complete", "diverged", "pruned", "failed", "running", "paused", "waiting")
+        if state in there
+    ]
+
+
+def _state(run: RunStatus, found: Status) -> str:
+    """The state of a run; a waiting one is paused if it has been trained, and is not being resumed."""
+    return "paused" if run.state == "waiting" and run.epoch and not found.is_alive else run.state
 
 
 def _left(found: Status) -> str:
@@ -111,7 +118,7 @@ def _left(found: Status) -> str:
 def _write_networks(found: Status) -> None:
     """A row for each network with its own runs: their number in each state."""
     states = _states(found)
-    counts = Counter((run.network, run.state) for run in found.runs)
+    counts = Counter((run.network, _state(run, found)) for run in found.runs)
     rows = []
     for i, network in enumerate(found.networks):
         if any(counts[i, state] for state in states):
@@ -143,9 +150,8 @@ def _run_name(run: RunStatus, found: Status) -> str:
 
 def _unfinished_row(run: RunStatus, found: Status) -> list[str]:
     accuracy = "" if run.validation_accuracy is None else f"{100 * run.validation_accuracy:.2f} %"
-    waiting = "waiting" if found.is_alive else "paused"
     together = f", {run.replicas} together" if run.replicas > 1 else ""
-    worker = f"{run.worker}{together}" if run.state == "running" else waiting
+    worker = f"{run.worker}{together}" if run.state == "running" else _state(run, found)
     return [_run_name(run, found), f"{run.epoch}/{run.epochs}", accuracy, str(run.attempts), worker]
 
 

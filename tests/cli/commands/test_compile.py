@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import hiresnet_graph as hg
 
@@ -35,3 +37,19 @@ def test_errors_of_the_spec_are_reported_before_a_file_is_written(hrg, folder):
         result = hrg(command, "unet", "width=0", "-o", "x.dot" if command == "render" else "x.py")
         assert result.exit_code == 1 and "nodes.enc1.width" in result.stderr
     assert list(folder.iterdir()) == []
+
+
+def test_compile_takes_the_weights_of_a_run(hrg, folder):
+    spec = ["unet", "classes=10", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
+    sizes = {"input.channels": 1, "input.height": 8, "input.width": 8}
+    network = hg.load("unet").override({"classes": 10, "width": 2, **sizes})
+    (folder / "run").mkdir()
+    weights = {f"module.{name}": value for name, value in network.build(seed=5).state_dict().items()}
+    save_file(weights, folder / "run" / "model.safetensors")
+    result = hrg("compile", *spec, "-o", "net.pt2", "--weights", "run")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("Removed the prefix 'module.' from the names of the weights in run/model.safet")
+    found = torch.export.load(folder / "net.pt2").state_dict
+    assert all(torch.equal(found[name.removeprefix("module.")], value) for name, value in weights.items())
+    result = hrg("compile", *spec, "-o", "net.pt2", "--weights", ".")
+    assert result.exit_code == 2 and "there is no file 'model.safetensors' in this folder." in result.stderr

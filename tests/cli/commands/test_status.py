@@ -59,7 +59,7 @@ def test_a_study_that_is_being_trained(hrg: Hrg, tmp_path: Path) -> None:
             "traceback": "",
         }
     after = hrg("status", tmp_path).stdout
-    assert "1 complete, 3 waiting." in after and "It is not being trained" in after and "paused" in after
+    assert "1 complete, 1 paused, 2 waiting." in after and "It is not being trained" in after and "paused" in after
 
 
 def test_runs_of_a_stack_share_the_time_of_their_program(hrg: Hrg, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_study_that_was_just_resumed(hrg: Hrg, tmp_path: Path) -> None:
         ledger.fail(key, 1, "", state="lost")
         ledger.commit()
         reported = hrg("status", tmp_path).stdout
-        assert "Its command is active; no run is being trained at this moment." in reported
+        assert "The command that trains it is running, but trains no run at the moment." in reported
         assert "paused" not in reported and "being trained now" not in reported
 
 
