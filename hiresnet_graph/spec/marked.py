@@ -211,6 +211,7 @@ def key_position_at(tree: Any, path: Sequence[str | int]) -> Position | None:
 _ESCAPE = re.compile(r"\\(?:u[dD][89abAB]..\\u....|x..|u....|U........|.)", re.DOTALL)
 _FOLD = re.compile(r"[ \t]*(?:\r\n|\r|\n)[ \t\r\n]*")
 _SPACES = re.compile(r"[ \t\r\n]*")
+_BLANK = " \t\r\n"
 
 
 @lru_cache(maxsize=4)
@@ -227,6 +228,10 @@ def position_in(position: Position, text: str, offset: int) -> Position:
     lines = _lines_of(position.source.text)[position.line - 1 :][: len(text) + 2]
     line = lines[0] if lines else ""
     start = position.column - 1
+    if not line[:start].strip(_BLANK) and line[start : start + 1].strip(_BLANK) and text[:1] in _BLANK:
+        # A block scalar, whose position is that of its first word.
+        offset = max(0, offset - len(text) + len(text.lstrip(_BLANK)))
+        text = text.lstrip(_BLANK)
     raw = line[start : start + offset + 1]
     if raw.startswith(text[:offset]) and "\\" not in raw and "''" not in raw:
         return position.shifted(offset)

@@ -19,7 +19,15 @@ from hiresnet_graph.errors import Position, Problem, Source, SpecError
 from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.spec.marked import MarkedDict, MarkedList, format_path, position_in
 from hiresnet_graph.spec.scalar import TYPED, resolve
-from hiresnet_graph.spec.syntax import character_problems, cut_template, explain_syntax, find_cut, unsupported
+from hiresnet_graph.spec.syntax import (
+    character_problems,
+    comment,
+    cut_template,
+    explain_syntax,
+    find_comment,
+    find_cut,
+    unsupported,
+)
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """Of files that `read` reads."""
@@ -27,6 +35,8 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
 _MAX_PROBLEMS = 1_000
+_BOM = "\ufeff"
+"""The byte order mark at the start of a file, which editors do not show."""
 
 
 # -------------------------------------------------------------------------------------------------- files and texts
@@ -56,10 +66,15 @@ def read(path: Path) -> MarkedDict:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        start = Position(Source(name, data.decode("utf-8", "replace")), 1, 1)
+        start = Position(Source(name, data.decode("utf-8", "replace").removeprefix(_BOM)), 1, 1)
         kind = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "not UTF-8"
         message = f"a file must be UTF-8, this one is {kind} (byte {error.start})."
-        _fail(start.source, message, start.after(data[: error.start].decode("utf-8")), "Save it as UTF-8.")
+        _fail(
+            start.source,
+            message,
+            start.after(data[: error.start].decode("utf-8").removeprefix(_BOM)),
+            "Save it as UTF-8.",
+        )
     return parse(text, name)
 
 
@@ -69,12 +84,11 @@ def parse(text: str, name: str) -> MarkedDict:
     Raises:
         SpecError: The text is not valid YAML, exceeds a limit, or is not a mapping; with all errors.
     """
-    source = Source(name, text.removeprefix("\ufeff"))
-    tree = _parse(source)
+    source = Source(name, text.removeprefix(_BOM))
+    tree, at = _parse(source)
     if tree is _EMPTY:
         _fail(source, "expected a mapping, but there is nothing here.")
     if not isinstance(tree, MarkedDict):
-        at = tree.position if isinstance(tree, MarkedList) else _first_position(source)
         _fail(source, f"the top level must be a mapping, got {_kind(tree)}.", at, "Write 'name: value' lines.")
     return tree
 
@@ -91,7 +105,7 @@ def parse_value(text: str, name: str) -> Any:
     source = Source(name, text)
     stripped = text.strip()
     if stripped.startswith(("{", "[", '"', "'")):
-        tree = _parse(source)
+        tree, _ = _parse(source)
         return None if tree is _EMPTY else tree
     if problems := character_problems(source):
         raise SpecError(problems)
@@ -113,14 +127,6 @@ def _similar_file(path: Path) -> str:
         return ""
     close = difflib.get_close_matches(path.stem, names, n=1)
     return f"Did you mean '{names[close[0]]}'?" if close else ""
-
-
-def _first_position(source: Source) -> Position:
-    for number, line in enumerate(source.text.splitlines(), 1):
-        stripped = line.strip()
-        if stripped and stripped[0] not in "#%" and not stripped.startswith("---"):
-            return Position(source, number, len(line) - len(line.lstrip()) + 1)
-    return Position(source, 1, 1)
 
 
 def _kind(value: Any) -> str:
@@ -192,8 +198,8 @@ class _LibyamlComposer(_BoundedComposer, getattr(yaml, "CBaseLoader", yaml.BaseL
 _Composer: type[Any] = _LibyamlComposer if yaml.__with_libyaml__ else _PythonComposer
 
 
-def _parse(source: Source) -> Any:
-    """The value of a text, or `_EMPTY`."""
+def _parse(source: Source) -> tuple[Any, Position]:
+    """The value of a text, or `_EMPTY`, and its position."""
     if problems := character_problems(source):
         raise SpecError(problems)
     with gc_paused():
@@ -208,7 +214,7 @@ class _SurrogateEscape(Exception):
     """libyaml found an escape that may be half of a surrogate pair."""
 
 
-def _compose(source: Source, composer_type: type[Any]) -> Any:
+def _compose(source: Source, composer_type: type[Any]) -> tuple[Any, Position]:
     composer = composer_type(source)
     try:
         root = composer.get_single_node()
@@ -221,7 +227,7 @@ def _compose(source: Source, composer_type: type[Any]) -> Any:
     except (ValueError, OverflowError):  # chr() in PyYAML's scanner, on an escape above U+10FFFF
         mark = composer.get_mark()
         _fail(source, "this escape is not a Unicode character.", Position(source, mark.line + 1, mark.column + 1))
-    return _EMPTY if root is None else _Walk(source).run(root)
+    return (_EMPTY, Position(source, 1, 1)) if root is None else _Walk(source).run(root)
 
 
 def _at(source: Source, node: Any) -> Position:
@@ -231,7 +237,7 @@ def _at(source: Source, node: Any) -> Position:
 
 # ---------------------------------------------------------------------------------------------------------- the walk
 
-_HEADER = re.compile(r"[^\r\n]*\s*")
+_HEADER = re.compile(r"[^\r\n]*[ \t\r\n]*")
 """The first line of a block scalar (`|`, `>2`), and what is blank after it."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -249,12 +255,12 @@ class _Walk:
         self.resolved: dict[str, Any] = {}
         self.may_be_decorated = "&" in source.text or "!" in source.text  # with anchors or tags
 
-    def run(self, root: Any) -> Any:
-        """The value of the root node."""
-        value, _ = self.scalar(root, False, None) if root.__class__ is ScalarNode else self.container(root, None)
+    def run(self, root: Any) -> tuple[Any, Position]:
+        """The value of the root node, and its position."""
+        value, position = self.scalar(root, False, None) if root.__class__ is ScalarNode else self.container(root, None)
         if self.problems:
             raise SpecError(self.problems.values())
-        return value
+        return value, position
 
     def scalar(self, node: Any, in_flow: bool, part: Part) -> tuple[Any, Position]:
         """A scalar, and the position of its text."""
@@ -265,6 +271,8 @@ class _Walk:
             position = tuple.__new__(Position, (self.source, mark.line + 1, mark.column + 1))
             if "$(" in text and in_flow and (cut := find_cut(text)) >= 0:
                 self.add(cut_template(position_in(position, text, cut), self.path_of(part)))
+            if "/" in text and in_flow and (start := find_comment(text, self.source)) >= 0:
+                self.add(comment(position_in(position, text, start), self.path_of(part)))
             return text if text[:1] not in TYPED else self.resolve(text, position, part), position
         if style in ("'", '"'):
             position = tuple.__new__(Position, (self.source, mark.line + 1, mark.column + 2))

@@ -73,6 +73,29 @@ def cut_template(position: Position, path: str) -> Problem:
     return Problem(message, position, path, f"Put the text in quotes: {quote}{full}{quote}.")
 
 
+# ------------------------------------------------------------------------------------------------------------ comments
+
+_COMMENT = re.compile(r"\A(//|/\*)|\s(//|/\*)")
+
+_COMMENT_LINE = re.compile(r"""(?:[^"'/]|"[^"]*"|'[^']*')*(?<![^\s,{}\[\]"'])(//|/\*)""")
+
+
+def find_comment(text: str, source: Source) -> int:
+    """The index of a comment as in C inside an unquoted text in brackets, or -1."""
+    match = _COMMENT.search(text)
+    is_json = source.text.lstrip().startswith("{")
+    return (
+        -1 if match is None or "$" in text or (match.start() > 0 and not is_json) else match.start(match.lastindex or 0)
+    )
+
+
+def comment(position: Position, path: str) -> Problem:
+    """A comment in the form of another language."""
+    sign = position.source.line(position.line)[position.column - 1 :][:2]
+    hint = "Start it with '#', also in JSON files, or put text in quotes."
+    return Problem(f"'{sign}' does not start a comment.", position, path, hint)
+
+
 # ------------------------------------------------------------------------------------------------------ syntax errors
 
 
@@ -152,6 +175,9 @@ def explain_syntax(error: yaml.YAMLError, source: Source, path: str) -> Problem:
         if index >= len(text.rstrip()) and (bracket := _open_bracket(text)) is not None:
             opened = Position(source, bracket.start_mark.line + 1, bracket.start_mark.column + 1)
             return Problem(f"this '{text[bracket.start_mark.index]}' is never closed.", opened, path)
+    for line in (position.line, position.line - 1) if text.lstrip().startswith("{") else ():
+        if match := _COMMENT_LINE.match(source.line(line)):
+            return comment(Position(source, line, match.start(1) + 1), path)
     character = text[index : index + 1]
     for known in _EXPLANATIONS:
         if match := re.search(known.pattern, f"{context}: {what} at {character!r}"):

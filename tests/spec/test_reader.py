@@ -206,6 +206,11 @@ def test_byte_order_mark_is_no_text() -> None:
     assert tree == {"a": 1} and place(tree.position) == (1, 1)
 
 
+def test_slashes_that_are_no_comments() -> None:
+    text = 'a: {b: $(3 // 2), c: http://x/*, d: "// x"}'
+    assert parse(text, "f") == {"a": {"b": "$(3 // 2)", "c": "http://x/*", "d": "// x"}}
+
+
 # ---- mistakes
 
 
@@ -217,6 +222,17 @@ def test_byte_order_mark_is_no_text() -> None:
         ("~", (1, 1), "must be a mapping, got nothing", "name: value"),
         ("# c\n- 1", (2, 1), "must be a mapping, got a list", ""),
         ("\n  word", (2, 3), "must be a mapping, got text 'word'", ""),
+        ("--- word", (1, 5), "must be a mapping, got text 'word'", ""),
+        ("---\n# c\n\n - 1", (4, 2), "must be a mapping, got a list", ""),
+        ("%YAML 1.2\n--- |\n\n  word", (4, 3), "must be a mapping, got text", ""),
+        ("\ufeff--- 3", (1, 5), "must be a mapping, got the number 3", ""),
+        ("\ufeff[a", (1, 1), "'[' is never closed", ""),
+        ('{\n// c\n"a": 1}', (2, 1), "'//' does not start a comment", "'#', also in JSON files"),
+        ('{"a": 1, // c\n"b": 2}', (1, 10), "'//' does not start a comment", "'#'"),
+        ('{"a": 1 // c\n}', (1, 9), "'//' does not start a comment", "'#'"),
+        ('{"a": "x" // c\n}', (1, 11), "'//' does not start a comment", "'#'"),
+        ('{"a": [1] /* c */}', (1, 11), "'/*' does not start a comment", "'#'"),
+        ('{/* c */ "a": 1}', (1, 2), "'/*' does not start a comment", "'#'"),
         ("a: 1\n---\nb: 1", (2, 1), "one document", ""),
         ("a: 1\n...\nb: 1", (3, 1), "one document", ""),
         ("a: {b: *.block1}", (1, 8), "leading '*'", "'*.block1'"),
@@ -408,6 +424,8 @@ def test_files_that_are_not_utf8(tmp_path: Path) -> None:
     path.write_bytes("a: é\nb: ".encode() + "é".encode("latin-1"))
     problem = read_problem(path)
     assert place(problem.position) == (2, 4) and "not UTF-8 (byte 9)" in problem.message
+    path.write_bytes(b"\xef\xbb\xbfa: \xff")
+    assert place(read_problem(path).position) == (1, 4)
     path.write_bytes("a: 1".encode("utf-16"))
     assert "UTF-16" in read_problem(path).message
 
@@ -481,6 +499,11 @@ def test_parse_value_errors(text: str, at: tuple[int, int]) -> None:
         ("a: >\n  one\n  two\n\n  $x", "$x"),
         ("a: 'one\n   two $x'\n", "$x"),
         ("a: $x", "$x"),
+        ("a: |\n\n  one $x", "$x"),
+        ("a: |  # c\n  \n\n  $x", "$x"),
+        ("a: >-\n\n  one\n\n   two $x\n", "$x"),
+        ("a: |2\n\n    one $x", "$x"),
+        ("a: |\n\n  \u00a0 $x", "$x"),
     ],
 )
 def test_position_in_a_text(either: str, text: str, needle: str) -> None:
