@@ -17,6 +17,7 @@ nothing of the package.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -183,12 +184,93 @@ class MissingToolError(HrgError):
     """An optional program or package is not installed."""
 
 
+_SYNONYM_ROWS = {
+    "width": "out_channels channels filters num_filters features out_features units neurons planes dim size",
+    "width channels": "n_channels num_channels",
+    "kernel_size": "kernel ksize kernel_shape filter_size k window",
+    "stride": "strides subsampling downsampling",
+    "padding": "pad",
+    "groups": "group cardinality num_groups",
+    "hidden": "mid_channels bottleneck_width inner",
+    "activation": "act act_fn activation_fn nonlinearity nonlin",
+    "norm": "normalization normalisation norm_layer batchnorm bn",
+    "shortcut projection": "downsample skip_projection",
+    "classes": "num_classes n_classes nclasses num_labels",
+    "depth": "num_blocks n_blocks blocks repeat repeats times num_layers n_layers",
+    "block": "type kind layer module op operation",
+    "kind": "type name",
+    "nodes": "layers modules stages vertices",
+    "edges": "connections links arcs",
+    "skips": "skip skip_connections shortcuts long_skips residuals",
+    "params": "parameters variables hyperparameters args arguments vars",
+    "input": "inputs input_shape in",
+    "outputs": "output out",
+    "from": "source src start",
+    "to": "target dst dest destination end",
+    "merge": "combine aggregation reduce fusion join",
+    "gate": "attention gating gated_by",
+    "steps": "time_steps timesteps num_steps T",
+    "time": "recurrence recurrent unroll",
+    "extends": "base inherits parent",
+    "conv conv2d": "convolution conv_layer cnn",
+    "basic shortcut": "residual resblock residual_block resnet basicblock",
+    "squeeze_excite": "se se_block attention channel_attention",
+    "classifier linear": "fc dense output_layer softmax",
+    "identity": "input_layer none noop passthrough",
+    "max_pool max": "maxpool maxpool2d max_pool2d",
+    "avg_pool avg": "avgpool avgpool2d average_pool average mean_pool mean",
+    "adaptive_avg_pool": "global_average_pool global_avg_pool gap adaptiveavgpool2d",
+    "batch_norm batch": "batchnorm batchnorm2d bn batch_norm2d",
+    "layer_norm layer": "layernorm ln",
+    "group_norm group": "groupnorm gn",
+    "conv_transpose2d deconv": "deconvolution transposed_conv convtranspose2d conv_transpose",
+    "silu": "swish",
+    "leaky_relu": "lrelu leakyrelu",
+    "none": "linear identity off false no",
+    "add": "sum addition plus residual",
+    "concat": "cat concatenate concatenation",
+    "multiply": "mul product times prod",
+    "lr": "learning_rate rate",
+    "batch_size": "batch batchsize",
+    "epochs": "epoch n_epochs num_epochs max_epochs",
+    "optimizer": "optim optimiser",
+    "network": "spec architecture model net",
+    "data": "dataset data_set",
+    "recipe": "training train hyperparameters",
+}
+"""Names -> words of other libraries for them. Of several names, the first that is known in its place counts."""
+_SYNONYMS: dict[str, list[str]] = {}
+for _names, _words in _SYNONYM_ROWS.items():
+    for _word in _words.split():
+        _SYNONYMS.setdefault(_word.lower(), []).extend(_names.split())
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A sentence with the closest known word, or with all words if none is close and they are few."""
     names: Sequence[str] = sorted({str(name) for name in known})
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean '{close[0]}'?"
+    if close := similar(word, names):
+        if unicodedata.normalize("NFC", close) == unicodedata.normalize("NFC", word):
+            return f"'{close}' is written with other characters that look the same (Unicode NFC, NFD): copy it."
+        return f"Did you mean '{close}'?"
+    if word in ("in_channels", "in_features", "input_channels", "in_planes") and "width" in names:
+        return "Leave it out: the input of a block follows from its edges."
     if names and len(names) <= 24:
         return "Known: " + ", ".join(names) + "."
     return ""
+
+
+def similar(word: str, names: Sequence[str]) -> str:
+    """The name that a word stands for: another spelling, a synonym, or a similar name; empty if there is none."""
+    plain = _plain(word)
+    for name in names:
+        if _plain(name) == plain:
+            return name
+    for synonym in _SYNONYMS.get(plain, ()):
+        if synonym in names:
+            return synonym
+    return next(iter(difflib.get_close_matches(word, names, n=1, cutoff=0.6)), "")
+
+
+def _plain(word: str) -> str:
+    """A word without what spellings differ in: case, dashes and Unicode forms."""
+    return unicodedata.normalize("NFKC", word).lower().replace("-", "_")

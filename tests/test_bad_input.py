@@ -297,9 +297,9 @@ CASES: dict[str, Case] = {
         ),
         "'concat' at its slot 'input', but has 'concat' with other fields there",
     ),
-    "empty position in a chain": case(but("a -> b => a -> «-> b"), "a node on each side of '->'", "'stem -> stage1'"),
+    "empty position in a chain": case(but("a -> b => a -> «-> b"), "a node on each side of '->'", "'FROM -> TO'"),
     "empty chain": case(but('a -> b -> head => "«"'), "a node on each side of '->'"),
-    "wrong arrow": case(but("a -> b => «a > b"), "'a > b' is not a node name", "'stem -> stage1'"),
+    "wrong arrow": case(but("a -> b => «a > b"), "'a > b' is not a node name", "'FROM -> TO'"),
     "comma in a chain": case(but("a -> b => «a, b"), "'a, b' is not a node name"),
     # shapes
     "shapes differ": case(
@@ -334,7 +334,7 @@ CASES: dict[str, Case] = {
         "requires 8x8x8",
         "gives 8x4x4",
         "'spatial: avg' shrinks, but the target is larger",
-        "bilinear",
+        "Set 'projection: {spatial: nearest}'.",
     ),
     "no pooling": case(
         but(
@@ -415,7 +415,7 @@ CASES: dict[str, Case] = {
     "unknown node in a set": case(
         but(more="skips: {levels: [a, b], edges: full - a>«c}\n"), "no node 'c'", "Known: a, b"
     ),
-    "arrow of flow in a set": case(but(more="skips: {edges: a «-> b}\n"), "'->' belongs to 'flow'", "'stem>stage2'"),
+    "arrow of flow in a set": case(but(more="skips: {edges: a «-> b}\n"), "'->' belongs to 'flow'", "'FROM>TO'"),
     "set without levels": case(but(more="skips: {edges: «p1}\n"), "there are none", "Give 'levels:'"),
     "level twice": case(but(more="skips: {levels: «[a, b, a], edges: full}\n"), "the levels name 'a' twice"),
     "tensor twice": case(
@@ -480,7 +480,7 @@ CASES: dict[str, Case] = {
         but("stride: 2 => depth: 2", "  head =>   «b.block3: {hidden: 3}\n  head"), "patches nothing", "'b.block2'?"
     ),
     "patch of no part": case(
-        but("  head =>   a.conv9: «{width: 3}\n  head"), "no part 'conv9'", "Parts: conv, norm, relu."
+        but("  head =>   a.conv9: «{width: 3}\n  head"), "no part 'conv9'", "'a' has the parts conv, norm, relu."
     ),
     "patch by a pattern of nothing": case(but("  head =>   '«z*': {width: 3}\n  head"), "'z*' patches nothing"),
     "unknown field of a part": case(but("  head =>   a.conv: {«widht: 3}\n  head"), "nodes.a.conv.widht", "'width'?"),
@@ -1004,7 +1004,7 @@ NET = hrg.load("hiresnet18")
     [
         ("widht", 3, "1:1", "there is no param 'widht'. Did you mean 'width'?"),
         ("stage9.depth", 3, "1:1", "there is no node 'stage9'. Did you mean 'stage"),
-        ("stage1.", 3, "1:1", "'stage1.' is no address. Write 'stage2.depth=5'."),
+        ("stage1.", 3, "1:1", "'stage1.' is no address. Write 'NODE.FIELD=VALUE'."),
         ("stage1.depht", 3, "1:1", "unknown key 'depht'"),
         ("stage1.depth", "x", "1:14", "got 'x'"),
         ("stage1.block9.hidden", 3, "1:1", "'stage1.block9' patches nothing"),

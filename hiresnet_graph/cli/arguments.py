@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from hiresnet_graph.architecture import Architecture, load, split_variant
-from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean
+from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean, similar
 from hiresnet_graph.files import is_file
 from hiresnet_graph.shipped import spec_names
 from hiresnet_graph.spec.reader import SUFFIXES, parse_value
@@ -131,12 +131,16 @@ def _suggest(network: Architecture, word: str) -> str:
     """What a word that is not a change was probably meant to be."""
     if word in network.variants:
         return f"Did you mean '--variant {word}'?"
+    if network.address(word) is not None:
+        return f"Write '{word}=VALUE'."
     if word in spec_names() or word.endswith(SUFFIXES) or "/" in word:
         return "This command takes one spec; 'hrg diff' compares two."
     if word.startswith("@"):
         return f"Write the variant directly after the spec, without a space: SPEC{word}."
-    hint = did_you_mean(word, network.variants)
-    return hint.replace("'", "'--variant ", 1) if hint.startswith("Did") else ""
+    params = network.tree.get("params") or {}
+    if name := similar(word, [*network.variants, *params]):
+        return f"Did you mean '--variant {name}'?" if name in network.variants else f"Did you mean '{name}=VALUE'?"
+    return ""
 
 
 def _shifted(problem: Problem, source: Source, key: str) -> Problem:

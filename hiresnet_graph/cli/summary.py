@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step, without_steps
+from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step
 from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import format_scale
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape
-from hiresnet_graph.spec.model import TimeSpec
 
 _FLOAT32_BYTES = 4
 
@@ -181,60 +180,3 @@ def format_steps(edge: dict[str, Any]) -> str:
 def format_factor(edge: dict[str, Any]) -> str:
     """The factor of an edge and its gate: `learned`, `0.5`, `gate attend`; empty for none."""
     return ", ".join(filter(None, (edge["scale"], f"gate {edge['gate']}" if edge["gate"] else None)))
-
-
-def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """The differences between two summaries that include their calls.
-
-    `nodes` and `edges` are lists of `{name, change, a, b}`, where `change` is added, removed or changed; `time` has the
-    fields of `time` that differ, each as `{a, b}`. `same` is whether both plans are equal, however their specs are
-    written.
-    """
-    return {
-        "same": a["digest"] == b["digest"],
-        "parameters": b["parameters"] - a["parameters"],
-        "macs": b["macs"] - a["macs"],
-        "memory_bytes": b["memory_bytes"] - a["memory_bytes"],
-        "time": _differing_time(a["time"] or {}, b["time"] or {}),
-        "nodes": _differing(a, b, "nodes", ("block", "shape", "parameters", "macs")),
-        "edges": _differing(
-            a,
-            b,
-            "edges",
-            ("family", "slot", "merge", "projection", "scale", "gate", "delay", "at", "parameters", "macs"),
-        ),
-    }
-
-
-def _differing_time(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {key: {"a": a.get(key), "b": b.get(key)} for key in TimeSpec.model_fields if a.get(key) != b.get(key)}
-
-
-def _differing(a: dict[str, Any], b: dict[str, Any], level: str, keys: tuple[str, ...]) -> list[dict[str, Any]]:
-    old, new = {row["name"]: row for row in a[level]}, {row["name"]: row for row in b[level]}
-    old_operations, new_operations = _operations(a), _operations(b)
-    found = []
-    for name in dict.fromkeys([*old, *new]):
-        before, after = old.get(name), new.get(name)
-        if before is None or after is None:
-            found.append({"name": name, "change": "added" if before is None else "removed", "a": before, "b": after})
-            continue
-        same = all(before[key] == after[key] for key in keys)
-        if not same or old_operations.get(name) != new_operations.get(name):
-            found.append({"name": name, "change": "changed", "a": before, "b": after})
-    return found
-
-
-def _operations(data: dict[str, Any]) -> dict[str, list[Any]]:
-    """The operations of each node and edge, without regard to steps.
-
-    Merges are excluded, since an additional edge into a node does not change the node.
-    """
-    found: dict[str, list[Any]] = {}
-    for call in data["calls"]:
-        if len(call["inputs"]) == 1:
-            operations = found.setdefault(call["owner"], [])
-            operation = (call["op"], call["fields"], without_steps(call["weights"] or "") or None)
-            if call["step"] is None or operation not in operations:
-                operations.append(operation)
-    return found

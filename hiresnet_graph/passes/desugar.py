@@ -140,7 +140,9 @@ class _Assembly(SectionContext):
             self.problems.add(self.path("nodes", self.nodes[sinks[0]].stage or sinks[0]), message, hint, key=True)
         elif any(edge.delay > 0 for edge in self.edges):  # without delays, there is a cycle, which is a problem itself
             message = "no node is an output: another node reads every value."
-            self.problems.add(self.path("nodes"), message, "Set the outputs: 'outputs: [head]'.", key=True)
+            last = list(self.nodes.values())[-1]
+            hint = f"Set the outputs, like 'outputs: [{last.stage or last.name}]'."
+            self.problems.add(self.path("nodes"), message, hint, key=True)
         return {}
 
     def _listed_outputs(self, listed: tuple[str, ...]) -> dict[str, str]:
@@ -200,9 +202,9 @@ class _Assembly(SectionContext):
         pairs = set(zip(error.names, [*error.names[1:], error.names[0]], strict=True))
         closing = [edge for edge in edges if (edge.source, edge.target) in pairs]
         chosen = next((edge for edge in closing if edge.family != "flow"), closing[-1])
-        hint = (
-            "Reverse the edge that closes the loop, or remove it."
-            if self.section.time is None
-            else "Give one of its edges 'delay: 1'."
-        )
+        delay = "give it 'delay: 1'" if chosen.family != "flow" else "write it in 'edges', with 'delay: 1'"
+        hint = f"Reverse the edge that closes the loop, or remove it; or add 'time: {{steps: 5}}', and {delay}."
+        if self.section.time is not None:
+            of_flow = "Set 'time.delay: 1', or write an edge of it in 'edges', with 'delay: 1'."
+            hint = of_flow if chosen.family == "flow" else "Give one of its edges 'delay: 1'."
         self.problems.report(Problem(str(error), chosen.origin.position, chosen.origin.path, hint))

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from hiresnet_graph.blocks import Block
-from hiresnet_graph.errors import Problem, SpecError
+from hiresnet_graph.errors import Problem, ShapeError, SpecError
 from hiresnet_graph.graph import (
     BlockEdge,
     BlockGraph,
@@ -58,7 +58,7 @@ def expand(graph: BlockGraph) -> OpGraph:
         values = _expand(expansion, graph, Scope())
     except TooLarge:
         raise SpecError(expansion.problems) from None
-    for key, problem in expansion.unused_patches.items():
+    for key, (_, problem) in expansion.unused_patches.items():
         if key not in expansion.used_patches:
             expansion.report(problem)
     if expansion.problems:
@@ -155,7 +155,7 @@ class _NodeExpansion(CallRecorder):
         if not self.is_inlined:
             parts = [name.removeprefix(f"{self.name}.") for name in self.parts]
             for patch in self.node.patches:
-                self.expansion.report_patch(patch, patch.key in self.used_patches, parts)
+                self.expansion.report_patch(patch, patch.key in self.used_patches, self.name, parts)
         value = Value(out.name, out.shape)
         self.expansion.values[self.name] = value
         if self.scope.is_top:
@@ -177,7 +177,10 @@ class _NodeExpansion(CallRecorder):
         """The block's own shortcut."""
         before = len(self.expansion.nodes)
         with self.explained(f"the shortcut of '{self.name}' must project {wire.shape} to {target}", self.node.origin):
-            out = project(replace(wire, scope=scope), target)
+            try:
+                out = project(replace(wire, scope=scope), target)
+            except ShapeError as error:
+                raise ShapeError(error.message, error.hint.replace("'projection: ", "'shortcut: ")) from None
         if self.scope.is_top and self.edge is None:
             projection = getattr(project, "__self__", None)
             projects = len(self.expansion.nodes) > before

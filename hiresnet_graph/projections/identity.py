@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.projections.base import PROJECTIONS, Projection
+from hiresnet_graph.projections.standard import fitting
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import Wire
 
@@ -23,8 +24,7 @@ class IdentityProjection(Projection):
             ShapeError: Its shape is not that of the target.
         """
         if x.shape != target:
-            raise ShapeError(
-                "an edge without a projection cannot change the shape.",
-                "Set 'projection: {spatial: avg, channels: conv1x1, norm: batch}' on the edge, or change the nodes.",
-            )
+            hint = fitting(x.shape, target).removesuffix(".")
+            hint = f"{hint} on the edge, or change the nodes." if hint else "Change the nodes."
+            raise ShapeError("an edge without a projection cannot change the shape.", hint)
         return x

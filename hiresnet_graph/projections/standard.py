@@ -54,9 +54,15 @@ class StandardProjection(Projection):
 
     def project(self, x: Wire, target: Shape) -> Wire:
         """Down: size - channels - norm. Up: channels - norm - size."""
-        source = x.shape
-        if source == target and self.when == "mismatch":
+        if x.shape == target and self.when == "mismatch":
             return x
+        try:
+            return self._projected(x, target)
+        except ShapeError as error:
+            raise ShapeError(error.message, fitting(x.shape, target, self) or error.hint) from None
+
+    def _projected(self, x: Wire, target: Shape) -> Wire:
+        source = x.shape
         if not isinstance(source, Map) or not isinstance(target, Map):
             if source.kind == target.kind:
                 raise ShapeError("there is no standard projection of vectors.", "Use a 'linear' block on the edge.")
@@ -88,18 +94,14 @@ class StandardProjection(Projection):
             return x.pad_channels(channels, name="pad")
         if self.channels == "slice":
             return x.slice_channels(channels, name="slice")
-        raise ShapeError(
-            "'channels: none' cannot change the number of channels.", "Set 'projection: {channels: conv1x1}'."
-        )
+        raise ShapeError("'channels: none' cannot change the number of channels.")
 
     def _stride(self, source: Size, target: Size) -> Size:
         """Strides that take every n-th pixel, sizes rounded up."""
         stride = -(-source[0] // target[0]), -(-source[1] // target[1])
         for step, before, after in zip(stride, source, target, strict=True):
             if -(-before // step) != after:
-                raise ShapeError(
-                    f"no stride maps size {before} to {after}.", "Set 'projection: {spatial: avg}' or 'adaptive'."
-                )
+                raise ShapeError(f"no stride maps size {before} to {after}.")
         return stride
 
     def _shrink(self, x: Wire, source: Size, target: Size) -> Wire:
@@ -110,18 +112,13 @@ class StandardProjection(Projection):
         if self.spatial == "stride":
             return x.subsample(self._stride(source, target), name="subsample")
         if self.spatial in _UP:
-            raise ShapeError(
-                f"'spatial: {self.spatial}' enlarges, but the target is smaller.", "Set 'projection: {spatial: avg}'."
-            )
+            raise ShapeError(f"'spatial: {self.spatial}' enlarges, but the target is smaller.")
         pool = x.max_pool if self.spatial == "max" else x.avg_pool
         for up in (False, True):
             kernel = _ratio(source[0], target[0], up), _ratio(source[1], target[1], up)
             if all(kernel):
                 return pool(kernel, ceil_mode=up, name="pool")
-        raise ShapeError(
-            f"no pooling with kernel = stride maps {size_label(source)} to {size_label(target)}.",
-            "Set 'projection: {spatial: adaptive}'.",
-        )
+        raise ShapeError(f"no pooling with kernel = stride maps {size_label(source)} to {size_label(target)}.")
 
     def _enlarge(self, x: Wire, source: Size, target: Size) -> Wire:
         if self.spatial == "nearest" or self.spatial == "bilinear":
@@ -129,12 +126,43 @@ class StandardProjection(Projection):
         if self.spatial == "deconv":
             geometry = transposed_geometry(source, target)
             if geometry is None:
-                raise ShapeError(
-                    f"no transposed convolution maps {size_label(source)} to {size_label(target)}.",
-                    "Set 'projection: {spatial: bilinear}'.",
-                )
+                raise ShapeError(f"no transposed convolution maps {size_label(source)} to {size_label(target)}.")
             return x.conv_transpose2d(x.channels, name="deconv", **geometry._asdict())
-        raise ShapeError(
-            f"'spatial: {self.spatial}' shrinks, but the target is larger.",
-            "Set 'projection: {spatial: nearest}', 'bilinear' or 'deconv'.",
-        )
+        raise ShapeError(f"'spatial: {self.spatial}' shrinks, but the target is larger.")
+
+
+def fitting(source: Shape, target: Shape, given: StandardProjection | None = None) -> str:
+    """A hint with the fields of a projection that maps one shape to another; empty if there is none.
+
+    Args:
+        given: A projection that does not; fields of it that fit are left out.
+    """
+    if not isinstance(source, Map) or not isinstance(target, Map):
+        return ""
+    spatial, channels = _fitting_spatial(source.spatial, target.spatial, given), "conv1x1"
+    if not spatial:
+        return ""
+    if given is not None:
+        fewer = target.channels < source.channels
+        keeps = {"pad": not fewer, "slice": fewer or target.channels == source.channels}
+        channels = given.channels if keeps.get(given.channels, target.channels == source.channels) else channels
+    fields = {"spatial": spatial, "channels": channels}
+    shown = [f"{key}: {value}" for key, value in fields.items() if given is None or getattr(given, key) != value]
+    shown += ["norm: batch"] if given is None else []
+    return f"Set 'projection: {{{', '.join(shown)}}}'." if shown else ""
+
+
+def _fitting_spatial(source: Size, target: Size, given: StandardProjection | None) -> str:
+    """A value of `spatial` that maps a height and width to others: the given one, if it does; empty for none."""
+    up = [after > before for before, after in zip(source, target, strict=True)]
+    down = [after < before for before, after in zip(source, target, strict=True)]
+    if any(up) and any(down):
+        return ""
+    own = "" if given is None else given.spatial
+    if any(up):
+        fits = own in ("nearest", "bilinear") or (own == "deconv" and transposed_geometry(source, target) is not None)
+        return own if fits else "nearest"
+    pools = any(all(map(_ratio, source, target, (ceil, ceil))) for ceil in (False, True))
+    strides = all(-(-before // -(-before // after)) == after for before, after in zip(source, target, strict=True))
+    fits = {"avg": pools, "max": pools, "stride": strides, "adaptive": True}.get(own, not any(down))
+    return own if own and fits else "avg" if pools else "adaptive"

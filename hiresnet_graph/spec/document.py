@@ -340,7 +340,7 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
         problems.append(Problem(f"there is no param '{key}'.", position, key, hint))
         return None
     if not all(parts):
-        problems.append(Problem(f"'{key}' is no address.", position, key, "Write 'stage2.depth=5'."))
+        problems.append(Problem(f"'{key}' is no address.", position, key, "Write 'NODE.FIELD=VALUE'."))
         return None
     head = parts[0]
     if head in ("time", "transitions") and not isinstance(tree.get(head), dict):

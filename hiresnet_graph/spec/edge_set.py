@@ -272,7 +272,7 @@ _TOKEN = re.compile(r"\s*(?:([A-Za-z0-9_.*]+)|(.))", re.DOTALL)
 _WORD = re.compile(r"[A-Za-z0-9_.*]+")
 _PART = re.compile(r"[A-Za-z0-9_*]+(?:\.[A-Za-z0-9_*]+)*")
 _DISTANCE = re.compile(r"p([0-9]+)")
-_EDGE_HINT = "An edge is written 'stem>stage2'."
+_EDGE_HINT = "An edge is written 'FROM>TO', with the names of two nodes."
 
 
 class _Parser:
@@ -395,7 +395,7 @@ class _Parser:
         if hint.startswith("Did"):
             hint = f"{hint} {_EDGE_HINT}"
         else:
-            hint = f"Sets are none, full, in, out and p1, p2, ...; an edge is written '{word}>stage2'."
+            hint = f"Sets are none, full, in, out and p1, p2, ...; an edge is written '{word}>TO'."
         self.fail(f"there is no set '{word}'.", offset, hint)
 
 

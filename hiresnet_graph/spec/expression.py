@@ -23,6 +23,7 @@ MAX_EXPRESSION = 1_000
 MAX_NESTING = 50
 MAX_INT = 10**15
 MAX_LENGTH = 10_000
+_SHOWN = 12
 _TOO_NESTED = f"an expression may be nested {MAX_NESTING} deep, this one is deeper."
 
 
@@ -94,11 +95,13 @@ def names_in(text: str) -> frozenset[str]:
 
 def similar_name(name: str, known: Iterable[str]) -> str:
     """A hint for an unknown name."""
-    written = {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name)
-    return f"Write '{written}'." if written else did_you_mean(name, known) or _NO_NAMES
-
-
-_NO_NAMES = "Names are the 'params' of the file, or of the entry of 'blocks'; there are none."
+    if written := {"true": "True", "false": "False", "null": "None", "none": "None"}.get(name):
+        return f"Write '{written}'."
+    if where := {"i": "in the fields of a node with 'depth'", "in_width": "in an entry of 'blocks'"}.get(name):
+        return f"'{name}' has a value {where} only."
+    names = sorted(known)
+    hint = did_you_mean(name, names) or f"Known: {', '.join(names[:_SHOWN])}, ..."
+    return hint if names else "A template uses names from 'params', and there are none here."
 
 
 # ---------------------------------------------------------------------------------------------------------- parsing

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from hiresnet_graph.errors import ExpressionError, Position, Problem, Related, SpecError, did_you_mean
+from hiresnet_graph.errors import ExpressionError, Position, Problem, Related, SpecError, did_you_mean, similar
 from hiresnet_graph.registry import Kind, KindError, Registry
 from hiresnet_graph.spec.expression import Unknown
 from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at, position_in
@@ -150,7 +150,8 @@ class Problems:
                 add(_sentence(str(inner)))
             else:
                 expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
-                add(f"expected {expected}, got {_shown(details[0]['input'])}.")
+                hint = _value_hint(details, key)
+                add(f"expected {expected}, got {_shown(details[0]['input'])}.", hint)
 
     def repaired(
         self, model: type[M], value: Mapping[str, Any], path: Path, replacements: Mapping[str, Any]
@@ -271,6 +272,24 @@ _EXPECTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
 }
+
+
+def _value_hint(details: Sequence[Any], key: str) -> str:
+    """What to write instead of a value of another type, or of another name; empty if that is not known."""
+    value, expected = (
+        details[0]["input"],
+        " ".join(str((detail.get("ctx") or {}).get("expected")) for detail in details),
+    )
+    if isinstance(value, str):
+        name = similar(value, re.findall(r"'([^']+)'", expected))
+        return f"Did you mean '{name}'?" if name else ""
+    if isinstance(value, float) and value.is_integer() and any(_expected(one) == "a whole number" for one in details):
+        return f"Write {int(value)}, or in a template 'round(...)' or '//'."
+    if key == "input" and isinstance(value, list) and len(value) == 3:
+        return "Write '{{channels: {}, height: {}, width: {}}}'.".format(*value)
+    if key == "gate" and isinstance(value, bool):
+        return "A gate is the name of a node, whose output multiplies the value of the edge."
+    return ""
 
 
 def _expected(detail: Any) -> str:

@@ -372,7 +372,7 @@ def test_patches_inside_written_blocks(patch: str, call: str, field: str, value:
 def test_a_patch_of_a_written_block_may_name_its_params_only() -> None:
     with pytest.raises(SpecError, match=r"unknown key 'widht'\. Did you mean 'width'\?"):
         plan(CELL + "  a.block1.y: {widht: 5}\n")
-    with pytest.raises(SpecError, match=r"there is no part 'z' to patch\. Parts: "):
+    with pytest.raises(SpecError, match=r"there is no part 'z' to patch\. 'cell' has the parts "):
         plan(CELL + "  a.block1.z: {width: 5}\n")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from json import dumps as json_text
 from typing import Annotated, Any
 
 import typer
 
 from hiresnet_graph.cli.arguments import Json, architecture, split_changes
 from hiresnet_graph.cli.console import write, write_json, write_table
-from hiresnet_graph.cli.summary import compare, format_shape, format_steps, summarize
+from hiresnet_graph.cli.differences import compare
+from hiresnet_graph.cli.summary import format_shape, format_steps, summarize
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, format_bytes, format_percent, format_si, number_column
 
@@ -40,8 +42,9 @@ def diff(
             "with changes, 'hrg diff hiresnet18 width=32'."
         )
     labels = [" ".join([spec, *changes]) for spec, changes in networks]
-    a, b = (summarize(architecture(spec, changes), calls=True) for spec, changes in networks)
-    differences = compare(a, b)
+    first, second = (architecture(spec, changes) for spec, changes in networks)
+    a, b = summarize(first, calls=True), summarize(second, calls=True)
+    differences = compare((first, second), (a, b))
     if json:
         totals = {
             side: {"spec": label, **{key: data[key] for key in _TOTALS}}
@@ -53,14 +56,35 @@ def diff(
     if differences["same"]:
         write("\nBoth are the same network.")
         return
-    for i, (key, pair) in enumerate(differences["time"].items()):
-        values = ["none" if pair[side] is None else str(pair[side]) for side in ("a", "b")]
-        write(f"{'' if i else chr(10)}time.{key}: {' => '.join(values)}")
+    settings = {f"{key}.{field}": pair for key in ("params", "time") for field, pair in differences[key].items()}
+    for i, (key, pair) in enumerate(settings.items()):
+        write(f"{'' if i else chr(10)}{key}: {_shown(pair['a'])} => {_shown(pair['b'])}")
     _write_differences("node", differences["nodes"])
     _write_differences("edge", differences["edges"])
     if not differences["nodes"] and not differences["edges"]:
         write("\nNodes and edges are equal; the merge order or the outputs differ.")
+    changed = [*differences["nodes"], *differences["edges"]]
+    _write_fields([(_name(entry), field, pair) for entry in changed for field, pair in entry["fields"].items()])
     _write_totals(a, b, differences)
+
+
+def _write_fields(rows: list[tuple[str, str, dict[str, Any]]]) -> None:
+    """Write the fields that differ: what they belong to, their names and their values."""
+    if rows:
+        write()
+        columns = [Column("changed"), Column("field", 5), Column("a", 1), Column("b", 1)]
+        write_table(columns, [[of, field, _shown(pair["a"]), _shown(pair["b"])] for of, field, pair in rows])
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else value if isinstance(value, str) else json_text(value, ensure_ascii=False)
+
+
+def _name(entry: dict[str, Any]) -> str:
+    """A node, or an edge by its ends; a shortcut by its own name."""
+    row = entry["b"] or entry["a"]
+    is_edge = "family" in row and row["family"] != "shortcut"
+    return f"{row['from']} -> {row['to']}" if is_edge else str(entry["name"])
 
 
 def _write_differences(noun: str, differences: list[dict[str, Any]]) -> None:
@@ -69,13 +93,11 @@ def _write_differences(noun: str, differences: list[dict[str, Any]]) -> None:
     rows = []
     for entry in differences:
         a, b = entry["a"], entry["b"]
-        row = b or a
-        name = entry["name"] if noun == "node" or row["family"] == "shortcut" else f"{row['from']} -> {row['to']}"
         descriptions = [_describe(side, noun) for side in (a, b) if side]
         rows.append(
             [
                 _MARKS[entry["change"]],
-                name,
+                _name(entry),
                 " => ".join(dict.fromkeys(descriptions)),
                 _change(a, b, "parameters", _integer),
                 _change(a, b, "macs", format_si),

@@ -140,7 +140,7 @@ class SectionEdges(SectionContext):
             offset += len(word) + 2
 
     def _link(self, name: str, path: Path, offset: int) -> _Link | None:
-        hint = "Write 'stem -> stage1'."
+        hint = "Write 'FROM -> TO', with the names of nodes."
         if not name:
             message = "a chain requires a node on each side of '->'."
         elif not all(NAME.match(part) for part in name.split(".")):

@@ -13,6 +13,8 @@ from hiresnet_graph.graph import BlockGraph, PartPatch
 from hiresnet_graph.passes.expansion.state import Expansion
 from hiresnet_graph.passes.names import matches
 from hiresnet_graph.registry import Kind
+from hiresnet_graph.spec.marked import key_position_at
+from hiresnet_graph.spec.model import NodeSpec
 from hiresnet_graph.spec.problems import Problems
 
 K = TypeVar("K", bound=Kind)
@@ -42,7 +44,7 @@ def apply_patches(graph: BlockGraph, patches: Sequence[PartPatch], expansion: Ex
         nodes[i] = replace(node, block=block, patches=(*node.patches, *inner))
     names = [node.name for node in nodes if node.block is not None]
     for patch in patches:
-        expansion.report_patch(patch, patch.key in used, names)
+        expansion.report_patch(patch, patch.key in used, graph.name, names)
     return BlockGraph(graph.name, nodes, graph.edges, graph.outputs, graph.time)
 
 
@@ -64,8 +66,13 @@ def patched(kind: K, patches: Sequence[PartPatch], name: str, expansion: Expansi
 
 def _changed(kind: K, patch: PartPatch, expansion: Expansion) -> K:
     path, position = patch.origin.path, patch.origin.position
+    foreign = patch.fields.keys() & NodeSpec.model_fields.keys() - type(kind).model_fields.keys()
+    for key in sorted(foreign):
+        hint = "Give the nodes, or a stage, the same 'weights'." if key == "weights" else "Set it for a node."
+        at = key_position_at(patch.fields, (key,)) or position
+        expansion.report(Problem(f"'{key}' is a key of nodes, not of their parts.", at, f"{path}.{key}", hint))
     try:
-        return kind.changed(patch.fields)
+        return kind.changed({key: value for key, value in patch.fields.items() if key not in foreign})
     except ValidationError as error:
         problems = Problems(patch.fields)
         problems.validation(error, patch.fields, (), type(kind))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hiresnet_graph.errors import Problem
+from hiresnet_graph.errors import Problem, similar
 from hiresnet_graph.graph import EdgeRecord, NodeRecord, OpNode, Origin, PartPatch
 from hiresnet_graph.passes.limits import MAX_CALLS, TooLarge
 from hiresnet_graph.shapes import Shape
@@ -81,7 +81,7 @@ class Expansion:
         self.edge_records: list[EdgeRecord] = []
         self.problems: list[Problem] = []
         self.used_patches: set[str] = set()
-        self.unused_patches: dict[str, Problem] = {}
+        self.unused_patches: dict[str, tuple[int, Problem]] = {}
         self.blocks = 0
 
     def report(self, problem: Problem) -> None:
@@ -89,15 +89,25 @@ class Expansion:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def report_patch(self, patch: PartPatch, found: bool, parts: list[str]) -> None:
-        """Record whether a patch found its part in a block. An exact one must; a pattern must in some block."""
+    def report_patch(self, patch: PartPatch, found: bool, name: str, parts: Collection[str]) -> None:
+        """Record whether a patch found its part in a block. An exact one must; a pattern must in some block.
+
+        Args:
+            name: Name of the block.
+            parts: Names of its parts.
+        """
         if found or patch.optional:
             self.used_patches.add(patch.key)
             return
         message = f"there is no part '{patch.address}' to patch."
-        hint = f"Parts: {', '.join(sorted(set(parts)))}." if parts else ""
+        close = similar(patch.address, sorted(parts))
+        hint = f"Did you mean '{close}'? " if close else ""
+        hint += f"'{name}' has the parts {', '.join(sorted(set(parts)))}." if parts else f"'{name}' has no parts."
         problem = Problem(message, patch.origin.position, patch.origin.path, hint)
-        self.unused_patches.setdefault(patch.key, problem)
+        # Of the blocks that a pattern selects, the one that it describes in most detail counts.
+        depth = patch.address.count(".")
+        if depth < self.unused_patches.get(patch.key, (depth + 1, problem))[0]:
+            self.unused_patches[patch.key] = depth, problem
 
     def count(self, name: str, origin: Origin) -> None:
         """Count one more block or operation.

@@ -41,6 +41,31 @@ def test_diff_finds_changes_without_effect_on_counts(hrg, tmp_path):
     assert not data["same"] and [entry["name"] for entry in data["nodes"]] == ["c"]
 
 
+def test_diff_shows_the_fields_of_all_changed_blocks_and_edges(hrg):
+    args = "diff", "hiresnet18", "stage1.activation=gelu", "stage2.block1.conv1.kernel_size=5"
+    data = json.loads(hrg(*args, "--json").stdout)
+    assert {entry["name"]: entry["fields"] for entry in data["nodes"]} == {
+        "stage1.block1": {"activation": {"a": "relu", "b": "gelu"}},
+        "stage1.block2": {"activation": {"a": "relu", "b": "gelu"}},
+        "stage2.block1": {"conv1.kernel_size": {"a": None, "b": 5}},
+    }
+    text = hrg(*args).stdout
+    assert "\nstage1.block2  activation         relu  gelu\n" in text
+    assert "\nstage2.block1  conv1.kernel_size  none  5\n" in text
+
+
+def test_diff_shows_params_merges_and_projections(hrg):
+    data = json.loads(hrg("diff", "hiresnet18", "width=8", "skips.projection.spatial=max", "--json").stdout)
+    assert data["params"] == {"width": {"a": 16, "b": 8}}
+    fields = {entry["name"]: entry["fields"] for entry in data["edges"]}
+    assert fields["edges.stem__stage3"] == {"projection.spatial": {"a": "avg", "b": "max"}}
+    assert "\nparams.width: 16 => 8\n" in hrg("diff", "hiresnet18", "width=8").stdout
+    data = json.loads(hrg("diff", "hiresnet18", "skips.merge=gated", "stage3.block=plain", "--json").stdout)
+    fields = {entry["name"]: entry["fields"] for entry in (*data["nodes"], *data["edges"])}
+    assert fields["edges.stem__stage3"] == {"merge.kind": {"a": "add", "b": "gated"}}
+    assert fields["stage3.block2"]["block"] == {"a": "basic", "b": "plain"}
+
+
 def test_diff_of_equal_networks_says_so(hrg):
     assert "Both are the same network." in hrg("diff", "hiresnet18", "hiresnet18@full").stdout
     assert json.loads(hrg("diff", "hiresnet18", "hiresnet18@full", "--json").stdout)["same"]
