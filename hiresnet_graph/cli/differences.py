@@ -14,6 +14,7 @@ from hiresnet_graph.registry import Kind
 from hiresnet_graph.spec.model import TimeSpec
 
 Fields = dict[str, Any]
+_EDGE_KEYS = ("family", "slot", "merge", "projection", "scale", "gate", "delay", "at", "parameters", "macs")
 _TIME = tuple(TimeSpec.model_fields)
 _UNCOMPARED = {"source", "target", "name", "origin", "rank", "ends", "stage", "shape", "named_weights", "patches"}
 """Attributes of nodes and edges that are their names, or follow from other ones."""
@@ -39,9 +40,7 @@ def compare(networks: tuple[Architecture, Architecture], summaries: tuple[Fields
         "params": _pairs(*(dict(_flat("", network.section()[0].names)) for network in networks)),
         "time": {key: pair for key, pair in _pairs(a["time"] or {}, b["time"] or {}).items() if key in _TIME},
         "nodes": _differing(a, b, "nodes", ("block", "shape", "parameters", "macs"), fields),
-        "edges": _differing(
-            a, b, "edges", ("family", "slot", "merge", "projection", "delay", "at", "parameters", "macs"), fields
-        ),
+        "edges": _differing(a, b, "edges", _EDGE_KEYS, fields),
     }
 
 

@@ -288,7 +288,7 @@ def _value_hint(details: Sequence[Any], key: str) -> str:
     if key == "input" and isinstance(value, list) and len(value) == 3:
         return "Write '{{channels: {}, height: {}, width: {}}}'.".format(*value)
     if key == "gate" and isinstance(value, bool):
-        return "A gate is the name of a node, whose output multiplies the value of the edge."
+        return "A gate is the name of a node, whose output multiplies the value; 'scale: gate' is a learned one."
     return ""
 
 
