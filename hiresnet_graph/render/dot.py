@@ -1,4 +1,4 @@
-"""A scene as DOT text: with positions from `layout`, or else with hints for Graphviz's own layout."""
+"""A scene as DOT text with the positions from `layout`, which Graphviz only draws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import graphviz  # type: ignore[import-untyped]
 
 from hiresnet_graph.formats import one_line
 from hiresnet_graph.graph import Family
-from hiresnet_graph.render.layout.geometry import HEAD, LABEL, LINE, NOTE, TITLE, halves
+from hiresnet_graph.render.layout.geometry import HEAD, LABEL, LINE, NOTE, TITLE
 from hiresnet_graph.render.layout.layout import Direction, Layout
 from hiresnet_graph.render.layout.make import make_layout
 from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Heading, Scene
@@ -41,17 +41,15 @@ _FILL = {
 def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
     """The scene in the DOT language. Equal scenes give equal text.
 
-    Where `layout` has positions they are part of the text, so that every version of `dot` draws the same picture;
-    other scenes are laid out by `dot`.
+    The text has all positions, so that every version of Graphviz draws the same picture.
     """
     layout = make_layout(scene, direction)
     graph = graphviz.Digraph(_identifier(one_line(scene.title)) or "network", encoding="utf-8")
-    graph.attr("graph", **_graph(scene, layout, direction))
+    graph.attr("graph", **_graph(scene, layout))
     graph.attr("node", shape="box", style="rounded,filled", fontname=FONT, fontsize=_number(LINE), penwidth="1")
     graph.attr("edge", fontname=FONT, fontsize=_number(LABEL), arrowsize=_number(HEAD / 10), color=INK)
-    clusters = {group.name: f"cluster_{_identifier(group.name)}" for group in scene.groups}
     for group in scene.groups:
-        with graph.subgraph(name=clusters[group.name]) as inner:
+        with graph.subgraph(name=f"cluster_{_identifier(group.name)}") as inner:
             inner.attr("graph", **_group(group, layout))
             for box in scene.boxes:
                 if box.group == group.name:
@@ -60,7 +58,7 @@ def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
         if not box.group:
             graph.node(_identifier(box.name), **_box(box, layout))
     for arrow in scene.arrows:
-        attributes = _arrow(arrow, scene, layout, clusters)
+        attributes = _arrow(arrow, scene, layout)
         graph.edge(_identifier(arrow.source), _identifier(arrow.target), **attributes)
     return str(graph.source)
 
@@ -107,31 +105,21 @@ def _number(value: float) -> str:
 # attributes
 
 
-def _graph(scene: Scene, layout: Layout | None, direction: Direction) -> dict[str, str]:
-    # Plain text and not HTML-like: Graphviz then leaves it to the reader's font where a line begins.
-    caption = [*([] if layout is not None else [" "]), *scene.caption]
-    attributes = {
-        "label": _plain(caption),
+def _graph(scene: Scene, layout: Layout) -> dict[str, str]:
+    page = layout.page
+    return {
+        # Plain text and not HTML-like: Graphviz then leaves it to the reader's font where a line begins.
+        "label": _plain(scene.caption),
         "fontcolor": SOFT,
         "fontname": FONT,
         "fontsize": _number(LABEL),
         "bgcolor": "white",
         "outputorder": "edgesfirst",
-    }
-    if layout is not None:
-        page = layout.page
-        box = ",".join(map(_number, (page.left, page.low, page.right, page.high)))
-        attributes |= {"layout": "nop2", "bb": box, "lp": _point(layout.caption), "pad": "0.14", "notranslate": "true"}
-        return attributes
-    return attributes | {
-        "layout": "dot",
-        "rankdir": direction,
-        "compound": "true",
-        "labelloc": "b",
-        "nodesep": "0.22",
-        "ranksep": "0.45",
-        "splines": "true",
-        "pad": "0.15",
+        "layout": "nop2",
+        "bb": ",".join(map(_number, (page.left, page.low, page.right, page.high))),
+        "lp": _point(layout.caption),
+        "pad": "0.14",
+        "notranslate": "true",
     }
 
 
@@ -139,7 +127,7 @@ def _point(point: tuple[float, float]) -> str:
     return f"{_number(point[0])},{_number(point[1])}"
 
 
-def _group(group: Group, layout: Layout | None) -> dict[str, str]:
+def _group(group: Group, layout: Layout) -> dict[str, str]:
     lines = [_sized(group.title, LINE, INK, bold=True)]
     if group.note:
         lines.append(_sized(group.note, NOTE, SOFT))
@@ -149,23 +137,19 @@ def _group(group: Group, layout: Layout | None) -> dict[str, str]:
         "style": "rounded,filled",
         "color": "#b9c6d6",
         "fillcolor": "#f1f5fa",
-        "margin": "9",
-        "labelloc": "t",
-        "labeljust": "l",
         "fontname": FONT,
     }
     if group.family is not None:
         attributes |= {"color": "#c9c9c9", "fillcolor": "#fafafa"}
-    if layout is not None:
-        rect = layout.groups[group.name]
-        attributes["bb"] = ",".join(map(_number, (rect.left, rect.low, rect.right, rect.high)))
-        attributes["lp"] = _point(layout.headers[group.name])
-        if abs(layout.headers[group.name].x - rect.centre.x) < 0.1:
-            attributes["class"] = "centred"
+    rect = layout.groups[group.name]
+    attributes["bb"] = ",".join(map(_number, (rect.left, rect.low, rect.right, rect.high)))
+    attributes["lp"] = _point(layout.headers[group.name])
+    if abs(layout.headers[group.name].x - rect.centre.x) < 0.1:
+        attributes["class"] = "centred"
     return attributes
 
 
-def _box(box: Box, layout: Layout | None) -> dict[str, str]:
+def _box(box: Box, layout: Layout) -> dict[str, str]:
     small = box.role == "op"
     lines = [_sized(box.title, LINE if small else TITLE, INK, bold=True)]
     lines += [_sized(line, NOTE if small else LINE, SOFT if small else INK) for line in box.lines]
@@ -183,11 +167,10 @@ def _box(box: Box, layout: Layout | None) -> dict[str, str]:
         attributes["style"] = "rounded,filled,dashed"
     if box.output:
         attributes["penwidth"] = "2"
-    if layout is not None:
-        rect = layout.boxes[box.name]
-        attributes["pos"] = _point(rect.centre)
-        attributes["width"] = f"{rect.width / 72:.4f}"
-        attributes["height"] = f"{rect.height / 72:.4f}"
+    rect = layout.boxes[box.name]
+    attributes["pos"] = _point(rect.centre)
+    attributes["width"] = f"{rect.width / 72:.4f}"
+    attributes["height"] = f"{rect.height / 72:.4f}"
     return attributes
 
 
@@ -212,32 +195,16 @@ def _family(family: Family, hue: int) -> tuple[str, str, str, str]:
     return INK, INK, "1.2", "solid"
 
 
-def _arrow(arrow: Arrow, scene: Scene, layout: Layout | None, clusters: dict[str, str]) -> dict[str, str]:
+def _arrow(arrow: Arrow, scene: Scene, layout: Layout) -> dict[str, str]:
     attributes = _stroke(arrow, scene)
     attributes["id"] = f"edge.{_identifier(arrow.name)}"
     attributes["tooltip"] = _tooltip(arrow.tooltip)
     if arrow.family == "shortcut":
         attributes["arrowsize"] = _number(HEAD / 10 * 0.8)
-    if layout is not None:
-        path = layout.arrows[arrow.name]
-        attributes["pos"] = f"e,{_point(path.tip)} " + " ".join(map(_point, path.points))
-        label = layout.labels.get(arrow.name)
-        if label is not None:
-            attributes["label"] = _plain(label.lines)
-            attributes["lp"] = _point(label.at)
-        return attributes
-    if arrow.label and scene.labelled and (arrow.family, arrow.label) != ("shortcut", "identity"):
-        # The layout of ranks ignores feedback arrows, so that their labels must be outside of it.
-        kind = "xlabel" if arrow.heading == "feedback" else "label"
-        attributes[kind] = _plain([f"\u00a0{line}\u00a0" for line in halves(arrow.label)])
-        attributes["labeltooltip"] = attributes["tooltip"]
-    leads_back = arrow.heading in ("lateral", "feedback")
-    if arrow.family in ("flow", "edge") and not leads_back:
-        attributes["weight"] = "8"
-    if leads_back or arrow.family == "gate":
-        attributes["constraint"] = "false"
-    if arrow.source_group:
-        attributes["ltail"] = clusters[arrow.source_group]
-    if arrow.target_group:
-        attributes["lhead"] = clusters[arrow.target_group]
+    path = layout.arrows[arrow.name]
+    attributes["pos"] = f"e,{_point(path.tip)} " + " ".join(map(_point, path.points))
+    label = layout.labels.get(arrow.name)
+    if label is not None:
+        attributes["label"] = _plain(label.lines)
+        attributes["lp"] = _point(label.at)
     return attributes

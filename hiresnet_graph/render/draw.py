@@ -183,7 +183,7 @@ def _run(command: Sequence[str], program: str, text: str, kind: str) -> bytes:
         raise UsageError(f"{program} cannot be started: {error.strerror}.") from None
     except subprocess.TimeoutExpired:
         raise UsageError(
-            f'{program} found no layout in {_TIMEOUT_S} s. Use level="stages", or write a .dot file.'
+            f'{program} did not finish in {_TIMEOUT_S} s. Use level="stages", or write a .dot file.'
         ) from None
     if done.returncode or not done.stdout:
         errors = done.stderr.decode(errors="replace").splitlines()

@@ -1,5 +1,5 @@
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import pytest
 
@@ -10,7 +10,10 @@ from hiresnet_graph.render.layout.geometry import Point, Rect, box_size, header_
 from hiresnet_graph.render.layout.layout import Layout
 from hiresnet_graph.render.layout.make import make_layout
 from hiresnet_graph.shipped import spec_names
-from tests.render.networks import DELAYS, STATES, STREAMS, ZEROS
+from tests.recurrent.graphs import make
+from tests.render.lines import crossed, overlaps
+from tests.render.networks import CELL, DELAYS, FIRE, STATES, STREAMS, TREE, TWICE, ZEROS
+from tests.strategies import make as make_spec
 
 BRANCHES = """
 name: branches
@@ -37,9 +40,13 @@ skips: {levels: [stem, blocks], edges: p2}
 
 def placed(plan: Plan, level: Level = "blocks", direction: Direction = "LR") -> tuple[Scene, Layout]:
     scene = make_scene(plan, level=level)
-    layout = make_layout(scene, direction)
-    assert layout is not None
-    return scene, layout
+    return scene, make_layout(scene, direction)
+
+
+def scenes(plan: Plan, level: Level) -> list[Scene]:
+    """The scenes of a plan: if it has steps, also unrolled."""
+    steps = [False, True] if plan.folded is not None and level != "ops" else [False]
+    return [make_scene(plan, level=level, unrolled=unrolled) for unrolled in steps]
 
 
 def inside(inner: Rect, outer: Rect) -> bool:
@@ -149,8 +156,34 @@ def test_feedback_is_on_the_other_side() -> None:
     assert layout.labels["back"].lines == ("t+1",)
 
 
-def test_a_network_that_branches_is_left_to_graphviz() -> None:
-    assert make_layout(make_scene(hrg.loads(BRANCHES).plan)) is None
+def test_branches_are_beside_each_other() -> None:
+    _, layout = placed(hrg.loads(BRANCHES).plan)
+    a, b, c = (layout.boxes[name] for name in "abc")
+    assert a.centre.x == b.centre.x < c.centre.x and a.low > b.high
+    assert a.centre.y - c.centre.y == c.centre.y - b.centre.y > 0
+    _, layout = placed(hrg.loads(BRANCHES).plan, direction="TB")
+    a, b, c = (layout.boxes[name] for name in "abc")
+    assert a.centre.y == b.centre.y > c.centre.y and a.right < b.left
+
+
+def test_the_branches_of_one_block_are_beside_each_other_in_its_frame() -> None:
+    _, layout = placed(hrg.loads(FIRE).plan, "ops")
+    squeeze, one, three, out = (
+        layout.boxes[f"fire.{name}"] for name in ("squeeze", "one", "three", "out.input.concat")
+    )
+    assert squeeze.right < one.left == three.left < one.right < out.left and one.low > three.high
+    assert inside(out, layout.groups["fire"]) and inside(squeeze, layout.groups["fire"])
+
+
+def test_a_long_run_of_calls_is_continued_in_the_next_column() -> None:
+    names = [f"c{i}" for i in range(40)]
+    nodes = ", ".join(f"{name}: {{block: conv2d, width: 2}}" for name in names)
+    blocks = f"blocks: {{long: {{nodes: {{{nodes}}}, flow: [{' -> '.join(names)}]}}}}"
+    text = f"name: long\ninput: {{channels: 2, height: 8, width: 8}}\n{blocks}\nnodes: {{x: long}}\nflow: [input -> x]"
+    scene, layout = placed(hrg.loads(text).plan, "ops")
+    lefts = [layout.boxes[box.name].left for box in scene.boxes if box.group]
+    assert lefts == sorted(lefts) and [lefts.count(left) for left in sorted(set(lefts))] == [13, 13, 14]
+    assert not overlaps(scene, layout) and not crossed(scene, layout)
 
 
 @pytest.mark.parametrize("direction", ["LR", "TB"])
@@ -172,17 +205,54 @@ def test_wires_between_calls_cross_no_box(name: str, direction: Direction) -> No
             assert not any(rect.grown(-0.1).contains(point) for rect in layout.boxes.values()), arrow.name
 
 
-def test_wires_of_different_values_do_not_cover_each_other() -> None:
-    scene, layout = placed(hrg.load("hiresnet18").variant("full").plan, "ops")
-    upright: dict[float, list[tuple[float, float, str]]] = {}
-    for arrow in scene.arrows:
-        points = layout.arrows[arrow.name].points
-        for a, b in pairwise(points[::3]):
-            if a.x == b.x and a.y != b.y:
-                upright.setdefault(a.x, []).append((min(a.y, b.y), max(a.y, b.y), arrow.name))
-    for runs in upright.values():
-        for (low, high, one), (other_low, other_high, two) in combinations(runs, 2):
-            assert one == two or high <= other_low or other_high <= low, f"{one} and {two}"
+# lines that lie on one another show connections that do not exist
+
+
+@pytest.mark.parametrize("name", spec_names())
+def test_no_line_of_a_shipped_network_lies_on_another(name: str) -> None:
+    plan = hrg.load(name).plan
+    for level in ("stages", "blocks", "ops"):
+        for scene in scenes(plan, level):
+            layout = make_layout(scene, "TB" if len(scene.boxes) % 2 else "LR")
+            assert not overlaps(scene, layout), (level, scene.unrolled)
+            assert not crossed(scene, layout), (level, scene.unrolled)
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+@pytest.mark.parametrize("variant", ["full", "in", "out", "p2"])
+def test_no_line_of_hiresnet_lies_on_another(variant: str, direction: Direction) -> None:
+    for level in ("stages", "blocks", "ops"):
+        scene, layout = placed(hrg.load("hiresnet18").variant(variant).plan, level, direction)
+        assert not overlaps(scene, layout) and not crossed(scene, layout), level
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+@pytest.mark.parametrize("text", [FIRE, TREE, CELL, TWICE, STREAMS, DELAYS])
+def test_no_line_of_a_network_that_branches_lies_on_another(text: str, direction: Direction) -> None:
+    plan = hrg.loads(text).plan
+    for level in ("blocks", "ops"):
+        for scene in scenes(plan, level):
+            layout = make_layout(scene, direction)
+            assert not overlaps(scene, layout) and not crossed(scene, layout), level
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_line_of_a_random_network_lies_on_another(seed: int) -> None:
+    for plan in (make(seed).arch.plan, hrg.loads(make_spec(seed).yaml).plan):
+        for level in ("blocks", "ops"):
+            for scene in scenes(plan, level):
+                layout = make_layout(scene, "LR" if seed % 2 else "TB")
+                assert not overlaps(scene, layout) and not crossed(scene, layout), level
+
+
+def test_what_overlaps_is_found() -> None:
+    """The test of the tests above."""
+    scene, layout = placed(hrg.loads(FIRE).plan, "ops")
+    line = layout.arrows["fire.one->fire.out.input.concat"]
+    layout.arrows["fire.squeeze->fire.three"] = line
+    layout.boxes["head.pool"] = Rect(0, 0, layout.page.right, layout.page.high)
+    assert list(overlaps(scene, layout)) == [("fire.squeeze->fire.three", "fire.one->fire.out.input.concat")]
+    assert {arrow for arrow, box in crossed(scene, layout)} == {arrow.name for arrow in scene.arrows}
 
 
 def test_the_calls_of_a_skip_are_before_the_node_where_it_ends() -> None:
@@ -221,9 +291,7 @@ def in_time(name: str) -> Plan:
 
 def unrolled(plan: Plan, level: Level = "blocks", direction: Direction = "LR") -> tuple[Scene, Layout]:
     scene = make_scene(plan, level=level, unrolled=True)
-    layout = make_layout(scene, direction)
-    assert layout is not None
-    return scene, layout
+    return scene, make_layout(scene, direction)
 
 
 @pytest.mark.parametrize("direction", ["LR", "TB"])
@@ -286,15 +354,11 @@ def test_unrolled_arrows_arrive_at_a_box_at_different_points() -> None:
 
 
 def test_unrolled_long_delays_have_lanes_of_their_own() -> None:
-    scene, layout = unrolled(in_time("delays"))
-    long = [layout.arrows[arrow.name] for arrow in scene.arrows if arrow.delay > 1]
-    runs = []
-    for path in long:
-        level = [(a, b) for a, b in pairwise(path.points[::3]) if abs(a.y - b.y) < 0.01 and b.x - a.x > 1]
-        assert len(level) == 1
-        runs += level
-    for (a, b), (c, d) in combinations(runs, 2):
-        assert abs(a.y - c.y) > 1 or b.x <= c.x or d.x <= a.x
+    """However many they are: the gap between rows grows with them."""
+    more = "\n".join(f"  - {{from: a, to: b, delay: {2 + k % 3}, slot: output, name: more{k}}}" for k in range(9))
+    scene, layout = unrolled(hrg.loads(DELAYS.replace("time:", f"{more}\ntime:", 1)).plan)
+    assert sum(arrow.delay > 1 for arrow in scene.arrows) > 9
+    assert not overlaps(scene, layout) and not crossed(scene, layout)
 
 
 @pytest.mark.parametrize("direction", ["LR", "TB"])

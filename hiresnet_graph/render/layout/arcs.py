@@ -182,12 +182,16 @@ class Arcs:
     def _add_inner_arcs(self, column: ChainColumn) -> None:
         """Add the arcs between the boxes of one column, on the side where the flow comes in."""
         across = self._areas.across
-        for arrow in self._chain.inner_arcs(column):
+        arcs = self._chain.inner_arcs(column)
+        for arrow in arcs:
             a, b = self._areas.boxes[arrow.source], self._areas.boxes[arrow.target]
             away = 14.0 + 11.0 * arrow.distance
             is_loop = arrow.source == arrow.target
             start = a.v - (-across * 0.3 if is_loop else across * 0.22)
-            end = b.v + (-across * 0.3 if is_loop else across * 0.22)
+            near = sorted((o.distance, o.name) for o in arcs if o.target == arrow.target and o.source != arrow.target)
+            rank = near.index((arrow.distance, arrow.name)) if len(near) > 1 and not is_loop else 0
+            spread = 0.22 if len(near) < 2 else 0.44 - 0.36 * rank / (len(near) - 1)  # the nearest arc is the innermost
+            end = b.v + across * (-0.3 if is_loop else spread)
             control = a.u0 - away * 4 / 3
             points = [(a.u0, start), (control, start), (control, end), (b.u0 - HEAD, end)]
             self._lines.add_curve(arrow.name, points, (b.u0, end), Apex(a.u0 - away, (start + end) / 2, False))

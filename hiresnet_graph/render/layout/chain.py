@@ -1,7 +1,7 @@
 """The layout of a network whose flow is one chain, as nearly all are.
 
 The chain runs along one axis, a stage is a column across it, and everything else is an arc beside it: forward arcs on
-one side, backward ones on the other, so that nested skips look nested. General graphs are left to Graphviz.
+one side, backward ones on the other, so that nested skips look nested. Other graphs are drawn as a circuit.
 
 Coordinates are (u, v): u is the direction of the flow, v points to the side of the forward arcs.
 """
@@ -9,7 +9,7 @@ Coordinates are (u, v): u is the direction of the flow, v points to the side of 
 from __future__ import annotations
 
 from hiresnet_graph.render.layout.arcs import Arcs, Lines
-from hiresnet_graph.render.layout.columns import Chain, ChainColumn, is_chain
+from hiresnet_graph.render.layout.columns import Chain, ChainColumn
 from hiresnet_graph.render.layout.geometry import (
     LABEL,
     Corner,
@@ -28,10 +28,8 @@ _GAP, _VALLEY_DROP = 34.0, 42.0
 _PAD = 9.0
 
 
-def chain_layout(scene: Scene, direction: Direction) -> Layout | None:
-    """The layout of a scene whose flow is one chain; None for any other."""
-    if not is_chain(scene):
-        return None
+def chain_layout(scene: Scene, direction: Direction) -> Layout:
+    """The layout of a scene whose flow is one chain."""
     chain = Chain(scene, upright=direction == "TB")
     areas = ChainAreas(chain)
     lines = Lines()

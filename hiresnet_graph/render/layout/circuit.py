@@ -1,52 +1,62 @@
-"""The layout of the primitive calls of a network, drawn like a circuit.
+"""The layout of networks that are no chain, and of all primitive calls: drawn like a circuit.
 
-Each node is a column of its calls, one after the other across the flow. The calls of edges are in a column of their own
-before the node where the edges end. Wires between columns run in the gutters between them, each on its own track, and
-beyond the next column in lanes beside all columns, so that no wire crosses a box or covers another.
+What belongs together (the calls of a node or edge, the blocks of a stage) is a column of boxes, one after the other
+across the flow, or several columns where it branches. Wires between columns run in the gutters between them, each on
+its own track, and beyond the next column in lanes: beside all columns, or inside the frame if both ends are there.
+
+Wires with different sources never lie on one another, and no wire crosses a box: tracks and lanes are distinct; wires
+leave boxes at multiples of `_GRID`, and arrive halfway between those unless nothing else is at this height.
 
 Coordinates are (u, v): u is the direction of the flow, v points to the side of the lanes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hiresnet_graph.render.layout.geometry import (
     HEAD,
+    LABEL,
+    LEADING,
     Corner,
+    Label,
     Point,
     box_size,
+    first_free,
+    halves,
     header_size,
     rounded,
+    text_width,
     without_head,
 )
 from hiresnet_graph.render.layout.layout import Area, Axes, Direction, Layout, on_page
-from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Scene
+from hiresnet_graph.render.layout.ranks import Owner, Ranks
+from hiresnet_graph.render.scene.scene import Arrow, Box, Scene
 
-_TRACK, _LANE = 7.0, 8.0
-_INNER, _PAD, _BETWEEN, _ASIDE = 16.0, 8.0, 14.0, 8.0
+_GRID = 4.0
+_TRACK, _LANE, _STEP = 7.0, 8.0, 8.0
+_INNER, _PAD, _BETWEEN, _ASIDE = 16.0, 8.0, 16.0, 8.0
 
 
 def circuit_layout(scene: Scene, direction: Direction) -> Layout:
-    """The layout of a scene of calls."""
+    """The layout of any scene."""
     return _Circuit(scene, direction).layout()
 
 
 @dataclass(slots=True)
-class _Owner:
-    """The calls of one node or edge; a single call has no group."""
-
-    boxes: list[Box]
-    group: Group | None
-
-
-@dataclass(slots=True)
 class _Wire:
-    """An arrow between columns: the gutters where it leaves and arrives (each the one after a column), and its lane."""
+    """An arrow between columns.
+
+    Attributes:
+        leaves, arrives: The gutters at its ends, each the one after a column.
+        home: The owner in whose frame its lane is; None for a lane beside all columns.
+        lane: Its number; negative if both ends are at one gutter.
+    """
 
     arrow: Arrow
     leaves: int
     arrives: int
+    home: Owner | None
     lane: int = -1
 
     @property
@@ -55,189 +65,340 @@ class _Wire:
         return min(self.leaves, self.arrives), max(self.leaves, self.arrives)
 
 
+@dataclass(slots=True)
+class _Bypass:
+    """An arrow beside a run of boxes, past some of them or back; its track is counted from the run."""
+
+    arrow: Arrow
+    low: int
+    high: int
+    track: int = 0
+
+
+@dataclass(slots=True)
+class _Gutter:
+    """The wires in the gutter after a column, in the order of their tracks; u is that of the first track.
+
+    `label` is the space between tracks and the next column.
+    """
+
+    parts: list[tuple[_Wire, str]] = field(default_factory=list)
+    u: float = 0.0
+    label: float = 0.0
+
+
 class _Circuit:
     def __init__(self, scene: Scene, direction: Direction) -> None:
         self.scene = scene
         self.axes = Axes(direction == "TB")
-        self.columns = self._columns()
-        self.column_of = {b.name: k for k, column in enumerate(self.columns) for owner in column for b in owner.boxes}
-        self.owner_of = {b.name: owner for column in self.columns for owner in column for b in owner.boxes}
-        self.inner: list[Arrow] = []
+        self.ranks = Ranks(scene)
+        self.straight: list[Arrow] = []
+        self.bypasses: dict[int, list[_Bypass]] = {}
         self.wires: list[_Wire] = []
-        for arrow in scene.arrows:
-            source, target = self.column_of[arrow.source], self.column_of[arrow.target]
-            if source == target:
-                self.inner.append(arrow)
-            else:
-                self.wires.append(_Wire(arrow, source, target - 1))
+        self._sort_arrows()
         self._set_lanes()
-        self.tracks = self._tracks()
         self.boxes: dict[str, Area] = {}
         self.frames: dict[str, Area] = {}
-        self.gutters: dict[int, float] = {}
+        self.ports: dict[str, float] = {}
+        self.gutters = {k: _Gutter() for k in range(-1, len(self.ranks.columns))}
 
-    # columns
+    # arrows
 
-    def _columns(self) -> list[list[_Owner]]:
-        """A column for each node in order, preceded by one for the calls of the edges that end at it."""
-        groups = {group.name: group for group in self.scene.groups}
-        owners: dict[str, _Owner] = {}
-        name_of: dict[str, str] = {}
-        for box in self.scene.boxes:
-            name_of[box.name] = box.group or box.name
-            owners.setdefault(name_of[box.name], _Owner([], groups.get(box.group))).boxes.append(box)
-        following: dict[str, str] = {}
+    def _sort_arrows(self) -> None:
+        place: dict[str, tuple[int, int]] = {}
+        for column in self.ranks.columns:
+            for _, runs in column:
+                for run in runs:
+                    place.update({box.name: (id(run), i) for i, box in enumerate(run)})
+        joined: set[tuple[str, str]] = set()
         for arrow in self.scene.arrows:
-            if name_of[arrow.source] != name_of[arrow.target]:
-                following.setdefault(name_of[arrow.source], name_of[arrow.target])
-        before: dict[str, list[_Owner]] = {}
-        nodes: list[str] = []
-        for name, owner in owners.items():
-            if owner.group is None or owner.group.family is None:
-                nodes.append(name)
-                continue
-            end, passed = name, {name}
-            while (found := owners[end].group) is not None and found.family is not None and end in following:
-                end = following[end]
-                if end in passed:
-                    break
-                passed.add(end)
-            before.setdefault(end, []).append(owner)
-        columns: list[list[_Owner]] = []
-        for name in nodes:
-            if name in before:
-                columns.append(before.pop(name))
-            columns.append([owners[name]])
-        return columns + list(before.values())
-
-    def _set_columns(self) -> None:
-        upright = self.axes.upright
-        sizes = {box.name: box_size(box) for box in self.scene.boxes}
-        widest, highest = (max(size[axis] for size in sizes.values()) for axis in (0, 1))
-        across = widest if upright else highest
-        head = max((header_size(group)[1] for group in self.scene.groups), default=0.0)
-        u = self._gutter(-1, 0.0) if -1 in self.tracks else 0.0
-        for k, column in enumerate(self.columns):
-            along = highest if upright else max(sizes[box.name][0] for owner in column for box in owner.boxes)
-            wide = max((header_size(owner.group)[0] + 2 * _PAD for owner in column if owner.group), default=0.0)
-            bulge = self._bulge(k)
-            spare = 0.0 if upright else max(0.0, wide - (along + bulge + 2 * _PAD)) / 2
-            first = u + _PAD + (head if upright else 0.0) + spare
-            end = first + along + bulge + spare + _PAD
-            cursor = 0.0
-            for owner in column:
-                v = cursor - _PAD - (0.0 if upright else head)
-                for box in owner.boxes:
-                    self.boxes[box.name] = Area(first, v - across, first + along, v)
-                    v -= across + _INNER
-                v += _INNER - _PAD
-                if owner.group is not None:
-                    title = across / 2 + _ASIDE + header_size(owner.group)[0] + 2 * _PAD
-                    low = min(v, cursor - title) if upright else v
-                    self.frames[owner.group.name] = Area(u, low, end, cursor)
-                    v = low
-                cursor = v - _BETWEEN
-            u = self._gutter(k, end)
-
-    def _gutter(self, k: int, u: float) -> float:
-        """Add the gutter after column k, which starts at u; gives its end."""
-        self.gutters[k] = u + 8.0
-        return u + 8.0 + _TRACK * len(self.tracks.get(k, ())) + HEAD + 8.0
-
-    # wires
+            (key, i), (other_key, j) = place[arrow.source], place[arrow.target]
+            k, end = self.ranks.column_of[arrow.source], self.ranks.column_of[arrow.target]
+            if key != other_key:
+                owner = self.ranks.owner_of[arrow.source]
+                is_inside = owner is self.ranks.owner_of[arrow.target] and k < end
+                leaves = k if is_inside else self.ranks.last_of[arrow.source]
+                self.wires.append(_Wire(arrow, leaves, end - 1, owner if is_inside else None))
+            elif j == i + 1 and (arrow.source, arrow.target) not in joined:
+                joined.add((arrow.source, arrow.target))
+                self.straight.append(arrow)
+            else:
+                self.bypasses.setdefault(key, []).append(_Bypass(arrow, min(i, j), max(i, j)))
+        for bypasses in self.bypasses.values():
+            taken: list[list[tuple[int, int]]] = []
+            for bypass in sorted(bypasses, key=lambda bypass: (bypass.high - bypass.low, bypass.low)):
+                bypass.track = first_free(taken, bypass.low, bypass.high)
 
     def _set_lanes(self) -> None:
         """Assign a lane to each wire that goes beyond the next column: short ones nearest, without overlaps."""
-        taken: list[list[tuple[int, int]]] = []
+        taken: dict[int, list[list[tuple[int, int]]]] = {}
         far = [wire for wire in self.wires if wire.leaves != wire.arrives]
         for wire in sorted(far, key=lambda wire: (wire.span[1] - wire.span[0], wire.span)):
-            start, end = wire.span
-            free = (i for i, spans in enumerate(taken) if all(end < low or high < start for low, high in spans))
-            wire.lane = next(free, len(taken))
-            if wire.lane == len(taken):
-                taken.append([])
-            taken[wire.lane].append(wire.span)
+            wire.lane = first_free(taken.setdefault(id(wire.home), []), *wire.span)
 
-    def _tracks(self) -> dict[int, list[tuple[_Wire, str]]]:
-        """The wires in each gutter, in the order of their tracks, which minimises crossings.
+    def _label(self, arrow: Arrow) -> tuple[str, ...]:
+        if not self.scene.labelled or not arrow.label or arrow.family == "shortcut":
+            return ()
+        return tuple(arrow.label.split(", ")) if self.axes.upright else halves(arrow.label)
+
+    def _label_size(self, arrow: Arrow) -> tuple[float, float]:
+        """The extent of a label along the flow and across it; 0 without one."""
+        lines = self._label(arrow)
+        if not lines:
+            return 0.0, 0.0
+        width, height = max(text_width(line, LABEL) for line in lines) + 8.0, LEADING * LABEL * len(lines) + 4.0
+        return (height, width) if self.axes.upright else (width, height)
+
+    # across the flow
+
+    def _arrivals(self) -> dict[str, list[_Wire]]:
+        """The wires that arrive at each box, from the side of the lanes."""
+        found: dict[str, list[_Wire]] = {}
+        for wire in sorted(self.wires, key=lambda wire: (wire.lane < 0, wire.home is not None, -wire.lane)):
+            found.setdefault(wire.arrow.target, []).append(wire)
+        return found
+
+    def _step(self, arrows: list[Arrow]) -> float:
+        """The distance between the ports of arrows that arrive at one box."""
+        labels = max(self._label_size(arrow)[1] for arrow in arrows)
+        return max(-(-labels // _GRID) * _GRID, _STEP if len(arrows) <= 4 else _GRID)
+
+    def _extents(self) -> dict[str, float]:
+        """The extent of each box across the flow: enough for its text and its ports."""
+        axis = 0 if self.axes.upright else 1
+        least = max(box_size(box)[axis] for box in self.scene.boxes)
+        ends: dict[str, list[Arrow]] = {}
+        for bypass in (bypass for found in self.bypasses.values() for bypass in found):
+            ends.setdefault(bypass.arrow.target, []).append(bypass.arrow)
+        room = {name: 2 * self._step(arrows) * (len(arrows) + 1) for name, arrows in ends.items()}
+        for name, wires in self._arrivals().items():
+            number = len(wires) if len(wires) > 3 else 2 * len(wires) - 1
+            room[name] = max(room.get(name, 0.0), self._step([wire.arrow for wire in wires]) * number + _STEP)
+        return {box.name: _snapped(max(least, room.get(box.name, 0.0)), 2 * _GRID) for box in self.scene.boxes}
+
+    def _set_rows(self) -> None:
+        """Set v of all boxes and frames; u follows."""
+        extents = self._extents()
+        head = max((header_size(group)[1] for group in self.scene.groups), default=0.0)
+        lanes: dict[int, int] = {}
+        for wire in self.wires:
+            if wire.home is not None:
+                lanes[id(wire.home)] = max(lanes.get(id(wire.home), 0), wire.lane + 1)
+        low: dict[int, float] = {}
+        for owner in self.ranks.owners:
+            top = low.get(owner.stack, 0.0)
+            v = top - _PAD - _LANE * lanes.get(id(owner), 0)
+            if self.scene.groups and not self.axes.upright:
+                v -= _snapped(head, _GRID)
+            ends = [self._set_runs(runs, v, extents) for runs in owner.columns]
+            end = min(ends) - _PAD
+            if owner.group is not None:
+                if self.axes.upright:  # the header is beside the wires that arrive
+                    end = min(end, self._header_start(owner) - _snapped(header_size(owner.group)[0] + _PAD, _GRID))
+                self.frames[owner.group.name] = Area(0, end, 0, top)
+            low[owner.stack] = end - _BETWEEN
+        if not self.scene.groups:
+            self._centre_rows(low)
+
+    def _centre_rows(self, low: dict[int, float]) -> None:
+        """Move stacks without frames so that their middles are level."""
+        lowest = min(low.values())
+        for owner in self.ranks.owners:
+            shift = _snapped((lowest - low[owner.stack]) / 2, _GRID)
+            for box in owner.boxes:
+                area = self.boxes[box.name]
+                self.boxes[box.name] = area._replace(v0=area.v0 + shift, v1=area.v1 + shift)
+
+    def _set_runs(self, runs: list[list[Box]], v: float, extents: dict[str, float]) -> float:
+        for run in runs:
+            for box in run:
+                self.boxes[box.name] = Area(0, v - extents[box.name], 0, v)
+                v -= extents[box.name] + _INNER
+        return v + _INNER
+
+    def _header_start(self, owner: Owner) -> float:
+        """Where the header of an upright frame starts: past all ports of its first column."""
+        runs = owner.columns[0]
+        first = self.boxes[runs[0][0].name]
+        if len(runs) > 1:
+            return self.boxes[runs[-1][0].name].v0 - _ASIDE
+        arrivals = [wire for wire in self.wires if wire.arrow.target == runs[0][0].name]
+        room = self._step([wire.arrow for wire in arrivals]) * len(arrivals) / 2 if arrivals else 0.0
+        return first.v - room - _ASIDE
+
+    def _set_ports(self) -> None:
+        """Set where wires arrive: never at the height of another wire that leaves into the same gutter."""
+        leaving: dict[tuple[int, float], set[str]] = {}
+        for wire in self.wires:
+            source = self.boxes[wire.arrow.source]
+            leaving.setdefault((wire.leaves, source.v), set()).add(wire.arrow.source)
+        for name, wires in self._arrivals().items():
+            v, number, step = self.boxes[name].v, len(wires), self._step([wire.arrow for wire in wires])
+            wires = self._by_height(wires)
+            level = [i for i, wire in enumerate(wires) if wire.lane < 0 and self.boxes[wire.arrow.source].v == v]
+            for i, wire in enumerate(wires):
+                others = leaving.get((wire.arrives, v), set()) - {wire.arrow.source}
+                if number == 1 and not others:
+                    offset = 0.0
+                elif number <= 3 and level:
+                    side = level[0] - i
+                    offset = step * side - (_GRID / 2 if side > 0 else -_GRID / 2 if side < 0 else 0.0)
+                else:
+                    offset = (step * ((number - 1) / 2 - i) // _GRID) * _GRID + _GRID / 2
+                self.ports[wire.arrow.name] = v + offset
+
+    def _by_height(self, wires: list[_Wire]) -> list[_Wire]:
+        """Wires with those from the last column in the order of their sources."""
+        return sorted(wires, key=lambda wire: (wire.lane < 0, -self.boxes[wire.arrow.source].v if wire.lane < 0 else 0))
+
+    # along the flow
+
+    def _set_tracks(self) -> None:
+        """Sort the wires of each gutter so that few cross.
 
         First those that rise to lanes, the farthest lane first; then those to the next column; then those that come
         down, the nearest lane first.
         """
-        found: dict[int, list[tuple[tuple[int, int], int, _Wire, str]]] = {}
+        found: dict[int, list[tuple[tuple[float, ...], int, _Wire, str]]] = {k: [] for k in self.gutters}
         for i, wire in enumerate(self.wires):
-            if wire.lane < 0:
-                found.setdefault(wire.leaves, []).append(((1, 0), i, wire, "across"))
+            gutter = self.gutters[wire.arrives]
+            gutter.label = max(gutter.label, self._label_size(wire.arrow)[0])
+            far = (0 if wire.home is None else 1, wire.lane)
+            if wire.lane >= 0:
+                found[wire.leaves].append(((0, far[0], -far[1]), i, wire, "up"))
+                found[wire.arrives].append(((2, -far[0], far[1]), i, wire, "down"))
                 continue
-            found.setdefault(wire.leaves, []).append(((0, -wire.lane), i, wire, "up"))
-            found.setdefault(wire.arrives, []).append(((2, wire.lane), i, wire, "down"))
-        return {
-            gutter: [(wire, part) for _, _, wire, part in sorted(uses, key=lambda use: use[:2])]
-            for gutter, uses in found.items()
-        }
+            start, end = self.boxes[wire.arrow.source].v, self.ports[wire.arrow.name]
+            if start != end:
+                found[wire.leaves].append(((1, start < end, -start if start < end else start), i, wire, "across"))
+        for k, uses in found.items():
+            self.gutters[k].parts = [(wire, part) for _, _, wire, part in sorted(uses, key=lambda use: use[:2])]
 
-    def _bulge(self, k: int) -> float:
-        """Space beside a column for the arcs between its own calls."""
-        steps = [self._steps(arrow) for arrow in self.inner if self.column_of[arrow.source] == k]
-        longest = max((count for count in steps if count != 1), default=0)
-        return 12.0 + 4.0 * min(longest, 6) if longest else 0.0
+    def _set_columns(self) -> None:
+        """Set u of all boxes and frames."""
+        u = self._pass_gutter(-1, 0.0) if any(wire.arrives < 0 for wire in self.wires) else 0.0
+        for k, column in enumerate(self.ranks.columns):
+            runs = [run for _, runs in column for run in runs]
+            sizes = [box_size(box) for run in runs for box in run]
+            along = max(size[1 if self.axes.upright else 0] for size in sizes)
+            bulge = max(map(self._bulge, runs))
+            titles = [header_size(owner.group) for owner, own in column if owner.group and owner.columns[0] is own]
+            head = max((size[1] for size in titles), default=0.0) if self.axes.upright else 0.0
+            wide = max((size[0] + 2 * _PAD for size in titles), default=0.0)
+            spare = 0.0 if self.axes.upright else max(0.0, wide - (along + bulge + 2 * _PAD)) / 2
+            first = u + _PAD + head + spare
+            end = first + along + bulge + spare + _PAD
+            for owner, own in column:
+                for box in (box for run in own for box in run):
+                    self.boxes[box.name] = self.boxes[box.name]._replace(u0=first, u1=first + along)
+                if owner.group is not None:
+                    frame = self.frames[owner.group.name]
+                    start = u if owner.columns[0] is own else frame.u0
+                    self.frames[owner.group.name] = frame._replace(u0=start, u1=end)
+            u = self._pass_gutter(k, end)
 
-    def _steps(self, arrow: Arrow) -> int:
-        """The number of calls down the column from the source of an arrow to its target; 1 is the next of one owner."""
-        source, target = self.owner_of[arrow.source], self.owner_of[arrow.target]
-        names = [box.name for owner in self.columns[self.column_of[arrow.source]] for box in owner.boxes]
-        steps = abs(names.index(arrow.target) - names.index(arrow.source))
-        return steps if source is target else max(steps, 2)
+    def _bulge(self, run: list[Box]) -> float:
+        """Space beside a run for its bypasses and their labels."""
+        found = self.bypasses.get(id(run), [])
+        if not found:
+            return 0.0
+        return self._label_space(found) + HEAD + 6.0 + _TRACK * (max(bypass.track for bypass in found) + 1)
+
+    def _label_space(self, bypasses: list[_Bypass]) -> float:
+        return max(self._label_size(bypass.arrow)[0] for bypass in bypasses)
+
+    def _pass_gutter(self, k: int, u: float) -> float:
+        """Set the tracks of the gutter that starts at u; gives its end."""
+        gutter = self.gutters[k]
+        gutter.u = u + 8.0
+        return gutter.u + _TRACK * len(gutter.parts) + gutter.label + HEAD + 8.0
+
+    # lines
 
     def _lines(self) -> dict[str, list[Corner]]:
         """The corners of each arrow's line."""
+        lines: dict[str, list[Corner]] = {}
         track = {
-            (wire.arrow.name, part): self.gutters[gutter] + _TRACK * i
-            for gutter, uses in self.tracks.items()
-            for i, (wire, part) in enumerate(uses)
+            (wire.arrow.name, part): gutter.u + _TRACK * i
+            for gutter in self.gutters.values()
+            for i, (wire, part) in enumerate(gutter.parts)
         }
-        arriving: dict[str, list[str]] = {}
-        for wire in sorted(self.wires, key=lambda wire: (wire.lane < 0, -wire.lane)):
-            arriving.setdefault(wire.arrow.target, []).append(wire.arrow.name)
-        lines = {}
         for wire in self.wires:
-            arrow = wire.arrow
-            source, target = self.boxes[arrow.source], self.boxes[arrow.target]
-            others = arriving[arrow.target]
-            step = min(7.0, (target.v1 - target.v0) * 0.7 / len(others))
-            start = (source.u1, source.v)
-            v = target.v + step * ((len(others) - 1) / 2 - others.index(arrow.name))
-            if wire.lane < 0:
-                x = track[arrow.name, "across"]
-                lines[arrow.name] = [start, (x, start[1]), (x, v), (target.u0, v)]
+            name, source, target = wire.arrow.name, self.boxes[wire.arrow.source], self.boxes[wire.arrow.target]
+            start, end = (source.u1, source.v), (target.u0, self.ports[name])
+            if wire.lane >= 0:
+                up, down, lane = track[name, "up"], track[name, "down"], self._lane(wire)
+                lines[name] = [start, (up, start[1]), (up, lane), (down, lane), (down, end[1]), end]
+            elif start[1] == end[1]:
+                lines[name] = [start, end]
             else:
-                up, down, lane = track[arrow.name, "up"], track[arrow.name, "down"], 12.0 + _LANE * wire.lane
-                corners = [start, (up, start[1]), (up, lane), (down, lane), (down, v), (target.u0, v)]
-                lines[arrow.name] = corners
-        for arrow in self.inner:
+                u = track[name, "across"]
+                lines[name] = [start, (u, start[1]), (u, end[1]), end]
+        for arrow in self.straight:
             source, target = self.boxes[arrow.source], self.boxes[arrow.target]
-            steps = self._steps(arrow)
-            if steps == 1 and target.v1 <= source.v0:
-                lines[arrow.name] = [(source.u, source.v0), (source.u, target.v1)]
-            else:
-                away = source.u1 + 8.0 + 4.0 * min(steps, 6)
-                quarter = (source.v1 - source.v0) / 4
-                low, high = source.v - quarter, target.v + quarter
-                lines[arrow.name] = [(source.u1, low), (away, low), (away, high), (target.u1, high)]
+            lines[arrow.name] = [(source.u, source.v0), (source.u, target.v1)]
+        for bypasses in self.bypasses.values():
+            lines |= self._bypass_lines(bypasses)
         return lines
 
+    def _lane(self, wire: _Wire) -> float:
+        """The height of a wire's lane."""
+        if wire.home is None:
+            return 12.0 + _LANE * wire.lane
+        top = max(self.boxes[box.name].v1 for runs in wire.home.columns for box in runs[0])
+        return top + _LANE * (wire.lane + 0.5)
+
+    def _bypass_lines(self, bypasses: list[_Bypass]) -> dict[str, list[Corner]]:
+        """Lines that leave the lower half of a box, and arrive at the upper half of another."""
+        lines: dict[str, list[Corner]] = {}
+        arriving: dict[str, list[_Bypass]] = {}
+        for bypass in sorted(bypasses, key=lambda bypass: bypass.track):
+            arriving.setdefault(bypass.arrow.target, []).append(bypass)
+        for name, found in arriving.items():
+            target, step = self.boxes[name], self._step([bypass.arrow for bypass in found])
+            for i, bypass in enumerate(found):
+                source = self.boxes[bypass.arrow.source]
+                u = source.u1 + self._label_space(bypasses) + HEAD + 6.0 + _TRACK * bypass.track
+                start, end = source.v - (source.v1 - source.v0) / 4, target.v + step * (i + 1)
+                if bypass.arrow.family == "shortcut" and source == target:  # from the block's input to its output
+                    start, end = end, start
+                lines[bypass.arrow.name] = [(source.u1, start), (u, start), (u, end), (target.u1, end)]
+        return lines
+
+    # page
+
     def layout(self) -> Layout:
-        """The layout of boxes, frames, headers and wires."""
+        """The layout of boxes, frames, headers, wires and labels."""
+        self._set_rows()
+        self._set_ports()
+        self._set_tracks()
         self._set_columns()
         layout = self.axes.layout(self.boxes, self.frames)
-        groups = {group.name: group for group in self.scene.groups}
-        for name, rect in layout.groups.items():
-            width, height = header_size(groups[name])
-            x = rect.centre.x
-            if self.axes.upright:  # beside the wire that comes in from above
-                first = next(box.name for box in self.scene.boxes if box.group == name)
-                x = layout.boxes[first].centre.x + _ASIDE + width / 2
-            layout.headers[name] = Point(x, rect.high - 3 - height / 2)
+        for owner in self.ranks.owners:
+            if owner.group is not None:
+                rect, (width, height) = layout.groups[owner.group.name], header_size(owner.group)
+                x = rect.centre.x if len(owner.columns) == 1 else rect.left + _PAD + width / 2
+                if self.axes.upright:
+                    x = -self._header_start(owner) + width / 2
+                layout.headers[owner.group.name] = Point(x, rect.high - 3 - height / 2)
         for name, corners in self._lines().items():
             layout.arrows[name] = self.axes.curve(rounded(without_head(corners), 4.0), corners[-1])
+        for arrow in self.scene.arrows:
+            lines = self._label(arrow)
+            if lines:
+                layout.labels[arrow.name] = Label(lines, self._label_point(layout, arrow, lines))
         return on_page(layout, self.scene)
+
+    def _label_point(self, layout: Layout, arrow: Arrow, lines: tuple[str, ...]) -> Point:
+        """The middle of a label: at the last piece of its line, before the arrowhead."""
+        tip, before = layout.arrows[arrow.name].tip, layout.arrows[arrow.name].points[-1]
+        width, height = max(text_width(line, LABEL) for line in lines), LEADING * LABEL * len(lines)
+        if abs(tip.x - before.x) < abs(tip.y - before.y):  # an upright line: beside it
+            return Point(tip.x + 4 + width / 2, before.y + (1 if before.y > tip.y else -1) * (height / 2 + 1))
+        x = before.x + (1 if before.x > tip.x else -1) * (width / 2 + 2)
+        return Point(x, tip.y + height / 2 + 1.5)
+
+
+def _snapped(value: float, unit: float) -> float:
+    """The next multiple of a unit."""
+    return -(-value // unit) * unit

@@ -165,6 +165,16 @@ def wrapped(label: str, max_lines: int) -> tuple[str, ...]:
 # lines
 
 
+def first_free(taken: list[list[tuple[int, int]]], start: int, end: int) -> int:
+    """The first of the taken tracks on which an interval overlaps no other, or a new one; it is taken now."""
+    free = (i for i, spans in enumerate(taken) if all(end < low or high < start for low, high in spans))
+    found = next(free, len(taken))
+    if found == len(taken):
+        taken.append([])
+    taken[found].append((start, end))
+    return found
+
+
 def bounds_of(points: Sequence[Point]) -> Rect:
     """The smallest rectangle around points, slightly grown, so that it has an interior."""
     xs, ys = [point.x for point in points], [point.y for point in points]

@@ -2,7 +2,7 @@
 
 The first node is the lowest row, so that bottom-up connections point up. An arrow without delay goes up or down its
 column, one with a delay goes to the right: straight to the next column, or through a lane between two rows to a later
-one.
+one. Each lane, and each piece of a line that leads to it or from it, has a place of its own.
 
 Coordinates are (u, v): u is the direction of time, v points up; with `TB` time goes down, and the first node is on the
 left.
@@ -10,12 +10,15 @@ left.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from hiresnet_graph.render.layout.geometry import (
     HEAD,
     Corner,
     Point,
     bisected,
     box_size,
+    first_free,
     header_size,
     rounded,
     without_head,
@@ -23,7 +26,7 @@ from hiresnet_graph.render.layout.geometry import (
 from hiresnet_graph.render.layout.layout import Area, Axes, Direction, Layout, on_page
 from hiresnet_graph.render.scene.scene import Arrow, Scene
 
-_PAD, _BETWEEN, _LANE = 9.0, 24.0, 4.5
+_PAD, _BETWEEN, _LANE, _TRACK = 9.0, 24.0, 4.5, 5.0
 
 
 def grid_layout(scene: Scene, direction: Direction) -> Layout:
@@ -59,7 +62,8 @@ class _Grid:
                 self.upwards.append(arrow)
         self.boxes: dict[str, Area] = {}
         self.frames: dict[str, Area] = {}
-        self._set_cells(len(rows), columns)
+        self._set_rows(len(rows))
+        self._set_cells(columns)
 
     def _has_boxes_between(self, arrow: Arrow) -> bool:
         """Whether there are boxes between the ends of an arrow within a column."""
@@ -70,21 +74,63 @@ class _Grid:
         """The number of rows from the source of an arrow up to its target."""
         return self.row[arrow.target] - self.row[arrow.source]
 
+    def _set_rows(self, number: int) -> None:
+        """Set the middle of each row, and the lane of each long arrow: in the gap beyond its source's row."""
+        taken: dict[int, list[list[tuple[int, int]]]] = {}
+        self.lanes: dict[str, tuple[int, int]] = {}
+        for arrow in self.onwards:
+            if self._is_long(arrow):
+                gap = self._gap(arrow, number)
+                span = (self.column[arrow.source], self.column[arrow.target])
+                self.lanes[arrow.name] = (gap, first_free(taken.setdefault(gap, []), *span))
+        self.most = {gap: len(lanes) for gap, lanes in taken.items()}
+        self.rows = [0.0]
+        for row in range(number - 1):
+            between = max(_BETWEEN, _LANE * (self.most.get(row, 0) + 2))
+            self.rows.append(self.rows[-1] + self.across + between)
+
+    def _gap(self, arrow: Arrow, number: int) -> int:
+        """The gap of an arrow's lane: that after this row; beside the headers there is none."""
+        row, rise = self.row[arrow.source], self._rise(arrow)
+        if number == 1:
+            return 0 if self.axes.upright else -1
+        return row - 1 if rise < 0 or row == number - 1 else row
+
     def _v(self, row: int) -> float:
         """The middle of a row."""
-        return row * (self.across + _BETWEEN) * (-1 if self.axes.upright else 1)
+        return self.rows[row] * (-1 if self.axes.upright else 1)
 
-    def _set_cells(self, rows: int, columns: list[str]) -> None:
+    def _lane(self, arrow: Arrow) -> float:
+        """The height of an arrow's lane."""
+        gap, i = self.lanes[arrow.name]
+        middle = self.rows[max(gap, 0)] + (self.across + _BETWEEN) / 2 * (1 if gap >= 0 else -1)
+        if 0 <= gap < len(self.rows) - 1:
+            middle = (self.rows[gap] + self.rows[gap + 1]) / 2
+        return (middle + _LANE * (i - (self.most[gap] - 1) / 2)) * (-1 if self.axes.upright else 1)
+
+    def _tracks(self) -> tuple[dict[tuple[str, bool], int], int]:
+        """The number of the piece to each lane (arrow, True) and from it (arrow, False) in its gutter; the most."""
+        found: dict[tuple[str, bool], int] = {}
+        used: Counter[tuple[int, bool]] = Counter()
+        for arrow in self.onwards:
+            if self._is_long(arrow):
+                for box, leaves in ((arrow.source, True), (arrow.target, False)):
+                    found[arrow.name, leaves] = used[self.column[box], leaves]
+                    used[self.column[box], leaves] += 1
+        return found, max(used.values(), default=0)
+
+    def _set_cells(self, columns: list[str]) -> None:
         sizes = [header_size(group) for group in self.scene.groups]
         wide, high = max(w for w, _ in sizes), max(h for _, h in sizes)
         bulge = max((self._bulge(arrow) for arrow in self.beside), default=0.0)
         steepest = max((abs(self._rise(arrow)) for arrow in self.onwards), default=0)
-        self.gutter = min(40.0 + 12.0 * steepest, 100.0)
+        self.tracks, most = self._tracks()
+        self.gutter = max(min(40.0 + 12.0 * steepest, 100.0), 2 * _TRACK * (most + 1) + 2 * HEAD)
         inner = self.along + bulge
         if not self.axes.upright:
             inner = max(inner, wide)
         pitch = inner + 2 * _PAD + self.gutter
-        ends = sorted((self._v(0), self._v(rows - 1)))
+        ends = sorted((self._v(0), self._v(len(self.rows) - 1)))
         v0, v1 = ends[0] - self.across / 2 - _PAD, ends[1] + self.across / 2 + _PAD
         v1 += wide + _PAD if self.axes.upright else high
         for k, name in enumerate(columns):
@@ -136,27 +182,17 @@ class _Grid:
             a, b = self.boxes[arrow.source], self.boxes[arrow.target]
             lines[arrow.name] = [(a.u, a.v1), (a.u, b.v0)] if a.v1 < b.v0 else [(a.u, a.v0), (a.u, b.v1)]
         ports = self._ports()
-        lanes: dict[float, list[tuple[int, int]]] = {}
         for arrow in self.onwards:
             a, b = self.boxes[arrow.source], self.boxes[arrow.target]
             start, end = (a.u1, ports[arrow.name, True]), (b.u0, ports[arrow.name, False])
             lines[arrow.name] = [start, end]
             if self._is_long(arrow):
-                v = self._lane(arrow, lanes)
-                turn = _PAD + self.gutter * 0.6
-                lines[arrow.name] = [start, (start[0] + turn, v), (end[0] - turn, v), end]
+                v, groups = self._lane(arrow), self.scene.groups
+                left, right = (groups[self.column[box]].name for box in (arrow.source, arrow.target))
+                up = self.frames[left].u1 + _TRACK * (1 + self.tracks[arrow.name, True])
+                down = self.frames[right].u0 - HEAD - _TRACK * (1 + self.tracks[arrow.name, False])
+                lines[arrow.name] = [start, (up, start[1]), (up, v), (down, v), (down, end[1]), end]
         return lines
-
-    def _lane(self, arrow: Arrow, lanes: dict[float, list[tuple[int, int]]]) -> float:
-        """A free lane between the row of the source and the next row towards the target."""
-        span = (self.column[arrow.source], self.column[arrow.target])
-        side = -1 if self._rise(arrow) < 0 else 1
-        middle = (self._v(self.row[arrow.source]) + self._v(self.row[arrow.source] + side)) / 2
-        candidates = [middle + _LANE * shift for shift in (0, 1, -1, 2, -2)]
-        free = (v for v in candidates if all(span[1] <= low or high <= span[0] for low, high in lanes.get(v, ())))
-        v = next(free, middle)
-        lanes.setdefault(v, []).append(span)
-        return v
 
     def layout(self) -> Layout:
         """The layout of boxes, frames, headers and arrows."""
@@ -167,7 +203,7 @@ class _Grid:
             beside = Point(rect.left + _PAD + width / 2, rect.centre.y)
             layout.headers[name] = beside if self.axes.upright else Point(rect.centre.x, rect.high - 4 - height / 2)
         for name, corners in self._lines().items():
-            layout.arrows[name] = self.axes.curve(rounded(without_head(corners), 12.0), corners[-1])
+            layout.arrows[name] = self.axes.curve(rounded(without_head(corners), 4.0), corners[-1])
         for arrow in self.beside:
             a, b = self.boxes[arrow.source], self.boxes[arrow.target]
             side = 0.36 * self.across * (1 if a.v0 < b.v0 else -1)
