@@ -13,10 +13,11 @@ from hiresnet_graph.errors import Problem, SpecError, UsageError
 from hiresnet_graph.files import is_file
 from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.graph import BlockGraph
-from hiresnet_graph.passes import desugar, resolve
+from hiresnet_graph.passes import Original, desugar, resolve
 from hiresnet_graph.passes.timing import Timing, timing, warnings
 from hiresnet_graph.plan import Plan, make_plan
 from hiresnet_graph.spec.document import Document, parse_document, read_document
+from hiresnet_graph.spec.marked import MarkedDict
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -48,10 +49,34 @@ class Architecture(Document):
         """
         with gc_paused():
             section, problems = self.section()
-            graph = desugar(section, problems)
+            graph = desugar(section, problems, self._original)
         problems.raise_if_any()
         assert graph is not None
         return graph
+
+    @property
+    def _original(self) -> Original | None:
+        """The nodes and outputs before the changes; None without changes, or if the spec is wrong without them."""
+        return self.base._as_original if isinstance(self.base, Architecture) else None
+
+    @cached_property
+    def _as_original(self) -> Original | None:
+        try:
+            return Original.of(self.graph, self.tree["nodes"])
+        except SpecError:
+            return None
+
+    def standalone(self) -> MarkedDict:
+        """The tree of a file of its own for the same network: patches applied, templates kept.
+
+        It names the outputs and prunes dead nodes where the spec before its changes determines what is left out.
+        """
+        tree = self.patched()
+        if self._original is None or _structure(Architecture(tree)) == _structure(self):
+            return tree
+        tree = tree.copy()
+        tree |= {"outputs": list(self.graph.outputs), "prune": "dead"}
+        return tree
 
     @cached_property
     def plan(self) -> Plan:
@@ -159,6 +184,14 @@ class Architecture(Document):
             raise SpecError(problems.values())
 
 
+def _structure(network: Architecture) -> tuple[frozenset[str], dict[str, str]] | None:
+    """The nodes and the outputs of a network; None if its spec is wrong."""
+    try:
+        return frozenset(node.name for node in network.graph.nodes), network.graph.outputs
+    except SpecError:
+        return None
+
+
 def split_variant(spec: str) -> tuple[str, str | None]:
     """A spec, and the variant after its `@`, if there is one.
 
@@ -179,14 +212,18 @@ def load(spec: str | Path) -> Architecture:
     Raises:
         SpecError: The file cannot be found or read. Its content is checked on first use, or by `validate`.
     """
-    document = read_document(spec)
-    return Architecture(document.tree, files=document.files)
+    return _architecture(read_document(spec))
 
 
 def loads(text: str, name: str = "text") -> Architecture:
     """The network of a spec in YAML or JSON."""
-    document = parse_document(text, name)
-    return Architecture(document.tree, files=document.files)
+    return _architecture(parse_document(text, name))
+
+
+def _architecture(document: Document) -> Architecture:
+    """A document that was read, with its verbs."""
+    base = None if document.base is None else _architecture(document.base)
+    return Architecture(document.tree, files=document.files, base=base)
 
 
 def from_dict(data: dict[str, Any]) -> Architecture:

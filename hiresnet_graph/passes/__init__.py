@@ -3,6 +3,7 @@
 from hiresnet_graph.graph import BlockGraph, OpGraph
 from hiresnet_graph.passes.cse import cse
 from hiresnet_graph.passes.desugar import desugar
+from hiresnet_graph.passes.desugaring.outputs import Original
 from hiresnet_graph.passes.expand import expand
 from hiresnet_graph.passes.prune import prune
 from hiresnet_graph.passes.timing import check_steps
@@ -11,7 +12,7 @@ from hiresnet_graph.passes.unroll import unroll
 PASSES = (unroll, cse, prune)
 """The passes on operation graphs, in their order. Each takes a checked graph and gives one."""
 
-__all__ = ["PASSES", "cse", "desugar", "expand", "prune", "resolve", "simplify", "unroll"]
+__all__ = ["PASSES", "Original", "cse", "desugar", "expand", "prune", "resolve", "simplify", "unroll"]
 
 
 def resolve(graph: BlockGraph) -> OpGraph:

@@ -6,10 +6,10 @@ A `BlockGraph` has only nodes and edges.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from hiresnet_graph.errors import ExpressionError, Problem
+from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, CycleError
 from hiresnet_graph.passes.desugaring.context import SectionContext
 from hiresnet_graph.passes.desugaring.definitions import check_definitions
@@ -17,6 +17,7 @@ from hiresnet_graph.passes.desugaring.edges import SectionEdges
 from hiresnet_graph.passes.desugaring.kinds import Kinds, WrittenBlock
 from hiresnet_graph.passes.desugaring.nodes import SectionNodes
 from hiresnet_graph.passes.desugaring.operands import choose_merges, delayed, ranked, spread_factors
+from hiresnet_graph.passes.desugaring.outputs import Original, SectionOutputs, is_state, live_nodes
 from hiresnet_graph.passes.limits import TooLarge
 from hiresnet_graph.passes.names import Addresses
 from hiresnet_graph.shapes import Shape
@@ -25,8 +26,12 @@ from hiresnet_graph.spec.section import Section
 from hiresnet_graph.traversal import reachable
 
 
-def desugar(section: Section, problems: Problems) -> BlockGraph | None:
-    """The graph of a section, or None after its problems are recorded."""
+def desugar(section: Section, problems: Problems, original: Original | None = None) -> BlockGraph | None:
+    """The graph of a section, or None after its problems are recorded.
+
+    Args:
+        original: Of the spec before its changes; None without changes.
+    """
     kinds = Kinds(section, problems)
     if not section.path:
         check_definitions(section, problems, desugar)
@@ -40,7 +45,7 @@ def desugar(section: Section, problems: Problems) -> BlockGraph | None:
         edges = SectionEdges(section, problems, kinds, made, addresses)
         if problems.found:
             return None
-        edges.connect_inputs()
+        edges.connect_inputs(original)
     except TooLarge:
         return None
     merges = choose_merges(edges.edges, made.merges, problems)
@@ -48,7 +53,7 @@ def desugar(section: Section, problems: Problems) -> BlockGraph | None:
         name: replace(node, merge=merges[name, "input"]) if (name, "input") in merges else node
         for name, node in made.nodes.items()
     }
-    assembly = _Assembly(section, problems, addresses, nodes, ranked(nodes, edges.edges, merges))
+    assembly = _Assembly(section, problems, addresses, nodes, ranked(nodes, edges.edges, merges), original)
     return assembly.graph(edges.undelayed, spread_factors(edges.edges, made.merges, merges))
 
 
@@ -75,9 +80,10 @@ class _Assembly(SectionContext):
         addresses: Addresses,
         nodes: Mapping[str, BlockNode],
         edges: list[BlockEdge],
+        original: Original | None,
     ) -> None:
         super().__init__(section, problems)
-        self.addresses, self.nodes, self.edges = addresses, nodes, edges
+        self.addresses, self.nodes, self.edges, self.original = addresses, nodes, edges, original
 
     def graph(self, undelayed: set[str], warnings: tuple[Problem, ...]) -> BlockGraph | None:
         """The graph, or None after a problem.
@@ -85,7 +91,14 @@ class _Assembly(SectionContext):
         Args:
             undelayed: Names of the edges that take their delay from `time`.
         """
-        outputs = self._outputs(self._reached())
+        if self.section.prune == "dead":
+            self._leave_out_dead()
+        reached, ends = self._reached(), self._ends()
+        found = ends.candidates(reached)
+        self._report_unreached(ends.required(found) - reached, {*found.values()} <= reached)
+        outputs = ends.checked(found)
+        if outputs:
+            self._restrict(ends.required(outputs))
         edges = self._with_delays(undelayed, set(outputs.values()))
         graph = BlockGraph(self.section.name, self.nodes.values(), edges, outputs, self.section.time, warnings)
         try:
@@ -94,26 +107,59 @@ class _Assembly(SectionContext):
             self._report_cycle(error, edges)
         return None if self.problems.found else graph
 
+    def _ends(self) -> SectionOutputs:
+        return SectionOutputs(self.section, self.problems, self.addresses, self.nodes, self.edges, self.original)
+
+    def _leave_out_dead(self) -> None:
+        """Leave out the nodes that no input reaches; it is an error if a given output is among them."""
+        states = [name for name, node in self.nodes.items() if is_state(node, self.section)]
+        live = live_nodes([*self.section.inputs, *states], self.edges)
+        is_given = self.section.outputs is not None or self.original is not None
+        outputs = self._ends().candidates(self._reached()) if is_given else {}
+        for label, call in outputs.items():
+            if call not in live:
+                message = f"no path leads from the input to the output '{label}'."
+                path = self.path("nodes", self.nodes[call].stage or call)
+                self.problems.add(path, message, "Keep an edge that leads there.", key=True)
+        if not self.problems.found:
+            self._restrict(live)
+
+    def _restrict(self, names: Collection[str]) -> None:
+        """Leave out all other nodes, the edges at them, and those that they gate."""
+        self.nodes = {name: node for name, node in self.nodes.items() if name in names}
+        ends = [(edge, {edge.source, edge.target, edge.gate or edge.source}) for edge in self.edges]
+        self.edges = [edge for edge, at in ends if at <= self.nodes.keys()]
+
     def _reached(self) -> set[str]:
-        """The nodes to which a path leads from an input; of others, those where their paths start are problems."""
+        """The nodes to which a path leads from an input."""
+        return reachable(self.section.inputs, self._successors().__getitem__)
+
+    def _successors(self) -> dict[str, list[str]]:
         successors: dict[str, list[str]] = {name: [] for name in self.nodes}
         for edge in self.edges:
             successors[edge.source].append(edge.target)
-        reached = reachable(self.section.inputs, successors.__getitem__)
+        return successors
+
+    def _report_unreached(self, unreached: Collection[str], has_outputs: bool) -> None:
+        """Report where the paths of nodes start to which no path leads from an input.
+
+        Args:
+            has_outputs: Whether a path leads to every output.
+        """
         if self.problems.found:
-            return reached  # the nodes after an unused input need no problem of their own
+            return  # the nodes after an unused input need no problem of their own
+        successors = self._successors()
         # An empty state is a warning: ablations make them.
-        lost = [name for name in self.nodes if name not in reached and not self._is_state(name)]
-        entered = {edge.target for edge in self.edges if edge.source not in reached and edge.source != edge.target}
+        lost = [name for name in self.nodes if name in unreached and not is_state(self.nodes[name], self.section)]
+        entered = {edge.target for edge in self.edges if edge.source in unreached and edge.source != edge.target}
         told: set[str] = set()
         for name in (*(name for name in lost if name not in entered), *lost):
             if name not in told:
                 behind = [other for other in reachable([name], successors.__getitem__) if other in lost]
-                self._report_lost(name, {*behind} - told)
+                self._report_lost(name, {*behind} - told, has_outputs)
                 told.update(behind)
-        return reached
 
-    def _report_lost(self, name: str, behind: set[str]) -> None:
+    def _report_lost(self, name: str, behind: set[str], has_outputs: bool) -> None:
         """Report a node to which no path leads, and so none to these."""
         label = self.nodes[name].stage or name
         others = {self.nodes[other].stage or other for other in behind} - {label}
@@ -121,61 +167,12 @@ class _Assembly(SectionContext):
         hint = f"Add it to 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it."
         if not any(edge.family == "flow" and edge.source in self.section.inputs for edge in self.edges):
             hint = f"As another edge starts at the input, the flow does not: begin the chain with 'input -> {label}'."
+        if self.original is not None and label in self.original.nodes:
+            hint = "Keep an edge that leads there: without it no path leads to the output."
+            if has_outputs:
+                hint = "Keep an edge that leads there, or leave out what no input reaches: 'prune: dead'."
         message = f"no path leads from the input to '{label}'{also}."
         self.problems.add(self.path("nodes", label), message, hint, key=True)
-
-    def _outputs(self, reached: set[str]) -> dict[str, str]:
-        """Name -> node, as `outputs` lists them; by default the one node without an edge to another."""
-        if self.section.outputs is not None:
-            return self._listed_outputs(self.section.outputs)
-        if self.problems.found:
-            return {}  # nodes that should be connected look like ends
-        sinks = self._sinks(reached)
-        labels = ", ".join(self.addresses.sources(sink)[0].label for sink in sinks)
-        if len(sinks) == 1:
-            return {labels: sinks[0]}
-        if sinks:
-            message = f"there are {len(sinks)} ends: {labels}."
-            hint = f"Connect all but one, or set 'outputs: [{labels}]'."
-            self.problems.add(self.path("nodes", self.nodes[sinks[0]].stage or sinks[0]), message, hint, key=True)
-        elif any(edge.delay > 0 for edge in self.edges):  # without delays, there is a cycle, which is a problem itself
-            message = "no node is an output: another node reads every value."
-            last = list(self.nodes.values())[-1]
-            hint = f"Set the outputs, like 'outputs: [{last.stage or last.name}]'."
-            self.problems.add(self.path("nodes"), message, hint, key=True)
-        return {}
-
-    def _listed_outputs(self, listed: tuple[str, ...]) -> dict[str, str]:
-        outputs: dict[str, str] = {}
-        for i, address in enumerate(listed):
-            path = self.path("outputs", i)
-            try:
-                ends = self.addresses.sources(address)
-            except ExpressionError as error:
-                self.problems.add(path, error.message, error.hint)
-                continue
-            if len(ends) > 1 or "*" in address or ends[0].part:
-                message = f"an output must be a single node, and '{address}' is not."
-                self.problems.add(path, message, "Name nodes or blocks.")
-            if address in outputs:
-                self.problems.add(path, f"'{address}' is listed twice.", "Remove one.")
-            outputs[address] = ends[0].call
-        return outputs
-
-    def _sinks(self, reached: set[str]) -> list[str]:
-        """The nodes without an edge to another. States that nothing reads do not count: ablations make them."""
-        calls = [name for name in self.nodes if name not in self.section.inputs]
-        sources = {edge.source for edge in self.edges}
-        sinks = [name for name in calls if name not in sources]
-        if not sinks and self.section.time is not None:  # the end of the flow, whose value is read at later steps
-            sources = {edge.source for edge in self.edges if edge.family == "flow" or edge.delay == 0}
-            sinks = [name for name in calls if name not in sources]
-        sinks = [name for name in sinks if name in reached] or sinks
-        return [name for name in sinks if not self._is_state(name)] or sinks
-
-    def _is_state(self, call: str) -> bool:
-        """Whether a node of a network in time declares its shape."""
-        return self.section.time is not None and self.nodes[call].declared is not None
 
     def _with_delays(self, undelayed: set[str], outputs: set[str]) -> list[BlockEdge]:
         """The edges, where those of flow and skips without a delay take that of `time`.

@@ -43,12 +43,14 @@ class Document:
         chosen: Name of the chosen variant.
         overrides: Changes on top, in their order: address -> value.
         files: The files that it was read from: its own, and those that it extends.
+        base: The spec before the last kind of change: without variant and overrides, or the spec that it extends.
     """
 
     tree: MarkedDict
     chosen: str | None = None
     overrides: tuple[Override, ...] = ()
     files: tuple[Path, ...] = ()
+    base: Document | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +74,7 @@ class Document:
             raise SpecError(
                 [Problem(f"there is no variant '{name}'.", position, "variants", did_you_mean(name, self.variants))]
             )
-        return replace(self, chosen=name)
+        return self._changed(name, self.overrides)
 
     def override(self, values: Mapping[str, Any], source: Source | None = None) -> Self:
         """The spec with params or fields changed, over everything else.
@@ -82,7 +84,13 @@ class Document:
                 the positions that messages point to.
             source: The text that the values were read from, for messages about others.
         """
-        return replace(self, overrides=(*self.overrides, *(_override(values, key, source) for key in values)))
+        return self._changed(self.chosen, (*self.overrides, *(_override(values, key, source) for key in values)))
+
+    def _changed(self, chosen: str | None, overrides: tuple[Override, ...]) -> Self:
+        file = self.base if self.chosen is not None or self.overrides else self
+        assert file is not None
+        base = file if chosen is not None or overrides else file.base
+        return replace(self, chosen=chosen, overrides=overrides, base=base)
 
     def with_edges(self, expression: str | list[str], group: str | None = None) -> Self:
         """The spec with another edge set in its skips, in one group of them, or in its `transitions`."""
@@ -159,13 +167,17 @@ class Document:
             raise SpecError(problems)
         return extension
 
+    def standalone(self) -> MarkedDict:
+        """The tree of a file of its own for the same network: patches applied, templates kept."""
+        return self.patched()
+
     def to_yaml(self) -> str:
-        """The spec as YAML, patches applied, templates kept."""
-        return to_yaml(self.patched())
+        """The spec as YAML, as a file of its own: patches applied, templates kept."""
+        return to_yaml(self.standalone())
 
     def to_json(self) -> str:
-        """The spec as JSON, patches applied, templates kept."""
-        return to_json(self.patched())
+        """The spec as JSON, as a file of its own: patches applied, templates kept."""
+        return to_json(self.standalone())
 
 
 def read_document(spec: str | Path) -> Document:
@@ -175,14 +187,13 @@ def read_document(spec: str | Path) -> Document:
         SpecError: It cannot be found or read, or what it extends cannot.
     """
     path = _find(str(spec), None)
-    tree, files = _extended(read(path), ())
-    return Document(tree, files=(path, *files))
+    document = _extended(read(path), ())
+    return replace(document, files=(path, *document.files))
 
 
 def parse_document(text: str, name: str = "text") -> Document:
     """The spec of a text in YAML or JSON."""
-    tree, files = _extended(parse(text, name), ())
-    return Document(tree, files=files)
+    return _extended(parse(text, name), ())
 
 
 def _find(spec: str, base: Position | None) -> Path:
@@ -207,11 +218,11 @@ def _find(spec: str, base: Position | None) -> Path:
     )
 
 
-def _extended(tree: MarkedDict, below: tuple[str, ...]) -> tuple[MarkedDict, tuple[Path, ...]]:
-    """A tree merged onto what it extends, and the files of that."""
+def _extended(tree: MarkedDict, below: tuple[str, ...]) -> Document:
+    """A tree merged onto what it extends; `files` are those of that."""
     base = tree.get("extends")
     if base is None:
-        return tree, ()
+        return Document(tree)
     position = tree.value_positions.get("extends", tree.position)
     if not isinstance(base, str):
         raise SpecError([Problem("this requires the name of a spec or a file.", position, "extends")])
@@ -224,8 +235,8 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> tuple[MarkedDict, tup
         raise SpecError(
             [Problem(f"'{base}' extends itself, directly or through others.", position, "extends", "Break the circle.")]
         )
-    extended, files = _extended(read(path), (*below, key))
-    return _laid(extended, tree.without("extends")), (path, *files)
+    extended = _extended(read(path), (*below, key))
+    return Document(_laid(extended.tree, tree.without("extends")), files=(path, *extended.files), base=extended)
 
 
 def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
@@ -334,7 +345,7 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
     if len(parts) == 1:
         if key in params:
             return ["params", key]
-        if key in ("name", "description", "outputs"):
+        if key in ("name", "description", "outputs", "prune"):
             return [key]
         hint = did_you_mean(key, params) or "The spec has no params."
         problems.append(Problem(f"there is no param '{key}'.", position, key, hint))

@@ -171,5 +171,8 @@ class ArchitectureSpec(SectionSpec):
     input: dict[str, Any] = Field(description="Channels, height and width; or several named inputs.")
     blocks: dict[str, Any] = Field(default_factory=dict, description="Own blocks: a kind with fields, or a small file.")
     outputs: Texts | None = Field(None, description="Nodes whose values come out, where there are several.")
+    prune: Literal["dead"] | None = Field(
+        None, description="`dead`: leave out nodes that no input reaches or that reach no output."
+    )
     variants: dict[str, Any] = Field(default_factory=dict, description="Named patches of this file.")
     schema_: str | None = Field(None, alias="$schema", description="For editors.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hiresnet_graph.errors import Position, SpecError, did_you_mean
 from hiresnet_graph.shapes import Shape, Vector
@@ -36,6 +36,7 @@ class Section:
         transitions: Row, column, entry and path of each entry of the matrix.
         transition_set: The edge set that selects some of them, and its path; None for all.
         time: How the section runs in time; None if it runs once.
+        prune: Whether nodes that no input reaches, or that reach no output, are left out.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Section:
     transitions: tuple[tuple[str, str, TransitionSpec, Path], ...] = ()
     transition_set: tuple[Texts, Path] | None = None
     time: TimeSpec | None = None
+    prune: Literal["dead"] | None = None
 
 
 def texts(value: Texts, path: Path) -> list[tuple[str, Path]]:
@@ -127,6 +129,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
         transitions=_transitions(early.get("transitions"), problems, ()),
         transition_set=_transition_set(early.get("transitions"), ()),
         time=_time(early.get("time"), problems, ()),
+        prune=spec.prune,
     )
 
 

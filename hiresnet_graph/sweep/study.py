@@ -191,7 +191,7 @@ class Study(BaseModel):
                 continue
             value = getattr(self, key)
             if isinstance(value, Architecture):
-                value = value.patched()
+                value = value.standalone()
             elif isinstance(value, DatasetKind):
                 value = value.as_data()
             elif isinstance(value, BaseModel):

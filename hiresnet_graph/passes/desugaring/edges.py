@@ -15,6 +15,7 @@ from hiresnet_graph.passes.desugaring.edge_sets import EdgeSetReader, Pair
 from hiresnet_graph.passes.desugaring.kinds import Kinds, OpOnEdge
 from hiresnet_graph.passes.desugaring.nodes import SectionNodes
 from hiresnet_graph.passes.desugaring.operands import flow_depth
+from hiresnet_graph.passes.desugaring.outputs import Original
 from hiresnet_graph.passes.limits import MAX_EDGES, TooLarge
 from hiresnet_graph.passes.names import NAME, Addresses, End
 from hiresnet_graph.projections import IdentityProjection, Projection, StandardProjection
@@ -64,11 +65,16 @@ class SectionEdges(SectionContext):
         self._add_transitions()
         self._add_skips()
 
-    def connect_inputs(self) -> None:
-        """Add the edge from the input to the first node, if no edge leaves the input; report other unused inputs."""
+    def connect_inputs(self, original: Original | None) -> None:
+        """Add the edge from the input to the first node, if no edge leaves the input; report other unused inputs.
+
+        A change of the spec may leave an input without a reader, and connects it to nothing else.
+        """
         used = {edge.source for edge in self.edges}
         for name in self.section.inputs:
-            if name in used:
+            if name in used or (original is not None and name in original.nodes - original.flow_inputs):
+                continue
+            if name != "input" and (original is not None or self.section.prune == "dead"):
                 continue
             if name == "input":
                 first = self._first
