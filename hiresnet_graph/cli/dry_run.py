@@ -72,7 +72,7 @@ def _write(prepared: PreparedStudy) -> None:
         )
     else:
         write_message(f"{prepared.done} done, {format_count(missing, 'run')} to train.")
-    write_remarks(prepared.networks.remarks())
+    write_remarks(prepared.remarks)
     for message in prepared.messages:
         write_message(message)
     workers = format_count(prepared.execution.workers, "worker")
@@ -102,7 +102,7 @@ def _as_data(prepared: PreparedStudy) -> dict[str, Any]:
         "runs": {"unique": prepared.total, "done": prepared.done, "missing": len(prepared.missing)},
         "workers": execution.workers,
         "threads": execution.threads,
-        "remarks": list(prepared.networks.remarks()),
+        "remarks": list(prepared.remarks),
         "disk_bytes": prepared.disk_bytes,
         "backend": execution.backend,
         "stack": execution.stack,

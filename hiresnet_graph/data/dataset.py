@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from hiresnet_graph.data.duplicates import count_duplicates, describe_duplicates
 from hiresnet_graph.data.files import ImageFiles
 from hiresnet_graph.data.split import Split
 from hiresnet_graph.errors import UsageError
@@ -35,7 +36,7 @@ class Dataset:
         class_names: Of all classes; empty if they have no names.
         standard_augmentation: Meaning of the recipe's `augment: standard`.
         target_shape: The shape that images are converted to, if it is not their own.
-        skipped: What was found beside the images and is not read, as a sentence; else empty.
+        skipped: What was found beside the images and is not read; empty if there is nothing.
     """
 
     name: str
@@ -91,6 +92,21 @@ class Dataset:
         """The classes without training images."""
         counts_K = self.labels_N[torch.tensor(self.split.train, dtype=torch.long)].bincount(minlength=self.classes)
         return tuple((counts_K == 0).nonzero().flatten().tolist())
+
+    @cached_property
+    def duplicates(self) -> dict[str, int] | None:
+        """How many held-out images have the pixels of an image in another part, as in the record of a run.
+
+        Pixels are compared as they are stored. None for streamed images, which are not compared.
+        """
+        return None if isinstance(self.images, ImageFiles) else count_duplicates(self.images, self.split)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What is valid and possibly unintended, in sentences: skipped files, and images in several parts."""
+        found = [f"Data '{self.name}': skipped {self.skipped}."] if self.skipped else []
+        if self.duplicates and (text := describe_duplicates(self.duplicates, self.split)):
+            found.append(f"Warning: data '{self.name}': {text}")
+        return tuple(found)
 
     @cached_property
     def images_NCHW(self) -> torch.Tensor:

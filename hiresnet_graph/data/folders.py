@@ -42,7 +42,7 @@ class FoundImages(NamedTuple):
 
     Attributes:
         names: Of each folder, sorted; relative to the folder of the data set, with `/`.
-        skipped: What was found and is not read, as a sentence; empty if there is nothing.
+        skipped: What was found and is not read; empty if there is nothing.
     """
 
     names: tuple[tuple[str, ...], ...]
@@ -219,7 +219,7 @@ class _Scan:
         return _Image(f"{folder}/{entry.name}", (status.st_dev, status.st_ino), is_linked or entry.is_symlink())
 
     def describe_skipped(self) -> str:
-        """What was skipped, as a sentence; empty if nothing was."""
+        """What was skipped; empty if nothing was."""
         kinds = sorted(self.other)
         shown = ", ".join(kind or "without suffix" for kind in kinds[:5] if kind.isprintable())
         parts = [
@@ -227,8 +227,7 @@ class _Scan:
             format_count(self.links, "link") + " to images that are read elsewhere" if self.links else "",
             format_count(self.other.total(), "file") + f" that are no images ({shown})" if self.other else "",
         ]
-        text = ", ".join(filter(None, parts))
-        return f"Skipped: {text}." if text else ""
+        return ", ".join(filter(None, parts))
 
 
 def _paths(inside: str) -> Iterator[str]:

@@ -219,6 +219,11 @@ class PreparedStudy:
     # ---- messages
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is valid and possibly unintended in the data and the networks, in sentences."""
+        return (*(self.dataset.remarks() if self.dataset is not None else ()), *self.networks.remarks())
+
+    @property
     def messages(self) -> tuple[str, ...]:
         """What the user should know before training, in sentences."""
         found = [self._choice[1]]

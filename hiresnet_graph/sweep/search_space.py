@@ -61,6 +61,11 @@ class SearchSpace:
         self._check_limit(problems)
         raise_if_any(problems)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is valid and possibly unintended in the data, in sentences."""
+        return self._dataset.remarks() if self._dataset is not None else ()
+
     def _check_settings(self, problems: Problems) -> None:
         """Check the fields of the study against each other."""
         study, halving = self.study, self.search.halving

@@ -204,6 +204,7 @@ class PreparedRun:
             seeds=settings.seeds,
             data=settings.data,
             data_fingerprint=settings.data_fingerprint,
+            duplicates=self.dataset.duplicates,
             recipe=settings.recipe,
             plan=settings.plan,
             parameters=cost.parameters,

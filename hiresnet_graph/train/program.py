@@ -6,7 +6,7 @@ stopped anywhere resumes as if it had not been.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -33,6 +33,7 @@ def run(
     dataset: Dataset | None = None,
     ship_files: bool = False,
     fresh: bool = False,
+    on_data: Callable[[Dataset], None] | None = None,
     on_step: OnStep | None = None,
     processes: Processes = SINGLE_PROCESS,
 ) -> Generator[Event, None, None]:
@@ -47,6 +48,7 @@ def run(
         dataset: The data of `request.data`, if they are loaded already.
         ship_files: Whether events carry the files that they announce.
         fresh: Start over, replacing any run in the folder.
+        on_data: Called with the data before training.
         on_step: Called after each step.
         processes: Those that train this one network together.
 
@@ -66,6 +68,8 @@ def run(
         yield Started(len(finished.epochs), finished.machine)
         yield Finished(finished, prepared.result_files() if ship_files else ())
         return
+    if on_data is not None:
+        on_data(prepared.dataset)
     retain_freed_memory()
     trainer = SingleTrainer(prepared, device, processes)
     if processes.is_first:

@@ -135,6 +135,8 @@ class RunRecord(_Record):
         variant: Name of the network in tables.
         plan: Hash of the compiled network.
         data_fingerprint: Hash of the images as the network sees them, their classes and the split.
+        duplicates: Numbers of held-out images whose pixels are also in another part: `validation_in_train`,
+            `test_in_train` and `test_in_validation`; None if images were streamed, and so not compared.
         recipe: With `augment` resolved for the data set.
         outcome: `diverged` if a loss was not finite; such a run has no accuracy. `pruned` if a search stopped it early;
             it has its validation results up to then.
@@ -155,6 +157,7 @@ class RunRecord(_Record):
     seeds: Seeds
     data: str
     data_fingerprint: str
+    duplicates: dict[str, int] | None = None
     recipe: Recipe
     plan: str
     parameters: int

@@ -36,6 +36,7 @@ def train(
     recipe: Recipe | None = None,
     seed: int | Seeds = 0,
     label: str = "",
+    on_data: Callable[[Dataset], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: OnStep | None = None,
     device: str = "auto",
@@ -56,6 +57,7 @@ def train(
         recipe: By default the protocol of the paper.
         seed: Of the initial weights, the order of the images, their augmentation and dropout; `Seeds` separates them.
         label: Name of the variant in the record; by default the variant of the spec.
+        on_data: Called with the data before training; not for a run that is finished.
         on_epoch: Called after each epoch that is trained here.
         on_step: Called after each step with the number of the epoch, the step, and the steps of an epoch.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU if there is one.
@@ -87,13 +89,22 @@ def train(
         data_workers=data_workers,
     )
     return _execute(
-        request, Path(out), arch, in_memory, on_epoch=on_epoch, on_step=on_step, resume=resume, tensorboard=tensorboard
+        request,
+        Path(out),
+        arch,
+        in_memory,
+        on_data=on_data,
+        on_epoch=on_epoch,
+        on_step=on_step,
+        resume=resume,
+        tensorboard=tensorboard,
     )
 
 
 def resume_run(
     folder: Path | str,
     *,
+    on_data: Callable[[Dataset], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: OnStep | None = None,
     device: str | None = None,
@@ -103,6 +114,7 @@ def resume_run(
     """Resume the run in a folder from its files alone; the record of a finished run is returned at once.
 
     Args:
+        on_data: As for `train`.
         on_epoch: As for `train`.
         on_step: As for `train`.
         device: Instead of the one that the run was started with.
@@ -116,7 +128,16 @@ def resume_run(
     arch, request = read_request(folder)
     changes: dict[str, Any] = {"device": device, "threads": threads}
     request = dataclasses.replace(request, **{name: value for name, value in changes.items() if value is not None})
-    return _execute(request, Path(folder), arch, None, on_epoch=on_epoch, on_step=on_step, tensorboard=tensorboard)
+    return _execute(
+        request,
+        Path(folder),
+        arch,
+        None,
+        on_data=on_data,
+        on_epoch=on_epoch,
+        on_step=on_step,
+        tensorboard=tensorboard,
+    )
 
 
 def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
@@ -162,6 +183,7 @@ def _execute(
     arch: Architecture,
     dataset: Dataset | None,
     *,
+    on_data: Callable[[Dataset], None] | None,
     on_epoch: Callable[[Epoch], None] | None,
     on_step: OnStep | None,
     tensorboard: bool,
@@ -176,6 +198,7 @@ def _execute(
             arch=arch,
             dataset=dataset,
             fresh=not resume,
+            on_data=on_data,
             on_step=on_step,
             processes=processes,
         )

@@ -219,7 +219,7 @@ class _Shown:
         )
         if prepared.messages:
             write_message(" ".join(prepared.messages))
-        write_remarks(prepared.networks.remarks())
+        write_remarks(prepared.remarks)
         epochs = sum(request.recipe.epochs for request in plan.requests.values())
         self._clock.epochs = round(epochs * len(prepared.missing) / max(1, prepared.total))
 

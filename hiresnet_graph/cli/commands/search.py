@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.dry_run import write_remarks
 from hiresnet_graph.cli.output import check_study_folder
 from hiresnet_graph.cli.progress import progress
 from hiresnet_graph.cli.training import (
@@ -92,6 +93,7 @@ def search(
         write_message(f"{requested.name or study.stem}: {space.search.sampler}, up to {format_count(budget, 'run')}.")
         if message:
             write_message(message)
+        write_remarks(space.remarks)
 
     with resume_hint(), progress("run", budget) as meter:
 
@@ -133,6 +135,7 @@ def _describe(space: SearchSpace) -> None:
     write(f"Space: {size}: {' x '.join([*edges, *others])}.")
     each = f", {seeds} for each network" if seeds > 1 else ""
     write(f"Budget: {format_count(budget.runs, 'run')}{each}; {budget.sampler} proposes {budget.batch} at a time.")
+    write_remarks(space.remarks)
     limit = "".join(f"; larger than {most:,} {name} is not trained" for name, most in budget.limit if most)
     smallest, largest = space.extreme(min).parameters, space.extreme(max).parameters
     write(f"Parameters: {smallest:,} (smallest) to {largest:,} (largest){limit}.")

@@ -38,6 +38,7 @@ from hiresnet_graph.formats import format_duration
 
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture
+    from hiresnet_graph.data.dataset import Dataset
     from hiresnet_graph.train import Epoch, Recipe, RunRecord
 
 OptionalSpec = Annotated[
@@ -118,6 +119,7 @@ def train(
             data=dataset,
             recipe=recipe,
             seed=seed or 0,
+            on_data=reporter.data,
             on_epoch=reporter.epoch,
             on_step=reporter.step,
             device=device or "auto",
@@ -157,6 +159,7 @@ def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: 
     with reporter.running(folder):
         record = resume_run(
             folder,
+            on_data=reporter.data,
             on_epoch=reporter.epoch,
             on_step=reporter.step,
             device=device,
@@ -181,6 +184,11 @@ class _TrainReporter:
         """Print a message to stderr."""
         if not self._is_silent:
             write_message(text)
+
+    def data(self, dataset: Dataset) -> None:
+        """Called before training: print what may be unintended in the data."""
+        for remark in dataset.remarks():
+            self.message(remark)
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[None]:
