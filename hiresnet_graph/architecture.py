@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,21 +167,42 @@ class Architecture(Document):
 
         return to_svg(self.plan, level="stages", title=self.title)
 
-    def validate(self) -> None:
-        """Check the spec and all of its variants.
+    def validate(self, progress: Callable[[int, int, str], object] | None = None) -> tuple[Problem, ...]:
+        """The warnings of the spec and of its variants, each once; one of a variant alone names the variant.
+
+        Variants that are equal after their patches are compiled once.
+
+        Args:
+            progress: Called before each network, with its index, the number of networks, and the variant.
 
         Raises:
-            SpecError: With all errors.
+            SpecError: The spec or a variant is wrong; with all errors.
         """
+        names = (self.chosen,) if self.chosen is not None else (None, *self.variants)
+        compiled: set[str] = set()
         problems: dict[tuple[str, str], Problem] = {}
-        for name in (self.chosen,) if self.chosen is not None else (None, *self.variants):
+        found: dict[tuple[str, str], Problem] = {}
+        omitted = 0
+        for index, name in enumerate(names):
+            network = self if name == self.chosen else self.variant(name)
             try:
-                _ = self.variant(name).plan
+                resolved = repr(network.patched())
+                if resolved in compiled:
+                    continue
+                compiled.add(resolved)
+                if progress is not None:
+                    progress(index, len(names), name or self.name)
+                for problem in network.warnings:
+                    own = "" if network is self else f"in the variant '{name}', "
+                    located = replace(problem, message=f"{own}{problem.message}")
+                    found.setdefault((str(problem.position or problem.path), problem.message), located)
             except SpecError as error:
+                omitted = max(omitted, error.omitted)
                 for problem in error.problems:
                     problems.setdefault((str(problem.position or problem.path), problem.message), problem)
         if problems:
-            raise SpecError(problems.values())
+            raise SpecError(problems.values(), omitted)
+        return tuple(found.values())
 
 
 def _structure(network: Architecture) -> tuple[frozenset[str], dict[str, str]] | None:

@@ -115,15 +115,26 @@ class HrgError(Exception):
     """Any error of this package; its text is written for users."""
 
 
+MAX_PROBLEMS = 200
+"""The number of errors that a SpecError reports; further ones are counted."""
+
+
 class SpecError(HrgError):
-    """A spec is wrong. `problems` lists every error found, in the order of the file."""
+    """A spec is wrong.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    Attributes:
+        problems: Every error found, in the order of the file.
+        omitted: The number of further errors, where there are very many.
+    """
+
+    def __init__(self, problems: Iterable[Problem], omitted: int = 0) -> None:
         self.problems: tuple[Problem, ...] = _in_file_order(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        self.omitted = omitted
+        more = [f"{omitted:,} further problems."] if omitted else []
+        super().__init__("\n".join([*map(str, self.problems), *more]))
 
-    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Problem, ...]]]:
-        return type(self), (self.problems,)
+    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Problem, ...], int]]:
+        return type(self), (self.problems, self.omitted)
 
 
 def _in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:

@@ -42,8 +42,8 @@ def report_error(error: Exception, command: str) -> None:
     stream = sys.stderr
     if isinstance(error, SpecError):
         print_problems(error.problems, stream)
-        if len(error.problems) > 1:
-            print(f"{format_count(len(error.problems), 'problem')}.", file=stream)
+        if len(error.problems) + error.omitted > 1:
+            print(f"{count_problems(len(error.problems), error.omitted)}.", file=stream)
         return
     if isinstance(error, HrgError):
         text = clean(str(error), stream)
@@ -72,6 +72,12 @@ def _describe_os_error(error: OSError) -> str:
     return printable("".join(f"{name}: " for name in names[-1:]) + f"{reason[:1].lower()}{reason[1:]}.") + hint
 
 
+def count_problems(shown: int, omitted: int) -> str:
+    """The number of problems, and how many of them are shown: `3 problems`."""
+    total = format_count(shown + omitted, "problem")
+    return f"{total}, the first {shown} are shown" if omitted else total
+
+
 def print_problems(problems: Iterable[Problem], stream: IO[str]) -> None:
     """Print problems in their order: position and message, the line with a caret, the hint."""
     for problem in problems:
@@ -86,16 +92,16 @@ def print_problems(problems: Iterable[Problem], stream: IO[str]) -> None:
 
 def _print_excerpt(position: Position, stream: IO[str]) -> None:
     """Print the line of the file with a caret below the position, cut to the width of the terminal."""
-    line = printable(position.source.line(position.line))
+    line = position.source.line(position.line)
     column = min(position.column - 1, len(line))
     if not line.strip():
         return
     available = min(max(terminal_width() - 4, 20), 160)
     start = 0 if column < available - 10 else column - available // 2
-    shown = line[start : start + available]
+    shown = printable(line[start : start + available])
     # Wide characters take two columns, combining ones none.
     before = sum(
         2 if unicodedata.east_asian_width(char) in "WF" else 0 if unicodedata.combining(char) else 1
-        for char in line[start:column]
+        for char in shown[: column - start]
     )
     print(f"    {shown.rstrip()}\n    {' ' * before}{styled('^', 'red', stream)}", file=stream)

@@ -23,6 +23,7 @@ from hiresnet_graph.spec.section import Section, is_one_group, whole_section
 from hiresnet_graph.spec.writer import to_json, to_yaml
 
 _MAX_EXTENDS = 16
+MAX_VARIANTS = 1_000
 
 
 class Override(NamedTuple):
@@ -231,10 +232,12 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> Document:
         message = f"'{path}' is a folder, not a file." if os.path.isdir(path) else f"there is no file '{path}'."
         raise SpecError([Problem(message, position, "extends", "A file is named relative to the one that extends it.")])
     key = str(path.resolve())
-    if key in below or len(below) >= _MAX_EXTENDS:
-        raise SpecError(
-            [Problem(f"'{base}' extends itself, directly or through others.", position, "extends", "Break the circle.")]
-        )
+    if key in below:
+        message, hint = f"'{base}' extends itself, directly or through others.", "Break the circle."
+        raise SpecError([Problem(message, position, "extends", hint)])
+    if len(below) >= _MAX_EXTENDS:
+        message = f"a chain of files that extend each other has at most {_MAX_EXTENDS} links, this one has more."
+        raise SpecError([Problem(message, position, "extends", "Merge some of the files.")])
     extended = _extended(read(path), (*below, key))
     return Document(_laid(extended.tree, tree.without("extends")), files=(path, *extended.files), base=extended)
 
@@ -306,6 +309,9 @@ def _check_variants(tree: MarkedDict, problems: Problems) -> None:
     variants = tree.get("variants")
     if not isinstance(variants, dict):
         return
+    if len(variants) > MAX_VARIANTS:
+        message = f"a spec has at most {MAX_VARIANTS:,} variants, this one has {len(variants):,}."
+        problems.add(("variants",), message, "Distribute them over several files that extend one.", key=True)
     known = [key for key in known_keys(ArchitectureSpec) if key not in ("variants", "extends")]
     for name, patch in variants.items():
         for key in patch if isinstance(patch, dict) else ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,13 +11,24 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from hiresnet_graph.errors import ExpressionError, Position, Problem, Related, SpecError, did_you_mean, similar
+from hiresnet_graph.errors import (
+    MAX_PROBLEMS,
+    ExpressionError,
+    Position,
+    Problem,
+    Related,
+    SpecError,
+    did_you_mean,
+    similar,
+)
 from hiresnet_graph.registry import Kind, KindError, Registry
 from hiresnet_graph.spec.expression import Unknown
 from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at, position_in
 
 Path = tuple[str | int, ...]
 M = TypeVar("M", bound=BaseModel)
+_MAX_EQUAL = 10
+"""The number of errors with one message that are reported; further ones are counted."""
 _TEMPLATE = re.compile(r"\$(?:\w+|\(.*?\)+)")
 
 
@@ -26,12 +38,17 @@ class Problems:
     Args:
         tree: The full spec, with the positions of its values.
         is_partial: Missing keys are no errors, since they may be given elsewhere.
+
+    Attributes:
+        omitted: The number of errors beyond the limits, which have no position.
     """
 
     def __init__(self, tree: Any, *, is_partial: bool = False) -> None:
         self.tree, self.is_partial = tree, is_partial
         self.found: list[Problem] = []
+        self.omitted = 0
         self._seen: set[tuple[str, str]] = set()
+        self._equal: Counter[str] = Counter()
 
     def position(self, path: Sequence[str | int]) -> Position | None:
         """The position of the value at a path."""
@@ -48,6 +65,9 @@ class Problems:
             key: The error is in the key, not in the value.
             tree: What holds the last part of the path, if that is not (or no longer) part of the spec's tree.
         """
+        if self._is_full(message):
+            self.omitted += 1
+            return
         at = key_position_at if key else position_at
         position = at(tree, path[-1:]) if tree is not None else None
         position = position or at(self.tree, path)
@@ -57,12 +77,20 @@ class Problems:
 
     def report(self, problem: Problem) -> None:
         """Report an error that has its position; duplicates, and all uses of a wrong param, count once."""
+        if self._is_full(problem.message):
+            self.omitted += 1
+            return
         if related := self._params_set_elsewhere(problem.position):
             problem = replace(problem, related=(*problem.related, *related))
         mark = (" ".join(map(str, related)) or str(problem.position or problem.path), problem.message)
         if mark not in self._seen:
             self._seen.add(mark)
+            self._equal[problem.message] += 1
             self.found.append(problem)
+
+    def _is_full(self, message: str) -> bool:
+        """Whether no more errors are reported with this message. Positions are computed only for those that are."""
+        return self._equal[message] >= _MAX_EQUAL or len(self.found) >= MAX_PROBLEMS
 
     def _params_set_elsewhere(self, position: Position | None) -> tuple[Related, ...]:
         """Positions of the params of a template that are set outside its file: by an override or an extension."""
@@ -87,6 +115,7 @@ class Problems:
         """Report all errors of an exception raised further in."""
         for problem in error.problems:
             self.report(problem)
+        self.omitted += error.omitted
 
     def raise_if_any(self) -> None:
         """Stop if there are errors.
@@ -95,7 +124,7 @@ class Problems:
             SpecError: With all of them, in the order of the file.
         """
         if self.found:
-            raise SpecError(self.found)
+            raise SpecError(self.found, self.omitted)
 
     def model(self, model: type[M], value: Any, path: Path, beside: Sequence[str] = ()) -> M | None:
         """A pydantic model of the value at a path, or None after its errors are reported.
@@ -134,8 +163,9 @@ class Problems:
                 branches.setdefault(part, []).append(detail)
         unknown = {part: str(part[-1]) for part, found in branches.items() if found[0]["type"] == "extra_forbidden"}
         hints = {part: _known_hint(key, model, branches[part][0]["loc"], beside) for part, key in unknown.items()}
+        outer = {part[:end] for part in branches for end in range(1, len(part))}
         for part, details in branches.items():
-            if any(len(other) > len(part) and other[: len(part)] == part for other in branches) and part:
+            if part in outer:
                 continue  # another branch of a union matches better, and its errors are further in
             holder = _at(value, part[:-1]) if part and value is not None else None
             add = partial(self.add, path + part, tree=holder)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import yaml
 from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
-from hiresnet_graph.errors import Position, Problem, Source, SpecError
+from hiresnet_graph.errors import MAX_PROBLEMS, Position, Problem, Source, SpecError
 from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.spec.marked import MarkedDict, MarkedList, format_path, position_in
 from hiresnet_graph.spec.scalar import TYPED, resolve
@@ -34,7 +34,6 @@ SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
-_MAX_PROBLEMS = 1_000
 _BOM = "\ufeff"
 """The byte order mark at the start of a file, which editors do not show."""
 
@@ -52,6 +51,9 @@ def read(path: Path) -> MarkedDict:
     try:
         if path.is_dir():
             _fail(Source(name, ""), "expected a file, got a folder.")
+        if path.exists() and not path.is_file():
+            hint = "Write its content to a file."
+            _fail(Source(name, ""), "expected a file, got a pipe or a device, whose text may never end.", hint=hint)
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -251,6 +253,7 @@ class _Walk:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.problems: dict[tuple[Position | None, str], Problem] = {}
+        self.omitted = 0
         self.path: list[Part] = []  # of the open container
         self.resolved: dict[str, Any] = {}
         self.may_be_decorated = "&" in source.text or "!" in source.text  # with anchors or tags
@@ -259,7 +262,7 @@ class _Walk:
         """The value of the root node, and its position."""
         value, position = self.scalar(root, False, None) if root.__class__ is ScalarNode else self.container(root, None)
         if self.problems:
-            raise SpecError(self.problems.values())
+            raise SpecError(self.problems.values(), self.omitted)
         return value, position
 
     def scalar(self, node: Any, in_flow: bool, part: Part) -> tuple[Any, Position]:
@@ -368,5 +371,7 @@ class _Walk:
         self.add(Problem(message, position, self.path_of(part), hint))
 
     def add(self, problem: Problem) -> None:
-        if len(self.problems) < _MAX_PROBLEMS:
+        if len(self.problems) < MAX_PROBLEMS:
             self.problems.setdefault((problem.position, problem.message), problem)
+        else:
+            self.omitted += 1

@@ -225,11 +225,13 @@ class _NetworkBuilder:
         return {variant.label: (variant, network) for variant, network in found}
 
     def _compiled(self, variants: list[Variant], setting: Setting) -> _Found:
-        """Each variant with its network, without those whose errors are reported."""
+        """Each variant with its network, without those whose errors are reported; equal specs share a network."""
         found: _Found = {}
+        known: dict[str, Architecture] = {}
         for variant in variants:
             network = variant.apply(setting.network, self._study.tree)
             try:
+                network = known.setdefault(repr(network.patched()), network)
                 _ = network.plan
                 found[variant.label] = variant, network
             except SpecError as error:

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+_MAX_TRIED = 10_000
 Objective = Literal["accuracy", "parameters", "macs"]
 
 
@@ -106,6 +107,11 @@ class SearchSettings(BaseModel):
             if isinstance(values, ValueRange) and not values.is_whole:
                 raise ValueError(
                     f"the sampler 'brute-force' cannot try every number of '{key}': give it a list of values"
+                )
+            if isinstance(values, ValueRange) and values.high - values.low >= _MAX_TRIED:
+                raise ValueError(
+                    f"the sampler 'brute-force' tries every value of '{key}', {values.high - values.low + 1:,} here; "
+                    f"the limit is {_MAX_TRIED:,}. Choose a smaller range, or another sampler"
                 )
         return self
 

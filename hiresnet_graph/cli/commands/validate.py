@@ -11,7 +11,8 @@ import typer
 
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Json, architecture, split_changes
-from hiresnet_graph.cli.console import styled, write, write_json, write_message
+from hiresnet_graph.cli.console import has_colors, styled, write, write_json, write_message
+from hiresnet_graph.cli.progress import progress
 from hiresnet_graph.cli.summary import problem_data
 from hiresnet_graph.errors import Problem, SpecError, UsageError
 from hiresnet_graph.formats import format_count
@@ -49,7 +50,8 @@ def validate(
         if warnings := sum(len(result.warnings) for result in results):
             write_message(f"{format_count(warnings, 'warning')}.")
     if invalid:
-        found = format_count(sum(len(result.problems) for result in results), "problem")
+        shown, omitted = (sum(numbers) for numbers in zip(*map(_counts, results), strict=True))
+        found = failure.count_problems(shown, omitted)
         where = f" in {format_count(invalid, 'spec')} of {len(results)}" if len(results) > 1 else ""
         write_message(f"{found}{where}.")
         raise typer.Exit(failure.FINDINGS)
@@ -63,6 +65,7 @@ class _Result(NamedTuple):
     summary: str = ""
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    omitted: int = 0
 
 
 def _check(spec: str, changes: Sequence[str]) -> _Result:
@@ -74,10 +77,18 @@ def _check(spec: str, changes: Sequence[str]) -> _Result:
             return _check_study(spec, changes)
         network = architecture(spec, changes)
         name = network.name
-        network.validate()
-        return _Result(spec, name, _summary(network), warnings=_warnings(network))
+        warnings = _validated(network)
+        return _Result(spec, name, _summary(network), warnings=warnings)
     except SpecError as error:
-        return _Result(spec, name, problems=error.problems)
+        return _Result(spec, name, problems=error.problems, omitted=error.omitted)
+
+
+def _validated(network: Architecture) -> tuple[Problem, ...]:
+    """The warnings of a network and its variants; a terminal shows how many of these are checked."""
+    if not has_colors(sys.stderr) or network.chosen is not None or not network.variants:
+        return network.validate()
+    with progress("variants", 1 + len(network.variants)) as meter:
+        return network.validate(meter)
 
 
 def _check_study(spec: str, changes: Sequence[str]) -> _Result:
@@ -104,6 +115,10 @@ def _check_study(spec: str, changes: Sequence[str]) -> _Result:
     return _Result(spec, study.name, f"a study of {networks.architecture}: {different}, {seeds}, {runs}")
 
 
+def _counts(result: _Result) -> tuple[int, int]:
+    return len(result.problems), result.omitted
+
+
 def _summary(network: Architecture) -> str:
     text = f"{network.cost().parameters:,} parameters"
     if network.chosen is None and network.variants:
@@ -119,14 +134,3 @@ def _as_data(result: _Result) -> dict[str, Any]:
         "problems": [problem_data(problem) for problem in result.problems],
         "warnings": [problem_data(problem) for problem in result.warnings],
     }
-
-
-def _warnings(network: Architecture) -> tuple[Problem, ...]:
-    """The warnings of a network and of its variants, each once; one of a variant alone names the variant."""
-    found: dict[tuple[str, str], Problem] = {}
-    for name in (network.chosen,) if network.chosen is not None else (None, *network.variants):
-        for problem in network.variant(name).warnings:
-            where = f"in the variant '{name}', " if name is not None and name != network.chosen else ""
-            located = replace(problem, message=f"{where}{problem.message}")
-            found.setdefault((str(problem.position or problem.path), problem.message), located)
-    return tuple(found.values())
