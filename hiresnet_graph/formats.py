@@ -25,6 +25,11 @@ def format_count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def as_sentence(text: str) -> str:
+    """A text with a full stop at its end."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def format_si(number: int, decimals: int | None = None) -> str:
     """A large number with its unit prefix: with four digits, `35.78 M`, or with this many decimals."""
     value, prefix = float(number), ""

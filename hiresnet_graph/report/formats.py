@@ -92,6 +92,7 @@ def to_json(report: Report | Table) -> str:
         "seeds": [seeds._asdict() for seeds in table.seeds],
         "machines": [{**machine.model_dump(mode="json"), "runs": runs} for machine, runs in table.machines.items()],
         "mixed": list(table.mixed),
+        "published": table.published and table.published.model_dump(mode="json"),
     }
     for part in report_tables(report):
         records = data.setdefault("rows" if part.part == "table" else part.part, [])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.report.scores import Setting, Spread, finished, percent, setting_columns, spread
+from hiresnet_graph.sweep.published import Published, PublishedValue
 from hiresnet_graph.sweep.results import NetworkInfo, Results, RunRow, read_results
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Environment, RunRecord, Seeds
@@ -32,6 +33,7 @@ class Row(NamedTuple):
         validation: Best validation accuracy.
         same_as: The variant of the same network, whose runs are shown; or empty.
         isomorphic_to: The variant with the same graph, but other weight names; or empty.
+        published: Published test accuracy; None if there is none.
     """
 
     variant: str
@@ -51,6 +53,7 @@ class Row(NamedTuple):
     validation: Spread | None
     same_as: str
     isomorphic_to: str
+    published: PublishedValue | None
 
 
 class Table(NamedTuple):
@@ -62,6 +65,7 @@ class Table(NamedTuple):
         machines: Every different combination of versions, device and settings that computed a run, with the number of
             its runs.
         settings: The fields of the grid, with their column headers.
+        published: Published results of the same networks.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Table(NamedTuple):
     machines: Mapping[Environment, int]
     settings: Mapping[str, str]
     is_search: bool
+    published: Published | None
 
     @property
     def mixed(self) -> tuple[str, ...]:
@@ -116,6 +121,8 @@ class Table(NamedTuple):
         ):
             if count:
                 sentences.append(f"{format_count(count, 'run')} {state}.")
+        if self.published is not None:
+            sentences += self.published.sentences()
         if self.is_search:
             sentences.append("These networks were selected by a search, by their accuracy on the validation images.")
         return " ".join(sentences)
@@ -180,7 +187,13 @@ def make_table(results: Results) -> Table:
     by_network: dict[int, list[RunRow]] = {}
     for row in results.rows:
         by_network.setdefault(row.network, []).append(row)
-    rows = (_row(network, list(runs[i].values()), by_network.get(i, [])) for i, network in enumerate(results.networks))
+    published = results.published
+    rows = (
+        _row(network, list(runs[i].values()), by_network.get(i, []))._replace(
+            published=published.value_for(network.label, network.setting) if published is not None else None
+        )
+        for i, network in enumerate(results.networks)
+    )
     records = {row.key: row.record for row in results.rows if row.record is not None}
     recipe = Recipe.model_validate(dict(results.recipe))
     augment = {record.recipe.augment for record in records.values()}
@@ -197,6 +210,7 @@ def make_table(results: Results) -> Table:
         machines=Counter(record.machine for record in records.values()),
         settings=setting_columns(results),
         is_search=results.is_search,
+        published=published,
     )
 
 
@@ -220,6 +234,7 @@ def _row(network: NetworkInfo, runs: list[RunRecord], rows: list[RunRow]) -> Row
         validation=_percents(run.validation_accuracy for run in runs),
         same_as=network.same_as,
         isomorphic_to=network.isomorphic_to,
+        published=None,
     )
 
 

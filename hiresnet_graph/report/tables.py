@@ -12,6 +12,7 @@ from hiresnet_graph.report.report import Report
 from hiresnet_graph.report.scores import Spread, format_setting, spread_record
 from hiresnet_graph.report.statistics import Comparison
 from hiresnet_graph.report.table import Row, Table
+from hiresnet_graph.sweep.published import PublishedValue
 
 _SCOPE = "These results hold for one split and one test set; other images may give other differences."
 TWO_SEEDS = "Two seeds: with so few, an interval is wide, and its width uncertain; train more before you conclude."
@@ -82,6 +83,7 @@ def _table(table: Table) -> ReportTable:
             (number_column("MACs", 2, in_paper=False), lambda row: format_si(row.macs)),
             (number_column("n", 8), _count),
             (number_column("test accuracy"), lambda row: _spread(row.test)),
+            *([(number_column("published"), lambda row: _published(row.published))] if table.published else []),
             (number_column("at last epoch", 5, in_paper=False), lambda row: _spread(row.last)),
             *(
                 [(number_column(f"top-{top_k}", 1, in_paper=False), lambda row: _spread(row.test_top_k))]
@@ -117,7 +119,12 @@ def _row_record(row: Row) -> Record:
         **spread_record("last", row.last),
         **spread_record("last_top_k", row.last_top_k),
         **spread_record("validation", row.validation),
+        **({f"published_{key}": getattr(row.published, key) for key in ("mean", "std", "n")} if row.published else {}),
     }
+
+
+def _published(value: PublishedValue | None) -> str:
+    return "" if value is None else _spread(Spread(value.mean, value.std))
 
 
 def _differences(comparison: Comparison, table: Table) -> ReportTable:

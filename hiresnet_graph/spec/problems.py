@@ -21,6 +21,7 @@ from hiresnet_graph.errors import (
     did_you_mean,
     similar,
 )
+from hiresnet_graph.formats import as_sentence
 from hiresnet_graph.registry import Kind, KindError, Registry
 from hiresnet_graph.spec.expression import Unknown
 from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at, position_in
@@ -109,7 +110,7 @@ class Problems:
 
     def expression(self, path: Path, error: ExpressionError) -> None:
         """Report an error inside an expression."""
-        self.add(path, _sentence(error.message), error.hint, offset=error.offset)
+        self.add(path, as_sentence(error.message), error.hint, offset=error.offset)
 
     def absorb(self, error: SpecError) -> None:
         """Report all errors of an exception raised further in."""
@@ -177,7 +178,7 @@ class Problems:
                 if not self.is_partial and f"Did you mean '{key}'?" not in hints.values():
                     add(f"the key '{key}' is missing.")
             elif inner is not None:
-                add(_sentence(str(inner)))
+                add(as_sentence(str(inner)))
             else:
                 expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
                 hint = _value_hint(details, key)
@@ -264,10 +265,6 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for inner in get_args(annotation):
         yield from _models_in(inner)
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _has_unknown(value: object) -> bool:

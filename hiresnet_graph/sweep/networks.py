@@ -16,6 +16,7 @@ from hiresnet_graph.sweep.assignments import check_assignments
 from hiresnet_graph.sweep.controls import ADJUSTED, Control, adjusted, control_of, random_edges
 from hiresnet_graph.sweep.grid import Setting, grid_settings
 from hiresnet_graph.sweep.isomorphism import wiring
+from hiresnet_graph.sweep.published import Published, plain_setting
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study, fail, raise_if_any
 from hiresnet_graph.sweep.subsets import is_random
@@ -150,6 +151,8 @@ class _NetworkBuilder:
         if len(self._subsets_of) > 1:
             hint = "Make one study of each."
             problems.add(("grid",), "the grid changes the edges that subsets are taken of.", hint)
+        if study.published is not None and members:
+            _check_published(study.published, [member.info for member in members], problems)
         if problems.found:
             return None
         subsets_of = self._subsets_of.pop() if self._subsets_of else ()
@@ -345,6 +348,29 @@ def collected(problems: Problems) -> Iterator[None]:
         problems.absorb(error)
     except UsageError as error:
         problems.report(Problem(str(error)))
+
+
+def _check_published(published: Published, networks: Iterable[NetworkInfo], problems: Problems) -> None:
+    """Report values of networks that the study does not have."""
+    settings: dict[str, list[dict[str, object]]] = {}
+    for info in networks:
+        settings.setdefault(info.label, []).append(plain_setting(info.setting))
+    seen: list[tuple[str, dict[str, object]]] = []
+    for i, value in enumerate(published.values):
+        path = ("published", "values", i)
+        own = value.label, plain_setting(value.setting)
+        if value.label not in settings:
+            hint = did_you_mean(value.label, settings)
+            problems.add((*path, "label"), f"there is no variant '{value.label}'.", hint)
+        elif own[1] not in settings[value.label]:
+            keys = ", ".join(settings[value.label][0])
+            hint = (
+                f"Give a value of each field of the grid: {keys}." if keys else "The study has no grid: leave it out."
+            )
+            problems.add((*path, "setting"), f"'{value.label}' has no network with this setting.", hint)
+        elif own in seen:
+            problems.add(path, f"'{value.label}' has two values.", "Remove one.")
+        seen.append(own)
 
 
 def _problems_of(arch: Architecture) -> tuple[Problem, ...]:

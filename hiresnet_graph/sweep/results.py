@@ -12,9 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hiresnet_graph.errors import RunError
+from hiresnet_graph.errors import RunError, SpecError
 from hiresnet_graph.spec.problems import explain
+from hiresnet_graph.spec.reader import parse
 from hiresnet_graph.sweep.database import LEDGER, RESTORE_HINT, State, open_for_reading
+from hiresnet_graph.sweep.published import Published
 from hiresnet_graph.train.record import RunRecord, Seeds, read_record, read_settings
 
 
@@ -70,6 +72,7 @@ class Results:
         baseline: Label of the variant that the others are compared with; None if the study has none.
         subsets_of: All edges of which the variants are subsets, if a subset rule made them; else empty.
         is_search: Whether a search chose the networks, so that settings have different numbers of seeds.
+        published: Published results of the same networks.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Results:
     rows: tuple[RunRow, ...]
     subsets_of: tuple[str, ...] = ()
     is_search: bool = False
+    published: Published | None = None
 
 
 def read_results(folder: Path | str) -> Results:
@@ -120,7 +124,17 @@ def read_results(folder: Path | str) -> Results:
         rows=tuple(found),
         subsets_of=tuple(json.loads(study["subsets_of"])),
         is_search=bool(study["is_search"]),
+        published=_published(study["text"], folder / LEDGER),
     )
+
+
+def _published(text: str, path: Path) -> Published | None:
+    """The published results in the text of a study."""
+    try:
+        found = parse(text, str(path)).get("published") if text else None
+        return None if found is None else Published.model_validate(found)
+    except (SpecError, ValidationError) as error:
+        raise RunError(f"{path}: the study in it cannot be read ({error}). {RESTORE_HINT}") from None
 
 
 def _record(text: str, path: Path) -> RunRecord:
@@ -150,7 +164,7 @@ def study_row(database: sqlite3.Connection, folder: Path) -> dict[str, Any]:
     Raises:
         RunError: The ledger has no study yet.
     """
-    names = "name", "architecture", "data", "recipe", "baseline", "subsets_of", "is_search"
+    names = "name", "architecture", "data", "recipe", "baseline", "subsets_of", "is_search", "text"
     row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
     if row is None:
         raise no_results(folder)

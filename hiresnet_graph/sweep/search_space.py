@@ -69,7 +69,7 @@ class SearchSpace:
     def _check_settings(self, problems: Problems) -> None:
         """Check the fields of the study against each other."""
         study, halving = self.study, self.search.halving
-        for key in ("variants", "subsets", "controls", "grid", "baseline"):
+        for key in ("variants", "subsets", "controls", "grid", "baseline", "published"):
             if getattr(study, key):
                 problems.add((key,), f"a study with 'search' has no '{key}'.", "Remove one of the two.", key=True)
         if halving is not None and halving.first >= (epochs := study.recipe.epochs):

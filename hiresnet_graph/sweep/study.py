@@ -12,6 +12,7 @@
     grid: {lr: [0.01, 0.003]}            # every combination; fields of the recipe, params, or fields of the network
     data: cifar10                        # as `--data`, or {kind: cifar10, root: DIR}
     recipe: {epochs: 80}
+    published: {source: ..., values: [{label: none, mean: 89.15, std: 0.31, n: 5}]}   # see `published`
     search: {space: {edges: full}}       # instead of variants, subsets and grid: see `search`
 
 Reading a study parses it and checks its fields; `prepare_study` and `plan_study` check everything else.
@@ -44,6 +45,7 @@ from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.reader import SUFFIXES, read
 from hiresnet_graph.spec.writer import to_yaml
+from hiresnet_graph.sweep.published import Published
 from hiresnet_graph.sweep.search_settings import SearchSettings
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
@@ -77,6 +79,7 @@ class Study(BaseModel):
         grid: Values crossed with all variants: a field of the recipe (`lr`, or `recipe.lr`) or a key of `changes` ->
             its values.
         data: The data set, as text or mapping.
+        published: Published results of the same networks, for `hrg show` and `hrg report`; they affect no run.
         search: How a sampler chooses the networks, instead of variants, subsets, controls and a grid.
     """
 
@@ -95,6 +98,7 @@ class Study(BaseModel):
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     data: str | dict[str, Any] | InstanceOf[DatasetKind] = "digits"
     recipe: Recipe = Recipe()
+    published: Published | None = None
     search: SearchSettings | None = None
     _tree: MarkedDict = PrivateAttr(default_factory=MarkedDict)
 
@@ -177,6 +181,8 @@ class Study(BaseModel):
             at = position.shifted(max(0, source.find(f"--{key}")))
             changes[key] = marked(_plain(value), at)
             changes.key_positions[key] = changes.value_positions[key] = at
+        if fields.keys() & {"changes", "variants", "subsets", "group", "controls", "grid"}:
+            own = own.without("published")  # its values may belong to other networks
         return study_of(merge(own, changes))
 
     def to_yaml(self) -> str:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,14 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.data import data_source
 from hiresnet_graph.errors import SpecError, UsageError
+from hiresnet_graph.report import make_report, report_tables, to_json
 from hiresnet_graph.shipped import spec_names, study_names, study_path
 from hiresnet_graph.spec.marked import MarkedDict
 from hiresnet_graph.sweep import Study, read_study
+from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.networks import networks_of
+from hiresnet_graph.sweep.plan import plan_study
+from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.study import is_study, study_of
 from hiresnet_graph.train import Recipe, Seeds
 
@@ -233,6 +238,74 @@ def test_a_study_is_distinguished_from_a_spec(tmp_path: Path, monkeypatch: pytes
     assert not set(spec_names()) & set(study_names())
     with pytest.raises(SpecError, match=r"there is no file and no shipped study 'table3'. Did you mean 'table2'"):
         read_study("table3")
+
+
+PUBLISHED = """variants: [none, full]
+grid: {lr: [0.1, 0.2]}
+published:
+  source: a paper
+  values:
+    - {label: none, setting: {lr: 0.1}, mean: 90, std: 1, n: 3}
+    - {label: full, setting: {recipe.lr: 0.2}, mean: 91}
+  differs: [the data]
+"""
+
+
+def test_published_values_are_those_of_networks(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL + PUBLISHED)
+    study = read_study(tmp_path / "study.yaml")
+    found = {(info.label, info.setting["recipe.lr"]): info for info in (one.info for one in networks_of(study).members)}
+    assert study.published is not None
+    values = {key: study.published.value_for(info.label, info.setting) for key, info in found.items()}
+    assert {key: value.mean for key, value in values.items() if value} == {("none", 0.1): 90, ("full", 0.2): 91}
+    assert study.published.sentences() == ["Published: a paper.", "Differs: the data."]
+    assert study.patched({"seeds": 2}, "").published == study.published
+    assert study.patched({"variants": ["none"]}, "").published is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "label: none",
+            "label: non",
+            "8:15: published.values[0].label: there is no variant 'non'. Did you mean 'none'?",
+        ),
+        ("lr: 0.1}, m", "lr: 0.3}, m", "8:30: published.values[0].setting: 'none' has no network with this setting."),
+        (", setting: {lr: 0.1}", "", "8:7: published.values[0].setting: 'none' has no network with this setting."),
+        (
+            "full, setting: {recipe.lr: 0.2",
+            "none, setting: {lr: 0.1",
+            "9:7: published.values[1]: 'none' has two values.",
+        ),
+        ("mean: 90", "mean: 0.9e3", "8:47: published.values[0].mean: expected a number of at most 100, got 900.0."),
+        ("std: 1", "sd: 1", "8:51: published.values[0].sd: unknown key 'sd'. Did you mean 'std'?"),
+        ("  source: a paper\n", "", "6:3: published.source: the key 'source' is missing."),
+    ],
+)
+def test_wrong_published_values_are_reported(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert PUBLISHED.count(old) == 1
+    found = messages(tmp_path, SMALL + PUBLISHED.replace(old, new))
+    assert [line[: len(message)] for line in found] == [message]
+
+
+def test_published_values_change_no_run_and_stay_in_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL + PUBLISHED)
+    study = read_study(tmp_path / "study.yaml")
+    plan = plan_study(study)
+    without = study_of(study.tree.without("published"))
+    assert plan_study(without).requests.keys() == plan.requests.keys()
+    with Ledger.open(tmp_path / "out") as ledger:
+        ledger.join(plan)
+    results = read_results(tmp_path / "out")
+    assert results.published == study.published
+    report = make_report(results)
+    (table,) = [table for table in report_tables(report) if table.part == "table"]
+    at = [column.header for column in table.columns].index("published")
+    assert [row[at] for row in table.rows] == ["90.00 (1.00)", "", "", "91.00 (-)"]
+    assert "Published: a paper. Differs: the data." in table.caption
+    assert (table.records[0]["published_mean"], table.records[0]["published_n"]) == (90, 3)
+    assert json.loads(to_json(report))["published"]["values"][1]["mean"] == 91
 
 
 # ------------------------------------------------------------------------------------------------------ shipped studies

@@ -12,6 +12,7 @@ import typer
 
 from hiresnet_graph.cli.arguments import Changes, Edges, Json, Spec, Variant, architecture
 from hiresnet_graph.cli.console import styled, write, write_json, write_message, write_table
+from hiresnet_graph.cli.study_summary import refuse_changes, summarize_study, write_study
 from hiresnet_graph.cli.summary import format_factor, format_shape, format_steps, has_cost, sum_costs, summarize
 from hiresnet_graph.formats import Column, format_bytes, format_count, format_percent, format_si, number_column
 from hiresnet_graph.passes.timing import format_step_ranges
@@ -29,11 +30,20 @@ def show(
     ops: Annotated[bool, typer.Option("--ops", help="List the primitive operations instead of the nodes.")] = False,
     json: Json = False,
 ) -> None:
-    """Show nodes and edges with shapes, parameters, MACs and memory.
+    """Show nodes and edges with shapes, parameters, MACs and memory; or the networks, runs and data of a study.
 
     MACs are the multiply-adds of convolutions and linear maps ("FLOPs" in most tables); memory is the size of all
     values as float32. Both are for one sample.
     """
+    from hiresnet_graph.sweep.study import is_study, read_study
+
+    if is_study(spec):
+        given = {"changes": changes, "--variant": variant, "--edges": edges, "--blocks": blocks, "--ops": ops}
+        refuse_changes(spec, given)
+        study = read_study(spec)
+        described = summarize_study(study)
+        write_json(described) if json else write_study(study, described)
+        return
     network = architecture(spec, changes, variant, edges)
     data = summarize(network, calls=ops)
     if json:

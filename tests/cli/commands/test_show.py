@@ -274,3 +274,29 @@ def test_zeros_inside_a_block_belong_to_the_block(hrg, tmp_path):
     path.write_text(path.read_text().replace("pre: conv2d", "pre: {block: conv2d, width: 2, kernel_size: 1}"))
     plan = hg.load(path).plan
     assert {call.owner for call in plan.calls} == {"pre", "a", "head"}
+
+
+def test_a_study_is_shown_with_its_networks_and_published_values(hrg):
+    text = hrg("show", "table2").stdout
+    assert "\nnetwork  hiresnet18\ndata     cifar10\nrecipe   epochs 80\n" in text
+    assert "\nruns     40 runs, 5 seeds for each network; baseline original\n" in text
+    assert "\nfull         273,466  36.62 M      6  89.46 (0.30), n 5\n" in text
+    assert "\nPublished: Lopez and Triesch" in text and "\nDiffers: augmentation (crop and flip);" in text
+    data = json.loads(hrg("show", "table1-tiny-imagenet", "--json").stdout)
+    cells = {(row["label"], row["setting"]["block"]): row["published"] for row in data["networks"]}
+    assert cells["full", "plain"] == {"mean": 42.22, "std": 0.37, "n": 5}
+    assert cells["original", "resnext"] is None and len(cells) == 9
+    assert data["changes"] == {"classes": 200, "input.height": 64, "input.width": 64} and data["runs"] == 45
+
+
+def test_a_study_without_published_values_and_a_search_are_shown(hrg, tmp_path):
+    text = hrg("show", "digits").stdout
+    assert "runs     10 runs, 2 seeds for each network; baseline original" in text and "published" not in text
+    study = "network: hiresnet18\nsearch: {space: {edges: full, width: [4, 8]}, runs: 9}\nseeds: 1\n"
+    (tmp_path / "s.yaml").write_text(study)
+    assert "\nsearch   tpe, up to 9 runs, for accuracy: edges full, width " in hrg("show", tmp_path / "s.yaml").stdout
+
+
+def test_a_study_takes_no_changes(hrg):
+    result = hrg("show", "table2", "width=3")
+    assert result.exit_code == 2 and "'table2' is a study, which takes no changes." in result.stderr
