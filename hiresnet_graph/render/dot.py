@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable
 
 import graphviz  # type: ignore[import-untyped]
@@ -67,8 +66,8 @@ def to_dot(scene: Scene, *, direction: Direction = "LR") -> str:
 
 
 def _identifier(name: str) -> str:
-    """A name without characters that have a meaning in DOT: these are written like %3A."""
-    return re.sub(r'[:\\"<>%\x00-\x1f]', lambda found: f"%{ord(found[0]):02X}", name)
+    """A name without characters that have a meaning in DOT or are invisible: these are written like %3A."""
+    return "".join(f"%{ord(c):02X}" if c in ':\\"<>%' or not c.isprintable() else c for c in name)
 
 
 def _text(text: str) -> str:

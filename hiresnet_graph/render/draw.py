@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from hiresnet_graph.errors import HrgError, MissingToolError, UsageError, did_you_mean
 from hiresnet_graph.files import check_output, write_atomic
+from hiresnet_graph.formats import one_line
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render.dot import to_dot
 from hiresnet_graph.render.layout.layout import Direction
@@ -206,7 +207,7 @@ def _standalone(data: bytes, title: str) -> str:
     start = text.index("<svg")
     end = text.index(">", start)
     opening, rest = text[start:end], text[end + 1 :]
-    clean = "".join(c if c.isprintable() else " " for c in title) or "network"
+    clean = one_line(title) or "network"
     rest = re.sub(
         r'<g id="[^"]*" class="[a-z]+ centred">.*?</g>\n</g>', lambda found: _centred(found[0]), rest, flags=re.S
     )

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.cost import count_folded, macs_per_step
+from hiresnet_graph.cost import Cost, count_folded, count_parts, macs_per_step
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import format_si
 from hiresnet_graph.graph import EdgeRecord
@@ -124,9 +124,49 @@ def test_colours_depend_on_distance_and_agree_between_variants() -> None:
 def test_numbers_in_the_picture_are_those_of_the_cost_table() -> None:
     network = hrg.load("hiresnet18").variant("full")
     scene = make_scene(network.plan, level="stages")
-    assert scene.caption[0].startswith("hiresnet18: 273,466 parameters (5,632 on skips), ")
+    assert scene.caption[0].startswith("hiresnet18: 273,466 parameters (5,632 on skips, 2,784 on shortcuts), ")
     shown = sum(int(note.split()[0].replace(",", "")) for box in scene.boxes for note in box.notes if "params" in note)
-    assert shown + 5632 == network.cost().parameters
+    assert shown + 5632 + 2784 == network.cost().parameters
+
+
+def test_the_parameters_in_the_box_of_a_block_are_those_of_the_table_of_nodes() -> None:
+    """The shortcut of a block has its own line there, and its own arrow here."""
+    network = hrg.load("hiresnet18").variant("full")
+    boxes = {box.name: box for box in make_scene(network.plan).boxes}
+    assert "13,952 params" in boxes["stage2.block1"].notes
+    costs = count_parts(network.plan)
+    for name, box in boxes.items():
+        number = costs.get(name, Cost()).parameters
+        assert box.notes[:1] == ((f"{number:,} params",) if number else ()), name
+    groups = {group.name: group.note for group in make_scene(network.plan).groups}
+    assert groups["stage2"] == f"{13952 + 18560 + 18560:,} params"
+
+
+def test_the_caption_explains_the_colours_of_skips() -> None:
+    full = hrg.load("hiresnet18").variant("full").plan
+    for level in ("stages", "blocks", "ops"):
+        assert make_scene(full, level=level).caption[1:] == ("distance of skips: 1 blue, 2 orange, 3 green",)
+    assert len(make_scene(hrg.load("hiresnet18").variant("p1").plan).caption) == 1  # one colour
+
+
+def test_the_caption_names_as_many_colours_as_there_are() -> None:
+    names = [f"n{i}" for i in range(9)]
+    nodes = "".join(f"  {name}: {{block: conv, width: 4}}\n" for name in names)
+    text = f"name: many\ninput: {{channels: 3, height: 8, width: 8}}\nnodes:\n{nodes}flow: {' -> '.join(names)}\n"
+    scene = make_scene(plan_of(text + f"skips: {{levels: [{', '.join(names)}], edges: full}}\n"))
+    assert scene.caption[1] == "colour of skips: their distance, 6 colours in turn"
+
+
+def test_long_names_are_cut_in_the_middle_and_complete_in_the_tooltip() -> None:
+    long = "the_" + "very_" * 20 + "long_name"
+    text = TINY.replace("stem", long)
+    for level in ("blocks", "ops"):
+        scene = make_scene(plan_of(text), level=level, title=long)
+        texts = [part for box in scene.boxes for part in (box.title, *box.lines)] + [g.title for g in scene.groups]
+        assert max(map(len, texts)) <= 43 and any(text.startswith("the_very_very_very…ry_") for text in texts)
+        assert any(long in box.tooltip for box in scene.boxes)
+        assert level == "blocks" or any(g.title.endswith("…long_name > stage2") for g in scene.groups)
+        assert len(scene.caption[0]) < 200 and scene.title == long
 
 
 def test_long_stages_are_folded_at_the_level_of_blocks() -> None:
@@ -168,7 +208,7 @@ def test_with_many_labels_the_caption_lists_the_kinds() -> None:
     text = TINY.replace("depth: 2", "depth: 4").replace("levels: [stem, stages]", "levels: [stem, blocks]")
     scene = make_scene(plan_of(text))
     assert not scene.labelled
-    assert scene.caption[1] == "skips: avg pool, 1x1 conv, BN (20); identity (16)"
+    assert scene.caption[-1] == "skips: avg pool, 1x1 conv, BN (20); identity (16)"
 
 
 def test_a_merge_other_than_add_is_shown() -> None:
@@ -282,7 +322,8 @@ def test_the_caption_has_steps_readout_copies_and_colours() -> None:
 
 
 def test_the_caption_of_a_network_without_time_does_not_mention_it() -> None:
-    assert len(make_scene(plan_of()).caption) == 1
+    caption = "".join(make_scene(plan_of()).caption)
+    assert not any(word in caption for word in ("step", "unrolling", "readout"))
 
 
 def test_steps_at_which_an_edge_is_open_are_in_its_label() -> None:

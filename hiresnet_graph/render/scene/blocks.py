@@ -77,10 +77,8 @@ class BlockScene:
         self._silent = {edge.name for edge in silent}
 
     def _cost(self, nodes: Iterable[NodeRecord]) -> Cost:
-        total = Cost()
-        for node in nodes:
-            total += self.costs.get(node.name, Cost()) + self.costs.get(f"{node.name}.shortcut", Cost())
-        return total
+        """The cost of nodes without their shortcuts, as in the table of nodes."""
+        return sum((self.costs.get(node.name, Cost()) for node in nodes), Cost())
 
     # boxes
 

@@ -25,6 +25,14 @@ _PROJECTION = {
 }
 
 
+def shortened(text: str, limit: int = 36) -> str:
+    """A text without its middle if it is longer than this; tooltips have all of it."""
+    if len(text) <= limit:
+        return text
+    end = (limit - 1) // 2
+    return f"{text[: limit - 1 - end]}…{text[-end:]}"
+
+
 def format_projection(text: str) -> str:
     """The description of a projection, like `avg, conv1x1, batch`, in words: `avg pool, 1x1 conv, BN`."""
     parts = text.removesuffix(" (always)").split(", ")

@@ -6,7 +6,7 @@ A scene is made from a plan alone, so that it shows the computation and not the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -18,11 +18,14 @@ from hiresnet_graph.passes.timing import along_flow, format_step_ranges, timing
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render.scene.blocks import BlockScene
 from hiresnet_graph.render.scene.calls import CallScene
-from hiresnet_graph.render.scene.scene import Arrow, Box, Heading, Level, Scene
+from hiresnet_graph.render.scene.labels import shortened
+from hiresnet_graph.render.scene.scene import HUES, Arrow, Box, Group, Heading, Level, Scene
 from hiresnet_graph.render.scene.steps import StepScene
 
 _MAX_LABELS = 20
 """With more labels than this, the caption lists them instead."""
+_MAX_TITLE = 80
+"""A longer name of a network is cut in the caption."""
 _COLOR_LEGEND: dict[Heading, str] = {
     "lateral": "green: lateral",
     "feedback": "orange: feedback",
@@ -55,18 +58,36 @@ def make_scene(plan: Plan, *, level: Level = "blocks", title: str | None = None,
         plan = replace(plan, nodes=along_flow(plan.nodes, plan.edges))
     unrolled = unrolled and level != "ops"
     content = CallScene(plan) if level == "ops" else StepScene(plan, level) if unrolled else BlockScene(plan, level)
-    arrows = _with_hues(content.arrows(), by_distance=plan.folded is None)
+    arrows = _with_hues(map(_shortened_arrow, content.arrows()), by_distance=plan.folded is None)
     labelled = sum(bool(arrow.label) and arrow.family != "shortcut" for arrow in arrows) <= _MAX_LABELS
-    caption = _caption(name, plan, content.boxes, arrows, labelled)
-    return Scene(name, level, tuple(content.boxes), tuple(content.groups), arrows, caption, labelled, unrolled)
+    caption = _caption(shortened(name, _MAX_TITLE), plan, content.boxes, arrows, labelled)
+    boxes, groups = tuple(map(_shortened_box, content.boxes)), tuple(map(_shortened_group, content.groups))
+    return Scene(name, level, boxes, groups, arrows, caption, labelled, unrolled)
 
 
-def _with_hues(arrows: Sequence[Arrow], *, by_distance: bool) -> tuple[Arrow, ...]:
+def _shortened_box(box: Box) -> Box:
+    return replace(box, title=shortened(box.title), lines=tuple(map(shortened, box.lines)))
+
+
+def _shortened_group(group: Group) -> Group:
+    """The group with a short title; of an edge, both ends are still to be seen."""
+    ends = group.title.split(" > ")
+    if len(ends) == 2 and shortened(group.title) != group.title:
+        return replace(group, title=" > ".join(shortened(end, 20) for end in ends))
+    return replace(group, title=shortened(group.title))
+
+
+def _shortened_arrow(arrow: Arrow) -> Arrow:
+    return replace(arrow, label=", ".join(map(shortened, arrow.label.split(", "))))
+
+
+def _with_hues(content: Iterable[Arrow], *, by_distance: bool) -> tuple[Arrow, ...]:
     """Arrows with their hue: their distance if all are short, else the rank of their distance.
 
     So one distance has one colour in all variants of a network with few levels. In a network with `time` all skips have
     one colour, as the other colours show headings.
     """
+    arrows = tuple(content)
     if not by_distance:
         return tuple(replace(arrow, hue=1) for arrow in arrows)
     distances = sorted({arrow.distance for arrow in arrows if arrow.family == "skip"})
@@ -78,14 +99,18 @@ def _with_hues(arrows: Sequence[Arrow], *, by_distance: bool) -> tuple[Arrow, ..
 def _caption(title: str, plan: Plan, boxes: Sequence[Box], arrows: Sequence[Arrow], labelled: bool) -> tuple[str, ...]:
     parts = count_parts(plan)
     total, folded = sum(parts.values(), Cost()), count_folded(plan)
-    skips = sum(parts.get(edge.name, Cost()).parameters for edge in plan.edges if edge.family == "skip")
-    notes = [f"{skips:,} on skips"] if skips else []
+    notes = []
+    for family in ("skip", "shortcut"):
+        number = sum(parts.get(edge.name, Cost()).parameters for edge in plan.edges if edge.family == family)
+        notes += [f"{number:,} on {family}s"] if number else []
     notes += [f"{folded:,} with one copy of every weight"] if folded != total.parameters else []
     share = f" ({', '.join(notes)})" if notes else ""
     lines = [f"{title}: {total.parameters:,} parameters{share}, {format_si(total.macs, decimals=1)} MACs"]
     if plan.folded is not None and plan.folded.time is not None:
         lines[0] += f" in {plan.folded.time.steps} steps"
         lines += _time_caption(plan.folded, boxes, arrows)
+    else:
+        lines += _distance_caption(arrows)
     labels = Counter(arrow.label for arrow in arrows if arrow.label and arrow.family != "shortcut")
     if labels and not labelled:
         most = sorted(labels.items(), key=lambda item: (-item[1], item[0]))
@@ -94,6 +119,19 @@ def _caption(title: str, plan: Plan, boxes: Sequence[Box], arrows: Sequence[Arro
         family = "skips" if any(arrow.family == "skip" for arrow in arrows) else "edges"
         lines.append(f"{family}: " + "; ".join(shown) + (f"; others ({rest})" if rest else ""))
     return tuple(lines)
+
+
+def _distance_caption(arrows: Sequence[Arrow]) -> list[str]:
+    """The legend of the colours of skips, if there are several."""
+    found = sorted({(arrow.hue, arrow.distance) for arrow in arrows if arrow.family == "skip"})
+    if len(found) < 2:
+        return []
+    if len(found) > len(HUES):
+        return [f"colour of skips: their distance, {len(HUES)} colours in turn"]
+    return [
+        "distance of skips: "
+        + ", ".join(f"{distance} {HUES[(max(1, hue) - 1) % len(HUES)]}" for hue, distance in found)
+    ]
 
 
 def _time_caption(folded: OpGraph, boxes: Sequence[Box], arrows: Sequence[Arrow]) -> list[str]:

@@ -12,6 +12,9 @@ Level = Literal["stages", "blocks", "ops"]
 Role = Literal["input", "block", "stage", "fold", "op", "zeros"]
 Heading = Literal["forward", "lateral", "feedback", "silent"]
 
+HUES = ("blue", "orange", "green", "pink", "amber", "light blue")
+"""The colours of skips: those of hue 1, 2, ...; hue 7 is blue again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
