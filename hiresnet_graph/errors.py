@@ -6,6 +6,7 @@
     ├── ShapeError        bare: an operation does not accept a shape, or cannot produce one
     ├── RegistryError     a kind is unknown, or its name is already registered
     ├── UsageError        the arguments of a command or a call are wrong
+    │   └── MissingDataError  a data set is not on this machine
     ├── RunError          training failed, or a run folder cannot be read
     │   └── OutOfMemory   memory was insufficient for a training step
     └── MissingToolError  an optional program or package is not installed
@@ -168,6 +169,10 @@ class RegistryError(HrgError):
 
 class UsageError(HrgError):
     """The arguments of a command or a call are wrong."""
+
+
+class MissingDataError(UsageError):
+    """A data set is not on this machine: what does not depend on its images can still be checked."""
 
 
 class RunError(HrgError):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.errors import MissingDataError, RunError
 from hiresnet_graph.formats import format_bytes
 
 Array = npt.NDArray[Any]
@@ -32,7 +32,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> tuple[dict[str, Array], tup
     """Those of the named arrays that an .npz file contains, and the names of all its arrays.
 
     Raises:
-        UsageError: The file does not exist.
+        MissingDataError: The file does not exist.
         RunError: It cannot be read, is damaged, or has one of these arrays in a form that cannot be read.
     """
     try:
@@ -42,7 +42,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> tuple[dict[str, Array], tup
         with path.open("rb") as file:
             return _read(path, file, names)
     except FileNotFoundError:
-        raise UsageError(f"the file {path} does not exist.") from None
+        raise MissingDataError(f"the file {path} does not exist.") from None
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}.") from None
     except _DAMAGE as error:

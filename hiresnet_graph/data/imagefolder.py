@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from hiresnet_graph.data.kind import DATASETS, AbsolutePath, DatasetKind, GreyOrColour
 from hiresnet_graph.data.split import TEST_SHARE, Split, check_split, hold_out, keep_test
-from hiresnet_graph.errors import RunError, UsageError, did_you_mean
+from hiresnet_graph.errors import MissingDataError, RunError, UsageError, did_you_mean
 from hiresnet_graph.shapes import Map
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class ImageFolderData(DatasetKind):
         from hiresnet_graph.data.folders import class_folders, find_images, part_folders
 
         if not os.path.isdir(self.dir):  # unlike Path.is_dir, without an error for names that are too long
-            raise UsageError(f"data 'imagefolder': the folder {self.dir} does not exist.")
+            raise MissingDataError(f"data 'imagefolder': the folder {self.dir} does not exist.")
         parts = list(part_folders(self.dir, class_folders(self.dir)).values()) or ["."]
         classes = class_folders(self.dir / parts[0])
         label_of = self._label_folders(parts, classes)

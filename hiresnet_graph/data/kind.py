@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import MissingDataError
 from hiresnet_graph.registry import Kind, Registry
 
 if TYPE_CHECKING:
@@ -120,11 +120,11 @@ class PublishedData(DatasetKind):
                     return folder
         return None
 
-    def not_found(self) -> UsageError:
+    def not_found(self) -> MissingDataError:
         """The error if it is not found: where it was searched, and how to get it."""
         get = "Get it with '--download' (in Python: download=True), or unpack" if self.can_download() else "Unpack"
         searched = " or ".join(map(str, self.search_folders()))
-        return UsageError(
+        return MissingDataError(
             f"data '{self.kind}': there is no folder '{self.folder}' in {searched}. "
             f"{get} {self.address} there; or give its parent folder, with "
             f"{DATA_FOLDER}=DIR in the environment or as '{self.kind}:root=DIR'."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hiresnet_graph.data.kind import DATASETS, AbsolutePath, DatasetKind
 from hiresnet_graph.data.split import TEST_SHARE, check_split, hold_out, keep_test
-from hiresnet_graph.errors import RunError, UsageError, did_you_mean
+from hiresnet_graph.errors import MissingDataError, RunError, did_you_mean
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.arrays import Array
@@ -85,7 +85,7 @@ class NpzData(DatasetKind):
 
         try:
             found, names = read_arrays(self.file, _KEYS)
-        except (UsageError, RunError) as error:
+        except (MissingDataError, RunError) as error:
             raise type(error)(f"data 'npz': {error}") from None
         if "x_train" not in found and "x" not in found:
             raise self._error(f"there is no array 'x_train' or 'x' among its arrays: {', '.join(sorted(names)[:20])}")

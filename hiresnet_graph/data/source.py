@@ -44,7 +44,8 @@ def load_dataset(source: str | Mapping[str, Any] | DatasetKind) -> Dataset:
         source: As for `data_source`.
 
     Raises:
-        UsageError: There is no such data set, or its files are not found.
+        UsageError: There is no such data set, or its files do not make one.
+        MissingDataError: Its files are not found.
         RunError: One of its files is damaged.
     """
     return data_source(source).load()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import MissingDataError
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.executors import Executor
 from hiresnet_graph.sweep.ledger import Ledger
@@ -60,7 +60,7 @@ def ablate(
     options = ExecutionOptions(executor, jobs, device, threads, stack, address)
     prepared = prepare_study(study, out, options, accept_changes=accept_changes, measuring=measuring)
     if prepared.data_error:
-        raise UsageError(prepared.data_error)
+        raise MissingDataError(prepared.data_error)
     with Ledger.open(out, wait=wait) as ledger:
         prepared = prepared.with_ledger(ledger, accept_changes=accept_changes)
         ledger.join(prepared.plan, accept_changes=accept_changes)

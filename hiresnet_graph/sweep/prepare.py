@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.errors import MissingDataError, RunError, UsageError
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
 from hiresnet_graph.sweep.database import FINAL
@@ -280,7 +280,7 @@ def prepare_study(
 
     Raises:
         SpecError: The study or one of its networks is wrong.
-        UsageError: An option is wrong.
+        UsageError: An option is wrong, or the data are.
         RunError: The ledger in the folder cannot be read.
     """
     options = options or ExecutionOptions()
@@ -292,7 +292,7 @@ def prepare_study(
     dataset, data_error = None, ""
     try:
         dataset = source.load()
-    except UsageError as error:
+    except MissingDataError as error:
         data_error = str(error)
     plan = make_plan(study, networks, source, dataset)
     stored = read_stored(out, plan, accept_changes=accept_changes) if out is not None else StoredStudy()

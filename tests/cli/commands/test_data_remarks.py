@@ -75,3 +75,23 @@ def test_skipped_files_are_printed(hrg: Callable[..., Result], folder: Path, dat
     result = hrg("train", "net.yaml", "--data", "imagefolder:pets,channels=1", *SHORT, "-o", "run")
     line = "Data 'imagefolder:pets': skipped 1 hidden file or folder, 1 link to images that are read elsewhere."
     assert result.exit_code == 0 and result.stderr.splitlines().count(line) == 1
+
+
+def test_a_dry_run_refuses_data_that_are_wrong_but_not_those_that_are_missing(
+    hrg: Callable[..., Result], folder: Path, data: str
+) -> None:
+    study = ("ablate", "net.yaml", "--variants", "base,more", "--seeds", "1", *SHORT, "--dry-run", "--no-calibrate")
+    for missing in ("npz:b.npz", "imagefolder:pets", "cifar10:root=there"):
+        result = hrg(*study, "--data", missing)
+        assert result.exit_code == 0 and "The data are missing, so classes were not checked" in result.stderr
+    for name in ("train", "val", "valid"):
+        (folder / "parts" / name).mkdir(parents=True)
+    (folder / "one" / "a").mkdir(parents=True)
+    np.savez(folder / "one.npz", x=np.zeros((20, 8, 8), np.uint8), y=np.zeros(20, int))
+    for wrong, message in (
+        ("imagefolder:parts", f"data: {folder}/parts has several folders for validation: 'val', 'valid'."),
+        ("imagefolder:one", f"data 'imagefolder': {folder}/one must contain at least two class folders"),
+        ("npz:one.npz", "data 'npz:one.npz': there is a single class, '0', and training requires two or more."),
+    ):
+        result = hrg(*study, "--data", wrong)
+        assert result.exit_code == 2 and message in result.stderr and "missing" not in result.stderr
