@@ -366,7 +366,7 @@ CASES: dict[str, Case] = {
     ),
     "block of an edge": case(
         but(more="edges: [«{from: a, to: b, slot: output, block: conv, width: 6, groups: 4}]\n"),
-        "the block on the edge from 'a' cannot take 4x8x8",
+        "the block on the edge from 'a' cannot be applied to 4x8x8",
         "multiples of 4",
     ),
     "no projection at all": case(
@@ -442,7 +442,7 @@ CASES: dict[str, Case] = {
     # templates
     "unknown name": case(but("$width => $«widht"), "no name 'widht' here", "Did you mean 'width'?"),
     "division by zero": case(but("$width => $(«width // 0)"), "nodes.a.width", "'//' would divide by zero"),
-    "number times text": case(but("$width => $(«width * 'x')"), "'*' cannot take a number and text"),
+    "number times text": case(but("$width => $(«width * 'x')"), "'*' cannot be applied to a number and text"),
     "fraction from a template": case(but("$width => «$(width / 3)"), "a whole number, got 1.33"),
     "no expression": case(but("$width => $(width +«)"), "not a valid expression"),
     "a call": case(but("$width => \"$(«__import__('os'))\""), "no function '__import__'", "Known: abs"),

@@ -30,7 +30,7 @@ from hiresnet_graph.cli.commands.status import status
 from hiresnet_graph.cli.commands.train import train
 from hiresnet_graph.cli.commands.validate import validate
 from hiresnet_graph.cli.console import write_message
-from hiresnet_graph.cli.help import Command, CommandGroup
+from hiresnet_graph.cli.help import Command, CommandGroup, wants_json
 from hiresnet_graph.errors import HrgError
 
 # Heading -> name -> command, or group of commands.
@@ -90,7 +90,8 @@ class MainGroup(CommandGroup):
     def _end(self, error: Exception, ctx: Any) -> None:
         if ctx.params.get("debug"):
             traceback.print_exception(error)
-        failure.report_error(error, " ".join(["hrg", ctx.invoked_subcommand or ""]).strip())
+        command = " ".join(["hrg", ctx.invoked_subcommand or ""]).strip()
+        failure.report_error(error, command, as_json=wants_json(ctx))
         raise typer.Exit(failure.exit_code(error)) from None
 
 

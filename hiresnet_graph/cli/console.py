@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import IO, Any
 
@@ -60,6 +61,13 @@ def write(text: str = "") -> None:
     print(clean(text, sys.stdout))
 
 
+def write_prose(text: str, stream: IO[str] | None = None) -> None:
+    """Print sentences, wrapped at the width of the terminal: to stdout, or to another stream."""
+    stream = stream or sys.stdout
+    lines = textwrap.wrap(clean(text, stream), terminal_width(), break_long_words=False, break_on_hyphens=False)
+    print("\n".join(lines), file=stream)
+
+
 def write_message(text: str) -> None:
     """Print a message for people to stderr."""
     print(clean(text, sys.stderr), file=sys.stderr)
@@ -70,20 +78,27 @@ def write_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=not is_unicode(), allow_nan=False))
 
 
-def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total: Sequence[str] | None = None) -> None:
+def write_table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    total: Sequence[str] | None = None,
+    *,
+    most: int = _UNLIMITED,
+) -> None:
     """Print a table to stdout.
 
     Columns that do not fit the terminal are omitted, those of the lowest priority first, and a message names them.
 
     Args:
         total: A last row, set apart.
+        most: Width of the table in a pipe, where a column of it wraps.
     """
     from rich.box import SIMPLE_HEAD, Box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    available = terminal_width()
+    available = min(terminal_width(), most)
     wrapped_width = min(available // 2, _WRAPPED_WIDTH)
     cells = [[column.header for column in columns], *rows, *([] if total is None else [total])]
     widths = [wrapped_width if column.wraps else max(len(row[i]) for row in cells) for i, column in enumerate(columns)]
@@ -117,4 +132,5 @@ def write_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], total:
     write("\n".join(line.rstrip() for line in capture.get().splitlines()))
     omitted = [column.header for i, column in enumerate(columns) if i not in shown and column.header]
     if omitted:
-        write_message(f"Omitted at {available} columns: {', '.join(omitted)}. Use a wider window, or --json.")
+        note = f"Omitted at {available} columns: {', '.join(omitted)}. Use a wider window, or --json."
+        write_prose(note, sys.stderr)

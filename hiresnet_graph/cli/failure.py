@@ -11,7 +11,8 @@ import unicodedata
 from collections.abc import Iterable
 from typing import IO
 
-from hiresnet_graph.cli.console import clean, printable, styled, terminal_width
+from hiresnet_graph.cli.console import clean, printable, styled, terminal_width, write_json
+from hiresnet_graph.cli.summary import problem_data
 from hiresnet_graph.errors import HrgError, MissingToolError, Position, Problem, SpecError, UsageError
 from hiresnet_graph.formats import format_count
 
@@ -33,31 +34,43 @@ def _missing_package(error: BaseException) -> str:
     return "" if name == "hiresnet_graph" else name
 
 
-def report_error(error: Exception, command: str) -> None:
+def report_error(error: Exception, command: str, *, as_json: bool = False) -> None:
     """Print an error to stderr.
 
     Args:
         command: The command that failed, like `hrg show`.
+        as_json: Also print it to stdout, for programs.
     """
     stream = sys.stderr
+    if as_json:
+        problems = error.problems if isinstance(error, SpecError) else ()
+        report_json_error(str(error) if isinstance(error, SpecError) else _describe(error, command), problems)
     if isinstance(error, SpecError):
         print_problems(error.problems, stream)
         if len(error.problems) + error.omitted > 1:
             print(f"{count_problems(len(error.problems), error.omitted)}.", file=stream)
         return
+    print(f"{styled(f'{command}:', 'red', stream)} {_describe(error, command)}", file=stream)
+
+
+def report_json_error(message: str, problems: Iterable[Problem] = ()) -> None:
+    """Print an error to stdout as JSON: `{"error": MESSAGE, "problems": [...]}`, with the problems of a spec."""
+    write_json({"error": message, "problems": [problem_data(problem) for problem in problems]})
+
+
+def _describe(error: Exception, command: str) -> str:
+    """An error, except for those of specs, as text."""
     if isinstance(error, HrgError):
-        text = clean(str(error), stream)
-    elif isinstance(error, OSError):
-        text = _describe_os_error(error)
-    elif package := _missing_package(error):
-        text = f"the package '{package}' is not installed. 'hrg doctor' lists missing packages."
-    else:
-        first_line = printable(next(iter(str(error).splitlines()), ""))
-        text = (
-            f"internal error, {type(error).__name__}: {first_line}\n"
-            f"This is a bug in hrg. Please report the output of '{command} --debug ...'."
-        )
-    print(f"{styled(f'{command}:', 'red', stream)} {text}", file=stream)
+        return clean(str(error), sys.stderr)
+    if isinstance(error, OSError):
+        return _describe_os_error(error)
+    if package := _missing_package(error):
+        return f"the package '{package}' is not installed. 'hrg doctor' lists missing packages."
+    first_line = printable(next(iter(str(error).splitlines()), ""))
+    return (
+        f"internal error, {type(error).__name__}: {first_line}\n"
+        f"This is a bug in hrg. Please report the output of '{command} --debug ...'."
+    )
 
 
 def _describe_os_error(error: OSError) -> str:

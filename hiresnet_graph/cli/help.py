@@ -9,7 +9,17 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
+from hiresnet_graph.cli.failure import report_json_error
 from hiresnet_graph.spec.problems import explain
+
+# The class of typer's errors of usage, and where a context notes that `--json` was given.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+_JSON = "hiresnet_graph.json"
+
+
+def wants_json(ctx: Any) -> bool:
+    """Whether the command of a context was called with `--json`; also of a context above it."""
+    return bool(ctx.meta.get(_JSON))
 
 
 class Command(TyperCommand):
@@ -21,11 +31,14 @@ class Command(TyperCommand):
         if "--debug" in args[:own] and ctx.parent is not None:
             args.remove("--debug")
             ctx.parent.params["debug"] = True
+        ctx.meta[_JSON] = "--json" in args[:own]
         try:
             return super().parse_args(ctx, args)
-        except typer.BadParameter as error:
+        except _USAGE_ERROR as error:
             if isinstance(error.__cause__, ValidationError):
                 error.message = explain(error.__cause__)[0].message
+            if wants_json(ctx):
+                report_json_error(error.format_message())
             raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

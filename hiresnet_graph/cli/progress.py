@@ -33,6 +33,11 @@ class Meter:
         else:
             self._move(done, total, text, brief)
 
+    def start(self, done: int, total: int) -> None:
+        """Show on the bar how many are done at the start, and of how many."""
+        if self._move is not None:
+            self._move(done, total, "", "")
+
     def between(self, done: float, text: str, brief: str = "") -> None:
         """Report the progress of the next one: `done` need not be a whole number."""
         if self._move is not None:

@@ -76,7 +76,7 @@ Threads = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="CPU threads per worker (default: 1); results depend on the number in the last bits.",
+        help="CPU threads per worker (default: 1); another number changes the last bits of results.",
         show_default=False,
     ),
 ]

@@ -17,6 +17,7 @@ from hiresnet_graph.emit.forms import NO_DEFAULT, Number, Parameter, source_name
 from hiresnet_graph.emit.text import WIDTH, Brackets, docstring, literal, shortened, statement
 from hiresnet_graph.emit.units import Item, Unit, Units, in_steps, value_of, weights_name, without_step
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.identifiers import argument_names, class_name
 from hiresnet_graph.ops import Apply
 from hiresnet_graph.plan import Call, Plan
@@ -284,7 +285,7 @@ def _scales(plan: Plan) -> dict[str, dict[str, float | None]]:
 def _heading(plan: Plan, arguments: Mapping[str, str]) -> str:
     cost = count(plan)
     time = plan.folded.time if plan.folded is not None else None
-    sample = "one sample" if time is None else f"one sample in {time.steps} step{'s' if time.steps > 1 else ''}"
+    sample = "one sample" if time is None else f"one sample in {format_count(time.steps, 'step')}"
     lines = docstring(
         f"{shortened(plan.name)}: {cost.parameters:,} parameters, {cost.macs:,} multiply-adds for {sample}.", 0
     )

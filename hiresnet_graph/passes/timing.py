@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hiresnet_graph.errors import Problem, SpecError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.graph import EdgeRecord, NodeRecord, OpGraph, OpNode
 from hiresnet_graph.passes.limits import MAX_TIMED_CALLS
 from hiresnet_graph.passes.step import StepMachine, Steps, anchor_name
@@ -101,7 +102,7 @@ def warnings(folded: OpGraph) -> tuple[Problem, ...]:
     if late:
         names = ", ".join(f"{edge.ends[0]} -> {edge.ends[1]}" for edge in late[:MAX_NAMES])
         more = f" and {len(late) - MAX_NAMES} more" if len(late) > MAX_NAMES else ""
-        steps = f"{found.steps} step{'' if found.steps == 1 else 's'}"
+        steps = format_count(found.steps, "step")
         message = f"with {steps} {names}{more} {'does' if len(late) == 1 else 'do'} not reach the readout."
         hint = (
             f"With {found.complete} steps or more, every edge does." if found.complete else "Read out at another step."

@@ -19,7 +19,7 @@ from hiresnet_graph.report.scores import (
     spread,
     spread_record,
 )
-from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells
+from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells, is_certain
 from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.status import read_status
@@ -181,7 +181,7 @@ def _row(label: str, setting: Setting, points: Sequence[Pair]) -> ReadoutRow:
 def readout_table(readouts: Readouts) -> ReportTable:
     """The table: one row per network and step."""
     has_several, has_reasons = len(_labels(readouts.rows)) > 1, any(row.reason for row in readouts.rows)
-    has_top_k = readouts.top_k > 1
+    has_top_k = readouts.top_k > 1 and not all(is_certain(row.top_k) for row in readouts.rows)
     has_n = has_several or any(row.n > 1 for row in readouts.rows)
     columns, rows = fill(
         readouts.rows,

@@ -131,13 +131,15 @@ class Table(NamedTuple):
         """The recipe in one line, without the values of fields that the grid varies."""
         recipe = self.recipe
         factor = "halved" if recipe.step_factor == 0.5 else f"times {recipe.step_factor:g}"
+        decay, warm_up = (format_count(number, "epoch") for number in (recipe.step_every, recipe.warmup_epochs))
+        seeds = f"seed{'' if len(self.seeds) == 1 else 's'} {', '.join(map(str, self.seeds))}"
         parts = {
-            "epochs": f"{recipe.epochs} epochs",
+            "epochs": format_count(recipe.epochs, "epoch"),
             "batch_size": f"batch {recipe.batch_size}",
             "optimizer": recipe.optimizer,
             "lr": f"learning rate {recipe.lr:g}",
-            "schedule": {"step": f"{factor} every {recipe.step_every} epochs"}.get(recipe.schedule, recipe.schedule),
-            "warmup_epochs": f"warm-up over {recipe.warmup_epochs} epochs" if recipe.warmup_epochs else "",
+            "schedule": {"step": f"{factor} every {decay}"}.get(recipe.schedule, recipe.schedule),
+            "warmup_epochs": f"warm-up over {warm_up}" if recipe.warmup_epochs else "",
             "weight_decay": f"weight decay {recipe.weight_decay:g}" if recipe.weight_decay else "",
             "label_smoothing": f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",
             "loss_steps": _format_loss_steps(recipe),
@@ -145,7 +147,7 @@ class Table(NamedTuple):
             "precision": recipe.precision if recipe.precision != "fp32" else "",
         }
         parts.update({column: f"{column} by row" for column in self.settings.values()})
-        return ", ".join([part for part in parts.values() if part] + [f"seeds {', '.join(map(str, self.seeds))}"])
+        return ", ".join([part for part in parts.values() if part] + [seeds])
 
     def _origin(self) -> list[str]:
         if not self.machines:

@@ -55,6 +55,11 @@ def grid_cells(settings: Mapping[str, str]) -> list[Cell]:
     return [(number_column(header, 8), cell(name)) for name, header in settings.items()]
 
 
+def is_certain(spread: Spread | None) -> bool:
+    """Whether a top-k accuracy is 100 % in every run, as with at most k classes, or unknown: it says nothing."""
+    return spread is None or (spread.mean == 100 and not spread.std)
+
+
 def report_tables(report: Report) -> tuple[ReportTable, ...]:
     """The tables of a report."""
     makers: dict[str, Callable[[], list[ReportTable]]] = {
@@ -74,6 +79,7 @@ def report_tables(report: Report) -> tuple[ReportTable, ...]:
 
 def _table(table: Table) -> ReportTable:
     top_k = table.recipe.top_k
+    has_top_k = top_k > 1 and not all(is_certain(row.test_top_k) for row in table.rows)
     columns, rows = fill(
         table.rows,
         [
@@ -87,7 +93,7 @@ def _table(table: Table) -> ReportTable:
             (number_column("at last epoch", 5, in_paper=False), lambda row: _spread(row.last)),
             *(
                 [(number_column(f"top-{top_k}", 1, in_paper=False), lambda row: _spread(row.test_top_k))]
-                if top_k > 1
+                if has_top_k
                 else []
             ),
             (
@@ -274,7 +280,7 @@ def _pareto(report: Report) -> ReportTable:
             (number_column("n", 5), lambda point: str(point.n)),
             (number_column("validation"), lambda point: _spread(point.validation)),
             (number_column("test accuracy", 4), lambda point: _spread(point.test)),
-            (Column("best for its", 8), lambda point: ", ".join(names[front] for front in point.fronts)),
+            (Column("front of", 8), lambda point: ", ".join(names[front] for front in point.fronts)),
         ],
     )
     records = tuple(

@@ -418,7 +418,7 @@ class _Evaluation:
             return self.compute(node, sign, [left, right], operator.add)
         if sign == "+" and isinstance(left, list) and isinstance(right, list):
             return self.compute(node, sign, [left, right], lambda a, b: [*a, *b])
-        self.fail(node, f"'{sign}' cannot take {_kind(left)} and {_kind(right)}.")
+        self.fail(node, f"'{sign}' cannot be applied to {_kind(left)} and {_kind(right)}.")
 
     def compare(self, node: ast.Compare, depth: int) -> bool:
         left = self.visit(node.left, depth)
@@ -483,7 +483,7 @@ class _Evaluation:
         except OverflowError:
             self.fail(node, f"the result of '{what}' is too large.")
         except (TypeError, RecursionError):
-            self.fail(node, f"'{what}' cannot take {' and '.join(_kind(value) for value in values)}.")
+            self.fail(node, f"'{what}' cannot be applied to {' and '.join(_kind(value) for value in values)}.")
         except (ValueError, MemoryError) as error:
             self.fail(node, f"'{what}' cannot be computed: {error}.")
         return self.checked(node, f"the result of '{what}'", result)

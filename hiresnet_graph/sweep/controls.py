@@ -21,6 +21,7 @@ from typing import Any
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.matching import adjust
 from hiresnet_graph.seeding import draw_integer
 from hiresnet_graph.sweep.variants import Variant
@@ -122,7 +123,7 @@ def random_edges(
         order = sorted(possible, key=lambda edge: draw_integer("edges", control.seed, attempt, edge))
         drawn.setdefault(frozenset(order[:number]))
     expressions = [" + ".join(edge for edge in possible if edge in chosen) for chosen in list(drawn)[1:]]
-    noun = f"{number} random edge{'s' if number > 1 else ''} ({label})"
+    noun = f"{format_count(number, 'random edge')} ({label})"
     return [
         Variant(f"{noun} {i}" if control.draws > 1 else noun, edges, group, path=("controls",))
         for i, edges in enumerate(expressions, 1)

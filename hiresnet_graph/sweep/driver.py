@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any, NamedTuple, Self
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.database import FINAL, RUNS, State
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors.base import Executor, Failure, Lost, StackTraining, Task, TaskReport, Training
@@ -59,15 +60,13 @@ class Interrupted(KeyboardInterrupt):
         self, done: int, total: int, out: Path, saved: Mapping[str, int] | None = None, *, is_budget: bool = False
     ) -> None:
         self.done, self.saved = done, dict(saved or {})
-        finished = f"{done} of a budget of {total}" if is_budget else f"{done} of {total}"
+        finished = f"{done} of {'a budget of ' * is_budget}{format_count(total, 'run')}"
         shown = [f"{name} (epoch {epoch})" for name, epoch in list(self.saved.items())[:_SHOWN_RUNS]]
         more = len(self.saved) - len(shown)
         names = ", ".join([*shown, *([f"and {more} more"] if more else [])])
         resumable = f" Checkpoints are saved of {names}." if names else ""
         rest = "resumes the search" if is_budget else f"trains the other {total - done}"
-        super().__init__(
-            f"Interrupted: {finished} runs are finished and kept in {out}.{resumable} The same command {rest}."
-        )
+        super().__init__(f"Interrupted: {finished} are finished and kept in {out}.{resumable} The same command {rest}.")
 
 
 class RunEnd(NamedTuple):

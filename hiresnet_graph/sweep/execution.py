@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Backend
 from hiresnet_graph.train.request import RunRequest
@@ -19,8 +20,7 @@ class WorkerLayout(NamedTuple):
     threads: int
 
     def __str__(self) -> str:
-        workers, threads = ("" if number == 1 else "s" for number in self)
-        return f"{self.workers} worker{workers} x {self.threads} thread{threads}"
+        return f"{format_count(self.workers, 'worker')} x {format_count(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True)

@@ -237,8 +237,8 @@ class PreparedStudy:
         if self.options.stack == AUTO and self._frozen is None and self.options.executor != "local":
             found.append("Each run is computed by itself: 'auto' measures workers of this machine only.")
         if outside := len(self.stored.runs.keys() - self.plan.requests.keys()):
-            kept = "1 run of an earlier plan is" if outside == 1 else f"{outside} runs of an earlier plan are"
-            found.append(f"{kept} kept, and left out of the results.")
+            verb = "is" if outside == 1 else "are"
+            found.append(f"{format_count(outside, 'run')} of an earlier plan {verb} kept, and left out of the results.")
         return tuple(filter(None, found))
 
     @property
@@ -254,8 +254,8 @@ class PreparedStudy:
                 "'checkpoint_steps' in the recipe), or memory is too small."
             )
         together, alone = sum(sizes), runs - sum(sizes)
-        programs = "1 program" if len(sizes) == 1 else f"{len(sizes)} programs of at most {max(sizes)}"
-        text = f"{together} run{'' if together == 1 else 's'} as {programs} ({self.execution.backend})"
+        programs = format_count(len(sizes), "program") + (f" of at most {max(sizes)}" if len(sizes) > 1 else "")
+        text = f"{format_count(together, 'run')} as {programs} ({self.execution.backend})"
         return f"{text}, {alone} by {'itself' if alone == 1 else 'themselves'}." if alone else f"{text}."
 
 

@@ -194,6 +194,11 @@ def resume_hint(folder: Path) -> str:
 
 def no_results(folder: Path) -> RunError:
     """The error for a folder that is none of a study, a search or a run."""
+    if folder.is_file():
+        return RunError(
+            f"{folder} is a file, and not the folder of a study or a run. 'hrg ablate {folder} ... -o DIR' and "
+            f"'hrg train {folder} -o DIR' create one; give DIR."
+        )
     if not folder.is_dir():
         return RunError(f"{folder}: there is no such folder. 'hrg ablate ... -o {folder}' creates one with a study.")
     return RunError(

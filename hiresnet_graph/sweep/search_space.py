@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import Position, SpecError, UsageError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.spec.marked import MarkedDict, MarkedList, marked, position_at
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.sweep.assignments import check_assignments
@@ -76,7 +77,8 @@ class SearchSpace:
             message = f"the first rung ({halving.first}) must be below the epochs of the recipe ({epochs})."
             problems.add(("search", "halving", "first"), message)
         if self.search.runs < (seeds := len(study.seed_pairs)):
-            message = f"a budget of {self.search.runs} runs is too small for one network with {seeds} seeds."
+            budget, wanted = format_count(self.search.runs, "run"), format_count(seeds, "seed")
+            message = f"a budget of {budget} is too small for one network with {wanted}."
             problems.add(("search", "runs"), message, "Write 'seeds: 1', or more runs.")
 
     def _edges_of(self, network: Architecture, problems: Problems) -> tuple[str, ...]:

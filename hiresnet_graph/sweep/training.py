@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.database import FINAL, RUNS, State
 from hiresnet_graph.sweep.driver import Driver, RunTask, StackTask
 from hiresnet_graph.sweep.execution import ExecutionPlan
@@ -155,7 +156,7 @@ class _RunReporter:
         lines = [f"run '{name}': {message}" for name, message in self._failures[:_SHOWN_FAILURES]]
         if len(self._failures) > _SHOWN_FAILURES:
             lines.append(f"{len(self._failures) - _SHOWN_FAILURES} more runs failed.")
-        kept = f"{self._done} of {len(self._runs)} runs are finished and kept in {self._ledger.folder}."
+        kept = f"{self._done} of {format_count(len(self._runs), 'run')} are finished and kept in {self._ledger.folder}."
         raise RunError("\n".join([*lines, f"{kept} The same command tries again."]))
 
 

@@ -98,11 +98,13 @@ Stack = Annotated[
 AcceptChanges = Annotated[
     bool,
     typer.Option(
-        "--accept-changes", help="Let a label refer to another network, or to other settings, than in the folder."
+        "--accept-changes",
+        help="Accept that a label refers to another network, or to other settings, than in the folder.",
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="List the runs, and estimate the time. Trains and writes nothing.")
+    bool,
+    typer.Option("--dry-run", help="List the runs, and estimate the time from a few training steps. Writes nothing."),
 ]
 NoCalibrate = Annotated[
     bool, typer.Option("--no-calibrate", help="With --dry-run: skip the time, and the training steps that measure it.")
@@ -217,8 +219,9 @@ class _Shown:
             f"{plan.name}: {format_count(networks, 'network')} on {plan.data}, {format_count(prepared.total, 'run')}"
             + (f", {prepared.done} of them finished." if prepared.done else ".")
         )
-        if prepared.messages:
-            write_message(" ".join(prepared.messages))
+        self._meter.start(prepared.done, prepared.total)
+        for message in prepared.messages:
+            write_message(message)
         write_remarks(prepared.remarks)
         epochs = sum(request.recipe.epochs for request in plan.requests.values())
         self._clock.epochs = round(epochs * len(prepared.missing) / max(1, prepared.total))

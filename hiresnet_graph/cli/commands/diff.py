@@ -104,7 +104,13 @@ def _write_differences(noun: str, differences: list[dict[str, Any]]) -> None:
             ]
         )
     write()
-    columns = [Column(""), Column(noun), Column("is", 3), number_column("parameters", 8), number_column("MACs", 5)]
+    columns = [
+        Column(""),
+        Column(noun),
+        Column("description", 3),
+        number_column("parameters", 8),
+        number_column("MACs", 5),
+    ]
     write_table(columns, rows)
 
 

@@ -19,6 +19,8 @@ from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.registry import Registry
 from hiresnet_graph.shipped import spec_names, study_names
 
+_WIDTH = 100  # at most, so that descriptions can be read
+
 
 class Listing(StrEnum):
     """What `hrg list` lists."""
@@ -59,7 +61,8 @@ def list_available(
             rows = [_dataset_for_people(row) for row in rows]
         if i:
             write()
-        write_table(columns, [[f"{v:,}" if isinstance(v, int) else v for v in row.values()] for row in rows])
+        cells = [[f"{value:,}" if isinstance(value, int) else value for value in row.values()] for row in rows]
+        write_table(columns, cells, most=_WIDTH)
 
 
 def _rows(listing: Listing) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiresnet_graph.cli.console import write, write_message, write_table
+from hiresnet_graph.cli.console import write, write_message, write_prose, write_table
 
 if TYPE_CHECKING:
     from hiresnet_graph.report import ReportTable
@@ -76,4 +76,5 @@ def report(
 def write_report_table(table: ReportTable) -> None:
     """Print a table and its caption to stdout."""
     write_table(table.columns, table.rows)
-    write(f"\n{table.caption}")
+    write()
+    write_prose(table.caption)

@@ -30,7 +30,9 @@ from hiresnet_graph.cli.training import (
     with_download,
 )
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.files import is_file
 from hiresnet_graph.formats import format_count, format_value
+from hiresnet_graph.shipped import spec_path
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep.search import Trial
@@ -65,8 +67,13 @@ def search(
     """
     if output is None and not dry_run:
         raise UsageError("the folder is missing: '--output DIR'. '--dry-run' needs none.")
-    from hiresnet_graph.sweep.study import read_study
+    from hiresnet_graph.sweep.study import is_study, read_study
 
+    if (is_file(study) or spec_path(str(study)) is not None) and not is_study(str(study)):
+        raise UsageError(
+            f"'{study}' is a spec, and a search requires a study: a file with 'network: {study}' and 'search: {{space: "
+            "{edges: full}, runs: 20}'."
+        )
     requested = read_study(study)
     given: dict[str, object] = {}
     if runs is not None:

@@ -81,18 +81,20 @@ _UNROLLING = {
 }
 
 
+_INPUT = {"first": "input at step 0", "every": "the same input at every step", "sequence": "another input at each step"}
+_EMPTY = {"skip": "skipped", "zeros": "zeros"}
+
+
 def _timing(time: dict[str, Any] | None) -> list[str]:
     """A description of how the network runs in time; empty if it does not."""
     if time is None:
         return []
     kinds = time["unrolling"]
     readout = f"step{'' if len(time['readouts']) == 1 else 's'} {format_step_ranges(time['readouts'])}"
-    if isinstance(time["readout"], str):
-        readout = f"{time['readout']} ({readout})"
     lines = [
         f"{format_count(time['steps'], 'step')}, {' and '.join(kinds)} unrolling: "
         f"{', and '.join(_UNROLLING[kind] for kind in kinds)}",
-        f"input {time['input']}, empty {time['empty']}, readout {readout}",
+        f"{_INPUT[time['input']]}; values that do not exist yet are {_EMPTY[time['empty']]}; readout at {readout}",
     ]
     if time["smallest_steps"] is not None:
         complete = time["complete_steps"]

@@ -12,7 +12,7 @@ from typing import get_args
 
 from hiresnet_graph.cost import Cost, count_folded, count_parts
 from hiresnet_graph.errors import UsageError, did_you_mean
-from hiresnet_graph.formats import format_si
+from hiresnet_graph.formats import format_count, format_si
 from hiresnet_graph.graph import OpGraph
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges, timing
 from hiresnet_graph.plan import Plan
@@ -48,9 +48,7 @@ def make_scene(plan: Plan, *, level: Level = "blocks", title: str | None = None,
     """
     levels = get_args(Level)
     if level not in levels:
-        raise UsageError(
-            f"there is no level '{level}' of detail. {did_you_mean(level, levels)} Known: {', '.join(levels)}."
-        )
+        raise UsageError(f"there is no level '{level}' of detail. {did_you_mean(level, levels)}")
     name = title if title is not None else (plan.name or "network")
     if unrolled and plan.folded is None:
         raise UsageError(f"'{name}' has no 'time', so there is nothing to unroll. Omit 'unrolled'.")
@@ -107,7 +105,7 @@ def _caption(title: str, plan: Plan, boxes: Sequence[Box], arrows: Sequence[Arro
     share = f" ({', '.join(notes)})" if notes else ""
     lines = [f"{title}: {total.parameters:,} parameters{share}, {format_si(total.macs, decimals=1)} MACs"]
     if plan.folded is not None and plan.folded.time is not None:
-        lines[0] += f" in {plan.folded.time.steps} steps"
+        lines[0] += f" in {format_count(plan.folded.time.steps, 'step')}"
         lines += _time_caption(plan.folded, boxes, arrows)
     else:
         lines += _distance_caption(arrows)
