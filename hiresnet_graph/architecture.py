@@ -15,7 +15,7 @@ from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.graph import BlockGraph
 from hiresnet_graph.passes import Original, desugar, resolve
 from hiresnet_graph.passes.timing import Timing, timing, warnings
-from hiresnet_graph.plan import Plan, make_plan
+from hiresnet_graph.plan import Plan, make_plan, remarks
 from hiresnet_graph.spec.document import Document, parse_document, read_document
 from hiresnet_graph.spec.marked import MarkedDict
 
@@ -97,10 +97,11 @@ class Architecture(Document):
     def warnings(self) -> tuple[Problem, ...]:
         """What is allowed but probably unintended.
 
-        A merge that gives more edges a learned factor than the entry names; edges that reach no readout; states that
-        are never filled.
+        A merge that gives more edges a learned factor than the entry names; default padding of patches, and norms of
+        few values; edges that reach no readout; states that are never filled.
         """
-        return self.graph.warnings + (() if self.plan.folded is None else warnings(self.plan.folded))
+        in_time = () if self.plan.folded is None else warnings(self.plan.folded)
+        return self.graph.warnings + remarks(self.plan) + in_time
 
     def cost(self) -> Cost:
         """Parameters, multiply-adds and memory."""

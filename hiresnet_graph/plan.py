@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import EdgeRecord, NodeRecord, OpGraph, Origin
-from hiresnet_graph.ops import Apply, Layer, Op, Tensor
+from hiresnet_graph.ops import Apply, Layer, Op, Remark, Tensor
 from hiresnet_graph.shapes import Shape
 
 
@@ -136,6 +137,25 @@ def layers_by_weight(plan: Plan) -> dict[str, tuple[Layer, Call]]:
         if layer is not None:
             found.setdefault(call.weights, (layer, call))
     return found
+
+
+def remarks(plan: Plan) -> tuple[Problem, ...]:
+    """The remarks of the operations of a plan; equal remarks on calls of one entry of the spec are one problem."""
+    found: dict[tuple[Origin, Remark], dict[str, bool]] = {}
+    nodes = {node.name for node in plan.nodes}
+    for call in plan.calls:
+        remark = call.op.remark(*call.input_shapes)
+        if remark is not None:
+            name = call.name.removesuffix(f".step{call.step}")
+            found.setdefault((call.origin, remark), {})[name] = call.owner in nodes and name != call.owner
+    problems = []
+    for (origin, remark), names in found.items():
+        name, is_part = next(iter(names.items()))
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        fields = f"'{name}: {{{remark.fields}}}' under 'nodes'" if is_part else f"'{remark.fields}'"
+        hint = remark.hint.replace("{fields}", fields)
+        problems.append(Problem(f"'{name}'{more}: {remark.message}", origin.position, origin.path, hint))
+    return tuple(problems)
 
 
 def inplace_calls(plan: Plan) -> dict[str, Apply]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
@@ -150,6 +150,19 @@ class Tensor:
         return total
 
 
+class Remark(NamedTuple):
+    """What is valid but probably unintended, in one sentence.
+
+    Attributes:
+        hint: What to do, one sentence; `{fields}` stands for the way to set `fields` in the spec.
+        fields: The field to set and its value, as YAML.
+    """
+
+    message: str
+    hint: str
+    fields: str = ""
+
+
 class Op(Kind):
     """A primitive operation.
 
@@ -197,6 +210,14 @@ class Op(Kind):
 
     def split(self) -> tuple[Op, Op] | None:
         """A norm with running statistics as the norm without scale and shift, and these; None for other operations."""
+        return None
+
+    def smallest_batch(self, *inputs: Shape) -> int:
+        """The number of samples of the smallest batch that it can be trained on."""
+        return 1
+
+    def remark(self, *inputs: Shape) -> Remark | None:
+        """A warning for inputs of these shapes, if what the operation does with them is probably unintended."""
         return None
 
     def trains_in_channels_last(self, *inputs: Shape) -> bool:

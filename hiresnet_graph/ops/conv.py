@@ -15,6 +15,7 @@ from hiresnet_graph.ops.base import (
     Op,
     Padding,
     Pair,
+    Remark,
     Signature,
     Tensor,
     Weight,
@@ -126,6 +127,22 @@ class Conv2d(Op):
             "dilation": compact(self.dilation),
             "groups": self.groups,
         }
+
+    def remark(self, *inputs: Shape) -> Remark | None:
+        """Default padding of a convolution with kernel = stride, as of patches: it shifts the windows."""
+        kernel, stride, padding = pair(self.kernel_size), pair(self.stride), self._padding()
+        shifts = any(p and k == s for k, s, p in zip(kernel, stride, padding, strict=True))
+        if self.padding is not None or not shifts:
+            return None
+        chosen = compact(padding)
+        return Remark(
+            f"a convolution with a kernel of {size_label(kernel)} and a stride of {size_label(stride)} has a padding "
+            f"of {size_label(padding)} by default: its windows are shifted by as many pixels, and contain a border of "
+            "zeros.",
+            "Set {fields} for windows that begin at the border, or "
+            f"'padding: {chosen if isinstance(chosen, int) else list(chosen)}' to keep these.",
+            "padding: 0",
+        )
 
     def trains_in_channels_last(self, *inputs: Shape) -> bool:
         """False for a strided 1x1 convolution of 2 to 7 channels.

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Count, Init, Layer, Op, Signature, Tensor
+from hiresnet_graph.ops.base import OPS, Count, Init, Layer, Op, Remark, Signature, Tensor
 from hiresnet_graph.shapes import Shape
 
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
@@ -39,6 +39,34 @@ class Norm(Op):
         return inputs[0]
 
 
+def _require_channels_first(op: str, shape: Shape) -> None:
+    """Refuse shapes whose feature axis does not follow the batch axis, where torch expects it.
+
+    Raises:
+        ShapeError: Another axis lies between them.
+    """
+    if shape.feature_axis:
+        raise ShapeError(
+            f"{op} requires the {shape.feature_noun} on axis 1, after the batch; {shape.describe()} has them on axis "
+            f"{1 + shape.feature_axis}.",
+            "Use 'layer_norm', or place the norm where the values have another shape.",
+        )
+
+
+def _require_several_values(op: str, shape: Shape, values: int, hint: str) -> None:
+    """Refuse statistics of one value. It equals its mean, so that the result would be the learned shift alone.
+
+    Raises:
+        ShapeError: There is one value.
+    """
+    if values == 1:
+        raise ShapeError(
+            f"{op} of {shape.describe()} has one value in each group. It equals its mean, so that the output would be "
+            "the same for every input.",
+            hint,
+        )
+
+
 @OPS.register
 class BatchNorm(Norm):
     """Batch norm over batch and space (Ioffe & Szegedy 2015), with running statistics for evaluation mode.
@@ -56,6 +84,25 @@ class BatchNorm(Norm):
     momentum: Annotated[float, Field(ge=0, le=1)] = 0.1
     affine: bool = True
     scale: InitialScale = 1.0
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Same as the input."""
+        _require_channels_first("Batch norm", inputs[0])
+        return inputs[0]
+
+    def smallest_batch(self, *inputs: Shape) -> int:
+        """2 if a channel has one value for each sample, otherwise 1: torch requires two values."""
+        return 2 if inputs[0].elements == inputs[0].channels else 1
+
+    def remark(self, *inputs: Shape) -> Remark | None:
+        """A batch norm of a feature map of one pixel."""
+        if not inputs[0].spatial or self.smallest_batch(*inputs) == 1:
+            return None
+        return Remark(
+            f"the statistics of a batch norm of {inputs[0].describe()} have one value per image: it cannot be trained "
+            "on a batch of one image.",
+            "Keep a larger height and width, use 'norm: none' here, or train with large batches.",
+        )
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift (if affine), running mean and variance [channels], and the number of batches."""
@@ -128,7 +175,19 @@ class GroupNorm(Norm):
                 f"Group norm in {self.groups} groups requires a multiple of {self.groups} channels, not {channels}.",
                 "Change 'groups'.",
             )
+        _require_channels_first("Group norm", inputs[0])
+        groups = self._groups(channels)
+        _require_several_values(
+            f"Group norm in {groups} group{'s' if groups > 1 else ''}",
+            inputs[0],
+            inputs[0].elements // groups,
+            "Use a layer norm ('norm: layer'), no norm ('norm: none') or fewer 'groups' of the norm; or keep a larger "
+            "height and width.",
+        )
         return inputs[0]
+
+    def _groups(self, channels: int) -> int:
+        return self.groups or math.gcd(32, channels)
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""
@@ -137,8 +196,9 @@ class GroupNorm(Norm):
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.GroupNorm`."""
         channels = inputs[0].channels
-        groups = self.groups or math.gcd(32, channels)
-        return Layer("torch.nn.GroupNorm", (groups, channels), _GROUP_NORM.kwargs(eps=self.eps), _GROUP_NORM)
+        return Layer(
+            "torch.nn.GroupNorm", (self._groups(channels), channels), _GROUP_NORM.kwargs(eps=self.eps), _GROUP_NORM
+        )
 
 
 @OPS.register
@@ -153,6 +213,15 @@ class LayerNorm(Norm):
     short_name: ClassVar[str] = "LN"
     eps: Epsilon = 1e-5
     scale: InitialScale = 1.0
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Same as the input."""
+        values = inputs[0].channels
+        if inputs[0].trailing:
+            _require_channels_first("Layer norm", inputs[0])
+            values = inputs[0].elements
+        _require_several_values("Layer norm", inputs[0], values, "Use more channels, or no norm ('norm: none').")
+        return inputs[0]
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""

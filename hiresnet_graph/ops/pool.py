@@ -185,7 +185,6 @@ class Flatten(Op):
     """All elements as one vector."""
 
     kind: ClassVar[str] = "flatten"
-    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Vector:
         """One feature per element."""

@@ -41,6 +41,8 @@ class StackSteps(Op):
 
     def shape(self, *inputs: Shape) -> Shape:
         """Steps first."""
+        if inputs[0].steps is not None:
+            raise ShapeError(f"A sequence requires values at single steps, not {inputs[0].describe()}.")
         if any(shape != inputs[0] for shape in inputs):
             raise ShapeError(f"A sequence requires equal shapes, not {', '.join(map(str, dict.fromkeys(inputs)))}.")
         return inputs[0].in_time(len(inputs))

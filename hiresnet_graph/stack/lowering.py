@@ -127,9 +127,9 @@ def _operands(replicas: Replicas, call: Call) -> list[int]:
 
 
 def _side_by_side(x_MB: torch.Tensor, shape: Shape) -> torch.Tensor:
-    """Values [M, B, ...] of all replicas, side by side along the feature axis."""
+    """Values [M, B, ...] of all replicas, side by side along the feature axis; contiguous at any width."""
     axis = feature_axis(shape)
-    return x_MB.movedim(0, axis).flatten(axis, axis + 1)
+    return x_MB.movedim(0, axis).flatten(axis, axis + 1).contiguous()
 
 
 def _guard(

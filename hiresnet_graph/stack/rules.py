@@ -27,6 +27,7 @@ from hiresnet_graph.ops import (
     Conv2d,
     ConvTranspose2d,
     Dropout,
+    Flatten,
     GroupNorm,
     LayerNorm,
     LearnedScale,
@@ -56,11 +57,14 @@ class Pass:
         self._weights: dict[str, torch.Tensor] = {}
 
     def weight(self, name: str) -> torch.Tensor:
-        """A parameter of all replicas, [M, *its shape]."""
+        """A parameter of all replicas, [M, *its shape], without the padding between them.
+
+        Contiguous: torch's batch norm on a CPU reads a strided weight wrongly in its backward pass (torch 2.14.1).
+        """
         if name not in self._weights:
             slot = self._replicas.slots[name]
-            leaf_MN = self._leaves[name]
-            self._weights[name] = leaf_MN[:, : slot.size].reshape(self._replicas.count, *slot.tensor.shape)
+            values_MN = self._leaves[name][:, : slot.size].contiguous()
+            self._weights[name] = values_MN.view(self._replicas.count, *slot.tensor.shape)
         return self._weights[name]
 
     def joined(self, name: str) -> torch.Tensor:
@@ -121,23 +125,27 @@ class Site:
 
 Rule = Callable[[Site], Lowered]
 _RULES: dict[type[Op], Rule] = {}
+_RULES_OF_ANY_AXIS: dict[type[Op], Rule] = {}
 
 
 def lower(site: Site) -> Lowered:
     """The call as a function for all replicas."""
     if is_fold(site.call):
         return _fold(site)
-    rule = _RULES.get(type(site.op))
-    if rule is not None and site.call.shape.feature_axis == 0:
+    shapes = (*site.call.input_shapes, site.call.shape)
+    rule = _RULES_OF_ANY_AXIS.get(type(site.op))
+    if rule is None and all(shape.feature_axis == 0 for shape in shapes):
+        rule = _RULES.get(type(site.op))
+    if rule is not None:
         return rule(site)
     return _channelwise(site) if site.op.channelwise else _by_replica(site)
 
 
-def _rule(*kinds: type[Op]) -> Callable[[Rule], Rule]:
-    """Register a rule for values with the feature axis after the batch axis."""
+def _rule(*kinds: type[Op], any_axis: bool = False) -> Callable[[Rule], Rule]:
+    """Register a rule, by default for values with the feature axis after the batch axis."""
 
     def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(kinds, rule))
+        (_RULES_OF_ANY_AXIS if any_axis else _RULES).update(dict.fromkeys(kinds, rule))
         return rule
 
     return register
@@ -268,6 +276,12 @@ def _fold(site: Site) -> Lowered:
 
 
 # ------------------------------------------------------------------------------------------------ rules of operations
+
+
+@_rule(Flatten)
+def _flatten(site: Site) -> Lowered:
+    """The elements of a replica stay together only if nothing but the batch comes before its features."""
+    return _channelwise(site)
 
 
 @_rule(Resize)
@@ -419,22 +433,23 @@ def _zeros(site: Site) -> Lowered:
     return Lowered(lambda now, x: x.new_zeros((x.shape[0], *sizes)))
 
 
-@_rule(Dropout)
+@_rule(Dropout, any_axis=True)
 def _dropout(site: Site) -> Lowered:
     """Each replica draws the numbers that it would draw alone."""
     keep, shape = 1 - site.op.p, site.call.shape
-    order = torch.channels_last if len(shape) == 3 else torch.contiguous_format
+    axis = feature_axis(shape)
+    order = torch.channels_last if len(shape) == 3 and axis == 1 else torch.contiguous_format
 
     def run(now: Pass, x: torch.Tensor) -> torch.Tensor:
         if not now.training:
             return x
         noise = []
-        for k, x_BC in enumerate(split(x, site.count, shape).unbind(1)):
+        for k, x_BC in enumerate(split(x, site.count, shape).unbind(axis)):
             if not site.present_M[k]:  # its later numbers must not depend on the other replicas
                 noise.append(torch.ones_like(x_BC))
                 continue
             drawn = torch.empty_like(x_BC, memory_format=order).bernoulli_(keep, generator=site.replicas.generators[k])
             noise.append(drawn.div_(keep).contiguous())
-        return x * join(torch.stack(noise, 1), shape)
+        return x * join(torch.stack(noise, axis), shape)
 
     return Lowered(run, by_replica=True)

@@ -10,7 +10,7 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.sweep.networks import Networks, networks_of
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study, fail
-from hiresnet_graph.train.checks import check_batch_size, count_readouts, match_input
+from hiresnet_graph.train.checks import check_batch_size, check_smallest_batch, count_readouts, match_input
 from hiresnet_graph.train.record import Seeds
 from hiresnet_graph.train.request import RunRequest
 
@@ -143,8 +143,12 @@ def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:
                 found[ends] = match_input(dataset, plan)
             except UsageError as error:
                 fail(study, ("data",), f"variant '{network.info.label}': {error}")
+        varied = next((key for key in ("batch_size", "recipe.batch_size") if key in study.grid), None)
+        path = ("grid", varied) if varied else ("recipe", "batch_size")
         if message := check_batch_size(network.recipe, dataset):
-            fail(study, ("recipe", "batch_size"), message)
+            fail(study, path, message)
+        if message := check_smallest_batch(network.recipe, dataset, plan):
+            fail(study, path, f"variant '{network.info.label}': {message}")
     if len({matched.fingerprint() for matched in found.values()}) > 1:
         message = "the networks take images of different shapes, so they cannot be compared in one study."
         fail(study, ("network",), message)

@@ -103,3 +103,35 @@ def check_batch_size(recipe: Recipe, dataset: Dataset) -> str:
         f"the batch size is {recipe.batch_size:,}, but data '{dataset.name}' has only {images:,} training images. "
         f"Set 'batch_size: {images}' or smaller ('--batch-size {images}')."
     )
+
+
+def check_smallest_batch(recipe: Recipe, dataset: Dataset, plan: Plan, processes: int = 1) -> str:
+    """What is wrong if a batch is too small for an operation of a network; empty if nothing is.
+
+    Args:
+        processes: Number of processes that share each batch.
+    """
+    images, size = len(dataset.split.train), recipe.batch_size
+    rest = 0 if recipe.drop_last else images % size
+    needs = [(call.op.smallest_batch(*call.input_shapes), call) for call in plan.calls]
+    least, call = max(needs, key=lambda need: need[0])
+    if least <= max(1, (rest or size) // processes):  # processes without images compute nothing
+        return ""
+    at = f" ({call.origin.position})" if call.origin.position else ""
+    shared = f", shared by {processes} processes" if processes > 1 else ""
+    which = f"the last batch of an epoch has {rest:,}" if rest else f"a batch has {size:,}"
+    omits = bool(rest) and size >= least * processes
+    remedies = ["'drop_last: true' ('--recipe drop_last=true') to omit it"] if omits else []
+    if other := _fitting_size(images, size, least * processes):
+        remedies.append(f"'batch_size: {other}' ('--batch-size {other}')")
+    return (
+        f"{which} of the {images:,} training images of data '{dataset.name}'{shared}. '{call.name}'{at} requires at "
+        f"least {least} images in training, since each channel has one value per image. "
+        + (f"Set {', or '.join(remedies)}." if remedies else "Use more training images.")
+    )
+
+
+def _fitting_size(images: int, size: int, least: int) -> int | None:
+    """The batch size closest to `size` with which no batch has fewer images than `least`; None if there is none."""
+    sizes = (other for other in range(least, images + 1) if not 0 < images % other < least)
+    return min(sizes, key=lambda other: abs(other - size), default=None)

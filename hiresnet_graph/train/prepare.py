@@ -17,7 +17,7 @@ from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.train.checkpoint import Checkpoint, delete_checkpoints, load_checkpoint
-from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, match_input
+from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, check_smallest_batch, match_input
 from hiresnet_graph.train.continuation import continue_run, has_state
 from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.identity import identify_network, identify_run
@@ -249,13 +249,19 @@ class PreparedRun:
 
 
 def prepare_run(
-    request: RunRequest, folder: Path, *, arch: Architecture | None = None, dataset: Dataset | None = None
+    request: RunRequest,
+    folder: Path,
+    *,
+    arch: Architecture | None = None,
+    dataset: Dataset | None = None,
+    processes: int = 1,
 ) -> PreparedRun:
     """The requested run, after checking that network, data and recipe go together.
 
     Args:
         arch: The network of `request.spec`, if it is loaded already.
         dataset: The data of `request.data`, if they are loaded already.
+        processes: Number of processes that share each batch.
 
     Raises:
         SpecError: The spec is wrong.
@@ -263,7 +269,11 @@ def prepare_run(
     """
     arch = arch or loads(request.spec, request.label)
     dataset = match_input(dataset or load_dataset(request.data), arch.plan)
-    if error := check_batch_size(request.recipe, dataset) or check_loss_steps(request.recipe, arch.plan):
+    if error := (
+        check_batch_size(request.recipe, dataset)
+        or check_loss_steps(request.recipe, arch.plan)
+        or check_smallest_batch(request.recipe, dataset, arch.plan, processes)
+    ):
         raise UsageError(f"recipe: {error}")
     identity = identify_run(identify_network(arch.plan), request.recipe, request.seeds, dataset)
     settings = Settings(

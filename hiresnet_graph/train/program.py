@@ -62,7 +62,7 @@ def run(
     device = choose_device(request.device)
     if processes.world > 1 and device.type == "cuda":
         device = choose_device(f"cuda:{processes.local}")
-    prepared = prepare_run(request, folder, arch=arch, dataset=dataset)
+    prepared = prepare_run(request, folder, arch=arch, dataset=dataset, processes=processes.world)
     finished = None if fresh else prepared.finished_record()
     if finished is not None:
         yield Started(len(finished.epochs), finished.machine)

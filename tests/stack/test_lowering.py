@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
 from hiresnet_graph import lower
+from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.graph import Origin
 from hiresnet_graph.ops import OPS, Frame, Identity, Op, StackSteps, Zeros
 from hiresnet_graph.plan import Call, Plan
@@ -89,6 +92,25 @@ NAMES = [f"{kind}{i}" for i, (kind, _, _) in enumerate(CASES)]
 EXACT = 1e-12
 
 
+@dataclass(frozen=True, slots=True)
+class Tokens(Shape):
+    """A shape whose feature axis is the last."""
+
+    noun: ClassVar[str] = "tokens"
+    kinds: ClassVar[tuple[str, str]] = ("tokens", "tokens in time")
+    feature_noun: ClassVar[str] = "features"
+    feature_index: ClassVar[int] = 1
+    tokens: int = field()
+    channels: int = field()
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return self.tokens, self.channels
+
+    def with_channels(self, channels: int) -> Tokens:
+        return replace(self, channels=channels)
+
+
 def plan_of(op: Op, shapes: Sequence[Shape]) -> Plan:
     """A network of one operation."""
     inputs = {f"x{i}": shape for i, shape in enumerate(shapes)}
@@ -134,17 +156,45 @@ def computed(
     y = own(*leaves, training=True)
     weights = [torch.randn(y.shape[1:], generator=torch.Generator().manual_seed(40 + k)).to(y) for k in numbers]
     if y.requires_grad:
-        (y * torch.stack(weights)).sum().backward()
+        # Laid out in memory like the values of all replicas, as the gradient of a later operation is.
+        (y * torch.stack(weights, 1).movedim(1, 0)).sum().backward()
     return y.detach(), [torch.zeros_like(x) if x.grad is None else x.grad for x in leaves]
 
 
-def is_close(a: torch.Tensor, b: torch.Tensor) -> bool:
+def is_close(a: torch.Tensor, b: torch.Tensor, tolerance: float = EXACT) -> bool:
     a, b = a.detach().double(), b.detach().double()
-    return a.shape == b.shape and float((a - b).abs().max()) <= EXACT * max(float(b.abs().max()), 1e-3)
+    return a.shape == b.shape and float((a - b).abs().max()) <= tolerance * max(float(b.abs().max()), 1e-3)
 
 
 def test_the_cases_include_every_operation() -> None:
     assert {kind for kind, _, _ in CASES} == {*OPS, *UNREGISTERED}
+
+
+def assert_equals_single_modules(own: Replicas, plan: Plan, tolerance: float = EXACT) -> None:
+    """Compare a training pass of replicas with one of each network alone, in float64."""
+    numbers = range(own.count)
+    inputs = random_inputs(plan, own.count, own.dtype)
+    for k in numbers:
+        own.load(k, random_state(plan, k))
+    y_MB, grads = computed(own, inputs, numbers)
+    for k in numbers:
+        module = lower.build(plan).double()
+        module.load_state_dict(random_state(plan, k))
+        leaves = [x[k].double().requires_grad_() for x in inputs]
+        # Dropout draws in the order of the memory, which is that of training by default.
+        given = [x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in leaves]
+        torch.manual_seed(5 + k)
+        y_B = module(*given)
+        assert is_close(y_MB[k], y_B, tolerance)
+        if y_B.requires_grad:
+            direction = torch.randn(y_B.shape, generator=torch.Generator().manual_seed(40 + k)).to(y_B)
+            (y_B * direction).sum().backward()
+        for x, grad in zip(leaves, grads, strict=True):
+            assert is_close(grad[k], torch.zeros_like(x) if x.grad is None else x.grad, tolerance)
+        for name, value in own.spread(k, own.grad).items():
+            assert is_close(value, module.get_parameter(name).grad, tolerance), name
+        for name, value in module.state_dict().items():
+            assert is_close(own.state(k)[name], value, tolerance), name
 
 
 @pytest.mark.parametrize("program", [Stacked, Branches])
@@ -155,28 +205,8 @@ def test_an_operation_equals_single_modules(
     plan = case_plan(kind, fields, shapes)
     for replicas in (1, 2, 3, 8):
         own = program(plan, [plan] * replicas, dtype=torch.float64)
+        assert_equals_single_modules(own, plan)
         inputs = random_inputs(plan, replicas, torch.float64)
-        for k in range(replicas):
-            own.load(k, random_state(plan, k))
-        y_MB, grads = computed(own, inputs, range(replicas))
-        for k in range(replicas):
-            module = lower.build(plan).double()
-            module.load_state_dict(random_state(plan, k))
-            leaves = [x[k].clone().requires_grad_() for x in inputs]
-            # Dropout draws in the order of the memory, which is that of training by default.
-            given = [x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in leaves]
-            torch.manual_seed(5 + k)
-            y_B = module(*given)
-            assert is_close(y_MB[k], y_B)
-            if y_B.requires_grad:
-                direction = torch.randn(y_B.shape, generator=torch.Generator().manual_seed(40 + k)).to(y_B)
-                (y_B * direction).sum().backward()
-            for x, grad in zip(leaves, grads, strict=True):
-                assert is_close(grad[k], torch.zeros_like(x) if x.grad is None else x.grad)
-            for name, value in own.spread(k, own.grad).items():
-                assert is_close(value, module.get_parameter(name).grad)
-            for name, value in module.state_dict().items():
-                assert is_close(own.state(k)[name], value)
         own_before = {name: value.clone() for name, value in own.state(0).items()}
         with torch.no_grad():
             y_eval = own(*inputs, training=False)[0]
@@ -185,6 +215,56 @@ def test_an_operation_equals_single_modules(
             assert is_close(y_eval, module(*(x[0] for x in inputs)))
         for name, value in own.state(0).items():
             assert torch.equal(value, own_before[name])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 7, 8, 9, 17])
+@pytest.mark.parametrize("kind", sorted({kind for kind, _, _ in CASES} - {"dropout"}))
+def test_gradients_are_right_at_any_width(kind: str, channels: int) -> None:
+    """Slots are padded, so that the tensors of one element are strided views, and those of whole slots are dense."""
+    for plan in plans_of_width(kind, channels):
+        assert_equals_single_modules(Stacked(plan, [plan] * 3, dtype=torch.float64), plan)
+        assert_equals_single_modules(Stacked(plan, [plan] * 3), plan, 2e-4)
+
+
+def plans_of_width(kind: str, channels: int) -> Iterator[Plan]:
+    """The cases of an operation with other numbers of channels, and of one pixel, where it accepts them."""
+    changes = {"conv2d": "width", "conv_transpose2d": "width", "linear": "width", "pad_channels": "width"}
+    for other, fields, shapes in CASES:
+        if other != kind:
+            continue
+        width = {changes[kind]: channels} if kind in changes else {}
+        groups = [{"groups": channels}] if fields.get("groups", 1) > 1 else [{}]
+        for fit in (*groups, *([{"value": fields["value"].with_channels(channels)}] if kind == "zeros" else [])):
+            given = {**fields, **width, **fit}
+            wide = tuple(shape if shape.channels == 1 else shape.with_channels(channels) for shape in shapes)
+            yield from _accepted(kind, given, wide)
+            yield from _accepted(kind, given, tuple(replace(s, height=1, width=1) if s.spatial else s for s in wide))
+
+
+def _accepted(kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...]) -> Iterator[Plan]:
+    with suppress(ShapeError):
+        yield case_plan(kind, fields, shapes)
+
+
+LAST = Tokens(5, 6)
+MORE_OPERANDS = [
+    ("multiply", (LAST, Tokens(5, 1))),
+    ("multiply", (LAST, Tokens(1, 6))),
+    ("multiply", (LAST, Tokens(1, 1))),
+    ("add", (LAST, LAST)),
+    ("mean", (LAST, LAST)),
+    ("concat", (LAST, Tokens(5, 2))),
+]
+
+
+@pytest.mark.parametrize("shape", [LAST, Vector(6, steps=3), Map(6, 4, 5, steps=3)], ids=repr)
+@pytest.mark.parametrize("kind", sorted({kind for kind, _, _ in CASES} - {"zeros"}))
+def test_a_feature_axis_that_is_not_the_first(kind: str, shape: Shape) -> None:
+    many = [shapes for other, shapes in MORE_OPERANDS if other == kind and shape is LAST]
+    fields = next(fields for other, fields, _ in CASES if other == kind)
+    for shapes in [(shape,), *many]:
+        for plan in _accepted(kind, fields, shapes):
+            assert_equals_single_modules(Stacked(plan, [plan] * 3, dtype=torch.float64), plan)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -112,7 +112,9 @@ def _check_study(spec: str, changes: Sequence[str]) -> _Result:
     plan = make_plan(study, networks, study.data_source(), None)
     different = format_count(len({info.plan for info in plan.networks}), "different network")
     seeds, runs = format_count(len(study.seed_pairs), "seed"), format_count(len(plan.requests), "run")
-    return _Result(spec, study.name, f"a study of {networks.architecture}: {different}, {seeds}, {runs}")
+    found = {str(problem): problem for network in networks.members for problem in network.architecture.warnings}
+    summary = f"a study of {networks.architecture}: {different}, {seeds}, {runs}"
+    return _Result(spec, study.name, summary, warnings=tuple(found.values()))
 
 
 def _counts(result: _Result) -> tuple[int, int]:
