@@ -34,9 +34,9 @@ nothing, where an edge arrives or where the value of a node is read."""
 class GraphError(HrgError):
     """An invariant of a graph does not hold. `origin` is the entry of the spec that caused it, if there is one."""
 
-    def __init__(self, message: str, origin: Origin | None = None) -> None:
+    def __init__(self, message: str, origin: Origin | None = None, hint: str = "") -> None:
         super().__init__(message)
-        self.origin = origin
+        self.origin, self.hint = origin, hint
 
 
 class CycleError(GraphError):
@@ -454,9 +454,10 @@ class OpGraph(_Graph[OpNode]):
             if op is None or (not shapes and node.role == "arrival"):
                 continue  # no edge leads to a state without operands
             if not shapes or (op.arity is not None and len(shapes) != op.arity):
-                raise GraphError(f"'{node.name}' has {len(shapes)} operands.")
+                raise GraphError(f"'{node.name}' has {len(shapes)} operands.", node.origin)
             if op.shape(*shapes) != node.shape:
-                raise GraphError(f"'{node.name}' has the shape {node.shape}, but its rule gives {op.shape(*shapes)}.")
+                message = f"'{node.name}' has the shape {node.shape}, but its rule gives {op.shape(*shapes)}."
+                raise GraphError(message, node.origin)
             tensors = op.tensors(*shapes)
             if not tensors:
                 continue
@@ -474,7 +475,8 @@ class OpGraph(_Graph[OpNode]):
                 fault = f"they differ in fields of '{op.kind}' that must agree"
             if fault:
                 both = f"'{first.name}' and '{node.name}'"
-                raise GraphError(f"{both} share the weights '{node.weights}', but {fault}.", node.origin)
+                hint = "Give them different 'weights', or equal fields (and 'per_step')."
+                raise GraphError(f"{both} share the weights '{node.weights}', but {fault}.", node.origin, hint)
 
 
 def _sizes(tensors: tuple[Tensor, ...]) -> str:

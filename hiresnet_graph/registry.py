@@ -13,9 +13,10 @@ import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from hiresnet_graph.errors import RegistryError, did_you_mean
+from hiresnet_graph.float32 import Float32Model
 
 ENTRY_POINT_GROUP = "hiresnet_graph.kinds"
 
@@ -23,7 +24,7 @@ ENTRY_POINT_GROUP = "hiresnet_graph.kinds"
 Examples = tuple[Mapping[str, Any], ...]
 
 
-class Kind(BaseModel):
+class Kind(Float32Model):
     """A frozen model with a registered name; unknown fields are errors.
 
     Class attributes:

@@ -16,7 +16,7 @@ import hiresnet_graph
 PACKAGE = Path(hiresnet_graph.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "formats", "gc_pause", "identifiers", "seeding", "shapes", "shipped", "traversal"),
+    ("errors", "float32", "formats", "gc_pause", "identifiers", "seeding", "shapes", "shipped", "traversal"),
     ("files",),
     ("registry",),
     ("ops",),

@@ -18,7 +18,7 @@ from hiresnet_graph.shapes import Map, Shape
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A positive integer: channels, kernel sizes, strides."""
-Factor = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False, strict=True)]
+Factor = Annotated[float, Field(ge=-1e6, le=1e6, strict=True)]
 """A factor, or the initial value of one."""
 Padding = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 

@@ -12,7 +12,7 @@ from hiresnet_graph.ops.base import OPS, Count, Init, Layer, Op, Remark, Signatu
 from hiresnet_graph.shapes import Shape
 
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
-InitialScale = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+InitialScale = Annotated[float, Field(ge=0)]
 
 _BATCH_NORM = Signature("num_features", roles={"num_features": "channels"}, eps=1e-5, momentum=0.1, affine=True)
 _GROUP_NORM = Signature("num_groups num_channels", roles={"num_channels": "channels"}, eps=1e-5)

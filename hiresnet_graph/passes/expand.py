@@ -70,8 +70,7 @@ def expand(graph: BlockGraph) -> OpGraph:
         expanded.check()
     except GraphError as error:
         origin = error.origin or Origin("")
-        hint = "Give them different 'weights', or equal fields (and 'per_step')."
-        raise SpecError([Problem(str(error), origin.position, origin.path, hint)]) from None
+        raise SpecError([Problem(str(error), origin.position, origin.path, error.hint)]) from None
     return expanded
 
 
@@ -150,6 +149,7 @@ class _NodeExpansion(CallRecorder):
         with self.explained(f"'{self.name}'", self.node.origin):
             out = self.named_call(block, (x,), self.name) if isinstance(block, Op) else block.expand(x)
         out = self.arrivals.merged("output", (out,), None)
+        self._check_declared(out.shape)
         if self.time is not None:
             out = self.anchor(anchor_name(self.name), "value", out.shape, out.name)
         if not self.is_inlined:
@@ -164,6 +164,19 @@ class _NodeExpansion(CallRecorder):
                 NodeRecord(self.name, kind, out.name, out.shape, self.node.stage, self.node.origin)
             )
         return value
+
+    def _check_declared(self, shape: Shape) -> None:
+        """Check that the edges into the output leave the shape that the spec declares, which other nodes rely on."""
+        declared = self.node.declared
+        if declared in (None, shape):
+            return
+        edge = next(edge for edge in reversed(self.arrivals.edges) if edge.slot == "output")
+        self.fail(
+            f"the shape of '{self.name}' is declared as {declared}, but with the edges into its slot 'output' it is "
+            f"{shape}.",
+            "Use a merge that keeps the shape, like 'add', or merge in a node before it.",
+            edge.origin,
+        )
 
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
         """The value after the edges into a slot."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from hiresnet_graph.float32 import Float32Model
 from hiresnet_graph.ops import Factor
 from hiresnet_graph.shapes import Map, Shape, Vector
 
@@ -21,7 +22,7 @@ MAX_STEPS = 10_000
 """Time steps that a network may be asked for."""
 
 
-class Model(BaseModel):
+class Model(Float32Model):
     """Frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
@@ -143,7 +144,7 @@ class TimeSpec(Model):
         "error",
         description="What a norm uses at a step for which it has no copy: that is an error, or the latest one before.",
     )
-    norm_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+    norm_scale: Annotated[float, Field(ge=0)] = Field(
         1.0, description="Initial scale of the norms; Cooijmans et al. 2016 (arXiv:1603.09025) start at 0.1."
     )
 

@@ -6,11 +6,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from hiresnet_graph.float32 import Float32Model
+
 _MAX_TRIED = 10_000
 Objective = Literal["accuracy", "parameters", "macs"]
 
 
-class ValueRange(BaseModel):
+class ValueRange(Float32Model):
     """Numbers from `low` to `high`, bounds included; whole numbers if both bounds are whole."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.float32 import Float32Model
 from hiresnet_graph.spec.problems import explain
 
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -37,7 +38,7 @@ def _step_weights(value: object) -> object:
 LossSteps = Annotated[Literal["last", "mean"] | tuple[float, ...], BeforeValidator(_step_weights)]
 
 
-class Recipe(BaseModel):
+class Recipe(Float32Model):
     """Training recipe: cross-entropy loss, an optimizer, and a learning-rate schedule.
 
     Attributes:
@@ -81,17 +82,17 @@ class Recipe(BaseModel):
     batch_size: PositiveInt = 100
     drop_last: bool = False
     optimizer: Optimizer = "adam"
-    lr: float = Field(default=0.01, gt=0, allow_inf_nan=False)
+    lr: float = Field(default=0.01, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
-    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = "step"
     step_every: PositiveInt = 20
     step_factor: float = Field(default=0.5, gt=0, le=1)
     warmup_epochs: int = Field(default=0, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     loss_steps: LossSteps = "mean"
-    clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    clip_norm: float | None = Field(default=None, gt=0)
     augment: Augmentation = "standard"
     crop_padding: PositiveInt | None = None
     top_k: PositiveInt = 5

@@ -492,3 +492,21 @@ def test_an_error_of_a_stage_is_reported_once() -> None:
     with pytest.raises(SpecError) as caught:
         plan("nodes: {s: {block: conv, width: 6, groups: 4, depth: 3}}\n")
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("time", ["", "edges: [{from: s, to: s, delay: 1}]\ntime: {steps: 3}\n"])
+def test_a_declared_shape_holds_after_the_edges_into_the_output(time: str) -> None:
+    text = """nodes:
+  pre: {block: conv, width: 4}
+  s: {block: state, shape: [4, 8, 8]}
+flow: pre -> s
+skips: {edges: [pre>s], slot: output, merge: MERGE}
+"""
+    with pytest.raises(SpecError) as error:
+        _ = plan(text.replace("MERGE", "concat") + time)
+    assert str(error.value) == (
+        "net.yaml:8:16: skips.edges: the shape of 's' is declared as 4x8x8, but with the edges into its slot 'output' "
+        "it is 8x8x8. Use a merge that keeps the shape, like 'add', or merge in a node before it."
+    )
+    added = plan(text.replace("MERGE", "add") + time)
+    assert added.calls[-1].shape.sizes == (4, 8, 8)
