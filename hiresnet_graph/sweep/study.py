@@ -65,6 +65,7 @@ class Study(BaseModel):
 
     Attributes:
         name: Name of the study (default: that of the network).
+        description: A sentence about it.
         network: A network; or its spec, as a file, a shipped name (both with an optional `@VARIANT`) or a mapping.
         changes: Changed params or fields of the network, like `{"width": 8, "stage2.depth": 5}`.
         variants: Variants of the spec, and edge sets. Or label -> one of these, or label -> a mapping of changes:
@@ -79,6 +80,7 @@ class Study(BaseModel):
         grid: Values crossed with all variants: a field of the recipe (`lr`, or `recipe.lr`) or a key of `changes` ->
             its values.
         data: The data set, as text or mapping.
+        recipe: How every network is trained.
         published: Published results of the same networks, for `hrg show` and `hrg report`; they affect no run.
         search: How a sampler chooses the networks, instead of variants, subsets, controls and a grid.
     """
