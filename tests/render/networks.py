@@ -152,3 +152,21 @@ edges:
   - {from: a, to: c, slot: output, name: again}
 """
 """Two edges with the same ends."""
+
+SIDES = """
+name: sides
+input: {channels: 3, height: 32, width: 32}
+nodes:
+  lgn: {block: conv, width: 8}
+  dorsal: {block: conv, width: 16}
+  ventral: {block: basic, width: 16, depth: 3}
+  mt: {block: conv, width: 16}
+  it: {block: conv, width: 32, merge: concat}
+  head: {block: classifier, classes: 3}
+flow: [lgn -> dorsal -> mt -> it -> head, lgn -> ventral -> it]
+edges:
+  - {from: dorsal, to: ventral, slot: output}
+  - {from: lgn, to: it, slot: output, projection: {spatial: avg, channels: conv1x1, norm: batch}}
+  - {from: ventral, to: mt}
+"""
+"""Two streams, one with a stage, and edges between them that have labels."""

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from itertools import combinations
 
@@ -12,7 +13,7 @@ from hiresnet_graph.render.layout.make import make_layout
 from hiresnet_graph.shipped import spec_names
 from tests.recurrent.graphs import make
 from tests.render.lines import crossed, overlaps
-from tests.render.networks import CELL, DELAYS, FIRE, STATES, STREAMS, TREE, TWICE, ZEROS
+from tests.render.networks import CELL, DELAYS, FIRE, SIDES, STATES, STREAMS, TREE, TWICE, ZEROS
 from tests.strategies import make as make_spec
 
 BRANCHES = """
@@ -243,6 +244,31 @@ def test_no_line_of_a_random_network_lies_on_another(seed: int) -> None:
             for scene in scenes(plan, level):
                 layout = make_layout(scene, "LR" if seed % 2 else "TB")
                 assert not overlaps(scene, layout) and not crossed(scene, layout), level
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
+@pytest.mark.parametrize("text", [STREAMS, TREE, TWICE, SIDES])
+def test_labels_of_a_network_that_branches_overlap_nothing(text: str, direction: Direction) -> None:
+    scene, layout = placed(hrg.loads(text).plan, "blocks", direction)
+    assert set(layout.labels) == {arrow.name for arrow in scene.arrows if arrow.label and arrow.family != "shortcut"}
+    rects = [(name, rect) for name, label in layout.labels.items() for rect in label.rects()]
+    for name, rect in rects:
+        assert inside(rect, layout.page)
+        assert not any(rect.overlaps(box) for box in layout.boxes.values()), name
+        assert not any(rect.overlaps(other) for other_name, other in rects if other_name != name), name
+        for arrow, path in layout.arrows.items():
+            assert not any(rect.contains(point) for point in path.samples(40)), f"{arrow} crosses the label of {name}"
+
+
+def test_a_dense_network_that_branches_has_a_layout_within_seconds() -> None:
+    names = [f"n{i}" for i in range(60)]
+    nodes = "".join(f"  {name}: {{block: plain, width: 4}}\n" for name in [*names, "side"])
+    flow = f"flow: [{' -> '.join(names)}, n0 -> side -> n59]\nskips: {{levels: [{', '.join(names)}], edges: full}}"
+    plan = hrg.loads(f"name: dense\ninput: {{channels: 3, height: 8, width: 8}}\nnodes:\n{nodes}{flow}\n").plan
+    for level in ("blocks", "ops"):
+        start = time.process_time()
+        scene, _ = placed(plan, level)
+        assert time.process_time() - start < 10 and len(scene.arrows) > 1770
 
 
 def test_what_overlaps_is_found() -> None:
