@@ -38,7 +38,7 @@ def test_a_search_of_a_spec_is_one_error(hrg, net, name):
 
 def test_an_unknown_level_lists_the_levels_once(hrg, net):
     result = hrg("render", net, "-o", "x.dot", "--level", "foo")
-    assert result.stderr == "hrg render: there is no level 'foo' of detail. Known: blocks, ops, stages.\n"
+    assert result.stderr == "hrg render: there is no level 'foo' of detail. Known: stages, blocks, ops.\n"
 
 
 def test_the_bar_shows_the_total_from_the_start():

@@ -48,7 +48,9 @@ def make_scene(plan: Plan, *, level: Level = "blocks", title: str | None = None,
     """
     levels = get_args(Level)
     if level not in levels:
-        raise UsageError(f"there is no level '{level}' of detail. {did_you_mean(level, levels)}")
+        hint = did_you_mean(level, levels)
+        closest = f"{hint} " if hint.startswith("Did") else ""
+        raise UsageError(f"there is no level '{level}' of detail. {closest}Known: {', '.join(levels)}.")
     name = title if title is not None else (plan.name or "network")
     if unrolled and plan.folded is None:
         raise UsageError(f"'{name}' has no 'time', so there is nothing to unroll. Omit 'unrolled'.")
