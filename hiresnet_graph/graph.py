@@ -324,6 +324,7 @@ class BlockGraph(_Graph[BlockNode]):
         outputs: Name of an output -> the node whose value it is.
         time: How the network runs in time; None if it runs once. Only with it may edges have delays.
         warnings: What is allowed in the spec but probably unintended.
+        left_out: Edges of the spec at nodes that are left out, since they reach no output or no input reaches them.
 
     Raises:
         GraphError: Two nodes have one name, or an end of an edge is not a node.
@@ -337,9 +338,10 @@ class BlockGraph(_Graph[BlockNode]):
         outputs: Mapping[str, str],
         time: TimeSpec | None = None,
         warnings: tuple[Problem, ...] = (),
+        left_out: tuple[BlockEdge, ...] = (),
     ) -> None:
         super().__init__(name, nodes, outputs, time)
-        self.warnings = warnings
+        self.warnings, self.left_out = warnings, left_out
         self._outgoing: dict[str, list[BlockEdge]] = {name: [] for name in self._nodes}
         for edge in edges:
             for end in (edge.source, edge.target):

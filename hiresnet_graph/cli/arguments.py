@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -44,6 +44,16 @@ Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the 
 Group = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Group of skips, if the spec has several; or 'transitions'."),
+]
+
+Prune = Annotated[
+    Literal["dead"] | None,
+    typer.Option(
+        metavar="dead",
+        help="'dead' leaves out nodes that no input reaches or that reach no output. Without it, edge subsets with "
+        "such nodes are left out.",
+        show_default=False,
+    ),
 ]
 
 _CHANGE = re.compile(r"[A-Za-z0-9_*.$]+=")

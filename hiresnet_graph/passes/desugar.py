@@ -91,6 +91,7 @@ class _Assembly(SectionContext):
         Args:
             undelayed: Names of the edges that take their delay from `time`.
         """
+        every = self.edges
         if self.section.prune == "dead":
             self._leave_out_dead()
         reached, ends = self._reached(), self._ends()
@@ -100,7 +101,10 @@ class _Assembly(SectionContext):
         if outputs:
             self._restrict(ends.required(outputs))
         edges = self._with_delays(undelayed, set(outputs.values()))
-        graph = BlockGraph(self.section.name, self.nodes.values(), edges, outputs, self.section.time, warnings)
+        kept = set(map(id, self.edges))
+        left_out = tuple(edge for edge in every if id(edge) not in kept)
+        time, nodes = self.section.time, self.nodes.values()
+        graph = BlockGraph(self.section.name, nodes, edges, outputs, time, warnings, left_out)
         try:
             graph.order()
         except CycleError as error:

@@ -79,7 +79,7 @@ class _Check:
         space = self._study.search.space if self._study.search is not None else {}
         path = ("search", "space")
         edges = [Assignment(self._edges, (*path, "edges"))] if "edges" in space else []
-        return [*edges, *self.assignments({key: space[key] for key in space if key != "edges"}, path)]
+        return [*edges, *self.assignments({key: space[key] for key in space if key not in ("edges", "prune")}, path)]
 
     def variants(self) -> list[tuple[list[Assignment], list[Assignment]]]:
         """The assignments of each variant of the study, and those of the variant of the spec from which it starts."""

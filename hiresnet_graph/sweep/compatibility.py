@@ -66,9 +66,11 @@ def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
             return f"another network as '{network.label}'"
         if not has_data:
             is_continued = is_continued or at in stored_rows
+        elif key == row.key:
+            continue
         elif plan.continues(row.key, key, epochs):
             is_continued = True
-        elif key != row.key:
+        else:
             changed = _changed_fields(json.loads(recipe), plan.recipe)
             if changed:
                 return f"a study with another recipe ({changed})"

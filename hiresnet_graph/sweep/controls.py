@@ -14,7 +14,7 @@ of edges.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -28,6 +28,8 @@ from hiresnet_graph.sweep.variants import Variant
 
 ADJUSTED, RANDOM = "adjusted", "random-edges"
 _MAX_DRAWS = 1000
+_MAX_REFUSED = 200
+"""Sets of random edges that may be no networks, for each one that is drawn."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,12 @@ def adjusted(baseline: Architecture, label: str, target: Architecture) -> Archit
 
 
 def random_edges(
-    control: Control, label: str, own: Sequence[str], possible: Sequence[str], group: str | None
+    control: Control,
+    label: str,
+    own: Sequence[str],
+    possible: Sequence[str],
+    group: str | None,
+    is_network: Callable[[Variant], bool],
 ) -> list[Variant]:
     """Variants with as many random edges as a variant has, never its own set of edges.
 
@@ -104,9 +111,10 @@ def random_edges(
         label: Label of the variant.
         own: Edges of the variant.
         possible: All edges to draw from.
+        is_network: Whether a variant is a valid network; others are not drawn.
 
     Raises:
-        UsageError: There are too few other sets of edges.
+        UsageError: There are too few other sets of edges that are networks.
     """
     number = len(own)
     others = math.comb(len(possible), number) - (set(own) <= set(possible))
@@ -116,15 +124,25 @@ def random_edges(
             f"no random edges for '{label}': there {found} of {number} among the {len(possible)} possible edges. "
             f"Name the variants that should have this control, like '{RANDOM}:LABEL'."
         )
-    drawn: dict[frozenset[str], None] = {frozenset(own): None}
-    for attempt in count():
-        if len(drawn) > control.draws:
-            break
-        order = sorted(possible, key=lambda edge: draw_integer("edges", control.seed, attempt, edge))
-        drawn.setdefault(frozenset(order[:number]))
-    expressions = [" + ".join(edge for edge in possible if edge in chosen) for chosen in list(drawn)[1:]]
     noun = f"{format_count(number, 'random edge')} ({label})"
-    return [
-        Variant(f"{noun} {i}" if control.draws > 1 else noun, edges, group, path=("controls",))
-        for i, edges in enumerate(expressions, 1)
-    ]
+    seen, drawn, refused = {frozenset(own)}, list[Variant](), 0
+    for attempt in count():
+        if len(drawn) == control.draws:
+            break
+        if refused == _MAX_REFUSED * control.draws or refused + len(drawn) == others:
+            raise UsageError(
+                f"no random edges for '{label}': {refused} sets of {number} among the {len(possible)} possible edges "
+                "are no networks. Set 'prune: dead', or name the variants that should have this control."
+            )
+        order = sorted(possible, key=lambda edge: draw_integer("edges", control.seed, attempt, edge))
+        if (chosen := frozenset(order[:number])) in seen:
+            continue
+        seen.add(chosen)
+        edges = " + ".join(edge for edge in possible if edge in chosen)
+        name = f"{noun} {len(drawn) + 1}" if control.draws > 1 else noun
+        variant = Variant(name, edges, group, path=("controls",))
+        if is_network(variant):
+            drawn.append(variant)
+        else:
+            refused += 1
+    return drawn

@@ -21,7 +21,6 @@ from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study, fail, raise_if_any
 from hiresnet_graph.sweep.subsets import is_random
 from hiresnet_graph.sweep.variants import (
-    TRANSITIONS,
     StudyPath,
     Variant,
     candidate_edges,
@@ -57,7 +56,7 @@ class Networks:
         architecture: Name of the network of the study.
         baseline: Label of the variant that the others are compared with; None if the study has none.
         subsets_of: All edges of which the variants are subsets, if a subset rule made them; else empty.
-        left_out: Subsets of transitions that are not valid networks, with the reason of each.
+        left_out: Subsets that are not valid networks, with the reason of each.
     """
 
     architecture: str
@@ -68,11 +67,7 @@ class Networks:
 
     def remarks(self) -> tuple[str, ...]:
         """What is valid and possibly unintended, in sentences: subsets that are left out, and warnings."""
-        remarks = []
-        reasons: dict[str, list[str]] = {}
-        for label, reason in self.left_out.items():
-            reasons.setdefault(reason, []).append(label)
-        remarks += [f"Left out: {_some(labels)}: {reason}" for reason, labels in reasons.items()]
+        remarks = left_out_sentences(self.left_out)
         different = [network for network in self.members if not network.info.same_as]
         warned: dict[str, list[str]] = {}
         for network in different:
@@ -92,6 +87,8 @@ def network_of(study: Study) -> Architecture:
     base = study.base()
     for key, value in study.changes.items():
         base = override(base, key, value, study.tree, ("changes", key), ("changes", key))
+    if study.prune is not None:
+        base = override(base, "prune", study.prune, study.tree, ("prune",), ("prune",))
     return base
 
 
@@ -172,13 +169,10 @@ class _NetworkBuilder:
         study = self._study
         variants = self._variants(setting.network)
         self._check_labels(variants)
-        if study.subsets is not None and study.group == TRANSITIONS:
-            found = self._valid(variants, setting)
-        else:
-            found = self._compiled(variants, setting)
+        found = self._valid(variants, setting) if study.subsets is not None else self._compiled(variants, setting)
         if self._problems.found:
             return []
-        self._add_controls(setting.network, found)
+        self._add_controls(setting.network, found, variants[0].label)
         if study.subsets is not None:
             all_edges = candidate_edges if study.subsets == "family" else edges_of
             self._subsets_of.add(tuple(all_edges(setting.network, study.group)))
@@ -222,7 +216,7 @@ class _NetworkBuilder:
         """The subsets that are valid networks; it is an error if none is."""
         found, reasons = valid_variants(setting.network, variants)
         if reasons and not found:
-            hint = "Take 'leave-one-out', or write what must stay as 'flow' or 'edges'."
+            hint = "Take 'leave-one-out', write what must stay as 'flow' or 'edges', or set 'prune: dead'."
             self._problems.add(("subsets",), f"no subset is a network: {next(iter(reasons.values()))}", hint)
         self._left_out |= {_full_label(label, setting.values): reason for label, reason in reasons.items()}
         return {variant.label: (variant, network) for variant, network in found}
@@ -261,11 +255,19 @@ class _NetworkBuilder:
 
     def _check_baseline(self, labels: Collection[str]) -> None:
         baseline = self._study.baseline
-        if baseline is not None and labels and baseline not in labels:
+        reasons = (reason for label, reason in self._left_out.items() if label.split(", ")[0] == baseline)
+        if reason := next(reasons, ""):
+            message = f"the baseline '{baseline}' is no network: {reason}"
+            self._problems.add(("baseline",), message, "Choose another one, or set 'prune: dead'.")
+        elif baseline is not None and labels and baseline not in labels:
             self._problems.add(("baseline",), f"there is no variant '{baseline}'.", did_you_mean(baseline, labels))
 
-    def _add_controls(self, arch: Architecture, found: _Found) -> None:
-        """Insert each control after the variant that it controls, and determine the baseline."""
+    def _add_controls(self, arch: Architecture, found: _Found, first_label: str) -> None:
+        """Insert each control after the variant that it controls, and determine the baseline.
+
+        Args:
+            first_label: Of the first variant, which may be left out.
+        """
         study = self._study
         own = list(found)
         widened = study.baseline if study.baseline in found else own[0]
@@ -278,7 +280,9 @@ class _NetworkBuilder:
             except (UsageError, SpecError) as error:
                 self._problems.add(path, _message(error))
         self._check_baseline(found)
-        first = None if study.subsets is not None and is_random(study.subsets) else own[0]
+        # Without the first subset of a rule, no other takes its place.
+        is_missing = study.subsets is not None and (is_random(study.subsets) or own[0] != first_label)
+        first = None if is_missing else own[0]
         self._baseline = study.baseline or first
 
     def _add_adjusted(self, control: Control, path: StudyPath, found: _Found, own: list[str], widened: str) -> None:
@@ -295,7 +299,13 @@ class _NetworkBuilder:
         for label in control.of or own:
             network = found[label][1]
             edges = _edge_names(network, group)
-            for variant in random_edges(control, label, edges, possible, group) if edges else ():
+            if not edges:
+                continue
+
+            def is_network(variant: Variant, network: Architecture = network) -> bool:
+                return not valid_variants(network, [variant])[1]
+
+            for variant in random_edges(control, label, edges, possible, group, is_network):
                 self._insert(found, label, variant, variant.apply(network, self._study.tree), path)
 
     def _insert(self, found: _Found, behind: str, variant: Variant, network: Architecture, path: StudyPath) -> None:
@@ -318,7 +328,7 @@ class _NetworkBuilder:
         labels: dict[str, str] = {}
         by_wiring: dict[str, str] = {}
         members = []
-        for label, (_, network) in found.items():
+        for label, (variant, network) in found.items():
             digest, cost = network.plan.digest(), network.cost()
             is_new = digest not in labels
             form = wiring(network.plan) if is_new else ""
@@ -328,7 +338,7 @@ class _NetworkBuilder:
                 plan=digest,
                 parameters=cost.parameters,
                 macs=cost.macs,
-                edges=tuple(_edge_names(network, self._study.group)),
+                edges=self._edges_of(variant, network),
                 same_as="" if is_new else labels[digest],
                 isomorphic_to=by_wiring.get(form, ""),
             )
@@ -337,6 +347,12 @@ class _NetworkBuilder:
                 by_wiring.setdefault(form, label)
             members.append(Network(info, network, self._study.recipe))
         return members
+
+    def _edges_of(self, variant: Variant, network: Architecture) -> tuple[str, ...]:
+        """The edges of a network; those of a subset are all that it has, those that are pruned included."""
+        if self._study.subsets in (None, "family") or variant.path or not isinstance(variant.edges, str):
+            return tuple(_edge_names(network, self._study.group))
+        return () if variant.edges == "none" else tuple(variant.edges.split(" + "))
 
 
 @contextmanager
@@ -406,6 +422,15 @@ def _full_label(label: str, setting: Mapping[str, object]) -> str:
 
 def _network_values(setting: Mapping[str, object]) -> Iterable[str]:
     return (f"{key}={value}" for key, value in setting.items() if not key.startswith("recipe."))
+
+
+def left_out_sentences(left_out: Mapping[str, str]) -> list[str]:
+    """Which subsets are left out, and why: label -> reason."""
+    reasons: dict[str, list[str]] = {}
+    for label, reason in left_out.items():
+        reasons.setdefault(reason, []).append(label)
+    counts = {reason: f" ({len(labels)} subsets)" if len(labels) > 1 else "" for reason, labels in reasons.items()}
+    return [f"Left out: {_some(labels)}{counts[reason]}: {reason}" for reason, labels in reasons.items()]
 
 
 def _some(labels: list[str]) -> str:

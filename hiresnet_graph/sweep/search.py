@@ -69,7 +69,7 @@ class Trial(BaseModel):
     Attributes:
         params: Choices of the sampler.
         outcome: `asked` while it is trained; `known` if an earlier trial had the same network; `too-large` or
-            `no-network` (without some transitions nothing reaches the output) if it is not trained.
+            `no-network` (its edges make no valid network) if it is not trained.
         label: The edges of the network, as an edge set.
         setting: The other choices.
         keys: Keys of its runs.
@@ -159,6 +159,7 @@ class SearchLoop:
         self._networks: list[NetworkInfo] = []
         self._rows: list[PlannedRow] = []
         self._requests: dict[str, RunRequest] = {}
+        self._with_epochs: dict[str, Callable[[str, int], str]] = {}
         self._report: Callable[[], None] = lambda: None
         self._trials = {number: Trial.model_validate(content) for number, content in ledger.trials().items()}
         self._refuse_another_search()
@@ -385,6 +386,7 @@ class SearchLoop:
         self._networks += plan.networks
         self._rows += [dataclasses.replace(row, network=index) for row in plan.rows]
         self._requests |= plan.requests
+        self._with_epochs |= dict.fromkeys(plan.requests, plan.key_with_epochs)
 
     def _join(self) -> None:
         """Make all networks so far the study of the folder."""
@@ -396,6 +398,7 @@ class SearchLoop:
             requests=self._requests,
             subsets_of=(),
             text=self._space.study.to_yaml(),
+            key_with_epochs=lambda key, epochs: self._with_epochs[key](key, epochs),
         )
         self._ledger.join(plan, is_search=True)
         self._ledger.freeze_execution(self._execution)

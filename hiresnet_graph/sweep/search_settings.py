@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from hiresnet_graph.float32 import Float32Model
 
 _MAX_TRIED = 10_000
+_TEXTS = {"edges": "an edge set, like 'full'", "prune": "'dead'"}
+"""The keys of a search space that are no choices of values, and what they must be."""
 Objective = Literal["accuracy", "parameters", "macs"]
 
 
@@ -60,8 +62,8 @@ class SearchSettings(BaseModel):
     """How a sampler chooses the networks of a study.
 
     Attributes:
-        space: `edges` -> an edge set, each edge of which is present or absent; a key of `changes`, or a field of the
-            recipe, -> its values, or a `ValueRange`.
+        space: `edges` -> an edge set, each edge of which is present or absent; `prune` -> `dead`, to leave out nodes
+            that no input reaches; a key of `changes`, or a field of the recipe, -> its values, or a `ValueRange`.
         objectives: Validation accuracy at its best epoch is maximized; parameters or multiply-adds are minimized.
         runs: Budget: number of runs, pruned ones included.
         limit: Larger networks are not trained.
@@ -87,10 +89,8 @@ class SearchSettings(BaseModel):
         if not space:
             raise ValueError("at least one key is required, like 'edges: full'")
         for key, values in space.items():
-            if (key == "edges") != isinstance(values, str):
-                expected = (
-                    "an edge set, like 'full'" if key == "edges" else "a list of values, or {low: ..., high: ...}"
-                )
+            if (key in _TEXTS) != isinstance(values, str) or (key == "prune" and values != "dead"):
+                expected = _TEXTS.get(key, "a list of values, or {low: ..., high: ...}")
                 raise ValueError(f"'{key}' must be {expected}")
             if isinstance(values, tuple) and (not values or len({repr(value) for value in values}) < len(values)):
                 raise ValueError(f"'{key}' must have at least one value, and none twice")

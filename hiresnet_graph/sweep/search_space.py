@@ -19,7 +19,7 @@ from hiresnet_graph.sweep.plan import StudyPlan, make_plan
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.search_settings import ValueRange
 from hiresnet_graph.sweep.study import Study, fail, raise_if_any
-from hiresnet_graph.sweep.variants import TRANSITIONS, Variant, edges_of
+from hiresnet_graph.sweep.variants import Variant, edges_of
 from hiresnet_graph.train.checks import match_input
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class SearchSpace:
         if study.search is None:
             hint = "Give it one, or train it with 'hrg ablate'."
             fail(study, (), "this study has no 'search', so there is no space to search.", hint)
-        self.study, self.search = study, study.search
+        self.search = study.search
+        study = study.model_copy(update={"prune": self.search.space.get("prune", study.prune)})
+        self.study = study
         self.edges: tuple[str, ...] = ()
         self._dataset: Dataset | None = None
         problems = Problems(study.tree)
@@ -214,11 +216,11 @@ class SearchSpace:
         return tree
 
     def valid_plan(self, params: Mapping[str, Any]) -> StudyPlan | None:
-        """As `plan`; None for a choice of transitions that is not a valid network."""
+        """As `plan`; None for a choice of edges that is not a valid network."""
         try:
             return self.plan(params)
-        except SpecError:
-            if self.study.group != TRANSITIONS:
+        except (SpecError, UsageError):
+            if not self.edges:
                 raise
             return None
 

@@ -5,6 +5,7 @@
     changes: {width: 8}                  # as `key=value` on the command line
     variants: [none, full, full - p3]    # variants of the spec, or edge sets; or label -> changes
     subsets: leave-one-out               # instead of variants: a rule over the edges of the group, or `family`
+    prune: dead                          # leave out nodes that no input reaches; see the key of specs
     group: long                          # the group of edge sets, if the spec names groups; or transitions
     controls: [adjusted]                 # see `controls`
     baseline: none                       # what the others are compared with (default: the first)
@@ -23,7 +24,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
@@ -71,6 +72,7 @@ class Study(BaseModel):
         variants: Variants of the spec, and edge sets. Or label -> one of these, or label -> a mapping of changes:
             `edges` (an edge set), `variant` (of the spec), and any keys of `changes`.
         subsets: Instead of variants, a rule: one of `RULES`, or `family`.
+        prune: `dead` leaves out nodes that no input reaches or that reach no output, as the key of a spec.
         group: The group of skips that edge sets refer to, if the spec names its groups; or `transitions`.
         controls: `adjusted` (the baseline with its hidden channels widened to the parameters of the largest variant),
             `random-edges` (for each variant as many random edges); `adjusted:LABEL` and `random-edges:LABEL` for one
@@ -93,6 +95,7 @@ class Study(BaseModel):
     changes: dict[str, Any] = Field(default_factory=dict)
     variants: tuple[str, ...] | dict[str, Any] | None = None
     subsets: str | None = None
+    prune: Literal["dead"] | None = None
     group: str | None = None
     controls: tuple[str | dict[str, Any], ...] = ()
     baseline: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import ExpressionError, Source, SpecError, UsageError, did_you_mean
+from hiresnet_graph.graph import BlockEdge, EdgeRecord
 from hiresnet_graph.spec.edge_set import EdgeSet
 from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at
 from hiresnet_graph.sweep.subsets import RULES, subsets
@@ -138,7 +139,7 @@ def _is_set(word: str) -> bool:
 def enumerate_variants(arch: Architecture, rule: str, group: str | None = None) -> list[Variant]:
     """The variants of a rule.
 
-    Subsets of transitions need not be valid networks: see `valid_variants`.
+    Subsets need not be valid networks: see `valid_variants`.
 
     Args:
         arch: The network whose edges the subset rules choose from.
@@ -173,7 +174,7 @@ def valid_variants(
 ) -> tuple[list[tuple[Variant, Architecture]], dict[str, str]]:
     """The variants of a rule that are valid networks, with these; and why the others are not, by their labels.
 
-    A rule removes transitions blindly: without some of them nothing reaches the output.
+    A rule removes edges blindly: without some of them nothing reaches the output.
     """
     found, reasons = [], dict[str, str]()
     for variant in variants:
@@ -240,14 +241,15 @@ def chosen_edges(arch: Architecture, group: str | None = None) -> list[str]:
 
 def _skips(arch: Architecture) -> list[tuple[str | None, str]]:
     """Each skip with its group: `edges.<from>__<to>`, or `edges.<group>.<from>__<to>`."""
+    edges: list[EdgeRecord | BlockEdge] = [*arch.plan.edges, *arch.graph.left_out]
     return [
         (edge.name.split(".")[1] if edge.name.count(".") == 2 else None, ">".join(edge.ends))
-        for edge in arch.plan.edges
+        for edge in edges
         if edge.family == "skip"
     ]
 
 
 def _transitions(arch: Architecture) -> list[str]:
     """The chosen transitions, those that arrive too late for the readout included."""
-    edges = arch.graph.edges
+    edges = (*arch.graph.edges, *arch.graph.left_out)
     return list(dict.fromkeys(">".join(edge.ends) for edge in edges if edge.origin.path.startswith("transitions.")))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiresnet_graph.cli.arguments import Changes, Edges, Group
+from hiresnet_graph.cli.arguments import Changes, Edges, Group, Prune
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.dry_run import announce_measuring, show_plan, write_remarks
 from hiresnet_graph.cli.output import check_study_folder
@@ -119,6 +119,7 @@ def ablate(
     variants: Variants = None,
     subsets: Subsets = None,
     group: Group = None,
+    prune: Prune = None,
     edges: Edges = None,
     controls: Controls = None,
     grid: Grid = None,
@@ -154,12 +155,9 @@ def ablate(
     if edges and variants is not None and group is None:
         raise UsageError("'--variants' and '--edges' both set the edges. Give one.")
     given = compared(variants, subsets, controls, grid)
-    if group is not None:
-        given["group"] = group
+    given |= {key: value for key, value in (("group", group), ("prune", prune), ("baseline", baseline)) if value}
     if seeds is not None:
         given["seeds"] = parsed_seeds(seeds)
-    if baseline is not None:
-        given["baseline"] = baseline
     if data is not None:
         given["data"] = make_dataset(data).as_data()
     if recipe := recipe_fields(epochs, lr, batch_size, fields):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hiresnet_graph.cli.arguments import Changes, Edges, Group, Json, Spec, Variant, architecture
+from hiresnet_graph.cli.arguments import Changes, Edges, Group, Json, Prune, Spec, Variant, architecture
 from hiresnet_graph.cli.console import write_json, write_message, write_table
 from hiresnet_graph.formats import Column, format_count, format_si, number_column
 
@@ -23,6 +23,7 @@ def enumerate_subsets(
         ),
     ] = "all",
     group: Group = None,
+    prune: Prune = None,
     variant: Variant = None,
     edges: Edges = None,
     json: Json = False,
@@ -32,13 +33,12 @@ def enumerate_subsets(
     These are the variants that 'hrg ablate SPEC --subsets RULE' trains.
     """
     from hiresnet_graph.sweep import enumerate_variants
-    from hiresnet_graph.sweep.variants import TRANSITIONS, valid_variants
+    from hiresnet_graph.sweep.networks import left_out_sentences
+    from hiresnet_graph.sweep.variants import valid_variants
 
     network = architecture(spec, changes, variant, edges)
-    entries = enumerate_variants(network, subsets, group)
-    found, left_out = [(entry, entry.apply(network)) for entry in entries], dict[str, str]()
-    if group == TRANSITIONS:
-        found, left_out = valid_variants(network, entries)
+    network = network.override({"prune": prune}) if prune is not None else network
+    found, left_out = valid_variants(network, enumerate_variants(network, subsets, group))
     first: dict[str, str] = {}
     for entry, member in found:
         first.setdefault(member.plan.digest(), entry.label)
@@ -63,6 +63,7 @@ def enumerate_subsets(
     write_table(
         [number_column("", 1), Column("variant"), number_column("parameters", 8), number_column("MACs", 5)], cells
     )
-    write_message(f"{format_count(len(rows), 'variant')}, {format_count(len(first), 'different network')}.")
-    for label, reason in left_out.items():
-        write_message(f"Left out: {label}: {reason}")
+    counts = [format_count(len(rows), "variant"), format_count(len(first), "different network")]
+    write_message(f"{', '.join([*counts, *([f'{len(left_out)} left out'] if left_out else [])])}.")
+    for sentence in left_out_sentences(left_out):
+        write_message(sentence)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiresnet_graph.cli.arguments import Prune
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.dry_run import write_remarks
 from hiresnet_graph.cli.output import check_study_folder
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
     from hiresnet_graph.sweep.search_space import SearchSpace
 
 
+_SHOWN = 6
+"""Impossible edge sets that are named."""
+
+
 def search(
     study: Annotated[Path, typer.Argument(metavar="STUDY", help="A study file with 'search'.")],
     output: Annotated[
@@ -47,6 +53,7 @@ def search(
     runs: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Budget: overrides that of the file.", show_default=False)
     ] = None,
+    prune: Prune = None,
     data: Data = None,
     download: Download = False,
     epochs: Epochs = None,
@@ -78,6 +85,8 @@ def search(
     given: dict[str, object] = {}
     if runs is not None:
         given["search"] = {"runs": runs}
+    if prune is not None:
+        given["prune"] = prune
     if data is not None:
         given["data"] = make_dataset(data).as_data()
     if recipe := recipe_fields(epochs, fields=fields):
@@ -121,23 +130,28 @@ def search(
             started=started,
             progress=show,
         )
-    _write_counts(Counter(trial.outcome for trial in read_trials(output)))
+    _write_counts(read_trials(output))
     write_message(f"The search has ended, in {output}. The best networks: hrg report {output}")
 
 
-def _write_counts(counts: Counter[str]) -> None:
-    """Print the number of proposals, and of those that were not trained."""
-    reasons = {"too-large": "too large", "known": "known already", "no-network": "without a path to the output"}
+def _write_counts(trials: Sequence[Trial]) -> None:
+    """Print the number of proposals, and of those that were not trained; and the edge sets that are no networks."""
+    counts: Counter[str] = Counter(trial.outcome for trial in trials)
+    reasons = {"too-large": "too large", "known": "known already", "no-network": "impossible"}
     left_out = [f"{counts[outcome]} {reason}" for outcome, reason in reasons.items() if counts[outcome]]
     rest = f", of which {' and '.join(left_out)}, so not trained." if left_out else ", all of them trained."
     write_message(f"{format_count(counts.total(), 'proposal')}{rest}")
+    impossible = list(dict.fromkeys(trial.label for trial in trials if trial.outcome == "no-network"))
+    if impossible:
+        more = f" and {len(impossible) - _SHOWN} more" if len(impossible) > _SHOWN else ""
+        write_message(f"Impossible edge sets: {'; '.join(impossible[:_SHOWN])}{more}.")
 
 
 def _describe(space: SearchSpace) -> None:
     """Print the size of a search space, the budget, and the range of parameters."""
     budget, seeds = space.search, len(space.study.seed_pairs)
     edges = [f"{format_count(2 ** len(space.edges), 'edge set')}"] * bool(space.edges)
-    others = [f"{key} {_range(values)}" for key, values in budget.space.items() if key != "edges"]
+    others = [f"{key} {_range(values)}" for key, values in budget.space.items() if not isinstance(values, str)]
     size = "endless" if math.isinf(space.size) else format_count(int(space.size), "choice")
     write(f"Space: {size}: {' x '.join([*edges, *others])}.")
     each = f", {seeds} for each network" if seeds > 1 else ""
