@@ -456,11 +456,3 @@ def test_scenes_of_random_networks_in_time_are_consistent(seed: int, unrolled: b
             for arrow in scene.arrows:
                 start, end = (int(name.rsplit(".step", 1)[1]) for name in (arrow.source, arrow.target))
                 assert end - start == arrow.delay
-
-
-def test_a_box_says_that_its_parameters_include_those_of_a_shortcut() -> None:
-    plan = plan_of()
-    notes = {box.name: box.notes[0] for box in make_scene(plan, level="blocks").boxes if box.notes}
-    # stage2.block1: 4 x 8 x 9 and 8 x 8 x 9 weights, two batch norms; its shortcut 4 x 8 weights and a batch norm.
-    assert notes["stage2.block1"] == f"{(288 + 16 + 576 + 16) + (32 + 16):,} params with shortcut"
-    assert notes["stage2.block2"] == f"{2 * (576 + 16):,} params"

@@ -80,13 +80,6 @@ class BlockScene:
         """The cost of nodes without their shortcuts, as in the table of nodes."""
         return sum((self.costs.get(node.name, Cost()) for node in nodes), Cost())
 
-    def _parameters(self, nodes: Sequence[NodeRecord]) -> str:
-        """The number of parameters of a box; at the level of blocks it says that those of shortcuts are included."""
-        number = self._cost(nodes).parameters
-        own = sum(self.costs.get(node.name, Cost()).parameters for node in nodes)
-        is_said = self._level == "blocks" and number > own
-        return format_parameters(number) + (" with shortcut" if is_said else "")
-
     # boxes
 
     def _add_stage(self, stage: str) -> None:
@@ -141,7 +134,7 @@ class BlockScene:
             lines.append(several + " / ".join(kinds[:3]))
         lines.append(str(nodes[-1].shape))
         outputs = [output for output, value in self._plan.outputs.items() if value in {node.value for node in nodes}]
-        notes = [self._parameters(nodes), *self._merges({node.name for node in nodes})]
+        notes = [format_parameters(self._cost(nodes).parameters), *self._merges({node.name for node in nodes})]
         if len(self._plan.outputs) > 1:
             notes += [f"output '{output}'" for output in outputs]
         tooltip = "\n".join([name, ", ".join(lines), *filter(None, notes), format_origin(nodes[0].origin)])
