@@ -10,11 +10,13 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Any
 
 from hiresnet_graph.emit.forms import (
     NO_DEFAULT,
+    ChainedCalls,
     Form,
     FunctionCall,
     Instance,
@@ -51,6 +53,7 @@ STATISTICS = "stats"
 _DEEPEST = 3
 _LARGEST = 8
 _LONGEST = 50
+_LONGEST_CHAIN = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,13 @@ class ModulePaths:
 
 def _is_plain(name: str) -> bool:
     return name.isidentifier() and not keyword.iskeyword(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _SoFar:
+    """The value of the previous statements of a long chain, by its name."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,23 +255,25 @@ class Body:
         names: dict[int, str] = dict(enumerate(script.arguments))
         current: dict[str, int] = {name: value for value, name in names.items()}
         lines: list[str] = []
+        outputs: list[Doc] = []
         current_step: int | None = None
         for i in lines_of:
             if script.comments and (then := script.items[i].step) not in (None, current_step):
                 current_step = then
                 lines.append(f"{' ' * INDENT}# step {current_step}")
-            if i == returned:
-                continue
             k, value = line_of[i], form.inputs + i
-            doc = self._expression(i, roots, names)
+            is_long = _is_long(form.steps[i].use)
+            # The first statement of a long chain must not overwrite what a later one reads.
             free = (name for name in self._names(script.items[i], value not in results and last.get(value, k) <= k + 1))
-            name = next(name for name in free if name not in current or last.get(current[name], -1) <= k)
-            current[name], names[value] = value, name
-            lines += statement(f"{name} = ", doc, INDENT)
-        outputs: list[Doc] = []
-        for value in form.results:
-            is_returned = returned is not None and value == form.inputs + returned
-            outputs.append(self._expression(value - form.inputs, roots, names) if is_returned else names[value])
+            name = next(name for name in free if name not in current or last.get(current[name], -1) <= k - is_long)
+            docs = self._expressions(i, roots, names, name)
+            if i == returned:
+                outputs.append(docs.pop())
+            else:
+                current[name], names[value] = value, name
+            for doc in docs:
+                lines += statement(f"{name} = ", doc, INDENT)
+        outputs += [names[value] for value in form.results if value in names]
         if script.results:
             pairs = zip(script.results, outputs, strict=True)
             entries = tuple(Labelled(f"{literal(key)}: ", result) for key, result in pairs)
@@ -316,7 +328,7 @@ class Body:
             inner = max((depth[k] for k in nested if k not in roots), default=0)
             depth[i] = inner + (0 if _is_operator(step) else 1)
             size[i] += sum(size[k] for k in nested if k not in roots)
-            is_short = len(readers[i]) == 1 and i not in results and size[i] < _LARGEST
+            is_short = len(readers[i]) == 1 and i not in results and size[i] < _LARGEST and not _is_long(step.use)
             if not is_short or not self._nests(i, readers[i][0], depth[i]):
                 roots.add(i)
                 if delayed == i:
@@ -347,21 +359,24 @@ class Body:
                     found.append(value)
         return found
 
-    def _expression(self, i: int, roots: set[int], names: dict[int, str]) -> Doc:
+    def _expressions(self, i: int, roots: set[int], names: dict[int, str], name: str = "") -> list[Doc]:
+        """The expression of a step; for a long chain, those of several statements that assign to one name."""
         step, start = self.script.form.steps[i], self.script.form.inputs
-        operands: list[Doc] = [
-            names[value] if value < start or value - start in roots else self._expression(value - start, roots, names)
-            for value in step.operands
-        ]
+        operands: list[Doc] = []
+        for value in step.operands:
+            is_named = value < start or value - start in roots
+            operands += [names[value]] if is_named else self._expressions(value - start, roots, names)
         if step.path:
             time = [Labelled("" if step.time == "step" else "step=", step.time)] if step.time else []
-            return Brackets(self.paths.read(step.path), (*operands, *time))
-        return self._used(step.use, operands)
+            return [Brackets(self.paths.read(step.path), (*operands, *time))]
+        return [self._used(tree, operands) for tree in _pieces(step.use, name)]
 
     def _used(self, tree: Any, operands: list[Doc]) -> Doc:
         match tree:
             case Operand(index):
                 return operands[index]
+            case _SoFar(name):
+                return name
             case ModuleTensor(path, name):
                 return f"{self.paths.read(path)}.{name}"
             case Items(items, is_list):
@@ -372,6 +387,8 @@ class Body:
                 return Postfix(self._used(value, operands), f"[{self._index(index)}]")
             case FunctionCall(target, (left, right)) if target in _OPERATORS:
                 return _joined(_OPERATORS[target], self._used(left, operands), self._used(right, operands))
+            case ChainedCalls(target, args):
+                return reduce(partial(_combined, target), (self._used(arg, operands) for arg in args))
             case FunctionCall(target, args, kwargs, signature):
                 docs = [self._used(arg, operands) for arg in args]
                 if target.startswith("."):
@@ -404,13 +421,47 @@ def _each(steps: str, layer: Doc) -> Doc:
 
 
 def _is_operator(step: Step) -> bool:
-    return isinstance(step.use, FunctionCall) and (
+    return isinstance(step.use, FunctionCall | ChainedCalls) and (
         step.use.target in _OPERATORS or step.use.target == "operator.getitem"
     )
 
 
+def _chain(tree: Any) -> ChainedCalls | None:
+    """The chain that a function call is, or that is its first argument, as in a mean."""
+    chain = tree.args[0] if isinstance(tree, FunctionCall) and tree.args else tree
+    return chain if isinstance(chain, ChainedCalls) else None
+
+
+def _is_long(tree: Any) -> bool:
+    chain = _chain(tree)
+    return chain is not None and len(chain.args) > _LONGEST_CHAIN
+
+
+def _pieces(tree: Any, name: str) -> list[Any]:
+    """The parts of a long chain, in the order of computation; each begins with the value of the previous one.
+
+    A single expression of hundreds of operands exceeds the recursion limit of Python's compiler.
+    """
+    chain = _chain(tree)
+    if chain is None or not _is_long(tree):
+        return [tree]
+    pieces = [ChainedCalls(chain.target, chain.args[:_LONGEST_CHAIN])]
+    for start in range(_LONGEST_CHAIN, len(chain.args), _LONGEST_CHAIN - 1):
+        pieces.append(ChainedCalls(chain.target, (_SoFar(name), *chain.args[start : start + _LONGEST_CHAIN - 1])))
+    if tree is not chain:
+        pieces[-1:] = [replace(tree, args=(pieces[-1], *tree.args[1:]))]
+    return pieces
+
+
 def _is_merge(item: Item) -> bool:
     return not isinstance(item, Unit) and item.op.arity is None
+
+
+def _combined(target: str, left: Doc, right: Doc) -> Doc:
+    """A function of two values, or an operator."""
+    if target in _OPERATORS:
+        return _joined(_OPERATORS[target], left, right)
+    return Brackets(source_name(target), (left, right))
 
 
 def _joined(operator: str, left: Doc, right: Doc) -> Doc:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hiresnet_graph.emit.units import Item, Unit, Units, is_copy, value_of, weights_name, without_step
-from hiresnet_graph.ops import Apply, Arg, Layer, Signature, Weight
+from hiresnet_graph.ops import Apply, Arg, ChainedApply, Layer, Signature, Weight
 
 
 class _NoDefault:
@@ -106,6 +106,14 @@ class FunctionCall:
     args: tuple[Any, ...]
     kwargs: tuple[tuple[str, Any], ...]
     signature: Signature = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainedCalls:
+    """A function of two values called from the first value to the last: f(f(a, b), c)."""
+
+    target: str
+    args: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +285,8 @@ class Reader:
                 return Operand(index)
             case Weight(name):
                 return ModuleTensor(path, name)
+            case ChainedApply(target, args):
+                return ChainedCalls(target, tuple(inner(arg, "") for arg in args))
             case Apply(target, args, kwargs, signature):
                 signature = signature or Signature("")
                 roles = (*map(signature.role, signature.positional), *[""] * len(args))

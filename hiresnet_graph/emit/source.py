@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hiresnet_graph.cost import count
 from hiresnet_graph.emit.body import Body, Script
 from hiresnet_graph.emit.classes import SHORTCUT, BlockClass, Classes, attributes
+from hiresnet_graph.emit.copied import copied_source
 from hiresnet_graph.emit.forms import NO_DEFAULT, Number, Parameter, source_name
 from hiresnet_graph.emit.text import WIDTH, Brackets, docstring, literal, shortened, statement
 from hiresnet_graph.emit.units import Item, Unit, Units, in_steps, value_of, weights_name, without_step
-from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.identifiers import argument_names, class_name
 from hiresnet_graph.ops import Apply
@@ -35,19 +33,20 @@ def emit(plan: Plan) -> str:
     """
     original, plan = plan, in_steps(plan)
     units = Units(plan)
-    copied = _copied(plan)
+    copied = copied_source(_targets(plan))
+    given = {*copied.definitions, *copied.imports}
     name = class_name(plan.name)
-    while name in copied:
+    while name in given:
         name += "Net"
-    classes = Classes(units, plan, {*copied, name})
-    reserved = frozenset({name, *copied, *(written.target.name for written in classes.written)})
-    parts = [*copied.values()]
+    classes = Classes(units, plan, {*given, name})
+    reserved = frozenset({name, *given, *(written.target.name for written in classes.written)})
+    parts = [*dict.fromkeys(copied.definitions.values())]
     parts += [_block_class(written, classes, reserved) for written in classes.written]
     only = list(plan.inputs) == ["input"]
     arguments = {"input": "x"} if only else argument_names(plan.inputs, reserved)
     parts.append(_network_class(plan, name, classes, arguments, reserved))
     body = "\n\n\n".join(parts)
-    imports = _imports(body)
+    imports = "\n".join([*sorted({line for line in copied.imports.values() if line}), _imports(body)])
     return f"{_heading(original, arguments)}\n\n{imports}\n\n\n{body}\n"
 
 
@@ -319,30 +318,6 @@ def _targets(plan: Plan) -> Iterable[str]:
                 todo += [*value.args, *value.kwargs.values()]
             elif isinstance(value, list | tuple):
                 todo += value
-
-
-def _copied(plan: Plan) -> dict[str, str]:
-    """The source of each class and function that torch lacks, by name."""
-    found: dict[str, str] = {}
-    for target in dict.fromkeys(_targets(plan)):
-        module, _, name = target.rpartition(".")
-        if module and module.partition(".")[0] not in ("torch", "operator"):
-            found[name] = _definition(module, name)
-    return found
-
-
-def _definition(module: str, name: str) -> str:
-    """The text of a class or function, from its file, which is not executed."""
-    try:
-        spec = importlib.util.find_spec(module)
-        text = Path(spec.origin).read_text(encoding="utf-8") if spec is not None and spec.origin else ""
-    except (ImportError, OSError, ValueError):
-        text = ""
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
-    raise UsageError(f"the source of '{module}.{name}' cannot be found. Define it at the top level of a file.")
 
 
 def _imports(body: str) -> str:

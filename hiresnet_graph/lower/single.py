@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 from torch import fx, nn
 
 from hiresnet_graph.identifiers import argument_names, class_name
 from hiresnet_graph.lower.weights import attach, find, make_layers
-from hiresnet_graph.ops import Apply, Arg, Layer, Weight
+from hiresnet_graph.ops import Apply, Arg, ChainedApply, Layer, Weight
 from hiresnet_graph.plan import Plan, inplace_calls, layers_by_weight
 
 
@@ -78,6 +79,9 @@ def evaluate(
         return inputs[value.index]
     if isinstance(value, Weight):
         return weight(value.name)
+    if isinstance(value, ChainedApply):
+        each = [evaluate(arg, inputs, weight, call) for arg in value.args]
+        return reduce(lambda left, right: call(value.target, (left, right), {}), each)
     if isinstance(value, Apply):
         args = tuple(evaluate(arg, inputs, weight, call) for arg in value.args)
         kwargs = {key: evaluate(arg, inputs, weight, call) for key, arg in value.kwargs.items()}

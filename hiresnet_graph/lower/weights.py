@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
-from hiresnet_graph.errors import HrgError, RunError
+from hiresnet_graph.errors import HrgError, RunError, UsageError
 from hiresnet_graph.ops import Tensor
-from hiresnet_graph.plan import Plan, layers_by_weight
+from hiresnet_graph.plan import Call, Plan, layers_by_weight
 from hiresnet_graph.seeding import derive_seed
 
 # In the folder of a run.
@@ -41,10 +41,42 @@ def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
     for name, (layer, call) in layers_by_weight(plan).items():
         with torch.device("meta"):
             module = cast(nn.Module, find(layer.target)(*layer.args, **layer.kwargs))
+        _check_tensors(module, layer.target, call)
         module.to_empty(device="cpu")
         initialize(module, name, call.tensors, seed)
         layers[name] = module
     return layers
+
+
+def _check_tensors(module: nn.Module, target: str, call: Call) -> None:
+    """Check that a layer has the tensors that its operation declares, and no others: these would have no value.
+
+    Raises:
+        UsageError: It has others.
+    """
+    declared = {tensor.name: tensor for tensor in call.tensors}
+    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+    faults = []
+    for name, value in {**parameters, **buffers}.items():
+        what = "parameter" if name in parameters else "buffer"
+        tensor = declared.get(name)
+        if tensor is None:
+            faults.append(f"its {what} '{name}' {list(value.shape)} is not declared")
+        elif tuple(value.shape) != tensor.shape:
+            faults.append(f"its {what} '{name}' is {list(value.shape)}, but declared as {list(tensor.shape)}")
+        elif tensor.trainable != (name in parameters):
+            faults.append(f"'{name}' is a {what}, but declared as {'trainable' if tensor.trainable else 'a buffer'}")
+    faults += [f"it lacks the declared '{name}'" for name in declared if name not in parameters and name not in buffers]
+    for path, part in module.named_modules():
+        prefix = f"{path}." if path else ""
+        names = [prefix + name for name, value in vars(part).items() if isinstance(value, torch.Tensor)]
+        faults += [f"its attribute '{name}' is a tensor outside the state_dict" for name in names]
+    if faults:
+        raise UsageError(
+            f"the layer '{target}' of the operation '{call.op.kind}' (in '{call.name}') does not fit the tensors of "
+            f"the operation: {'; '.join(faults)}. Only tensors that 'tensors' of the operation returns get values: "
+            "declare each with its name and shape, and compute constants in 'forward'."
+        )
 
 
 @torch.no_grad()

@@ -104,6 +104,14 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainedApply(Apply):
+    """A function of two values applied from the first of `args` to the last: f(f(a, b), c).
+
+    It is flat, since nested applications of hundreds of values would exceed the recursion limit of Python.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """A torch module as data.
 

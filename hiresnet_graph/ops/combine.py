@@ -5,7 +5,20 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Factor, Init, Layer, Op, Signature, Tensor, require_map
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    ChainedApply,
+    Count,
+    Factor,
+    Init,
+    Layer,
+    Op,
+    Signature,
+    Tensor,
+    require_map,
+)
 from hiresnet_graph.shapes import Map, Shape
 
 _PAD = Signature("input pad")
@@ -37,11 +50,10 @@ class Fold(Op):
 
     def apply(self, *inputs: Shape) -> Apply:
         """`a + b + ...`, or the same with another function."""
-        result: Apply | Arg = Arg(0)
-        for index in range(1, len(inputs)):
-            result = Apply(self.function, (result, Arg(index)))
+        args = tuple(map(Arg, range(len(inputs))))
+        result = ChainedApply(self.function, args) if len(args) > 1 else args[0]
         if self.averages:
-            return Apply("operator.truediv", (result, len(inputs)))
+            return Apply("operator.truediv", (result, len(args)))
         return result if isinstance(result, Apply) else Apply("operator.pos", (result,))
 
 
