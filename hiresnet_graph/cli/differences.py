@@ -51,7 +51,10 @@ def _pairs(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Fields]:
 def _fields_of(network: Architecture) -> dict[str, Fields]:
     """The fields of all nodes and edges, nested ones with a dotted name."""
     items: list[BlockNode | BlockEdge] = [*network.graph.nodes, *network.graph.edges]
-    return {item.name: dict(_item_fields(item)) for item in items}
+    found = {item.name: dict(_item_fields(item)) for item in items}
+    # The fields of a block's shortcut belong to the shortcut, too, which is listed as an edge.
+    shortcuts = {name: {key: own[key] for key in own if key.startswith("shortcut.")} for name, own in found.items()}
+    return found | {f"{name}.shortcut": fields for name, fields in shortcuts.items() if fields}
 
 
 def _item_fields(item: BlockNode | BlockEdge) -> Iterator[tuple[str, Any]]:

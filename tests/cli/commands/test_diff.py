@@ -64,6 +64,12 @@ def test_diff_shows_params_merges_and_projections(hrg):
     fields = {entry["name"]: entry["fields"] for entry in (*data["nodes"], *data["edges"])}
     assert fields["edges.stem__stage3"] == {"merge.kind": {"a": "add", "b": "gated"}}
     assert fields["stage3.block2"]["block"] == {"a": "basic", "b": "plain"}
+    data = json.loads(hrg("diff", "resnet20@a", "resnet20@b", "--json").stdout)
+    fields = {entry["name"]: entry["fields"] for entry in data["edges"]}
+    assert fields["stage2.block1.shortcut"] == {
+        "shortcut.channels": {"a": "pad", "b": "conv1x1"},
+        "shortcut.norm": {"a": "none", "b": "batch"},
+    }
 
 
 def test_diff_of_equal_networks_says_so(hrg):
