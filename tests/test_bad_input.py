@@ -140,7 +140,7 @@ CASES: dict[str, Case] = {
     "negative": case(but("width: 8, s => width: «-8, s"), "at least 1, got -8"),
     "zero": case(but("width: 8, s => width: «0, s"), "at least 1, got 0"),
     "too large": case(but("width: 8, s => width: «1000000000, s"), "at most 1,000,000"),
-    "infinite": case(but("classes: 2 => classes: 2, dropout: «.inf"), "less than 1, got inf"),
+    "infinite": case(but("classes: 2 => classes: 2, dropout: «.inf"), "a finite number, got inf"),
     "depth too large": case(but("stride: 2 => depth: «100000"), "nodes.b.depth", "at most 1,000, got 100000"),
     "depth zero": case(but("stride: 2 => depth: «0"), "at least 1, got 0"),
     "depth of a block of a stage": case(
