@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 
+MAX_SEED = 2**63 - 1
+"""The largest random seed, which a ledger can store."""
+
 
 def derive_seed(seed: int, *name: object) -> int:
     """A seed of 63 bits for one use of randomness, from the seed of a run and the name of the use."""

@@ -12,6 +12,7 @@ import typer
 from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean, similar
 from hiresnet_graph.files import is_file
+from hiresnet_graph.seeding import MAX_SEED
 from hiresnet_graph.shipped import spec_names
 from hiresnet_graph.spec.reader import SUFFIXES, parse_value
 
@@ -40,7 +41,7 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Ou
 OutputOrStdout = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Output file.", show_default="stdout")
 ]
-Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the initial weights.")]
+Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, metavar="N", help="Random seed of the initial weights.")]
 Group = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Group of skips, if the spec has several; or 'transitions'."),

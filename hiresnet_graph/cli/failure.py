@@ -13,7 +13,15 @@ from typing import IO
 
 from hiresnet_graph.cli.console import clean, printable, styled, terminal_width, write_json
 from hiresnet_graph.cli.summary import problem_data
-from hiresnet_graph.errors import HrgError, MissingToolError, Position, Problem, SpecError, UsageError
+from hiresnet_graph.errors import (
+    HrgError,
+    MissingToolError,
+    Position,
+    Problem,
+    SpecError,
+    UsageError,
+    is_out_of_memory,
+)
 from hiresnet_graph.formats import format_count
 
 FINDINGS, USAGE, MISSING_TOOL, INTERRUPTED = 1, 2, 3, 130
@@ -64,6 +72,8 @@ def _describe(error: Exception, command: str) -> str:
         return clean(str(error), sys.stderr)
     if isinstance(error, OSError):
         return _describe_os_error(error)
+    if is_out_of_memory(error):
+        return "the memory of this machine or device is insufficient. Reduce the width, the depth or the input."
     if package := _missing_package(error):
         return f"the package '{package}' is not installed. 'hrg doctor' lists missing packages."
     first_line = printable(next(iter(str(error).splitlines()), ""))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Collection
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import nn
 
-from hiresnet_graph.errors import HrgError, RunError, UsageError
+from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, UsageError
+from hiresnet_graph.files import read_bytes
+from hiresnet_graph.formats import format_bytes
 from hiresnet_graph.ops import Tensor
 from hiresnet_graph.plan import Call, Plan, layers_by_weight
 from hiresnet_graph.seeding import derive_seed
@@ -36,7 +39,17 @@ def call_function(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
-    """One initialised module for each name of weights."""
+    """One initialised module for each name of weights.
+
+    Raises:
+        OutOfMemory: They are larger than the memory of this machine.
+    """
+    size_bytes, memory_bytes = 4 * sum(math.prod(tensor.shape) for tensor in plan.tensors().values()), _memory_bytes()
+    if size_bytes > memory_bytes:
+        raise OutOfMemory(
+            f"the weights of '{plan.name}' take {format_bytes(size_bytes)}; this machine has "
+            f"{format_bytes(int(memory_bytes))} of memory. Reduce the width or the number of blocks."
+        )
     layers = {}
     for name, (layer, call) in layers_by_weight(plan).items():
         with torch.device("meta"):
@@ -77,6 +90,14 @@ def _check_tensors(module: nn.Module, target: str, call: Call) -> None:
             f"the operation: {'; '.join(faults)}. Only tensors that 'tensors' of the operation returns get values: "
             "declare each with its name and shape, and compute constants in 'forward'."
         )
+
+
+def _memory_bytes() -> float:
+    """The memory of this machine; infinity where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 @torch.no_grad()
@@ -135,18 +156,37 @@ def load_weights(module: nn.Module, path: Path, error: type[HrgError] = RunError
         path = _file_in(path, error)
     own = module.state_dict()
     tensors, prefix = _without_prefix(_read(path, error), own)
+    _compare({name: tuple(value.shape) for name, value in own.items()}, tensors, path, error)
+    module.load_state_dict(tensors)
+    return f"Removed the prefix '{prefix}' from the names of the weights in {path}." if prefix else ""
+
+
+def check_weights(plan: Plan, path: Path) -> None:
+    """Check that the tensors of a safetensors file are those of a network, which need not be built for this.
+
+    Raises:
+        RunError: The file cannot be read, or has other tensors.
+    """
+    _compare({name: tuple(tensor.shape) for name, tensor in plan.tensors().items()}, _read(path, RunError), path)
+
+
+def _compare(
+    own: Mapping[str, tuple[int, ...]],
+    tensors: Mapping[str, torch.Tensor],
+    path: Path,
+    error: type[HrgError] = RunError,
+) -> None:
+    """Compare the tensors of a file with the shapes of those of a network."""
     faults = [f"it lacks '{name}'" for name in own if name not in tensors]
     faults += [f"'{name}' is not in the network" for name in tensors if name not in own]
     faults += [
-        f"'{name}' is {list(tensors[name].shape)}, not {list(value.shape)}"
-        for name, value in own.items()
-        if name in tensors and tensors[name].shape != value.shape
+        f"'{name}' is {list(tensors[name].shape)}, not {list(shape)}"
+        for name, shape in own.items()
+        if name in tensors and tuple(tensors[name].shape) != shape
     ]
     if faults:
         more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise error(f"{path}: these weights belong to another network: {'; '.join(faults[:3])}{more}.")
-    module.load_state_dict(tensors)
-    return f"Removed the prefix '{prefix}' from the names of the weights in {path}." if prefix else ""
 
 
 def _file_in(folder: Path, error: type[HrgError]) -> Path:
@@ -162,10 +202,12 @@ def _file_in(folder: Path, error: type[HrgError]) -> Path:
 def _read(path: Path, error: type[HrgError]) -> dict[str, torch.Tensor]:
     try:
         # From bytes, not mapped: the file may be replaced while the module is in use.
-        content = path.read_bytes()
+        content = read_bytes(path)
         return load(content)
     except OSError as reason:
         raise error(f"{path}: cannot be read: {reason.strerror}.") from reason
+    except KeyError as reason:
+        raise error(f"{path}: holds numbers of the type {reason}, which is not supported.") from None
     except SafetensorError as reason:
         raise error(f"{path}: {_describe(path, content) or f'not a safetensors file, or damaged: {reason}.'}") from None
 

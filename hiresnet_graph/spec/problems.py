@@ -170,7 +170,8 @@ class Problems:
                 continue  # another branch of a union matches better, and its errors are further in
             holder = _at(value, part[:-1]) if part and value is not None else None
             add = partial(self.add, path + part, tree=holder)
-            inner = (details[0].get("ctx") or {}).get("error")
+            inners = ((detail.get("ctx") or {}).get("error") for detail in details)
+            inner = next((error for error in inners if error is not None), None)
             key = str(details[0]["loc"][-1]) if details[0]["loc"] else ""
             if details[0]["type"] == "extra_forbidden":
                 add(f"unknown key '{key}'.", hints[part], key=True)

@@ -65,6 +65,15 @@ CREATE TABLE curves (
 ) WITHOUT ROWID;
 CREATE TABLE trials (number INTEGER PRIMARY KEY, content TEXT NOT NULL);
 """
+_JSON = {
+    ("study", "recipe"): "object",
+    ("study", "subsets_of"): "array",
+    ("study", "execution"): "object",
+    ("networks", "setting"): "object",
+    ("networks", "edges"): "array",
+    ("trials", "content"): "object",
+}
+"""The columns with JSON data, and the type of these."""
 # Where SQLite's write-ahead log must not be used: its shared memory exists on one machine only.
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "9p", "fuse.sshfs")
 
@@ -87,6 +96,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
             )
         elif (state := database.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise sqlite3.DatabaseError(state)
+        else:
+            _check_content(database)
     except BaseException:
         database.close()
         raise
@@ -94,8 +105,11 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def open_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
+def open_for_reading(path: Path, *, may_be_empty: bool = False) -> Iterator[sqlite3.Connection]:
     """A consistent view of a ledger; nothing is written, even in a writable folder.
+
+    Args:
+        may_be_empty: A file without tables is no error.
 
     Raises:
         RunError: The ledger cannot be read, is damaged, or is of another version.
@@ -103,8 +117,12 @@ def open_for_reading(path: Path) -> Iterator[sqlite3.Connection]:
     with ledger_errors(path):
         database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60, isolation_level=None)
         try:
-            check_version(database, path)
+            version = check_version(database, path)
+            if version == 0 and not may_be_empty:
+                raise RunError(f"{path}: this ledger is empty. {RESTORE_HINT}")
             database.execute("BEGIN")
+            if version:
+                _check_content(database)
             yield database
         finally:
             database.close()
@@ -129,6 +147,25 @@ def check_version(database: sqlite3.Connection, path: Path) -> int:
         found = f"version {version}, this hrg has {VERSION}" if application == APPLICATION else "not written by hrg"
         raise RunError(f"{path}: this is not a ledger of this version ({found}). {RESTORE_HINT}")
     return version
+
+
+def _check_content(database: sqlite3.Connection) -> None:
+    """Check what a person may have changed in a ledger and the tables themselves do not check.
+
+    Raises:
+        sqlite3.DatabaseError: A text is not the JSON data that it must be, a run has an unknown state, or its folder
+            is not one below `runs`.
+    """
+    checks = []
+    for (table, column), kind in _JSON.items():
+        found_kind = f"iif(json_valid({column}), json_type({column}), '')"
+        checks.append((f"{table}.{column}", table, f"{column} NOTNULL AND {found_kind} != '{kind}'"))
+    checks.append(("runs.state", "runs", f"state NOT IN ({', '.join(map(repr, STATES))})"))
+    checks.append(("runs.folder", "runs", "folder IN ('', '.', '..') OR folder GLOB '*[/\\]*'"))
+    for name, table, fault in checks:
+        found = database.execute(f"SELECT 1 FROM {table} WHERE {fault} LIMIT 1").fetchone()
+        if found is not None:
+            raise sqlite3.DatabaseError(f"an entry of {name} is wrong")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -29,10 +30,18 @@ class Setting(NamedTuple):
     recipe: Recipe
 
 
+MAX_SETTINGS = 10_000
+
+
 def grid_settings(study: Study, base: Architecture, problems: Problems) -> list[Setting]:
     """All combinations of the grid; empty after errors are reported. Without a grid, the study as it is."""
     before = len(problems.found)
     names = {key: setting_name(base, key) for key in study.grid}
+    combinations = math.prod(map(len, study.grid.values()))
+    if combinations > MAX_SETTINGS:
+        message = f"the grid has {combinations:,} combinations; the limit is {MAX_SETTINGS:,}."
+        problems.add(("grid",), message, "Leave out values, or use 'hrg search'.")
+        return []
     for key, values in study.grid.items():
         if _check_key(base, key, problems):
             _check_values(key, values, names[key].startswith("recipe."), problems)

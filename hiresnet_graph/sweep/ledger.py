@@ -97,7 +97,7 @@ def read_stored(folder: Path | str, plan: StudyPlan, *, accept_changes: bool = F
         return StoredStudy(refusal=refusal)
     if not os.path.exists(folder / LEDGER):
         return StoredStudy()
-    with open_for_reading(folder / LEDGER) as database:
+    with open_for_reading(folder / LEDGER, may_be_empty=True) as database:
         if is_empty(database):
             return StoredStudy()
         return _stored(lambda statement: database.execute(statement).fetchall(), folder, plan, accept_changes)
@@ -433,10 +433,9 @@ class Ledger:
         """Store a trial of a search as JSON data, replacing an earlier version of it."""
         self._write("INSERT OR REPLACE INTO trials VALUES (?, ?)", number, json.dumps(dict(content)))
 
-    def trials(self) -> dict[int, dict[str, Any]]:
-        """The stored trials by number, in that order."""
-        rows = self._read("SELECT number, content FROM trials ORDER BY number")
-        return {number: json.loads(content) for number, content in rows}
+    def trials(self) -> dict[int, str]:
+        """The stored trials by number, in that order, as JSON."""
+        return dict(self._read("SELECT number, content FROM trials ORDER BY number"))
 
 
 def _stored(read: _Read, folder: Path, plan: StudyPlan, accept_changes: bool) -> StoredStudy:

@@ -8,8 +8,10 @@ from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
 from hiresnet_graph.sweep.resources import available_cores, device_kind, local_devices
+from hiresnet_graph.train.request import MAX_THREADS
 
 EXECUTORS = ("local", "ray")
+MAX_WORKERS, MAX_STACK = 10_000, 10_000
 AUTO, OFF = "auto", "off"
 _NOT_ON_RAY = "workers of a Ray cluster compute each run by itself."
 
@@ -44,9 +46,9 @@ class ExecutionOptions:
         Raises:
             UsageError: An option is wrong, or two contradict each other.
         """
-        for name, number in (("jobs", self.jobs), ("threads", self.threads)):
-            if number is not None and number < 1:
-                raise UsageError(f"{name}: must be at least 1, not {number}.")
+        for name, number, most in (("jobs", self.jobs, MAX_WORKERS), ("threads", self.threads, MAX_THREADS)):
+            if number is not None and not 1 <= number <= most:
+                raise UsageError(f"{name}: must be a number from 1 to {most:,}, not {number}.")
         if isinstance(self.executor, str) and self.executor not in EXECUTORS:
             raise UsageError(f"there is no executor '{self.executor}'. {did_you_mean(self.executor, EXECUTORS)}")
         if self.address is not None and self.executor == "local":
@@ -67,9 +69,11 @@ class ExecutionOptions:
             return None
         if self.stack is None or self.stack == OFF:
             return 1
-        number = int(self.stack) if isinstance(self.stack, int) or str(self.stack).isdecimal() else 0
-        if number < 2:
-            raise UsageError(f"stack: must be 'auto', 'off' or a number of runs (2 or more), not '{self.stack}'.")
+        text = str(self.stack)
+        number = int(text) if text.isdecimal() and len(text) <= len(str(MAX_STACK)) else 0
+        if not 2 <= number <= MAX_STACK:
+            expected = f"'auto', 'off' or a number of runs (2 to {MAX_STACK:,})"
+            raise UsageError(f"stack: must be {expected}, not '{text[:40]}'.")
         return number
 
     def devices(self, frozen: ExecutionPlan | None = None) -> tuple[str, ...]:

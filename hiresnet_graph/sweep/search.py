@@ -32,12 +32,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.seeding import draw_integer
+from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.spec.reader import parse
-from hiresnet_graph.sweep.database import FINAL, LEDGER, open_for_reading
+from hiresnet_graph.sweep.database import FINAL, LEDGER, RESTORE_HINT, open_for_reading
 from hiresnet_graph.sweep.driver import Driver, Interrupted
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors import Executor
@@ -148,7 +149,14 @@ def read_trials(folder: Path | str) -> tuple[Trial, ...]:
     """
     with open_for_reading(Path(folder) / LEDGER) as database:
         rows = database.execute("SELECT content FROM trials ORDER BY number").fetchall()
-    return tuple(Trial.model_validate_json(content) for (content,) in rows)
+    return tuple(_trial(content, Path(folder) / LEDGER) for (content,) in rows)
+
+
+def _trial(content: str, path: Path) -> Trial:
+    try:
+        return Trial.model_validate_json(content)
+    except ValidationError as error:
+        raise RunError(f"{path}: a trial in it is not of this version ({explain(error)[0]}). {RESTORE_HINT}") from None
 
 
 class SearchLoop:
@@ -161,7 +169,7 @@ class SearchLoop:
         self._requests: dict[str, RunRequest] = {}
         self._with_epochs: dict[str, Callable[[str, int], str]] = {}
         self._report: Callable[[], None] = lambda: None
-        self._trials = {number: Trial.model_validate(content) for number, content in ledger.trials().items()}
+        self._trials = {number: _trial(content, ledger.folder / LEDGER) for number, content in ledger.trials().items()}
         self._refuse_another_search()
         for trial in self._trials.values():
             if trial.outcome == "no-network":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from hiresnet_graph.float32 import Float32Model
+from hiresnet_graph.seeding import MAX_SEED
+from hiresnet_graph.spec.model import Count
 
+RandomSeed = Annotated[int, Field(ge=0, le=MAX_SEED, strict=True)]
 _MAX_TRIED = 10_000
+_MAX_VALUE = 10**15
 _TEXTS = {"edges": "an edge set, like 'full'", "prune": "'dead'"}
 """The keys of a search space that are no choices of values, and what they must be."""
 Objective = Literal["accuracy", "parameters", "macs"]
@@ -25,6 +29,8 @@ class ValueRange(Float32Model):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
+        if not all(abs(bound) <= _MAX_VALUE for bound in (self.low, self.high)):
+            raise ValueError(f"low and high must be numbers from -{_MAX_VALUE:,} to {_MAX_VALUE:,}")
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         if self.log and self.low <= 0:
@@ -54,8 +60,8 @@ class Halving(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    first: PositiveInt
-    factor: int = Field(default=2, ge=2)
+    first: Count
+    factor: int = Field(default=2, ge=2, le=1_000, strict=True)
 
 
 class SearchSettings(BaseModel):
@@ -77,11 +83,11 @@ class SearchSettings(BaseModel):
     space: dict[str, str | tuple[Any, ...] | ValueRange]
     sampler: Literal["tpe", "nsga2", "random", "brute-force"] = "tpe"
     objectives: tuple[Objective, ...] = ("accuracy",)
-    runs: PositiveInt = 50
+    runs: int = Field(default=50, ge=1, le=100_000, strict=True)
     limit: Limit = Limit()
-    batch: PositiveInt = 4
+    batch: int = Field(default=4, ge=1, le=1_000, strict=True)
     halving: Halving | None = None
-    seed: NonNegativeInt = 0
+    seed: RandomSeed = 0
 
     @field_validator("space")
     @classmethod

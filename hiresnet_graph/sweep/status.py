@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from hiresnet_graph.files import parse_json
 from hiresnet_graph.sweep.database import COUNT_OUTSIDE, LEDGER, State, open_for_reading
 from hiresnet_graph.sweep.lock import is_locked
 from hiresnet_graph.sweep.results import NetworkInfo, network_rows, no_results, resume_hint, study_row
@@ -120,11 +120,12 @@ def _single_status(folder: Path) -> Status:
     if found is None:
         raise no_results(folder)
     try:
-        lines = [json.loads(line) for line in (folder / METRICS).read_text().splitlines() if line.endswith("}")]
-    except (OSError, ValueError):  # missing, or being written
-        lines = []
-    validations = [line for line in lines if line["split"] == "validation"]
-    times = [line["time_s"] for line in lines if line["split"] == "train"]
+        content = (folder / METRICS).read_text(encoding="utf-8").splitlines()
+        lines = [parse_json(line) for line in content if line.endswith("}")]
+        validations = [(line["epoch"], line["accuracy"]) for line in lines if line["split"] == "validation"]
+        times = [float(line["time_s"]) for line in lines if line["split"] == "train"]
+    except (OSError, ValueError, TypeError, KeyError):  # missing, being written, or changed by others
+        validations, times = [], []
     run = RunStatus(
         key=found.key,
         name=folder.name,
@@ -132,9 +133,9 @@ def _single_status(folder: Path) -> Status:
         seeds=found.seeds,
         state=record.outcome if record else "waiting",
         attempts=1,
-        epoch=validations[-1]["epoch"] if validations else 0,
+        epoch=validations[-1][0] if validations else 0,
         epochs=found.recipe.epochs,
-        validation_accuracy=validations[-1]["accuracy"] if validations else None,
+        validation_accuracy=validations[-1][1] if validations else None,
         worker=record.machine.device if record else "",
         message="",
         traceback="",

@@ -24,15 +24,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     InstanceOf,
-    NonNegativeInt,
-    PositiveInt,
     PrivateAttr,
     field_validator,
 )
@@ -47,9 +45,14 @@ from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.reader import SUFFIXES, read
 from hiresnet_graph.spec.writer import to_yaml
 from hiresnet_graph.sweep.published import Published
-from hiresnet_graph.sweep.search_settings import SearchSettings
+from hiresnet_graph.sweep.search_settings import RandomSeed, SearchSettings
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
+
+MAX_SEEDS = 10_000
+"""Random seeds of one network."""
+SeedCount = Annotated[int, Field(ge=1, le=MAX_SEEDS, strict=True)]
+RunSeeds = Annotated[tuple[RandomSeed, ...], Field(max_length=MAX_SEEDS)]
 
 
 class SeedLists(BaseModel):
@@ -57,8 +60,8 @@ class SeedLists(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    init: PositiveInt | tuple[NonNegativeInt, ...]
-    data: PositiveInt | tuple[NonNegativeInt, ...]
+    init: SeedCount | RunSeeds
+    data: SeedCount | RunSeeds
 
 
 class Study(BaseModel):
@@ -99,7 +102,7 @@ class Study(BaseModel):
     group: str | None = None
     controls: tuple[str | dict[str, Any], ...] = ()
     baseline: str | None = None
-    seeds: PositiveInt | tuple[NonNegativeInt, ...] | SeedLists = 5
+    seeds: SeedCount | RunSeeds | SeedLists = 5
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     data: str | dict[str, Any] | InstanceOf[DatasetKind] = "digits"
     recipe: Recipe = Recipe()
@@ -115,6 +118,8 @@ class Study(BaseModel):
                 raise ValueError("at least one seed is required")
             if isinstance(seeds, tuple) and len(set(seeds)) < len(seeds):
                 raise ValueError("a seed is given twice")
+        if isinstance(value, SeedLists) and len(_listed(value.init)) * len(_listed(value.data)) > MAX_SEEDS:
+            raise ValueError(f"init and data make more than {MAX_SEEDS:,} pairs of seeds")
         return value
 
     @property

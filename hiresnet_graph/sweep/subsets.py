@@ -11,6 +11,7 @@ from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.seeding import draw_integer
 
 MAX_SUBSETS = 100_000
+_COUNTED = 10**30
 RULES = {
     "all": "every subset",
     "size:K": "every subset of K edges; size:A-B for all sizes from A to B",
@@ -18,8 +19,8 @@ RULES = {
     "one-at-a-time": "no edge, and each edge alone",
     "random:K": "K different random subsets; random:K,SEED draws others",
 }
-_SIZE = re.compile(r"size:(\d+)(?:-(\d+))?")
-_RANDOM = re.compile(r"random:(\d+)(?:,\s*(\d+))?")
+_SIZE = re.compile(r"size:(\d{1,9})(?:-(\d{1,9}))?")
+_RANDOM = re.compile(r"random:(\d{1,9})(?:,\s*(\d{1,18}))?")
 
 
 def subsets(edges: Sequence[str], rule: str) -> list[tuple[str, ...]]:
@@ -39,7 +40,7 @@ def subsets(edges: Sequence[str], rule: str) -> list[tuple[str, ...]]:
     number = count_subsets(len(edges), rule)
     if number > MAX_SUBSETS:
         raise UsageError(
-            f"rule '{rule}' over {len(edges)} edges gives {number:,} subsets; {MAX_SUBSETS:,} is the limit. "
+            f"rule '{rule}' over {len(edges)} edges gives {_shown(number)} subsets; {MAX_SUBSETS:,} is the limit. "
             "Choose sizes, like 'size:0-2', or fewer edges."
         )
     if match := _RANDOM.fullmatch(rule):
@@ -48,8 +49,13 @@ def subsets(edges: Sequence[str], rule: str) -> list[tuple[str, ...]]:
     return [found[0], *reversed(found[1:])] if rule == "leave-one-out" else found
 
 
+def _shown(number: int) -> str:
+    """A number, as far as it is counted exactly."""
+    return f"{number:,}" if number <= _COUNTED else "more than 10^30"
+
+
 def count_subsets(edges: int, rule: str) -> int:
-    """The number of subsets that a rule gives of `edges` edges, without the limit of `subsets`.
+    """The number of subsets that a rule gives of `edges` edges, without the limit of `subsets`; exact up to 10^30.
 
     Raises:
         UsageError: The rule is unknown, or its size or number is out of range.
@@ -57,9 +63,14 @@ def count_subsets(edges: int, rule: str) -> int:
     if match := _RANDOM.fullmatch(rule):
         number = int(match[1])
         if not 1 <= number <= 2**edges:
-            raise UsageError(f"rule '{rule}': {edges} edges have 1 to {2**edges:,} different subsets.")
+            raise UsageError(f"rule '{rule}': {edges} edges have 1 to {_shown(2**edges)} different subsets.")
         return number
-    return sum(math.comb(edges, size) for size in _sizes(edges, rule))
+    total = 0
+    for size in _sizes(edges, rule):
+        total += math.comb(edges, size)
+        if total > _COUNTED:
+            break
+    return total
 
 
 def is_random(rule: str) -> bool:

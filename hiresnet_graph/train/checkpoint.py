@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from hiresnet_graph.errors import RunError
-from hiresnet_graph.files import make_folder, write_atomic
+from hiresnet_graph.files import make_folder, parse_json, write_atomic
 from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.record import START, Cursor, Epoch
 
@@ -122,7 +122,7 @@ def delete_checkpoints(folder: Path, *, after: Cursor | None = None) -> None:
         if after is None or cursor > after:
             _delete(folder, cursor)
     path = folder / FOLDER
-    if path.is_dir() and not any(path.iterdir()):
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         path.rmdir()
 
 
@@ -146,7 +146,7 @@ def _delete(folder: Path, cursor: Cursor) -> None:
 def _read(path: Path) -> Checkpoint | None:
     """The checkpoint in two files, or None if they are damaged."""
     try:
-        about = json.loads(path.with_name(path.name + ".json").read_bytes())
+        about = parse_json(path.with_name(path.name + ".json").read_bytes())
         content = path.with_name(path.name + ".safetensors").read_bytes()
         if about["own"] != _digest(_canonical(about["state"])) or about["digest"] != _digest(content):
             return None

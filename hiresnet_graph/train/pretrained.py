@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save
 from torch import nn
 
 from hiresnet_graph.architecture import Architecture, from_dict
 from hiresnet_graph.errors import HrgError, MissingToolError, RunError, UsageError
-from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.lower.weights import load_weights
+from hiresnet_graph.files import make_folder, parse_json, read_bytes, write_atomic
+from hiresnet_graph.lower.weights import check_weights, load_weights
+from hiresnet_graph.plan import Plan
+from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.train.record import Preprocessing
 from hiresnet_graph.train.run_folder import Run
 
@@ -83,21 +86,43 @@ def from_pretrained(name: Path | str, *, map_location: str | torch.device = "cpu
     folder = Path(name) if Path(name).is_dir() else _downloaded(str(name))
     path = folder / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = parse_json(read_bytes(path))
+        if "extends" in config["spec"]:  # it may be from others: no other file of this machine is read
+            raise RunError("it extends another file, which save_pretrained never writes.")
         arch = from_dict(config["spec"])
         _ = arch.plan
         fields = config.get(_PREPROCESSING)
         preprocessing = None if fields is None else Preprocessing.model_validate(fields)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        raise RunError(f"{path}: {_PREPROCESSING}: {explain(error)[0]}") from None
     except (ValueError, KeyError, TypeError):
         raise RunError(f"{path}: this was not written by save_pretrained: the spec is missing or wrong.") from None
     except HrgError as error:
         raise RunError(f"{path}: the spec cannot be read: {error}") from None
+    if fault := _unfit(preprocessing, arch.plan):
+        raise RunError(f"{path}: {_PREPROCESSING}: {fault}")
+    check_weights(arch.plan, folder / WEIGHTS)
     module = arch.build()
     load_weights(module, folder / WEIGHTS)
     _meta_of(module)[_PREPROCESSING] = preprocessing
     return module.to(map_location).eval()
+
+
+def _unfit(preprocessing: Preprocessing | None, plan: Plan) -> str:
+    """Why images that are preprocessed in this way are no input of a network; empty if they are."""
+    if preprocessing is None:
+        return ""
+    shapes = [tuple(shape.frame) for shape in plan.inputs.values()]
+    outputs = [call.shape.frame for call in plan.calls if call.name in plan.outputs.values()]
+    names = len(preprocessing.class_names)
+    if shapes != [preprocessing.shape]:
+        expected = " and ".join("x".join(map(str, shape)) for shape in shapes)
+        return f"it gives images of {'x'.join(map(str, preprocessing.shape))}, but the network expects {expected}."
+    if names and [tuple(shape) for shape in outputs] != [(names,)]:
+        return f"it names {names} classes, but the network gives {' and '.join(map(str, outputs))}."
+    return ""
 
 
 def _meta_of(module: nn.Module) -> dict[str, Any]:

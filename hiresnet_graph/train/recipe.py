@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.float32 import Float32Model
+from hiresnet_graph.spec.model import Count
 from hiresnet_graph.spec.problems import explain
 
 Optimizer = Literal["adam", "adamw", "sgd"]
@@ -23,14 +24,17 @@ FIXED_RATES: tuple[Schedule, ...] = ("step", "constant")
 EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile"})
 
 
+_MAX_WEIGHT = 1e30  # far from the limits of float32, as only ratios matter
+
+
 def _step_weights(value: object) -> object:
     """Validates `loss_steps`."""
     if isinstance(value, str) and value in ("last", "mean"):
         return value
     numbers = tuple(value) if isinstance(value, list | tuple) else ()
-    is_valid = all(type(weight) in (int, float) and 0 <= weight < math.inf for weight in numbers)
+    is_valid = all(type(weight) in (int, float) and 0 <= weight <= _MAX_WEIGHT for weight in numbers)
     if not is_valid or not any(numbers):
-        expected = "'last', 'mean', or a list of weights (none below 0, one above it)"
+        expected = f"'last', 'mean', or a list of weights (0 to {_MAX_WEIGHT:g}, one above 0)"
         raise ValueError(f"expected {expected}, got {list(numbers) if numbers else repr(value)}")
     return tuple(map(float, numbers))
 
@@ -78,8 +82,8 @@ class Recipe(Float32Model):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: PositiveInt = 80
-    batch_size: PositiveInt = 100
+    epochs: Count = 80
+    batch_size: Count = 100
     drop_last: bool = False
     optimizer: Optimizer = "adam"
     lr: float = Field(default=0.01, gt=0)
@@ -87,19 +91,19 @@ class Recipe(Float32Model):
     nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Schedule = "step"
-    step_every: PositiveInt = 20
+    step_every: Count = 20
     step_factor: float = Field(default=0.5, gt=0, le=1)
-    warmup_epochs: int = Field(default=0, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0, le=1_000_000, strict=True)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     loss_steps: LossSteps = "mean"
     clip_norm: float | None = Field(default=None, gt=0)
     augment: Augmentation = "standard"
-    crop_padding: PositiveInt | None = None
-    top_k: PositiveInt = 5
+    crop_padding: Count | None = None
+    top_k: Count = 5
     precision: Precision = "fp32"
     channels_last: bool | None = None
     compile: bool = False
-    checkpoint_steps: PositiveInt | None = None
+    checkpoint_steps: Count | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

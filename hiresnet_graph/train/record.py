@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import check_folder
@@ -115,6 +116,16 @@ class Preprocessing(_Record):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if min(self.shape) < 1:
+            raise ValueError("the sizes in 'shape' must be at least 1")
+        if not len(self.mean) == len(self.std) == self.shape[0]:
+            raise ValueError(f"'mean' and 'std' must have one number for each of {self.shape[0]} channels")
+        if not all(map(math.isfinite, self.mean)) or not all(0 < value < math.inf for value in self.std):
+            raise ValueError("'mean' must be finite, and 'std' greater than 0")
+        return self
 
     def __call__(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:
         """The images as input of the network.

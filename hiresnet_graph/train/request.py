@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hiresnet_graph.data import DatasetKind
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.seeding import MAX_SEED
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
+
+MAX_THREADS = 1_024
 
 
 @dataclass(frozen=True)
@@ -32,3 +36,9 @@ class RunRequest:
     threads: int = 1
     checkpoint_s: float = 60.0
     data_workers: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise UsageError(f"threads: must be a number from 1 to {MAX_THREADS:,}, not {self.threads}.")
+        if not all(0 <= seed <= MAX_SEED for seed in self.seeds):
+            raise UsageError(f"seed: must be a number from 0 to {MAX_SEED:,}, not {self.seeds}.")

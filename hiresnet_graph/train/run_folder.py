@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from hiresnet_graph.architecture import Architecture, load
+from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.files import parse_json
+from hiresnet_graph.spec.reader import read
 from hiresnet_graph.train.record import BEST, LAST, METRICS, SETTINGS, SPEC, Preprocessing, RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ class Run:
         Raises:
             SpecError: The folder has no spec, or a wrong one.
         """
-        return load(self.folder / SPEC)
+        path = self.folder / SPEC
+        tree = read(path)
+        if "extends" in tree:  # this folder may be from others: no other file of this machine is read
+            raise RunError(f"{path}: the spec of a run extends no other file. Merge them into this one.")
+        return Architecture(tree, files=(path,))
 
     def metrics(self) -> list[dict[str, Any]]:
         """The metrics, a row for each epoch and part of the data: `epoch`, `split`, `loss`, `accuracy`, ...
@@ -50,7 +55,7 @@ class Run:
         """
         path = self.folder / METRICS
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
         except ValueError:

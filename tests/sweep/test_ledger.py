@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -379,6 +380,45 @@ def test_joining_a_plan_is_atomic(tmp_path: Path) -> None:
         assert list(states(ledger)) == ["none-seed0", "none-seed1", "full-seed0", "full-seed1"]
 
 
+EDITS = {
+    "study.recipe": "UPDATE study SET recipe = '{'",
+    "study.subsets_of": "UPDATE study SET subsets_of = '{}'",
+    "study.execution": "UPDATE study SET execution = '[1'",
+    "networks.setting": "UPDATE networks SET setting = '[]'",
+    "networks.edges": "UPDATE networks SET edges = 'x'",
+    "trials.content": "INSERT INTO trials VALUES (0, '" + "[" * 2_000 + "')",
+    "runs.state": "UPDATE runs SET state = 'done'",
+    "runs.folder": "UPDATE runs SET folder = '../../x' WHERE folder = 'none-seed0'",
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_a_ledger_changed_by_hand_is_refused(tmp_path: Path, name: str) -> None:
+    plan = study(["none"], [0])
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+    database = sqlite3.connect(tmp_path / "ledger.sqlite")
+    database.execute(EDITS[name])
+    database.commit()
+    database.close()
+    message = (
+        rf"^{re.escape(str(tmp_path))}/ledger\.sqlite: is damaged \(an entry of {re.escape(name)} is wrong\)\. Move"
+    )
+    for attempt in (read_results, read_status, Ledger.open):
+        with pytest.raises(RunError, match=message):
+            attempt(tmp_path)
+
+
+def test_an_empty_ledger_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite").touch()
+    for attempt in (read_results, read_status):
+        with pytest.raises(RunError, match=r"ledger\.sqlite: this ledger is empty\. Move the file away"):
+            attempt(tmp_path)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(study(["none"], [0]))
+    assert len(read_results(tmp_path).rows) == 1
+
+
 def test_folders_differ_where_file_names_ignore_case(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.join(study(["none", "None"], [0, 1]))
@@ -400,6 +440,7 @@ def test_trials_are_stored(tmp_path: Path) -> None:
         ledger.write_trial(0, {"edges": []})
         ledger.write_trial(1, {"edges": ["a>b"], "value": 0.75})
     with Ledger.open(tmp_path) as ledger:
-        assert ledger.trials() == {0: {"edges": []}, 1: {"edges": ["a>b"], "value": 0.75}}
+        found = {number: json.loads(content) for number, content in ledger.trials().items()}
+        assert found == {0: {"edges": []}, 1: {"edges": ["a>b"], "value": 0.75}}
     assert read_results(tmp_path).is_search
     assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()

@@ -35,6 +35,7 @@ from hiresnet_graph.cli.training import (
 )
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import format_duration
+from hiresnet_graph.seeding import MAX_SEED
 
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture
@@ -57,6 +58,7 @@ TrainingSeed = Annotated[
     int | None,
     typer.Option(
         min=0,
+        max=MAX_SEED,
         metavar="N",
         help="Random seed of weights, image order, augmentation and dropout (default: 0).",
         show_default=False,
