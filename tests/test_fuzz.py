@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from hiresnet_graph.sweep.networks import networks_of
 from hiresnet_graph.sweep.search_space import SearchSpace
 from hiresnet_graph.sweep.study import study_of
 
-BUDGET_S = 4.0
+TRIES = 12
 ODD = (
     *(
         "null",
@@ -88,7 +87,7 @@ def attempt(check: Callable[[str], None], text: str) -> None:
         check(text)
     except SpecError as error:
         for problem in error.problems:
-            assert problem.message.endswith((".", "?", "!")) and "\n" not in str(problem), problem
+            assert problem.message.endswith((".", "?", "!", ".)")) and "\n" not in str(problem), problem
             assert problem.position is not None, problem
     except HrgError as error:
         assert str(error).strip()
@@ -96,18 +95,15 @@ def attempt(check: Callable[[str], None], text: str) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_specs_with_random_changes(seed: int) -> None:
-    draw, end, done = random.Random(seed), time.monotonic() + BUDGET_S, 0
+    draw = random.Random(seed)
     texts = [Path(str(spec_path(name))).read_text() for name in SPECS]
-    while time.monotonic() < end or done < 5:
-        text = mutated(draw.choice(texts), draw)
-        attempt(check_spec, text)
-        done += 1
+    for _ in range(TRIES):
+        attempt(check_spec, mutated(draw.choice(texts), draw))
 
 
 def test_studies_with_random_changes() -> None:
-    draw, end, done = random.Random(0), time.monotonic() + BUDGET_S, 0
+    draw = random.Random(0)
     texts = [Path(str(study_path(name))).read_text() for name in study_names()]
     texts = [text for text in texts if "hiresnet18" in text and "subsets" not in text]
-    while time.monotonic() < end or done < 5:
+    for _ in range(TRIES):
         attempt(check_study, mutated(draw.choice(texts), draw))
-        done += 1
