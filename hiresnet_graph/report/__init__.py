@@ -1,5 +1,6 @@
 """Reports of studies: tables, statistics, and their output formats."""
 
+from hiresnet_graph.report.conclusion import conclude
 from hiresnet_graph.report.curves import CurvePoint, learning_curves
 from hiresnet_graph.report.effects import EdgeEffect, Effects, edge_effects
 from hiresnet_graph.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
@@ -40,6 +41,7 @@ __all__ = [
     "Table",
     "available_parts",
     "compare",
+    "conclude",
     "edge_effects",
     "fit",
     "learning_curves",

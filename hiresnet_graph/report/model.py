@@ -258,12 +258,17 @@ def _noncentrality(df: float) -> float:
 
 
 def corrected(p_values: Sequence[float | None]) -> list[float | None]:
-    """p values corrected for all of them by Holm's method (1979); None stays None, and is no test."""
-    from statsmodels.stats.multitest import multipletests
+    """p values corrected for all of them; None stays None, and is no test.
 
-    found = [p for p in p_values if p is not None]
-    holm = iter(multipletests(found, method="holm")[1] if found else ())
-    return [None if p is None else float(next(holm)) for p in p_values]
+    Source: Holm (1979), A simple sequentially rejective multiple test procedure.
+    """
+    ranked = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    found: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(ranked):
+        largest = max(largest, min(1.0, p * (len(ranked) - rank)))
+        found[i] = largest
+    return found
 
 
 def _mean(scores: Scores) -> float:

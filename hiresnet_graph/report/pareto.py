@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from hiresnet_graph.report.scores import Setting, Spread, finished, percent, spread, unique_networks
@@ -48,8 +48,8 @@ def pareto_front(results: Results) -> tuple[ParetoPoint, ...]:
                 ParetoPoint(info.label, info.setting, info.parameters, info.macs, (), len(records), validation, test)
             )
     fronts = {
-        "parameters": _front(points, lambda point: point.parameters),
-        "macs": _front(points, lambda point: point.macs),
+        "parameters": on_front([(point.parameters, point.validation.mean) for point in points]),
+        "macs": on_front([(point.macs, point.validation.mean) for point in points]),
     }
     found = [
         point._replace(fronts=tuple(name for name, front in fronts.items() if i in front))
@@ -58,12 +58,13 @@ def pareto_front(results: Results) -> tuple[ParetoPoint, ...]:
     return tuple(sorted((p for p in found if p.fronts), key=lambda p: (p.parameters, p.macs, p.validation.mean)))
 
 
-def _front(points: Sequence[ParetoPoint], cost: Callable[[ParetoPoint], int]) -> set[int]:
-    """Indices of the points on the front; equal points are all on it."""
-    order = sorted(range(len(points)), key=lambda i: (cost(points[i]), -points[i].validation.mean))
+def on_front(points: Sequence[tuple[int, float]]) -> set[int]:
+    """Indices of the points (cost, accuracy) on the front; equal points are all on it."""
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
     front: list[int] = []
     for i in order:
-        gain = points[i].validation.mean - points[front[-1]].validation.mean if front else 1.0
-        if gain > _ROUNDING or (gain > -_ROUNDING and cost(points[i]) == cost(points[front[-1]])):
+        (cost, accuracy), (last_cost, last) = points[i], points[front[-1]] if front else (0, 0.0)
+        gain = accuracy - last if front else 1.0
+        if gain > _ROUNDING or (gain > -_ROUNDING and cost == last_cost):
             front.append(i)
     return set(front)

@@ -73,6 +73,7 @@ class Results:
         subsets_of: All edges of which the variants are subsets, if a subset rule made them; else empty.
         is_search: Whether a search chose the networks, so that settings have different numbers of seeds.
         published: Published results of the same networks.
+        text: The study as YAML; empty for a single run.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Results:
     subsets_of: tuple[str, ...] = ()
     is_search: bool = False
     published: Published | None = None
+    text: str = ""
 
 
 def read_results(folder: Path | str) -> Results:
@@ -125,6 +127,7 @@ def read_results(folder: Path | str) -> Results:
         subsets_of=tuple(json.loads(study["subsets_of"])),
         is_search=bool(study["is_search"]),
         published=_published(study["text"], folder / LEDGER),
+        text=study["text"],
     )
 
 

@@ -32,7 +32,6 @@ _NEEDED = (
     "safetensors",
     "pillow",
     "scipy",
-    "statsmodels",
     "optuna",
 )
 _OPTIONAL = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,9 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.cli.console import write, write_message, write_prose, write_table
+from hiresnet_graph.cli.output import Force, check_output_file
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_count
 
 if TYPE_CHECKING:
     from hiresnet_graph.report import ReportTable
+
+
+_WATCH_S = 30
 
 
 class Format(StrEnum):
@@ -34,6 +41,22 @@ class ReportPart(StrEnum):
     CURVES = "curves"
 
 
+class Plot(StrEnum):
+    """Figures of a report."""
+
+    ACCURACY = "accuracy"
+    CURVES = "curves"
+    EFFECTS = "effects"
+    PARETO = "pareto"
+
+
+class Width(StrEnum):
+    """Widths of a figure."""
+
+    SINGLE = "single"
+    DOUBLE = "double"
+
+
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study, a search or a run.")],
     what: Annotated[ReportPart | None, typer.Option("--what", "-w", help="Part to print.")] = None,
@@ -45,18 +68,51 @@ def report(
         Format, typer.Option("--format", "-f", help="Output format: for people, a paper, or programs.")
     ] = Format.TABLE,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write one HTML file that works offline."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Write tables and figures into a folder.",
+        ),
+    ] = None,
+    plot: Annotated[Plot | None, typer.Option("--plot", help="Write one figure, to the file --output.")] = None,
+    width: Annotated[Width, typer.Option("--width", help="Width of a figure: one or two columns.")] = Width.SINGLE,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Write the page every 30 seconds, until the study is finished.")
+    ] = False,
+    force: Force = False,
 ) -> None:
-    """Print the results of a study with their statistics.
+    """Print the results of a study with their statistics, or write them as a page, tables and figures.
 
     Prints the mean (standard deviation) of the test accuracy over seeds; for several networks and seeds, also the
     differences from the baseline; for subsets of edges instead the contribution of each edge; for a search, the Pareto
     front. JSON has all of them. CSV is one table: the first, unless --what selects another. --what curves prints the
     learning curves.
     """
-    from hiresnet_graph.report import FORMATS, available_parts, make_report, report_tables
+    if plot is not None and output is None:
+        raise UsageError("--plot: name the file with '-o', like '-o figure.pdf' (.svg, .pdf or .png).")
+    if watch and page is None:
+        raise UsageError("--watch: name the page with '--html', like '--html report.html'.")
+    if plot is not None and output is not None:
+        _write_figure(folder, output, plot, width, force)
+    elif output is not None:
+        _write_files(folder, output, baseline)
+    if page is not None:
+        _write_page(folder, page, baseline, watch, force)
+    if page is None and output is None:
+        _print(folder, what, baseline, Format.JSON if json else format)
+
+
+def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: Format) -> None:
+    from hiresnet_graph.report import FORMATS, available_parts, conclude, make_report, report_tables
     from hiresnet_graph.sweep.results import read_results
 
-    format = Format.JSON if json else format
     results = read_results(folder)
     parts = None if what is None else [what.value]
     if format is Format.JSON and what is None:
@@ -71,6 +127,49 @@ def report(
         if i:
             write(f"\n{table.title}\n")
         write_report_table(table)
+    if what is None and len(results.networks) > 1:
+        write()
+        write_prose(conclude(results, baseline))
+
+
+def _write_figure(folder: Path, target: Path, plot: Plot, width: Width, force: bool) -> None:
+    from hiresnet_graph.files import write_atomic
+    from hiresnet_graph.report.figures import FIGURE_FORMATS, WIDTHS_CM, Look, figure_bytes, make_figure
+    from hiresnet_graph.sweep.results import read_results
+
+    format = next((one for one in FIGURE_FORMATS if target.suffix.lower() == f".{one}"), None)
+    if format is None:
+        raise UsageError(f"'{target}': a figure is written as .svg, .pdf or .png.")
+    target = check_output_file(target, [folder], force=force)
+    chart = make_figure(read_results(folder), plot.value, Look(WIDTHS_CM[width.value]))
+    write_atomic(target, figure_bytes(chart, format))
+    write_message(f"Wrote {target}.")
+
+
+def _write_files(folder: Path, target: Path, baseline: str | None) -> None:
+    from hiresnet_graph.report.files import write_report
+
+    if target.resolve() == folder.resolve():
+        raise UsageError(f"'{target}' is the folder of the study. Choose another name with '-o'.")
+    written = write_report(folder, target, baseline)
+    write_message(f"Wrote {format_count(len(written), 'file')} into {target}.")
+
+
+def _write_page(folder: Path, target: Path, baseline: str | None, watch: bool, force: bool) -> None:
+    from hiresnet_graph.files import write_atomic
+    from hiresnet_graph.report.files import make_page
+    from hiresnet_graph.sweep.results import read_results
+
+    target = check_output_file(target, [folder], force=force, marks=(b"<html",))
+    while True:
+        is_unfinished = any(row.state in ("waiting", "running") for row in read_results(folder).rows)
+        again = watch and is_unfinished
+        write_atomic(target, make_page(folder, baseline, refresh_s=_WATCH_S if again else None).encode())
+        if not again:
+            break
+        write_message(f"Wrote {target}; the study is unfinished, so it is written again every {_WATCH_S} seconds.")
+        time.sleep(_WATCH_S)
+    write_message(f"Wrote {target}.")
 
 
 def write_report_table(table: ReportTable) -> None:

@@ -42,7 +42,8 @@ def test_the_tables_have_titles_and_captions(hrg: Call, folder: Path) -> None:
     assert "Differences from none" in text
     (row,) = (line for line in text.splitlines() if line.startswith("a>b = again"))
     assert row.split()[3:5] == ["3", "+4.67"]
-    assert "These results hold for one split and one test set" in lines[-1]
+    assert "These results hold for one split and one test set" in lines[-2]
+    assert lines[-1].startswith("The edge a>b matters most: with it accuracy is 4.67 points higher (95 % CI")
 
 
 def test_one_part_alone_and_another_baseline(hrg: Call, folder: Path) -> None:
@@ -98,3 +99,39 @@ def test_a_folder_without_results(hrg: Call, tmp_path: Path, name: str) -> None:
 
 def test_every_part_of_a_report_can_be_chosen() -> None:
     assert tuple(part.value for part in ReportPart) == PARTS
+
+
+def test_a_page_a_folder_and_a_figure(hrg: Call, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hiresnet_graph.report.files.read_results", lambda folder: STUDY)
+    page, figure = tmp_path / "report.html", tmp_path / "curves.pdf"
+    assert f"Wrote {page}." in hrg("report", folder, "--html", page).stderr
+    assert page.read_text().startswith("<!DOCTYPE html>")
+    assert f"Wrote {figure}." in hrg("report", folder, "--plot", "curves", "-o", figure).stderr
+    assert figure.read_bytes().startswith(b"%PDF")
+    assert "Wrote 31 files into" in hrg("report", folder, "-o", tmp_path / "paper").stderr.replace("\n", " ")
+    assert (tmp_path / "paper" / "figures" / "effects-single.svg").exists()
+    again = hrg("report", folder, "--html", page)  # its own file is replaced
+    assert again.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--plot", "curves"], "--plot: name the file with '-o', like '-o figure.pdf' (.svg, .pdf or .png)."),
+        (["--watch"], "--watch: name the page with '--html', like '--html report.html'."),
+        (["--plot", "curves", "-o", "figure.gif"], "'figure.gif': a figure is written as .svg, .pdf or .png."),
+        (["--html", "nowhere/report.html"], "the folder 'nowhere' of 'report.html' does not exist. Create it first."),
+    ],
+)
+def test_mistakes_with_files(hrg: Call, folder: Path, words: list[str], message: str) -> None:
+    result = hrg("report", folder, *words)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+
+
+def test_a_file_of_others_is_not_replaced(hrg: Call, folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "thesis.html"
+    other.write_text("my notes")
+    result = hrg("report", folder, "--html", other)
+    assert result.exit_code == 2 and "exists already" in result.stderr
+    assert other.read_text() == "my notes"

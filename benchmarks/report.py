@@ -1,0 +1,132 @@
+"""Time, memory and size of the report of a large study: 64 subsets of edges, 5 seeds, 80 epochs.
+
+    python -m benchmarks.report [--json FILE]
+
+The ledger is made of random accuracies, without training. Each command is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.networks import networks_of
+from hiresnet_graph.sweep.plan import make_plan
+from hiresnet_graph.sweep.study import Study
+from hiresnet_graph.train.record import Environment, Epoch, RunRecord
+
+EPOCHS, SEEDS = 80, 5
+LIMIT_S, LIMIT_BYTES, LIMIT_PAGE = 10, 10**9, 2 * 10**6
+MACHINE = Environment(
+    device="cpu",
+    threads=1,
+    channels_last=True,
+    backend="eager",
+    platform="none",
+    python="3",
+    torch="2",
+    hiresnet_graph="0",
+)
+
+
+def make_ledger(folder: Path) -> int:
+    """A ledger with a finished record for each run; returns their number."""
+    study = Study(
+        network="hiresnet18", changes={"width": 8, "input.channels": 1}, subsets="all", seeds=SEEDS, data="digits"
+    )  # type: ignore[arg-type]
+    networks, source = networks_of(study), study.data_source()
+    plan = make_plan(study, networks, source, source.load())
+    rng = np.random.default_rng(0)
+    with Ledger.open(folder) as ledger:
+        ledger.join(plan)
+        for row in plan.rows:
+            if ledger.run(row.key).state == "waiting":
+                request, network = plan.requests[row.key], plan.networks[row.network]
+                ledger.adopt(row.key, _record(row.key, request, network, rng))
+        ledger.commit()
+    return len(plan.requests)
+
+
+def _record(key: str, request: object, network: object, rng: np.random.Generator) -> RunRecord:
+    accuracies = np.sort(rng.uniform(0.2, 0.9, EPOCHS))
+    epochs = tuple(
+        Epoch(
+            epoch=i + 1,
+            lr=0.01,
+            train_loss=1.0,
+            train_accuracy=float(value),
+            validation_loss=1.0,
+            validation_accuracy=float(value),
+            validation_top_k=1.0,
+            time_s=1.0,
+        )
+        for i, value in enumerate(accuracies)
+    )
+    test = float(accuracies[-1]) + float(rng.normal(0, 0.01))
+    return RunRecord(
+        key=key,
+        architecture="hiresnet18",
+        variant=request.label,  # type: ignore[attr-defined]
+        seeds=request.seeds,  # type: ignore[attr-defined]
+        data="digits",
+        data_fingerprint="none",
+        recipe=request.recipe,  # type: ignore[attr-defined]
+        plan=network.plan,  # type: ignore[attr-defined]
+        parameters=network.parameters,  # type: ignore[attr-defined]
+        macs=network.macs,  # type: ignore[attr-defined]
+        outcome="complete",
+        epochs=epochs,
+        machine=MACHINE,
+        time_s=1.0,
+        best_epoch=EPOCHS,
+        validation_accuracy=float(accuracies[-1]),
+        test_accuracy=test,
+        test_top_k=1.0,
+        last_test_accuracy=test,
+        last_test_top_k=1.0,
+    )
+
+
+def measure(*words: str) -> dict[str, float]:
+    """Wall and CPU time of a command in seconds, and its peak memory in bytes."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run([sys.executable, "-c", "from hiresnet_graph.cli import main; main()", *words], check=True, stdout=-3)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall_s": time.monotonic() - start, "cpu_s": cpu, "bytes": after.ru_maxrss * 1024.0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    target = parser.parse_args().json
+    with tempfile.TemporaryDirectory() as name:
+        folder, page = Path(name) / "study", Path(name) / "report.html"
+        runs = make_ledger(folder)
+        found = {"text": measure("report", str(folder)), "page": measure("report", str(folder), "--html", str(page))}
+        size = page.stat().st_size
+    for what, numbers in found.items():
+        print(
+            f"{what}: {numbers['wall_s']:.1f} s ({numbers['cpu_s']:.1f} s of CPU), peak {numbers['bytes'] / 1e6:.0f} MB"
+        )
+    print(f"{runs} runs of {EPOCHS} epochs; the page has {size / 1e6:.2f} MB")
+    worst = found["page"]
+    is_met = worst["cpu_s"] <= LIMIT_S and worst["bytes"] <= LIMIT_BYTES and size <= LIMIT_PAGE
+    print(
+        f"targets ({LIMIT_S} s, {LIMIT_BYTES / 1e9:.0f} GB, {LIMIT_PAGE / 1e6:.0f} MB): {'met' if is_met else 'missed'}"
+    )
+    if target is not None:
+        target.write_text(json.dumps({"runs": runs, "epochs": EPOCHS, "page_bytes": size, **found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

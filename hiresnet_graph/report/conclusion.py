@@ -1,0 +1,130 @@
+"""What may be concluded from a study, and what could not have been seen, in one or two sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hiresnet_graph.formats import format_count
+from hiresnet_graph.report.effects import EdgeEffect, Effects, edge_effects
+from hiresnet_graph.report.model import ALPHA, Contrast
+from hiresnet_graph.report.scores import finished, unique_networks
+from hiresnet_graph.report.statistics import Comparison, Difference, compare
+from hiresnet_graph.sweep.results import Results
+
+_NAMED = 4  # networks or edges in a sentence
+
+
+def conclude(results: Results, baseline: str | None = None) -> str:
+    """The conclusion of a study: of edges, if its variants are subsets of edges, else of differences from the baseline.
+
+    A difference counts as found if its p value after Holm's correction is below 0.05.
+
+    Args:
+        baseline: Label of a variant (default: the baseline of the study, or its first variant).
+
+    Raises:
+        UsageError: The variant is unknown.
+    """
+    runs, networks = sum(map(len, finished(results))), unique_networks(results)
+    waiting = len({row.key for row in results.rows if row.state in ("waiting", "running")})
+    sentences = []
+    if waiting and not results.is_search:
+        sentences.append(f"The study is unfinished, with {format_count(waiting, 'run')} still to be trained.")
+    if not runs:
+        return " ".join([*sentences, "No run is finished, so nothing can be concluded."])
+    if results.is_search:
+        sentences.append(
+            "A search selected these networks by their accuracy, so differences between them are not tested: compare "
+            "the best ones in a study with new seeds."
+        )
+    elif len(networks) < 2:
+        sentences.append("There is one network, so there is nothing to compare.")
+    elif results.subsets_of:
+        sentences += [_of_edges(effects) for effects in edge_effects(results)[:1]]
+    else:
+        sentences.append(_of_differences(compare(results, baseline)[0]))
+    return " ".join(sentences)
+
+
+def _of_differences(comparison: Comparison) -> str:
+    tested = [one for one in comparison.differences if one.estimate is not None and one.p_holm is not None]
+    if not tested:
+        return (
+            "Nothing can be concluded about differences: the spread over seeds is unknown. Train at least three seeds "
+            "of each network."
+        )
+    found = [one for one in tested if (one.p_holm or 0.0) < ALPHA]
+    rest = [one for one in tested if one not in found]
+    sentences = [f"{_name(one)} is {_signed(one)}." for one in sorted(found, key=_p)[:_NAMED]]
+    if len(found) > _NAMED:
+        sentences.append(f"{len(found) - _NAMED} more networks differ from {comparison.baseline}.")
+    if rest:
+        names = _list([_name(one) for one in rest])
+        sentences.append(
+            f"No difference from {comparison.baseline} was found for {names}; true differences below "
+            f"{_limit([one.estimate for one in rest])} points would often be missed with these runs."
+        )
+    return " ".join(sentence.replace("BASELINE", comparison.baseline) for sentence in sentences)
+
+
+def _of_edges(effects: Effects) -> str:
+    tested = [one for one in effects.edges if one.main is not None and one.p_holm is not None]
+    if not tested:
+        return (
+            "Nothing can be concluded about single edges: no pair of subsets that differ by one edge has finished runs "
+            "of several seeds."
+        )
+    found = [one for one in tested if (one.p_holm or 0.0) < ALPHA]
+    rest = [one for one in tested if one not in found]
+    sentences = []
+    if found:
+        strongest = max(found, key=lambda one: abs(one.main.value if one.main else 0.0))
+        others = [one for one in found if one is not strongest]
+        sentences.append(f"The edge {strongest.edge} matters most: with it accuracy is {_change(strongest)}.")
+        sentences += [f"With {one.edge} it is {_change(one)}." for one in others[:_NAMED]]
+        if len(others) > _NAMED:
+            sentences.append(f"{len(others) - _NAMED} more edges have an effect.")
+    if rest:
+        sentences.append(
+            f"No effect was found of {_list([one.edge for one in rest])}; true effects below "
+            f"{_limit([one.main for one in rest])} points would often be missed with these runs."
+        )
+    return " ".join(sentences)
+
+
+def _signed(one: Difference) -> str:
+    assert one.estimate is not None
+    word = "more" if one.estimate.value > 0 else "less"
+    return f"{abs(one.estimate.value):.2f} points {word} accurate than BASELINE ({_evidence(one.estimate, one.p_holm)})"
+
+
+def _change(one: EdgeEffect) -> str:
+    assert one.main is not None
+    word = "higher" if one.main.value > 0 else "lower"
+    return f"{abs(one.main.value):.2f} points {word} ({_evidence(one.main, one.p_holm)})"
+
+
+def _evidence(contrast: Contrast, p_holm: float | None) -> str:
+    low, high = contrast.interval or (0.0, 0.0)
+    p = "p < 0.001" if (p_holm or 0.0) < 0.0005 else f"p = {p_holm:.3f}"
+    return f"95 % CI {low:+.2f} to {high:+.2f}, {p} after Holm's correction"
+
+
+def _limit(contrasts: Sequence[Contrast | None]) -> str:
+    """The largest of the true differences that are found with 80 % power."""
+    return f"{max((one.detectable or 0.0) for one in contrasts if one is not None):.2f}"
+
+
+def _name(one: Difference) -> str:
+    return " = ".join(one.variants)
+
+
+def _p(one: Difference) -> float:
+    return one.p_holm or 0.0
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        shown.append(f"{len(names) - _NAMED} others")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

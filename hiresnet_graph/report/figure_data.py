@@ -1,0 +1,119 @@
+"""The numbers that the figures of a report show, as rows. Accuracies are in percent."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from hiresnet_graph.report.effects import Effects
+from hiresnet_graph.report.model import Contrast
+from hiresnet_graph.report.pareto import on_front
+from hiresnet_graph.report.scores import finished, format_setting, spread, test_scores, unique_networks
+from hiresnet_graph.sweep.results import NetworkInfo, Results
+
+FigureRow = dict[str, object]
+
+
+def label_of(network: NetworkInfo) -> str:
+    """Name of a network in figures: the variant, and its setting of the grid."""
+    return f"{network.label}, {format_setting(network.setting)}" if network.setting else network.label
+
+
+def labels_of(results: Results) -> list[str]:
+    """The names of the different networks, in the order of the study."""
+    return [label_of(results.networks[one.position]) for one in unique_networks(results)]
+
+
+def accuracy_rows(results: Results) -> list[FigureRow]:
+    """The test accuracy of each finished run at the epoch of best validation."""
+    scores = test_scores(results)
+    return [
+        {"label": label_of(results.networks[one.position]), "seed": str(seeds), "accuracy": value}
+        for one in unique_networks(results)
+        for seeds, value in scores[one.position].items()
+    ]
+
+
+def size_rows(results: Results) -> list[FigureRow]:
+    """Size and mean test accuracy of each network, and whether no other is smaller and as accurate."""
+    scores = test_scores(results)
+    rows: list[FigureRow] = []
+    points = []
+    for one in unique_networks(results):
+        network, found = results.networks[one.position], spread(scores[one.position].values())
+        if found is None:
+            continue
+        std = found.std or 0.0
+        points.append((network.parameters, found.mean))
+        rows.append(
+            {
+                "label": label_of(network),
+                "parameters": network.parameters,
+                "macs": network.macs,
+                "mean": found.mean,
+                "std": found.std,
+                "low": found.mean - std,
+                "high": found.mean + std,
+                "n": len(scores[one.position]),
+            }
+        )
+    front = on_front(points)
+    return [{**row, "on_front": i in front} for i, row in enumerate(rows)]
+
+
+def validation_curves(results: Results) -> dict[str, list[list[float]]]:
+    """The validation accuracy of each finished run by epoch, by the name of its network."""
+    runs = finished(results)
+    return {
+        label_of(results.networks[one.position]): [
+            [100 * epoch.validation_accuracy for epoch in record.epochs] for record in runs[one.position].values()
+        ]
+        for one in unique_networks(results)
+    }
+
+
+def band_rows(results: Results) -> list[FigureRow]:
+    """Mean and standard deviation over seeds of the validation accuracy, by network and epoch."""
+    rows: list[FigureRow] = []
+    for label, curves in validation_curves(results).items():
+        for epoch in range(max(map(len, curves), default=0)):
+            values = [curve[epoch] for curve in curves if len(curve) > epoch]
+            mean = statistics.fmean(values)
+            std = statistics.stdev(values) if len(values) > 1 else 0.0
+            rows.append(
+                {
+                    "label": label,
+                    "epoch": epoch + 1,
+                    "mean": mean,
+                    "low": mean - std,
+                    "high": mean + std,
+                    "n": len(values),
+                }
+            )
+    return rows
+
+
+def epochs_to(curve: Sequence[float], accuracy: float) -> int | None:
+    """The first epoch, counted from 1, with at least this validation accuracy; None if there is none."""
+    return next((epoch for epoch, value in enumerate(curve, 1) if value >= accuracy), None)
+
+
+def effect_rows(found: Sequence[Effects]) -> list[FigureRow]:
+    """Main effect and Shapley value of each edge, the largest first; with a grid, of its first setting."""
+    rows: list[FigureRow] = []
+    for effects in found[:1]:
+        for edge in effects.edges:
+            for kind, contrast in (("main effect", edge.main), ("Shapley value", edge.shapley)):
+                if contrast is not None:
+                    rows.append({"edge": edge.edge, "kind": kind, **_interval(contrast)})
+    return rows
+
+
+def _interval(contrast: Contrast) -> FigureRow:
+    low, high = contrast.interval or (math.nan, math.nan)
+    return {"value": contrast.value, "low": _number(low), "high": _number(high)}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,250 @@
+"""The figures of a report, for a paper and for the HTML page: Vega-Lite, made with altair.
+
+In the page, two parameters of a chart are set from outside: `chosen` (the variant that is highlighted, or none) and
+`shown` (the variants that are drawn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal, NamedTuple
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.report.effects import edge_effects
+from hiresnet_graph.report.figure_data import FigureRow, accuracy_rows, band_rows, effect_rows, size_rows
+from hiresnet_graph.sweep.results import Results
+
+FIGURES = ("accuracy", "curves", "effects", "pareto")
+FigureFormat = Literal["svg", "pdf", "png"]
+FIGURE_FORMATS: tuple[FigureFormat, ...] = ("svg", "pdf", "png")
+WIDTHS_CM = {"single": 8.5, "double": 17.5}
+"""Width of one and of two columns of a usual journal page, in cm."""
+# Okabe and Ito's colours, which are distinguishable with any colour vision, without the pale yellow.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
+_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+_PIXELS_PER_CM = 72 / 2.54  # of an SVG or PDF at its natural size
+_SHAPE = 0.55  # height of a plot, as a share of the width of its figure
+_ROW = 16  # pixels of a variant or an edge
+_ROWS = "rows"
+_NAMED = 20  # points with a label beside them
+_FAINT = 0.12
+
+
+class Look(NamedTuple):
+    """How a figure is drawn.
+
+    Attributes:
+        width_cm: Of the whole figure.
+        is_interactive: Whether it has the parameters of the page.
+        is_log: Whether the number of parameters has a logarithmic axis.
+    """
+
+    width_cm: float = WIDTHS_CM["single"]
+    is_interactive: bool = False
+    is_log: bool = False
+
+
+Figure = dict[str, Any]
+"""A figure in Vega-Lite, with its rows as the data set `rows`."""
+
+
+def make_figure(results: Results, kind: str, look: Look | None = None) -> Figure:
+    """One of `FIGURES`.
+
+    Raises:
+        UsageError: There is no such figure, or the study has no data for it.
+    """
+    import altair as alt
+
+    look = look or Look()
+    makers = {"accuracy": _accuracy, "curves": _curves, "effects": _effects, "pareto": _pareto}
+    if kind not in makers:
+        raise UsageError(f"there is no figure '{kind}'. Figures: {', '.join(FIGURES)}.")
+    rows, chart = makers[kind](results, look)
+    chart = chart.properties(autosize={"type": "fit-x", "contains": "padding"}, width=look.width_cm * _PIXELS_PER_CM)
+    chart = chart.configure_view(stroke=None).configure_axis(labelLimit=0, titleFontWeight="normal")
+    return {**chart.properties(data=alt.NamedData(_ROWS)).to_dict(), "datasets": {_ROWS: rows}}
+
+
+def make_figures(results: Results, look: Look | None = None) -> dict[str, Figure]:
+    """All figures that a study has data for."""
+    found = {}
+    for kind in FIGURES:
+        with suppress(UsageError):
+            found[kind] = make_figure(results, kind, look)
+    return found
+
+
+def figure_bytes(figure: Figure, format: FigureFormat) -> bytes:
+    """A figure as a file; equal figures have equal bytes, except for `pdf`."""
+    import altair as alt
+    import vl_convert
+
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    if format == "svg":
+        return vl_convert.vegalite_to_svg(figure, vl_version=version).encode()
+    if format == "pdf":
+        return vl_convert.vegalite_to_pdf(figure, vl_version=version)
+    return vl_convert.vegalite_to_png(figure, vl_version=version, scale=4)
+
+
+# ---- the figures
+
+
+def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
+    """Test accuracy of each variant: a dot for each seed, a bar at the mean."""
+    import altair as alt
+
+    rows = accuracy_rows(results)
+    if not rows:
+        raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
+    base = _chart(look)
+    y = alt.Y("label:N", sort=_order(rows)).title(None)
+    x = alt.X("accuracy:Q").title("test accuracy (%)").scale(zero=False)
+    dots = base.mark_point(filled=True, size=22).encode(
+        x=x, y=y, color=_color(rows), opacity=_opacity(look, 0.6), tooltip=["label:N", "seed:N", "accuracy:Q"]
+    )
+    means = base.mark_tick(thickness=2, size=_ROW - 4, color="#222222").encode(
+        x=alt.X("mean(accuracy):Q"), y=y, opacity=_opacity(look)
+    )
+    return rows, alt.layer(dots, means).properties(height=_ROW * len(_order(rows)))
+
+
+def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
+    """Validation accuracy by epoch: the mean over seeds, in a band of one standard deviation."""
+    import altair as alt
+
+    rows = band_rows(results)
+    if not rows:
+        raise UsageError(f"'{results.name}' has no finished run, so there are no learning curves.")
+    base = _chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d"))
+    y = alt.Y("mean:Q").title("validation accuracy (%)").scale(zero=False)
+    color = _color(rows, has_legend=True)
+    band = base.mark_area(strokeWidth=0).encode(
+        y=alt.Y("low:Q").title("validation accuracy (%)"), y2="high:Q", color=color, opacity=_opacity(look, 0.18)
+    )
+    line = base.mark_line(strokeWidth=1.4).encode(
+        y=y,
+        color=color,
+        strokeDash=_dash(rows),
+        opacity=_opacity(look),
+        tooltip=["label:N", "epoch:Q", "mean:Q", "n:Q"],
+    )
+    return rows, alt.layer(band, line).properties(height=look.width_cm * _PIXELS_PER_CM * _SHAPE)
+
+
+def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
+    """Test accuracy against parameters, with a line through the Pareto front."""
+    import altair as alt
+
+    rows = size_rows(results)
+    if not rows:
+        raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
+    scale = alt.Scale(type="log", nice=True) if look.is_log else alt.Scale(zero=False, nice=True)
+    x = alt.X("parameters:Q").title("parameters").scale(scale).axis(format="~s")
+    y = alt.Y("mean:Q").title("test accuracy (%)").scale(zero=False)
+    base = _chart(look).encode(x=x)
+    front = base.transform_filter("datum.on_front").mark_line(color="#999999", interpolate="step-after", strokeWidth=1)
+    bars = base.mark_rule().encode(
+        y=alt.Y("low:Q").title("test accuracy (%)"), y2="high:Q", opacity=_opacity(look, 0.4)
+    )
+    dots = base.mark_point(filled=True, size=36).encode(
+        y=y,
+        color=_color(rows),
+        opacity=_opacity(look),
+        tooltip=["label:N", "parameters:Q", "macs:Q", "mean:Q", "std:Q", "n:Q"],
+    )
+    layers = [front.encode(y=y), bars, dots]
+    if len(rows) <= _NAMED:
+        sizes = [int(str(row["parameters"])) for row in rows]
+        middle = (min(sizes) + max(sizes)) / 2
+        for side, test in ((1, f"datum.parameters <= {middle}"), (-1, f"datum.parameters > {middle}")):
+            names = base.mark_text(align="left" if side > 0 else "right", dx=5 * side, dy=-6, fontSize=8)
+            layers.append(names.transform_filter(test).encode(y=y, text="label:N", opacity=_opacity(look)))
+    return rows, alt.layer(*layers).properties(height=look.width_cm * _PIXELS_PER_CM * _SHAPE)
+
+
+def _effects(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
+    """Main effect and Shapley value of each edge, the largest first, with 95 % intervals."""
+    import altair as alt
+
+    rows = effect_rows(edge_effects(results))
+    if not rows:
+        raise UsageError(
+            f"'{results.name}' has no effects of edges to draw: no runs are finished, or its variants were not "
+            "generated by a subset rule."
+        )
+    kinds = list(dict.fromkeys(str(row["kind"]) for row in rows))
+    names = [str(row["edge"]) for row in rows]
+    base = alt.Chart().encode(
+        y=alt.Y("edge:N", sort=list(dict.fromkeys(names))).title(None), yOffset=alt.YOffset("kind:N", sort=kinds)
+    )
+    title = "effect (points of test accuracy)"
+    color = alt.Color("kind:N").scale(domain=kinds, range=list(COLORS[: len(kinds)]))
+    bars = base.mark_bar(height={"band": 0.8}).encode(
+        x=alt.X("value:Q").title(title),
+        color=color.legend(alt.Legend(title=None, orient="bottom") if len(kinds) > 1 else None),
+        tooltip=["edge:N", "kind:N", "value:Q", "low:Q", "high:Q"],
+    )
+    intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
+    zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
+    return rows, alt.layer(bars, intervals, zero).properties(height=_ROW * len(rows))
+
+
+# ---- what they share
+
+
+def _chart(look: Look) -> Any:
+    import altair as alt
+
+    chart = alt.Chart()
+    return chart.transform_filter("indexof(shown, datum.label) >= 0") if look.is_interactive else chart
+
+
+def _color(rows: Sequence[FigureRow], has_legend: bool = False) -> Any:
+    import altair as alt
+
+    labels = _order(rows)
+    colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
+    return alt.Color("label:N", sort=labels).scale(domain=labels, range=colors).legend(_legend(has_legend, labels))
+
+
+def _dash(rows: Sequence[FigureRow]) -> Any:
+    """Another dash each time the colours repeat."""
+    import altair as alt
+
+    labels = _order(rows)
+    dashes = [_DASHES[i // len(COLORS) % len(_DASHES)] for i in range(len(labels))]
+    return alt.StrokeDash("label:N", sort=labels).scale(domain=labels, range=dashes).legend(_legend(True, labels))
+
+
+def _legend(is_shown: bool, labels: Sequence[str]) -> Any:
+    import altair as alt
+
+    if not is_shown:
+        return None
+    columns = max(1, min(3, 48 // (max(map(len, labels)) + 3)))
+    return alt.Legend(
+        title=None,
+        orient="bottom",
+        columns=columns,
+        labelLimit=0,
+        symbolLimit=60,
+        symbolType="stroke",
+        symbolOpacity=1,
+        symbolStrokeWidth=3,
+    )
+
+
+def _opacity(look: Look, full: float = 1.0) -> Any:
+    import altair as alt
+
+    if not look.is_interactive:
+        return alt.value(full)
+    is_bright = "chosen == '' || chosen == datum.label"
+    return alt.condition(is_bright, alt.value(full), alt.value(full * _FAINT))
+
+
+def _order(rows: Sequence[FigureRow]) -> list[str]:
+    return list(dict.fromkeys(str(row["label"]) for row in rows))

@@ -1,0 +1,64 @@
+"""A report as files: tables and figures for a paper, and all numbers for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from hiresnet_graph.files import make_folder, write_atomic
+from hiresnet_graph.report.figures import FIGURE_FORMATS, WIDTHS_CM, Look, figure_bytes, make_figures
+from hiresnet_graph.report.formats import to_csv, to_json, to_latex, to_markdown
+from hiresnet_graph.report.page import html_page
+from hiresnet_graph.report.report import available_parts, make_report
+from hiresnet_graph.report.stored_network import stored_network
+from hiresnet_graph.sweep.results import Results, read_results
+
+
+def write_report(folder: Path, target: Path, baseline: str | None = None) -> list[Path]:
+    """Write the report of a study as Markdown, CSV, LaTeX, JSON and figures into a folder; returns the paths.
+
+    Figures have the width of one column (`-single`) and of two (`-double`). Files of an earlier report are replaced.
+
+    Raises:
+        UsageError: The baseline is unknown.
+        RunError: The study cannot be read, or a file cannot be written.
+    """
+    results = read_results(folder)
+    written = []
+    for name, content in _contents(results, baseline):
+        path = target / name
+        make_folder(path.parent)
+        write_atomic(path, content)
+        written.append(path)
+    return written
+
+
+def make_page(folder: Path, baseline: str | None = None, *, refresh_s: int | None = None) -> str:
+    """The report of a study as one HTML file, with the diagram of its network.
+
+    Args:
+        refresh_s: Seconds after which a browser loads the page again; None for never.
+
+    Raises:
+        UsageError: The baseline is unknown.
+        RunError: The study cannot be read.
+    """
+    from hiresnet_graph.render import to_svg
+
+    results, network = read_results(folder), stored_network(folder)
+    diagram = "" if network is None else to_svg(network.plan, level="stages", title=network.title)
+    spec = "" if network is None else network.to_yaml()
+    return html_page(results, baseline, diagram=diagram, spec=spec, refresh_s=refresh_s)
+
+
+def _contents(results: Results, baseline: str | None) -> Iterator[tuple[str, bytes]]:
+    report = make_report(results, baseline, available_parts(results))
+    yield "report.json", to_json(report).encode()
+    yield "table.md", to_markdown(report).encode()
+    yield "table.tex", to_latex(report).encode()
+    for part in [*report.parts, "curves"]:
+        yield f"{part}.csv", to_csv(make_report(results, baseline, [part])).encode()
+    for width, centimetres in WIDTHS_CM.items():
+        for kind, figure in make_figures(results, Look(centimetres)).items():
+            for format in FIGURE_FORMATS:
+                yield f"figures/{kind}-{width}.{format}", figure_bytes(figure, format)

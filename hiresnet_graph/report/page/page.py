@@ -1,0 +1,93 @@
+"""The page: a template, its style and program, the numbers as JSON, and Vega for the charts, all in one file."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable
+from importlib import resources
+from typing import Any
+
+from hiresnet_graph.report.figure_data import labels_of
+from hiresnet_graph.report.figures import Figure, Look, make_figures
+from hiresnet_graph.report.page.data import page_data
+from hiresnet_graph.sweep.results import Results
+
+_WIDTH_CM = 24.0
+_TITLES = {
+    "accuracy": "Accuracy",
+    "curves": "Learning curves",
+    "effects": "Effects of the edges",
+    "pareto": "Accuracy and size",
+}
+
+
+def html_page(
+    results: Results, baseline: str | None = None, *, diagram: str = "", spec: str = "", refresh_s: int | None = None
+) -> str:
+    """The report of a study as HTML that refers to nothing outside of it. Equal arguments give equal text.
+
+    Args:
+        baseline: Label of the variant that is compared with first (default: that of the study, or its first).
+        diagram: The network as SVG, with the edges of all variants; or empty.
+        spec: Its spec in YAML; or empty.
+        refresh_s: Seconds after which a browser loads the page again; None for never.
+
+    Raises:
+        UsageError: The variant is unknown.
+    """
+    data = page_data(results, baseline)
+    figures = make_figures(results, Look(_WIDTH_CM, is_interactive=True))
+    data["charts"] = {kind: _stored(figure, labels_of(results)) for kind, figure in figures.items()}
+    data["titles"] = _TITLES
+    data["spec"], data["study"] = spec, results.text
+    parts = {
+        "TITLE": html.escape(results.name),
+        "REFRESH": "" if refresh_s is None else f'<meta http-equiv="refresh" content="{refresh_s}">',
+        "STYLE": _file("page.css"),
+        "DIAGRAM": diagram[diagram.find("<svg") :] if diagram else "",
+        "DATA": _script_json(data),
+        "VEGA": _vega(),
+        "SCRIPT": _file("page.js"),
+    }
+    page = _file("page.html")
+    for name, text in parts.items():
+        page = page.replace(f"@@{name}@@", text)
+    return page
+
+
+def _stored(figure: Figure, labels: list[str]) -> Figure:
+    """A figure with the parameters that the page sets, and with its rows as columns."""
+    params = [{"name": "chosen", "value": ""}, {"name": "shown", "value": labels}]
+    columns = {
+        name: {column: _column([row[column] for row in rows]) for column in rows[0]}
+        for name, rows in figure["datasets"].items()
+    }
+    return {**{key: value for key, value in figure.items() if key != "$schema"}, "params": params, "datasets": columns}
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """The different values, rounded to 2 decimals (numbers are percentages), and the index of the value of each row."""
+    different: dict[Any, int] = {}
+    indices = [different.setdefault(round(v, 2) if isinstance(v, float) else v, len(different)) for v in values]
+    return [list(different), indices]
+
+
+def _script_json(data: dict[str, Any]) -> str:
+    """JSON that may stand inside of a script element."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _vega() -> str:
+    """Vega, Vega-Lite and vega-embed as one script that sets `window.vegaEmbed`."""
+    import altair as alt
+    import vl_convert
+
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    bundle: Callable[..., str] = vl_convert.javascript_bundle  # its stub demands a snippet
+    return bundle(vl_version=version).replace("</script", "<\\/script")
+
+
+def _file(name: str) -> str:
+    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,51 @@
+"""The network that a finished study is about, for its diagram and its provenance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hiresnet_graph.architecture import Architecture, load
+from hiresnet_graph.errors import HrgError
+from hiresnet_graph.spec.reader import parse
+from hiresnet_graph.sweep.database import LEDGER, RUNS, open_for_reading
+from hiresnet_graph.sweep.results import study_row
+from hiresnet_graph.sweep.study import study_of
+
+
+def stored_network(folder: Path) -> Architecture | None:
+    """The network with the most skip edges of a study, search or run; None if its spec is no longer there.
+
+    The spec is that in the folder of a run. If only the ledger was kept, it is that of the study, if it names a shipped
+    spec.
+    """
+    if not (folder / LEDGER).exists():
+        return _load(folder / "spec.yaml")
+    with open_for_reading(folder / LEDGER) as database:
+        found = database.execute(
+            "SELECT runs.folder, networks.edges FROM networks JOIN rows ON rows.network = networks.id "
+            "JOIN runs USING (key) WHERE networks.in_study "
+            "ORDER BY json_array_length(networks.edges) DESC, networks.place, runs.folder LIMIT 1"
+        ).fetchone()
+        text = study_row(database, folder)["text"]
+    if found is None:
+        return None
+    name, edges = found
+    return _load(folder / RUNS / name / "spec.yaml") or _of_study(text, edges)
+
+
+def _load(path: Path) -> Architecture | None:
+    try:
+        return load(path) if path.is_file() else None
+    except HrgError:
+        return None
+
+
+def _of_study(text: str, edges: str) -> Architecture | None:
+    try:
+        study = study_of(parse(text, "study"))
+        network = study.base().with_edges(json.loads(edges), study.group)
+        _ = network.plan
+    except HrgError:
+        return None
+    return network

@@ -1,0 +1,44 @@
+"""The sentence that a report opens with."""
+
+from hiresnet_graph.report import conclude
+from tests.report.studies import Net, study
+
+LOW, HIGH = (80.0, 80.5, 81.0, 80.2), (85.0, 85.7, 85.9, 85.1)
+
+
+def test_found_differences_have_their_evidence_and_others_their_limit() -> None:
+    text = conclude(study(Net("base", LOW), Net("better", HIGH), Net("like it", (80.1, 80.4, 81.1, 80.2))))
+    assert text.startswith("better is 5.00 points more accurate than base (95 % CI +")
+    assert (
+        "p < 0.001 after Holm's correction). No difference from base was found for like it; true differences below"
+        in text
+    )
+    worse = conclude(study(Net("base", HIGH), Net("worse", LOW)))
+    assert worse.startswith("worse is 5.00 points less accurate than base (95 % CI -")
+
+
+def test_the_edge_that_matters_most() -> None:
+    nets = [Net("none", LOW, edges=()), Net("a>b", HIGH, edges=("a>b",))]
+    assert conclude(study(*nets, subsets_of=("a>b",))).startswith(
+        "The edge a>b matters most: with it accuracy is 5.00 points higher ("
+    )
+    nets = [Net("none", HIGH, edges=()), Net("a>b", LOW, edges=("a>b",))]
+    assert "5.00 points lower" in conclude(study(*nets, subsets_of=("a>b",)))
+
+
+def test_what_cannot_be_concluded_is_said() -> None:
+    assert conclude(study(Net("a", ("waiting",)))) == (
+        "The study is unfinished, with 1 run still to be trained. No run is finished, so nothing can be concluded."
+    )
+    one_seed = conclude(study(Net("a", (90.0,)), Net("b", (95.0,))))
+    assert one_seed == (
+        "Nothing can be concluded about differences: the spread over seeds is unknown. Train at least three seeds of "
+        "each network."
+    )
+    assert "not tested" in conclude(study(Net("a", LOW), Net("b", HIGH), is_search=True))
+
+
+def test_long_lists_are_shortened() -> None:
+    rows = [LOW[i % 4 :] + LOW[: i % 4] for i in range(1, 8)]
+    text = conclude(study(Net("base", LOW), *(Net(f"n{i}", row) for i, row in enumerate(rows, 1))))
+    assert text.startswith("No difference from base was found for n1, n2, n3, n4 and 3 others; true differences below ")

@@ -1,0 +1,81 @@
+"""Figures: their data are the results, and their files are those that papers take."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.report.figure_data import epochs_to
+from hiresnet_graph.report.figures import FIGURES, WIDTHS_CM, Look, figure_bytes, make_figure, make_figures
+from hiresnet_graph.report.files import make_page, write_report
+from tests.report.studies import Net, study
+from tests.report.test_page import factorial
+
+
+def rows(kind: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = make_figure(factorial(), kind)["datasets"]["rows"]
+    return found
+
+
+def test_the_data_of_figures_are_those_of_the_report() -> None:
+    assert [(row["label"], row["accuracy"]) for row in rows("accuracy")][:3] == [
+        ("none", pytest.approx(80.0)),
+        ("none", pytest.approx(81.0)),
+        ("none", pytest.approx(82.5)),
+    ]
+    curve = [(row["epoch"], row["mean"], row["n"]) for row in rows("curves") if row["label"] == "a>b"]
+    assert curve == [(1, pytest.approx(12.5), 3), (2, pytest.approx(25.0), 3)]
+    sizes = {row["label"]: (row["mean"], row["on_front"]) for row in rows("pareto")}
+    assert sizes["a>b"] == (pytest.approx(258.5 / 3), True) and sizes["a>c"][1] is False
+    assert [(row["edge"], row["kind"]) for row in rows("effects")][:2] == [
+        ("a>b", "main effect"),
+        ("a>b", "Shapley value"),
+    ]
+
+
+def test_figures_have_the_width_of_a_column() -> None:
+    for width, centimetres in WIDTHS_CM.items():
+        for kind in FIGURES:
+            svg = figure_bytes(make_figure(factorial(), kind, Look(centimetres)), "svg").decode()
+            pixels = float(svg.split('width="')[1].split('"')[0])
+            assert pixels == pytest.approx(centimetres * 72 / 2.54, abs=1), (kind, width)
+
+
+def test_equal_figures_have_equal_files() -> None:
+    for format in ("svg", "png"):
+        first, second = (figure_bytes(make_figure(factorial(), "pareto"), format) for _ in range(2))  # type: ignore[arg-type]
+        assert first == second
+    assert figure_bytes(make_figure(factorial(), "pareto"), "pdf").startswith(b"%PDF")
+
+
+def test_figures_that_a_study_has_no_data_for() -> None:
+    nothing = study(Net("a", ("waiting",)))
+    assert make_figures(nothing) == {}
+    with pytest.raises(UsageError, match="has no finished run, so there are no learning curves"):
+        make_figure(nothing, "curves")
+    with pytest.raises(UsageError, match="has no effects of edges to draw"):
+        make_figure(study(Net("a", (80.0, 81.0))), "effects")
+    with pytest.raises(UsageError, match=r"no figure 'bars'\. Figures: accuracy, curves, effects, pareto"):
+        make_figure(nothing, "bars")
+
+
+def test_epochs_to_an_accuracy() -> None:
+    assert [epochs_to([10.0, 50.0, 40.0, 60.0], level) for level in (5, 50, 55, 61)] == [1, 2, 4, None]
+
+
+def test_a_report_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hiresnet_graph.report import files
+
+    monkeypatch.setattr(files, "read_results", lambda folder: factorial())
+    names = {path.relative_to(tmp_path / "out").as_posix() for path in write_report(tmp_path, tmp_path / "out")}
+    figures = {
+        f"figures/{kind}-{width}.{format}"
+        for kind in FIGURES
+        for width in WIDTHS_CM
+        for format in ("svg", "pdf", "png")
+    }
+    tables = {"table.csv", "differences.csv", "effects.csv", "curves.csv", "table.md", "table.tex", "report.json"}
+    assert names == figures | tables
+    assert all((tmp_path / "out" / name).stat().st_size > 100 for name in names)
+    assert "The edge a&gt;b" in make_page(tmp_path) or "The edge a\\u003eb" in make_page(tmp_path)

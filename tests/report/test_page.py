@@ -1,0 +1,199 @@
+"""The HTML page: its numbers are those of the results, its text is safe, and it needs nothing from outside."""
+
+import json
+import re
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.report import compare, edge_effects
+from hiresnet_graph.report.page import html_page
+from hiresnet_graph.report.page.data import reached_levels
+from hiresnet_graph.sweep.results import Results
+from tests.report.studies import Net, study
+
+EDGES = ("a>b", "a>c")
+SUBSETS = [" + ".join(subset) or "none" for subset in chain.from_iterable(combinations(EDGES, n) for n in range(3))]
+
+
+def factorial() -> Results:
+    values = {
+        "none": (80.0, 81.0, 82.5),
+        "a>b": (85.0, 86.0, 87.5),
+        "a>c": (80.5, 81.0, 82.0),
+        "a>b + a>c": (85, 87, 88),
+    }
+    nets = [
+        Net(label, values[label], edges=tuple(label.split(" + ")) if label != "none" else (), parameters=1000 + 10 * i)
+        for i, label in enumerate(SUBSETS)
+    ]
+    return study(*nets, subsets_of=EDGES, baseline="none")
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_every_number_is_that_of_the_results() -> None:
+    results = factorial()
+    data = data_of(html_page(results))
+    assert {one["label"]: list(one["seeds"].values()) for one in data["networks"]} == {
+        network.label: [
+            pytest.approx(100 * row.record.test_accuracy)
+            for row in results.rows
+            if row.network == i and row.record is not None and row.record.test_accuracy is not None
+        ]
+        for i, network in enumerate(results.networks)
+    }
+    assert [(one["parameters"], one["macs"]) for one in data["networks"]] == [
+        (network.parameters, network.macs) for network in results.networks
+    ]
+    assert set(data["differences"]) == set(SUBSETS)
+    for baseline in SUBSETS:
+        for one in compare(results, baseline)[0].differences:
+            assert one.estimate is not None and one.estimate.interval is not None
+            wanted = (one.estimate.value, *one.estimate.interval, one.p_holm, one.estimate.detectable)
+            assert data["differences"][baseline][SUBSETS.index(one.variants[0])] == pytest.approx(wanted, abs=1e-4)
+    (effects,) = edge_effects(results)
+    assert [(one["edge"], one["value"]) for one in data["effects"]] == [
+        (one.edge, pytest.approx(one.main.value, abs=1e-4)) for one in effects.edges if one.main
+    ]
+    for i, network in enumerate(results.networks):
+        records = [row.record for row in results.rows if row.network == i and row.record is not None]
+        curves = [[100 * epoch.validation_accuracy for epoch in record.epochs] for record in records]
+        assert data["curves"][network.label] == [pytest.approx(curve, abs=0.01) for curve in curves]
+
+
+def test_the_page_has_all_charts_and_the_conclusion() -> None:
+    data = data_of(html_page(factorial()))
+    assert list(data["charts"]) == ["accuracy", "curves", "effects", "pareto"]
+    assert data["conclusion"].startswith("The edge a>b matters most: with it accuracy is ")
+    assert data["captions"].keys() == {"table", "differences", "effects"}
+
+
+def test_equal_results_have_equal_pages() -> None:
+    assert html_page(factorial()) == html_page(factorial())
+
+
+def test_names_are_text_and_never_markup() -> None:
+    label = "</script><script>alert(1)</script><!--"
+    results = study(Net(label, (80.0, 81.0)), Net("b", (82.0, 84.0)), name="<b>&amp;")
+    page = html_page(results)
+    assert data_of(page)["networks"][0]["label"] == label
+    assert label not in page and "<title>&lt;b&gt;&amp;amp;</title>" in page
+
+
+def test_the_page_loads_nothing() -> None:
+    page = html_page(factorial())
+    assert not re.findall(r"<(?:link|img|iframe|script)[^>]*(?:src|href)=", page.split('id="data">')[0])
+    assert re.findall(r"<script[^>]*src=", page) == [] and '"$schema"' not in page
+    assert len(page) < 1_100_000
+
+
+def test_unfinished_studies_searches_and_single_runs_have_pages() -> None:
+    waiting = study(Net("a", (80.0, "waiting")), Net("b", ("failed", "diverged")))
+    data = data_of(html_page(waiting))
+    assert data["conclusion"].startswith("The study is unfinished, with 1 run still to be trained.")
+    assert [one["failed"] for one in data["networks"]] == [0, 2] and len(data["provenance"]["failed"]) == 1
+    assert data_of(html_page(study(Net("a", ("waiting",)))))["charts"] == {}
+    search = data_of(html_page(study(Net("a", (80.0,)), Net("b", (81.0,)), is_search=True)))
+    assert search["differences"] == {} and "A search selected" in search["conclusion"]
+    assert (
+        data_of(html_page(study(Net("a", (80.0,)))))["conclusion"]
+        == "There is one network, so there is nothing to compare."
+    )
+
+
+def test_an_unknown_baseline_is_an_error() -> None:
+    with pytest.raises(UsageError, match=r"no variant 'nne' to compare with\. Did you mean 'none'"):
+        html_page(factorial(), "nne")
+
+
+def test_grids_compare_at_equal_settings() -> None:
+    nets = [
+        Net(label, (80.0 + gain + width, 81.0 + gain + 2 * width), setting={"width": width})
+        for width in (1, 2)
+        for label, gain in (("none", 0.0), ("full", 3.0))
+    ]
+    data = data_of(html_page(study(*nets, baseline="none")))
+    assert [bool(one) for one in data["differences"]["none, width=1"]] == [False, True, False, False]
+    assert data["differences"]["none, width=2"][3][0] == pytest.approx(3)
+
+
+def test_the_levels_of_learning_curves_are_reached_by_half_of_the_runs() -> None:
+    curves = {"a": [[20.0, 50.0, 80.0], [22.0, 55.0, 84.0]], "b": [[18.0, 30.0, 61.0]]}
+    levels = reached_levels(curves)
+    assert levels == [50.0, 65.0, 77.0] and reached_levels({}) == []
+    assert sum(max(curve) >= levels[-1] for found in curves.values() for curve in found) == 2
+
+
+@pytest.mark.slow
+def test_in_a_browser(tmp_path: Path) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    page_file = tmp_path / "report.html"
+    page_file.write_text(html_page(factorial()))
+    with sync_api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        except sync_api.Error:
+            pytest.skip("there is no /usr/bin/chromium")
+        for width, theme in ((1280, "light"), (390, "light"), (1280, "dark")):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=theme)
+            messages: list[str] = []
+            addresses: list[str] = []
+            page.on("console", lambda message, to=messages: to.append(message.text))
+            page.on("pageerror", lambda error, to=messages: to.append(str(error)))
+            page.on("request", lambda request, to=addresses: to.append(request.url))
+            page.goto(page_file.as_uri())
+            page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+            assert messages == [] and addresses == [page_file.as_uri()]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate("document.documentElement.dataset.theme") == theme
+            _use(page)
+            assert messages == [] and len(addresses) == 1
+        browser.close()
+
+
+def _use(page: Any) -> None:
+    """Sort, compare with another baseline, highlight, hide, ask for another level, and change the theme."""
+
+    def column(name: str) -> list[str]:
+        at = page.evaluate(
+            "name => [...document.querySelectorAll('th')].findIndex(one => one.dataset.column === name)", name
+        )
+        cells: list[str] = page.locator(f"tbody tr td:nth-child({at + 1})").all_inner_texts()
+        return cells
+
+    assert len(column("variant")) == 4 and column("difference")[0] == "-"
+    page.click("th[data-column=accuracy]")
+    values = [float(text.split()[0]) for text in column("accuracy")]
+    assert values == sorted(values, reverse=True) and column("variant")[0] == "a>b + a>c"
+    page.click("th[data-column=accuracy]")
+    assert [float(text.split()[0]) for text in column("accuracy")] == sorted(values)
+    page.select_option("#baseline", "a>b")
+    differences = dict(zip(column("variant"), column("difference"), strict=True))
+    assert differences["a>b"] == "-" and differences["none"] == "-5.00"
+    page.click("tbody tr[data-label=none] td:nth-child(2)")
+    assert page.locator("tr.chosen").get_attribute("data-label") == "none"
+    marks_of = "[...document.querySelectorAll('#chart-accuracy path')]"
+    faint = f"{marks_of}.filter(one => Number(one.getAttribute('opacity')) < 0.2).length"
+    page.wait_for_function(f"{faint} >= 9")
+    marks = "document.querySelectorAll('#chart-accuracy .mark-symbol path').length"
+    before = page.evaluate(marks)
+    page.uncheck("tr[data-label=none] input")
+    page.wait_for_function(f"{marks} < {before}")
+    page.click("#all")
+    page.wait_for_function(f"{marks} === {before}")
+    page.fill("#level", "49")
+    page.press("#level", "Enter")
+    assert page.locator("th[data-column=epochs]").inner_text() == "epochs to 49 %"
+    page.check("#log")
+    theme = page.evaluate("document.documentElement.dataset.theme")
+    page.click("#theme")
+    assert page.evaluate("document.documentElement.dataset.theme") != theme
