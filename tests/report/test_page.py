@@ -12,6 +12,7 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.report import compare, edge_effects
 from hiresnet_graph.report.page import html_page
 from hiresnet_graph.report.page.data import reached_levels
+from hiresnet_graph.sweep.published import Published
 from hiresnet_graph.sweep.results import Results
 from tests.report.studies import Net, study
 
@@ -124,6 +125,23 @@ def test_grids_compare_at_equal_settings() -> None:
     data = data_of(html_page(study(*nets, baseline="none")))
     assert [bool(one) for one in data["differences"]["none, width=1"]] == [False, True, False, False]
     assert data["differences"]["none, width=2"][3][0] == pytest.approx(3)
+
+
+def test_published_values_stand_beside_ours() -> None:
+    published = Published.model_validate({"source": "a paper", "values": [{"label": "b", "mean": 88.3, "std": 0.2}]})
+    data = data_of(html_page(study(Net("a", (80.0, 81.0)), Net("b", (82.0, 84.0)), published=published)))
+    assert [one["published"] and one["published"]["mean"] for one in data["networks"]] == [None, 88.3]
+    assert "Published: a paper." in data["captions"]["table"]
+
+
+def test_random_edges_are_the_control_of_their_variant() -> None:
+    nets = [
+        Net("full", (80.0, 81.0)),
+        Net("2 random edges (full) #1", (78.0, 79.0)),
+        Net("2 random edges (full) #2", (77.0, 78.0)),
+    ]
+    data = data_of(html_page(study(*nets)))
+    assert [one["random"] for one in data["networks"]] == [[nets[1].label, nets[2].label], [], []]
 
 
 def test_the_levels_of_learning_curves_are_reached_by_half_of_the_runs() -> None:

@@ -85,9 +85,16 @@ def _networks(results: Results) -> list[Json]:
                 "failed": sum(row.state in ("failed", "diverged") for row in runs),
                 "seeds": {str(seeds): round(value, 4) for seeds, value in scores[one.position].items()},
                 "random": _random_control(results, one.position),
+                "published": _published(results, one.position),
             }
         )
     return rows
+
+
+def _published(results: Results, position: int) -> Json | None:
+    network = results.networks[position]
+    value = results.published and results.published.value_for(network.label, network.setting)
+    return value.model_dump(mode="json") if value else None
 
 
 def _random_control(results: Results, position: int) -> list[str]:
