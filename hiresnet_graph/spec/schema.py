@@ -25,6 +25,7 @@ from hiresnet_graph.spec.model import (
     EdgeSpec,
     InputSpec,
     NodeSpec,
+    ScaleSpec,
     SectionSpec,
     SkipSpec,
     TimeSpec,
@@ -322,6 +323,9 @@ def _connection(model: type[BaseModel]) -> dict[str, Schema]:
     keys = {name: _templated(field) for name, field in _properties(model).items()}
     keys["merge"] = _reference("merge", keys["merge"])
     keys["projection"] = _reference("projection", keys["projection"])
+    fields = {name: _templated(field) for name, field in _properties(ScaleSpec).items()}
+    full: Schema = {"type": "object", "properties": fields, "additionalProperties": False}
+    keys["scale"]["anyOf"] = [option or full for option in keys["scale"]["anyOf"]]
     return keys
 
 
