@@ -1,0 +1,164 @@
+"""The shapes that operations refuse, with the message and the remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.ops import (
+    Add,
+    AvgPool,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Frame,
+    GroupNorm,
+    Linear,
+    MaxPool,
+    Multiply,
+    Op,
+    PadChannels,
+    Resize,
+    SliceChannels,
+    StackSteps,
+)
+from hiresnet_graph.ops.combine import ToMap
+from hiresnet_graph.shapes import Map, Shape, Vector
+
+MAP = Map(4, 5, 6)
+REFUSED: list[tuple[Op, tuple[Shape, ...], str, str]] = [
+    (
+        Conv2d(width=6, groups=4),
+        (MAP,),
+        "A convolution in 4 groups requires multiples of 4 channels, not 4 in and 6 out.",
+        "Change 'groups', or the widths to multiples of 4.",
+    ),
+    (
+        ConvTranspose2d(width=4, groups=4),
+        (Map(6, 5, 5),),
+        "A transposed convolution in 4 groups requires multiples of 4 channels, not 6 in and 4 out.",
+        "Change 'groups', or the widths to multiples of 4.",
+    ),
+    (
+        Conv2d(width=4, kernel_size=(3, 6), padding=0, dilation=2),
+        (MAP,),
+        "A 6-wide kernel (dilation 2, padding 0) does not fit into 4x5x6.",
+        "Use a larger input, a smaller kernel or more padding.",
+    ),
+    (
+        ConvTranspose2d(width=4, kernel_size=1, stride=1, padding=3),
+        (MAP,),
+        "Padding 3 removes all of 4x5x6.",
+        "Use less padding.",
+    ),
+    (
+        ConvTranspose2d(width=4, output_padding=2),
+        (MAP,),
+        "'output_padding' 2 must be smaller than the stride 2.",
+        "",
+    ),
+    (
+        MaxPool(kernel_size=3, padding=2),
+        (MAP,),
+        "Padding 2 is more than half of the kernel 3.",
+        "Use less padding.",
+    ),
+    (
+        AvgPool(kernel_size=6),
+        (MAP,),
+        "A 6-wide window does not fit into 4x5x6.",
+        "Use a larger input or a smaller window.",
+    ),
+    (Resize(), (MAP,), "Resizing requires either 'scale' or 'size'.", "Set one of them."),
+    (Resize(scale=2, size=3), (MAP,), "Resizing requires either 'scale' or 'size'.", "Set one of them."),
+    (Add(), (MAP, MAP, Map(4, 5, 5)), "A sum requires equal shapes, not 4x5x6 and 4x5x5.", ""),
+    (
+        Multiply(),
+        (MAP, Map(1, 5, 6), Map(2, 1, 1)),
+        "A product requires factors of 4x5x6, with 1 channel or of 1x1 size, not 2x1x1.",
+        "",
+    ),
+    (
+        Concat(),
+        (MAP, Map(9, 5, 6), Map(4, 6, 6)),
+        "A concatenation requires equal height and width, not 4x5x6 and 4x6x6.",
+        "",
+    ),
+    (
+        PadChannels(width=3),
+        (MAP,),
+        "Channel padding cannot reduce 4 channels to 3.",
+        "Use 'slice' or 'conv1x1'.",
+    ),
+    (
+        SliceChannels(width=3, start=2),
+        (MAP,),
+        "Channels 2 to 5 are out of range for 4x5x6.",
+        "Use 'pad' or 'conv1x1'.",
+    ),
+    (
+        SliceChannels(width=3, start=-1),
+        (MAP,),
+        "Channels -1 to 2 are out of range for 4x5x6.",
+        "Use 'pad' or 'conv1x1'.",
+    ),
+    (
+        GroupNorm(groups=3),
+        (MAP,),
+        "Group norm in 3 groups requires a multiple of 3 channels, not 4.",
+        "Change 'groups'.",
+    ),
+    (
+        Linear(width=3),
+        (MAP,),
+        "A linear map requires a vector, not a feature map of 4x5x6.",
+        "Place 'flatten' or a global pooling before it.",
+    ),
+    (
+        Conv2d(width=3),
+        (Vector(4),),
+        "A convolution requires a feature map (channels x height x width), not a vector of 4.",
+        "Place it before the flattening.",
+    ),
+    (ToMap(), (MAP,), "'to_map' requires a vector, not a feature map of 4x5x6.", "Remove it."),
+    (
+        Frame(step=0),
+        (MAP,),
+        "'frame' requires a sequence, not a feature map of 4x5x6.",
+        "Set 'time: {input: sequence}'.",
+    ),
+    (Frame(step=3), (MAP.in_time(3),), "step 3 is out of range for a sequence of 3 steps.", ""),
+    (StackSteps(), (MAP, MAP, Map(3, 5, 6)), "A sequence requires equal shapes, not 4x5x6, 3x5x6.", ""),
+]
+ACCEPTED: list[tuple[Op, tuple[Shape, ...], Shape]] = [
+    (Conv2d(width=8, groups=4), (MAP,), Map(8, 5, 6)),
+    (Conv2d(width=4, kernel_size=(5, 6), padding=0), (MAP,), Map(4, 1, 1)),
+    (ConvTranspose2d(width=4, output_padding=1), (MAP,), Map(4, 11, 13)),
+    (MaxPool(kernel_size=4, padding=2), (MAP,), Map(4, 2, 2)),
+    (AvgPool(kernel_size=(5, 6)), (MAP,), Map(4, 1, 1)),
+    (Resize(scale=2), (MAP,), Map(4, 10, 12)),
+    (Resize(size=(2, 9)), (MAP,), Map(4, 2, 9)),
+    (Multiply(), (MAP, Map(1, 5, 6), Map(4, 1, 1), Map(1, 1, 1)), MAP),
+    (Concat(), (MAP, Map(9, 5, 6), Map(1, 5, 6)), Map(14, 5, 6)),
+    (PadChannels(width=4), (MAP,), MAP),
+    (PadChannels(width=7), (MAP,), Map(7, 5, 6)),
+    (SliceChannels(width=2, start=2), (MAP,), Map(2, 5, 6)),
+    (SliceChannels(width=4), (MAP,), MAP),
+    (GroupNorm(groups=2), (MAP,), MAP),
+    (Linear(width=3), (Vector(4),), Vector(3)),
+    (ToMap(), (Vector(4),), Map(4, 1, 1)),
+    (Frame(step=2), (MAP.in_time(3),), MAP),
+    (StackSteps(), (MAP, MAP), MAP.in_time(2)),
+]
+
+
+@pytest.mark.parametrize(("op", "inputs", "message", "hint"), REFUSED, ids=[message for _, _, message, _ in REFUSED])
+def test_a_wrong_shape_is_refused_with_a_remedy(op: Op, inputs: tuple[Shape, ...], message: str, hint: str) -> None:
+    with pytest.raises(ShapeError) as error:
+        op.shape(*inputs)
+    assert (error.value.message, error.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize(("op", "inputs", "shape"), ACCEPTED, ids=str)
+def test_shapes_at_the_limits_are_accepted(op: Op, inputs: tuple[Shape, ...], shape: Shape) -> None:
+    assert op.shape(*inputs) == shape
