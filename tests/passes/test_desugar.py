@@ -391,3 +391,23 @@ def test_every_origin_has_a_position() -> None:
 
 def test_an_operation_is_a_block() -> None:
     assert isinstance(graph("nodes: {a: {block: conv2d, width: 2}}\n")["a"].block, Conv2d)
+
+
+@pytest.mark.parametrize("address", ["s1.block9", "s9*", "z*.conv"])
+def test_a_patch_of_nothing_is_refused(address: str) -> None:
+    with pytest.raises(SpecError) as error:
+        graph(STAGES.replace("  head:", f"  '{address}': {{width: 3}}\n  head:"))
+    (problem,) = error.value.problems
+    assert problem.message == f"'{address}' patches nothing: there is no such node or block."
+    assert problem.path == f"nodes.{address}"
+
+
+def test_a_patch_of_a_broken_node_is_not_reported_as_well() -> None:
+    """Once the node is mended, the patch may fit; one that cannot fit any broken node is reported."""
+    broken = STAGES.replace("s1: {block: basic, width: 4, depth: 2", "s1: {block: basic, width: 4, depth: 0")
+    for address, reported in (("s1.block9", False), ("z*", False), ("s2.block9", True)):
+        with pytest.raises(SpecError) as error:
+            graph(broken.replace("  head:", f"  '{address}': {{width: 3}}\n  head:"))
+        assert ["patches nothing" in problem.message for problem in error.value.problems] == [False, True][
+            : 1 + reported
+        ]

@@ -267,3 +267,28 @@ def test_checkpointing_changes_nothing(seed: int, every: int) -> None:
         module.train(training)
         mine = outcome(module, xs, lambda held, *ys: held.checkpointed(every=every)(*ys))
         same(mine, outcome(module, xs))
+
+
+def test_a_sequence_of_another_length_is_refused() -> None:
+    arch = loop(input="sequence")
+    module = arch.build().eval()
+    with pytest.raises(UsageError) as error:
+        module(torch.zeros(3, 5, 2, 6, 6))
+    assert str(error.value) == (
+        "the input must be a sequence of 6 steps on axis 1, got [3, 5, 2, 6, 6]. Use 'at(steps=5)' for this length."
+    )
+    x = torch.randn(3, 5, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert module(torch.cat([x, x[:, :1]], 1)).shape[:2] == (3, len(module.readouts))
+    shorter = module.at(steps=5)
+    assert torch.equal(shorter(x), module(torch.cat([x, x[:, :1]], 1))[:, : len(shorter.readouts)])
+
+
+def test_a_readout_after_the_last_step_is_refused() -> None:
+    module = loop().build()
+    for readout in (6, 9):
+        with pytest.raises(UsageError) as error:
+            module.at(readout=readout)
+        assert str(error.value) == f"the readout is step {readout}, but steps go from 0 to 5. Set 'steps', too."
+    assert module.at(readout=5).readouts == (5,)
+    with pytest.raises(UsageError, match=r"steps.*expected a number"):
+        module.at(steps=0)

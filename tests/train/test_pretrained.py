@@ -55,6 +55,17 @@ def test_a_folder_without_a_finished_run_is_refused(tiny: hrg.Architecture, tmp_
         hrg.load_run(tmp_path / "diverged").model()
 
 
+def test_metrics_that_cannot_be_read_are_reported(run: Run, tmp_path: Path) -> None:
+    copied = dataclasses.replace(run, folder=tmp_path)
+    with pytest.raises(RunError) as error:
+        copied.metrics()
+    assert str(error.value) == f"{tmp_path}/metrics.jsonl: cannot be read: No such file or directory."
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(RunError) as error:
+        copied.metrics()
+    assert str(error.value) == f"{tmp_path}/metrics.jsonl: a line is damaged."
+
+
 def test_a_run_is_saved_and_loaded(run: Run, tmp_path: Path) -> None:
     folder = hrg.save_pretrained(run, tmp_path / "net")
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
