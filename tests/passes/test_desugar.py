@@ -402,12 +402,22 @@ def test_a_patch_of_nothing_is_refused(address: str) -> None:
     assert problem.path == f"nodes.{address}"
 
 
-def test_a_patch_of_a_broken_node_is_not_reported_as_well() -> None:
-    """Once the node is mended, the patch may fit; one that cannot fit any broken node is reported."""
-    broken = STAGES.replace("s1: {block: basic, width: 4, depth: 2", "s1: {block: basic, width: 4, depth: 0")
-    for address, reported in (("s1.block9", False), ("z*", False), ("s2.block9", True)):
+def test_a_pattern_of_nothing_is_not_reported_beside_a_broken_node() -> None:
+    """A pattern may name a node that is broken; an address cannot."""
+    broken = STAGES.replace("s1: {block: basic, width: 4", "s1: {block: basic, width: 0")
+    for address, reported in (("z*", False), ("s2.block9", True)):
         with pytest.raises(SpecError) as error:
             graph(broken.replace("  head:", f"  '{address}': {{width: 3}}\n  head:"))
         assert ["patches nothing" in problem.message for problem in error.value.problems] == [False, True][
             : 1 + reported
         ]
+
+
+def test_the_limit_on_edges_is_the_number_that_the_message_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = graph(STAGES + "skips: {levels: [stem, stages], edges: full}\n")
+    count = sum(1 for _ in made.edges)
+    monkeypatch.setattr("hiresnet_graph.passes.desugaring.edges.MAX_EDGES", count)
+    assert sum(1 for _ in graph(STAGES + "skips: {levels: [stem, stages], edges: full}\n").edges) == count
+    single = "edges: [{from: stem, to: head, slot: output, projection: {}}]\n"
+    with pytest.raises(SpecError, match=rf"there are more than {count} edges\. \(?Choose fewer"):
+        graph(STAGES + "skips: {levels: [stem, stages], edges: full}\n" + single)

@@ -13,8 +13,8 @@ import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import MissingToolError, RunError, UsageError
 from hiresnet_graph.train import Epoch, Recipe, RunRecord, Seeds, read_record, train
-from hiresnet_graph.train.single import resume_run
-from tests.train.runs import finish, request, result_of
+from hiresnet_graph.train.single import read_request, resume_run
+from tests.train.runs import events_of, finish, request, result_of
 
 QUICK = Recipe(epochs=3, batch_size=200)
 
@@ -72,6 +72,17 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"key": 3}')
     with pytest.raises(RunError, match=r"run\.json: this was not written by this version"):
         resume_run(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["run.json", "spec.yaml"])
+def test_a_run_without_its_settings_or_its_spec_cannot_be_resumed(
+    tiny: hrg.Architecture, tmp_path: Path, missing: str
+) -> None:
+    events_of(request(tiny), tmp_path, until=1)
+    (tmp_path / missing).unlink()
+    with pytest.raises(RunError) as error:
+        read_request(tmp_path)
+    assert str(error.value) == f"{tmp_path}: there is no run to resume: run.json or spec.yaml is missing."
 
 
 def test_the_folder_of_a_study_is_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
