@@ -342,6 +342,29 @@ def test_a_pattern_of_parts_need_not_match_in_every_block() -> None:
     assert "s.block2.shortcut.conv" not in made
 
 
+def test_a_pattern_of_nodes_need_not_match_parts_of_other_nodes() -> None:
+    """`*.block1` names the first block of each stage; a written block without such a part is left alone."""
+    text = """blocks: {cell: {nodes: {x: {block: conv, width: 4}}}}
+nodes:
+  s: {block: basic, width: 4, depth: 2}
+  c: cell
+  "*.block1": {hidden: 3}
+flow: s -> c
+"""
+    made = calls(text)
+    assert [made[f"s.block{i}.conv1"].shape.channels for i in (1, 2)] == [3, 4]
+    with pytest.raises(SpecError, match=r"there is no part 'y' to patch"):
+        plan(text.replace("*.block1", "c.y"))
+
+
+def test_the_shortcut_of_a_block_is_recorded_as_an_edge_without_delay() -> None:
+    shortcuts = [edge for edge in plan("nodes: {s: {block: basic, width: 4}}\n").edges if edge.family == "shortcut"]
+    (found,) = shortcuts
+    assert (found.name, found.source, found.target, found.ends) == ("s.shortcut", "s", "s", ("s", "s"))
+    assert (found.slot, found.merge, found.delay, found.gate, found.at) == ("residual", "add", 0, "", None)
+    assert found.projection == "stride, conv1x1, batch"
+
+
 CELL = """blocks:
   inner: {params: {width: 2}, nodes: {c: {block: conv, width: $width}}}
   cell: {params: {width: 4}, nodes: {x: {block: basic, width: $width, depth: 2}, y: {block: inner}}, flow: x -> y}

@@ -410,3 +410,39 @@ def test_each_step_adds_the_same_number_of_calls() -> None:
 def step_calls() -> list[str]:
     """The calls of a later step."""
     return [call.name for call in network(steps=10, readout="all").plan.calls if call.step == 7]
+
+
+# ------------------------------------------------------------------------------------------------- edges with blocks
+
+ON_EDGE = """
+blocks: {cell: {nodes: {x: {block: conv, width: 4, bias: true}, y: {block: conv, width: 4}}, flow: x -> y}}
+nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 4}}
+flow: a -> b
+edges: [{from: a, to: b, block: cell, delay: 1, at: [2], name: e}]
+"""
+
+
+@pytest.mark.parametrize("empty", ["skip", "zeros"])
+def test_a_written_block_on_an_edge_is_computed_when_the_edge_is_open_and_has_a_value(empty: str) -> None:
+    plan = network(ON_EDGE, steps=4, empty=empty, readout="all", per_step="none").plan
+    assert {call.step for call in plan.calls if call.name.startswith("edges.e.")} == {2}
+    always = network(ON_EDGE.replace(", at: [2]", ""), steps=4, empty=empty, readout="all", per_step="none").plan
+    # At step 0 there is no earlier value, and a block on an edge is not computed for zeros.
+    assert {call.step for call in always.calls if call.name.startswith("edges.e.")} == {1, 2, 3}
+
+
+def test_edges_without_delay_set_the_shape_of_their_target() -> None:
+    """An edge with a delay is projected to that shape, even if it comes first."""
+    text = """
+nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 6, stride: 2}, c: relu}
+flow: a -> b
+edges:
+  - {from: a, to: c, delay: 1, projection: standard, name: late}
+  - {from: b, to: c, projection: standard, name: now}
+outputs: c
+"""
+    for delay in (1, 2):
+        plan = network(text.replace("delay: 1", f"delay: {delay}"), steps=4, per_step="none").plan
+        assert next(call.shape for call in plan.calls if call.name == "c.step3") == Map(6, 4, 4)
+        projected = {call.owner for call in plan.calls if call.owner.startswith("edges.")}
+        assert projected == {"edges.late"}

@@ -96,6 +96,26 @@ def test_one_pass_and_single_steps_give_the_same(folders: dict[str, Path]) -> No
     assert first[0].scores is None and "too few" in first[0].reason and first[1] == run.readout([2])[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "steps", "passes"), [("shared", [2, 5, 7], 1), ("last", [4], 1), ("all", [1, 3, 4], 1)]
+)
+def test_steps_whose_tensors_exist_are_read_out_in_one_pass(
+    folders: dict[str, Path], name: str, steps: list[int], passes: int
+) -> None:
+    run, seen = hrg.load_run(folders[name]), list[int]()
+
+    def count(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, Recurrent):
+            seen.append(len(inputs[0]))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        run.readout(steps)
+    finally:
+        hook.remove()
+    assert sum(seen) == passes * len(load_dataset("digits").split.test)
+
+
 def test_invalid_readouts_are_refused(tiny: hrg.Architecture, folders: dict[str, Path], tmp_path: Path) -> None:
     digits = load_dataset("digits")
     train(tiny, out=tmp_path / "once", recipe=Recipe(epochs=1, batch_size=600))
