@@ -120,6 +120,12 @@ REFUSED: list[tuple[Op, tuple[Shape, ...], str, str]] = [
         "A convolution requires a feature map (channels x height x width), not a vector of 4.",
         "Place it before the flattening.",
     ),
+    (
+        MaxPool(kernel_size=2),
+        (MAP.in_time(3),),
+        "Pooling requires a feature map (channels x height x width), not a sequence of 3x4x5x6.",
+        "Place it before the flattening.",
+    ),
     (ToMap(), (MAP,), "'to_map' requires a vector, not a feature map of 4x5x6.", "Remove it."),
     (
         Frame(step=0),

@@ -8,7 +8,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
-from hiresnet_graph.passes.timing import Timing, format_steps
+from hiresnet_graph.passes.timing import Timing, along_flow, format_steps
 
 HEAD = "name: net\ninput: {channels: 2, height: 8, width: 8}\n"
 THREE = """
@@ -243,3 +243,33 @@ def test_edges_of_one_origin_share_a_warning() -> None:
 )
 def test_format_steps(steps: tuple[int, ...], words: str) -> None:
     assert format_steps(steps) == words
+
+
+IN_CYCLES = """
+nodes: {d: relu, b: relu, a: relu, c: relu}
+flow: input -> a -> b -> d
+edges: [{from: input, to: c}, {from: c, to: b, delay: 0}, {from: d, to: a, delay: 1}, {from: b, to: b, delay: 1}]
+"""
+
+
+def test_nodes_in_cycles_are_listed_along_the_flow() -> None:
+    """Each after all its sources by flow, delayed or not, and after those without delay."""
+    plan = network(IN_CYCLES, steps=5, delay=1).plan
+    for nodes, expected in (
+        (plan.nodes, ["input", "c", "a", "b", "d"]),
+        (plan.nodes[::-1], ["input", "a", "c", "b", "d"]),
+    ):
+        assert [node.name for node in along_flow(nodes, plan.edges)] == expected
+
+
+def test_of_nodes_that_wait_for_each_other_the_first_comes_first() -> None:
+    text = (
+        "nodes: {a: relu, x: {block: state, shape: [2, 8, 8]}, y: relu}\nflow: [input -> a, x -> y]\noutputs: [a, y]\n"
+    )
+    text += "edges: [{from: y, to: x, delay: 1}, {from: a, to: x, delay: 1}]\n"
+    plan = network(text, steps=4).plan
+    records = {node.name: node for node in plan.nodes}
+    for names, expected in (("yxa", ["a", "x", "y"]), ("yx", ["y", "x"]), ("xy", ["x", "y"])):
+        nodes = [records[name] for name in names]
+        edges = [edge for edge in plan.edges if {edge.source, edge.target} <= set(names)]
+        assert [node.name for node in along_flow(nodes, edges)] == expected

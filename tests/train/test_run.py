@@ -479,6 +479,14 @@ def test_a_refused_run_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_record_in_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").touch()
+    assert read_record(tmp_path) is None
+    for path, message in (("run", "run is a file; give a folder."), ("run/one", "this folder cannot be created: ")):
+        with pytest.raises(RunError, match=message):
+            read_record(tmp_path / path)
+
+
 def test_a_folder_that_is_a_file_is_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"file is a file; give a folder\."):

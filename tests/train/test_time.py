@@ -11,8 +11,9 @@ from torch.nn.functional import cross_entropy
 
 import hiresnet_graph as hrg
 from hiresnet_graph.data import load_dataset
+from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.train import Recipe, RunRequest, identify_request, load_run, run
+from hiresnet_graph.train import Recipe, RunRequest, Seeds, identify_request, load_run, run
 from hiresnet_graph.train.checks import check_loss_steps, count_readouts, match_input
 from hiresnet_graph.train.evaluation import Scores, combine_steps, evaluate, last_step, loss_of, split_steps
 from hiresnet_graph.train.single_trainer import training_forward
@@ -104,6 +105,24 @@ def test_a_record_has_the_loss_of_its_recipe_and_the_accuracy_of_the_last_step(t
         assert given.shape == (50, 4, 10)
         assert torch.equal(run_.predict(images), given[:, -1].softmax(1))
     assert len(keys) == 3
+
+
+def test_the_training_accuracy_is_that_of_the_last_step(tmp_path: Path) -> None:
+    """Of the network as it starts, since the only step takes all images and hardly moves."""
+    arch = states(readout="all")
+    asked = request(
+        arch, Seeds(3, 0), epochs=1, batch_size=1294, optimizer="sgd", lr=1e-9, augment="none", loss_steps=[1, 2, 3, 4]
+    )
+    (epoch,) = finish(asked, tmp_path).record.epochs
+    digits = match_input(load_dataset("digits"), arch.plan)
+    ((x_BCHW, labels_B),) = Loader(digits, device=torch.device("cpu")).training(1, 1294)
+    with torch.no_grad():
+        logits_BRK = arch.build(3).train()(x_BCHW)
+    accuracies = [(logits_BRK[:, r].argmax(1) == labels_B).double().mean().item() for r in range(4)]
+    assert min(abs(accuracy - accuracies[-1]) for accuracy in accuracies[:-1]) > 0.01
+    assert epoch.train_accuracy == pytest.approx(accuracies[-1], abs=2e-3)
+    losses = [cross_entropy(logits_BRK[:, r], labels_B).item() for r in range(4)]
+    assert epoch.train_loss == pytest.approx(sum((r + 1) * loss for r, loss in enumerate(losses)) / 10, rel=1e-4)
 
 
 def test_loss_steps_are_in_the_key_only_where_they_matter(tiny: hrg.Architecture) -> None:
