@@ -202,7 +202,7 @@ class ConvTranspose2d(Op):
             pair(self.output_padding),
             strict=True,
         ):
-            if extra and extra >= stride:
+            if extra >= stride:
                 raise ShapeError(f"'output_padding' {extra} must be smaller than the stride {stride}.")
             out = (size - 1) * stride - 2 * padding + kernel + extra
             if out < 1:
@@ -266,11 +266,11 @@ def transposed_geometry(
     for before, after in zip(source, target, strict=True):
         stride = -(-after // before)
         kernel = max(kernel_size or 1, stride)
-        excess = (before - 1) * stride + kernel - after  # without padding; padding removes it
-        padding = max(0, -(-excess // 2))
+        excess = (before - 1) * stride + kernel - after  # without padding, at least 0; padding removes it
+        padding = -(-excess // 2)
         extra = 2 * padding - excess
         # Without overlap, an excess of a whole kernel would leave the input at the border unread.
-        if (excess >= kernel if kernel_size is None else padding >= kernel) or (extra > 0 and extra >= stride):
+        if (excess if kernel_size is None else padding) >= kernel or extra >= stride:
             return None
         axes.append((kernel, stride, padding, extra))
     return TransposedGeometry(*zip(*axes, strict=True))

@@ -533,3 +533,15 @@ skips: {edges: [pre>s], slot: output, merge: MERGE}
     )
     added = plan(text.replace("MERGE", "add") + time)
     assert added.calls[-1].shape.sizes == (4, 8, 8)
+
+
+def test_the_limit_on_calls_counts_blocks_and_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "nodes: {a: {block: conv, width: 4, depth: 5}}\n"
+    monkeypatch.setattr("hiresnet_graph.passes.expansion.state.MAX_CALLS", 18)
+    assert len(calls(text)) == 15
+    monkeypatch.setattr("hiresnet_graph.passes.expansion.state.MAX_CALLS", 17)
+    with pytest.raises(SpecError) as error:
+        calls(text)
+    (problem,) = error.value.problems
+    assert problem.message == "with 'a' the network has more than 17 blocks and operations."
+    assert problem.hint == "Make the network smaller."

@@ -432,17 +432,16 @@ def test_a_written_block_on_an_edge_is_computed_when_the_edge_is_open_and_has_a_
 
 
 def test_edges_without_delay_set_the_shape_of_their_target() -> None:
-    """An edge with a delay is projected to that shape, even if it comes first."""
+    """An edge with a delay is projected to that shape, even if its source is nearer, so that it comes first."""
     text = """
 nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 6, stride: 2}, c: relu}
 flow: a -> b
 edges:
-  - {from: a, to: c, delay: 1, projection: standard, name: late}
-  - {from: b, to: c, projection: standard, name: now}
+  - {from: b, to: c, delay: 1, projection: {spatial: nearest}, name: late}
+  - {from: a, to: c, projection: standard, name: now}
 outputs: c
 """
     for delay in (1, 2):
         plan = network(text.replace("delay: 1", f"delay: {delay}"), steps=4, per_step="none").plan
-        assert next(call.shape for call in plan.calls if call.name == "c.step3") == Map(6, 4, 4)
-        projected = {call.owner for call in plan.calls if call.owner.startswith("edges.")}
-        assert projected == {"edges.late"}
+        assert next(call.shape for call in plan.calls if call.name == "c.step3") == Map(4, 8, 8)
+        assert {call.owner for call in plan.calls if call.owner.startswith("edges.")} == {"edges.late"}
