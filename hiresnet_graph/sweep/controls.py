@@ -14,6 +14,7 @@ of edges.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -95,6 +96,12 @@ def adjusted(baseline: Architecture, label: str, target: Architecture) -> Archit
         raise UsageError(
             f"the baseline cannot be widened to the {parameters:,} parameters of '{label}': {error}"
         ) from None
+
+
+def controlled_variant(label: str) -> str | None:
+    """The variant that a network with random edges is the control of, by its label; None for other networks."""
+    found = re.fullmatch(r"\d+ random edges? \((.*)\)(?: \d+)?", label, re.DOTALL)
+    return found[1] if found else None
 
 
 def random_edges(

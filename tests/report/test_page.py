@@ -137,8 +137,8 @@ def test_published_values_stand_beside_ours() -> None:
 def test_random_edges_are_the_control_of_their_variant() -> None:
     nets = [
         Net("full", (80.0, 81.0)),
-        Net("2 random edges (full) #1", (78.0, 79.0)),
-        Net("2 random edges (full) #2", (77.0, 78.0)),
+        Net("2 random edges (full) 1", (78.0, 79.0)),
+        Net("2 random edges (full) 2", (77.0, 78.0)),
     ]
     data = data_of(html_page(study(*nets)))
     assert [one["random"] for one in data["networks"]] == [[nets[1].label, nets[2].label], [], []]

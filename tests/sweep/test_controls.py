@@ -3,7 +3,7 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.sweep import Study
-from hiresnet_graph.sweep.controls import Control, control_of
+from hiresnet_graph.sweep.controls import Control, control_of, controlled_variant
 from hiresnet_graph.sweep.networks import Network, networks_of
 
 
@@ -86,6 +86,11 @@ def test_several_sets_of_random_edges() -> None:
     drawn = [frozenset(member.info.edges) for label, member in found.items() if label.startswith("3 random")]
     assert len(set(drawn)) == 19 and frozenset(found["in"].info.edges) not in drawn  # all possible sets
     assert list(found)[-1] == "3 random edges (in) 19"
+    assert [controlled_variant(label) for label in ("in", "1 random edge (a (b))", list(found)[-1])] == [
+        None,
+        "a (b)",
+        "in",
+    ]
     others = members({"random-edges": "in", "draws": 2, "seed": 1})
     assert others["3 random edges (in) 1"].info.edges != found["3 random edges (in) 1"].info.edges
 

@@ -11,6 +11,7 @@ from hiresnet_graph.report.report import Report, available_parts, make_report
 from hiresnet_graph.report.scores import format_setting, setting_key, test_scores, unique_networks
 from hiresnet_graph.report.statistics import Comparison, Difference, compare
 from hiresnet_graph.report.tables import report_tables
+from hiresnet_graph.sweep.controls import controlled_variant
 from hiresnet_graph.sweep.results import Results
 
 Json = dict[str, object]
@@ -100,11 +101,10 @@ def _published(results: Results, position: int) -> Json | None:
 def _random_control(results: Results, position: int) -> list[str]:
     """Names of the networks with as many random edges as this one."""
     network = results.networks[position]
-    wanted = f"({network.label})"
     return [
         label_of(other)
         for other in results.networks
-        if " random edge" in other.label and other.label.split(" #")[0].endswith(wanted)
+        if controlled_variant(other.label) == network.label
         if setting_key(other.setting) == setting_key(network.setting)
     ]
 
