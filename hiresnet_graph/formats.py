@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -93,3 +95,23 @@ class Column(NamedTuple):
 def number_column(header: str, priority: int = 9, *, in_paper: bool = True) -> Column:
     """A column of numbers."""
     return Column(header, priority, is_number=True, in_paper=in_paper)
+
+
+def html_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], title: str = "", caption: str = "") -> str:
+    """A table as HTML, for notebooks."""
+
+    def line(cells: Iterable[str], tag: str) -> str:
+        styles = ("right" if column.is_number else "left" for column in columns)
+        found = (
+            f'<{tag} style="text-align: {style}">{html.escape(one_line(cell))}</{tag}>'
+            for cell, style in zip(cells, styles, strict=True)
+        )
+        return f"<tr>{''.join(found)}</tr>"
+
+    parts = [
+        f"<h4>{html.escape(one_line(title))}</h4>" if title else "",
+        f"<table><thead>{line((column.header for column in columns), 'th')}</thead>",
+        f"<tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>",
+        f"<p>{html.escape(one_line(caption))}</p>" if caption else "",
+    ]
+    return "".join(parts)

@@ -259,6 +259,9 @@ class _Graph(Generic[N]):
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {len(self)} nodes>"
+
     def __contains__(self, name: object) -> bool:
         return name in self._nodes
 

@@ -63,6 +63,9 @@ class Plan:
     edges: tuple[EdgeRecord, ...]
     folded: OpGraph | None = None
 
+    def __repr__(self) -> str:
+        return f"<Plan {self.name}: {len(self.calls):,} calls, {len(self.nodes)} nodes, {len(self.edges)} edges>"
+
     @property
     def trains_in_channels_last(self) -> bool:
         """Whether the backward pass of every call can be computed in the memory format channels-last."""

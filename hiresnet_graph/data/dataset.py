@@ -53,6 +53,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    def __repr__(self) -> str:
+        parts = {name: len(getattr(self.split, name)) for name in ("train", "validation", "test")}
+        counts = ", ".join(f"{count:,} {name}" for name, count in parts.items())
+        return f"<Dataset {self.name}: {len(self):,} images of {self.shape} ({counts}), {self.classes} classes>"
+
     @property
     def stored_shape(self) -> Map:
         """Shape of an image before conversion."""

@@ -32,6 +32,9 @@ class Report:
     pareto: tuple[ParetoPoint, ...] = ()
     curves: tuple[CurvePoint, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Report {self.table.name}: {', '.join(self.parts)}>"
+
 
 def make_report(results: Results, baseline: str | None = None, parts: Sequence[str] | None = None) -> Report:
     """The report of a study.

@@ -80,6 +80,9 @@ class Table(NamedTuple):
     is_search: bool
     published: Published | None
 
+    def __repr__(self) -> str:
+        return f"<Table {self.name} on {self.data}: {format_count(len(self.rows), 'row')}>"
+
     @property
     def mixed(self) -> tuple[str, ...]:
         """Conditions that differ between runs, like `torch 2.14.1 (8 runs) and 2.12.0 (2 runs)`."""

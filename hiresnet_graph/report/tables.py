@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hiresnet_graph.formats import Column, format_count, format_si, format_value, number_column
+from hiresnet_graph.formats import Column, format_count, format_si, format_value, html_table, number_column
 from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.model import Contrast
 from hiresnet_graph.report.report import Report
@@ -35,6 +35,13 @@ class ReportTable(NamedTuple):
     caption: str
     records: tuple[Record, ...]
     caption_for_paper: str = ""
+
+    def __repr__(self) -> str:
+        return f"<ReportTable {self.part}: {self.title}, {format_count(len(self.rows), 'row')}>"
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return html_table(self.columns, self.rows, self.title, self.caption)
 
 
 Cell = tuple[Column, Callable[[Any], str]]

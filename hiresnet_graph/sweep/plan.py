@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.networks import Networks, networks_of
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study, fail
@@ -59,6 +60,10 @@ class StudyPlan:
     subsets_of: tuple[str, ...]
     text: str
     key_with_epochs: Callable[[str, int], str] = field(default=lambda key, epochs: "", compare=False)
+
+    def __repr__(self) -> str:
+        runs = format_count(len(self.requests), "run")
+        return f"<StudyPlan {self.name} on {self.data}: {format_count(len(self.networks), 'network')}, {runs}>"
 
     def continues(self, key: str, other: str, epochs: int) -> bool:
         """Whether a run of this plan continues another run, which has fewer epochs."""

@@ -55,6 +55,9 @@ class PreparedStudy:
     calibrates: bool = True
     measuring: Callable[[], None] = lambda: None
 
+    def __repr__(self) -> str:
+        return f"<PreparedStudy {self.plan.name}: {len(self.missing)} of {len(self.plan.requests)} runs to train>"
+
     def with_ledger(self, ledger: Ledger, *, accept_changes: bool = False) -> PreparedStudy:
         """The same study, compared with the ledger that is open for writing.
 

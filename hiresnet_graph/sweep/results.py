@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import shlex
 import sqlite3
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from hiresnet_graph.errors import RunError, SpecError
+from hiresnet_graph.errors import RunError, SpecError, UsageError
+from hiresnet_graph.formats import Column, format_count, html_table, number_column
 from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.spec.reader import parse
-from hiresnet_graph.sweep.database import LEDGER, RESTORE_HINT, State, open_for_reading
+from hiresnet_graph.sweep.database import FINAL, LEDGER, RESTORE_HINT, State, open_for_reading
 from hiresnet_graph.sweep.published import Published
 from hiresnet_graph.train.record import RunRecord, Seeds, read_record, read_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,80 @@ class Results:
     is_search: bool = False
     published: Published | None = None
     text: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Results {self.name} on {self.data}: {self._counts()}>"
+
+    def _repr_html_(self) -> str:
+        """The mean accuracies in a notebook."""
+        columns = (
+            Column("variant"),
+            number_column("parameters"),
+            number_column("n"),
+            number_column("test accuracy"),
+        )
+        rows = [
+            (
+                f"{network.label} {dict(network.setting) or ''}".strip(),
+                f"{network.parameters:,}",
+                str(len(scores)),
+                _mean_and_deviation(scores),
+            )
+            for network, scores in zip(self.networks, self._scores(), strict=True)
+        ]
+        caption = f"{self._counts()}. Mean (standard deviation) in percent. Statistics: make_report(results)."
+        return html_table(columns, rows, f"{self.name} on {self.data}", caption)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The runs as a pandas data frame, a row each; accuracies are fractions.
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise UsageError("a data frame requires pandas. Install it with 'pip install pandas'.") from None
+        return pd.DataFrame([self._frame_row(row) for row in self.rows])
+
+    def _frame_row(self, row: RunRow) -> dict[str, object]:
+        network, record = self.networks[row.network], row.record
+        return {
+            "variant": network.label,
+            **network.setting,
+            "init_seed": row.seeds.init,
+            "data_seed": row.seeds.data,
+            "state": row.state,
+            "parameters": network.parameters,
+            "macs": network.macs,
+            "edges": " + ".join(network.edges),
+            "best_epoch": record and record.best_epoch,
+            "validation_accuracy": record and record.validation_accuracy,
+            "test_accuracy": record and record.test_accuracy,
+            "last_test_accuracy": record and record.last_test_accuracy,
+            "time_s": record and record.time_s,
+            "key": row.key,
+        }
+
+    def _counts(self) -> str:
+        finished = sum(row.state in FINAL for row in self.rows)
+        runs = format_count(len(self.rows), "run")
+        return f"{format_count(len(self.networks), 'network')}, {finished} of {runs} finished"
+
+    def _scores(self) -> list[list[float]]:
+        """The test accuracies of each network, in percent."""
+        found: list[list[float]] = [[] for _ in self.networks]
+        for row in self.rows:
+            if row.record is not None and row.record.test_accuracy is not None:
+                found[row.network].append(100 * row.record.test_accuracy)
+        return found
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    deviation = f"{statistics.stdev(values):.2f}" if len(values) > 1 else "-"
+    return f"{statistics.fmean(values):.2f} ({deviation})"
 
 
 def read_results(folder: Path | str) -> Results:

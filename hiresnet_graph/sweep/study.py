@@ -21,6 +21,7 @@ Reading a study parses it and checks its fields; `prepare_study` and `plan_study
 
 from __future__ import annotations
 
+import html
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -121,6 +122,13 @@ class Study(BaseModel):
         if isinstance(value, SeedLists) and len(_listed(value.init)) * len(_listed(value.data)) > MAX_SEEDS:
             raise ValueError(f"init and data make more than {MAX_SEEDS:,} pairs of seeds")
         return value
+
+    def __repr__(self) -> str:
+        return f"<Study {self.name or self.network} on {self.data}>"
+
+    def _repr_html_(self) -> str:
+        """The study file in a notebook."""
+        return f"<pre>{html.escape(self.to_yaml())}</pre>"
 
     @property
     def tree(self) -> MarkedDict:

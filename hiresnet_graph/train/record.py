@@ -186,6 +186,10 @@ class RunRecord(_Record):
     time_s: float
     preprocessing: Preprocessing | None = None
 
+    def __repr__(self) -> str:
+        accuracy = "" if self.test_accuracy is None else f", test accuracy {100 * self.test_accuracy:.2f} %"
+        return f"<RunRecord {self.variant} on {self.data}, seed {self.seeds}: {self.outcome}{accuracy}>"
+
 
 def read_record(folder: Path) -> RunRecord | None:
     """The record of a finished run; None if the folder has none.

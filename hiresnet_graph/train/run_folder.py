@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import parse_json
+from hiresnet_graph.formats import Column, format_duration, html_table
 from hiresnet_graph.spec.reader import read
 from hiresnet_graph.train.record import BEST, LAST, METRICS, SETTINGS, SPEC, Preprocessing, RunRecord, read_record
 
@@ -33,6 +34,21 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.folder}: {self.record.architecture} {self.record.variant}, {self.record.outcome}>"
+
+    def _repr_html_(self) -> str:
+        """The record in a notebook."""
+        record = self.record
+        facts = {
+            "network": f"{record.architecture} {record.variant}",
+            "data": record.data,
+            "seed": str(record.seeds),
+            "outcome": record.outcome,
+            "parameters": f"{record.parameters:,}",
+            "epochs": str(len(record.epochs)),
+            "test accuracy": "-" if record.test_accuracy is None else f"{100 * record.test_accuracy:.2f} %",
+            "time": format_duration(record.time_s),
+        }
+        return html_table((Column(""), Column("")), tuple(facts.items()), str(self.folder))
 
     @cached_property
     def architecture(self) -> Architecture:
