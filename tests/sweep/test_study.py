@@ -41,7 +41,7 @@ def messages(folder: Path, text: str) -> list[str]:
         (SMALL + "variants: [none]\nseeds: [1, 2, 1]\n", "4:8: seeds: a seed is given twice."),
         (SMALL + "variants: [none]\nseeds: {init: 3}\n", "4:8: seeds.data: the key 'data' is missing."),
         (SMALL + "variants: [none]\nrecipe: {lr: 0}\n", "4:14: recipe.lr: expected a number greater than 0, got 0."),
-        (SMALL + "variants: [none]\nrecipe: {epochs: -1}\n", "4:18: recipe.epochs: expected a number greater than 0"),
+        (SMALL + "variants: [none]\nrecipe: {epochs: -1}\n", "4:18: recipe.epochs: expected a number of at least 1"),
         (
             SMALL + "variants: [none]\nrecipe: {epoch: 1}\n",
             "4:10: recipe.epoch: unknown key 'epoch'. Did you mean 'epochs'?",

@@ -287,7 +287,7 @@ def test_training_requires_a_folder(hrg):
     ("old", "new", "message"),
     [
         ("full, p3", "full, p9", "study.yaml:5:24: skips.edges: 'p9' selects nothing"),
-        ("epochs: 1,", "epochs: 0,", "study.yaml:8:18: recipe.epochs: expected a number greater than 0, got 0."),
+        ("epochs: 1,", "epochs: 0,", "study.yaml:8:18: recipe.epochs: expected a number of at least 1, got 0."),
         ("baseline", "basline", "study.yaml:6:1: unknown key 'basline'."),
         ("hiresnet18\n", "hiresnt18\n", "study.yaml:3:10: network: 'hiresnt18': there is no file"),
         ("width: 2,", "width: 2, classes: 3,", "training requires one output of 10 values"),
