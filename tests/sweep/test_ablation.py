@@ -133,8 +133,8 @@ def test_a_changed_study_is_refused_unless_accepted(tiny: hrg.Architecture, tmp_
 def test_invalid_requests_write_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
     none = study(tiny, "none")
     for wrong, message in (
-        ({"jobs": 0}, "jobs: must be at least 1, not 0"),
-        ({"threads": 0}, "threads: must be at least 1, not 0"),
+        ({"jobs": 0}, "jobs: must be a number from 1 to 10,000, not 0"),
+        ({"threads": 0}, "threads: must be a number from 1 to 1,024, not 0"),
         ({"executor": "loca"}, "there is no executor 'loca'. Did you mean 'local'"),
         ({"device": "gpu"}, "device: expected 'cpu', 'cuda', 'cuda:N' or 'auto', not 'gpu'"),
         ({"address": "auto"}, "address 'auto' belongs to a Ray cluster"),

@@ -266,7 +266,7 @@ def test_the_shipped_studies_are_listed(hrg):
         (["--variants", "none", "--device", "cuda:99"], "is a GPU"),
         (["--variants", "none", "--executor", "loca"], "Did you mean 'local'"),
         (["--variants", "none", "--address", "auto"], "Ray cluster"),
-        (["--variants", "none", "--stack", "1"], "must be 'auto', 'off' or a number of runs (2 or more), not '1'"),
+        (["--variants", "none", "--stack", "1"], "must be 'auto', 'off' or a number of runs (2 to 10,000), not '1'"),
         (["--variants", "none", "--stack", "8", "--executor", "ray"], "workers of a Ray cluster compute each run"),
         (["--variants", "none", "--json"], "requires '--dry-run'"),
         (["--variants", "none", "head.classes=7"], "training requires one output of 10 values"),
