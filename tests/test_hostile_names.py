@@ -26,8 +26,8 @@ from hiresnet_graph.lower import build
 from hiresnet_graph.report import make_report, make_table, to_csv, to_latex, to_markdown
 from hiresnet_graph.sweep.ledger import run_folder
 from hiresnet_graph.train.record import Seeds
+from tests.emit.compare import assert_same, load_source
 from tests.report.studies import Net, study
-from tests.test_emit import assert_same, load_source
 
 ODD = (
     *("my-block", "My-Block", "my_block", "a b", "a/b", "a.b", "..", "", " ", "1x", "class", "None", "Exception"),

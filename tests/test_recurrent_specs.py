@@ -18,7 +18,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.cost import count_parts
 from tests.recurrent.compare import carry, near, outcome, renamed, same
 from tests.recurrent.definition import run
-from tests.recurrent.graphs import images, scrambled
+from tests.recurrent.modules import images, scrambled
 
 PARAMETERS = {
     "cornet_z": 2_071_656,

@@ -10,7 +10,7 @@ import torch
 import hiresnet_graph as hrg
 from tests.recurrent.compare import near
 from tests.recurrent.definition import run
-from tests.recurrent.graphs import images, scrambled
+from tests.recurrent.modules import images, scrambled
 
 SKETCHES = Path(__file__).parent / "sketches"
 KNOWN = {

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import hiresnet_graph as hrg
-from tests.recurrent.graphs import Sample, images, scrambled
+from tests.recurrent.graphs import Sample
+from tests.recurrent.modules import images, scrambled
 
 TOLERANCE = 1e-10
 COPY = re.compile(r"\.step\d+")

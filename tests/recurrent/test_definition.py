@@ -12,7 +12,8 @@ import hiresnet_graph as hrg
 from hiresnet_graph.shipped import spec_names
 from tests.recurrent.compare import carry, near, outcome, same
 from tests.recurrent.definition import Trace, run
-from tests.recurrent.graphs import LONG, images, make, scrambled
+from tests.recurrent.graphs import LONG, make
+from tests.recurrent.modules import images, scrambled
 
 MODES = {"train": True, "eval": False}
 

@@ -11,7 +11,8 @@ from torch import nn
 import hiresnet_graph as hrg
 from hiresnet_graph.cost import count_parts
 from tests.recurrent.compare import COPY, built, carry, equal, near, near_all, outcome, same, summed, with_copies
-from tests.recurrent.graphs import chosen, images, make, scrambled
+from tests.recurrent.graphs import chosen, make
+from tests.recurrent.modules import images, scrambled
 
 # A shallow recurrent network is a deep residual one
 

@@ -15,7 +15,8 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError, UsageError
 from tests.recurrent.compare import carry, near, outcome, same
 from tests.recurrent.definition import NoOutput, Trace, run
-from tests.recurrent.graphs import chosen, images, make, scrambled
+from tests.recurrent.graphs import chosen, make
+from tests.recurrent.modules import images, scrambled
 
 LOOP = """
 name: loop

@@ -10,7 +10,8 @@ from torch import nn
 
 import hiresnet_graph as hrg
 from tests.recurrent.compare import COPY, Rename, built, carry, equal, near, near_all, outcome, same, with_copies
-from tests.recurrent.graphs import Sample, chosen, images, make
+from tests.recurrent.graphs import Sample, chosen, make
+from tests.recurrent.modules import images
 
 # Skip and zeros
 
