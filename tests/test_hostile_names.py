@@ -213,7 +213,7 @@ def test_cells_of_csv_are_no_formulas_and_numbers_stay_numbers() -> None:
     assert [row["variant"] for row in rows[:5]] == ["full", "'=1+1", "'+x", "'-p1", "'@sum"]
     differences = list(csv.DictReader(io.StringIO(to_csv(make_report(results, parts=["differences"])))))
     assert [float(row["difference"]) for row in differences[:2]] == [0, 0]
-    assert float(differences[0]["low"]) < 0
+    assert float(differences[0]["difference_low"]) < 0
 
 
 def test_markdown_shows_labels_as_they_are() -> None:
