@@ -153,7 +153,7 @@ def test_a_run_without_preprocessing_is_reported(run: Run) -> None:
         ("config.json", "{", r"config\.json: this was not written by save_pretrained"),
         ("config.json", '{"model_type": "bert"}', r"config\.json: this was not written by save_pretrained"),
         ("config.json", '{"spec": {"name": "x", "nodes": {"a": {"block": "nosuch"}}}}', r"config\.json: the spec"),
-        ("model.safetensors", "damaged", r"model\.safetensors: not a safetensors file, or damaged"),
+        ("model.safetensors", "damaged", r"model\.safetensors: this is a text, not a safetensors file\."),
     ],
 )
 def test_a_folder_without_a_network_is_refused(run: Run, tmp_path: Path, file: str, content: str, message: str) -> None:
