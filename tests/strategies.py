@@ -559,6 +559,9 @@ class Maker:
             self.note("scale")
         if self.chance(0.25):
             entry["gate"] = self.gate(source, want, one_channel=merge == "multiply")
+            if isinstance(entry.get("scale"), dict) and entry["scale"].get("gate"):
+                # The value of a gate that is a node has no initial value.
+                entry["scale"] = "gate"
         if self.chance(0.3):
             entry["name"] = self.fresh("e")
             self.note("named edge")
