@@ -74,7 +74,8 @@ def study_of_arguments(
         UsageError: The arguments contradict each other.
         SpecError: The study or the spec cannot be read, or a change changes nothing that it has.
     """
-    from hiresnet_graph.sweep.study import is_study, read_study, study_of
+    from hiresnet_graph.spec.reader import is_study
+    from hiresnet_graph.sweep.study import read_study, study_of
 
     if is_study(name):
         study = read_study(name)

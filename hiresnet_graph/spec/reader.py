@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +17,9 @@ import yaml
 from yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from hiresnet_graph.errors import MAX_PROBLEMS, Position, Problem, Source, SpecError
+from hiresnet_graph.files import is_file
 from hiresnet_graph.gc_pause import gc_paused
+from hiresnet_graph.shipped import study_path
 from hiresnet_graph.spec.marked import MarkedDict, MarkedList, format_path, position_in
 from hiresnet_graph.spec.scalar import TYPED, resolve
 from hiresnet_graph.spec.syntax import (
@@ -78,6 +81,21 @@ def read(path: Path) -> MarkedDict:
             "Save it as UTF-8.",
         )
     return parse(text, name)
+
+
+def is_study(name: str) -> bool:
+    """Whether a word of a command line refers to a study rather than a spec: a file does by its key `network`.
+
+    Raises:
+        SpecError: The file cannot be read.
+    """
+    if not (name.endswith(SUFFIXES) or is_file(name)):
+        return study_path(name) is not None
+    path = Path(name)
+    with suppress(OSError):  # which `read` reports
+        if path.is_file() and b"network" not in path.read_bytes():  # faster than to parse a large spec twice
+            return False
+    return is_file(name) and "network" in read(path)
 
 
 def parse(text: str, name: str) -> MarkedDict:

@@ -251,17 +251,6 @@ def study_of(tree: MarkedDict) -> Study:
     return study
 
 
-def is_study(name: str) -> bool:
-    """Whether a word of a command line refers to a study rather than a spec: a file does by its key `network`.
-
-    Raises:
-        SpecError: The file cannot be read.
-    """
-    if not (name.endswith(SUFFIXES) or is_file(name)):
-        return study_path(name) is not None
-    return is_file(name) and "network" in read(Path(name))
-
-
 def raise_if_any(problems: Problems) -> None:
     """Raise the errors, if there are any: those of a file with their positions, those of a call as wrong usage."""
     if any(problem.position is not None for problem in problems.found):

@@ -74,7 +74,8 @@ def search(
     """
     if output is None and not dry_run:
         raise UsageError("the folder is missing: '--output DIR'. '--dry-run' needs none.")
-    from hiresnet_graph.sweep.study import is_study, read_study
+    from hiresnet_graph.spec.reader import is_study
+    from hiresnet_graph.sweep.study import read_study
 
     if (is_file(study) or spec_path(str(study)) is not None) and not is_study(str(study)):
         raise UsageError(

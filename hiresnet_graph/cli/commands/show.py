@@ -35,9 +35,11 @@ def show(
     MACs are the multiply-adds of convolutions and linear maps ("FLOPs" in most tables); memory is the size of all
     values as float32. Both are for one sample.
     """
-    from hiresnet_graph.sweep.study import is_study, read_study
+    from hiresnet_graph.spec.reader import is_study
 
     if is_study(spec):
+        from hiresnet_graph.sweep.study import read_study
+
         given = {"changes": changes, "--variant": variant, "--edges": edges, "--blocks": blocks, "--ops": ops}
         refuse_changes(spec, given)
         study = read_study(spec)

@@ -69,7 +69,7 @@ class _Result(NamedTuple):
 
 
 def _check(spec: str, changes: Sequence[str]) -> _Result:
-    from hiresnet_graph.sweep.study import is_study
+    from hiresnet_graph.spec.reader import is_study
 
     name = None
     try:
