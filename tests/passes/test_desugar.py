@@ -421,3 +421,11 @@ def test_the_limit_on_edges_is_the_number_that_the_message_names(monkeypatch: py
     single = "edges: [{from: stem, to: head, slot: output, projection: {}}]\n"
     with pytest.raises(SpecError, match=rf"there are more than {count} edges\. \(?Choose fewer"):
         graph(STAGES + "skips: {levels: [stem, stages], edges: full}\n" + single)
+
+
+def test_a_delay_of_zero_does_not_require_time() -> None:
+    skips = "skips: {levels: [stem, stages], edges: p1, delay: DELAY}\n"
+    assert {edge.delay for edge in graph(STAGES + skips.replace("DELAY", "0")).edges} == {0}
+    with pytest.raises(SpecError) as error:
+        graph(STAGES + skips.replace("DELAY", "1"))
+    assert [problem.path for problem in error.value.problems] == ["skips.delay"]

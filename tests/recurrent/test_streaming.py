@@ -293,3 +293,18 @@ def test_a_readout_after_the_last_step_is_refused() -> None:
     assert module.at(readout=5).readouts == (5,)
     with pytest.raises(UsageError, match=r"steps.*expected a number"):
         module.at(steps=0)
+
+
+def test_a_step_takes_each_input_by_its_name() -> None:
+    two = "name: two\ninput: {x: {channels: 2, height: 4, width: 4}, y: {channels: 2, height: 4, width: 4}}\n"
+    two += "nodes: {a: relu}\nflow: [x -> a, y -> a]\nedges: [{from: a, to: a, delay: 1}]\ntime: {steps: 3}\n"
+    module, image = hrg.loads(two).build(), torch.randn(1, 2, 4, 4)
+    for wrong in (image, None):
+        with pytest.raises(UsageError) as error:
+            module.step(wrong)
+        assert str(error.value) == "step 0 requires a mapping with x, y."
+    output, _ = module.step({"y": image, "x": image})
+    assert torch.equal(output, (2 * image).relu())
+    with pytest.raises(UsageError) as error:
+        loop(input="every").build().step(None)
+    assert str(error.value) == "step 0 requires an input [B, ...]."

@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,32 @@ def test_a_run_yields_events_and_writes_its_files(tiny: hrg.Architecture, tmp_pa
     assert record.key == identify_request(request(tiny, epochs=6, batch_size=50)).key
     files = set(RUN_FILES)
     assert {path.name for path in tmp_path.iterdir()} == files
+
+
+def test_the_time_of_a_run_is_that_of_its_computations(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    begun = time.perf_counter()
+    events_of(request(tiny, epochs=3), tmp_path, stop=stop_after(4))
+    record = finish(request(tiny, epochs=3), tmp_path).record
+    elapsed_s, epochs_s = time.perf_counter() - begun, sum(epoch.time_s for epoch in record.epochs)
+    assert 0 < epochs_s <= record.time_s + 0.01 and record.time_s < elapsed_s
+
+
+def test_metrics_that_cannot_be_written_stop_the_run_and_lose_nothing(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    events = run(request(tiny, epochs=3), tmp_path)
+    while not isinstance(next(events), Saved):
+        pass
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.rename(tmp_path / "moved")
+    metrics.mkdir()
+    with pytest.raises(RunError) as error:
+        list(events)
+    assert str(error.value) == f"{metrics}: cannot be written: Is a directory."
+    metrics.rmdir()
+    (tmp_path / "moved").rename(metrics)
+    finish(request(tiny, epochs=3), tmp_path)
+    finish(request(tiny, epochs=3), tmp_path / "whole")
+    (tmp_path / "whole").rename(tmp_path.parent / "whole")
+    assert result_of(tmp_path) == result_of(tmp_path.parent / "whole")
 
 
 def test_a_finished_run_is_returned_at_once(tiny: hrg.Architecture, tmp_path: Path) -> None:
