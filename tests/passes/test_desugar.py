@@ -429,3 +429,14 @@ def test_a_delay_of_zero_does_not_require_time() -> None:
     with pytest.raises(SpecError) as error:
         graph(STAGES + skips.replace("DELAY", "1"))
     assert [problem.path for problem in error.value.problems] == ["skips.delay"]
+
+
+@pytest.mark.parametrize(
+    "blocks", ["{a: {block: b}, b: {block: a}}", "{a: {block: a}}", "{a: {block: b}, b: {block: b}}"]
+)
+def test_blocks_that_are_each_other_are_refused(blocks: str) -> None:
+    """Also where the field of a stage is looked up in them."""
+    for fields in ("", ", stride: 2", ", depth: 2", ", depth: 2, stride: 2"):
+        with pytest.raises(SpecError) as error:
+            graph(f"blocks: {blocks}\nnodes: {{x: {{block: a{fields}}}}}\n")
+        assert error.value.problems[0].message.startswith("the definition is circular: a -> ")

@@ -42,7 +42,7 @@ from hiresnet_graph.train import (
     read_record,
     run,
 )
-from hiresnet_graph.train.checkpoint import checkpoint_files, write_checkpoint
+from hiresnet_graph.train.checkpoint import checkpoint_files, load_checkpoint, write_checkpoint
 from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.evaluation import Scores
 from hiresnet_graph.train.identity import NetworkIdentity, custom_ops_hash, identify_run
@@ -76,9 +76,15 @@ def test_a_run_yields_events_and_writes_its_files(tiny: hrg.Architecture, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == files
 
 
-def test_the_time_of_a_run_is_that_of_its_computations(tiny: hrg.Architecture, tmp_path: Path) -> None:
+def test_the_time_of_a_run_is_that_of_its_epochs_and_its_test(tiny: hrg.Architecture, tmp_path: Path) -> None:
     begun = time.perf_counter()
     events_of(request(tiny, epochs=3), tmp_path, stop=stop_after(4))
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint is not None
+    counted = checkpoint.counters
+    assert counted.time_s == pytest.approx(
+        sum(epoch.time_s for epoch in counted.epochs) + counted.epoch_time_s, abs=0.01
+    )
     record = finish(request(tiny, epochs=3), tmp_path).record
     elapsed_s, epochs_s = time.perf_counter() - begun, sum(epoch.time_s for epoch in record.epochs)
     assert 0 < epochs_s <= record.time_s + 0.01 and record.time_s < elapsed_s
