@@ -440,3 +440,14 @@ def test_blocks_that_are_each_other_are_refused(blocks: str) -> None:
         with pytest.raises(SpecError) as error:
             graph(f"blocks: {blocks}\nnodes: {{x: {{block: a{fields}}}}}\n")
         assert error.value.problems[0].message.startswith("the definition is circular: a -> ")
+
+
+@pytest.mark.parametrize(
+    "fields", ["block: basik", "block: basic, merge: ad", "block: basic, weights: s2.block1.conv1.x y"]
+)
+def test_a_broken_node_is_one_error_whatever_refers_to_it(fields: str) -> None:
+    broken = STAGES.replace("s1: {block: basic", f"s1: {{{fields}")
+    more = "edges: [{from: stem, to: s1, slot: residual}, {from: s1.block1.conv1, to: s2, slot: output}]\n"
+    with pytest.raises(SpecError) as error:
+        graph(broken + more)
+    assert len(error.value.problems) == 1
