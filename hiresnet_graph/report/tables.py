@@ -227,9 +227,9 @@ def _effects(effects: Effects) -> ReportTable:
         Column("edge"),
         number_column("pairs", 3, in_paper=False),
         number_column("main effect"),
-        number_column("95 % CI", 8),
-        number_column("p (Holm)", 8),
-        *([number_column("Shapley"), number_column("95 % CI", 7)] if has_shapley else []),
+        number_column("95 % CI"),
+        number_column("p (Holm)"),
+        *([number_column("Shapley", 6), number_column("95 % CI", 5)] if has_shapley else []),
     )
 
     def cells(effect: Contrast | None) -> tuple[str, str]:

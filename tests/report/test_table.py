@@ -2,7 +2,10 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -301,3 +304,17 @@ def test_latex_is_valid() -> None:
 def test_labels_with_line_breaks_stay_on_one_line() -> None:
     odd = study(replace(NETS[0], label="a\nb\x1b[31m"))
     assert "a b [31m" in to_markdown(make_table(odd)) and "a b [31m" in to_latex(make_table(odd))
+
+
+@pytest.mark.slow
+def test_latex_compiles(tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("there is no pdflatex (Debian: texlive-latex-base, texlive-latex-recommended)")
+    for i, (_, report) in enumerate(everything()):
+        body = to_latex(report)
+        text = "\n".join([r"\documentclass{article}\usepackage{booktabs}\begin{document}", body, r"\end{document}"])
+        (tmp_path / f"{i}.tex").write_text(text)
+        command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", f"{i}.tex"]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+        assert ended.returncode == 0, ended.stdout[-2000:]
+        assert (tmp_path / f"{i}.pdf").stat().st_size > 5000

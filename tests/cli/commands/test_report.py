@@ -64,6 +64,9 @@ def test_a_narrow_terminal_omits_columns(hrg: Call, folder: Path, monkeypatch: p
     assert all(len(line) <= 60 for line in table)
     assert table[0].split() == ["variant", "n", "difference", "95", "%", "CI", "p", "(Holm)"]
     assert "Omitted at 60 columns: df, p, detectable." in result.stderr
+    monkeypatch.setenv("COLUMNS", "50")
+    effects = hrg("report", folder, "--what", "effects").stdout.splitlines()[0]
+    assert effects.split() == ["edge", "main", "effect", "95", "%", "CI", "p", "(Holm)"]  # no interval without its p
 
 
 def test_formats_for_programs_and_papers(hrg: Call, folder: Path) -> None:
