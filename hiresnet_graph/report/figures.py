@@ -23,11 +23,13 @@ WIDTHS_CM = {"single": 8.5, "double": 17.5}
 # Okabe and Ito's colours, which are distinguishable with any colour vision, without the pale yellow.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+_SHAPES = ("circle", "square", "diamond", "triangle-up")
 _PIXELS_PER_CM = 72 / 2.54  # of an SVG or PDF at its natural size
 _SHAPE = 0.55  # height of a plot, as a share of the width of its figure
 _ROW = 16  # pixels of a variant or an edge
 _ROWS = "rows"
-_NAMED = 20  # points with a label beside them
+_NAMED, _SHORT = 12, 16  # points that have their names beside them, and letters of such names
+_LETTERS_PER_CM = 4.8
 _FAINT = 0.12
 
 
@@ -103,7 +105,7 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     y = alt.Y("label:N", sort=_order(rows)).title(None)
     x = alt.X("accuracy:Q").title("test accuracy (%)").scale(zero=False)
     dots = base.mark_point(filled=True, size=22).encode(
-        x=x, y=y, color=_color(rows), opacity=_opacity(look, 0.6), tooltip=["label:N", "seed:N", "accuracy:Q"]
+        x=x, y=y, color=_color(look, rows), opacity=_opacity(look, 0.6), tooltip=["label:N", "seed:N", "accuracy:Q"]
     )
     means = base.mark_tick(thickness=2, size=_ROW - 4, color="#222222").encode(
         x=alt.X("mean(accuracy):Q"), y=y, opacity=_opacity(look)
@@ -120,14 +122,14 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         raise UsageError(f"'{results.name}' has no finished run, so there are no learning curves.")
     base = _chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d"))
     y = alt.Y("mean:Q").title("validation accuracy (%)").scale(zero=False)
-    color = _color(rows, has_legend=True)
+    color = _color(look, rows, "stroke")
     band = base.mark_area(strokeWidth=0).encode(
         y=alt.Y("low:Q").title("validation accuracy (%)"), y2="high:Q", color=color, opacity=_opacity(look, 0.18)
     )
     line = base.mark_line(strokeWidth=1.4).encode(
         y=y,
         color=color,
-        strokeDash=_dash(rows),
+        strokeDash=_repeated(look, rows, alt.StrokeDash, _DASHES, "stroke"),
         opacity=_opacity(look),
         tooltip=["label:N", "epoch:Q", "mean:Q", "n:Q"],
     )
@@ -145,18 +147,21 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     x = alt.X("parameters:Q").title("parameters").scale(scale).axis(format="~s")
     y = alt.Y("mean:Q").title("test accuracy (%)").scale(zero=False)
     base = _chart(look).encode(x=x)
+    has_names = len(rows) <= _NAMED and max(len(str(row["label"])) for row in rows) <= _SHORT  # beside the points
+    symbol = "" if has_names else "circle"
     front = base.transform_filter("datum.on_front").mark_line(color="#999999", interpolate="step-after", strokeWidth=1)
     bars = base.mark_rule().encode(
         y=alt.Y("low:Q").title("test accuracy (%)"), y2="high:Q", opacity=_opacity(look, 0.4)
     )
     dots = base.mark_point(filled=True, size=36).encode(
         y=y,
-        color=_color(rows),
+        color=_color(look, rows, symbol),
+        shape=_repeated(look, rows, alt.Shape, _SHAPES, symbol),
         opacity=_opacity(look),
         tooltip=["label:N", "parameters:Q", "macs:Q", "mean:Q", "std:Q", "n:Q"],
     )
     layers = [front.encode(y=y), bars, dots]
-    if len(rows) <= _NAMED:
+    if has_names:
         sizes = [int(str(row["parameters"])) for row in rows]
         middle = (min(sizes) + max(sizes)) / 2
         for side, test in ((1, f"datum.parameters <= {middle}"), (-1, f"datum.parameters > {middle}")):
@@ -202,38 +207,37 @@ def _chart(look: Look) -> Any:
     return chart.transform_filter("indexof(shown, datum.label) >= 0") if look.is_interactive else chart
 
 
-def _color(rows: Sequence[FigureRow], has_legend: bool = False) -> Any:
+def _color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
+    """A colour for each network, explained by lines or dots in a legend, or by nothing."""
     import altair as alt
 
     labels = _order(rows)
     colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
-    return alt.Color("label:N", sort=labels).scale(domain=labels, range=colors).legend(_legend(has_legend, labels))
+    color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
+    return color.legend(_legend(look, labels, symbol) if symbol else None)
 
 
-def _dash(rows: Sequence[FigureRow]) -> Any:
-    """Another dash each time the colours repeat."""
-    import altair as alt
-
+def _repeated(look: Look, rows: Sequence[FigureRow], channel: Any, values: Sequence[Any], symbol: str) -> Any:
+    """Another dash or shape each time the colours repeat."""
     labels = _order(rows)
-    dashes = [_DASHES[i // len(COLORS) % len(_DASHES)] for i in range(len(labels))]
-    return alt.StrokeDash("label:N", sort=labels).scale(domain=labels, range=dashes).legend(_legend(True, labels))
+    found = [values[i // len(COLORS) % len(values)] for i in range(len(labels))]
+    encoded = channel("label:N", sort=labels).scale(domain=labels, range=found)
+    return encoded.legend(_legend(look, labels, symbol) if symbol else None)
 
 
-def _legend(is_shown: bool, labels: Sequence[str]) -> Any:
+def _legend(look: Look, labels: Sequence[str], symbol: str) -> Any:
     import altair as alt
 
-    if not is_shown:
-        return None
-    columns = max(1, min(3, 48 // (max(map(len, labels)) + 3)))
+    room = look.width_cm * _LETTERS_PER_CM // (max(map(len, labels)) + 6)
     return alt.Legend(
         title=None,
         orient="bottom",
-        columns=columns,
+        columns=max(1, int(room)),
         labelLimit=0,
         symbolLimit=60,
-        symbolType="stroke",
+        symbolType=symbol,
         symbolOpacity=1,
-        symbolStrokeWidth=3,
+        symbolStrokeWidth=3 if symbol == "stroke" else 1,
     )
 
 
