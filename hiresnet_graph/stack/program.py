@@ -47,7 +47,7 @@ def run_stack(
     Raises:
         SpecError: The supergraph is wrong.
         UsageError: The runs do not go together, or the device does not exist.
-        RunError: A file cannot be written, memory is short (OutOfMemory), or a batch cannot be computed.
+        RunError: A file cannot be written, or memory is short (OutOfMemory).
         KeyboardInterrupt: Ctrl-C; checkpoints were written before.
     """
     _check_requests([member.request for member in request.runs])

@@ -32,7 +32,7 @@ def train_runs(
         ship_files: Whether events carry the files that they announce.
 
     Raises:
-        RunError: A file cannot be written, memory is short (OutOfMemory), or a batch cannot be computed.
+        RunError: A file cannot be written, or memory is short (OutOfMemory).
         KeyboardInterrupt: Ctrl-C; checkpoints were written before.
     """
     checkpointer = Checkpointer(trainer, ship_files)

@@ -55,7 +55,7 @@ def run(
     Raises:
         SpecError: The spec is wrong.
         UsageError: Network, data, recipe and device do not go together, or the folder holds another run.
-        RunError: A file cannot be written, memory is short, or a batch cannot be computed.
+        RunError: A file cannot be written, or memory is short (OutOfMemory).
         KeyboardInterrupt: Ctrl-C; a checkpoint was written before.
     """
     arch = arch or loads(request.spec, request.label)

@@ -70,7 +70,7 @@ def train(
     Raises:
         SpecError: The spec is wrong.
         UsageError: Network, data, recipe and device do not go together, or the folder holds another run.
-        RunError: A file cannot be written, memory is short, or a batch cannot be computed.
+        RunError: A file cannot be written, or memory is short (OutOfMemory).
         MissingToolError: TensorBoard is requested and not installed.
         KeyboardInterrupt: Ctrl-C, or the process was terminated; a checkpoint was written before.
     """

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from hiresnet_graph.data.loader import Loader
-from hiresnet_graph.errors import RunError
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.seeding import derive_seed
 from hiresnet_graph.train.checkpoint import Checkpoint
@@ -134,7 +133,7 @@ class SingleTrainer(Trainer):
             group["lr"] = rate
         self.optimizer.zero_grad()
         if len(labels_B):
-            logits_BRK = split_steps(self._logits(self._forward, x_BCHW))
+            logits_BRK = split_steps(compute_logits(self._forward, x_BCHW, recipe))
             loss = loss_of(logits_BRK, labels_B, self._step_weights, recipe.label_smoothing)
             correct = (logits_BRK[:, -1].detach().argmax(1) == labels_B).sum().float()
             if not is_single:  # the mean over the batch is the weighted mean of the means
@@ -154,23 +153,13 @@ class SingleTrainer(Trainer):
         self.optimizer.step()
         return requested
 
-    def _logits(self, forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor) -> torch.Tensor:
-        """The output for a batch, in the recipe's precision, as float32."""
-        try:
-            return compute_logits(forward, x_BCHW, self.recipe)
-        except ValueError as error:  # batch norm of one value per channel
-            raise RunError(
-                f"seed {self.seeds}, step {self.state.total_steps + 1}: a batch of {len(x_BCHW)} cannot be computed: "
-                f"{error}. Choose another batch size, or 'drop_last=true'."
-            ) from error
-
     @torch.no_grad()
     def _evaluate(self, part: Part, stop: Condition) -> Sequence[Scores] | None:
         scores: tuple[Scores, ...] | None = None
         if self.processes.is_first:
             self.module.eval()
             batches = self.loader.evaluation(part, BATCH[self.device.type])
-            scores = evaluate(lambda x_BCHW: self._logits(self.module, x_BCHW), batches, self._top, stop)
+            scores = evaluate(lambda x_BCHW: compute_logits(self.module, x_BCHW, self.recipe), batches, self._top, stop)
         shared: tuple[Scores, ...] | None = self.processes.broadcast(scores)
         return None if shared is None else [combine_steps(shared, self._step_weights)]
 

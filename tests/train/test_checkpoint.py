@@ -100,7 +100,8 @@ def test_a_run_resumes_from_an_undamaged_checkpoint(tiny: hrg.Architecture, tmp_
 
 def test_checkpoints_of_another_run_are_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
     events_of(request(tiny), tmp_path, until=1)
-    (tmp_path / "run.json").unlink()
+    for file in tmp_path.glob("*.*"):
+        file.unlink()
     with pytest.raises(UsageError, match="holds checkpoints of another run"):
         events_of(request(tiny, lr=0.5), tmp_path)
 

@@ -531,13 +531,6 @@ def test_a_folder_that_is_a_file_is_refused(tiny: hrg.Architecture, tmp_path: Pa
             reads(tmp_path / "file")
 
 
-def test_a_batch_that_cannot_be_normalised_is_reported(tiny: hrg.Architecture, tmp_path: Path) -> None:
-    small = tiny.override({"input.height": 1, "input.width": 1})
-    with pytest.raises(RunError, match=r"step \d+: a batch of 1 cannot be computed: .*or 'drop_last=true'"):
-        events_of(request(small, batch_size=1293), tmp_path)
-    finish(request(small, batch_size=1293, drop_last=True), tmp_path / "full")
-
-
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried"), "cpu"])
 def test_running_out_of_memory_is_reported(
     tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | str
