@@ -142,6 +142,11 @@ class Maker:
         self.note("template")
         return self.pick(forms)
 
+    def norm(self, *sizes: Size) -> str:
+        """A norm of values of these sizes; not one of single values, which is refused: groups of one pixel may be."""
+        norm = self.pick(NORMS)
+        return "batch" if norm in ("group", "layer") and any(max(size[1:]) == 1 for size in sizes) else str(norm)
+
     # ---- blocks: each gives its fields, its output's size, its slots, and whether more channels may come in
 
     def width(self) -> int:
@@ -158,7 +163,7 @@ class Maker:
         if stride > 1:
             fields["stride"] = stride
         if self.chance(0.3):
-            fields["norm"] = self.pick(NORMS)
+            fields["norm"] = self.norm(halved(size, width, stride))
         if self.chance(0.3):
             fields["activation"] = self.pick(ACTIVATIONS)
         groups = self.pick((1, 1, 2))
@@ -190,8 +195,9 @@ class Maker:
             both = gcd(both, width) if "bottleneck" not in kind else both
             fields["groups"] = self.pick([g for g in (1, 2, 4) if both % g == 0])
             self.note("groups")
+        out = halved(size, width, stride)
         if self.chance(0.2):
-            fields["norm"] = self.pick(NORMS)
+            fields["norm"] = self.norm(out)
         if self.chance(0.2):
             fields["activation"] = self.pick(ACTIVATIONS[:6])
         plain_shortcut = True
@@ -200,7 +206,7 @@ class Maker:
             if size[0] <= width and self.chance(0.5):
                 shortcut["channels"] = "pad"
                 plain_shortcut = False
-            shortcut["norm"] = self.pick(NORMS)
+            shortcut["norm"] = self.norm(out)
             if self.chance(0.3):
                 shortcut["when"] = "always"
                 self.note("when: always")
@@ -208,7 +214,7 @@ class Maker:
             self.note("shortcut")
         free = fields.get("groups", 1) == 1 and plain_shortcut
         self.note(kind)
-        return fields, halved(size, width, stride), SLOTS, free
+        return fields, out, SLOTS, free
 
     def mobile(self, size: Size) -> tuple[dict[str, Any], Size, tuple[str, ...], bool]:
         width, stride = self.width(), self.stride(size)
@@ -229,6 +235,8 @@ class Maker:
         kind = self.pick(
             ("identity", "relu", "gelu", "batch_norm", "group_norm", "layer_norm", "scale", "squeeze_excite")
         )
+        if kind in ("group_norm", "layer_norm") and max(size[1:]) == 1:
+            kind = "batch_norm"
         fields: dict[str, Any] = {"block": kind}
         if kind == "squeeze_excite":
             fields["reduction"] = 2
@@ -296,7 +304,7 @@ class Maker:
         nodes["out"] = {"block": "identity", "merge": merge}
         channels = width * (len(chains) if merge == "concat" else 1)
         if self.chance(0.4):
-            edges.append({"from": "input", "to": "out", "projection": {"norm": self.pick(NORMS)}})
+            edges.append({"from": "input", "to": "out", "projection": {"norm": self.norm(size)}})
             if merge == "concat":
                 channels += size[0]
         if self.chance(0.3):
@@ -429,7 +437,11 @@ class Maker:
             ways.append("slice")
         if all(a[0] == b[0] for a, b in pairs):
             ways.append("none")
-        projection = {"spatial": spatial, "channels": self.pick(ways), "norm": self.pick(NORMS)}
+        projection = {
+            "spatial": spatial,
+            "channels": self.pick(ways),
+            "norm": self.norm(*(size for pair in pairs for size in pair)),
+        }
         if self.chance(0.2):
             projection["when"] = "always"
             self.note("when: always")
