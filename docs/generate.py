@@ -27,7 +27,7 @@ from hiresnet_graph.passes.names import RESERVED
 from hiresnet_graph.projections import PROJECTIONS
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shipped import spec_names, spec_path
-from hiresnet_graph.spec import edge_set, expression
+from hiresnet_graph.spec import arithmetic, edge_set, expression
 from hiresnet_graph.spec.model import (
     ArchitectureSpec,
     EdgeSpec,
@@ -277,7 +277,7 @@ def _grammar() -> str:
     rules = "\n".join(line[4:] for line in grammar.splitlines() if line.startswith("    "))
     functions = [
         (f"`{name}`", f"{least}" if least == most else f"{least} to {most}")
-        for name, (_, least, most) in expression.FUNCTIONS.items()
+        for name, (_, least, most) in arithmetic.FUNCTIONS.items()
     ]
     sets = [
         ("`none`", "no edge"),
@@ -332,7 +332,7 @@ def _grammar() -> str:
             "block, from 0; inside a block of `blocks` its own params and `in_width`. Inside `{}`, quote an expression "
             'with a comma, a bracket `[` or a colon: `depth: "$(depths[0])"`.\n',
             f"Limits: {expression.MAX_EXPRESSION:,} characters, {expression.MAX_NESTING} levels of nesting, whole "
-            f"numbers up to {expression.MAX_INT:,}. Expressions are never passed to `eval`.\n",
+            f"numbers up to {arithmetic.MAX_INT:,}. Expressions are never passed to `eval`.\n",
         ]
     )
 

@@ -18,10 +18,20 @@ from functools import lru_cache
 from typing import Any, NoReturn
 
 from hiresnet_graph.errors import ExpressionError, did_you_mean
+from hiresnet_graph.spec.arithmetic import (
+    BINARY,
+    COMPARISONS,
+    FUNCTIONS,
+    MAX_INT,
+    UNARY,
+    Number,
+    kind_of,
+    show,
+    to_text,
+)
 
 MAX_EXPRESSION = 1_000
 MAX_NESTING = 50
-MAX_INT = 10**15
 MAX_LENGTH = 10_000
 _SHOWN = 12
 _TOO_NESTED = f"an expression may be nested {MAX_NESTING} deep, this one is deeper."
@@ -200,107 +210,6 @@ def _parse(text: str, offset: int, start: int) -> _Expression:
     return _Expression(text, offset, start, tree, frozenset(used))
 
 
-# -------------------------------------------------------------------------------------------------------- functions
-
-Number = int | float
-
-
-def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int) and exponent > 0 and abs(base) > 1:
-        # |base| >= 2 ** (bits - 1): shows that the result is too large without computing it.
-        if (abs(base).bit_length() - 1) * exponent > MAX_INT.bit_length():
-            raise OverflowError
-        return base**exponent
-    result = base**exponent
-    if isinstance(result, complex):
-        raise ValueError("the result is not a real number")
-    return result
-
-
-def _round(value: Any, digits: Any = None) -> Any:
-    if digits is None:
-        return round(value)
-    if not isinstance(digits, int) or abs(digits) > 15:
-        raise ValueError("the number of digits must be a whole number from -15 to 15")
-    return round(value, digits)
-
-
-def _of(types: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """A function of one value of these types."""
-
-    def apply(value: Any) -> Any:
-        if not isinstance(value, types):
-            raise TypeError
-        return function(value)
-
-    return apply
-
-
-def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
-    def apply(*values: Any) -> Any:
-        given = values[0] if len(values) == 1 and isinstance(values[0], list | tuple) else values
-        if not given:
-            raise ValueError("it needs at least one value")
-        if not (all(isinstance(value, Number) for value in given) or all(isinstance(value, str) for value in given)):
-            raise TypeError
-        return function(given)
-
-    return apply
-
-
-def _convert(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def apply(value: Any) -> Any:
-        try:
-            return function(value)
-        except ValueError:
-            raise ValueError(f"{_shown(value)} is not a number") from None
-
-    return _of(Number | str, apply)
-
-
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else "true" if value else "false"
-    return str(value)
-
-
-FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int, int]] = {
-    # name: (function, fewest arguments, most arguments)
-    "abs": (_of(Number, abs), 1, 1),
-    "ceil": (_of(Number, math.ceil), 1, 1),
-    "float": (_convert(float), 1, 1),
-    "floor": (_of(Number, math.floor), 1, 1),
-    "int": (_convert(int), 1, 1),
-    "len": (_of(str | list | tuple | dict, len), 1, 1),
-    "max": (_extreme(max), 1, 100),
-    "min": (_extreme(min), 1, 100),
-    "round": (_round, 1, 2),
-    "str": (_of(str | Number | None, _text), 1, 1),
-}
-
-_UNARY: dict[type[ast.unaryop], tuple[str, Callable[[Any], Any]]] = {
-    ast.USub: ("-", _of(Number, operator.neg)),
-    ast.UAdd: ("+", _of(Number, operator.pos)),
-}
-_BINARY: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Add: ("+", operator.add),
-    ast.Sub: ("-", operator.sub),
-    ast.Mult: ("*", operator.mul),
-    ast.Div: ("/", operator.truediv),
-    ast.FloorDiv: ("//", operator.floordiv),
-    ast.Mod: ("%", operator.mod),
-    ast.Pow: ("**", _power),
-}
-_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[Any, Any], Any]]] = {
-    ast.Eq: ("==", operator.eq),
-    ast.NotEq: ("!=", operator.ne),
-    ast.Lt: ("<", operator.lt),
-    ast.LtE: ("<=", operator.le),
-    ast.Gt: (">", operator.gt),
-    ast.GtE: (">=", operator.ge),
-    ast.In: ("in", lambda a, b: a in b),
-    ast.NotIn: ("not in", lambda a, b: a not in b),
-}
 _HINT = (
     "An expression has numbers, text, names, + - * / // % **, comparisons, 'and', 'or', 'not', 'a if c else b', x[i], "
     f"lists, and the functions {', '.join(FUNCTIONS)}."
@@ -318,29 +227,12 @@ def _inserted(expression: _Expression, names: Mapping[str, Any]) -> str:
     """A value as part of a longer text."""
     value = _value(expression, names)
     if not isinstance(value, str | Number | None):
-        message = f"{_kind(value)} cannot be part of a longer text."
+        message = f"{kind_of(value)} cannot be part of a longer text."
         raise ExpressionError(message, expression.start, "Make the template the whole value.")
     try:
-        return _text(value)
+        return to_text(value)
     except ValueError:
         raise ExpressionError("this number is too long to be written out.", expression.start) from None
-
-
-def _kind(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return str(value)
-    for types, name in ((Number, "a number"), (str, "text"), (list | tuple, "a list"), (dict, "a mapping")):
-        if isinstance(value, types):
-            return name
-    return f"a {type(value).__name__}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return f"'{value[:40]}'"
-    if isinstance(value, int) and abs(value) > MAX_INT:
-        return "a large number"
-    return str(value) if isinstance(value, Number) else _kind(value)
 
 
 class _Evaluation:
@@ -392,9 +284,9 @@ class _Evaluation:
     def unary(self, node: ast.UnaryOp, value: Any) -> Any:
         if isinstance(node.op, ast.Not):
             return not value
-        if type(node.op) not in _UNARY:
+        if type(node.op) not in UNARY:
             self.refuse(node)
-        sign, function = _UNARY[type(node.op)]
+        sign, function = UNARY[type(node.op)]
         return self.compute(node, sign, [value], function)
 
     def binary(self, node: ast.BinOp, depth: int) -> Any:
@@ -404,13 +296,13 @@ class _Evaluation:
             chain.append(chain[-1].left)
         value = self.visit(chain[-1].left, depth)
         for link in reversed(chain):
-            if type(link.op) not in _BINARY:
+            if type(link.op) not in BINARY:
                 self.refuse(link)
             value = self.combine(link, value, self.visit(link.right, depth))
         return value
 
     def combine(self, node: ast.BinOp, left: Any, right: Any) -> Any:
-        sign, function = _BINARY[type(node.op)]
+        sign, function = BINARY[type(node.op)]
         if isinstance(left, Number) and isinstance(right, Number):
             return self.compute(node, sign, [left, right], function)
         # Text and lists can be joined, and nothing else: '*' would repeat them, '%' would format.
@@ -418,15 +310,15 @@ class _Evaluation:
             return self.compute(node, sign, [left, right], operator.add)
         if sign == "+" and isinstance(left, list) and isinstance(right, list):
             return self.compute(node, sign, [left, right], lambda a, b: [*a, *b])
-        self.fail(node, f"'{sign}' cannot be applied to {_kind(left)} and {_kind(right)}.")
+        self.fail(node, f"'{sign}' cannot be applied to {kind_of(left)} and {kind_of(right)}.")
 
     def compare(self, node: ast.Compare, depth: int) -> bool:
         left = self.visit(node.left, depth)
         for op, item in zip(node.ops, node.comparators, strict=True):
-            if type(op) not in _COMPARISONS:
+            if type(op) not in COMPARISONS:
                 self.fail(item, "'is' is not allowed in an expression.", "Write '==' or '!='.")
             right = self.visit(item, depth)
-            sign, function = _COMPARISONS[type(op)]
+            sign, function = COMPARISONS[type(op)]
             if not self.compute(node, sign, [left, right], function):
                 return False
             left = right
@@ -447,16 +339,16 @@ class _Evaluation:
         value, key = self.visit(node.value, depth), self.visit(node.slice, depth)
         if isinstance(value, dict):
             if not isinstance(key, str):
-                self.fail(node.slice, f"a key is text, got {_kind(key)}.")
+                self.fail(node.slice, f"a key is text, got {kind_of(key)}.")
             if key not in value:
-                self.fail(node.slice, f"there is no key {_shown(key)} here.", did_you_mean(key, value))
+                self.fail(node.slice, f"there is no key {show(key)} here.", did_you_mean(key, value))
             return value[key]
         if not isinstance(value, str | list | tuple):
-            self.fail(node, f"{_kind(value)} has no items to choose from.")
+            self.fail(node, f"{kind_of(value)} has no items to choose from.")
         if isinstance(key, bool) or not isinstance(key, int):
-            self.fail(node.slice, f"an index is a whole number, got {_kind(key)}.")
+            self.fail(node.slice, f"an index is a whole number, got {kind_of(key)}.")
         if not -len(value) <= key < len(value):
-            self.fail(node.slice, f"there is no item {_shown(key)}: there are {len(value)}, counted from 0.")
+            self.fail(node.slice, f"there is no item {show(key)}: there are {len(value)}, counted from 0.")
         return value[key]
 
     def call(self, node: ast.Call, depth: int) -> Any:
@@ -483,7 +375,7 @@ class _Evaluation:
         except OverflowError:
             self.fail(node, f"the result of '{what}' is too large.")
         except (TypeError, RecursionError):
-            self.fail(node, f"'{what}' cannot be applied to {' and '.join(_kind(value) for value in values)}.")
+            self.fail(node, f"'{what}' cannot be applied to {' and '.join(kind_of(value) for value in values)}.")
         except (ValueError, MemoryError) as error:
             self.fail(node, f"'{what}' cannot be computed: {error}.")
         return self.checked(node, f"the result of '{what}'", result)

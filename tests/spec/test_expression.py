@@ -13,8 +13,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hiresnet_graph.errors import ExpressionError
-from hiresnet_graph.spec import expression
-from hiresnet_graph.spec.expression import FUNCTIONS, evaluate, names_in
+from hiresnet_graph.spec import arithmetic, expression
+from hiresnet_graph.spec.arithmetic import FUNCTIONS
+from hiresnet_graph.spec.expression import evaluate, names_in
 
 NAMES: Mapping[str, Any] = {
     "w": 16,
@@ -369,8 +370,10 @@ def test_names_in() -> None:
 
 
 def test_nothing_is_ever_evaluated_by_python() -> None:
-    tree = ast.parse(Path(expression.__file__).read_text(encoding="utf-8"))
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    names: set[str] = set()
+    for module in (arithmetic, expression):
+        tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+        names |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert "parse" in names and not names & {"eval", "exec", "__import__", "getattr_static", "literal_eval"}
     assert error("$(__import__('os'))").offset == 2
