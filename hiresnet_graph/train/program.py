@@ -17,7 +17,7 @@ from hiresnet_graph.train.environment import choose_device, retain_freed_memory
 from hiresnet_graph.train.events import Event, Finished, Started
 from hiresnet_graph.train.loop import train_runs
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
-from hiresnet_graph.train.prepare import prepare_run
+from hiresnet_graph.train.prepare import PreparedRun, prepare_run
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.single_trainer import SingleTrainer
 from hiresnet_graph.train.trainer import Condition, OnStep
@@ -72,18 +72,23 @@ def run(
         on_data(prepared.dataset)
     retain_freed_memory()
     trainer = SingleTrainer(prepared, device, processes)
+    _start(prepared, trainer, processes, fresh)
+    events = train_runs(trainer, until=until, stop=stop, on_step=on_step, ship_files=ship_files)
+    with closing(events):
+        for _, event in events:
+            yield event
+
+
+def _start(prepared: PreparedRun, trainer: SingleTrainer, processes: Processes, fresh: bool) -> None:
+    """Restore the newest checkpoint, and write the files that a run begins with."""
     if processes.is_first:
         if fresh:
             prepared.clear_folder()
         else:
             prepared.continue_shorter()
-    checkpoint = processes.broadcast(load_checkpoint(folder) if processes.is_first else None)
+    checkpoint = processes.broadcast(load_checkpoint(prepared.folder) if processes.is_first else None)
     if checkpoint is not None:
         prepared.check_checkpoint(checkpoint)
         trainer.restore(0, checkpoint)
     if processes.is_first:
         prepared.write_start(trainer.state.epochs)
-    events = train_runs(trainer, until=until, stop=stop, on_step=on_step, ship_files=ship_files)
-    with closing(events):
-        for _, event in events:
-            yield event

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hiresnet_graph.architecture import Architecture, load
 from hiresnet_graph.data import DatasetKind, data_source
@@ -75,7 +75,6 @@ def train(
         KeyboardInterrupt: Ctrl-C, or the process was terminated; a checkpoint was written before.
     """
     _refuse_study(Path(out))
-    in_memory = data if isinstance(data, Dataset) else None
     source = InMemoryData() if isinstance(data, Dataset) else data_source(data)
     request = RunRequest(
         spec=arch.to_yaml(),
@@ -88,17 +87,8 @@ def train(
         checkpoint_s=checkpoint_s,
         data_workers=data_workers,
     )
-    return _execute(
-        request,
-        Path(out),
-        arch,
-        in_memory,
-        on_data=on_data,
-        on_epoch=on_epoch,
-        on_step=on_step,
-        resume=resume,
-        tensorboard=tensorboard,
-    )
+    observers = _Observers(on_data, on_epoch, on_step, tensorboard)
+    return _execute(request, Path(out), arch, observers, data if isinstance(data, Dataset) else None, resume)
 
 
 def resume_run(
@@ -128,16 +118,7 @@ def resume_run(
     arch, request = read_request(folder)
     changes: dict[str, Any] = {"device": device, "threads": threads}
     request = dataclasses.replace(request, **{name: value for name, value in changes.items() if value is not None})
-    return _execute(
-        request,
-        Path(folder),
-        arch,
-        None,
-        on_data=on_data,
-        on_epoch=on_epoch,
-        on_step=on_step,
-        tensorboard=tensorboard,
-    )
+    return _execute(request, Path(folder), arch, _Observers(on_data, on_epoch, on_step, tensorboard))
 
 
 def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
@@ -177,20 +158,25 @@ def _refuse_study(folder: Path) -> None:
         )
 
 
+class _Observers(NamedTuple):
+    """What is called, and whether TensorBoard gets curves, as `train` describes them."""
+
+    on_data: Callable[[Dataset], None] | None
+    on_epoch: Callable[[Epoch], None] | None
+    on_step: OnStep | None
+    tensorboard: bool
+
+
 def _execute(
     request: RunRequest,
     folder: Path,
     arch: Architecture,
-    dataset: Dataset | None,
-    *,
-    on_data: Callable[[Dataset], None] | None,
-    on_epoch: Callable[[Epoch], None] | None,
-    on_step: OnStep | None,
-    tensorboard: bool,
+    observers: _Observers,
+    dataset: Dataset | None = None,
     resume: bool = True,
 ) -> RunRecord:
     with join_processes(request.device) as processes, _deferred_termination() as stop:
-        board = Board(folder) if tensorboard and processes.is_first else None
+        board = Board(folder) if observers.tensorboard and processes.is_first else None
         events = run(
             request,
             folder,
@@ -198,12 +184,12 @@ def _execute(
             arch=arch,
             dataset=dataset,
             fresh=not resume,
-            on_data=on_data,
-            on_step=on_step,
+            on_data=observers.on_data,
+            on_step=observers.on_step,
             processes=processes,
         )
         with closing(events):
-            return _consume(events, on_epoch if processes.is_first else None, board)
+            return _consume(events, observers.on_epoch if processes.is_first else None, board)
 
 
 def _consume(events: Iterator[Event], on_epoch: Callable[[Epoch], None] | None, board: Board | None) -> RunRecord:
