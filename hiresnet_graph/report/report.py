@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.report.curves import CurvePoint, learning_curves
@@ -13,8 +13,6 @@ from hiresnet_graph.report.scores import test_scores, unique_networks
 from hiresnet_graph.report.statistics import Comparison, compare
 from hiresnet_graph.report.table import Table, make_table
 from hiresnet_graph.sweep.results import Results
-
-PARTS = ("table", "differences", "effects", "pareto", "curves")
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,10 @@ class Report:
 
     def __repr__(self) -> str:
         return f"<Report {self.table.name}: {', '.join(self.parts)}>"
+
+
+PARTS = tuple(field.name for field in fields(Report) if field.name != "parts")
+"""The parts that a report can have: `table`, `differences`, `effects`, `pareto`, `curves`."""
 
 
 def make_report(results: Results, baseline: str | None = None, parts: Sequence[str] | None = None) -> Report:

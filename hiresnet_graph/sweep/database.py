@@ -19,9 +19,6 @@ State = Literal["waiting", "running", "complete", "diverged", "failed", "pruned"
 STATES: tuple[State, ...] = get_args(State)
 FINAL: tuple[State, ...] = ("complete", "diverged", "pruned")
 
-# Counts the runs that no row of the study refers to any more.
-COUNT_OUTSIDE = "SELECT count(*) FROM runs WHERE key NOT IN (SELECT key FROM rows WHERE in_study)"
-
 RESTORE_HINT = (
     "Move the file away and start the same study in this folder: the finished runs in 'runs' are adopted, not trained "
     "again."

@@ -25,7 +25,6 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import make_folder
 from hiresnet_graph.sweep.compatibility import canonical, changes_refusal, single_run_refusal
 from hiresnet_graph.sweep.database import (
-    COUNT_OUTSIDE,
     FINAL,
     LEDGER,
     RUNS,
@@ -320,11 +319,6 @@ class Ledger:
             "SELECT state, count(*) FROM runs WHERE key IN (SELECT key FROM rows WHERE in_study) GROUP BY state"
         )
         return {**dict.fromkeys(STATES, 0), **dict(found)}
-
-    @property
-    def outside(self) -> int:
-        """The number of stored runs that are not part of the study any more."""
-        return int(self._read(COUNT_OUTSIDE)[0][0])
 
     def best_validation(self, key: str) -> float | None:
         """The highest validation accuracy of a run so far; None before its first epoch."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hiresnet_graph.files import parse_json
-from hiresnet_graph.sweep.database import COUNT_OUTSIDE, LEDGER, State, open_for_reading
+from hiresnet_graph.sweep.database import LEDGER, State, open_for_reading
 from hiresnet_graph.sweep.lock import is_locked
 from hiresnet_graph.sweep.results import NetworkInfo, network_rows, no_results, resume_hint, study_row
 from hiresnet_graph.train.record import METRICS, Seeds, read_record, read_settings
@@ -103,7 +103,10 @@ def read_status(folder: Path | str) -> Status:
             WHERE in_study AND (n IS NULL OR n = attempts) GROUP BY key ORDER BY first
             """
         ).fetchall()
-        outside = database.execute(COUNT_OUTSIDE).fetchone()[0]
+        # The runs that no row of the study refers to any more.
+        outside = database.execute(
+            "SELECT count(*) FROM runs WHERE key NOT IN (SELECT key FROM rows WHERE in_study)"
+        ).fetchone()[0]
         epoch_s = database.execute("SELECT avg(time_s) FROM curves WHERE split = 'train'").fetchone()[0]
     runs = []
     for key, name, network, init, data, state, attempts, epoch, epochs, accuracy, *details, _ in rows:
