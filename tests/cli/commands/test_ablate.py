@@ -123,7 +123,7 @@ def test_a_dry_run_prints_json(hrg):
 def test_runs_are_stacked_on_request(hrg, folder):
     args = ["ablate", "study.yaml", "--seeds", "2", "--jobs", "1", "--stack", "4"]
     dry = hrg(*args, "--dry-run", "--no-calibrate")
-    assert "1 worker. 6 runs as 2 programs of at most 3 (stacked).\n" in dry.stderr, dry.stderr
+    assert "\n6 runs as 2 programs of at most 3 (stacked).\n" in dry.stderr, dry.stderr
     trained = hrg(*args, "-o", "out")
     assert trained.exit_code == 0, trained.stderr
     assert "6 runs.\n6 runs as 2 programs of at most 3 (stacked).\n" in trained.stderr
@@ -274,8 +274,12 @@ def test_the_shipped_studies_are_listed(hrg):
 )
 def test_errors_are_wrong_usage_and_write_nothing(hrg, folder, args, message):
     result = hrg("ablate", *SMALL, *args, "-o", "out")
-    assert result.exit_code == 2 and result.stdout == "", result.stderr
+    assert result.exit_code == 2, result.stderr
     assert message in result.stderr and not (folder / "out").exists()
+    if "--json" in args:
+        assert message in json.loads(result.stdout)["error"]
+    else:
+        assert result.stdout == ""
 
 
 def test_training_requires_a_folder(hrg):
