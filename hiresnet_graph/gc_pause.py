@@ -12,8 +12,8 @@ def gc_paused() -> Iterator[None]:
     """Pause cyclic garbage collection; may be nested, and leaves a collector that was off switched off.
 
     The collector scans all objects whenever their number has grown by a quarter. This took a third of the time to
-    validate a graph of 10,000 nodes, and made that time grow faster than the graph (`benchmarks/graph_size.py`). What was
-    made meanwhile is large and lives long: it joins the oldest objects, instead of being scanned at once as new.
+    validate a graph of 10,000 nodes, and made that time grow faster than the graph (`benchmarks/graph_size.py`). What
+    was made meanwhile is large and lives long: it joins the oldest objects, instead of being scanned at once as new.
     """
     was_enabled = gc.isenabled()
     gc.disable()
