@@ -6,12 +6,11 @@ A `BlockGraph` has only nodes and edges.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 
 from hiresnet_graph.errors import Problem
-from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, CycleError
-from hiresnet_graph.passes.desugaring.context import SectionContext
+from hiresnet_graph.graph import BlockEdge, BlockGraph, CycleError
 from hiresnet_graph.passes.desugaring.definitions import check_definitions
 from hiresnet_graph.passes.desugaring.edges import SectionEdges
 from hiresnet_graph.passes.desugaring.kinds import Kinds, WrittenBlock
@@ -70,20 +69,8 @@ def desugar_block(block: WrittenBlock, shape: Shape) -> BlockGraph:
     return graph
 
 
-class _Assembly(SectionContext):
+class _Assembly(SectionOutputs):
     """The graph of nodes and edges: its outputs, its delays, and what must hold of the whole."""
-
-    def __init__(
-        self,
-        section: Section,
-        problems: Problems,
-        addresses: Addresses,
-        nodes: Mapping[str, BlockNode],
-        edges: list[BlockEdge],
-        original: Original | None,
-    ) -> None:
-        super().__init__(section, problems)
-        self.addresses, self.nodes, self.edges, self.original = addresses, nodes, edges, original
 
     def graph(self, undelayed: set[str], warnings: tuple[Problem, ...]) -> BlockGraph | None:
         """The graph, or None after a problem.
@@ -94,12 +81,12 @@ class _Assembly(SectionContext):
         every = self.edges
         if self.section.prune == "dead":
             self._leave_out_dead()
-        reached, ends = self._reached(), self._ends()
-        found = ends.candidates(reached)
-        self._report_unreached(ends.required(found) - reached, {*found.values()} <= reached)
-        outputs = ends.checked(found)
+        reached = self._reached()
+        found = self.candidates(reached)
+        self._report_unreached(self.required(found) - reached, {*found.values()} <= reached)
+        outputs = self.checked(found)
         if outputs:
-            self._restrict(ends.required(outputs))
+            self._restrict(self.required(outputs))
         edges = self._with_delays(undelayed, set(outputs.values()))
         kept = set(map(id, self.edges))
         left_out = tuple(edge for edge in every if id(edge) not in kept)
@@ -111,19 +98,16 @@ class _Assembly(SectionContext):
             self._report_cycle(error, edges)
         return None if self.problems.found else graph
 
-    def _ends(self) -> SectionOutputs:
-        return SectionOutputs(self.section, self.problems, self.addresses, self.nodes, self.edges, self.original)
-
     def _leave_out_dead(self) -> None:
         """Leave out the nodes that no input reaches; it is an error if a given output is among them."""
         states = [name for name, node in self.nodes.items() if is_state(node, self.section)]
         live = live_nodes([*self.section.inputs, *states], self.edges)
         is_given = self.section.outputs is not None or self.original is not None
-        outputs = self._ends().candidates(self._reached()) if is_given else {}
+        outputs = self.candidates(self._reached()) if is_given else {}
         for label, call in outputs.items():
             if call not in live:
                 message = f"no path leads from the input to the output '{label}'."
-                path = self.path("nodes", self.nodes[call].stage or call)
+                path = self.path("nodes", self.label(call))
                 self.problems.add(path, message, "Keep an edge that leads there.", key=True)
         if not self.problems.found:
             self._restrict(live)
@@ -165,8 +149,8 @@ class _Assembly(SectionContext):
 
     def _report_lost(self, name: str, behind: set[str], has_outputs: bool) -> None:
         """Report a node to which no path leads, and so none to these."""
-        label = self.nodes[name].stage or name
-        others = {self.nodes[other].stage or other for other in behind} - {label}
+        label = self.label(name)
+        others = {self.label(other) for other in behind} - {label}
         also = f" (nor to the {len(others)} nodes after it)" if len(others) > 1 else ""
         hint = f"Add it to 'flow' (a chain may begin 'input -> {label}'), give it an edge, or remove it."
         if not any(edge.family == "flow" and edge.source in self.section.inputs for edge in self.edges):

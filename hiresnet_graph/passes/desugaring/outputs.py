@@ -55,7 +55,7 @@ class SectionOutputs(SectionContext):
         problems: Problems,
         addresses: Addresses,
         nodes: Mapping[str, BlockNode],
-        edges: Sequence[BlockEdge],
+        edges: list[BlockEdge],
         original: Original | None,
     ) -> None:
         super().__init__(section, problems)
@@ -80,10 +80,10 @@ class SectionOutputs(SectionContext):
             hint = (
                 f"Connect all but one, or set 'outputs' to those of them that are outputs, like 'outputs: [{names}]'."
             )
-            self.problems.add(self.path("nodes", self._label(first)), message, hint, key=True)
+            self.problems.add(self.path("nodes", self.label(first)), message, hint, key=True)
         elif any(edge.delay > 0 for edge in self.edges):  # without delays, there is a cycle, which is a problem itself
             message = "no node is an output: another node reads every value."
-            hint = f"Set the outputs, like 'outputs: [{self._label([*self.nodes][-1])}]'."
+            hint = f"Set the outputs, like 'outputs: [{self.label([*self.nodes][-1])}]'."
             self.problems.add(self.path("nodes"), message, hint, key=True)
         return {}
 
@@ -104,9 +104,10 @@ class SectionOutputs(SectionContext):
 
     def is_original(self, name: str) -> bool:
         """Whether a node was there before the changes of the spec."""
-        return self.original is not None and self._label(name) in self.original.nodes
+        return self.original is not None and self.label(name) in self.original.nodes
 
-    def _label(self, name: str) -> str:
+    def label(self, name: str) -> str:
+        """The key of `nodes` that a node is part of."""
         return self.nodes[name].stage or name
 
     def _retained(self, sinks: Sequence[str], reached: Collection[str]) -> Sequence[str]:
@@ -114,7 +115,7 @@ class SectionOutputs(SectionContext):
         if self.original is None:
             return sinks
         read = {edge.source for edge in self.edges if not self.is_original(edge.target)}
-        named = {self._label(name) for name in self.nodes}
+        named = {self.label(name) for name in self.nodes}
         calls = [self.addresses.sources(name)[0].call for name in self.original.outputs if name in named]
         old = [call for call in calls if call in self.nodes and call not in read]
         new = [sink for sink in sinks if not self.is_original(sink)]
