@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from tests.structure import SourceFile, circles, files_of, repeated_types, summary, term_leads
+from tests.structure import LONG_FILE, LONG_FUNCTION, SourceFile, circles, files_of, repeated_types, summary, term_leads
 
 ROOT = Path(__file__).parent.parent
 FILES = files_of(ROOT)
@@ -46,3 +46,14 @@ def test_a_term_leads_to_the_class_before_a_function() -> None:
     assert term_leads(files, "worker") == "2 lines, WorkerLayout in a"
     assert term_leads(files, "worker layout") == "1 lines, WorkerLayout in a"
     assert term_leads(files, "schedule") == "0 lines, no definition"
+
+
+def test_files_and_functions_are_short() -> None:
+    """The signatures of commands list their options, so that their length is not counted."""
+    assert [name for name, file in FILES.items() if file.lines > LONG_FILE] == []
+    assert [
+        (name, function)
+        for name, file in FILES.items()
+        for function, lines in file.functions()
+        if lines > LONG_FUNCTION and not name.startswith("hiresnet_graph.cli.commands.")
+    ] == []

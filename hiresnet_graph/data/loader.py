@@ -121,21 +121,16 @@ class Loader:
         for images_BCHW, indices_B in self._raw([_slice(batch, rank, world) for batch in batches]):
             yield self._normalize(self._augment(images_BCHW, indices_B, draws)), self.labels_N[indices_B]
 
-    def evaluation(
-        self, part: str, batch_size: int, *, rank: int = 0, world: int = 1
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def evaluation(self, part: str, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All images of a part of the data in order, not augmented, and their labels.
 
         Args:
             part: `train`, `validation` or `test`.
-            rank: As for `training`.
-            world: As for `training`.
 
         Raises:
             RunError: A file of the data set is missing, or is not an image.
         """
-        batches = [_slice(batch, rank, world) for batch in torch.split(self.indices[part], batch_size)]
-        for images_BCHW, indices_B in self._raw(batches):
+        for images_BCHW, indices_B in self._raw(list(torch.split(self.indices[part], batch_size))):
             yield self._normalize(images_BCHW), self.labels_N[indices_B]
 
     def _raw(self, batches: list[torch.Tensor]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -94,11 +94,6 @@ def band_rows(results: Results) -> list[FigureRow]:
     return rows
 
 
-def epochs_to(curve: Sequence[float], accuracy: float) -> int | None:
-    """The first epoch, counted from 1, with at least this validation accuracy; None if there is none."""
-    return next((epoch for epoch, value in enumerate(curve, 1) if value >= accuracy), None)
-
-
 def effect_rows(found: Sequence[Effects]) -> list[FigureRow]:
     """Main effect and Shapley value of each edge, the largest first; with a grid, of its first setting."""
     rows: list[FigureRow] = []

@@ -353,10 +353,8 @@ def _count(row: Row) -> str:
     return ", ".join([number, *(f"{count} {what}" for what, count in counts.items() if count)])
 
 
-def _spread(spread: Spread | None, form: str = ".2f") -> str:
-    if spread is None:
-        return "-"
-    return f"{spread.mean:{form}} ({'-' if spread.std is None else f'{spread.std:.2f}'})"
+def _spread(spread: Spread | None) -> str:
+    return "-" if spread is None else f"{spread.mean:.2f} ({_number(spread.std)})"
 
 
 def _number(value: float | None, form: str = ".2f") -> str:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from hiresnet_graph.architecture import Architecture, loads
+from hiresnet_graph.architecture import loads
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.ops import Apply
 from hiresnet_graph.plan import Plan
@@ -84,22 +84,16 @@ def identify_run(network: NetworkIdentity, recipe: Recipe, seeds: Seeds, dataset
     return RunIdentity(key, network.plan, recipe, fingerprint)
 
 
-def identify_request(
-    request: RunRequest, *, arch: Architecture | None = None, dataset: Dataset | None = None
-) -> RunIdentity:
+def identify_request(request: RunRequest) -> RunIdentity:
     """The identity of a requested run.
-
-    Args:
-        arch: The network of `request.spec`, if it is loaded already.
-        dataset: The data of `request.data`, if they are loaded already.
 
     Raises:
         SpecError: The spec is wrong.
         UsageError: Network and data do not go together, or the data cannot be found.
     """
-    plan = (arch or loads(request.spec, request.label)).plan
-    matched = match_input(dataset or load_dataset(request.data), plan)
-    return identify_run(identify_network(plan), request.recipe, request.seeds, matched)
+    plan = loads(request.spec, request.label).plan
+    dataset = match_input(load_dataset(request.data), plan)
+    return identify_run(identify_network(plan), request.recipe, request.seeds, dataset)
 
 
 def custom_ops_hash(plan: Plan) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.report.figure_data import epochs_to
 from hiresnet_graph.report.figures import FIGURES, WIDTHS_CM, Look, figure_bytes, make_figure, make_figures
 from hiresnet_graph.report.files import make_page, write_report
 from tests.report.studies import Net, study
@@ -58,10 +57,6 @@ def test_figures_that_a_study_has_no_data_for() -> None:
         make_figure(study(Net("a", (80.0, 81.0))), "effects")
     with pytest.raises(UsageError, match=r"no figure 'bars'\. Figures: accuracy, curves, effects, pareto"):
         make_figure(nothing, "bars")
-
-
-def test_epochs_to_an_accuracy() -> None:
-    assert [epochs_to([10.0, 50.0, 40.0, 60.0], level) for level in (5, 50, 55, 61)] == [1, 2, 4, None]
 
 
 def test_a_report_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
