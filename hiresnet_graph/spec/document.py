@@ -17,6 +17,7 @@ from hiresnet_graph.files import is_file
 from hiresnet_graph.shipped import spec_names, spec_path
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
+from hiresnet_graph.spec.pattern import matches
 from hiresnet_graph.spec.problems import Problems, known_keys
 from hiresnet_graph.spec.reader import SUFFIXES, parse, read
 from hiresnet_graph.spec.section import Section, is_one_group, whole_section
@@ -163,7 +164,7 @@ class Document:
         extension = MarkedDict({"name": name, "extends": base})
         for override in self.overrides:
             patch = _override_patch(self.tree, override, problems)
-            extension = merge(extension, patch) if patch is not None else extension
+            extension = _laid(extension, patch) if patch is not None else extension
         if problems:
             raise SpecError(problems)
         return extension
@@ -244,6 +245,7 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> Document:
 
 def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
     """A tree with a patch over it. A transition that is the name of a block counts as a mapping with that block."""
+    tree = _yielding(tree, patch)
     if "transitions" not in patch:
         return merge(tree, patch)
     laid = merge(_with_blocks(tree), _with_blocks(patch))
@@ -253,6 +255,42 @@ def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
             if isinstance(entry, str) and position is not None:  # errors of the new block are reported there
                 laid["transitions"][row].value_positions[column] = position
     return laid
+
+
+def _yielding(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
+    """A tree without what patterns among the nodes of a patch set: a later pattern beats an earlier exact address."""
+    nodes, changes = tree.get("nodes"), patch.get("nodes")
+    if isinstance(nodes, MarkedDict) and isinstance(changes, MarkedDict):
+        tree, nodes = tree.copy(), nodes.copy()
+        tree["nodes"] = nodes
+        patterns = [(key, fields) for key, fields in changes.items() if "*" in key and isinstance(fields, dict)]
+        for pattern, fields in patterns:
+            for name in nodes:
+                if "*" not in name and matches(pattern, name):
+                    nodes[name] = _without_set(nodes[name], fields)
+    blocks, changed = tree.get("blocks"), patch.get("blocks")
+    if isinstance(blocks, MarkedDict) and isinstance(changed, MarkedDict):
+        tree, blocks = tree.copy(), blocks.copy()
+        tree["blocks"] = blocks
+        for name in blocks.keys() & changed.keys():
+            if isinstance(blocks[name], MarkedDict) and isinstance(changed[name], MarkedDict):
+                blocks[name] = _yielding(blocks[name], changed[name])
+    return tree
+
+
+def _without_set(given: Any, fields: Mapping[str, Any]) -> Any:
+    """An entry of `nodes` without the fields, and the fields of its fields, that a pattern sets."""
+    if isinstance(given, str) and "block" in fields:
+        return MarkedDict()
+    if not isinstance(given, MarkedDict):
+        return given
+    inner = {
+        key for key in given.keys() & fields.keys() if isinstance(given[key], dict) and isinstance(fields[key], dict)
+    }
+    left = given.without(*(given.keys() & fields.keys() - inner))
+    for key in inner:
+        left[key] = _without_set(given[key], fields[key])
+    return left
 
 
 def _rows(tree: MarkedDict) -> list[tuple[str, MarkedDict]]:
@@ -426,8 +464,11 @@ def _address_length(nodes: Mapping[str, Any], parts: list[str], blocks: Any) -> 
 
 
 def _is_part(text: str) -> bool:
-    """Whether a word looks like a part of a block (`conv2`, `norm1`) rather than a field with fields (`shortcut`)."""
-    return re.fullmatch(r"(conv|norm|linear|pool|depthwise|pointwise|expand|reduce|project)\d*", text) is not None
+    """Whether a word looks like a part of a block (`conv2`, `norm*`) rather than a field with fields (`shortcut`)."""
+    return (
+        "*" in text
+        or re.fullmatch(r"(conv|norm|linear|pool|depthwise|pointwise|expand|reduce|project)\d*", text) is not None
+    )
 
 
 def _definition(node: Any, blocks: Any) -> Any:

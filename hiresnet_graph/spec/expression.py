@@ -29,6 +29,7 @@ from hiresnet_graph.spec.arithmetic import (
     show,
     to_text,
 )
+from hiresnet_graph.spec.scalar import looks_typed
 
 MAX_EXPRESSION = 1_000
 MAX_NESTING = 50
@@ -210,6 +211,7 @@ def _parse(text: str, offset: int, start: int) -> _Expression:
     return _Expression(text, offset, start, tree, frozenset(used))
 
 
+_UNQUOTED = "Write true, false or a number, without quotes, where the value is set."
 _HINT = (
     "An expression has numbers, text, names, + - * / // % **, comparisons, 'and', 'or', 'not', 'a if c else b', x[i], "
     f"lists, and the functions {', '.join(FUNCTIONS)}."
@@ -253,7 +255,7 @@ class _Evaluation:
             case ast.List() | ast.Tuple():
                 return [self.visit(item, depth) for item in node.elts]
             case ast.UnaryOp():
-                return self.unary(node, self.visit(node.operand, depth))
+                return self.unary(node, depth)
             case ast.BinOp():
                 return self.binary(node, depth)
             case ast.Compare():
@@ -261,7 +263,7 @@ class _Evaluation:
             case ast.BoolOp():
                 return self.logic(node, depth)
             case ast.IfExp():
-                return self.visit(node.body if self.visit(node.test, depth) else node.orelse, depth)
+                return self.visit(node.body if self.condition(node.test, depth) else node.orelse, depth)
             case ast.Subscript():
                 return self.index(node, depth)
             case ast.Call():
@@ -281,9 +283,17 @@ class _Evaluation:
             self.refuse(node)
         return self.checked(node, "this number" if isinstance(node.value, Number) else "this text", node.value)
 
-    def unary(self, node: ast.UnaryOp, value: Any) -> Any:
+    def condition(self, node: ast.expr, depth: int) -> Any:
+        """A value that is taken as true or false."""
+        value = self.visit(node, depth)
+        if isinstance(value, str) and looks_typed(value):
+            self.fail(node, f"{show(value)} is text, and as a condition text is always true.", _UNQUOTED)
+        return value
+
+    def unary(self, node: ast.UnaryOp, depth: int) -> Any:
         if isinstance(node.op, ast.Not):
-            return not value
+            return not self.condition(node.operand, depth)
+        value = self.visit(node.operand, depth)
         if type(node.op) not in UNARY:
             self.refuse(node)
         sign, function = UNARY[type(node.op)]
@@ -319,6 +329,9 @@ class _Evaluation:
                 self.fail(item, "'is' is not allowed in an expression.", "Write '==' or '!='.")
             right = self.visit(item, depth)
             sign, function = COMPARISONS[type(op)]
+            for one, other in ((left, right), (right, left)):
+                if isinstance(one, str) and isinstance(other, Number) and looks_typed(one):
+                    self.fail(node, f"{show(one)} is text, which never equals {show(other)}.", _UNQUOTED)
             if not self.compute(node, sign, [left, right], function):
                 return False
             left = right
@@ -328,7 +341,7 @@ class _Evaluation:
         stop = isinstance(node.op, ast.Or)
         value: Any = None
         for item in node.values:
-            value = self.visit(item, depth)
+            value = (self.visit if item is node.values[-1] else self.condition)(item, depth)
             if bool(value) is stop:
                 break
         return value

@@ -16,6 +16,9 @@ _CONSTANTS: dict[str, Any] = {
     **{sign + word: float(sign + "inf") for sign in ("", "+", "-") for word in (".inf", ".Inf", ".INF")},
     **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
 }
+OLD_BOOLEANS = frozenset(("on", "off", "yes", "no"))
+"""Booleans of YAML 1.1; text in YAML 1.2."""
+_SWITCHES = OLD_BOOLEANS | {"y", "n", "none", "true", "false", "null"}
 TYPED = frozenset(["", *"~nNtTfF.+-0123456789"])
 """First characters of plain scalars that may be something other than text; "" for the empty one."""
 
@@ -38,3 +41,8 @@ def resolve(text: str) -> Any:
 def is_text(text: str) -> bool:
     """Whether a plain scalar is text."""
     return text not in _CONSTANTS and not _INT.fullmatch(text) and not _FLOAT.fullmatch(text)
+
+
+def looks_typed(text: str) -> bool:
+    """Whether a text reads like true, false, nothing or a number: `no`, `'0'`, `None`."""
+    return text.lower() in _SWITCHES or not (text == "" or is_text(text))

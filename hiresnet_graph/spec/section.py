@@ -13,6 +13,7 @@ from hiresnet_graph.spec.model import (
     ArchitectureSpec,
     EdgeSpec,
     InputSpec,
+    NodeSpec,
     SectionSpec,
     SkipSpec,
     Texts,
@@ -76,6 +77,13 @@ def evaluated(
         return None
 
 
+_NAMES_OF_FILES = {"i": "in the fields of a stage, 'i' is the index of the block"}
+_NAMES_OF_BLOCKS = {
+    **_NAMES_OF_FILES,
+    "in_width": "in an entry of 'blocks', 'in_width' is the number of channels of its input",
+    **{key: f"'{key}' is a key of nodes, so that no node could set the param" for key in known_keys(NodeSpec)},
+}
+"""Names that params cannot have, and why."""
 _STAND_INS = {"name": "?", "input": {"channels": 1}}
 """In place of an invalid value, so that it is not reported as missing."""
 
@@ -99,6 +107,7 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
     params = tree.get("params")
     if isinstance(params, MarkedDict):
         try:
+            _check_params(params, _NAMES_OF_FILES, problems, ("params",))
             names = resolve_params(params)
         except SpecError as error:
             problems.absorb(error)
@@ -131,6 +140,11 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
         time=_time(early.get("time"), problems, ()),
         prune=spec.prune,
     )
+
+
+def _check_params(params: Mapping[str, Any], taken: Mapping[str, str], problems: Problems, path: Path) -> None:
+    for name in (key for key in params if key in taken):
+        problems.add((*path, name), f"{taken[name]}.", "Choose another name.", key=True)
 
 
 def block_section(
@@ -196,6 +210,8 @@ def _check_blocks(blocks: Mapping[str, Any], problems: Problems) -> None:
             for key in set(entry) - set(known):
                 message = f"unknown key '{key}'."
                 problems.add(("blocks", name, key), message, did_you_mean(key, known), key=True)
+            if isinstance(entry.get("params"), dict):
+                _check_params(entry["params"], _NAMES_OF_BLOCKS, problems, ("blocks", name, "params"))
 
 
 def is_one_group(skips: Mapping[str, Any]) -> bool:

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from hiresnet_graph.spec.scalar import is_text
+from hiresnet_graph.spec.scalar import OLD_BOOLEANS, is_text
 from hiresnet_graph.spec.syntax import find_cut
 
 _WIDTH = 120
 _PLAIN = re.compile(r"[\w$(](?:[\w$().*+/<>=%-]| (?! |$))*")
-_OLD_BOOLEANS = frozenset(("on", "off", "yes", "no"))
 _ESCAPED = re.compile("[\x7f-\xa0\xad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\uffff]")
 Write = Callable[[Any], str]
 
@@ -136,7 +135,7 @@ def _number(value: Any) -> str:
 @lru_cache(maxsize=4096)
 def _yaml_text(text: str) -> str:
     """A text as a scalar that is the same inside and outside of brackets."""
-    if _PLAIN.fullmatch(text) and text.lower() not in _OLD_BOOLEANS and is_text(text) and find_cut(text) < 0:
+    if _PLAIN.fullmatch(text) and text.lower() not in OLD_BOOLEANS and is_text(text) and find_cut(text) < 0:
         return text
     if text.isprintable() and not _ESCAPED.search(text):
         return "'" + text.replace("'", "''") + "'"

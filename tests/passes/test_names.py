@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hiresnet_graph.errors import ExpressionError
-from hiresnet_graph.passes.names import Addresses, End, matches, name_fault
+from hiresnet_graph.passes.names import Addresses, End, name_fault
+from hiresnet_graph.spec.pattern import matches
 
 STAGE1 = ["stage1.block1", "stage1.block2"]
 STAGE2 = ["stage2.block1", "stage2.block2", "stage2.block3"]

@@ -39,6 +39,79 @@ def blocks(made: hrg.Architecture) -> dict[str, Any]:
     return {node.name: node.block for node in made.graph.nodes if node.block is not None}
 
 
+# ------------------------------------------------------------------------------------------------------- patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "change", "exact"),
+    [
+        ("stage*", {"width": 6}, "stage1: {width: 6}"),
+        ("stage*", {"depth": 3}, "stage1: {depth: 3}"),
+        ("stage*", {"block": "plain"}, "stage1: {block: plain}"),
+        ("stage*", {"shortcut": {"norm": "group"}}, "stage1: {shortcut: {norm: group}}"),
+        ("stage*", {"shortcut": {"when": "always"}}, "stage1: {shortcut: {when: always}}"),
+        ("stage*.block*", {"hidden": 5}, "{stage1.block1: {hidden: 5}, stage1.block2: {hidden: 5}}"),
+        ("stage*.block*.conv*", {"kernel_size": 1}, "stage1.block*.conv*: {kernel_size: 1}"),
+    ],
+)
+def test_a_pattern_overrides_exact_addresses_of_earlier_patches(
+    pattern: str, change: dict[str, Any], exact: str, tmp_path: Path
+) -> None:
+    text = BASE.replace("  head:", "  stage1.block1.conv2: {kernel_size: 5}\n  head:")
+    text = text.replace("variants:", f"variants:\n  later: {{nodes: {{'{pattern}': {change}}}}}".replace("'", '"'))
+    nodes = exact if exact.startswith("{") else f"{{{exact}}}"
+    if "conv" in pattern:  # the same pattern in a base without the exact address
+        expected = net(text.replace("  stage1.block1.conv2: {kernel_size: 5}\n", "").replace("later:", "other:"))
+        expected = expected.variant("other")
+    else:
+        expected = net(text.replace("variants:", f"variants:\n  exact: {{nodes: {nodes}}}", 1)).variant("exact")
+    digest = expected.plan.digest()
+    one = net(text)
+    assert one.plan.digest() != digest
+    assert one.variant("later").plan.digest() == digest
+    key, value = next(iter(change.items()))
+    assert one.override({f"{pattern}.{key}": value}).plan.digest() == digest
+    (tmp_path / "base.yaml").write_text(text)
+    extension = f"name: base\nextends: base.yaml\nnodes: {{'{pattern}': {change}}}\n".replace("'", '"')
+    (tmp_path / "extension.yaml").write_text(extension)
+    assert hrg.load(tmp_path / "extension.yaml").plan.digest() == digest
+    assert hrg.loads(one.variant("later").to_yaml()).plan.digest() == digest
+
+
+def test_of_a_pattern_and_an_exact_address_the_later_patch_counts() -> None:
+    first, last = net().override({"stage1.width": 6}), {"stage*.width": 5}
+    assert blocks(first.override(last))["stage1.block2"].width == 5
+    assert blocks(net().override(last).override({"stage1.width": 6}))["stage1.block2"].width == 6
+    assert blocks(net(BASE.replace("  head:", "  stage*: {width: 5}\n  head:")))["stage1.block2"].width == 8
+
+
+def test_overrides_written_as_an_extension_keep_their_order(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    changed = read_document(tmp_path / "base.yaml").override({"stage1.width": 6, "stage*.width": 5})
+    extension = changed.as_extension("changed", "base.yaml")
+    assert extension["nodes"] == {"stage1": {}, "stage*": {"width": 5}}
+
+
+def test_a_pattern_changes_a_node_that_is_the_name_of_a_block() -> None:
+    text = BASE.replace("  head:", "  act: relu\n  head:").replace("-> head", "-> act -> head")
+    assert blocks(net(text).override({"a*.block": "tanh"}))["act"].kind == "tanh"
+
+
+def test_a_pattern_in_a_block_of_the_spec() -> None:
+    text = """
+name: own
+input: {channels: 3, height: 8, width: 8}
+blocks:
+  two: {nodes: {a1: {block: conv2d, width: 4}, a2: {block: conv2d, width: 5}}, flow: a1 -> a2}
+nodes: {n: two}
+flow: n
+variants:
+  later: {blocks: {two: {nodes: {"a*": {width: 2}}}}}
+"""
+    assert net(text).cost().parameters == 4 * 28 + 5 * 37
+    assert net(text).variant("later").cost().parameters == 2 * 28 + 2 * 19
+
+
 # ------------------------------------------------------------------------------------------------------- variants
 
 
@@ -119,7 +192,7 @@ def test_later_overrides_are_above_earlier_ones() -> None:
         ("stage1.hidden", 5, "stage1.block2", "hidden", 3),
         ("stage1.block1.hidden", 5, "stage1.block1", "hidden", 5),
         ("stage1.block2.hidden", None, "stage1.block2", "hidden", None),
-        ("stage1.*.hidden", 5, "stage1.block2", "hidden", 3),
+        ("stage1.*.hidden", 5, "stage1.block2", "hidden", 5),
         ("stage*.norm", "group", "stage1.block1", "norm", "group"),
         ("*.block1.hidden", 7, "stage1.block1", "hidden", 7),
         ("nodes.stem.width", 5, "stem", "width", 5),

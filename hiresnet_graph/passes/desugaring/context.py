@@ -6,6 +6,7 @@ from hiresnet_graph.graph import Origin
 from hiresnet_graph.passes.names import name_fault
 from hiresnet_graph.spec.marked import format_path
 from hiresnet_graph.spec.problems import Path, Problems
+from hiresnet_graph.spec.scalar import looks_typed
 from hiresnet_graph.spec.section import Section
 
 
@@ -30,6 +31,14 @@ class SectionContext:
         if fault:
             self.problems.add(path, fault, "Choose another name.", key=key)
         return not fault
+
+    def check_weights(self, name: str, path: Path) -> bool:
+        """Whether this can name shared weights; if not, that is a problem of the value at the path."""
+        if looks_typed(name):
+            hint = "Leave out 'weights', or write 'weights: null', for weights of its own; or choose another name."
+            self.problems.add(path, f"'{name}' would be the name of weights that are shared.", hint)
+            return False
+        return self.check_name(name, path, key=False)
 
     def check_time(self, path: Path, what: str) -> bool:
         """Whether the section has `time`; if not, that is a problem of the key at the path, which requires it."""

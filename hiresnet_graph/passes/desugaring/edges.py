@@ -209,10 +209,10 @@ class SectionEdges(SectionContext):
         fields = self._connection(spec, path, IdentityProjection())
         if fields is None or (spec.block and block is None):
             return
-        for key in ("name", "weights"):
-            name = getattr(spec, key)
-            if name is not None and not self.check_name(name, (*path, key), key=False):
-                return
+        if spec.name is not None and not self.check_name(spec.name, (*path, "name"), key=False):
+            return
+        if spec.weights is not None and not self.check_weights(spec.weights, (*path, "weights")):
+            return
         if spec.name is not None and len(pairs) > 1:
             message = "one name cannot serve several edges."
             self.problems.add((*path, "name"), message, "Write them as separate entries.")

@@ -12,10 +12,10 @@ from hiresnet_graph.merges import Merge
 from hiresnet_graph.passes.desugaring.context import SectionContext
 from hiresnet_graph.passes.desugaring.kinds import Kinds
 from hiresnet_graph.passes.limits import MAX_NODES, TooLarge
-from hiresnet_graph.passes.names import matches
 from hiresnet_graph.spec.expression import Unknown
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import MAX_DEPTH, NodeSpec
+from hiresnet_graph.spec.pattern import matches
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import Section, evaluated
 
@@ -259,7 +259,7 @@ class SectionNodes(SectionContext):
             return None
         if spec.weights is None:
             return call
-        if not self.check_name(spec.weights, (*path, "weights"), key=False):
+        if not self.check_weights(spec.weights, (*path, "weights")):
             return None
         return spec.weights + (call[len(stage) :] if stage else "")
 

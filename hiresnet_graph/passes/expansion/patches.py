@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import BlockGraph, PartPatch
 from hiresnet_graph.passes.expansion.state import Expansion
-from hiresnet_graph.passes.names import matches
 from hiresnet_graph.registry import Kind
 from hiresnet_graph.spec.marked import key_position_at
 from hiresnet_graph.spec.model import NodeSpec
+from hiresnet_graph.spec.pattern import matches
 from hiresnet_graph.spec.problems import Problems
 
 K = TypeVar("K", bound=Kind)

@@ -14,10 +14,10 @@ from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, OpNode, Origi
 from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.expansion.patches import patched
 from hiresnet_graph.passes.expansion.state import Expansion, Failed, Scope, Value, joined
-from hiresnet_graph.passes.names import matches
 from hiresnet_graph.passes.step import has_copies
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep
+from hiresnet_graph.spec.pattern import matches
 from hiresnet_graph.wire import Builder, Wire
 
 
