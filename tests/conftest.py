@@ -72,3 +72,13 @@ def real_data() -> Path:
             unpack.write_tiny(folder)
             done.touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished study of a small network, without skips and with all; do not write into it."""
+    from tests.analysis.small import train_study
+
+    folder = tmp_path_factory.mktemp("small") / "study"
+    train_study(folder)
+    return folder

@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("train",),
     ("stack",),
     ("sweep",),
+    ("analysis",),
     ("report",),
     ("__init__",),
     ("cli",),
@@ -43,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Each may import the rows above it. Within a row, none imports another."""
 
-TORCH = ("lower", "data", "train", "stack", "sweep")
+TORCH = ("lower", "data", "train", "stack", "sweep", "analysis")
 """Where torch may be imported with the module. Everywhere else, only inside functions."""
 TORCH_FILES = ("ops/layers.py", "testing.py")
 

@@ -17,6 +17,7 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import check_output
 
 if TYPE_CHECKING:
+    from hiresnet_graph.report.figures import FigureFormat
     from hiresnet_graph.sweep import Study
 
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that this command has not written.")]
@@ -71,6 +72,24 @@ def check_output_file(
             "replace it with '--force'."
         )
     return target
+
+
+def check_figure_file(target: Path, reads: Iterable[Path], *, force: bool) -> tuple[Path, FigureFormat]:
+    """The path of a figure and its format, checked before it is computed.
+
+    Args:
+        reads: As for `check_output_file`.
+        force: As for `check_output_file`.
+
+    Raises:
+        UsageError: The suffix is none of a figure, or the file cannot be written.
+    """
+    from hiresnet_graph.report.figures import FIGURE_FORMATS
+
+    format = next((one for one in FIGURE_FORMATS if target.suffix.lower() == f".{one}"), None)
+    if format is None:
+        raise UsageError(f"'{target}': a figure is written as .svg, .pdf or .png.")
+    return check_output_file(target, reads, force=force), format
 
 
 def check_output_folder(folder: Path, files: Iterable[str], reads: Iterable[Path], below: str = "") -> None:

@@ -84,6 +84,13 @@ class Loader:
         other.seed = seed
         return other
 
+    def shuffled(self, part: str) -> Loader:
+        """The same images, those of one part in another order: that of the seed."""
+        other = copy.copy(self)
+        order_N = torch.randperm(len(self.indices[part]), generator=_generator(self.seed, "shuffled", 0))
+        other.indices = {**self.indices, part: self.indices[part][order_N]}
+        return other
+
     def steps(self, batch_size: int, drop_last: bool = False) -> int:
         """Number of training steps of an epoch."""
         images = len(self.indices["train"])

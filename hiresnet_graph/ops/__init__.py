@@ -38,6 +38,7 @@ from hiresnet_graph.ops.combine import (
 from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear, transposed_geometry
 from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm, ScaleShift
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
+from hiresnet_graph.ops.probe import EdgeProbe
 from hiresnet_graph.ops.steps import Frame, Identity, StackSteps, Zeros
 from hiresnet_graph.registry import import_modules
 
@@ -56,6 +57,7 @@ __all__ = [
     "ConvTranspose2d",
     "Count",
     "Dropout",
+    "EdgeProbe",
     "Factor",
     "FixedScale",
     "Flatten",

@@ -47,13 +47,16 @@ from hiresnet_graph.spec.model import TimeSpec
 from hiresnet_graph.wire import Wire
 
 
-def expand(graph: BlockGraph) -> OpGraph:
+def expand(graph: BlockGraph, *, probes: bool = False) -> OpGraph:
     """The graph of primitive operations; of one step, if the graph has `time`.
+
+    Args:
+        probes: Whether each value that arrives at a slot of a node passes through an `EdgeProbe`, except in blocks.
 
     Raises:
         SpecError: Shapes do not fit, or a patch names a part that does not exist; with all such errors.
     """
-    expansion = Expansion()
+    expansion = Expansion(probes=probes)
     try:
         values = _expand(expansion, graph, Scope())
     except TooLarge:

@@ -26,7 +26,8 @@ _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 _SHAPES = ("circle", "square", "diamond", "triangle-up")
 _PIXELS_PER_CM = 72 / 2.54  # of an SVG or PDF at its natural size
 _SHAPE = 0.55  # height of a plot, as a share of the width of its figure
-_ROW = 16  # pixels of a variant or an edge
+ROW_PX = 16
+"""Pixels of a variant or an edge."""
 _ROWS = "rows"
 _NAMED, _SHORT = 12, 16  # points that have their names beside them, and letters of such names
 _LETTERS_PER_CM = 4.8
@@ -57,16 +58,20 @@ def make_figure(results: Results, kind: str, look: Look | None = None) -> Figure
     Raises:
         UsageError: There is no such figure, or the study has no data for it.
     """
-    import altair as alt
-
     look = look or Look()
     makers = {"accuracy": _accuracy, "curves": _curves, "effects": _effects, "pareto": _pareto}
     if kind not in makers:
         raise UsageError(f"there is no figure '{kind}'. Figures: {', '.join(FIGURES)}.")
-    rows, chart = makers[kind](results, look)
+    return finish_figure(*makers[kind](results, look), look)
+
+
+def finish_figure(rows: Sequence[FigureRow], chart: Any, look: Look) -> Figure:
+    """A chart of rows, in the width and the style of a report."""
+    import altair as alt
+
     chart = chart.properties(autosize={"type": "fit-x", "contains": "padding"}, width=look.width_cm * _PIXELS_PER_CM)
     chart = chart.configure_view(stroke=None).configure_axis(labelLimit=0, titleFontWeight="normal")
-    return {**chart.properties(data=alt.NamedData(_ROWS)).to_dict(), "datasets": {_ROWS: rows}}
+    return {**chart.properties(data=alt.NamedData(_ROWS)).to_dict(), "datasets": {_ROWS: list(rows)}}
 
 
 def make_figures(results: Results, look: Look | None = None) -> dict[str, Figure]:
@@ -107,10 +112,10 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     dots = base.mark_point(filled=True, size=22).encode(
         x=x, y=y, color=_color(look, rows), opacity=_opacity(look, 0.6), tooltip=["label:N", "seed:N", "accuracy:Q"]
     )
-    means = base.mark_tick(thickness=2, size=_ROW - 4, color="#222222").encode(
+    means = base.mark_tick(thickness=2, size=ROW_PX - 4, color="#222222").encode(
         x=alt.X("mean(accuracy):Q"), y=y, opacity=_opacity(look)
     )
-    return rows, alt.layer(dots, means).properties(height=_ROW * len(_order(rows)))
+    return rows, alt.layer(dots, means).properties(height=ROW_PX * len(_order(rows)))
 
 
 def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
@@ -194,7 +199,7 @@ def _effects(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     )
     intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
     zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
-    return rows, alt.layer(bars, intervals, zero).properties(height=_ROW * len(rows))
+    return rows, alt.layer(bars, intervals, zero).properties(height=ROW_PX * len(rows))
 
 
 # ---- what they share

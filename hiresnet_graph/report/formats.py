@@ -36,7 +36,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def to_markdown(report: Report | Table) -> str:
     """Markdown tables, each followed by its caption."""
     found = report_tables(_as_report(report))
-    return "\n".join(_markdown(table, has_title=len(found) > 1) for table in found)
+    return "\n".join(table_markdown(table, has_title=len(found) > 1) for table in found)
 
 
 def to_latex(report: Report | Table) -> str:
@@ -47,7 +47,7 @@ def to_latex(report: Report | Table) -> str:
     for table in report_tables(report):
         label = _slug(report.table.name if table.part == "table" else f"{report.table.name}-{table.part}")
         labels[label] += 1
-        texts.append(_latex(table, label if labels[label] == 1 else f"{label}-{labels[label]}"))
+        texts.append(table_latex(table, label if labels[label] == 1 else f"{label}-{labels[label]}"))
     return "".join(f"% {line}\n" for text in head for line in textwrap.wrap(text, 100)) + "\n".join(texts)
 
 
@@ -110,7 +110,9 @@ def _as_report(report: Report | Table) -> Report:
     return Report(report) if isinstance(report, Table) else report
 
 
-def _markdown(table: ReportTable, has_title: bool) -> str:
+def table_markdown(table: ReportTable, has_title: bool = False) -> str:
+    """A Markdown table and its caption."""
+
     def line(cells: tuple[str, ...]) -> str:
         return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
 
@@ -125,7 +127,12 @@ def _escaped(text: str) -> str:
     return re.sub(_MARKDOWN, r"\\\g<0>", one_line(text))
 
 
-def _latex(table: ReportTable, label: str) -> str:
+def table_latex(table: ReportTable, label: str) -> str:
+    """A LaTeX table with the columns of a paper, for the package `booktabs`.
+
+    Args:
+        label: Its label, after `tab:`.
+    """
     shown = [i for i, column in enumerate(table.columns) if column.in_paper]
     caption = table.caption_for_paper or table.caption
     if not caption.startswith(f"{table.title} "):  # a study may be named after its network
@@ -140,7 +147,7 @@ def _latex(table: ReportTable, label: str) -> str:
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_tex(caption)}}}",
-            rf"\label{{tab:{label}}}",
+            rf"\label{{tab:{_slug(label)}}}",
             rf"\begin{{tabular}}{{{''.join('r' if table.columns[i].is_number else 'l' for i in shown)}}}",
             r"\toprule",
             line(tuple(column.header for column in table.columns)),

@@ -20,9 +20,7 @@ from hiresnet_graph.report.scores import (
     spread_record,
 )
 from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells, is_certain
-from hiresnet_graph.sweep.database import RUNS
-from hiresnet_graph.sweep.results import Results, read_results
-from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.results import read_results
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
@@ -98,13 +96,14 @@ def make_readouts(
         UsageError: None of the networks runs in time.
         RunError: There is no finished run, its weights are missing, or its data have changed.
     """
-    from hiresnet_graph.train.readout import stored_dataset
+    from hiresnet_graph.analysis.sources import finished_runs
+    from hiresnet_graph.train.trained import stored_dataset
 
     results = read_results(folder)
     data: Dataset | None = None
     rows: list[ReadoutRow] = []
     left_out: list[str] = []
-    for index, runs in _runs(Path(folder), results).items():
+    for index, runs in finished_runs(Path(folder), results).items():
         network = results.networks[index]
         if runs[0].architecture.plan.folded is None:
             left_out.append(network.label)
@@ -129,22 +128,6 @@ def make_readouts(
 
 Pair = tuple["ReadoutPoint", "ReadoutPoint"]
 """A step with the weights of the epoch of best validation, and with those of the last."""
-
-
-def _runs(folder: Path, results: Results) -> dict[int, list[Run]]:
-    """The finished runs of each network that is not the same as another."""
-    from hiresnet_graph.train.run_folder import load_run
-
-    status = {run.key: run.name for run in read_status(folder).runs}
-    is_study = (folder / RUNS).is_dir()
-    found: dict[int, list[Run]] = {}
-    for row in results.rows:
-        if row.state == "complete" and not results.networks[row.network].same_as:
-            path = folder / RUNS / status[row.key] if is_study else folder
-            found.setdefault(row.network, []).append(load_run(path))
-    if not found:
-        raise UsageError(f"{folder}: contains no complete run to read out.")
-    return found
 
 
 def _best_and_last(

@@ -7,22 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
 from torch import nn
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
-from hiresnet_graph.data.loader import Loader
-from hiresnet_graph.errors import RunError, SpecError, UsageError
+from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.passes.timing import timing
-from hiresnet_graph.train.checks import match_input
-from hiresnet_graph.train.environment import choose_device, torch_settings
-from hiresnet_graph.train.evaluation import BATCH, Part, Scores, evaluate
-from hiresnet_graph.train.prepare import stored_source
-from hiresnet_graph.train.record import RunRecord, read_settings
-from hiresnet_graph.train.trainer import compute_logits, image_format, memory_errors, move_to
+from hiresnet_graph.train.evaluation import Part, Scores, evaluate
+from hiresnet_graph.train.record import RunRecord
+from hiresnet_graph.train.trained import dataset_of_run, open_trained
 
 Past = Literal["error", "last"]
 
@@ -66,46 +60,22 @@ def evaluate_steps(
     selected = range((in_training.smallest or 1) - 1, in_training.steps) if steps is None else sorted(set(steps))
     if not selected or selected[0] < 0:
         raise UsageError(f"steps: expected one step or more, counted from 0, not {list(selected)}.")
-    dataset = match_input(data or stored_dataset(folder), arch.plan)
-    if dataset.fingerprint() != record.data_fingerprint:
-        raise RunError(
-            f"{folder}: data '{dataset.name}' are not what this run was trained on: images, split or size differ."
-        )
-    recipe, where = record.recipe, choose_device(device)
+    dataset, recipe = dataset_of_run(folder, record, arch, data), record.recipe
     if past is not None:
         arch = arch.override({"time.past": past})
-    with (
-        memory_errors(f"{folder}, read out at other steps"),
-        torch.no_grad(),
-        torch_settings(where, record.machine.threads, recipe.precision == "tf32"),
-    ):
-        module = move_to(load(arch), where, image_format(recipe, arch.plan))
-        assert isinstance(module, Recurrent)
-        loader = Loader(dataset, device=where, memory_format=image_format(recipe, arch.plan))
-        readers, reasons = _readers(module, selected)
+    what = f"{folder}, read out at other steps"
+    with open_trained(what, arch, load, dataset, recipe, device=device, threads=record.machine.threads) as network:
+        assert isinstance(network.module, Recurrent)
+        readers, reasons = _readers(network.module, selected)
         scores: dict[int, Scores] = {}
         for reader in readers:
-            batches = loader.evaluation(part, BATCH[where.type])
             top = min(recipe.top_k, dataset.classes)
-            found = evaluate(partial(compute_logits, reader, recipe=recipe), batches, top)
+            found = evaluate(partial(network.logits, reader), network.batches(part), top)
             assert found is not None
             scores |= dict(zip(reader.readouts, found, strict=True))
     return tuple(
         ReadoutPoint(step, step in in_training.readouts, scores.get(step), reasons.get(step, "")) for step in selected
     )
-
-
-def stored_dataset(folder: Path) -> Dataset:
-    """The data that the run in a folder was trained on.
-
-    Raises:
-        RunError: They were passed in memory, or the folder does not name them.
-        UsageError: They cannot be found.
-    """
-    source = stored_source(read_settings(folder))
-    if source is None:
-        raise RunError(f"{folder}: this run was trained on images in memory. Pass them again: 'data=...'.")
-    return load_dataset(source)
 
 
 def _readers(module: Recurrent, steps: Collection[int]) -> tuple[list[Recurrent], dict[int, str]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import typer
 
+from hiresnet_graph.cli.commands.contributions import contributions
+from hiresnet_graph.cli.commands.lesion import lesion
 from hiresnet_graph.cli.commands.readout import readout
 from hiresnet_graph.cli.help import Command, CommandGroup
 
-_COMMANDS = {"readout": readout}
+_COMMANDS: dict[str, Callable[..., None]] = {"contributions": contributions, "lesion": lesion, "readout": readout}
 
 
 class AnalyzeGroup(CommandGroup):

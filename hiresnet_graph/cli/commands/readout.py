@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.cli import failure
+from hiresnet_graph.cli.analysis import DataPart
 from hiresnet_graph.cli.commands.report import write_report_table
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.output import Force, check_output_file
@@ -28,13 +29,6 @@ _MOST_STEPS = 10_000
 PICTURES: tuple[Kind, ...] = ("svg", "png", "pdf", "html")
 # In the beginning of files that were written here, besides pictures.
 _MARKS = {"csv": (b"step,trained,n,accuracy",), "json": (b'"top_k": ', b'"part": ')}
-
-
-class DataPart(StrEnum):
-    """Parts of a data set."""
-
-    TEST = "test"
-    VALIDATION = "validation"
 
 
 class Past(StrEnum):

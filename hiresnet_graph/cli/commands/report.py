@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.cli.console import write, write_message, write_prose, write_table
-from hiresnet_graph.cli.output import Force, check_output_file
+from hiresnet_graph.cli.output import Force, check_figure_file, check_output_file
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import format_count
 
@@ -134,13 +134,10 @@ def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: 
 
 def _write_figure(folder: Path, target: Path, plot: Plot, width: Width, force: bool) -> None:
     from hiresnet_graph.files import write_atomic
-    from hiresnet_graph.report.figures import FIGURE_FORMATS, WIDTHS_CM, Look, figure_bytes, make_figure
+    from hiresnet_graph.report.figures import WIDTHS_CM, Look, figure_bytes, make_figure
     from hiresnet_graph.sweep.results import read_results
 
-    format = next((one for one in FIGURE_FORMATS if target.suffix.lower() == f".{one}"), None)
-    if format is None:
-        raise UsageError(f"'{target}': a figure is written as .svg, .pdf or .png.")
-    target = check_output_file(target, [folder], force=force)
+    target, format = check_figure_file(target, [folder], force=force)
     chart = make_figure(read_results(folder), plot.value, Look(WIDTHS_CM[width.value]))
     write_atomic(target, figure_bytes(chart, format))
     write_message(f"Wrote {target}.")

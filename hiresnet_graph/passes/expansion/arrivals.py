@@ -9,7 +9,7 @@ from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import ShapeError, did_you_mean
 from hiresnet_graph.graph import BlockEdge, EdgeRecord, Scale
 from hiresnet_graph.merges import AddMerge, Merge
-from hiresnet_graph.ops import FixedScale
+from hiresnet_graph.ops import EdgeProbe, FixedScale
 from hiresnet_graph.passes.expansion.recorder import CallRecorder, computed_fields
 from hiresnet_graph.passes.expansion.state import Failed, Value
 from hiresnet_graph.passes.step import anchor_name
@@ -44,6 +44,8 @@ class Arrivals:
             self.calls.fail(f"no edge arrives at the input of '{self.name}'.", hint, self.node.origin)
         if len(operands) == 1:
             return operands[0]
+        if own:
+            operands[: len(own)] = self._probed_own(own, slot)
         origin = edges[-1].origin if edges else self.node.origin
         self.calls.role = "merge"
         with self.calls.explained(f"the values at '{self.name}' ({merge.kind}) do not fit", origin):
@@ -137,11 +139,30 @@ class Arrivals:
             scale = edge.scale or (merge.scale if several else None)
             scale = None if scale == FixedScale(factor=1) else scale
             wire = self._gated(edge, wire if scale is None else wire.apply(scale))
+            if self._has_probes:
+                probe = EdgeProbe(edge=edge.name, target=self.name, slot=edge.slot, alone=not several)
+                wire = self.calls.probe(wire, probe, f"{anchor_name(scope)}probe")
             if self.calls.time is not None and not anchored:
                 wire = self.calls.anchor(anchor_name(scope), "arrival", wire.shape, wire.name)
         if self.calls.scope.is_top:
             self._record(edge, merge.kind if several else "", projected, scale)
         return wire
+
+    @property
+    def _has_probes(self) -> bool:
+        return self.calls.expansion.probes and self.calls.scope.is_top
+
+    def _probed_own(self, own: tuple[Wire, ...], slot: str) -> list[Wire]:
+        """The block's own values at a slot behind probes: its function, then its shortcut."""
+        if not self._has_probes:
+            return list(own)
+        edges = ["", *[f"{self.name}.shortcut"] * (len(own) - 1)]
+        return [
+            self.calls.probe(
+                wire, EdgeProbe(edge=edge, target=self.name, slot=slot), f"{anchor_name(self.name)}{slot}{i}"
+            )
+            for i, (wire, edge) in enumerate(zip(own, edges, strict=True))
+        ]
 
     def _source(self, edge: BlockEdge) -> Value:
         if not edge.part:

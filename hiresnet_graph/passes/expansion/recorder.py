@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from hiresnet_graph.errors import Problem, ShapeError
 from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, OpNode, Origin, Role
-from hiresnet_graph.ops import Identity, Op
+from hiresnet_graph.ops import EdgeProbe, Identity, Op
 from hiresnet_graph.passes.expansion.patches import patched
 from hiresnet_graph.passes.expansion.state import Expansion, Failed, Scope, Value, joined
 from hiresnet_graph.passes.step import has_copies
@@ -114,6 +114,11 @@ class CallRecorder(Builder):
         """A node that computes nothing, where a value is read or arrives; without `source`, it has no operand yet."""
         self._append(name, Identity(), (source,) if source else (), shape, name, role, delay=delay)
         return Wire(self, name, shape, name.removesuffix("@"))
+
+    def probe(self, wire: Wire, probe: EdgeProbe, name: str) -> Wire:
+        """A value after its probe; where it is empty, so is the result."""
+        self._append(name, probe, (wire.name,), wire.shape, name, "edge")
+        return replace(wire, name=name)
 
     def _append(
         self, name: str, op: Op, operands: tuple[str, ...], shape: Shape, weights: str, role: Role, **fields: Any

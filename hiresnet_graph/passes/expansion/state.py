@@ -70,9 +70,11 @@ class Expansion:
         delayed: Completes the delayed edges whose sources come later, when all nodes of the current graph are known.
         used_patches, unused_patches: Keys of the patches that found their part; the problems of those that did not.
         blocks: Number of blocks so far, for the limit.
+        probes: Whether the values at the slots of the network pass through probes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, probes: bool = False) -> None:
+        self.probes = probes
         self.nodes: list[OpNode] = []
         self.calls: set[str] = set()
         self.values: dict[str, Value] = {}

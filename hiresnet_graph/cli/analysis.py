@@ -1,0 +1,88 @@
+"""Options that the commands of `hrg analyze` share, and the output of an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hiresnet_graph.cli.commands.report import Format, write_report_table
+from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.output import check_figure_file
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.files import write_atomic
+
+if TYPE_CHECKING:
+    from hiresnet_graph.analysis.sources import AnalysisSource
+    from hiresnet_graph.report.analyses import Analysis
+
+
+class DataPart(StrEnum):
+    """Parts of a data set."""
+
+    TEST = "test"
+    VALIDATION = "validation"
+
+
+SourcePath = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="Folder of a run or a study, or a file of weights (.safetensors).")
+]
+NetworkSpec = Annotated[
+    str | None,
+    typer.Option(
+        "--spec", metavar="SPEC", help="Network of a file of weights: SPEC or SPEC@VARIANT.", show_default=False
+    ),
+]
+WeightsData = Annotated[
+    str | None,
+    typer.Option("--data", metavar="D", help="Data set for a file of weights (default: digits).", show_default=False),
+]
+PartOption = Annotated[DataPart, typer.Option("--part", help="Part of the data set.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", "-f", help="Output format: for people, a paper, or programs.")
+]
+Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+PlotFile = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Also draw a figure (.svg, .pdf, .png).", show_default=False),
+]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How an analysis is printed, from the options of a command."""
+
+    source: Path
+    format: Format
+    json: bool
+    plot: Path | None
+    force: bool
+
+    def run(
+        self, make: Callable[[AnalysisSource], Analysis], *, spec: str | None, data: str | None, device: str | None
+    ) -> None:
+        """Analyse the networks of the source, print the result, save it with a study, and draw its figure."""
+        figure = None if self.plot is None else check_figure_file(self.plot, [self.source], force=self.force)
+
+        from hiresnet_graph.analysis.sources import find_networks
+        from hiresnet_graph.report.analyses import FORMATS, analysis_table, save_analysis
+        from hiresnet_graph.report.analysis_figures import analysis_figure
+        from hiresnet_graph.report.figures import figure_bytes
+
+        source = find_networks(self.source, spec=spec, data=data, device=device or "auto")
+        found = make(source)
+        format = Format.JSON if self.json else self.format
+        if format is Format.TABLE:
+            write_report_table(analysis_table(found))
+        else:
+            write(FORMATS[format.value](found).rstrip("\n"))
+        if source.study is not None:
+            write_message(f"Saved {save_analysis(found, source.study)} for 'hrg report --html'.")
+        if figure is not None:
+            target, suffix = figure
+            write_atomic(target, figure_bytes(analysis_figure(found), suffix), UsageError)
+            write_message(f"Wrote {target}.")

@@ -1,0 +1,316 @@
+"""Analyses of the networks of a run, a study or a file of weights: rows over seeds, tables, and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.files import make_folder, write_atomic
+from hiresnet_graph.formats import Column, number_column
+from hiresnet_graph.report.formats import records_csv, records_json, table_latex, table_markdown
+from hiresnet_graph.report.scores import Setting, format_setting, setting_columns, spread, spread_record
+from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells
+
+if TYPE_CHECKING:
+    from hiresnet_graph.analysis.sources import AnalysisSource
+    from hiresnet_graph.train.evaluation import Part
+    from hiresnet_graph.train.trained import TrainedNetwork
+
+FOLDER = "analysis"
+"""Folder of a study with the analyses of its networks, which its report shows."""
+Key = str | int | None
+
+
+class Quantity(NamedTuple):
+    """A number of each row: its name in data, the header of its column, and its format."""
+
+    name: str
+    header: str
+    form: str = ".3f"
+
+
+class Question(NamedTuple):
+    """What an analysis asks.
+
+    Attributes:
+        keys: What identifies a row: name in data -> column.
+        unnamed: Keys that are not part of the names in a figure.
+        quantities: What is measured. The first one is drawn.
+        caption: What the numbers are, in sentences.
+    """
+
+    name: str
+    title: str
+    keys: Mapping[str, Column]
+    quantities: tuple[Quantity, ...]
+    caption: str
+    unnamed: tuple[str, ...] = ()
+
+
+class MeasuredRow(NamedTuple):
+    """A row of one run: the values of keys and of quantities, in the order of the question."""
+
+    keys: tuple[Key, ...]
+    values: tuple[float | None, ...]
+
+
+Measure = Callable[["TrainedNetwork"], Sequence[MeasuredRow]]
+
+
+class AnalysisRow(NamedTuple):
+    """A row of a network, over its runs.
+
+    Attributes:
+        setting: Setting of the grid; empty without a grid.
+        values: For each quantity, the value of each run.
+    """
+
+    variant: str
+    setting: Setting
+    keys: tuple[Key, ...]
+    values: tuple[tuple[float | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The answers for all networks of a source, in the order of the study.
+
+    Attributes:
+        name: Of its file: that of the question and of options that change the numbers.
+        part: Part of the data set.
+        seeds: Network -> the seeds of its runs, in the order of the values.
+        settings: The fields of the grid, with their column headers.
+        note: What the options were, in sentences.
+        left_out: Networks that the question does not apply to, each with the reason.
+    """
+
+    question: Question
+    name: str
+    source: str
+    architecture: str
+    data: str
+    part: str
+    images: int
+    seeds: Mapping[str, tuple[str, ...]]
+    rows: tuple[AnalysisRow, ...]
+    settings: Mapping[str, str]
+    note: str = ""
+    left_out: tuple[str, ...] = ()
+
+
+def analyse(
+    source: AnalysisSource, question: Question, measure: Measure, *, part: Part, name: str = "", note: str = ""
+) -> Analysis:
+    """The answer to a question for each network of a source.
+
+    A network that the question does not apply to (`measure` raises a UsageError) is left out.
+
+    Args:
+        measure: Gives the same rows for all runs of a network.
+
+    Raises:
+        UsageError: It applies to none of them.
+    """
+    rows: list[AnalysisRow] = []
+    seeds: dict[str, tuple[str, ...]] = {}
+    left_out: dict[str, str] = {}
+    images = 0
+    for subject in source.subjects:
+        label = f"{subject.label}, {format_setting(subject.setting)}" if subject.setting else subject.label
+        found = []
+        try:
+            for open_network in subject.networks:
+                with open_network() as network:
+                    images = network.count_images(part)
+                    found.append(measure(network))
+        except UsageError as error:
+            left_out[label] = str(error)
+            continue
+        seeds[label] = subject.seeds
+        rows += [
+            AnalysisRow(
+                subject.label, subject.setting, runs[0].keys, tuple(zip(*(run.values for run in runs), strict=True))
+            )
+            for runs in zip(*found, strict=True)
+        ]
+    if not rows:
+        raise UsageError(next(iter(left_out.values()), f"{source.name}: there is nothing to analyse."))
+    return Analysis(
+        question,
+        name or question.name,
+        source.name,
+        source.architecture,
+        source.data,
+        part,
+        images,
+        seeds,
+        tuple(rows),
+        {} if source.results is None else setting_columns(source.results),
+        note,
+        tuple(f"{label} ({reason.split('. ')[0].rstrip('.')})" for label, reason in left_out.items()),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ as text
+
+
+def analysis_table(analysis: Analysis) -> ReportTable:
+    """The table: one row per network and key. Columns that are empty everywhere are omitted."""
+    question = analysis.question
+    shown_keys = [i for i, _ in enumerate(question.keys) if any(row.keys[i] is not None for row in analysis.rows)]
+    shown = [i for i, _ in enumerate(question.quantities) if any(_is_known(row.values[i]) for row in analysis.rows)]
+    has_several = len({label_of_row(row) for row in analysis.rows}) > 1
+    has_n = any(len(values) > 1 for row in analysis.rows for values in row.values)
+    columns = list(question.keys.values())
+
+    def key_cell(i: int) -> Callable[[AnalysisRow], str]:
+        return lambda row: "" if row.keys[i] is None else str(row.keys[i])
+
+    def cell(i: int) -> Callable[[AnalysisRow], str]:
+        return lambda row: _cell(row.values[i], question.quantities[i].form)
+
+    cells: list[tuple[Column, Callable[[Any], str]]] = [
+        *([(Column("variant"), lambda row: row.variant), *grid_cells(analysis.settings)] if has_several else []),
+        *((columns[i], key_cell(i)) for i in shown_keys),
+        *([(number_column("n", 7), lambda row: str(len(row.values[0])))] if has_n else []),
+        *((number_column(question.quantities[i].header), cell(i)) for i in shown),
+    ]
+    headers, rows = fill(analysis.rows, cells)
+    title = f"{analysis.source}, {question.title}"
+    return ReportTable(analysis.name, title, headers, rows, _caption(analysis, has_n), tuple(_records(analysis)))
+
+
+def analysis_json(analysis: Analysis) -> str:
+    """All data with all digits; missing numbers are null."""
+    data: Record = {
+        "analysis": analysis.question.name,
+        "name": analysis.name,
+        "source": analysis.source,
+        "architecture": analysis.architecture,
+        "data": analysis.data,
+        "part": analysis.part,
+        "images": analysis.images,
+        "seeds": {label: list(seeds) for label, seeds in analysis.seeds.items()},
+        "rows": _records(analysis),
+        "settings": dict(analysis.settings),
+        "note": analysis.note,
+        "left_out": list(analysis.left_out),
+    }
+    return records_json(data)
+
+
+FORMATS: Mapping[str, Callable[[Analysis], str]] = {
+    "json": analysis_json,
+    "csv": lambda analysis: records_csv(_records(analysis)),
+    "md": lambda analysis: table_markdown(analysis_table(analysis)),
+    "tex": lambda analysis: table_latex(analysis_table(analysis), f"{analysis.source}-{analysis.name}"),
+}
+
+
+def save_analysis(analysis: Analysis, study: Path) -> Path:
+    """Write an analysis into the folder of its study, where the report finds it; returns the path.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    path = study / FOLDER / f"{analysis.name}.json"
+    make_folder(path.parent)
+    write_atomic(path, analysis_json(analysis).encode())
+    return path
+
+
+def read_analysis(path: Path, question: Question) -> Analysis:
+    """The analysis in a file.
+
+    Raises:
+        RunError: It cannot be read.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Analysis(
+            question,
+            data["name"],
+            data["source"],
+            data["architecture"],
+            data["data"],
+            data["part"],
+            int(data["images"]),
+            {label: tuple(seeds) for label, seeds in data["seeds"].items()},
+            tuple(_row(record, question) for record in data["rows"]),
+            data["settings"],
+            data["note"],
+            tuple(data["left_out"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(
+            f"{path}: is no analysis of this version ({type(error).__name__}: {error}). Delete it, and run "
+            f"'hrg analyze {question.name}' again."
+        ) from None
+
+
+def label_of_row(row: AnalysisRow) -> str:
+    """Name of the network of a row in figures: the variant, and its setting of the grid."""
+    return f"{row.variant}, {format_setting(row.setting)}" if row.setting else row.variant
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """The mean over runs; None if no run has a value."""
+    found = spread(values)
+    return None if found is None else found.mean
+
+
+def _row(record: Mapping[str, Any], question: Question) -> AnalysisRow:
+    return AnalysisRow(
+        record["variant"],
+        record["setting"],
+        tuple(record[name] for name in question.keys),
+        tuple(tuple(record[f"{one.name}_runs"] or (None,) * record["n"]) for one in question.quantities),
+    )
+
+
+def _records(analysis: Analysis) -> list[Record]:
+    question = analysis.question
+    return [
+        {
+            "variant": row.variant,
+            "setting": dict(row.setting),
+            **dict(zip(question.keys, row.keys, strict=True)),
+            "n": len(row.values[0]),
+            **{
+                name: value
+                for one, values in zip(question.quantities, row.values, strict=True)
+                for name, value in {
+                    **spread_record(one.name, spread(values)),
+                    f"{one.name}_runs": list(values) if _is_known(values) else None,
+                }.items()
+            },
+        }
+        for row in analysis.rows
+    ]
+
+
+def _is_known(values: Sequence[float | None]) -> bool:
+    return any(value is not None for value in values)
+
+
+def _cell(values: Sequence[float | None], form: str) -> str:
+    found = spread(values)
+    if found is None:
+        return "-"
+    return f"{found.mean:{form}}" + ("" if found.std is None else f" ({found.std:{form.lstrip('+')}})")
+
+
+def _caption(analysis: Analysis, has_n: bool) -> str:
+    sentences = [
+        f"{analysis.architecture} on {analysis.data}, {analysis.images:,} {analysis.part} images, with the weights of "
+        f"the epoch of best validation{'; mean (standard deviation, ddof 1) over seeds' if has_n else ''}.",
+        analysis.question.caption,
+        analysis.note,
+    ]
+    if analysis.left_out:
+        sentences.append(f"Left out: {'; '.join(analysis.left_out)}.")
+    return " ".join(sentence for sentence in sentences if sentence)

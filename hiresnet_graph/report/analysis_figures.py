@@ -1,0 +1,65 @@
+"""The figure of an analysis: bars over networks, with error bars over seeds."""
+
+from __future__ import annotations
+
+from hiresnet_graph.formats import one_line
+from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row
+from hiresnet_graph.report.figure_data import FigureRow
+from hiresnet_graph.report.figures import COLORS, ROW_PX, Figure, Look, finish_figure
+from hiresnet_graph.report.scores import spread
+
+_MAX_BARS = 400
+
+
+def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
+    """The first quantity of each row as a bar; a group of bars for each value of the first key, one row per network.
+
+    Error bars are one standard deviation over seeds.
+    """
+    import altair as alt
+
+    rows = _rows(analysis)[:_MAX_BARS]
+    quantity = analysis.question.quantities[0]
+    labels = list(dict.fromkeys(str(row["label"]) for row in rows))
+    names = list(dict.fromkeys(str(row["name"]) for row in rows))
+    title = quantity.header if len(labels) == 1 else f"{quantity.header} (mean ± standard deviation)"
+    colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
+    legend = alt.Legend(title=None, orient="bottom", labelLimit=0) if len(labels) > 1 else None
+    base = alt.Chart().encode(y=alt.Y("name:N", sort=names).title(None), yOffset=alt.YOffset("label:N", sort=labels))
+    bars = base.mark_bar(height={"band": 0.8}).encode(
+        x=alt.X("value:Q").title(title),
+        color=alt.Color("label:N", sort=labels).scale(domain=labels, range=colors).legend(legend),
+        tooltip=["label:N", "name:N", "value:Q", "low:Q", "high:Q"],
+    )
+    intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
+    zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
+    height = ROW_PX * len(names) * max(1, len(labels))
+    return finish_figure(rows, alt.layer(bars, intervals, zero).properties(height=height), look or Look())
+
+
+def _rows(analysis: Analysis) -> list[FigureRow]:
+    found: list[FigureRow] = []
+    for row in analysis.rows:
+        value = spread(row.values[0])
+        if value is not None:
+            std = value.std or 0.0
+            found.append(
+                {
+                    "label": label_of_row(row),
+                    "name": _name(analysis, row),
+                    "value": value.mean,
+                    "low": value.mean - std,
+                    "high": value.mean + std,
+                }
+            )
+    return found
+
+
+def _name(analysis: Analysis, row: AnalysisRow) -> str:
+    """Name of a bar: the keys that differ between rows."""
+    keys = analysis.question.keys
+    words = []
+    for i, name in enumerate(keys):
+        if row.keys[i] is not None and name not in analysis.question.unnamed:
+            words.append(f"step {row.keys[i]}" if name == "step" else str(row.keys[i]))
+    return one_line(", ".join(words))

@@ -1,0 +1,178 @@
+"""The questions of `hrg analyze`: their rows, and how they are measured on the networks of a source."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import Column, format_count, number_column
+from hiresnet_graph.report.analyses import FOLDER, Analysis, MeasuredRow, Quantity, Question, analyse, read_analysis
+
+if TYPE_CHECKING:
+    from hiresnet_graph.analysis import ProbedNetwork, Replacement
+    from hiresnet_graph.analysis.sources import AnalysisSource
+    from hiresnet_graph.train.evaluation import Part
+    from hiresnet_graph.train.trained import TrainedNetwork
+
+CONTRIBUTIONS = Question(
+    "contributions",
+    "contributions of edges",
+    {
+        "target": Column("at"),
+        "slot": Column("slot", 6),
+        "step": number_column("step"),
+        "edge": Column("from"),
+        "kind": Column("kind", 7),
+    },
+    (Quantity("share", "share"), Quantity("mean_abs", "mean |x|", ".4f")),
+    "mean |x|: mean absolute value over images, channels and positions of what is merged at a slot: the value of the "
+    "block itself (function), its shortcut, and each edge after its projection, scale and gate. share: of the sum at "
+    "this slot.",
+    unnamed=("kind",),
+)
+LESION = Question(
+    "lesion",
+    "lesions of edges",
+    {"edges": Column("without"), "size": number_column("edges", 6)},
+    (
+        Quantity("difference", "difference", "+.2f"),
+        Quantity("accuracy", "accuracy", ".2f"),
+        Quantity("over_draws", "std over draws", ".2f"),
+    ),
+    "accuracy: in percent, without training again; difference: from the network with all edges, in points.",
+    unnamed=("size",),
+)
+QUESTIONS = {question.name: question for question in (CONTRIBUTIONS, LESION)}
+_MAX_LESIONS = 1_000
+
+
+def make_contributions(source: AnalysisSource, *, part: Part = "test") -> Analysis:
+    """What each edge contributes at the node where it arrives; see `analysis.measure_contributions`."""
+    from hiresnet_graph.analysis import measure_contributions
+
+    def measure(trained: TrainedNetwork) -> list[MeasuredRow]:
+        batches = (x_BCHW for x_BCHW, _ in trained.batches(part))
+        found = measure_contributions(_probed(trained), batches, forward=trained.logits)
+        if not found:
+            raise UsageError(
+                f"'{trained.arch.title}' merges nothing: no two values arrive at one slot, so there are no "
+                "contributions. Analyse a variant with skips or shortcuts."
+            )
+        return [
+            MeasuredRow((one.target, one.slot, one.step, one.edge, one.kind), (one.share, one.mean_abs))
+            for one in found
+        ]
+
+    return analyse(source, CONTRIBUTIONS, measure, part=part, name=_name("contributions", part))
+
+
+def make_lesions(
+    source: AnalysisSource,
+    *,
+    edges: str | None = None,
+    pairs: bool = False,
+    replacement: Replacement = "zero",
+    draws: int = 0,
+    seed: int = 0,
+    part: Part = "test",
+) -> Analysis:
+    """The accuracy without each skip, without each pair of skips, or without a set of edges; see `analysis.lesion`.
+
+    Args:
+        edges: An edge set; its edges are replaced together.
+        pairs: Two skips at a time instead of one.
+        draws: Number of random sets of as many skips to compare with; 0 for none.
+        seed: Of random sets and of other images.
+
+    Raises:
+        UsageError: Both `edges` and `pairs` are given; or no network has such edges.
+    """
+    if edges is not None and pairs:
+        raise UsageError("'--edges' and '--pairs' both select what is replaced. Give one of them.")
+    measure = partial(_lesions, edges=edges, pairs=pairs, replacement=replacement, draws=draws, seed=seed, part=part)
+    values = {"zero": "zeros", "mean": "their mean over images", "resample": "those of another image, at random"}
+    note = f"The values of the edges are replaced by {values[replacement]}."
+    if draws:
+        note += f" random: mean over different sets of as many edges, drawn from those beside the flow (seed {seed})."
+    kind = "edges" if edges is not None else "pairs" if pairs else ""
+    name = _name("lesion", kind, "" if replacement == "zero" else replacement, part)
+    return analyse(source, LESION, measure, part=part, name=name, note=note)
+
+
+def saved_analyses(study: Path) -> list[Analysis]:
+    """The analyses in the folder of a study, by name. Files of other names are ignored.
+
+    Raises:
+        RunError: One of them cannot be read.
+    """
+    paths = sorted((study / FOLDER).glob("*.json"))
+    return [read_analysis(path, QUESTIONS[name]) for path in paths if (name := path.stem.split("-")[0]) in QUESTIONS]
+
+
+def _lesions(
+    trained: TrainedNetwork,
+    *,
+    edges: str | None,
+    pairs: bool,
+    replacement: Replacement,
+    draws: int,
+    seed: int,
+    part: Part,
+) -> list[MeasuredRow]:
+    from hiresnet_graph.analysis import lesion
+    from hiresnet_graph.analysis.lesions import random_sets
+
+    network = _probed(trained)
+    sets = _sets(network, edges, pairs)
+    controls = random_sets(network.skips, min(len(sets[0]), len(network.skips)), draws, seed) if draws else []
+    batches = partial(trained.batches, part, is_shuffled=True)
+    all_sets = [frozenset[str](), *map(frozenset, sets), *controls]
+    found = [
+        100 * value for value in lesion(network, batches, all_sets, replacement, seed=seed, forward=trained.logits)
+    ]
+    intact = found[0]
+    rows = [MeasuredRow(("none", 0), (0.0, intact, None))]
+    for names, accuracy in zip(sets, found[1:], strict=False):
+        label = " + ".join(network.labels[name] for name in names)
+        rows.append(MeasuredRow((label, len(names)), (accuracy - intact, accuracy, None)))
+    if controls:
+        drawn = found[1 + len(sets) :]
+        size = len(controls[0])
+        mean = sum(drawn) / len(drawn)
+        deviation = (sum((one - mean) ** 2 for one in drawn) / (len(drawn) - 1)) ** 0.5 if len(drawn) > 1 else None
+        label = f"random ({format_count(len(drawn), 'draw')})"
+        rows.append(MeasuredRow((label, size), (mean - intact, mean, deviation)))
+    return rows
+
+
+def _sets(network: ProbedNetwork, edges: str | None, pairs: bool) -> list[tuple[str, ...]]:
+    """The sets of edges that are replaced, by name."""
+    if edges is not None:
+        return [network.select(edges)]
+    title, skips = network.arch.title, network.skips
+    if not skips:
+        raise UsageError(
+            f"'{title}' has no edges beside the flow, so there is nothing to lesion. Analyse a variant with skips, or "
+            "name an edge of the flow with '--edges A>B'."
+        )
+    if pairs and len(skips) < 2:
+        raise UsageError(f"'{title}' has one edge beside the flow, and '--pairs' requires two. Omit '--pairs'.")
+    found: list[tuple[str, ...]] = list(itertools.combinations(skips, 2 if pairs else 1))
+    if len(found) > _MAX_LESIONS:
+        raise UsageError(
+            f"'{title}' has {len(found):,} sets of edges to lesion; the limit is {_MAX_LESIONS:,}. Name one: '--edges'."
+        )
+    return found
+
+
+def _probed(trained: TrainedNetwork) -> ProbedNetwork:
+    from hiresnet_graph.analysis import ProbedNetwork
+
+    return ProbedNetwork(trained.arch, trained.module)
+
+
+def _name(*words: str) -> str:
+    return "-".join(word for word in words if word and word != "test")

@@ -1,0 +1,153 @@
+"""Lesions of edges, compared with networks without the edges, and with values that are replaced by hand."""
+
+import itertools
+
+import pytest
+import torch
+from torch import fx
+
+import hiresnet_graph as hrg
+import hiresnet_graph.analysis.lesions as lesions
+from hiresnet_graph.analysis import ProbedNetwork, lesion
+from hiresnet_graph.analysis.lesions import random_sets
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.seeding import derive_seed
+from hiresnet_graph.train import Run
+from tests.analysis.small import TEXT
+from tests.train.states import TEXT as STATES
+
+SKIPS = ("edges.stem__stage1", "edges.stage1__stage2", "edges.stem__stage2")
+
+
+def outputs(network: ProbedNetwork, x, sets, replacement="zero", size=90):  # type: ignore[no-untyped-def]
+    """The output for all images with each set of edges replaced, the intact one first."""
+    found: list[list[torch.Tensor]] = [[] for _ in range(len(sets) + 1)]
+    number = itertools.count()
+
+    def forward(function, batch):  # type: ignore[no-untyped-def]
+        out = function(batch)
+        found[next(number) % len(found)].append(out)
+        return out
+
+    labels = torch.zeros(len(x), dtype=torch.long)
+    with torch.no_grad():
+        if replacement == "mean":
+            number = itertools.chain([0] * len(x.split(size)), itertools.count())
+        lesion(network, lambda: zip(x.split(size), labels.split(size), strict=True), sets, replacement, forward=forward)
+    if replacement == "mean":
+        found[0] = found[0][: len(found[1])]
+    return [torch.cat(one) for one in found]
+
+
+def without(trained: Run, text: str) -> torch.nn.Module:
+    """The network of other edges with the weights of the run."""
+    module = hrg.loads(TEXT).with_edges(text).build().eval()
+    weights = trained.model().state_dict()
+    module.load_state_dict({name: weights[name] for name in module.state_dict()})
+    return module
+
+
+def test_zeros_equal_the_network_without_the_edges(trained: Run, images) -> None:
+    x, labels = images
+    network = ProbedNetwork(trained.architecture, trained.model())
+    assert network.skips == SKIPS
+    sets = [frozenset({SKIPS[0]}), frozenset({SKIPS[2]}), frozenset(SKIPS[1:]), frozenset(SKIPS)]
+    texts = ["full - stem>stage1", "full - stem>stage2", "stem>stage1", "none"]
+    found = outputs(network, x, sets)
+    with torch.no_grad():
+        assert torch.equal(found[0], trained.model()(x))
+        for one, text in zip(found[1:], texts, strict=True):
+            assert torch.allclose(one, without(trained, text)(x), atol=1e-5)
+            assert not torch.allclose(one, found[0], atol=1e-2)
+        values = lesion(network, lambda: [(x, labels)], [(), *sets])
+    assert values[0] == trained.record.test_accuracy
+    for value, one in zip(values, found, strict=True):
+        assert value == (one.argmax(1) == labels).double().mean().item()
+
+
+def test_means_and_resampled_values_equal_those_that_are_replaced_by_hand(trained: Run, images) -> None:
+    x = images[0][:200]
+    order = others(200)
+
+    class Changed(fx.Interpreter):
+        change = staticmethod(lambda value: value)
+
+        def run_node(self, n: fx.Node):  # type: ignore[no-untyped-def]
+            value = super().run_node(n)
+            return self.change(value) if n.name == "edges_stem__stage2_norm" else value
+
+    network = ProbedNetwork(trained.architecture, trained.model())
+    by_hand = Changed(trained.model())
+    with torch.no_grad():
+        by_hand.change = lambda value: value.mean(0, keepdim=True).expand_as(value)
+        assert torch.allclose(outputs(network, x, [{SKIPS[2]}], "mean")[1], by_hand.run(x), atol=1e-5)
+        by_hand.change = lambda value: value[order]
+        assert torch.allclose(outputs(network, x, [{SKIPS[2]}], "resample", 200)[1], by_hand.run(x), atol=1e-5)
+
+
+def others(images: int) -> torch.Tensor:
+    """The other image of each image of the first batch."""
+    order = lesions.other_images(images, derive_seed(0, "resample", 0))
+    assert sorted(order.tolist()) == list(range(images)) and not (order == torch.arange(images)).any()
+    return order
+
+
+def test_an_edge_in_time_is_replaced_at_all_steps() -> None:
+    arch = hrg.loads(STATES)
+    masked = hrg.loads(STATES.replace("s2: brc2, s3: brc2}\n  s2:", "s2: {block: brc2, scale: 0}, s3: brc2}\n  s2:"))
+    assert masked.plan.digest() != arch.plan.digest()
+    module, reference = arch.build(seed=1).eval(), masked.build().eval()
+    reference.load_state_dict(module.state_dict())
+    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = ProbedNetwork(arch, module)
+    with torch.no_grad():
+        intact, found = outputs(network, x, [{"edges.s1__s2"}])
+        assert torch.equal(intact, module(x))
+        assert torch.allclose(found, reference(x), atol=1e-6) and not torch.allclose(found, intact, atol=1e-4)
+
+
+def test_edges_are_selected_by_sets_and_by_name(trained: Run) -> None:
+    network = ProbedNetwork(trained.architecture, trained.model())
+    assert network.select("in") == (SKIPS[0], SKIPS[2])
+    assert network.select("full - p1") == (SKIPS[2],)
+    assert network.select("stem>stage1") == (SKIPS[0],)  # the skip, not the edge of the flow beside it
+    assert network.select("stage2>head + out") == (SKIPS[1], SKIPS[2], "flow.stage2__head")
+    assert network.labels["edges.stem__stage1"] == "stem>stage1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "stem>stage3",
+            "edges 'stem>stage3', character 1: 'stem>stage3' selects nothing: it stands for no edge. Its edges beside "
+            "the flow: stem>stage1, stage1>stage2, stem>stage2.",
+        ),
+        ("none", "edges 'none' selects no edge of 'small'. Its edges beside the flow: stem>stage1"),
+        ("stem>", "edges 'stem>', character 6: expected a node's name after '>', got the end."),
+        ("full - full", "selects no edge"),
+        ("p7", "edges 'p7', character 1: 'p7' selects nothing"),
+    ],
+)
+def test_a_set_without_edges_is_an_error(trained: Run, text: str, message: str) -> None:
+    network = ProbedNetwork(trained.architecture, trained.model())
+    with pytest.raises(UsageError) as caught:
+        network.select(text)
+    assert message in str(caught.value)
+
+
+def test_unknown_edges_and_no_images_are_errors(trained: Run) -> None:
+    network = ProbedNetwork(trained.architecture, trained.model())
+    with pytest.raises(UsageError, match=r"'small' has no edge 'a'\. Edges: flow\.input__stem, "):
+        lesion(network, lambda: [], [{"a"}])
+    with pytest.raises(UsageError, match="there are no images"):
+        lesion(network, lambda: [], [()])
+
+
+def test_random_sets_differ_and_have_one_size() -> None:
+    edges = [str(i) for i in range(30)]
+    assert random_sets(edges[:4], 1, 9) == [frozenset(one) for one in edges[:4]]
+    for size in (2, 15):
+        found = random_sets(edges, size, 20)
+        assert len(set(found)) == 20 and {len(one) for one in found} == {size}
+        assert found == random_sets(edges, size, 20) != random_sets(edges, size, 20, seed=1)

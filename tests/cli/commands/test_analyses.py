@@ -1,0 +1,70 @@
+"""`hrg analyze contributions` and `hrg analyze lesion`."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.analysis.small import TEXT
+
+
+@pytest.fixture(autouse=True)
+def study(tmp_path, monkeypatch, small_study):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_study, tmp_path / "study")
+    (tmp_path / "small.yaml").write_text(TEXT)
+    return tmp_path / "study"
+
+
+def test_contributions_of_a_study_are_printed_drawn_and_saved(hrg, study):
+    result = hrg("analyze", "contributions", "study", "--plot", "figure.svg")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0].split()[:5] == ["variant", "at", "slot", "from", "kind"]
+    assert "stem>stage2" in result.stdout and "small on digits, 359 test images" in " ".join(result.stdout.split())
+    assert result.stderr == ("Saved study/analysis/contributions.json for 'hrg report --html'.\nWrote figure.svg.\n")
+    assert (study.parent / "figure.svg").read_text().startswith("<svg")
+    saved = json.loads((study / "analysis" / "contributions.json").read_text())
+    assert saved == json.loads(hrg("analyze", "contributions", "study", "--json").stdout)
+    assert hrg("status", "study").exit_code == 0 and hrg("report", "study").exit_code == 0
+
+
+def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
+    run = hrg("analyze", "lesion", "study/runs/full-seed0", "--random", "2", "--with", "mean", "-f", "csv")
+    weights = "study/runs/full-seed0/model.safetensors"
+    args = ("--spec", "small.yaml@full", "--data", "digits", "--random", "2", "--with", "mean", "-f", "csv")
+    assert run.exit_code == 0, run.stderr
+    assert hrg("analyze", "lesion", weights, *args).stdout == run.stdout
+    assert run.stderr == "" and not (study / "runs" / "full-seed0" / "analysis").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["contributions", "nothing"], 1, "nothing: there is no such folder."),
+        (["contributions", "."], 1, ".: holds no study and no finished run."),
+        (["lesion", "study/runs/original-seed0"], 2, "'small' has no edges beside the flow, so there is nothing to"),
+        (["lesion", "study", "--edges", "stem>stage7"], 2, "edges 'stem>stage7', character 1: 'stem>stage7' selects"),
+        (["lesion", "study", "--edges", "none"], 2, "edges 'none' selects no edge of 'small'."),
+        (["lesion", "study", "--edges", "in", "--pairs"], 2, "'--edges' and '--pairs' both select what is replaced."),
+        (["lesion", "study", "--with", "noise"], 2, "'zero', 'mean', 'resample'"),
+        (["contributions", "study", "--plot", "a.gif"], 2, "'a.gif': a figure is written as .svg, .pdf or .png."),
+        (["contributions", "study", "--spec", "small.yaml"], 2, "--spec small.yaml: 'study' has its own network"),
+        (["contributions", "study/runs/full-seed0/model.safetensors"], 2, "does not name its network. Add '--spec"),
+        (["contributions", "lost.safetensors", "--spec", "small.yaml"], 1, "lost.safetensors: there is no such file."),
+        (
+            ["contributions", "study/runs/full-seed0/model.safetensors", "--spec", "small.yaml@original"],
+            1,
+            "these weights belong to another network: 'edges.",
+        ),
+    ],
+)
+def test_wrong_input_is_one_message(hrg, args, code, message):
+    result = hrg("analyze", *args)
+    assert result.exit_code == code and message in " ".join(result.stderr.split()), result.stderr
+    assert result.stdout == ""
+
+
+def test_an_unfinished_run_and_missing_test_images_are_messages(hrg, study):
+    (study / "runs" / "full-seed0" / "result.json").unlink()
+    result = hrg("analyze", "contributions", "study/runs/full-seed0")
+    assert result.exit_code == 1 and "the run is not finished, so it has no result yet." in result.stderr

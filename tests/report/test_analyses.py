@@ -1,0 +1,120 @@
+"""Analyses over the seeds of a study: tables, formats, the files in its folder, and the figures."""
+
+import csv
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+import hiresnet_graph as hrg
+from hiresnet_graph.analysis import ProbedNetwork, lesion, measure_contributions
+from hiresnet_graph.analysis.sources import find_networks
+from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.report.analyses import FORMATS, analysis_table, read_analysis, save_analysis
+from hiresnet_graph.report.analysis_figures import analysis_figure
+from hiresnet_graph.report.figures import figure_bytes
+from hiresnet_graph.report.questions import CONTRIBUTIONS, make_contributions, make_lesions, saved_analyses
+
+
+def test_contributions_are_means_over_seeds_of_each_variant(small_study: Path) -> None:
+    found = make_contributions(find_networks(small_study))
+    assert found.seeds == {"original": ("0", "1"), "full": ("0", "1")} and found.images == 359
+    row = next(row for row in found.rows if row.keys == ("stage2.block1", "output", None, "stem>stage2", "skip"))
+    expected = []
+    for seed in (0, 1):
+        run = hrg.load_run(small_study / "runs" / f"full-seed{seed}")
+        single = make_contributions(find_networks(run.folder))
+        expected += [one.values[0][0] for one in single.rows if one.keys == row.keys]
+    assert row.variant == "full" and list(row.values[0]) == expected and len(expected) == 2
+    table = analysis_table(found)
+    assert [column.header for column in table.columns] == [
+        *("variant", "at", "slot", "from", "kind", "n", "share", "mean |x|")
+    ]
+    assert {cells[0] for cells in table.rows} == {"original", "full"}
+
+
+def test_a_variant_without_edges_is_left_out_of_lesions(small_study: Path) -> None:
+    found = make_lesions(find_networks(small_study), draws=2)
+    assert [row.keys for row in found.rows] == [
+        ("none", 0),
+        *((edge, 1) for edge in ("stem>stage1", "stage1>stage2", "stem>stage2")),
+        ("random (2 draws)", 1),
+    ]
+    assert found.left_out == ("original ('small' has no edges beside the flow, so there is nothing to lesion)",)
+    records = [hrg.load_run(small_study / "runs" / f"full-seed{seed}").record for seed in (0, 1)]
+    assert found.rows[0].values[1] == pytest.approx([100 * (record.test_accuracy or 0) for record in records])
+    for row in found.rows[1:]:
+        for difference, accuracy, intact in zip(*row.values[:2], found.rows[0].values[1], strict=True):
+            assert difference is not None and accuracy is not None and intact is not None
+            assert difference == pytest.approx(accuracy - intact)
+    with pytest.raises(UsageError, match="'small' has no edges beside the flow, so there is nothing to lesion"):
+        make_lesions(find_networks(small_study / "runs" / "original-seed0"))
+
+
+def test_pairs_sets_and_replacements_have_files_of_their_own(small_study: Path) -> None:
+    source = find_networks(small_study / "runs" / "full-seed0")
+    pairs = make_lesions(source, pairs=True, replacement="mean", part="validation")
+    assert pairs.name == "lesion-pairs-mean-validation"
+    assert [row.keys[0] for row in pairs.rows[1:]] == [
+        "stem>stage1 + stage1>stage2",
+        "stem>stage1 + stem>stage2",
+        "stage1>stage2 + stem>stage2",
+    ]
+    one = make_lesions(source, edges="full - p1", replacement="resample")
+    assert one.name == "lesion-edges-resample" and [row.keys for row in one.rows] == [("none", 0), ("stem>stage2", 1)]
+    assert one.rows[1].values == make_lesions(source, edges="stem>stage2", replacement="resample").rows[1].values
+    with pytest.raises(UsageError, match="both select what is replaced"):
+        make_lesions(source, edges="full", pairs=True)
+
+
+def test_formats_have_all_numbers_and_a_saved_analysis_is_read_again(small_study: Path, tmp_path: Path) -> None:
+    study = tmp_path
+    found = make_contributions(find_networks(small_study))
+    path = save_analysis(found, study)
+    assert path == study / "analysis" / "contributions.json"
+    assert analysis_table(read_analysis(path, CONTRIBUTIONS)) == analysis_table(found)
+    assert [one.name for one in saved_analyses(study)] == ["contributions"]
+    data = json.loads(FORMATS["json"](found))
+    rows = list(csv.DictReader(FORMATS["csv"](found).splitlines()))
+    assert len(rows) == len(data["rows"]) == len(found.rows)
+    assert data["rows"][3]["share_runs"] == list(found.rows[3].values[0])
+    assert float(rows[3]["share_mean"]) == pytest.approx(sum(data["rows"][3]["share_runs"]) / 2)
+    assert "| full | stage1.block1 | output | stem>stage1 | skip | 2 |" in FORMATS["md"](found)
+    assert r"\label{tab:small-contributions}" in FORMATS["tex"](found)
+    (study / "analysis" / "lesion.json").write_text("{}")
+    with pytest.raises(RunError, match=r"lesion\.json: is no analysis of this version .*hrg analyze lesion' again"):
+        saved_analyses(study)
+
+
+def test_a_figure_has_a_bar_for_each_row(small_study: Path) -> None:
+    found = make_contributions(find_networks(small_study))
+    figure = analysis_figure(found)
+    rows = figure["datasets"]["rows"]
+    assert len(rows) == len(found.rows)
+    assert rows[3]["name"] == "stage2.block1, residual, stage2.block1.shortcut" and rows[3]["label"] == "original"
+    root = ET.fromstring(figure_bytes(figure, "svg").decode())
+    words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"full", "original", "share (mean ± standard deviation)"} <= words
+
+
+def test_a_file_of_weights_gives_the_numbers_of_its_run(small_study: Path, tmp_path: Path) -> None:
+    from tests.analysis.small import TEXT
+
+    folder = small_study / "runs" / "full-seed1"
+    (tmp_path / "small.yaml").write_text(TEXT)
+    source = find_networks(folder / "model.safetensors", spec=f"{tmp_path / 'small.yaml'}@full")
+    ours, runs = make_contributions(source), make_contributions(find_networks(folder))
+    assert [row.values for row in ours.rows] == [row.values for row in runs.rows]
+    assert (ours.source, ours.architecture, ours.data) == ("model.safetensors", "small, full", "digits")
+
+
+def test_the_public_functions_take_any_module(small_study: Path) -> None:
+    import torch
+
+    arch = hrg.load(small_study / "runs" / "full-seed0" / "spec.yaml")
+    network = ProbedNetwork(arch, arch.build(seed=5).eval())
+    x, labels = torch.randn(4, 1, 8, 8), torch.zeros(4, dtype=torch.long)
+    with torch.no_grad():
+        assert len(measure_contributions(network, [x])) == 9
+        assert len(lesion(network, lambda: [(x, labels)], [network.skips])) == 1
