@@ -52,14 +52,6 @@ def test_networks_of_clearly_different_spread_are_compared_by_welchs_test() -> N
         assert (found.estimate.p, found.estimate.df) == (pytest.approx(test.pvalue), pytest.approx(test.df))
 
 
-def test_a_correlation_requires_three_seeds_and_spread() -> None:
-    (three,) = compare(study(Net("a", ONE[:3]), Net("b", THREE[:3])))[0].differences
-    assert three.correlation == pytest.approx(stats.pearsonr(ONE[:3], THREE[:3])[0])
-    (two,) = compare(study(Net("a", ONE[:2]), Net("b", THREE[:2])))[0].differences
-    (flat,) = compare(study(Net("a", ONE), Net("b", (90.0,) * 4)))[0].differences
-    assert two.correlation is None and flat.correlation is None
-
-
 @pytest.mark.parametrize("gaps", [0, 3])
 def test_the_model_is_network_plus_seed(gaps: int) -> None:
     rng = np.random.default_rng(7)
