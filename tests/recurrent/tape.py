@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from hiresnet_graph.lower.weights import find
-from hiresnet_graph.ops import Apply, Arg, Layer, Op, Weight
+from hiresnet_graph.ops import Apply, Arg, ChainedApply, Layer, Op, Weight
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import PerStep
 
@@ -154,6 +154,8 @@ def _function(form: Any, args: Sequence[torch.Tensor], own: Taken) -> Any:
         return args[form.index]
     if isinstance(form, Weight):
         return own[form.name][0]
+    if isinstance(form, ChainedApply):
+        return reduce(find(form.target), [_function(arg, args, own) for arg in form.args])
     if isinstance(form, Apply):
         put = [_function(arg, args, own) for arg in form.args]
         return find(form.target)(*put, **{key: _function(arg, args, own) for key, arg in form.kwargs.items()})

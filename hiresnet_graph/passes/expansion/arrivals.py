@@ -177,7 +177,7 @@ class Arrivals:
     def _through(self, edge: BlockEdge, block: Block, wire: Wire, required: Shape | None) -> Wire:
         """The value after the block on an edge, which may adapt itself to the shape at the slot."""
         source, shape = edge.ends[0], _described(wire.shape)
-        with self.calls.explained(f"the block on the edge from '{source}' cannot take {shape}", edge.origin):
+        with self.calls.explained(f"the block on the edge from '{source}' cannot be applied to {shape}", edge.origin):
             return block.expand_to(wire, required)
 
     def _gated(self, edge: BlockEdge, wire: Wire) -> Wire:
