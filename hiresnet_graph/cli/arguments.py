@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean, similar
 from hiresnet_graph.files import is_file
 from hiresnet_graph.seeding import MAX_SEED
 from hiresnet_graph.shipped import spec_names
-from hiresnet_graph.spec.reader import SUFFIXES, parse_value
+
+if TYPE_CHECKING:
+    from hiresnet_graph.architecture import Architecture
 
 Spec = Annotated[
     str,
@@ -72,6 +73,8 @@ def architecture(
     """
     if is_change(spec) and not is_file(spec):
         raise UsageError(f"'{spec}' is a change, but the spec comes first: 'hrg show SPEC {spec}'.")
+    from hiresnet_graph.architecture import load, split_variant
+
     name, chosen = split_variant(spec)
     if chosen is not None and variant is not None:
         raise UsageError(f"'{spec}' and '--variant {variant}' both select a variant. Give one of them.")
@@ -127,6 +130,8 @@ def apply_change(network: Architecture, change: str) -> Architecture:
         UsageError: The change is not of this form.
         SpecError: The value cannot be parsed.
     """
+    from hiresnet_graph.spec.reader import parse_value
+
     if not is_change(change):
         raise UsageError(f"'{change}' is not a change of the form K=V. {_suggest(network, change)}".strip())
     key, _, text = change.partition("=")
@@ -140,6 +145,8 @@ def apply_change(network: Architecture, change: str) -> Architecture:
 
 def _suggest(network: Architecture, word: str) -> str:
     """What a word that is not a change was probably meant to be."""
+    from hiresnet_graph.spec.reader import SUFFIXES
+
     if word in network.variants:
         return f"Did you mean '--variant {word}'?"
     if network.address(word) is not None:

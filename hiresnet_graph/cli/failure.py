@@ -9,10 +9,9 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterable
-from typing import IO
+from typing import IO, Any
 
 from hiresnet_graph.cli.console import clean, printable, styled, terminal_width, write_json
-from hiresnet_graph.cli.summary import problem_data
 from hiresnet_graph.errors import (
     HrgError,
     MissingToolError,
@@ -128,3 +127,16 @@ def _print_excerpt(position: Position, stream: IO[str]) -> None:
         for char in shown[: column - start]
     )
     print(f"    {shown.rstrip()}\n    {' ' * before}{styled('^', 'red', stream)}", file=stream)
+
+
+def problem_data(problem: Problem) -> dict[str, Any]:
+    """An error or a warning as plain data."""
+    position = problem.position
+    return {
+        "file": position.source.name if position else None,
+        "line": position.line if position else None,
+        "column": position.column if position else None,
+        "path": problem.path,
+        "message": problem.message,
+        "hint": problem.advice or None,
+    }

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
 from hiresnet_graph.cli.failure import report_json_error
-from hiresnet_graph.spec.problems import explain
 
 # The class of typer's errors of usage, and where a context notes that `--json` was given.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -36,6 +35,8 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except _USAGE_ERROR as error:
             if isinstance(error.__cause__, ValidationError):
+                from hiresnet_graph.spec.problems import explain
+
                 error.message = explain(error.__cause__)[0].message
             if wants_json(ctx):
                 report_json_error(error.format_message())

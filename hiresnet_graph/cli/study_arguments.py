@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from hiresnet_graph.cli.arguments import apply_change, apply_edges, architecture
 from hiresnet_graph.cli.training import command_line, with_download
 from hiresnet_graph.errors import SpecError, UsageError
-from hiresnet_graph.spec.marked import MarkedDict
-from hiresnet_graph.spec.reader import parse_value
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
@@ -43,6 +41,8 @@ def compared(
 
 
 def _values(text: str, where: str) -> list[Any]:
+    from hiresnet_graph.spec.reader import parse_value
+
     value = parse_value(text, where) if text.strip().startswith("[") else None
     return list(value) if isinstance(value, list) else [parse_value(part, where) for part in text.split(",")]
 
@@ -74,6 +74,7 @@ def study_of_arguments(
         UsageError: The arguments contradict each other.
         SpecError: The study or the spec cannot be read, or a change changes nothing that it has.
     """
+    from hiresnet_graph.spec.marked import MarkedDict
     from hiresnet_graph.spec.reader import is_study
     from hiresnet_graph.sweep.study import read_study, study_of
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.cli.failure import problem_data
 from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step
-from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import format_scale
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges
 from hiresnet_graph.plan import Call, Plan
@@ -92,19 +92,6 @@ def _time(network: Architecture) -> dict[str, Any] | None:
         "unfilled_nodes": [node.name for node in found.unfilled],
         "parameters_folded": count_folded(network.plan),
         "macs_per_step": list(macs_per_step(network.plan)),
-    }
-
-
-def problem_data(problem: Problem) -> dict[str, Any]:
-    """An error or a warning as plain data."""
-    position = problem.position
-    return {
-        "file": position.source.name if position else None,
-        "line": position.line if position else None,
-        "column": position.column if position else None,
-        "path": problem.path,
-        "message": problem.message,
-        "hint": problem.advice or None,
     }
 
 

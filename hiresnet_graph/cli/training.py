@@ -15,8 +15,6 @@ import typer
 from pydantic import ValidationError
 
 from hiresnet_graph.errors import UsageError, did_you_mean
-from hiresnet_graph.spec.problems import explain
-from hiresnet_graph.spec.reader import parse_value
 
 if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind
@@ -102,6 +100,8 @@ def recipe_fields(
         UsageError: A field is set twice, is unknown or has an invalid value, or a word is not of the form K=V. All
             errors are reported.
     """
+    from hiresnet_graph.spec.reader import parse_value
+
     given: dict[str, object] = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
     found = {name: value for name, value in given.items() if value is not None}
     errors = []
@@ -121,6 +121,7 @@ def recipe_fields(
 
 def _field_error(name: str, value: object) -> str:
     """The error in a single field of a recipe; empty if there is none."""
+    from hiresnet_graph.spec.problems import explain
     from hiresnet_graph.train.recipe import Recipe
 
     if name not in Recipe.model_fields:

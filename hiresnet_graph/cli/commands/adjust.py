@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
-from hiresnet_graph.architecture import split_variant
 from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, architecture
 from hiresnet_graph.cli.commands.schema import schema_line
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.output import Force, check_output_file
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import is_file, write_atomic
-from hiresnet_graph.spec.writer import to_yaml
 
 # In the first lines of a spec that was written here.
 _ADJUSTED = b" parameters.\n"
@@ -35,7 +33,9 @@ def adjust(
     The hidden channels of residual blocks are widened until the network is as large as another one. The result is a
     short spec that extends the given one.
     """
+    from hiresnet_graph.architecture import split_variant
     from hiresnet_graph.matching import adjust as widen
+    from hiresnet_graph.spec.writer import to_yaml
 
     name, variant = split_variant(spec)
     if variant is not None:

@@ -10,8 +10,6 @@ import typer
 
 from hiresnet_graph.cli.arguments import Json, architecture, split_changes
 from hiresnet_graph.cli.console import write, write_json, write_table
-from hiresnet_graph.cli.differences import compare
-from hiresnet_graph.cli.summary import format_shape, format_steps, summarize
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, format_bytes, format_percent, format_si, number_column
 
@@ -33,6 +31,9 @@ def diff(
 
     For example 'hrg diff hiresnet18@original hiresnet18@full', or 'hrg diff hiresnet18 width=32'.
     """
+    from hiresnet_graph.cli.differences import compare
+    from hiresnet_graph.cli.summary import summarize
+
     networks = split_changes(specs)
     if len(networks) == 1 and networks[0][1]:
         networks = [(networks[0][0], []), networks[0]]
@@ -115,6 +116,8 @@ def _write_differences(noun: str, differences: list[dict[str, Any]]) -> None:
 
 
 def _describe(row: dict[str, Any], noun: str) -> str:
+    from hiresnet_graph.cli.summary import format_shape, format_steps
+
     if noun == "node":
         return f"{row['block']} {format_shape(row['shape'])}"
     when = (f"delay {row['delay']}" if row["delay"] else "", f"at {format_steps(row)}" if row["at"] is not None else "")

@@ -17,7 +17,6 @@ from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Json
 from hiresnet_graph.cli.console import styled, write, write_json, write_message
 from hiresnet_graph.errors import HrgError
-from hiresnet_graph.registry import ENTRY_POINT_GROUP, load_plugins
 
 _NEEDED = (
     "torch",
@@ -155,6 +154,8 @@ def _optional() -> tuple[bool, str, Any]:
 
 
 def _plugins() -> tuple[bool, str, Any]:
+    from hiresnet_graph.registry import ENTRY_POINT_GROUP, load_plugins
+
     entries = [f"{entry.name} ({entry.value})" for entry in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)]
     load_plugins()
     return True, ", ".join(entries) or "none", entries

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import inspect
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hiresnet_graph.architecture import load
-from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.cli.arguments import Json
 from hiresnet_graph.cli.console import write, write_json, write_table
 from hiresnet_graph.formats import Column, number_column
-from hiresnet_graph.merges import MERGES
-from hiresnet_graph.ops import OPS
-from hiresnet_graph.projections import PROJECTIONS
-from hiresnet_graph.registry import Registry
 from hiresnet_graph.shipped import spec_names, study_names
+
+if TYPE_CHECKING:
+    from hiresnet_graph.registry import Registry
 
 _WIDTH = 100  # at most, so that descriptions can be read
 
@@ -32,14 +29,6 @@ class Listing(StrEnum):
     MERGES = "merges"
     PROJECTIONS = "projections"
     DATASETS = "datasets"
-
-
-_REGISTRIES: dict[Listing, Registry[Any]] = {
-    Listing.BLOCKS: BLOCKS,
-    Listing.OPERATIONS: OPS,
-    Listing.MERGES: MERGES,
-    Listing.PROJECTIONS: PROJECTIONS,
-}
 
 
 def list_available(
@@ -74,10 +63,27 @@ def _rows(listing: Listing) -> list[dict[str, Any]]:
         return [{"name": name, "description": read_study(name).description} for name in study_names()]
     if listing is Listing.DATASETS:
         return _dataset_rows()
-    return _kind_rows(_REGISTRIES[listing])
+    return _kind_rows(_registry(listing))
+
+
+def _registry(listing: Listing) -> Registry[Any]:
+    from hiresnet_graph.blocks import BLOCKS
+    from hiresnet_graph.merges import MERGES
+    from hiresnet_graph.ops import OPS
+    from hiresnet_graph.projections import PROJECTIONS
+
+    registries: dict[Listing, Registry[Any]] = {
+        Listing.BLOCKS: BLOCKS,
+        Listing.OPERATIONS: OPS,
+        Listing.MERGES: MERGES,
+        Listing.PROJECTIONS: PROJECTIONS,
+    }
+    return registries[listing]
 
 
 def _spec_row(name: str) -> dict[str, Any]:
+    from hiresnet_graph.architecture import load
+
     network = load(name)
     description = str(network.tree.get("description", ""))
     if network.variants:

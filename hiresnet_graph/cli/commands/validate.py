@@ -12,8 +12,8 @@ import typer
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Json, architecture, split_changes
 from hiresnet_graph.cli.console import has_colors, styled, write, write_json, write_message
+from hiresnet_graph.cli.failure import problem_data
 from hiresnet_graph.cli.progress import progress
-from hiresnet_graph.cli.summary import problem_data
 from hiresnet_graph.errors import Problem, SpecError, UsageError
 from hiresnet_graph.formats import format_count
 
