@@ -98,7 +98,7 @@ class Architecture(Document):
         """What is allowed but probably unintended.
 
         A merge that gives more edges a learned factor than the entry names; default padding of patches, and norms of
-        few values; edges that reach no readout; states that are never filled.
+        few values; names of weights with one user; edges that reach no readout; states that are never filled.
         """
         in_time = () if self.plan.folded is None else warnings(self.plan.folded)
         return self.graph.warnings + remarks(self.plan) + in_time

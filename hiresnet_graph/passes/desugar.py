@@ -17,6 +17,7 @@ from hiresnet_graph.passes.desugaring.kinds import Kinds, WrittenBlock
 from hiresnet_graph.passes.desugaring.nodes import SectionNodes
 from hiresnet_graph.passes.desugaring.operands import choose_merges, delayed, ranked, spread_factors
 from hiresnet_graph.passes.desugaring.outputs import Original, SectionOutputs, is_state, live_nodes
+from hiresnet_graph.passes.desugaring.weights import unshared
 from hiresnet_graph.passes.limits import TooLarge
 from hiresnet_graph.passes.names import Addresses
 from hiresnet_graph.shapes import Shape
@@ -53,7 +54,11 @@ def desugar(section: Section, problems: Problems, original: Original | None = No
         for name, node in made.nodes.items()
     }
     assembly = _Assembly(section, problems, addresses, nodes, ranked(nodes, edges.edges, merges), original)
-    return assembly.graph(edges.undelayed, spread_factors(edges.edges, made.merges, merges))
+    warnings = spread_factors(edges.edges, made.merges, merges)
+    if not section.path:
+        known = () if original is None else original.weights
+        warnings += unshared(section, nodes.values(), edges.edges, known)
+    return assembly.graph(edges.undelayed, warnings)
 
 
 def desugar_block(block: WrittenBlock, shape: Shape) -> BlockGraph:

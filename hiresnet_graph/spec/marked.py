@@ -166,6 +166,19 @@ def _merge_entries(base: Any, patch: Any) -> MarkedList:
     return MarkedList((entry for entry, _ in found), getattr(base, "position", None), positions if is_complete else [])
 
 
+def texts_in(tree: Any) -> set[str]:
+    """All texts among the values of a tree."""
+    found: set[str] = set()
+    rest = [tree]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            found.add(value)
+        elif isinstance(value, dict | list):
+            rest.extend(value.values() if isinstance(value, dict) else value)
+    return found
+
+
 def _item_positions(items: list[Any]) -> list[Position | None]:
     known = getattr(items, "positions", [])
     return list(known) if len(known) == len(items) else [getattr(item, "position", None) for item in items]

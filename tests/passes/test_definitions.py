@@ -113,15 +113,3 @@ def test_a_param_that_no_node_could_set_or_no_template_read(name: str) -> None:
 def test_a_param_called_as_the_index_of_a_block() -> None:
     with pytest.raises(SpecError, match="'i' is the index of the block"):
         hrg.loads("params: {i: 3}" + FRAME.replace("USE", "").replace("blocks:", "")).validate()
-
-
-@pytest.mark.parametrize("word", ["none", "None", "no", "off", "'true'", "'null'", "'0'"])
-def test_a_name_of_weights_that_reads_like_no_weights(word: str) -> None:
-    """Two nodes with 'weights: none' would share them."""
-    text = FRAME.replace("blocks:\n", "").replace("USE", "")
-    with pytest.raises(SpecError, match="would be the name of weights that are shared"):
-        hrg.loads(text.replace("width: 4", f"width: 4, weights: {word}")).validate()
-    edge = f"edges: [{{from: stem, to: stem2, block: conv2d, width: 4, weights: {word}}}]\n"
-    text = text.replace("{stem:", "{stem2: {block: conv2d, width: 4}, stem:").replace("stem ->", "stem -> stem2 ->")
-    with pytest.raises(SpecError, match="would be the name of weights that are shared"):
-        hrg.loads(text + edge).validate()

@@ -13,7 +13,7 @@ from hiresnet_graph.passes.limits import TooLarge
 from hiresnet_graph.passes.names import Addresses
 from hiresnet_graph.shapes import Map
 from hiresnet_graph.spec.expression import Unknown
-from hiresnet_graph.spec.marked import MarkedDict, marked
+from hiresnet_graph.spec.marked import MarkedDict, marked, texts_in
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.section import Section, block_section, is_block_entry
 
@@ -32,7 +32,7 @@ def check_definitions(section: Section, problems: Problems, desugar: Desugar) ->
     Args:
         desugar: The pass, for entries that depend on no unknown value.
     """
-    mentioned = _texts(problems.tree)
+    mentioned = texts_in(problems.tree)
     for name, entry in section.blocks.items():
         own = Problems(problems.tree, is_partial=True)
         if isinstance(entry, dict) and "nodes" in entry:
@@ -74,16 +74,3 @@ def _check_written(
         return
     if not unknown.is_used and not problems.found:
         desugar(section, problems)
-
-
-def _texts(tree: Any) -> set[str]:
-    """All texts among the values of a tree."""
-    found: set[str] = set()
-    rest = [tree]
-    while rest:
-        value = rest.pop()
-        if isinstance(value, str):
-            found.add(value)
-        elif isinstance(value, dict | list):
-            rest.extend(value.values() if isinstance(value, dict) else value)
-    return found

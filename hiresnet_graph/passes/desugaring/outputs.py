@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hiresnet_graph.errors import ExpressionError
 from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode
 from hiresnet_graph.passes.desugaring.context import SectionContext
+from hiresnet_graph.passes.desugaring.weights import named_weights
 from hiresnet_graph.passes.names import Addresses
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.spec.section import Section
@@ -24,11 +25,13 @@ class Original:
         nodes: Its nodes and stages, as the spec names them.
         outputs: Names of its outputs.
         flow_inputs: Its inputs where the flow starts.
+        weights: The names that `weights` gives.
     """
 
     nodes: frozenset[str]
     outputs: tuple[str, ...]
     flow_inputs: frozenset[str]
+    weights: frozenset[str]
 
     @classmethod
     def of(cls, graph: BlockGraph, nodes: Iterable[str]) -> Original:
@@ -39,7 +42,8 @@ class Original:
         """
         inputs = {node.name for node in graph.inputs}
         flow = {edge.source for edge in graph.edges if edge.family == "flow"}
-        return cls(frozenset(inputs.union(nodes)), tuple(graph.outputs), frozenset(inputs & flow))
+        weights = frozenset(named_weights(graph.nodes, graph.edges))
+        return cls(frozenset(inputs.union(nodes)), tuple(graph.outputs), frozenset(inputs & flow), weights)
 
 
 class SectionOutputs(SectionContext):
