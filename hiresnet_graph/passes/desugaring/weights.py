@@ -25,7 +25,7 @@ def named_weights(nodes: Iterable[BlockNode], edges: Iterable[BlockEdge]) -> dic
 def unshared(
     section: Section, nodes: Collection[BlockNode], edges: Collection[BlockEdge], known: Collection[str]
 ) -> tuple[Problem, ...]:
-    """Warnings of names of weights that only one node, stage or edge has: misspelt, or `weights: shared` was meant.
+    """Warnings of names of weights that only one node, stage or edge has, so that nothing is shared.
 
     Args:
         known: Names of the spec before its changes, whose other users may be what was removed.
