@@ -198,7 +198,8 @@ class Calibration:
             yield 1
             return
         largest = min(_MAX_STACK["cpu" if self._is_cpu else "cuda"], -(-len(self._keys) // layout.workers))
-        sizes = [size for size in group.sizes(backend, largest, self._budget(layout)) if size > 1]
+        smallest = max(2, group.stack((), backend).least)  # smaller ones are padded
+        sizes = [size for size in group.sizes(backend, largest, self._budget(layout)) if size >= smallest]
         size = 4 if backend == "stacked" else 2
         while sizes and size < sizes[-1]:
             yield size

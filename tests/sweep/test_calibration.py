@@ -7,6 +7,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.data import DigitsData
+from hiresnet_graph.stack.grouping import SupergraphStack
 from hiresnet_graph.sweep import Study, throughput
 from hiresnet_graph.sweep import calibration as module
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult
@@ -38,10 +39,17 @@ class FakeProbe:
         pass
 
     def images_s(self, layout: WorkerLayout, program: Program, floor: float = 0.0) -> float:
-        plan = way(layout, program.backend, len(program.requests), self.device)
+        plan = way(layout, _backend(program), len(program.requests), self.device)
         assert {request.threads for request in program.requests} == {layout.threads}
         self.measured.append(plan)
         return self.speeds.get((layout, plan.backend, plan.stack), 0.0)
+
+
+def _backend(program: Program) -> str:
+    if program.stack is None:
+        return "eager"
+    assert isinstance(program.stack, SupergraphStack)
+    return program.stack.backend if len(program.requests) > 1 else "graph"
 
 
 def measured(
