@@ -5,7 +5,7 @@ from __future__ import annotations
 from hiresnet_graph.formats import one_line
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row
 from hiresnet_graph.report.figure_data import FigureRow
-from hiresnet_graph.report.figures import COLORS, ROW_PX, Figure, Look, finish_figure
+from hiresnet_graph.report.figures import COLORS, ROW_PX, Figure, Look, draw_chart, finish_figure
 from hiresnet_graph.report.scores import spread
 
 _MAX_BARS = 400
@@ -25,7 +25,10 @@ def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
     title = quantity.header if len(labels) == 1 else f"{quantity.header} (mean ± standard deviation)"
     colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
     legend = alt.Legend(title=None, orient="bottom", labelLimit=0) if len(labels) > 1 else None
-    base = alt.Chart().encode(y=alt.Y("name:N", sort=names).title(None), yOffset=alt.YOffset("label:N", sort=labels))
+    look = look or Look()
+    base = draw_chart(look).encode(
+        y=alt.Y("name:N", sort=names).title(None), yOffset=alt.YOffset("label:N", sort=labels)
+    )
     bars = base.mark_bar(height={"band": 0.8}).encode(
         x=alt.X("value:Q").title(title),
         color=alt.Color("label:N", sort=labels).scale(domain=labels, range=colors).legend(legend),
@@ -34,7 +37,7 @@ def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
     intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
     zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
     height = ROW_PX * len(names) * max(1, len(labels))
-    return finish_figure(rows, alt.layer(bars, intervals, zero).properties(height=height), look or Look())
+    return finish_figure(rows, alt.layer(bars, intervals, zero).properties(height=height), look)
 
 
 def _rows(analysis: Analysis) -> list[FigureRow]:

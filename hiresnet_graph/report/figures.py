@@ -106,7 +106,7 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     rows = accuracy_rows(results)
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
-    base = _chart(look)
+    base = draw_chart(look)
     y = alt.Y("label:N", sort=_order(rows)).title(None)
     x = alt.X("accuracy:Q").title("test accuracy (%)").scale(zero=False)
     dots = base.mark_point(filled=True, size=22).encode(
@@ -125,7 +125,7 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     rows = band_rows(results)
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there are no learning curves.")
-    base = _chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d"))
+    base = draw_chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d"))
     y = alt.Y("mean:Q").title("validation accuracy (%)").scale(zero=False)
     color = _color(look, rows, "stroke")
     band = base.mark_area(strokeWidth=0).encode(
@@ -151,7 +151,7 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     scale = alt.Scale(type="log", nice=True) if look.is_log else alt.Scale(zero=False, nice=True)
     x = alt.X("parameters:Q").title("parameters").scale(scale).axis(format="~s")
     y = alt.Y("mean:Q").title("test accuracy (%)").scale(zero=False)
-    base = _chart(look).encode(x=x)
+    base = draw_chart(look).encode(x=x)
     has_names = len(rows) <= _NAMED and max(len(str(row["label"])) for row in rows) <= _SHORT  # beside the points
     symbol = "" if has_names else "circle"
     front = base.transform_filter("datum.on_front").mark_line(color="#999999", interpolate="step-after", strokeWidth=1)
@@ -205,7 +205,8 @@ def _effects(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
 # ---- what they share
 
 
-def _chart(look: Look) -> Any:
+def draw_chart(look: Look) -> Any:
+    """An empty chart; in the page, of the rows that are shown."""
     import altair as alt
 
     chart = alt.Chart()

@@ -9,6 +9,7 @@ from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.report.figures import FIGURE_FORMATS, WIDTHS_CM, Look, figure_bytes, make_figures
 from hiresnet_graph.report.formats import to_csv, to_json, to_latex, to_markdown
 from hiresnet_graph.report.page import html_page
+from hiresnet_graph.report.questions import saved_analyses
 from hiresnet_graph.report.report import available_parts, make_report
 from hiresnet_graph.report.stored_network import stored_network
 from hiresnet_graph.sweep.results import Results, read_results
@@ -48,7 +49,9 @@ def make_page(folder: Path, baseline: str | None = None, *, refresh_s: int | Non
     results, network = read_results(folder), stored_network(folder)
     diagram = "" if network is None else to_svg(network.plan, level="stages", title=network.title)
     spec = "" if network is None else network.to_yaml()
-    return html_page(results, baseline, diagram=diagram, spec=spec, refresh_s=refresh_s)
+    return html_page(
+        results, baseline, diagram=diagram, spec=spec, analyses=saved_analyses(folder), refresh_s=refresh_s
+    )
 
 
 def _contents(results: Results, baseline: str | None) -> Iterator[tuple[str, bytes]]:

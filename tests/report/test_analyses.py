@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.report.analyses import FORMATS, analysis_table, read_analysis, save_analysis
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figures import figure_bytes
+from hiresnet_graph.report.files import make_page
 from hiresnet_graph.report.questions import CONTRIBUTIONS, make_contributions, make_lesions, saved_analyses
 
 
@@ -118,3 +120,19 @@ def test_the_public_functions_take_any_module(small_study: Path) -> None:
     with torch.no_grad():
         assert len(measure_contributions(network, [x])) == 9
         assert len(lesion(network, lambda: [(x, labels)], [network.skips])) == 1
+
+
+def test_the_page_of_a_study_has_a_section_for_each_saved_analysis(small_study: Path, tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    shutil.copytree(small_study, study)
+    assert "analysis-" not in make_page(study)
+    save_analysis(make_contributions(find_networks(study)), study)
+    page = make_page(study)
+    text = page.split('id="data">', 1)[1].split("</script>", 1)[0]
+    data = json.loads(text)
+    assert data["titles"]["analysis-contributions"] == "Contributions of edges"
+    assert len(data["tables"]["analysis-contributions"]["rows"]) == 13
+    assert data["tables"]["analysis-contributions"]["columns"][6] == ["share", True]
+    values, index = data["charts"]["analysis-contributions"]["datasets"]["rows"]["value"]
+    cell = data["tables"]["analysis-contributions"]["rows"][0][6]
+    assert f"{values[index[0]]:.3f}" == cell.split(" ")[0]

@@ -231,9 +231,25 @@ function addCharts() {
   for (const kind of Object.keys(data.charts)) {
     const section = element("section");
     section.append(element("h2", data.titles[kind]), element("div", "", { id: `chart-${kind}`, class: "chart" }));
+    if (data.tables?.[kind]) section.append(plainTable(data.tables[kind]));
     if (data.captions[kind]) section.append(element("p", data.captions[kind], { class: "caption" }));
     byId("charts").append(section);
   }
+}
+
+function plainTable({ columns, rows }) {
+  const kind = (i) => ({ class: columns[i][1] ? "" : "text" });
+  const line = (name, cells) => {
+    const made = element("tr");
+    made.append(...cells.map((text, i) => element(name, text, kind(i))));
+    return made;
+  };
+  const [frame, table, head, body] = [element("div", "", { class: "scroll" }), element("table"), element("thead"), element("tbody")];
+  head.append(line("th", columns.map(([header]) => header)));
+  body.append(...rows.map((cells) => line("td", cells)));
+  table.append(head, body);
+  frame.append(table);
+  return frame;
 }
 
 // ---- the network, with the effects on its arcs

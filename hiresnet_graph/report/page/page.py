@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
+from hiresnet_graph.report.analyses import Analysis, analysis_table, label_of_row
+from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figure_data import labels_of
 from hiresnet_graph.report.figures import Figure, Look, make_figures
 from hiresnet_graph.report.page.data import page_data
@@ -23,7 +25,13 @@ _TITLES = {
 
 
 def html_page(
-    results: Results, baseline: str | None = None, *, diagram: str = "", spec: str = "", refresh_s: int | None = None
+    results: Results,
+    baseline: str | None = None,
+    *,
+    diagram: str = "",
+    spec: str = "",
+    analyses: Sequence[Analysis] = (),
+    refresh_s: int | None = None,
 ) -> str:
     """The report of a study as HTML that refers to nothing outside of it. Equal arguments give equal text.
 
@@ -31,6 +39,7 @@ def html_page(
         baseline: Label of the variant that is compared with first (default: that of the study, or its first).
         diagram: The network as SVG, with the edges of all variants; or empty.
         spec: Its spec in YAML; or empty.
+        analyses: Of its trained networks, each with a section of its own.
         refresh_s: Seconds after which a browser loads the page again; None for never.
 
     Raises:
@@ -39,7 +48,9 @@ def html_page(
     data = page_data(results, baseline)
     figures = make_figures(results, Look(_WIDTH_CM, is_interactive=True))
     data["charts"] = {kind: _stored(figure, labels_of(results)) for kind, figure in figures.items()}
-    data["titles"] = _TITLES
+    data["titles"] = dict(_TITLES)
+    for analysis in analyses:
+        _add_analysis(data, analysis)
     data["spec"], data["study"] = spec, results.text
     parts = {
         "TITLE": html.escape(results.name),
@@ -56,20 +67,31 @@ def html_page(
     return page
 
 
-def _stored(figure: Figure, labels: list[str]) -> Figure:
-    """A figure with the parameters that the page sets, and with its rows as columns."""
+def _add_analysis(data: dict[str, Any], analysis: Analysis) -> None:
+    """Add the chart, the title, the caption and the table of an analysis to the data of a page."""
+    name, table = f"analysis-{analysis.name}", analysis_table(analysis)
+    labels = list(dict.fromkeys(map(label_of_row, analysis.rows)))
+    data["charts"][name] = _stored(analysis_figure(analysis, Look(_WIDTH_CM, is_interactive=True)), labels, digits=4)
+    data["titles"][name] = analysis.question.title.capitalize()
+    data["captions"][name] = table.caption
+    columns = [[column.header, column.is_number] for column in table.columns]
+    data.setdefault("tables", {})[name] = {"columns": columns, "rows": table.rows}
+
+
+def _stored(figure: Figure, labels: list[str], digits: int = 2) -> Figure:
+    """A figure with the parameters that the page sets, and with its rows as columns, rounded to some decimals."""
     params = [{"name": "chosen", "value": ""}, {"name": "shown", "value": labels}]
     columns = {
-        name: {column: _column([row[column] for row in rows]) for column in rows[0]}
+        name: {column: _column([row[column] for row in rows], digits) for column in rows[0]}
         for name, rows in figure["datasets"].items()
     }
     return {**{key: value for key, value in figure.items() if key != "$schema"}, "params": params, "datasets": columns}
 
 
-def _column(values: list[Any]) -> list[Any]:
-    """The different values, rounded to 2 decimals (numbers are percentages), and the index of the value of each row."""
+def _column(values: list[Any], digits: int) -> list[Any]:
+    """The different values, and the index of the value of each row."""
     different: dict[Any, int] = {}
-    indices = [different.setdefault(round(v, 2) if isinstance(v, float) else v, len(different)) for v in values]
+    indices = [different.setdefault(round(v, digits) if isinstance(v, float) else v, len(different)) for v in values]
     return [list(different), indices]
 
 
