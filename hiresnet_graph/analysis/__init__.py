@@ -7,5 +7,15 @@ figures of them.
 from hiresnet_graph.analysis.contributions import Contribution, measure_contributions
 from hiresnet_graph.analysis.lesions import Replacement, lesion
 from hiresnet_graph.analysis.probes import ProbedNetwork
+from hiresnet_graph.analysis.similarity import Representations, cka, represent
 
-__all__ = ["Contribution", "ProbedNetwork", "Replacement", "lesion", "measure_contributions"]
+__all__ = [
+    "Contribution",
+    "ProbedNetwork",
+    "Replacement",
+    "Representations",
+    "cka",
+    "lesion",
+    "measure_contributions",
+    "represent",
+]

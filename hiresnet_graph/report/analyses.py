@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.train.evaluation import Part
     from hiresnet_graph.train.trained import TrainedNetwork
 
+T = TypeVar("T")
 FOLDER = "analysis"
 """Folder of a study with the analyses of its networks, which its report shows."""
 Key = str | int | None
@@ -39,6 +40,7 @@ class Question(NamedTuple):
     Attributes:
         keys: What identifies a row: name in data -> column.
         unnamed: Keys that are not part of the names in a figure.
+        is_matrix: The two keys are drawn as a matrix.
         quantities: What is measured. The first one is drawn.
         caption: What the numbers are, in sentences.
     """
@@ -49,6 +51,7 @@ class Question(NamedTuple):
     quantities: tuple[Quantity, ...]
     caption: str
     unnamed: tuple[str, ...] = ()
+    is_matrix: bool = False
 
 
 class MeasuredRow(NamedTuple):
@@ -58,7 +61,8 @@ class MeasuredRow(NamedTuple):
     values: tuple[float | None, ...]
 
 
-Measure = Callable[["TrainedNetwork"], Sequence[MeasuredRow]]
+CombinedRow = tuple[tuple[Key, ...], tuple[tuple[float | None, ...], ...]]
+"""Keys, and for each quantity its values."""
 
 
 class AnalysisRow(NamedTuple):
@@ -66,7 +70,7 @@ class AnalysisRow(NamedTuple):
 
     Attributes:
         setting: Setting of the grid; empty without a grid.
-        values: For each quantity, the value of each run.
+        values: For each quantity, the value of each run, or of each pair of runs.
     """
 
     variant: str
@@ -102,15 +106,28 @@ class Analysis:
     left_out: tuple[str, ...] = ()
 
 
+def combine_runs(runs: Sequence[Sequence[MeasuredRow]]) -> list[CombinedRow]:
+    """The rows of several runs, which have the same keys."""
+    return [(rows[0].keys, tuple(zip(*(row.values for row in rows), strict=True))) for rows in zip(*runs, strict=True)]
+
+
 def analyse(
-    source: AnalysisSource, question: Question, measure: Measure, *, part: Part, name: str = "", note: str = ""
+    source: AnalysisSource,
+    question: Question,
+    measure: Callable[[TrainedNetwork], T],
+    combine: Callable[[Sequence[T]], Sequence[CombinedRow]],
+    *,
+    part: Part,
+    name: str = "",
+    note: str = "",
 ) -> Analysis:
     """The answer to a question for each network of a source.
 
     A network that the question does not apply to (`measure` raises a UsageError) is left out.
 
     Args:
-        measure: Gives the same rows for all runs of a network.
+        measure: What is measured on one run.
+        combine: The rows of a network, from all of its runs.
 
     Raises:
         UsageError: It applies to none of them.
@@ -131,12 +148,7 @@ def analyse(
             left_out[label] = str(error)
             continue
         seeds[label] = subject.seeds
-        rows += [
-            AnalysisRow(
-                subject.label, subject.setting, runs[0].keys, tuple(zip(*(run.values for run in runs), strict=True))
-            )
-            for runs in zip(*found, strict=True)
-        ]
+        rows += [AnalysisRow(subject.label, subject.setting, *row) for row in combine(found)]
     if not rows:
         raise UsageError(next(iter(left_out.values()), f"{source.name}: there is nothing to analyse."))
     return Analysis(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hiresnet_graph.formats import one_line
-from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row
+from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row, mean_of
 from hiresnet_graph.report.figure_data import FigureRow
 from hiresnet_graph.report.figures import COLORS, ROW_PX, Figure, Look, draw_chart, finish_figure
 from hiresnet_graph.report.scores import spread
@@ -18,6 +18,8 @@ def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
     """
     import altair as alt
 
+    if analysis.question.is_matrix:
+        return _matrix(analysis, look or Look())
     rows = _rows(analysis)[:_MAX_BARS]
     quantity = analysis.question.quantities[0]
     labels = list(dict.fromkeys(str(row["label"]) for row in rows))
@@ -38,6 +40,32 @@ def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
     zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
     height = ROW_PX * len(names) * max(1, len(labels))
     return finish_figure(rows, alt.layer(bars, intervals, zero).properties(height=height), look)
+
+
+def _matrix(analysis: Analysis, look: Look) -> Figure:
+    """The first quantity for each pair of two keys, as a matrix; the matrices of networks are stacked."""
+    import altair as alt
+
+    rows: list[FigureRow] = []
+    several = len({label_of_row(row) for row in analysis.rows}) > 1
+    for row in analysis.rows:
+        value, label = mean_of(row.values[0]), label_of_row(row)
+        for a, b in dict.fromkeys([row.keys, row.keys[::-1]]):
+            rows.append(
+                {"label": label, "row": f"{label}: {a}" if several else str(a), "column": str(b), "value": value}
+            )
+    names, columns = (list(dict.fromkeys(str(row[key]) for row in rows)) for key in ("row", "column"))
+    header = analysis.question.quantities[0].header
+    base = draw_chart(look).encode(
+        x=alt.X("column:N", sort=columns).title(None), y=alt.Y("row:N", sort=names).title(None)
+    )
+    squares = base.mark_rect().encode(
+        color=alt.Color("value:Q").scale(domain=[0, 1], scheme="viridis", clamp=True).title(header),
+        tooltip=["label:N", "row:N", "column:N", "value:Q"],
+    )
+    light = alt.condition("datum.value > 0.6", alt.value("black"), alt.value("white"))
+    numbers = base.mark_text(fontSize=8).encode(text=alt.Text("value:Q", format=".2f"), color=light)
+    return finish_figure(rows, alt.layer(squares, numbers).properties(height=ROW_PX * len(names)), look)
 
 
 def _rows(analysis: Analysis) -> list[FigureRow]:

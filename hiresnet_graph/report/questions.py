@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, format_count, number_column
-from hiresnet_graph.report.analyses import FOLDER, Analysis, MeasuredRow, Quantity, Question, analyse, read_analysis
+from hiresnet_graph.report.analyses import (
+    FOLDER,
+    Analysis,
+    CombinedRow,
+    MeasuredRow,
+    Quantity,
+    Question,
+    analyse,
+    combine_runs,
+    read_analysis,
+)
 
 if TYPE_CHECKING:
-    from hiresnet_graph.analysis import ProbedNetwork, Replacement
+    from hiresnet_graph.analysis import ProbedNetwork, Replacement, Representations
     from hiresnet_graph.analysis.sources import AnalysisSource
     from hiresnet_graph.train.evaluation import Part
     from hiresnet_graph.train.trained import TrainedNetwork
@@ -45,7 +57,17 @@ LESION = Question(
     "accuracy: in percent, without training again; difference: from the network with all edges, in points.",
     unnamed=("size",),
 )
-QUESTIONS = {question.name: question for question in (CONTRIBUTIONS, LESION)}
+SIMILARITY = Question(
+    "similarity",
+    "similarity of levels",
+    {"a": Column("level"), "b": Column("and level")},
+    (Quantity("within", "CKA"), Quantity("between", "between seeds")),
+    "CKA: linear centred kernel alignment of the values at two levels (nodes, or last blocks of stages), 1 for the "
+    "same representation up to rotation and scale; unbiased, estimated over batches of images in random order. "
+    "between seeds: of the two levels in different runs of a network.",
+    is_matrix=True,
+)
+QUESTIONS = {question.name: question for question in (CONTRIBUTIONS, LESION, SIMILARITY)}
 _MAX_LESIONS = 1_000
 
 
@@ -66,7 +88,7 @@ def make_contributions(source: AnalysisSource, *, part: Part = "test") -> Analys
             for one in found
         ]
 
-    return analyse(source, CONTRIBUTIONS, measure, part=part, name=_name("contributions", part))
+    return analyse(source, CONTRIBUTIONS, measure, combine_runs, part=part, name=_name("contributions", part))
 
 
 def make_lesions(
@@ -99,7 +121,40 @@ def make_lesions(
         note += f" random: mean over different sets of as many edges, drawn from those beside the flow (seed {seed})."
     kind = "edges" if edges is not None else "pairs" if pairs else ""
     name = _name("lesion", kind, "" if replacement == "zero" else replacement, part)
-    return analyse(source, LESION, measure, part=part, name=name, note=note)
+    return analyse(source, LESION, measure, combine_runs, part=part, name=name, note=note)
+
+
+def make_similarities(source: AnalysisSource, *, part: Part = "test") -> Analysis:
+    """Linear CKA between the levels of each network, and between its runs; see `analysis.cka`."""
+    from hiresnet_graph.analysis import represent
+    from hiresnet_graph.analysis.similarity import BATCH
+
+    def measure(trained: TrainedNetwork) -> Representations:
+        batches = (x_BCHW for x_BCHW, _ in trained.batches(part, BATCH, is_shuffled=True))
+        return represent(_probed(trained), batches, forward=trained.logits)
+
+    return analyse(source, SIMILARITY, measure, _similarities, part=part, name=_name("similarity", part))
+
+
+def _similarities(runs: Sequence[Representations]) -> list[CombinedRow]:
+    """Each pair of levels, with the values of all runs and of all pairs of runs."""
+    from hiresnet_graph.analysis import cka
+
+    levels = runs[0].levels
+    within = [cka(run, run) for run in runs]
+    between = [(matrix + matrix.T) / 2 for one, two in itertools.combinations(runs, 2) for matrix in [cka(one, two)]]
+    return [
+        (
+            (levels[i], levels[j]),
+            tuple(tuple(_finite(one[i, j].item()) for one in found) for found in (within, between)),
+        )
+        for i in range(len(levels))
+        for j in range(i, len(levels))
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def saved_analyses(study: Path) -> list[Analysis]:

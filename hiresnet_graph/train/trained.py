@@ -36,10 +36,11 @@ class TrainedNetwork(NamedTuple):
     loader: Loader
     recipe: Recipe
 
-    def batches(self, part: Part, *, is_shuffled: bool = False) -> Iterator[Batch]:
+    def batches(self, part: Part, size: int | None = None, *, is_shuffled: bool = False) -> Iterator[Batch]:
         """The images of a part of the data, as in the test after training, and their labels.
 
         Args:
+            size: Images of a batch (default: as in the test after training).
             is_shuffled: In a random order, always the same.
 
         Raises:
@@ -51,7 +52,7 @@ class TrainedNetwork(NamedTuple):
                 "('--part'), or data with one."
             )
         loader = self.loader.shuffled(part) if is_shuffled else self.loader
-        return loader.evaluation(part, BATCH[loader.device.type])
+        return loader.evaluation(part, size or BATCH[loader.device.type])
 
     def count_images(self, part: Part) -> int:
         """Number of images of a part of the data."""

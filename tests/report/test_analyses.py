@@ -16,7 +16,13 @@ from hiresnet_graph.report.analyses import FORMATS, analysis_table, read_analysi
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figures import figure_bytes
 from hiresnet_graph.report.files import make_page
-from hiresnet_graph.report.questions import CONTRIBUTIONS, make_contributions, make_lesions, saved_analyses
+from hiresnet_graph.report.questions import (
+    CONTRIBUTIONS,
+    make_contributions,
+    make_lesions,
+    make_similarities,
+    saved_analyses,
+)
 
 
 def test_contributions_are_means_over_seeds_of_each_variant(small_study: Path) -> None:
@@ -136,3 +142,20 @@ def test_the_page_of_a_study_has_a_section_for_each_saved_analysis(small_study: 
     values, index = data["charts"]["analysis-contributions"]["datasets"]["rows"]["value"]
     cell = data["tables"]["analysis-contributions"]["rows"][0][6]
     assert f"{values[index[0]]:.3f}" == cell.split(" ")[0]
+
+
+def test_similarities_are_within_runs_and_between_the_runs_of_a_network(small_study: Path) -> None:
+    found = make_similarities(find_networks(small_study))
+    pairs = [row for row in found.rows if row.variant == "full"]
+    assert [row.keys for row in pairs][:5] == [("stem", name) for name in ("stem", "stage1", "stage2", "head")] + [
+        ("stage1", "stage1")
+    ]
+    assert len(pairs) == 10 and all(len(row.values[0]) == 2 and len(row.values[1]) == 1 for row in pairs)
+    own = pairs[0]
+    assert own.values[0] == pytest.approx((1, 1)) and own.values[1][0] is not None and 0 < own.values[1][0] < 1
+    single = make_similarities(find_networks(small_study / "runs" / "full-seed1"))
+    assert [row.values[0][0] for row in single.rows] == [row.values[0][1] for row in pairs]
+    assert [column.header for column in analysis_table(single).columns] == ["level", "and level", "CKA"]
+    rows = analysis_figure(found)["datasets"]["rows"]
+    assert len(rows) == 2 * 16 and rows[1]["row"] == "original: stem" and rows[2]["row"] == "original: stage1"
+    assert figure_bytes(analysis_figure(found), "png").startswith(b"\x89PNG")

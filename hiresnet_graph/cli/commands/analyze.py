@@ -10,9 +10,15 @@ import typer
 from hiresnet_graph.cli.commands.contributions import contributions
 from hiresnet_graph.cli.commands.lesion import lesion
 from hiresnet_graph.cli.commands.readout import readout
+from hiresnet_graph.cli.commands.similarity import similarity
 from hiresnet_graph.cli.help import Command, CommandGroup
 
-_COMMANDS: dict[str, Callable[..., None]] = {"contributions": contributions, "lesion": lesion, "readout": readout}
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "contributions": contributions,
+    "lesion": lesion,
+    "readout": readout,
+    "similarity": similarity,
+}
 
 
 class AnalyzeGroup(CommandGroup):
