@@ -173,7 +173,7 @@ def apply_edges(network: Architecture, edges: Sequence[str]) -> Architecture:
     """The network with other edge sets in its groups of skips.
 
     Raises:
-        UsageError: A group is given two edge sets.
+        UsageError: A group is given two edge sets, also where a change `skips.edges=...` gives one.
     """
     seen: dict[str | None, str] = {}
     for text in edges:
@@ -185,5 +185,9 @@ def apply_edges(network: Architecture, edges: Sequence[str]) -> Architecture:
                 f"--edges gives {target} two edge sets. Join them: --edges '({seen[group]}) + ({expression})'."
             )
         seen[group] = expression
-        network = network.with_edges(expression, group)
+        changed = network.with_edges(expression, group)
+        key = changed.overrides[-1].key
+        if key in [override.key for override in network.overrides]:
+            raise UsageError(f"'{key}=...' and '--edges' both select the edges. Give one of them.")
+        network = changed
     return network

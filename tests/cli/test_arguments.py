@@ -65,6 +65,8 @@ def test_a_param_from_the_command_line_is_named_where_it_is_used(hrg):
         (["show", "hiresnet18@full", "--variant", "in"], "both select a variant"),
         (["show", "hiresnet18", "--variant", "in", "--edges", "out"], "both select the edges"),
         (["show", "hiresnet18@in", "--edges", "out"], "both select the edges"),
+        (["show", "hiresnet18", "skips.edges=in", "--edges", "out"], "'skips.edges=...' and '--edges' both select"),
+        (["show", "frnn3", "transitions.edges=all", "--edges", "transitions=all"], "both select the edges"),
         (["show", "hiresnet18", "--edges", "in", "--edges", "out"], "--edges '(in) + (out)'"),
         (["show", "hiresnet18@"], "has nothing on one side of '@'"),
         (["show", "hiresnet18", "=3"], "'=3' is not a change of the form K=V."),
