@@ -24,6 +24,7 @@ class PreactBlock(ResidualBlock):
 class PreactBasicBlock(PreactBlock):
     """Norm, activation and 3x3 convolution, twice; and a shortcut.
 
+    A shortcut with a projection starts after the first activation, another one at the input, as in their code.
     Source: He et al. 2016, arXiv:1603.05027.
     """
 
@@ -43,6 +44,7 @@ class PreactBasicBlock(PreactBlock):
 class PreactBottleneckBlock(PreactBlock):
     """Norm, activation and convolution, three times (1x1, 3x3, 1x1); and a shortcut. `hidden` defaults to `width` / 4.
 
+    A shortcut with a projection starts after the first activation, another one at the input, as in their code.
     Source: He et al. 2016, arXiv:1603.05027; the stride is that of the 3x3 convolution.
     """
 

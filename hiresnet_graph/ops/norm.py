@@ -182,7 +182,9 @@ class GroupNorm(Norm):
             inputs[0],
             inputs[0].elements // groups,
             "Use a layer norm ('norm: layer'), no norm ('norm: none') or fewer 'groups' of the norm; or keep a larger "
-            "height and width.",
+            "height and width."
+            if inputs[0].elements > 1
+            else "Use no norm ('norm: none'), or more channels, height and width.",
         )
         return inputs[0]
 

@@ -89,3 +89,10 @@ flow: c -> head
     hrg.loads(text.replace("  head", "  c.norm: {groups: 4}\n  head")).validate()
     (warning,) = hrg.loads(text.replace("norm: group", "norm: batch"), "bn.yaml").warnings
     assert str(warning).startswith("bn.yaml:5:6: nodes.c: 'c.norm': the statistics of a batch norm of a feature map of")
+
+
+def test_norms_of_a_single_value_advise_no_other_norm_that_is_refused_too() -> None:
+    for kind in ("group_norm", "layer_norm"):
+        with pytest.raises(ShapeError) as error:
+            OPS.get(kind)().shape(Map(1, 1, 1))
+        assert "norm: none" in error.value.hint and "norm: layer" not in error.value.hint
