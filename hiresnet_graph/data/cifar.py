@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hiresnet_graph.data.kind import DATASETS, PublishedData
-from hiresnet_graph.data.split import keep_test
+from hiresnet_graph.data.split import check_split, keep_test
 from hiresnet_graph.errors import RunError
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ class _CifarData(PublishedData):
         unchecked = type(self.reader, (reader,), {"_check_integrity": lambda _: True})
         parts = [unchecked(folder.parent, train=train) for train in (True, False)]
         labels = [label for part in parts for label in part.targets]
+        split = keep_test(labels, len(parts[1]), self.validation_share, self.split_seed)
+        check_split(self.kind, split, labels, parts[0].classes, ("train",))
         return Dataset(
             name=self.kind,
             classes=len(parts[0].classes),
             images=torch.cat([torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in parts]).contiguous(),
             labels_N=torch.tensor(labels),
-            split=keep_test(labels, len(parts[1]), self.validation_share, self.split_seed),
+            split=split,
             class_names=tuple(parts[0].classes),
             standard_augmentation="crop+flip",
         )

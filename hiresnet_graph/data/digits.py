@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from hiresnet_graph.data.kind import DATASETS, DatasetKind
-from hiresnet_graph.data.split import TEST_SHARE, hold_out
+from hiresnet_graph.data.split import TEST_SHARE, check_split, hold_out
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
@@ -33,11 +33,14 @@ class DigitsData(DatasetKind):
         digits = load_digits()
         levels_NHW = torch.from_numpy(digits.images)
         labels_N = torch.from_numpy(digits.target).long()
+        split = hold_out(labels_N.tolist(), TEST_SHARE, self.validation_share, self.split_seed)
+        names = tuple(str(digit) for digit in range(10))
+        check_split(self.kind, split, labels_N.tolist(), names)
         return Dataset(
             name="digits",
             classes=10,
             images=(levels_NHW * (255 / 16)).round().to(torch.uint8).unsqueeze(1),
             labels_N=labels_N,
-            split=hold_out(labels_N.tolist(), TEST_SHARE, self.validation_share, self.split_seed),
-            class_names=tuple(str(digit) for digit in range(10)),
+            split=split,
+            class_names=names,
         )

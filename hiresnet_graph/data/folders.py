@@ -132,13 +132,61 @@ def part_folders(root: Path, folders: Sequence[str]) -> dict[str, str]:
 
 
 def _check_classes(root: Path, folders: Sequence[str]) -> None:
-    """Refuse classes named like parts: `train2017` and `val2017`."""
+    """Refuse classes that seem to be parts, by their names (`train2017`, `val2017`) or by what they contain."""
     words = [re.sub(r"(set|s)?([^a-z].*)?$", "", name.lower(), count=1) for name in folders]
-    if len(folders) > 1 and all(word in _PART_OF for word in words):
+    if len(folders) > 1 and (all(word in _PART_OF for word in words) or _contain_classes(root, folders)):
         raise UsageError(
             f"data: the folders {', '.join(map(repr, folders))} in {root} seem to be parts of the data, "
-            f"not classes. Name them 'train', 'val' and 'test'; or rename the classes."
+            f"not classes. Name them 'train', 'val' and 'test', and move others elsewhere; or rename the classes."
         )
+
+
+def _contain_classes(root: Path, folders: Sequence[str]) -> bool:
+    """Whether a folder named like a part contains only folders, and another has the same ones, or none.
+
+    A class may be called `train`, with images; or with folders, if those of the other classes have other names.
+    """
+    for part in folders:
+        if (
+            part.lower() in _PART_OF
+            and len(own := set(class_folders(root / part))) > 1
+            and not _has_images(root / part)
+        ):
+            inside = [set(class_folders(root / other)) for other in folders if other != part]
+            return any(not names or names & own for names in inside)
+    return False
+
+
+def _has_images(folder: Path) -> bool:
+    return any(_is_image(entry) for entry in _entries(folder))
+
+
+def describe_unread(root: Path, folders: Sequence[ImageFolder]) -> str:
+    """The images and folders beside the folders of a data set, which are not read; empty if there are none.
+
+    Raises:
+        RunError: A folder cannot be read.
+    """
+    known = {path for folder in folders for path in _paths(folder.name)}
+    images, unread = 0, []
+    for parent in sorted({path.rpartition("/")[0] for path in known}):
+        for entry in _entries(root / parent):
+            name = f"{parent}/{entry.name}" if parent else entry.name
+            if _is_hidden(entry.name) or name in known:
+                continue
+            if os.path.isdir(entry.path):
+                unread.append(name)
+            images += _is_image(entry)
+    shown = ", ".join(map(repr, unread[:5]))
+    parts = [
+        format_count(images, "image") + " outside the folders of classes" if images else "",
+        format_count(len(unread), "folder") + f" beside the parts of the data ({shown})" if unread else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return not _is_hidden(entry.name) and Path(entry.name).suffix.lower() in SUFFIXES and os.path.isfile(entry.path)
 
 
 def _is_hidden(name: str) -> bool:
@@ -225,7 +273,9 @@ class _Scan:
         parts = [
             format_count(self.hidden, "hidden file or folder", "hidden files and folders") if self.hidden else "",
             format_count(self.links, "link") + " to images that are read elsewhere" if self.links else "",
-            format_count(self.other.total(), "file") + f" that are no images ({shown})" if self.other else "",
+            format_count(self.other.total(), "file that is no image", "files that are no images") + f" ({shown})"
+            if self.other
+            else "",
         ]
         return ", ".join(filter(None, parts))
 

@@ -47,9 +47,10 @@ class ImageFolderData(DatasetKind):
     `evaluation` for `test`.
 
     Files are BMP, GIF, JPEG, PNG, PPM, TIFF or WebP images at any depth in the folder of their class, with the usual
-    suffixes. Hidden files and folders are skipped. Each file is read once: it counts where it lies, not where links to
-    it are. The EXIF orientation is applied. Transparency is ignored. Of 16 bits, the upper 8 are
-    used. Files with several frames, and signed, 32-bit or floating-point pixels, are refused.
+    suffixes. Hidden files and folders are skipped, as are images and folders beside the ones named above. Each file is
+    read once: it counts where it lies, not where links to it are. The EXIF orientation is applied. Transparency is
+    ignored. Of 16 bits, the upper 8 are used. Files with several frames, and signed, 32-bit or floating-point pixels,
+    are refused.
 
     Each image is resized bilinearly so that it just covers `size`, and its centre is cropped: for squares, `Resize` and
     `CenterCrop` of torchvision. Default augmentation: flip.
@@ -76,7 +77,7 @@ class ImageFolderData(DatasetKind):
 
         from hiresnet_graph.data.dataset import Dataset
         from hiresnet_graph.data.files import ImageFiles
-        from hiresnet_graph.data.folders import class_folders, find_images, part_folders
+        from hiresnet_graph.data.folders import class_folders, describe_unread, find_images, part_folders
 
         if not os.path.isdir(self.dir):  # unlike Path.is_dir, without an error for names that are too long
             raise MissingDataError(f"data 'imagefolder': the folder {self.dir} does not exist.")
@@ -100,7 +101,7 @@ class ImageFolderData(DatasetKind):
             split=split,
             class_names=tuple(classes),
             standard_augmentation="flip",
-            skipped=found.skipped,
+            skipped=", ".join(filter(None, (found.skipped, describe_unread(self.dir, tuple(label_of))))),
         )
 
     def _label_folders(self, parts: list[str], classes: list[str]) -> dict[ImageFolder, int]:
@@ -115,7 +116,12 @@ class ImageFolderData(DatasetKind):
             )
         label_of = {}
         for number, part in enumerate(parts):
-            for name in class_folders(self.dir / part):
+            if not (names := class_folders(self.dir / part)):
+                raise UsageError(
+                    f"data 'imagefolder': {self.dir / part} contains no class folders, so its images have no classes. "
+                    f"Sort them into folders named like those in {self.dir / parts[0]}, or move it elsewhere."
+                )
+            for name in names:
                 if name not in classes:
                     raise RunError(
                         f"data 'imagefolder': {self.dir / part / name}: this class has no training images. "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hiresnet_graph.data.kind import DATASETS, AbsolutePath, DatasetKind
 from hiresnet_graph.data.split import TEST_SHARE, check_split, hold_out, keep_test
 from hiresnet_graph.errors import MissingDataError, RunError, did_you_mean
+from hiresnet_graph.formats import format_count
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.arrays import Array
@@ -32,10 +33,10 @@ class NpzData(DatasetKind):
     """Arrays in an .npz file: images `x_train`, labels `y_train`, and optionally `x_test`, `y_test`, `class_names`.
 
     Images are N x H x W x C, or N x H x W for grey, as 8-bit integers (`uint8`). Labels are whole numbers from 0, one
-    for each image. `class_names[k]` names class k; without it, the highest label determines the number of classes. `x`
-    and `y` are accepted for `x_train` and `y_train`. Without test images, 20 % are held out for the test. Other arrays
-    are ignored. Arrays of Python objects are refused, since reading them could run any program; so are arrays whose
-    header claims more than the file holds.
+    for each image. `class_names[k]` names class k; without it, the highest label determines the number of classes.
+    Instead of `x_train` and `y_train`, `x` and `y` are accepted. Without test images, 20 % are held out for the test.
+    Other arrays are skipped and named; there is no name for a validation set. Arrays of Python objects are refused,
+    since reading them could run any program; so are arrays whose header claims more than the file holds.
 
     Attributes:
         file: A file that `numpy.savez` or `numpy.savez_compressed` has written.
@@ -53,7 +54,7 @@ class NpzData(DatasetKind):
 
         from hiresnet_graph.data.dataset import Dataset
 
-        arrays = self._read()
+        arrays, skipped = self._read()
         train = self._part(
             arrays, *(("x", "y") if "x" in arrays and "x_train" not in arrays else ("x_train", "y_train"))
         )
@@ -78,9 +79,11 @@ class NpzData(DatasetKind):
             labels_N=torch.tensor(labels),
             split=split,
             class_names=names,
+            skipped=skipped,
         )
 
-    def _read(self) -> dict[str, Array]:
+    def _read(self) -> tuple[dict[str, Array], str]:
+        """The arrays by their names, and which others there are."""
         from hiresnet_graph.data.arrays import read_arrays
 
         try:
@@ -89,7 +92,12 @@ class NpzData(DatasetKind):
             raise type(error)(f"data 'npz': {error}") from None
         if "x_train" not in found and "x" not in found:
             raise self._error(f"there is no array 'x_train' or 'x' among its arrays: {', '.join(sorted(names)[:20])}")
-        return found
+        for short in ("x", "y"):
+            if short in found and f"{short}_train" in found:
+                raise self._error(f"it contains both {short} and {short}_train, which mean the same: save one of them")
+        others = sorted(set(names) - set(_KEYS))
+        shown = ", ".join(map(repr, others[:5]))
+        return found, format_count(len(others), "array") + f" ({shown})" if others else ""
 
     def _part(self, arrays: dict[str, Array], x: str, y: str) -> tuple[Array, Array]:
         """Images N x H x W x C and labels of one part."""

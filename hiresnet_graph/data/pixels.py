@@ -5,7 +5,6 @@ Axes: C channels, H height, W width.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,7 +22,9 @@ _EIGHT_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", 
 _FLOAT, _INTEGER = "F", "I"
 # Formats whose pixels of mode `I` have 16 bits. In TIFF files they have a sign or 32 bits.
 _UNSIGNED = ("PNG", "PPM")
-_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 0x0102, 0x0106  # tags of EXIF and TIFF
+_ORIENTATION, _BITS, _PHOTOMETRIC, _NUMBERS = 0x0112, 0x0102, 0x0106, 0x0153  # tags of EXIF and TIFF
+_SIGNED = 2  # of the tag `_NUMBERS`
+_TIFF_STARTS = (b"II*\0", b"MM\0*")
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -87,13 +88,23 @@ def raise_unreadable(path: Path, error: Exception) -> NoReturn:
     if isinstance(error, RunError):
         raise RunError(f"{path}: {error}") from None
     if isinstance(error, UnidentifiedImageError):
-        is_empty = os.stat(path).st_size == 0
-        why = "the file is empty" if is_empty else "it is not a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file"
+        why = _why_unidentified(path)
     elif isinstance(error, OSError) and error.strerror:
         why = error.strerror
     else:
         why = str(error).split(" (")[0] or type(error).__name__
     raise RunError(f"{path}: this image cannot be read: {why}. Repair it, or delete it and start again.") from None
+
+
+def _why_unidentified(path: Path) -> str:
+    """Why Pillow does not know what a file is."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if not start:
+        return "the file is empty"
+    if start in _TIFF_STARTS:
+        return "it is a TIFF file of a kind that Pillow does not read, such as signed colours or 64-bit levels"
+    return "it is not a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP file"
 
 
 def _check_single(image: Image.Image) -> None:
@@ -107,7 +118,7 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     mode = image.mode
     if mode.startswith("I;16") or (mode == _INTEGER and image.format in _UNSIGNED):
         image = Image.fromarray(_upper_bits(image))
-    elif mode in (_INTEGER, _FLOAT):
+    elif mode in (_INTEGER, _FLOAT) or _has_sign(image):
         kind = "floating-point" if mode == _FLOAT else "signed or 32-bit"
         raise RunError(f"this image has {kind} pixels, whose range is unknown. Save it with 8 or 16 bits, unsigned.")
     elif mode not in _EIGHT_BIT:
@@ -117,6 +128,11 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     elif mode == "LAB":
         image = image.convert("RGB")
     return image.convert("RGB" if channels == 3 else "L")
+
+
+def _has_sign(image: Image.Image) -> bool:
+    """Whether the pixels of a TIFF file are signed; Pillow reads signed 8 bits as if they were not."""
+    return _SIGNED in getattr(image, "tag_v2", {}).get(_NUMBERS, ())
 
 
 def _upper_bits(image: Image.Image) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.report.effects import EdgeEffect, Effects, edge_effects
 from hiresnet_graph.report.model import ALPHA, Contrast
-from hiresnet_graph.report.scores import finished, unique_networks
+from hiresnet_graph.report.scores import finished, format_setting, unique_networks
 from hiresnet_graph.report.statistics import Comparison, Difference, compare
 from hiresnet_graph.sweep.results import Results
 
@@ -49,22 +49,29 @@ def conclude(results: Results, baseline: str | None = None) -> str:
 def _of_differences(comparison: Comparison) -> str:
     tested = [one for one in comparison.differences if one.estimate is not None and one.p_holm is not None]
     if not tested:
+        if any(one.estimate is not None and one.estimate.df > 0 for one in comparison.differences):
+            return (
+                "Nothing can be concluded about differences: each is the same with every seed, so its error cannot be "
+                "estimated."
+            )
         return (
             "Nothing can be concluded about differences: the spread over seeds is unknown. Train at least three seeds "
             "of each network."
         )
     found = [one for one in tested if (one.p_holm or 0.0) < ALPHA]
     rest = [one for one in tested if one not in found]
-    sentences = [f"{_name(one)} is {_signed(one)}." for one in sorted(found, key=_p)[:_NAMED]]
+    sentences = [f"{_name(one)} is {_signed(one, comparison.baseline)}." for one in sorted(found, key=_p)[:_NAMED]]
     if len(found) > _NAMED:
-        sentences.append(f"{len(found) - _NAMED} more networks differ from {comparison.baseline}.")
+        number = len(found) - _NAMED
+        differ = f"{number} more networks differ" if number > 1 else "1 more network differs"
+        sentences.append(f"{differ} from {comparison.baseline}.")
     if rest:
         names = _list([_name(one) for one in rest])
         sentences.append(
             f"No difference from {comparison.baseline} was found for {names}; true differences below "
             f"{_limit([one.estimate for one in rest])} points would often be missed with these runs."
         )
-    return " ".join(sentence.replace("BASELINE", comparison.baseline) for sentence in sentences)
+    return " ".join(sentences)
 
 
 def _of_edges(effects: Effects) -> str:
@@ -83,7 +90,8 @@ def _of_edges(effects: Effects) -> str:
         sentences.append(f"The edge {strongest.edge} matters most: with it accuracy is {_change(strongest)}.")
         sentences += [f"With {one.edge} it is {_change(one)}." for one in others[:_NAMED]]
         if len(others) > _NAMED:
-            sentences.append(f"{len(others) - _NAMED} more edges have an effect.")
+            number = len(others) - _NAMED
+            sentences.append(f"{number} more edges have an effect." if number > 1 else "1 more edge has an effect.")
     if rest:
         sentences.append(
             f"No effect was found of {_list([one.edge for one in rest])}; true effects below "
@@ -92,10 +100,12 @@ def _of_edges(effects: Effects) -> str:
     return " ".join(sentences)
 
 
-def _signed(one: Difference) -> str:
+def _signed(one: Difference, baseline: str) -> str:
     assert one.estimate is not None
     word = "more" if one.estimate.value > 0 else "less"
-    return f"{abs(one.estimate.value):.2f} points {word} accurate than BASELINE ({_evidence(one.estimate, one.p_holm)})"
+    return (
+        f"{abs(one.estimate.value):.2f} points {word} accurate than {baseline} ({_evidence(one.estimate, one.p_holm)})"
+    )
 
 
 def _change(one: EdgeEffect) -> str:
@@ -116,7 +126,9 @@ def _limit(contrasts: Sequence[Contrast | None]) -> str:
 
 
 def _name(one: Difference) -> str:
-    return " = ".join(one.variants)
+    """The labels of a network; with a grid also its setting, without which rows of a variant look the same."""
+    name = " = ".join(one.variants)
+    return f"{name} ({format_setting(one.setting)})" if one.setting else name
 
 
 def _p(one: Difference) -> float:
@@ -126,5 +138,5 @@ def _p(one: Difference) -> float:
 def _list(names: Sequence[str]) -> str:
     shown = list(names[:_NAMED])
     if len(names) > _NAMED:
-        shown.append(f"{len(names) - _NAMED} others")
+        shown.append(format_count(len(names) - _NAMED, "other"))
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

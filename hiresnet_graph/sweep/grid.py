@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hiresnet_graph.architecture import Architecture
@@ -12,8 +12,8 @@ from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.sweep.assignments import setting_name
 from hiresnet_graph.sweep.study import Study
-from hiresnet_graph.sweep.variants import override
-from hiresnet_graph.train.recipe import Recipe, make_recipe
+from hiresnet_graph.sweep.variants import StudyPath, override
+from hiresnet_graph.train.recipe import EXECUTION_FIELDS, Recipe, make_recipe
 
 
 class Setting(NamedTuple):
@@ -60,7 +60,55 @@ def grid_settings(study: Study, base: Architecture, problems: Problems) -> list[
             found.append(Setting(setting, network, make_recipe(fields)))
         except UsageError as error:
             problems.add(("grid",), str(error))
+    report_ineffective(study, {key: study.grid[key] for key in names}, ("grid",), names, problems)
     return found
+
+
+def report_ineffective(
+    study: Study,
+    values: Mapping[str, Sequence[object]],
+    path: StudyPath,
+    names: Mapping[str, str],
+    problems: Problems,
+) -> None:
+    """Report fields of the recipe whose values make no difference, whatever the others are: all are the same run.
+
+    Args:
+        values: The values of each key; of a range its bounds.
+        path: Of the mapping that has these keys.
+        names: What `setting_name` gives for each key.
+    """
+    keys = [key for key in values if names[key].startswith("recipe.")]
+    fields = [names[key].removeprefix("recipe.") for key in keys]
+    computed = _computed(study.recipe, fields, [values[key] for key in keys])
+    for i, (key, field) in enumerate(zip(keys, fields, strict=True)):
+        if len(values[key]) > 1 and (field in EXECUTION_FIELDS or (computed and _is_without_effect(computed, i))):
+            message = f"'{field}' has no effect on what a run computes, so runs with its different values are the same."
+            hint = "Leave it out, or set the other field that makes use of it."
+            if field in EXECUTION_FIELDS:
+                hint = f"Set it in 'recipe': it affects the speed. To compare speeds, train with each '{field}' apart."
+            problems.add((*path, key), message, hint, key=True)
+
+
+def _computed(
+    recipe: Recipe, fields: Sequence[str], values: Sequence[Sequence[object]]
+) -> dict[tuple[int, ...], object]:
+    """What the recipe computes for each choice, by the indices of its values; nothing if one is invalid."""
+    if math.prod(map(len, values)) > MAX_SETTINGS:
+        return {}
+    found: dict[tuple[int, ...], object] = {}
+    for choice in itertools.product(*(range(len(of_field)) for of_field in values)):
+        chosen = {field: of_field[i] for field, of_field, i in zip(fields, values, choice, strict=True)}
+        try:
+            found[choice] = make_recipe(recipe.model_dump(exclude_unset=True) | chosen).mathematics()
+        except UsageError:  # reported elsewhere
+            return {}
+    return found
+
+
+def _is_without_effect(computed: Mapping[tuple[int, ...], object], i: int) -> bool:
+    """Whether choices that differ in one field alone always compute the same."""
+    return all(own == computed[*choice[:i], 0, *choice[i + 1 :]] for choice, own in computed.items())
 
 
 def _check_key(base: Architecture, key: str, problems: Problems) -> bool:

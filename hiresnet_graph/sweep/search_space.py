@@ -13,7 +13,8 @@ from hiresnet_graph.errors import Position, SpecError, UsageError
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.spec.marked import MarkedDict, MarkedList, marked, position_at
 from hiresnet_graph.spec.problems import Problems
-from hiresnet_graph.sweep.assignments import check_assignments
+from hiresnet_graph.sweep.assignments import check_assignments, setting_name
+from hiresnet_graph.sweep.grid import report_ineffective
 from hiresnet_graph.sweep.networks import collected, network_of, networks_of
 from hiresnet_graph.sweep.plan import StudyPlan, make_plan
 from hiresnet_graph.sweep.results import NetworkInfo
@@ -56,6 +57,8 @@ class SearchSpace:
             network = network_of(study)
             _ = network.plan
             check_assignments(study, network, (), problems)
+            names = {key: setting_name(network, key) for key in self._values()}
+            report_ineffective(study, self._values(), ("search", "space"), names, problems)
             self.edges = self._edges_of(network, problems)
             if with_data and not problems.found:
                 self._dataset = match_input(load_dataset(self._source), network.plan)

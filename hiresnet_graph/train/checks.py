@@ -52,6 +52,9 @@ def _check_classes(dataset: Dataset) -> None:
             f"data '{dataset.name}' has {dataset.classes} class, and training requires two or more. Add images of "
             "another class."
         )
+    for part, indices in dataset.split._asdict().items():
+        if not indices:
+            raise UsageError(f"data '{dataset.name}': the split has no images for {part}. Add images to it.")
     if missing := dataset.untrained_classes:
         shown = ", ".join(dataset.class_names[label] if dataset.class_names else str(label) for label in missing[:5])
         raise UsageError(

@@ -79,6 +79,30 @@ def test_nothing_is_said_where_nothing_is_skipped(tmp_path: Path) -> None:
     assert load(write(tmp_path)).skipped == ""
 
 
+def test_images_and_folders_beside_those_of_classes_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "classes")
+    for name in ("0.png", "1.JPG", "notes.txt", ".hidden.png"):
+        picture(tmp_path / "classes" / name, 0) if name.endswith(".png") else (tmp_path / "classes" / name).touch()
+    data = load(tmp_path / "classes")
+    assert (all_levels(data), data.skipped) == (PLAIN, "2 images outside the folders of classes")
+    for part in ("train", "test"):
+        write(tmp_path / "parts" / part)
+        picture(tmp_path / "parts" / part / "loose.png", 0)
+    (
+        write(tmp_path / "parts" / "extra"),
+        write(tmp_path / "parts" / "unlabelled" / "b"),
+        write(tmp_path / "parts" / ".x"),
+    )
+    assert load(tmp_path / "parts").skipped == (
+        "2 images outside the folders of classes, 2 folders beside the parts of the data ('extra', 'unlabelled')"
+    )
+
+
+def test_one_skipped_file_is_one(tmp_path: Path) -> None:
+    (write(tmp_path) / "a" / "x.heic").touch()
+    assert load(tmp_path).skipped == "1 file that is no image (.heic)"
+
+
 # ---------------------------------------------------------------------------------------------------------------- links
 
 
@@ -243,7 +267,6 @@ def test_links_without_a_clear_meaning_are_refused(tmp_path: Path, link: Callabl
 def test_the_usual_names_of_parts(tmp_path: Path, train: str, validation: str, test: str) -> None:
     for number, part in enumerate((train, validation, test)):
         write(tmp_path / part, images=3, first=50 * number)
-    (tmp_path / "extra").mkdir()
     data = load(tmp_path)
     assert data.class_names == ("a", "b", "c")
     expected = [[50 * number + level for level in (0, 1, 2, 10, 11, 12, 20, 21, 22)] for number in range(3)]
@@ -271,6 +294,40 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
         for number in range(8):
             picture(tmp_path / name / f"{number}.png", 10 * label + number)
     assert (load(tmp_path).class_names, all_levels(load(tmp_path))) == (("bus", "car", "train"), PLAIN)
+
+
+def test_classes_called_like_parts_may_have_folders_of_their_own(tmp_path: Path) -> None:
+    for label, names in enumerate((("bus/red", "bus/blue"), ("car/suv", "car/van"), ("train/fast", "train/slow"))):
+        for number in range(8):
+            picture(tmp_path / names[number // 4] / f"{number}.png", 10 * label + number)
+    data = load(tmp_path)
+    assert data.class_names == ("bus", "car", "train")
+    assert {label: sorted(found) for label, found in all_levels(data).items()} == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("parts", "beside"),
+    [(("train", "holdout"), ""), (("test", "trainval"), ""), (("Train", "fold2"), ""), (("train",), "unlabelled")],
+)
+def test_parts_with_other_names_are_not_taken_for_classes(tmp_path: Path, parts: tuple[str, ...], beside: str) -> None:
+    for part in parts:
+        write(tmp_path / part)
+    if beside:
+        picture(tmp_path / beside / "0.png", 0)
+    shown = ", ".join(map(repr, sorted((*parts, *([beside] if beside else [])))))
+    with pytest.raises(UsageError, match=rf"the folders {shown} in .* seem to be parts of the data, not classes\."):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_part_without_classes_is_refused(tmp_path: Path, is_empty: bool) -> None:
+    for part in ("train", "val"):
+        write(tmp_path / part)
+    (tmp_path / "test").mkdir()
+    if not is_empty:
+        picture(tmp_path / "test" / "0.png", 0)
+    with pytest.raises(UsageError, match=rf"{tmp_path}/test contains no class folders, so its images have no classes"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,14 @@ def test_the_split_depends_on_the_fields_of_the_kind_only() -> None:
     assert len({data.fingerprint() for data in (first, other, larger)}) == 3
 
 
+@pytest.mark.parametrize("share", [1e-6, 0.9999])
+@pytest.mark.parametrize("kind", ["digits", "synthetic"])
+def test_a_split_with_an_empty_part_is_refused(kind: str, share: float) -> None:
+    part = "validation" if share < 0.5 else "train"
+    with pytest.raises(UsageError, match=rf"are too few for the split: none is left for {part}\. .*'validation_share'"):
+        load_dataset(f"{kind}:validation_share={share:f}")
+
+
 def test_synthetic_images_are_reproducible_and_learnable() -> None:
     data = load_dataset("synthetic:classes=4,images=402,channels=1,size=10")
     assert (data.shape, data.classes, sizes(data)) == (Map(1, 10, 10), 4, [290, 32, 80])

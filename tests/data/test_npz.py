@@ -50,6 +50,13 @@ def test_npz_of_grey_images_without_a_test_set(tmp_path: Path) -> None:
     assert data.images[:, 0, 0, 0].tolist() == list(range(40))
 
 
+def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays(), x_val=arrays(4)["x_train"], y_val=np.arange(4))
+    data = load_dataset(f"npz:{tmp_path / 'a.npz'}")
+    assert data.skipped == "2 arrays ('x_val', 'y_val')"
+    assert data.remarks() == ("Data 'npz:a.npz': skipped 2 arrays ('x_val', 'y_val').",)
+
+
 def without(key: str) -> Callable[[dict[str, Any]], object]:
     return lambda given: given.pop(key)
 
@@ -63,6 +70,8 @@ def without(key: str) -> Callable[[dict[str, Any]], object]:
         ),
         (without("x_train"), r"there is no array 'x_train' or 'x' among its arrays: y_train"),
         (without("y_train"), r"there is no array 'y_train'"),
+        (lambda g: g.update(x=g["x_train"][::-1]), r"it contains both x and x_train, which mean the same: save one of"),
+        (lambda g: g.update(y=g["y_train"][::-1]), r"it contains both y and y_train, which mean the same: save one of"),
         (lambda g: g.update(x_test=g["x_train"]), r"there is no array 'y_test'"),
         (
             lambda g: g.update(x_test=g["x_train"][:, 1:], y_test=g["y_train"]),

@@ -2,6 +2,7 @@
 
 import io
 import random
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,6 +119,34 @@ def test_pixels_without_a_known_range_are_refused(tmp_path: Path, image: Image.I
     image.save(tmp_path / name)
     with pytest.raises(RunError, match=rf"^{tmp_path / name}: {why}\. Save it with 8 or 16 bits, unsigned\.$"):
         read_pixels(tmp_path / name, GREY)
+
+
+def tiff_of(levels_HW: np.ndarray, path: Path, numbers: int) -> Path:
+    """A TIFF file of grey levels of 8 or 64 bits whose tag `SampleFormat` says what kind of numbers they are."""
+    Image.fromarray(np.zeros(levels_HW.shape, np.uint8)).save(path, tiffinfo={339: numbers})
+    content, width, bits = path.read_bytes(), levels_HW.shape[1], 8 * levels_HW.itemsize
+    assert content[:4] == b"II*\0" and content.endswith(bytes(levels_HW.size))
+    tag = struct.pack("<HHI", 258, 3, 1)  # BitsPerSample
+    content = content.replace(tag + struct.pack("<I", 8), tag + struct.pack("<I", bits))
+    path.write_bytes(content[: -levels_HW.size] + levels_HW.tobytes())
+    assert width == 9
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_signed_8_bits_are_not_read_as_unsigned(tmp_path: Path, channels: int) -> None:
+    levels_HW = np.arange(-27, 27, dtype=np.int8).reshape(6, 9)
+    path = tiff_of(levels_HW, tmp_path / "a.tif", numbers=2)
+    with pytest.raises(RunError, match=rf"^{path}: this image has signed or 32-bit pixels, whose range is unknown\."):
+        read_pixels(path, Map(channels, 6, 9))
+    path = tiff_of(levels_HW.view(np.uint8), tmp_path / "b.tif", numbers=1)
+    assert np.array_equal(read_pixels(path, GREY)[0], levels_HW.view(np.uint8))
+
+
+def test_a_tiff_file_that_pillow_cannot_read_is_called_one(tmp_path: Path) -> None:
+    path = tiff_of(np.zeros((6, 9)), tmp_path / "a.tif", numbers=3)
+    with pytest.raises(RunError, match="it is a TIFF file of a kind that Pillow does not read, such as"):
+        read_pixels(path, GREY)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])

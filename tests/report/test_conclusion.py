@@ -38,6 +38,34 @@ def test_what_cannot_be_concluded_is_said() -> None:
     assert "not tested" in conclude(study(Net("a", LOW), Net("b", HIGH), is_search=True))
 
 
+def test_rows_of_a_grid_are_named_with_their_settings() -> None:
+    slow, fast = {"recipe.lr": 0.01, "width": 8}, {"recipe.lr": 0.1, "width": 8}
+    nets = [Net(label, row, setting=at) for at in (slow, fast) for label, row in (("base", LOW), ("new", LOW[::-1]))]
+    text = conclude(study(*nets))
+    assert "was found for new (lr=0.01, width=8) and new (lr=0.1, width=8); true differences below" in text
+
+
+def test_labels_are_shown_as_they_are() -> None:
+    assert conclude(study(Net("base", LOW), Net("BASELINE", HIGH))).startswith("BASELINE is 5.00 points more accurate ")
+
+
+def test_differences_without_any_spread_are_not_called_unknown() -> None:
+    higher = tuple(score + 5 for score in LOW)
+    assert conclude(study(Net("base", LOW), Net("new", higher))) == (
+        "Nothing can be concluded about differences: each is the same with every seed, so its error cannot be "
+        "estimated."
+    )
+
+
+def test_one_more_is_in_the_singular() -> None:
+    rows = [LOW[i % 4 :] + LOW[: i % 4] for i in range(1, 6)]
+    assert "n1, n2, n3, n4 and 1 other; true" in conclude(
+        study(Net("base", LOW), *(Net(f"n{i}", row) for i, row in enumerate(rows, 1)))
+    )
+    better = [Net(f"n{i}", HIGH) for i in range(5)]
+    assert conclude(study(Net("base", LOW), *better)).endswith(" 1 more network differs from base.")
+
+
 def test_long_lists_are_shortened() -> None:
     rows = [LOW[i % 4 :] + LOW[: i % 4] for i in range(1, 8)]
     text = conclude(study(Net("base", LOW), *(Net(f"n{i}", row) for i, row in enumerate(rows, 1))))

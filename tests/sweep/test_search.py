@@ -175,6 +175,16 @@ recipe: {epochs: 2}
         ("{width: [8, 0]}", "runs: 4", r"at least 1, got 0\. 'width' is set at .*search\.yaml:3:29\.\Z"),
         ("{lr: {low: 0.1, high: 1}}", "sampler: brute-force", r"search\.yaml:3:9: .*cannot try every number of 'lr'"),
         ("{lr: [0.1, -1]}", "runs: 4", r"search\.yaml:3:28: search\.space\.lr: recipe\.lr: expected"),
+        (
+            "{compile: [true, false]}",
+            "runs: 4",
+            r"search\.yaml:3:18: search\.space\.compile: 'compile' has no effect on",
+        ),
+        (
+            "{momentum: {low: 0.1, high: 0.9}}",
+            "runs: 4",
+            r"search\.space\.momentum: 'momentum' has no effect on what a",
+        ),
         ("{recipe.l: [0.1]}", "runs: 4", r"search\.yaml:3:18: search\.space\.recipe\.l: the recipe has no field 'l'"),
         ("{edges: none}", "runs: 4", r"search\.yaml:3:25: search\.space\.edges: 'hiresnet18' has no skips"),
         ("{edges: full - p9}", "runs: 4", r"search\.yaml:3:32: .*'p9' selects nothing"),

@@ -10,12 +10,13 @@ from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.report import make_report, report_tables, to_json
 from hiresnet_graph.shipped import spec_names, study_names, study_path
 from hiresnet_graph.spec.marked import MarkedDict
+from hiresnet_graph.spec.reader import is_study
 from hiresnet_graph.sweep import Study, read_study
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.networks import networks_of
 from hiresnet_graph.sweep.plan import plan_study
 from hiresnet_graph.sweep.results import read_results
-from hiresnet_graph.sweep.study import is_study, study_of
+from hiresnet_graph.sweep.study import study_of
 from hiresnet_graph.train import Recipe, Seeds
 
 SMALL = "network: hiresnet18\nchanges: {width: 2}\n"
@@ -117,6 +118,33 @@ def test_a_field_set_twice_is_refused_with_both_places(tmp_path: Path, case: str
     shown = ", ".join(f"'{other}'" for other in others)
     assert f" {place} '{field}' is set here and in {shown}, and only one value can have an effect." in found[0]
     assert all(f"'{other}' is at " in found[0] for other in others)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("grid: {channels_last: [true, false], lr: [1, 2]}", "channels_last"),
+        ("grid: {recipe.compile: [true, false]}", "compile"),
+        ("grid: {checkpoint_steps: [1, 2]}", "checkpoint_steps"),
+        ("grid: {momentum: [0.5, 0.9], lr: [1, 2]}", "momentum"),
+        ("recipe: {schedule: cosine}\ngrid: {step_every: [5, 9]}", "step_every"),
+        ("recipe: {augment: flip}\ngrid: {crop_padding: [1, 2]}", "crop_padding"),
+    ],
+)
+def test_a_grid_of_values_that_compute_the_same_is_refused(tmp_path: Path, text: str, field: str) -> None:
+    """Its rows would have labels of runs that were not trained."""
+    found = messages(tmp_path, SMALL + f"variants: [none]\n{text}\n")
+    assert len(found) == 1
+    assert f"{field}: '{field}' has no effect on what a run computes, so runs with its different values" in found[0]
+
+
+@pytest.mark.parametrize(
+    "grid",
+    ["{momentum: [0.5, 0.9], optimizer: [adam, sgd]}", "{channels_last: [true], lr: [1, 2]}", "{step_every: [5, 9]}"],
+)
+def test_a_grid_of_values_that_sometimes_matter_is_accepted(tmp_path: Path, grid: str) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL + f"variants: [none]\ngrid: {grid}\n")
+    assert networks_of(read_study(tmp_path / "study.yaml")).members
 
 
 def test_a_change_that_overrides_a_variant_of_the_spec_is_refused(tmp_path: Path) -> None:
