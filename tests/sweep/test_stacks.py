@@ -181,7 +181,7 @@ def test_valid_stack_sizes() -> None:
     found = [ExecutionOptions(stack=word).stack_size for word in ("off", "auto", "8", 12)]
     assert found == [1, None, 8, 12]
     for wrong in ("on", "1", 0, -3, "2.5", ""):
-        with pytest.raises(UsageError, match=r"stack: must be 'auto', 'off' or a number of runs \(2 or more\), not "):
+        with pytest.raises(UsageError, match=r"stack: must be 'auto', 'off' or a number of runs \(2 to 10,000\), not "):
             ExecutionOptions(stack=wrong).check()
     assert (
         str(ExecutionPlan(backend="stacked", stack=8, workers=2))
