@@ -60,13 +60,13 @@ class Interrupted(KeyboardInterrupt):
         self, done: int, total: int, out: Path, saved: Mapping[str, int] | None = None, *, is_budget: bool = False
     ) -> None:
         self.done, self.saved = done, dict(saved or {})
-        finished = f"{done} of {'a budget of ' * is_budget}{format_count(total, 'run')}"
+        finished = f"{done} of {'a budget of ' * is_budget}{format_count(total, 'run')} {'is' if total == 1 else 'are'}"
         shown = [f"{name} (epoch {epoch})" for name, epoch in list(self.saved.items())[:_SHOWN_RUNS]]
         more = len(self.saved) - len(shown)
         names = ", ".join([*shown, *([f"and {more} more"] if more else [])])
         resumable = f" Checkpoints are saved of {names}." if names else ""
         rest = "resumes the search" if is_budget else f"trains the other {total - done}"
-        super().__init__(f"Interrupted: {finished} are finished and kept in {out}.{resumable} The same command {rest}.")
+        super().__init__(f"Interrupted: {finished} finished and kept in {out}.{resumable} The same command {rest}.")
 
 
 class RunEnd(NamedTuple):

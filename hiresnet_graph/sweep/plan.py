@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import UsageError
@@ -18,6 +19,7 @@ from hiresnet_graph.train.request import RunRequest
 if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind
     from hiresnet_graph.data.dataset import Dataset
+    from hiresnet_graph.train.identity import NetworkIdentity
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
     augment = "none" if matched is None else matched.standard_augmentation
     rows: dict[tuple[int, int], PlannedRow] = {}
     requests: dict[str, RunRequest] = {}
-    origins: dict[str, tuple[int, Seeds]] = {}
+    origins: dict[str, tuple[NetworkIdentity, Seeds]] = {}
     identities = [
         NetworkIdentity(network.info.plan, custom_ops_hash(plan), count_readouts(plan))
         for network, plan in ((network, network.architecture.plan) for network in networks.members)
@@ -109,14 +111,8 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
         for n, network in enumerate(networks.members):
             key = identify_run(identities[n], network.recipe, seeds, matched).key
             rows[n, s] = PlannedRow(n, seeds, key)
-            origins[key] = (n, seeds)
+            origins[key] = (identities[n], seeds)
             requests.setdefault(key, RunRequest(specs[n], network.info.label, seeds, source, network.recipe))
-
-    def key_with_epochs(key: str, epochs: int) -> str:
-        n, seeds = origins[key]
-        recipe = networks.members[n].recipe.model_copy(update={"epochs": epochs})
-        return identify_run(identities[n], recipe, seeds, matched).key
-
     return StudyPlan(
         name=study.name or networks.architecture,
         architecture=networks.architecture,
@@ -129,8 +125,23 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
         requests=requests,
         subsets_of=networks.subsets_of,
         text=study.to_yaml(),
-        key_with_epochs=key_with_epochs,
+        key_with_epochs=partial(_key_with_epochs, requests, origins, matched),
     )
+
+
+def _key_with_epochs(
+    requests: Mapping[str, RunRequest],
+    origins: Mapping[str, tuple[NetworkIdentity, Seeds]],
+    dataset: Dataset | None,
+    key: str,
+    epochs: int,
+) -> str:
+    """The key of a run with another number of epochs."""
+    from hiresnet_graph.train.identity import identify_run
+
+    network, seeds = origins[key]
+    recipe = requests[key].recipe.model_copy(update={"epochs": epochs})
+    return identify_run(network, recipe, seeds, dataset).key
 
 
 def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:

@@ -156,7 +156,9 @@ class _RunReporter:
         lines = [f"run '{name}': {message}" for name, message in self._failures[:_SHOWN_FAILURES]]
         if len(self._failures) > _SHOWN_FAILURES:
             lines.append(f"{len(self._failures) - _SHOWN_FAILURES} more runs failed.")
-        kept = f"{self._done} of {format_count(len(self._runs), 'run')} are finished and kept in {self._ledger.folder}."
+        runs = len(self._runs)
+        verb = "is" if runs == 1 else "are"
+        kept = f"{self._done} of {format_count(runs, 'run')} {verb} finished and kept in {self._ledger.folder}."
         raise RunError("\n".join([*lines, f"{kept} The same command tries again."]))
 
 

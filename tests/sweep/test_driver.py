@@ -220,7 +220,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             pass
 
     start = time.monotonic()
-    with pytest.raises(Interrupted, match=r"0 of 1 runs"):
+    with pytest.raises(Interrupted, match=r"0 of 1 run is finished and kept in"):
         trained(tmp_path, study(["none"], [0]), Stubborn())
     assert time.monotonic() - start < 5
     with Ledger.open(tmp_path) as ledger:
