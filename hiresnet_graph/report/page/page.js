@@ -231,10 +231,18 @@ function addCharts() {
   for (const kind of Object.keys(data.charts)) {
     const section = element("section");
     section.append(element("h2", data.titles[kind]), element("div", "", { id: `chart-${kind}`, class: "chart" }));
-    if (data.tables?.[kind]) section.append(plainTable(data.tables[kind]));
+    if (data.tables?.[kind]) section.append(foldable(plainTable(data.tables[kind]), data.tables[kind].rows.length));
     if (data.captions[kind]) section.append(element("p", data.captions[kind], { class: "caption" }));
     byId("charts").append(section);
   }
+}
+
+// A long table is folded.
+function foldable(table, rows) {
+  if (rows <= 20) return table;
+  const made = element("details");
+  made.append(element("summary", `Table (${rows} rows)`), table);
+  return made;
 }
 
 function plainTable({ columns, rows }) {
