@@ -10,6 +10,9 @@ import torch
 from hiresnet_graph.analysis.probes import Compute, ProbedNetwork, call_directly
 from hiresnet_graph.plan import Call
 
+_RANK = {"function": 0, "shortcut": 1}
+"""Order of the kinds of operands; edges follow."""
+
 
 class Contribution(NamedTuple):
     """The contribution of one operand of a merge.
@@ -33,6 +36,20 @@ class Contribution(NamedTuple):
     share: float | None
 
 
+class MergedValue(NamedTuple):
+    """A value that is merged; fields as of `Contribution`.
+
+    Attributes:
+        call: Its probe.
+    """
+
+    call: Call
+    target: str
+    slot: str
+    edge: str
+    kind: str
+
+
 def measure_contributions(
     network: ProbedNetwork, batches: Iterable[torch.Tensor], *, forward: Compute = call_directly
 ) -> list[Contribution]:
@@ -50,8 +67,8 @@ def measure_contributions(
 
     Source: López & Triesch 2025, Fig. 2 ("average absolute activations of projections and residuals in each block").
     """
-    operands = _operands(network)
-    names = {call.name for call, *_ in operands}
+    merges = operands_of(network)
+    names = {one.call.name for operands in merges for one in operands}
     sums: dict[str, float] = dict.fromkeys(names, 0.0)
     counts = dict.fromkeys(names, 0)
 
@@ -64,27 +81,26 @@ def measure_contributions(
     for x_BCHW in batches:
         forward(lambda x: network.output(network.run(x, visit=visit, keep=())), x_BCHW)
     means = {name: sums[name] / counts[name] if counts[name] else 0.0 for name in names}
-    totals: dict[tuple[str, str, int | None], float] = {}
-    for call, target, slot, _, _ in operands:
-        key = (target, slot, call.step)
-        totals[key] = totals.get(key, 0.0) + means[call.name]
-    return [
-        Contribution(target, slot, call.step, edge, kind, means[call.name], means[call.name] / total if total else None)
-        for call, target, slot, edge, kind in operands
-        for total in [totals[target, slot, call.step]]
-    ]
+    found = []
+    for operands in merges:
+        total = sum(means[one.call.name] for one in operands)
+        for call, target, slot, edge, kind in operands:
+            mean = means[call.name]
+            found.append(Contribution(target, slot, call.step, edge, kind, mean, mean / total if total else None))
+    return found
 
 
-def _operands(network: ProbedNetwork) -> list[tuple[Call, str, str, str, str]]:
-    """The operands of merges of several values: call, target, slot, edge and kind, by target in the network's order."""
-    groups: dict[tuple[str, str, int | None], list[tuple[Call, str, str, str, str]]] = {}
+def operands_of(network: ProbedNetwork) -> list[tuple[MergedValue, ...]]:
+    """The operands of each merge of two values or more, by step and target in the order of the network."""
+    groups: dict[tuple[str, str, int | None], list[MergedValue]] = {}
     for call, probe in network.probes:
         edge = network.edges.get(probe.edge)
         name = probe.target if edge is None else network.labels[edge.name]
         kind = "function" if edge is None else edge.family
         key = (probe.target, probe.slot, call.step)
-        groups.setdefault(key, []).append((call, probe.target, probe.slot, name, kind))
+        groups.setdefault(key, []).append(MergedValue(call, probe.target, probe.slot, name, kind))
     order = {node.name: i for i, node in enumerate(network.plan.nodes)}
-    found = [group for group in groups.values() if len(group) > 1]
-    found.sort(key=lambda group: (group[0][0].step or 0, order.get(group[0][1], 0)))
-    return [operand for group in found for operand in sorted(group, key=lambda one: one[4] != "function")]
+    found = [
+        tuple(sorted(group, key=lambda one: _RANK.get(one.kind, 2))) for group in groups.values() if len(group) > 1
+    ]
+    return sorted(found, key=lambda group: (group[0].call.step or 0, order.get(group[0].target, 0)))

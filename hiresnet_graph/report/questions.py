@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,8 +68,21 @@ SIMILARITY = Question(
     "between seeds: of the two levels in different runs of a network.",
     is_matrix=True,
 )
-QUESTIONS = {question.name: question for question in (CONTRIBUTIONS, LESION, SIMILARITY)}
+ATTRIBUTION = Question(
+    "attribution",
+    "attribution of the logit",
+    {"edge": Column("from"), "kind": Column("kind", 7), "target": Column("at", 6), "slot": Column("slot", 5)},
+    (Quantity("logit", "logit of the right class", "+.3f"), Quantity("error", "error", ".1e")),
+    "The logit of the right class as a sum over the values that meet at the last merge, and a constant (the logit "
+    "without them); means over images. error: mean absolute difference between the logit and the sum.",
+    unnamed=("kind", "target", "slot"),
+)
+QUESTIONS = {question.name: question for question in (ATTRIBUTION, CONTRIBUTIONS, LESION, SIMILARITY)}
 _MAX_LESIONS = 1_000
+_METHODS = (
+    "After the last merge, the network is linear up to a constant, so each part is exact.",
+    "Where a network is not linear after its last merge, the parts are integrated gradients.",
+)
 
 
 def make_contributions(source: AnalysisSource, *, part: Part = "test") -> Analysis:
@@ -122,6 +136,28 @@ def make_lesions(
     kind = "edges" if edges is not None else "pairs" if pairs else ""
     name = _name("lesion", kind, "" if replacement == "zero" else replacement, part)
     return analyse(source, LESION, measure, combine_runs, part=part, name=name, note=note)
+
+
+def make_attributions(source: AnalysisSource, *, part: Part = "test") -> Analysis:
+    """The logit of the right class as a sum over the operands of the last merge; see `analysis.attribute`."""
+    from hiresnet_graph.analysis import attribute
+
+    is_linear: set[bool] = set()
+
+    def measure(trained: TrainedNetwork) -> list[MeasuredRow]:
+        found = attribute(_probed(trained), trained.batches(part), forward=trained.logits)
+        is_linear.add(found.is_linear)
+        return [
+            *(
+                MeasuredRow((one.edge, one.kind, one.target, one.slot), (value, None))
+                for one, value in zip(found.operands, found.values, strict=True)
+            ),
+            MeasuredRow(("constant", None, None, None), (found.constant, None)),
+            MeasuredRow(("logit", None, None, None), (found.logit, found.error)),
+        ]
+
+    found = analyse(source, ATTRIBUTION, measure, combine_runs, part=part, name=_name("attribution", part))
+    return replace(found, note=_METHODS[len(is_linear) > 1 or not is_linear.pop()])
 
 
 def make_similarities(source: AnalysisSource, *, part: Part = "test") -> Analysis:

@@ -18,6 +18,7 @@ from hiresnet_graph.report.figures import figure_bytes
 from hiresnet_graph.report.files import make_page
 from hiresnet_graph.report.questions import (
     CONTRIBUTIONS,
+    make_attributions,
     make_contributions,
     make_lesions,
     make_similarities,
@@ -159,3 +160,16 @@ def test_similarities_are_within_runs_and_between_the_runs_of_a_network(small_st
     rows = analysis_figure(found)["datasets"]["rows"]
     assert len(rows) == 2 * 16 and rows[1]["row"] == "original: stem" and rows[2]["row"] == "original: stage1"
     assert figure_bytes(analysis_figure(found), "png").startswith(b"\x89PNG")
+
+
+def test_attributions_end_with_the_constant_and_the_logit(small_study: Path) -> None:
+    found = make_attributions(find_networks(small_study))
+    rows = [row for row in found.rows if row.variant == "full"]
+    assert [row.keys[0] for row in rows] == ["stage2.block1", "stage1>stage2", "stem>stage2", "constant", "logit"]
+    for seed in (0, 1):
+        *parts, logit = (row.values[0][seed] or 0 for row in rows)
+        assert sum(parts) == pytest.approx(logit, abs=1e-5)
+    assert rows[-1].values[1][0] is not None and rows[-1].values[1][0] < 1e-5
+    assert "integrated gradients" in found.note  # the variant without skips ends with a shortcut before a ReLU
+    single = make_attributions(find_networks(small_study / "runs" / "full-seed0"))
+    assert "each part is exact" in single.note

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import typer
 
+from hiresnet_graph.cli.commands.attribution import attribution
 from hiresnet_graph.cli.commands.contributions import contributions
 from hiresnet_graph.cli.commands.lesion import lesion
 from hiresnet_graph.cli.commands.readout import readout
@@ -14,6 +15,7 @@ from hiresnet_graph.cli.commands.similarity import similarity
 from hiresnet_graph.cli.help import Command, CommandGroup
 
 _COMMANDS: dict[str, Callable[..., None]] = {
+    "attribution": attribution,
     "contributions": contributions,
     "lesion": lesion,
     "readout": readout,
