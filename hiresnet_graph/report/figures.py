@@ -40,12 +40,10 @@ class Look(NamedTuple):
     Attributes:
         width_cm: Of the whole figure.
         is_interactive: Whether it has the parameters of the page.
-        is_log: Whether the number of parameters has a logarithmic axis.
     """
 
     width_cm: float = WIDTHS_CM["single"]
     is_interactive: bool = False
-    is_log: bool = False
 
 
 Figure = dict[str, Any]
@@ -85,15 +83,21 @@ def make_figures(results: Results, look: Look | None = None) -> dict[str, Figure
 
 def figure_bytes(figure: Figure, format: FigureFormat) -> bytes:
     """A figure as a file; equal figures have equal bytes, except for `pdf`."""
-    import altair as alt
     import vl_convert
 
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    version = vega_lite_version()
     if format == "svg":
         return vl_convert.vegalite_to_svg(figure, vl_version=version).encode()
     if format == "pdf":
         return vl_convert.vegalite_to_pdf(figure, vl_version=version)
     return vl_convert.vegalite_to_png(figure, vl_version=version, scale=4)
+
+
+def vega_lite_version() -> str:
+    """The version of the figures, as vl-convert names it: `6.1`."""
+    import altair as alt
+
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
 # ---- the figures
@@ -148,8 +152,7 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     rows = size_rows(results)
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
-    scale = alt.Scale(type="log", nice=True) if look.is_log else alt.Scale(zero=False, nice=True)
-    x = alt.X("parameters:Q").title("parameters").scale(scale).axis(format="~s")
+    x = alt.X("parameters:Q").title("parameters").scale(zero=False, nice=True).axis(format="~s")
     y = alt.Y("mean:Q").title("test accuracy (%)").scale(zero=False)
     base = draw_chart(look).encode(x=x)
     has_names = len(rows) <= _NAMED and max(len(str(row["label"])) for row in rows) <= _SHORT  # beside the points

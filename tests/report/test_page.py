@@ -90,6 +90,12 @@ def test_names_are_text_and_never_markup() -> None:
     assert label not in page and "<title>&lt;b&gt;&amp;amp;</title>" in page
 
 
+def test_names_like_places_of_the_template_are_names() -> None:
+    page = html_page(study(Net("@@VEGA@@", (80.0, 81.0)), Net("@@SCRIPT@@", (82.0, 84.0)), name="@@STYLE@@"))
+    assert [one["label"] for one in data_of(page)["networks"]] == ["@@VEGA@@", "@@SCRIPT@@"]
+    assert "<title>@@STYLE@@</title>" in page
+
+
 def test_the_page_loads_nothing() -> None:
     page = html_page(factorial())
     assert not re.findall(r"<(?:link|img|iframe|script)[^>]*(?:src|href)=", page.split('id="data">')[0])

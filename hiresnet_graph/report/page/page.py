@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from hiresnet_graph.report.analyses import Analysis, analysis_table, label_of_row
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figure_data import labels_of
-from hiresnet_graph.report.figures import Figure, Look, make_figures
+from hiresnet_graph.report.figures import Figure, Look, make_figures, vega_lite_version
 from hiresnet_graph.report.page.data import page_data
 from hiresnet_graph.sweep.results import Results
 
@@ -61,10 +62,8 @@ def html_page(
         "VEGA": _vega(),
         "SCRIPT": _file("page.js"),
     }
-    page = _file("page.html")
-    for name, text in parts.items():
-        page = page.replace(f"@@{name}@@", text)
-    return page
+    # In one pass: a name of the study may look like a place of the template.
+    return re.sub(r"@@([A-Z]+)@@", lambda place: parts[place[1]], _file("page.html"))
 
 
 def _add_analysis(data: dict[str, Any], analysis: Analysis) -> None:
@@ -103,12 +102,10 @@ def _script_json(data: dict[str, Any]) -> str:
 
 def _vega() -> str:
     """Vega, Vega-Lite and vega-embed as one script that sets `window.vegaEmbed`."""
-    import altair as alt
     import vl_convert
 
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
     bundle: Callable[..., str] = vl_convert.javascript_bundle  # its stub demands a snippet
-    return bundle(vl_version=version).replace("</script", "<\\/script")
+    return bundle(vl_version=vega_lite_version()).replace("</script", "<\\/script")
 
 
 def _file(name: str) -> str:
