@@ -158,7 +158,7 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     has_names = len(rows) <= _NAMED and max(len(str(row["label"])) for row in rows) <= _SHORT  # beside the points
     symbol = "" if has_names else "circle"
     front = base.transform_filter("datum.on_front").mark_line(color="#999999", interpolate="step-after", strokeWidth=1)
-    bars = base.mark_rule().encode(
+    bars = base.mark_rule(color="#222222").encode(
         y=alt.Y("low:Q").title("test accuracy (%)"), y2="high:Q", opacity=_opacity(look, 0.4)
     )
     dots = base.mark_point(filled=True, size=36).encode(
