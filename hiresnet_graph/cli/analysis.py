@@ -12,7 +12,8 @@ import typer
 
 from hiresnet_graph.cli.commands.report import Format, write_report_table
 from hiresnet_graph.cli.console import write, write_message
-from hiresnet_graph.cli.output import check_figure_file
+from hiresnet_graph.cli.output import Force, check_figure_file
+from hiresnet_graph.cli.training import Device
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import write_atomic
 
@@ -86,3 +87,32 @@ class Output:
             target, suffix = figure
             write_atomic(target, figure_bytes(analysis_figure(found), suffix), UsageError)
             write_message(f"Wrote {target}.")
+
+
+def plain_command(question: str, help: str) -> Callable[..., None]:
+    """A command without options of its own.
+
+    Args:
+        question: Name of the function of `hiresnet_graph.report.questions` that it calls.
+        help: Help text: a line, an empty line, and a paragraph.
+    """
+
+    def command(
+        source: SourcePath,
+        spec: NetworkSpec = None,
+        data: WeightsData = None,
+        part: PartOption = DataPart.TEST,
+        format: FormatOption = Format.TABLE,
+        json: Json = False,
+        plot: PlotFile = None,
+        device: Device = None,
+        force: Force = False,
+    ) -> None:
+        from hiresnet_graph.report import questions
+
+        make = getattr(questions, question)
+        output = Output(source, format, json, plot, force)
+        output.run(lambda found: make(found, part=part.value), spec=spec, data=data, device=device)
+
+    command.__doc__ = help
+    return command
