@@ -19,14 +19,6 @@ from hiresnet_graph.train.evaluation import last_step
 
 STEPS = 32
 """Points of the integral along the path from no activation to the full one, where the network is not linear."""
-_AFFINE = frozenset(
-    {
-        *("add", "adaptive_avg_pool", "affine", "avg_pool", "batch_norm", "concat", "conv2d", "conv_transpose2d"),
-        *("dropout", "fixed_scale", "flatten", "frame", "identity", "linear", "mean", "pad_channels", "probe"),
-        *("resize", "scale", "slice_channels", "stack", "subsample", "to_map", "zeros"),
-    }
-)
-"""Operations that are affine functions of their operands in evaluation mode."""
 
 
 class Attribution(NamedTuple):
@@ -77,7 +69,7 @@ def attribute(
     operands = _last_merge(network)
     names = [one.call.name for one in operands]
     calls = network.readers(names)
-    is_linear = all(call.op.kind in _AFFINE for call in calls)
+    is_linear = all(call.op.is_affine for call in calls)
     keep = {*names, *(name for call in calls for name in call.inputs)} - ({call.name for call in calls} - set(names))
     totals, images = torch.zeros(len(names) + 3, dtype=torch.float64), 0
     for x_BCHW, labels_B in batches:

@@ -119,6 +119,7 @@ class Dropout(Op):
     """Dropout of single elements in training mode (Srivastava et al. 2014)."""
 
     kind: ClassVar[str] = "dropout"
+    is_affine: ClassVar[bool] = True
     examples = ({"p": 0.3},)
     pure: ClassVar[bool] = False
     random: ClassVar[bool] = True

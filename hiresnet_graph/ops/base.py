@@ -181,6 +181,7 @@ class Op(Kind):
         random: It draws random numbers in training mode.
         normalizes: A norm (blocks of a tied stage have their own norms).
         channelwise: It treats every channel alike and separately.
+        is_affine: In evaluation mode it is an affine function of its operands.
         has_inplace: Its torch function has an argument `inplace`, and its backward pass reads the result alone.
         overwritable: Its result is a new tensor (no view of an input) that its own backward pass does not read.
         counts_activations: Its output counts as activations, as in pycls (Radosavovic et al. 2020).
@@ -194,6 +195,7 @@ class Op(Kind):
     random: ClassVar[bool] = False
     normalizes: ClassVar[bool] = False
     channelwise: ClassVar[bool] = False
+    is_affine: ClassVar[bool] = False
     has_inplace: ClassVar[bool] = False
     overwritable: ClassVar[bool] = False
     counts_activations: ClassVar[bool] = False

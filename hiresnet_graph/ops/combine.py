@@ -62,6 +62,7 @@ class Add(Fold):
     """The sum, from the first input to the last."""
 
     kind: ClassVar[str] = "add"
+    is_affine: ClassVar[bool] = True
     overwritable: ClassVar[bool] = True
     skips_zeros: ClassVar[bool] = True
     noun: ClassVar[str] = "A sum"
@@ -72,6 +73,7 @@ class Mean(Fold):
     """The mean: the sum of the inputs divided by their number."""
 
     kind: ClassVar[str] = "mean"
+    is_affine: ClassVar[bool] = True
     averages: ClassVar[bool] = True
     noun: ClassVar[str] = "A mean"
 
@@ -97,6 +99,7 @@ class Concat(Op):
     """Concatenation along the channels."""
 
     kind: ClassVar[str] = "concat"
+    is_affine: ClassVar[bool] = True
     arity: ClassVar[int | None] = None
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -117,6 +120,7 @@ class PadChannels(Op):
     """Zero channels, half before and half after, up to `width`; an odd one goes after."""
 
     kind: ClassVar[str] = "pad_channels"
+    is_affine: ClassVar[bool] = True
     examples = ({"width": 11},)
     part: ClassVar[str] = "pad"
     short_name: ClassVar[str] = "zero pad"
@@ -143,6 +147,7 @@ class SliceChannels(Op):
     """`width` channels from `start` on."""
 
     kind: ClassVar[str] = "slice_channels"
+    is_affine: ClassVar[bool] = True
     examples = ({"width": 3, "start": 2}, {"width": 5})
     part: ClassVar[str] = "slice"
     short_name: ClassVar[str] = "channel slice"
@@ -174,6 +179,7 @@ class LearnedScale(Op):
     """
 
     kind: ClassVar[str] = "scale"
+    is_affine: ClassVar[bool] = True
     examples = ({"sigmoid": True}, {"init": -2.5, "sigmoid": True}, {"init": 0.25}, {})
     sigmoid: bool = False
     init: Factor | None = None
@@ -208,6 +214,7 @@ class FixedScale(Op):
     """A constant factor: `factor` times the input."""
 
     kind: ClassVar[str] = "fixed_scale"
+    is_affine: ClassVar[bool] = True
     examples = ({"factor": -0.5}, {"factor": 0})
     channelwise: ClassVar[bool] = True
     overwritable: ClassVar[bool] = True
@@ -231,6 +238,7 @@ class ToMap(Op):
     """A vector as a feature map of 1x1 size, for example to weight the channels of another."""
 
     kind: ClassVar[str] = "to_map"
+    is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Map:

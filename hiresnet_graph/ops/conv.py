@@ -71,6 +71,7 @@ class Conv2d(Op):
     """
 
     kind: ClassVar[str] = "conv2d"
+    is_affine: ClassVar[bool] = True
     examples = (
         {"width": 6, "kernel_size": [3, 1], "groups": 2, "dilation": 2},
         {"width": 4, "kernel_size": 2, "stride": 2, "padding": 0, "dilation": 2, "bias": False},
@@ -173,6 +174,7 @@ class ConvTranspose2d(Op):
     """A transposed convolution; with kernel = stride, it multiplies height and width by `stride`."""
 
     kind: ClassVar[str] = "conv_transpose2d"
+    is_affine: ClassVar[bool] = True
     examples = (
         {"width": 6, "kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
         {"width": 4, "kernel_size": 3, "groups": 2},
@@ -281,6 +283,7 @@ class Linear(Op):
     """A linear map of the features."""
 
     kind: ClassVar[str] = "linear"
+    is_affine: ClassVar[bool] = True
     examples = ({"width": 5},)
     overwritable: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True

@@ -77,6 +77,7 @@ class BatchNorm(Norm):
     """
 
     kind: ClassVar[str] = "batch_norm"
+    is_affine: ClassVar[bool] = True
     examples = ({"affine": False}, {"momentum": 0.2}, {"scale": 0}, {})
     pure: ClassVar[bool] = False
     short_name: ClassVar[str] = "BN"
@@ -137,6 +138,7 @@ class ScaleShift(Norm):
     """
 
     kind: ClassVar[str] = "affine"
+    is_affine: ClassVar[bool] = True
     part: ClassVar[str] = "affine"
     examples = ({"scale": 0.1}, {})
     overwritable: ClassVar[bool] = False

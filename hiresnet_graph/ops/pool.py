@@ -96,6 +96,7 @@ class AvgPool(Pool):
     """The mean of each window, padding zeros included."""
 
     kind: ClassVar[str] = "avg_pool"
+    is_affine: ClassVar[bool] = True
     examples = ({"kernel_size": 2, "ceil_mode": True}, {"kernel_size": 3, "stride": 2, "padding": 1})
     short_name: ClassVar[str] = "avg pool"
     function: ClassVar[str] = "torch.nn.functional.avg_pool2d"
@@ -106,6 +107,7 @@ class AdaptiveAvgPool(Op):
     """Means over windows that give exactly `size` outputs; size 1 is global average pooling."""
 
     kind: ClassVar[str] = "adaptive_avg_pool"
+    is_affine: ClassVar[bool] = True
     examples = ({"size": [2, 3]}, {"size": 2})
     part: ClassVar[str] = "pool"
     channelwise: ClassVar[bool] = True
@@ -129,6 +131,7 @@ class Subsample(Op):
     """Every `stride`-th row and column, from the first (He et al. 2016, shortcut option A)."""
 
     kind: ClassVar[str] = "subsample"
+    is_affine: ClassVar[bool] = True
     examples = ({"stride": [2, 1]},)
     channelwise: ClassVar[bool] = True
     stride: Pair = 2
@@ -155,6 +158,7 @@ class Resize(Op):
     """Interpolation of height and width by the factor `scale`, or to `size`."""
 
     kind: ClassVar[str] = "resize"
+    is_affine: ClassVar[bool] = True
     examples = ({"size": [5, 12], "mode": "bilinear"}, {"scale": 2})
     mode: Literal["nearest", "bilinear"] = "nearest"
     scale: Count | None = None
@@ -185,6 +189,7 @@ class Flatten(Op):
     """All elements as one vector."""
 
     kind: ClassVar[str] = "flatten"
+    is_affine: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Vector:
         """One feature per element."""

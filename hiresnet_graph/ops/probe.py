@@ -19,6 +19,7 @@ class EdgeProbe(Op):
     """
 
     kind: ClassVar[str] = "probe"
+    is_affine: ClassVar[bool] = True
     edge: str
     target: str
     slot: str

@@ -15,6 +15,7 @@ class Frame(Op):
     """One step of a sequence."""
 
     kind: ClassVar[str] = "frame"
+    is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     step: Annotated[int, Field(ge=0)]
 
@@ -36,6 +37,7 @@ class StackSteps(Op):
     """Values at single steps stacked to a sequence, on axis 1."""
 
     kind: ClassVar[str] = "stack"
+    is_affine: ClassVar[bool] = True
     arity: ClassVar[int | None] = None
     channelwise: ClassVar[bool] = True
 
@@ -60,6 +62,7 @@ class Zeros(Op):
     """
 
     kind: ClassVar[str] = "zeros"
+    is_affine: ClassVar[bool] = True
     value: InstanceOf[Shape]
 
     @model_serializer
@@ -79,6 +82,7 @@ class Identity(Op):
     """The identity, for named values in the graph of one step."""
 
     kind: ClassVar[str] = "identity"
+    is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:
