@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from hiresnet_graph.files import make_folder, write_atomic
@@ -34,10 +35,11 @@ def write_report(folder: Path, target: Path, baseline: str | None = None) -> lis
     return written
 
 
-def make_page(folder: Path, baseline: str | None = None, *, refresh_s: int | None = None) -> str:
-    """The report of a study as one HTML file, with the diagram of its network.
+def make_page(folder: Path, results: Results, baseline: str | None = None, *, refresh_s: int | None = None) -> str:
+    """The report of a study as one HTML file, with the diagram of its network and the analyses in its folder.
 
     Args:
+        results: Those of the folder.
         refresh_s: Seconds after which a browser loads the page again; None for never.
 
     Raises:
@@ -46,7 +48,7 @@ def make_page(folder: Path, baseline: str | None = None, *, refresh_s: int | Non
     """
     from hiresnet_graph.render import to_svg
 
-    results, network = read_results(folder), stored_network(folder)
+    network = stored_network(folder)
     diagram = "" if network is None else to_svg(network.plan, level="stages", title=network.title)
     spec = "" if network is None else network.to_yaml()
     return html_page(
@@ -55,12 +57,13 @@ def make_page(folder: Path, baseline: str | None = None, *, refresh_s: int | Non
 
 
 def _contents(results: Results, baseline: str | None) -> Iterator[tuple[str, bytes]]:
-    report = make_report(results, baseline, available_parts(results))
+    whole = make_report(results, baseline, [*available_parts(results), "curves"])
+    report = replace(whole, parts=tuple(part for part in whole.parts if part != "curves"))
     yield "report.json", to_json(report).encode()
     yield "table.md", to_markdown(report).encode()
     yield "table.tex", to_latex(report).encode()
-    for part in [*report.parts, "curves"]:
-        yield f"{part}.csv", to_csv(make_report(results, baseline, [part])).encode()
+    for part in whole.parts:
+        yield f"{part}.csv", to_csv(replace(whole, parts=(part,))).encode()
     for width, centimetres in WIDTHS_CM.items():
         for kind, figure in make_figures(results, Look(centimetres)).items():
             for format in FIGURE_FORMATS:

@@ -24,6 +24,7 @@ from hiresnet_graph.report.questions import (
     make_similarities,
     saved_analyses,
 )
+from hiresnet_graph.sweep.results import read_results
 
 
 def test_contributions_are_means_over_seeds_of_each_variant(small_study: Path) -> None:
@@ -132,9 +133,9 @@ def test_the_public_functions_take_any_module(small_study: Path) -> None:
 def test_the_page_of_a_study_has_a_section_for_each_saved_analysis(small_study: Path, tmp_path: Path) -> None:
     study = tmp_path / "study"
     shutil.copytree(small_study, study)
-    assert "analysis-" not in make_page(study)
+    assert "analysis-" not in make_page(study, read_results(study))
     save_analysis(make_contributions(find_networks(study)), study)
-    page = make_page(study)
+    page = make_page(study, read_results(study))
     text = page.split('id="data">', 1)[1].split("</script>", 1)[0]
     data = json.loads(text)
     assert data["titles"]["analysis-contributions"] == "Contributions of edges"

@@ -73,4 +73,6 @@ def test_a_report_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     tables = {"table.csv", "differences.csv", "effects.csv", "curves.csv", "table.md", "table.tex", "report.json"}
     assert names == figures | tables
     assert all((tmp_path / "out" / name).stat().st_size > 100 for name in names)
-    assert "The edge a&gt;b" in make_page(tmp_path) or "The edge a\\u003eb" in make_page(tmp_path)
+    assert "The edge a&gt;b" in make_page(tmp_path, factorial()) or "The edge a\\u003eb" in make_page(
+        tmp_path, factorial()
+    )

@@ -159,9 +159,10 @@ def _write_page(folder: Path, target: Path, baseline: str | None, watch: bool, f
 
     target = check_output_file(target, [folder], force=force, marks=(b"<html",))
     while True:
-        is_unfinished = any(row.state in ("waiting", "running") for row in read_results(folder).rows)
-        again = watch and is_unfinished
-        write_atomic(target, make_page(folder, baseline, refresh_s=_WATCH_S if again else None).encode())
+        results = read_results(folder)
+        again = watch and any(row.state in ("waiting", "running") for row in results.rows)
+        page = make_page(folder, results, baseline, refresh_s=_WATCH_S if again else None)
+        write_atomic(target, page.encode())
         if not again:
             break
         write_message(f"Wrote {target}; the study is unfinished, so it is written again every {_WATCH_S} seconds.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from hiresnet_graph.report.conclusion import conclude
-from hiresnet_graph.report.effects import edge_effects
+from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.figure_data import label_of, labels_of, validation_curves
 from hiresnet_graph.report.report import Report, available_parts, make_report
 from hiresnet_graph.report.scores import format_setting, setting_key, test_scores, unique_networks
@@ -41,7 +41,7 @@ def page_data(results: Results, baseline: str | None = None) -> Json:
         "differences": {} if results.is_search else _differences(results, baseline),
         "curves": {label: [[round(value, 2) for value in curve] for curve in found] for label, found in curves.items()},
         "levels": reached_levels(curves),
-        "effects": _effects(results),
+        "effects": _effects(report.effects),
         "captions": {table.part: table.caption for table in report_tables(report)},
         "provenance": _provenance(results, report),
     }
@@ -142,11 +142,11 @@ def _numbers(one: Difference) -> list[float | None]:
     return [None if number is None else round(number, 4) for number in numbers]
 
 
-def _effects(results: Results) -> list[Json]:
+def _effects(found: Sequence[Effects]) -> list[Json]:
     """The main effects of the edges, for the diagram: of the first setting of a grid."""
     return [
         {"edge": one.edge, "value": round(one.main.value, 4), "p": one.p_holm}
-        for effects in edge_effects(results)[:1]
+        for effects in found[:1]
         for one in effects.edges
         if one.main is not None
     ]
