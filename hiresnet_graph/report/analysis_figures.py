@@ -5,7 +5,7 @@ from __future__ import annotations
 from hiresnet_graph.formats import one_line
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row, mean_of
 from hiresnet_graph.report.figure_data import FigureRow
-from hiresnet_graph.report.figures import COLORS, ROW_PX, Figure, Look, draw_chart, finish_figure
+from hiresnet_graph.report.figures import COLORS, ROW_PX, Figure, Look, draw_bars, draw_chart, finish_figure
 from hiresnet_graph.report.scores import spread
 
 _MAX_BARS = 400
@@ -31,15 +31,10 @@ def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
     base = draw_chart(look).encode(
         y=alt.Y("name:N", sort=names).title(None), yOffset=alt.YOffset("label:N", sort=labels)
     )
-    bars = base.mark_bar(height={"band": 0.8}).encode(
-        x=alt.X("value:Q").title(title),
-        color=alt.Color("label:N", sort=labels).scale(domain=labels, range=colors).legend(legend),
-        tooltip=["label:N", "name:N", "value:Q", "low:Q", "high:Q"],
-    )
-    intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
-    zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
+    color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors).legend(legend)
+    bars = draw_bars(base, title, color, ["label:N", "name:N"])
     height = ROW_PX * len(names) * max(1, len(labels))
-    return finish_figure(rows, alt.layer(bars, intervals, zero).properties(height=height), look)
+    return finish_figure(rows, bars.properties(height=height), look)
 
 
 def _matrix(analysis: Analysis, look: Look) -> Figure:

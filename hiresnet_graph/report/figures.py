@@ -193,16 +193,10 @@ def _effects(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     base = alt.Chart().encode(
         y=alt.Y("edge:N", sort=list(dict.fromkeys(names))).title(None), yOffset=alt.YOffset("kind:N", sort=kinds)
     )
-    title = "effect (points of test accuracy)"
     color = alt.Color("kind:N").scale(domain=kinds, range=list(COLORS[: len(kinds)]))
-    bars = base.mark_bar(height={"band": 0.8}).encode(
-        x=alt.X("value:Q").title(title),
-        color=color.legend(alt.Legend(title=None, orient="bottom") if len(kinds) > 1 else None),
-        tooltip=["edge:N", "kind:N", "value:Q", "low:Q", "high:Q"],
-    )
-    intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
-    zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
-    return rows, alt.layer(bars, intervals, zero).properties(height=ROW_PX * len(rows))
+    color = color.legend(alt.Legend(title=None, orient="bottom") if len(kinds) > 1 else None)
+    bars = draw_bars(base, "effect (points of test accuracy)", color, ["edge:N", "kind:N"])
+    return rows, bars.properties(height=ROW_PX * len(rows))
 
 
 # ---- what they share
@@ -214,6 +208,18 @@ def draw_chart(look: Look) -> Any:
 
     chart = alt.Chart()
     return chart.transform_filter("indexof(shown, datum.label) >= 0") if look.is_interactive else chart
+
+
+def draw_bars(base: Any, title: str, color: Any, names: Sequence[str]) -> Any:
+    """Bars from zero to `value`, with lines from `low` to `high`; tooltips have these and the named fields."""
+    import altair as alt
+
+    bars = base.mark_bar(height={"band": 0.8}).encode(
+        x=alt.X("value:Q").title(title), color=color, tooltip=[*names, "value:Q", "low:Q", "high:Q"]
+    )
+    intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
+    zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
+    return alt.layer(bars, intervals, zero)
 
 
 def _color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
