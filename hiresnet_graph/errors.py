@@ -187,6 +187,11 @@ class OutOfMemory(RunError):
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an exception; empty without a message."""
+    return (str(error).splitlines() or [""])[0]
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an exception, or one in its context, was caused by insufficient memory."""
     while error is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hiresnet_graph.errors import MissingDataError, RunError
+from hiresnet_graph.errors import MissingDataError, RunError, first_line
 from hiresnet_graph.formats import format_bytes
 
 Array = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> tuple[dict[str, Array], tup
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}.") from None
     except _DAMAGE as error:
-        raise RunError(f"{path} is damaged, perhaps truncated: {_first_line(error)}. Write or copy it again.") from None
+        raise RunError(f"{path} is damaged, perhaps truncated: {_reason(error)}. Write or copy it again.") from None
     except MemoryError:
         raise RunError(f"{path}: its arrays are larger than the free memory. Use fewer or smaller images.") from None
 
@@ -65,7 +65,7 @@ def _read(path: Path, file: io.BufferedReader, names: Sequence[str]) -> tuple[di
                 try:
                     found[name] = _read_array(archive, members[name], os.fstat(file.fileno()).st_size)
                 except (ValueError, RuntimeError) as error:
-                    raise RunError(f"{path}: array '{name}' cannot be read: {_first_line(error)}.") from None
+                    raise RunError(f"{path}: array '{name}' cannot be read: {_reason(error)}.") from None
         return found, tuple(members)
 
 
@@ -110,7 +110,7 @@ def _read_header(header: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         shape, _, dtype = read(header)
     except Exception as error:  # numpy evaluates the header as a Python literal, with errors of many types
-        raise ValueError(f"its header is broken: {_first_line(error)}") from None
+        raise ValueError(f"its header is broken: {_reason(error)}") from None
     if dtype.hasobject:
         raise ValueError("it contains Python objects, which could run any program. Save plain numbers or text")
     if len(shape) > _MAX_AXES or not all(0 <= size < 2**63 for size in shape) or dtype.itemsize == 0:
@@ -118,5 +118,5 @@ def _read_header(header: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def _reason(error: Exception) -> str:
+    return (first_line(error) or type(error).__name__).rstrip(".")

@@ -16,7 +16,7 @@ from hiresnet_graph import __version__
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Json
 from hiresnet_graph.cli.console import styled, write, write_json, write_message
-from hiresnet_graph.errors import HrgError
+from hiresnet_graph.errors import HrgError, first_line
 
 _NEEDED = (
     "torch",
@@ -77,7 +77,7 @@ def _run(check: Callable[[], tuple[bool, str, Any]]) -> dict[str, Any]:
     try:
         ok, text, data = check()
     except Exception as error:
-        ok, text, data = False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", None
+        ok, text, data = False, f"{type(error).__name__}: {first_line(error)}", None
     return {"ok": ok, "text": text, "data": data}
 
 
@@ -113,7 +113,7 @@ def _torch() -> tuple[bool, str, Any]:
     try:
         import torchvision  # noqa: F401  (one built for another version of torch fails here)
     except Exception as error:
-        return False, f"{text}; torchvision cannot be imported: {str(error).splitlines()[0]}", data
+        return False, f"{text}; torchvision cannot be imported: {first_line(error)}", data
     return True, text, data
 
 

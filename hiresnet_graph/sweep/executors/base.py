@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from hiresnet_graph.data import DatasetKind, load_dataset
-from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, is_out_of_memory
+from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, first_line, is_out_of_memory
 from hiresnet_graph.sweep.stacks import StackWork
 from hiresnet_graph.train.events import Event, Finished, Paused, RunEvent, StackEnded
 from hiresnet_graph.train.request import RunRequest
@@ -107,8 +107,7 @@ class Failure:
             if isinstance(error, OutOfMemory):
                 return cls("memory", str(error), text)
             return cls("error" if isinstance(error, RunError) else "usage", str(error), text)
-        first_line = (str(error).splitlines() or [""])[0]
-        message = f"{type(error).__name__}: {first_line}".removesuffix(": ")
+        message = f"{type(error).__name__}: {first_line(error)}".removesuffix(": ")
         if is_out_of_memory(error):
             return cls("memory", f"memory ran out ({message}). Train fewer runs at a time, or smaller batches.", text)
         return cls("error", message, text)
