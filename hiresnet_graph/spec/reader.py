@@ -38,6 +38,9 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
 _BOM = "\ufeff"
+_SPEC_KEYS = {"nodes", "flow", "extends", "input", "blocks", "edges"}
+_STUDY_KEYS = {"seeds", "data", "recipe", "subsets", "controls", "baseline", "grid", "search", "published"}
+_MAY_BE_STUDY = re.compile("|".join(["network", *sorted(_STUDY_KEYS)]).encode())
 """The byte order mark at the start of a file, which editors do not show."""
 
 
@@ -84,7 +87,10 @@ def read(path: Path) -> MarkedDict:
 
 
 def is_study(name: str) -> bool:
-    """Whether a word of a command line refers to a study rather than a spec: a file does by its key `network`.
+    """Whether a word of a command line refers to a study rather than a spec.
+
+    A file does by its key `network`; or, where that is missing or misspelt, by another key that only studies have, if
+    it has none of a spec's.
 
     Raises:
         SpecError: The file cannot be read.
@@ -93,9 +99,12 @@ def is_study(name: str) -> bool:
         return study_path(name) is not None
     path = Path(name)
     with suppress(OSError):  # which `read` reports
-        if path.is_file() and b"network" not in path.read_bytes():  # faster than to parse a large spec twice
+        if path.is_file() and not _MAY_BE_STUDY.search(path.read_bytes()):  # faster than to parse a large spec twice
             return False
-    return is_file(name) and "network" in read(path)
+    if not is_file(name):
+        return False
+    keys = read(path).keys()
+    return "network" in keys or (not _STUDY_KEYS.isdisjoint(keys) and _SPEC_KEYS.isdisjoint(keys))
 
 
 def parse(text: str, name: str) -> MarkedDict:

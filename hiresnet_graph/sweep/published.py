@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from hiresnet_graph.formats import as_sentence
 
@@ -46,6 +46,12 @@ class Published(BaseModel):
     source: str
     values: tuple[PublishedValue, ...] = Field(min_length=1)
     differs: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_in_percent(self) -> Self:
+        if all(value.mean <= 1 for value in self.values):
+            raise ValueError(f"accuracies are in percent, but none is above 1. Write {100 * self.values[0].mean:g}.")
+        return self
 
     def value_for(self, label: str, setting: Mapping[str, object]) -> PublishedValue | None:
         """The published value of a network, or None."""

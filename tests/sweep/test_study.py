@@ -264,6 +264,12 @@ def test_a_study_is_distinguished_from_a_spec(tmp_path: Path, monkeypatch: pytes
     assert not is_study("n.yaml") and not is_study("hiresnet18") and not is_study("hiresnet18@full")
     assert not is_study("nosuch.yaml") and not is_study("nosuch")
     assert not set(spec_names()) & set(study_names())
+    Path("s.yaml").write_text("spec: hiresnet18\nseeds: 2\n")
+    assert is_study("s.yaml")
+    with pytest.raises(SpecError, match=r"^s.yaml:1:1: spec: unknown key 'spec'. Did you mean 'network'\?$"):
+        read_study("s.yaml")
+    Path("n.yaml").write_text("name: n\nextends: hiresnet18\nseeds: 3\n")
+    assert not is_study("n.yaml")
     with pytest.raises(SpecError, match=r"there is no file and no shipped study 'table3'. Did you mean 'table2'"):
         read_study("table3")
 
@@ -307,6 +313,11 @@ def test_published_values_are_those_of_networks(tmp_path: Path) -> None:
             "9:7: published.values[1]: 'none' has two values.",
         ),
         ("mean: 90", "mean: 0.9e3", "8:47: published.values[0].mean: expected a number of at most 100, got 900.0."),
+        (
+            "mean: 90, std: 1, n: 3}\n    - {label: full, setting: {recipe.lr: 0.2}, mean: 91",
+            "mean: 0.9}\n    - {label: full, setting: {recipe.lr: 0.2}, mean: 0.91",
+            "6:3: published: accuracies are in percent, but none is above 1. Write 90.",
+        ),
         ("std: 1", "sd: 1", "8:51: published.values[0].sd: unknown key 'sd'. Did you mean 'std'?"),
         ("  source: a paper\n", "", "6:3: published.source: the key 'source' is missing."),
     ],
