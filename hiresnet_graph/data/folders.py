@@ -21,6 +21,9 @@ _NAMES = {
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+# Of data sets for segmentation or detection: pictures in one folder, what is to be predicted of each in another.
+_PICTURES = {"image", "images", "img", "imgs", "jpegimages"}
+_TARGETS = {"annotation", "annotations", "gt", "label", "labels", "mask", "masks", "segmentation", "segmentationclass"}
 _PART_OF = {name: part for part, names in _NAMES.items() for name in names}
 _Identity = tuple[int, int]  # device and inode
 
@@ -132,12 +135,18 @@ def part_folders(root: Path, folders: Sequence[str]) -> dict[str, str]:
 
 
 def _check_classes(root: Path, folders: Sequence[str]) -> None:
-    """Refuse classes that seem to be parts, by their names (`train2017`, `val2017`) or by what they contain."""
+    """Refuse folders that seem to be no classes, by their names (`train2017`, `images`) or by what they contain."""
     words = [re.sub(r"(set|s)?([^a-z].*)?$", "", name.lower(), count=1) for name in folders]
     if len(folders) > 1 and (all(word in _PART_OF for word in words) or _contain_classes(root, folders)):
         raise UsageError(
             f"data: the folders {', '.join(map(repr, folders))} in {root} seem to be parts of the data, "
             f"not classes. Name them 'train', 'val' and 'test', and move others elsewhere; or rename the classes."
+        )
+    plain = {name.lower() for name in folders}
+    if plain & _PICTURES and plain & _TARGETS and plain <= _PICTURES | _TARGETS:
+        raise UsageError(
+            f"data: the folders {', '.join(map(repr, folders))} in {root} seem to contain images and their masks or "
+            "annotations, not classes. Classification needs a folder for each class; or rename the classes."
         )
 
 

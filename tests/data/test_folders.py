@@ -355,6 +355,7 @@ def test_a_part_without_classes_is_refused(tmp_path: Path, is_empty: bool) -> No
             ("train", "test_images"),
             r"the folders 'test_images', 'train' in ROOT seem to be parts of the data, not class",
         ),
+        (("images", "Masks"), r"the folders 'Masks', 'images' in ROOT seem to contain images and their masks or annot"),
     ],
 )
 def test_ambiguous_parts_are_refused(tmp_path: Path, parts: tuple[str, ...], message: str) -> None:
