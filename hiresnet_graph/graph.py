@@ -328,6 +328,7 @@ class BlockGraph(_Graph[BlockNode]):
         time: How the network runs in time; None if it runs once. Only with it may edges have delays.
         warnings: What is allowed in the spec but probably unintended.
         left_out: Edges of the spec at nodes that are left out, since they reach no output or no input reaches them.
+        norms: Fields of all norms that do not set them.
 
     Raises:
         GraphError: Two nodes have one name, or an end of an edge is not a node.
@@ -342,9 +343,10 @@ class BlockGraph(_Graph[BlockNode]):
         time: TimeSpec | None = None,
         warnings: tuple[Problem, ...] = (),
         left_out: tuple[BlockEdge, ...] = (),
+        norms: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(name, nodes, outputs, time)
-        self.warnings, self.left_out = warnings, left_out
+        self.warnings, self.left_out, self.norms = warnings, left_out, dict(norms or {})
         self._outgoing: dict[str, list[BlockEdge]] = {name: [] for name in self._nodes}
         for edge in edges:
             for end in (edge.source, edge.target):

@@ -16,8 +16,22 @@ from hiresnet_graph.errors import RegistryError, ShapeError
 from hiresnet_graph.ops import Op
 from hiresnet_graph.shapes import Shape
 
-NormName = Literal["batch", "group", "layer", "none"]
-ActivationName = Literal["relu", "relu6", "leaky_relu", "gelu", "silu", "hardswish", "sigmoid", "tanh", "none"]
+NormName = Literal["batch", "group", "layer", "layer2d", "none"]
+ActivationName = Literal[
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "mish",
+    "hardswish",
+    "hardsigmoid",
+    "sigmoid",
+    "tanh",
+    "none",
+]
 Size = int | tuple[int, int]
 
 
@@ -147,7 +161,9 @@ class Wire:
 
     def norm(self, kind: NormName, name: str | None = None) -> Wire:
         """The norm of this name; no operation for `none`."""
-        return self if kind == "none" else self.apply(ops.OPS.get(f"{kind}_norm")(), name=name)
+        if kind == "none":
+            return self
+        return self.apply(ops.OPS.get("layer_norm2d" if kind == "layer2d" else f"{kind}_norm")(), name=name)
 
     def relu(self, name: str | None = None) -> Wire:
         """max(0, x)."""
@@ -187,10 +203,17 @@ class Wire:
         stride: Size | None = None,
         padding: Size = 0,
         ceil_mode: bool = False,
+        count_include_pad: bool = True,
         name: str | None = None,
     ) -> Wire:
         """The mean of each window."""
-        op = ops.AvgPool(kernel_size=kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode)
+        op = ops.AvgPool(
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            ceil_mode=ceil_mode,
+            count_include_pad=count_include_pad,
+        )
         return self.apply(op, name=name)
 
     def adaptive_avg_pool(self, size: Size = 1, name: str | None = None) -> Wire:
@@ -205,9 +228,9 @@ class Wire:
         """Interpolation to a height and width."""
         return self.apply(ops.Resize(size=size, mode=mode), name=name)
 
-    def pad_channels(self, width: int, name: str | None = None) -> Wire:
-        """Zero channels before and after."""
-        return self.apply(ops.PadChannels(width=width), name=name)
+    def pad_channels(self, width: int, side: Literal["both", "end"] = "both", name: str | None = None) -> Wire:
+        """Zero channels before and after, or after alone."""
+        return self.apply(ops.PadChannels(width=width, side=side), name=name)
 
     def slice_channels(self, width: int, start: int = 0, name: str | None = None) -> Wire:
         """`width` channels from `start` on."""
@@ -220,6 +243,14 @@ class Wire:
     def dropout(self, p: float, name: str | None = None) -> Wire:
         """Dropout; no operation for `p` = 0."""
         return self if p == 0 else self.apply(ops.Dropout(p=p), name=name)
+
+    def drop_path(self, p: float, name: str | None = None) -> Wire:
+        """Stochastic depth of single samples; no operation for `p` = 0."""
+        return self if p == 0 else self.apply(ops.DropPath(p=p), name=name)
+
+    def layer_scale(self, init: float | None, name: str | None = None) -> Wire:
+        """A learned factor for each channel; no operation for `init` = None."""
+        return self if init is None else self.apply(ops.LayerScale(init=init), name=name)
 
     def add(self, *others: Wire, name: str | None = None) -> Wire:
         """The sum, from left to right."""

@@ -165,10 +165,15 @@ def hint_of(text: str) -> str:
     return found
 
 
-def test_weights_belong_to_nodes() -> None:
-    ((path, message, found),) = problems(BASE.replace("head: {", "b.block*.conv2: {weights: w}\n  head: {"))
-    assert (path, message) == ("nodes.b.block*.conv2.weights", "'weights' is a key of nodes, not of their parts.")
-    assert found == "Give the nodes, or a stage, the same 'weights'."
+def test_weights_of_parts_have_names() -> None:
+    ((path, message, found),) = problems(BASE.replace("head: {", "b.block*.conv2: {weights: shared}\n  head: {"))
+    assert (path, message) == (
+        "nodes.b.block*.conv2.weights",
+        "the weights of a part of a block require a name.",
+    )
+    assert found.endswith("set 'weights: shared' for it.")
+    ((path, message, _),) = problems(BASE.replace("head: {", "b.block1.conv2: {depth: 2}\n  head: {"))
+    assert (path, message) == ("nodes.b.block1.conv2.depth", "'depth' is a key of nodes, not of their parts.")
 
 
 def test_a_cycle_may_be_run_in_time() -> None:

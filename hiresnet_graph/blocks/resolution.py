@@ -28,12 +28,14 @@ class PoolBlock(Block):
 
     Attributes:
         stride: Default: 1 with padding (which keeps height and width), otherwise the kernel size.
+        count_include_pad: Whether the zeros of the padding count in means.
     """
 
     kind: ClassVar[str] = "pool"
     examples = (
         {"pool": "max", "kernel_size": 3, "padding": 1, "stride": 2},
         {"pool": "avg", "kernel_size": 3, "ceil_mode": True},
+        {"pool": "avg", "kernel_size": 3, "padding": 1, "count_include_pad": False},
         {"pool": "adaptive", "size": [3, 2]},
         {},
     )
@@ -42,23 +44,36 @@ class PoolBlock(Block):
     stride: Pair | None = None
     padding: Padding | tuple[Padding, Padding] = 0
     ceil_mode: bool = False
+    count_include_pad: bool = True
     size: Pair | None = None
 
     @model_validator(mode="after")
     def _check(self) -> PoolBlock:
         if (self.pool == "adaptive") != (self.size is not None):
             raise ValueError("'pool: adaptive' requires 'size', and 'size' requires 'pool: adaptive'.")
-        if self.pool == "adaptive" and self.model_fields_set & {"kernel_size", "stride", "padding", "ceil_mode"}:
+        if self.pool == "adaptive" and self.model_fields_set - {"pool", "size"}:
             raise ValueError("'pool: adaptive' has no other field than 'size'.")
+        if self.pool == "max" and not self.count_include_pad:
+            raise ValueError("'count_include_pad' requires 'pool: avg'; a maximum does not depend on the padding.")
         return self
 
     def expand(self, x: Wire) -> Wire:
         """One pooling operation."""
         if self.size is not None:
             return x.adaptive_avg_pool(self.size, name="pool")
-        pool = x.max_pool if self.pool == "max" else x.avg_pool
         stride = self.stride if self.stride is not None or self.padding in (0, (0, 0)) else 1
-        return pool(self.kernel_size, stride=stride, padding=self.padding, ceil_mode=self.ceil_mode, name="pool")
+        if self.pool == "max":
+            return x.max_pool(
+                self.kernel_size, stride=stride, padding=self.padding, ceil_mode=self.ceil_mode, name="pool"
+            )
+        return x.avg_pool(
+            self.kernel_size,
+            stride=stride,
+            padding=self.padding,
+            ceil_mode=self.ceil_mode,
+            count_include_pad=self.count_include_pad,
+            name="pool",
+        )
 
 
 @BLOCKS.register

@@ -3,7 +3,7 @@
 An operation is registered by its module alone; the names below are those that other modules use.
 """
 
-from hiresnet_graph.ops.activation import Activation, Dropout, ReLU, Sigmoid
+from hiresnet_graph.ops.activation import Activation, ReLU, Sigmoid
 from hiresnet_graph.ops.base import (
     OPS,
     Apply,
@@ -24,6 +24,7 @@ from hiresnet_graph.ops.base import (
     size_label,
     stride_label,
 )
+from hiresnet_graph.ops.channels import ChannelShuffle, LayerScale, PadChannels, SliceChannels
 from hiresnet_graph.ops.combine import (
     Add,
     Concat,
@@ -32,11 +33,10 @@ from hiresnet_graph.ops.combine import (
     LearnedScale,
     Mean,
     Multiply,
-    PadChannels,
-    SliceChannels,
 )
 from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear, transposed_geometry
-from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm, ScaleShift
+from hiresnet_graph.ops.dropout import Dropout, DropPath, RandomDrop
+from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm, LayerNorm2d, ScaleShift
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
 from hiresnet_graph.ops.probe import EdgeProbe
 from hiresnet_graph.ops.steps import Frame, Identity, StackSteps, Zeros
@@ -52,10 +52,12 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "ChainedApply",
+    "ChannelShuffle",
     "Concat",
     "Conv2d",
     "ConvTranspose2d",
     "Count",
+    "DropPath",
     "Dropout",
     "EdgeProbe",
     "Factor",
@@ -67,6 +69,8 @@ __all__ = [
     "Identity",
     "Layer",
     "LayerNorm",
+    "LayerNorm2d",
+    "LayerScale",
     "LearnedScale",
     "Linear",
     "MaxPool",
@@ -76,6 +80,7 @@ __all__ = [
     "PadChannels",
     "Padding",
     "Pair",
+    "RandomDrop",
     "ReLU",
     "Remark",
     "Resize",

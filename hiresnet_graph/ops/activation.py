@@ -1,4 +1,4 @@
-"""Elementwise activations without parameters, and dropout."""
+"""Elementwise activations without parameters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Layer, Op, Signature
+from hiresnet_graph.ops.base import OPS, Apply, Arg, Op, Signature
 from hiresnet_graph.shapes import Shape
 
 _LEAKY_RELU = Signature("input slope")
-_DROPOUT = Signature("p")
+_ELU = Signature("input alpha")
 
 
 class Activation(Op):
@@ -79,6 +79,44 @@ class GELU(Activation):
 
 
 @OPS.register
+class GELUTanh(Activation):
+    """The approximation of GELU with tanh: x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
+
+    kind: ClassVar[str] = "gelu_tanh"
+    transcendental: ClassVar[bool] = True
+    short_name: ClassVar[str] = "GELU (tanh)"
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.gelu` with `approximate="tanh"`."""
+        return Apply("torch.nn.functional.gelu", (Arg(0),), {"approximate": "tanh"})
+
+
+@OPS.register
+class ELU(Activation):
+    """x for positive x, `alpha` (exp(x) - 1) for negative x (Clevert et al. 2016)."""
+
+    kind: ClassVar[str] = "elu"
+    examples = ({"alpha": 0.5},)
+    transcendental: ClassVar[bool] = True
+    short_name: ClassVar[str] = "ELU"
+    alpha: Annotated[float, Field(gt=0, le=1000)] = 1.0
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.elu`."""
+        return Apply("torch.nn.functional.elu", (Arg(0), self.alpha), signature=_ELU)
+
+
+@OPS.register
+class Mish(Activation):
+    """x tanh(log(1 + exp(x))) (Misra 2019)."""
+
+    kind: ClassVar[str] = "mish"
+    transcendental: ClassVar[bool] = True
+    short_name: ClassVar[str] = "Mish"
+    function: ClassVar[str] = "torch.nn.functional.mish"
+
+
+@OPS.register
 class SiLU(Activation):
     """x sigmoid(x), also known as swish."""
 
@@ -97,6 +135,14 @@ class Hardswish(Activation):
 
 
 @OPS.register
+class Hardsigmoid(Activation):
+    """relu6(x + 3) / 6 (Howard et al. 2019)."""
+
+    kind: ClassVar[str] = "hardsigmoid"
+    function: ClassVar[str] = "torch.nn.functional.hardsigmoid"
+
+
+@OPS.register
 class Sigmoid(Activation):
     """1 / (1 + exp(-x))."""
 
@@ -112,23 +158,3 @@ class Tanh(Activation):
     kind: ClassVar[str] = "tanh"
     transcendental: ClassVar[bool] = True
     function: ClassVar[str] = "torch.tanh"
-
-
-@OPS.register
-class Dropout(Op):
-    """Dropout of single elements in training mode (Srivastava et al. 2014)."""
-
-    kind: ClassVar[str] = "dropout"
-    is_affine: ClassVar[bool] = True
-    examples = ({"p": 0.3},)
-    pure: ClassVar[bool] = False
-    random: ClassVar[bool] = True
-    p: Annotated[float, Field(ge=0, lt=1)] = 0.5
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """Same as the input."""
-        return inputs[0]
-
-    def layer(self, *inputs: Shape) -> Layer:
-        """`torch.nn.Dropout`."""
-        return Layer("torch.nn.Dropout", (self.p,), signature=_DROPOUT)

@@ -158,6 +158,13 @@ class Tensor:
         return total
 
 
+def constant_tensor(name: str, shape: tuple[int, ...], value: float) -> Tensor:
+    """A parameter whose initial elements are all `value`."""
+    known: dict[float, Init] = {0.0: "zeros", 1.0: "ones"}
+    init = known.get(value)
+    return Tensor(name, shape, init) if init else Tensor(name, shape, "constant", value=value)
+
+
 class Remark(NamedTuple):
     """What is valid but probably unintended, in one sentence.
 

@@ -1,4 +1,4 @@
-"""Operations on several values, and operations that adapt channels: the parts of merges and projections."""
+"""Operations on several values, and factors: the parts of merges and edges."""
 
 from __future__ import annotations
 
@@ -10,18 +10,15 @@ from hiresnet_graph.ops.base import (
     Apply,
     Arg,
     ChainedApply,
-    Count,
     Factor,
-    Init,
     Layer,
     Op,
     Signature,
     Tensor,
-    require_map,
+    constant_tensor,
 )
 from hiresnet_graph.shapes import Map, Shape
 
-_PAD = Signature("input pad")
 _SCALE = Signature("", init=1.0, sigmoid=False)
 
 
@@ -116,60 +113,6 @@ class Concat(Op):
 
 
 @OPS.register
-class PadChannels(Op):
-    """Zero channels, half before and half after, up to `width`; an odd one goes after."""
-
-    kind: ClassVar[str] = "pad_channels"
-    is_affine: ClassVar[bool] = True
-    examples = ({"width": 11},)
-    part: ClassVar[str] = "pad"
-    short_name: ClassVar[str] = "zero pad"
-    width: Count
-
-    def shape(self, *inputs: Shape) -> Map:
-        """`width` channels."""
-        x = require_map("Channel padding", inputs[0])
-        if x.channels > self.width:
-            raise ShapeError(
-                f"Channel padding cannot reduce {x.channels} channels to {self.width}.", "Use 'slice' or 'conv1x1'."
-            )
-        return x.with_channels(self.width)
-
-    def apply(self, *inputs: Shape) -> Apply:
-        """`torch.nn.functional.pad` on the channel axis."""
-        missing = self.width - inputs[0].channels
-        before = missing // 2
-        return Apply("torch.nn.functional.pad", (Arg(0), (0, 0, 0, 0, before, missing - before)), signature=_PAD)
-
-
-@OPS.register
-class SliceChannels(Op):
-    """`width` channels from `start` on."""
-
-    kind: ClassVar[str] = "slice_channels"
-    is_affine: ClassVar[bool] = True
-    examples = ({"width": 3, "start": 2}, {"width": 5})
-    part: ClassVar[str] = "slice"
-    short_name: ClassVar[str] = "channel slice"
-    width: Count
-    start: int = 0
-
-    def shape(self, *inputs: Shape) -> Shape:
-        """`width` channels."""
-        if not 0 <= self.start <= inputs[0].channels - self.width:
-            raise ShapeError(
-                f"Channels {self.start} to {self.start + self.width} are out of range for {inputs[0]}.",
-                "Use 'pad' or 'conv1x1'.",
-            )
-        return inputs[0].with_channels(self.width)
-
-    def apply(self, *inputs: Shape) -> Apply:
-        """A slice of the feature axis."""
-        before = [slice(None)] * (1 + inputs[0].feature_axis)
-        return Apply("operator.getitem", (Arg(0), (*before, slice(self.start or None, self.start + self.width))))
-
-
-@OPS.register
 class LearnedScale(Op):
     """A learned scalar factor: w x, or sigmoid(w) x.
 
@@ -195,9 +138,7 @@ class LearnedScale(Op):
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """One number."""
-        known: dict[float, Init] = {0.0: "zeros", 1.0: "ones"}
-        init = known.get(self.start, "constant")
-        return (Tensor("weight", (), init, value=self.start) if init == "constant" else Tensor("weight", (), init),)
+        return (constant_tensor("weight", (), self.start),)
 
     def layer(self, *inputs: Shape) -> Layer:
         """`hiresnet_graph.ops.layers.Scale`."""

@@ -8,8 +8,21 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Count, Init, Layer, Op, Remark, Signature, Tensor
-from hiresnet_graph.shapes import Shape
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    Count,
+    Factor,
+    Layer,
+    Op,
+    Remark,
+    Signature,
+    Tensor,
+    constant_tensor,
+    require_map,
+)
+from hiresnet_graph.shapes import Map, Shape
 
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
 InitialScale = Annotated[float, Field(ge=0)]
@@ -17,14 +30,12 @@ InitialScale = Annotated[float, Field(ge=0)]
 _BATCH_NORM = Signature("num_features", roles={"num_features": "channels"}, eps=1e-5, momentum=0.1, affine=True)
 _GROUP_NORM = Signature("num_groups num_channels", roles={"num_channels": "channels"}, eps=1e-5)
 _LAYER_NORM = Signature("normalized_shape", roles={"normalized_shape": "channels"}, eps=1e-5)
+_LOCAL_RESPONSE_NORM = Signature("input size", alpha=1e-4, beta=0.75, k=1.0)
 _SCALE_SHIFT = Signature("num_features", roles={"num_features": "channels"}, scale=1.0, axes=2)
 
 
 def _scale_shift(channels: int, scale: float) -> tuple[Tensor, Tensor]:
-    known: dict[float, Init] = {0: "zeros", 1: "ones"}
-    init = known.get(scale)
-    weight = Tensor("weight", (channels,), init) if init else Tensor("weight", (channels,), "constant", value=scale)
-    return weight, Tensor("bias", (channels,), "zeros")
+    return constant_tensor("weight", (channels,), scale), Tensor("bias", (channels,), "zeros")
 
 
 class Norm(Op):
@@ -237,3 +248,59 @@ class LayerNorm(Norm):
         if inputs[0].trailing == 0:
             return Layer("torch.nn.LayerNorm", (channels,), _LAYER_NORM.kwargs(eps=self.eps), _LAYER_NORM)
         return Layer("torch.nn.GroupNorm", (1, channels), _GROUP_NORM.kwargs(eps=self.eps), _GROUP_NORM)
+
+
+@OPS.register
+class LayerNorm2d(Norm):
+    """Layer norm over the channels at each pixel of a feature map, as in ConvNeXt (Liu et al. 2022).
+
+    Attributes:
+        scale: Initial value of the scale.
+    """
+
+    kind: ClassVar[str] = "layer_norm2d"
+    examples = ({"eps": 1e-6}, {})
+    short_name: ClassVar[str] = "LN2d"
+    eps: Epsilon = 1e-5
+    scale: InitialScale = 1.0
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Same as the input."""
+        x = require_map("A layer norm of pixels", inputs[0])
+        _require_several_values("Layer norm", x, x.channels, "Use more channels, or no norm ('norm: none').")
+        return x
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """Scale and shift [channels]."""
+        return _scale_shift(inputs[0].channels, self.scale)
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`hiresnet_graph.ops.layers.LayerNorm2d`."""
+        kwargs = _LAYER_NORM.kwargs(eps=self.eps)
+        return Layer("hiresnet_graph.ops.layers.LayerNorm2d", (inputs[0].channels,), kwargs, _LAYER_NORM)
+
+
+@OPS.register
+class LocalResponseNorm(Op):
+    """Local response norm: x / (k + alpha * mean of x^2 over `size` neighbouring channels)^beta.
+
+    It has no parameters. Source: Krizhevsky et al. 2012 (AlexNet), with the mean as in torch.
+    """
+
+    kind: ClassVar[str] = "local_response_norm"
+    examples = ({"size": 3, "alpha": 0.1, "beta": 0.5, "k": 2.0}, {})
+    part: ClassVar[str] = "norm"
+    short_name: ClassVar[str] = "LRN"
+    size: Count = 5
+    alpha: Factor = 1e-4
+    beta: Factor = 0.75
+    k: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+
+    def shape(self, *inputs: Shape) -> Map:
+        """Same as the input."""
+        return require_map("A local response norm", inputs[0])
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.local_response_norm`."""
+        kwargs = _LOCAL_RESPONSE_NORM.kwargs(alpha=self.alpha, beta=self.beta, k=self.k)
+        return Apply("torch.nn.functional.local_response_norm", (Arg(0), self.size), kwargs, _LOCAL_RESPONSE_NORM)

@@ -29,6 +29,14 @@ _POOL = Signature(
     padding=0,
     ceil_mode=False,
 )
+_AVG_POOL = Signature(
+    "input kernel_size",
+    roles={"kernel_size": "pool_size", "stride": "pool_stride", "padding": "pool_padding"},
+    stride=None,
+    padding=0,
+    ceil_mode=False,
+    count_include_pad=True,
+)
 _ADAPTIVE_POOL = Signature("input size")
 
 
@@ -38,7 +46,6 @@ class Pool(Op):
     part: ClassVar[str] = "pool"
     channelwise: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
-    function: ClassVar[str] = ""
     kernel_size: Pair
     stride: Pair | None = None
     padding: Padding | tuple[Padding, Padding] = 0
@@ -70,11 +77,9 @@ class Pool(Op):
             sizes.append(out)
         return Map(x.channels, *sizes)
 
-    def apply(self, *inputs: Shape) -> Apply:
-        """The torch function."""
+    def _geometry(self) -> dict[str, object]:
         stride = None if self._stride() == pair(self.kernel_size) else compact(self._stride())
-        kwargs = _POOL.kwargs(stride=stride, padding=compact(self.padding), ceil_mode=self.ceil_mode)
-        return Apply(self.function, (Arg(0), compact(self.kernel_size)), kwargs, _POOL)
+        return {"stride": stride, "padding": compact(self.padding), "ceil_mode": self.ceil_mode}
 
     def label(self, *, brief: bool = False) -> str:
         """Window and kind."""
@@ -88,18 +93,35 @@ class MaxPool(Pool):
     kind: ClassVar[str] = "max_pool"
     examples = ({"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "ceil_mode": True})
     short_name: ClassVar[str] = "max pool"
-    function: ClassVar[str] = "torch.nn.functional.max_pool2d"
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.max_pool2d`."""
+        kwargs = _POOL.kwargs(**self._geometry())
+        return Apply("torch.nn.functional.max_pool2d", (Arg(0), compact(self.kernel_size)), kwargs, _POOL)
 
 
 @OPS.register
 class AvgPool(Pool):
-    """The mean of each window, padding zeros included."""
+    """The mean of each window.
+
+    Attributes:
+        count_include_pad: Whether the zeros of the padding count as values of the window.
+    """
 
     kind: ClassVar[str] = "avg_pool"
     is_affine: ClassVar[bool] = True
-    examples = ({"kernel_size": 2, "ceil_mode": True}, {"kernel_size": 3, "stride": 2, "padding": 1})
+    examples = (
+        {"kernel_size": 2, "ceil_mode": True},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 3, "stride": 1, "padding": 1, "count_include_pad": False},
+    )
     short_name: ClassVar[str] = "avg pool"
-    function: ClassVar[str] = "torch.nn.functional.avg_pool2d"
+    count_include_pad: bool = True
+
+    def apply(self, *inputs: Shape) -> Apply:
+        """`torch.nn.functional.avg_pool2d`."""
+        kwargs = _AVG_POOL.kwargs(**self._geometry(), count_include_pad=self.count_include_pad)
+        return Apply("torch.nn.functional.avg_pool2d", (Arg(0), compact(self.kernel_size)), kwargs, _AVG_POOL)
 
 
 @OPS.register
@@ -128,25 +150,37 @@ class AdaptiveAvgPool(Op):
 
 @OPS.register
 class Subsample(Op):
-    """Every `stride`-th row and column, from the first (He et al. 2016, shortcut option A)."""
+    """Every `stride`-th row and column (He et al. 2016, shortcut option A).
+
+    Attributes:
+        start: The first row and column.
+    """
 
     kind: ClassVar[str] = "subsample"
     is_affine: ClassVar[bool] = True
-    examples = ({"stride": [2, 1]},)
+    examples = ({"stride": [2, 1]}, {"stride": 2, "start": 1})
     channelwise: ClassVar[bool] = True
     stride: Pair = 2
+    start: Padding | tuple[Padding, Padding] = 0
 
     def shape(self, *inputs: Shape) -> Map:
-        """Height and width divided by the stride, rounded up."""
+        """Height and width after the first row and column, divided by the stride, rounded up."""
         x = require_map("Subsampling", inputs[0])
-        height, width = pair(self.stride)
-        return Map(x.channels, -(-x.height // height), -(-x.width // width))
+        sizes = []
+        for size, start, stride in zip(x.spatial, pair(self.start), pair(self.stride), strict=True):
+            if start >= size:
+                raise ShapeError(f"Row or column {start} is out of range for {x}.", f"Use a 'start' below {size}.")
+            sizes.append(-(-(size - start) // stride))
+        return Map(x.channels, *sizes)
 
     def apply(self, *inputs: Shape) -> Apply:
         """A slice with steps."""
-        height, width = pair(self.stride)
         every = slice(None)
-        return Apply("operator.getitem", (Arg(0), (every, every, slice(None, None, height), slice(None, None, width))))
+        rows, columns = (
+            slice(start or None, None, stride)
+            for start, stride in zip(pair(self.start), pair(self.stride), strict=True)
+        )
+        return Apply("operator.getitem", (Arg(0), (every, every, rows, columns)))
 
     def label(self, *, brief: bool = False) -> str:
         """The stride."""

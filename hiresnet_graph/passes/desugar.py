@@ -96,7 +96,7 @@ class _Assembly(SectionOutputs):
         kept = set(map(id, self.edges))
         left_out = tuple(edge for edge in every if id(edge) not in kept)
         time, nodes = self.section.time, self.nodes.values()
-        graph = BlockGraph(self.section.name, nodes, edges, outputs, time, warnings, left_out)
+        graph = BlockGraph(self.section.name, nodes, edges, outputs, time, warnings, left_out, self.section.norms)
         try:
             graph.order()
         except CycleError as error:

@@ -56,7 +56,7 @@ def expand(graph: BlockGraph, *, probes: bool = False) -> OpGraph:
     Raises:
         SpecError: Shapes do not fit, or a patch names a part that does not exist; with all such errors.
     """
-    expansion = Expansion(probes=probes)
+    expansion = Expansion(probes=probes, norms=graph.norms)
     try:
         values = _expand(expansion, graph, Scope())
     except TooLarge:

@@ -32,7 +32,8 @@ class StandardProjection(Projection):
         spatial: How height and width change. Down: `avg` and `max` pool with kernel = stride = the ratio of the sizes,
             `stride` takes every n-th pixel (with `conv1x1`: one convolution with that stride), `adaptive` pools to any
             size. Up: `nearest`, `bilinear`, `deconv`.
-        channels: How the number of channels changes: `conv1x1`, `pad` (zeros), `slice`, or `none`.
+        channels: How the number of channels changes: `conv1x1`, `pad` (zeros before and after), `pad_end` (zeros
+            after), `slice`, or `none`.
         norm: The norm at the end.
         bias: Whether the 1x1 convolution has a bias (default: only without norm).
         when: `mismatch` keeps a value that has the target shape unchanged; `always` projects it, too.
@@ -42,7 +43,7 @@ class StandardProjection(Projection):
 
     kind: ClassVar[str] = "standard"
     spatial: Spatial = "avg"
-    channels: Literal["conv1x1", "pad", "slice", "none"] = "conv1x1"
+    channels: Literal["conv1x1", "pad", "pad_end", "slice", "none"] = "conv1x1"
     norm: NormName = "batch"
     bias: bool | None = None
     when: Literal["mismatch", "always"] = "mismatch"
@@ -90,8 +91,8 @@ class StandardProjection(Projection):
             return self._conv(x, channels)
         if x.channels == channels:
             return x
-        if self.channels == "pad":
-            return x.pad_channels(channels, name="pad")
+        if self.channels == "pad" or self.channels == "pad_end":
+            return x.pad_channels(channels, "both" if self.channels == "pad" else "end", name="pad")
         if self.channels == "slice":
             return x.slice_channels(channels, name="slice")
         raise ShapeError("'channels: none' cannot change the number of channels.")
@@ -144,7 +145,7 @@ def fitting(source: Shape, target: Shape, given: StandardProjection | None = Non
         return ""
     if given is not None:
         fewer = target.channels < source.channels
-        keeps = {"pad": not fewer, "slice": fewer or target.channels == source.channels}
+        keeps = {"pad": not fewer, "pad_end": not fewer, "slice": fewer or target.channels == source.channels}
         channels = given.channels if keeps.get(given.channels, target.channels == source.channels) else channels
     fields = {"spatial": spatial, "channels": channels}
     shown = [f"{key}: {value}" for key, value in fields.items() if given is None or getattr(given, key) != value]

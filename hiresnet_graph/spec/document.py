@@ -401,7 +401,7 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
     if head in ("time", "transitions") and not isinstance(tree.get(head), dict):
         problems.append(Problem(f"the spec has no '{head}'.", position, key, f"Add '{head}' to the file."))
         return None
-    if head in ("input", "params", "skips", "blocks", "nodes", "outputs", "time", "transitions"):
+    if head in ("input", "params", "skips", "blocks", "nodes", "norms", "outputs", "time", "transitions"):
         if head == "skips" and not isinstance(tree.get("skips"), dict):
             hint = "Add 'skips' to the file."
             if isinstance(tree.get("transitions"), dict):

@@ -122,7 +122,8 @@ def marked(value: Any, position: Position | None = None) -> Any:
 def merge(base: MarkedDict, patch: MarkedDict) -> MarkedDict:
     """`base` with `patch` applied: mappings are merged key by key, `null` deletes, anything else replaces.
 
-    Entries of `edges` (at the top, or of an entry of `blocks`) are added, or replace the one of the same name in place.
+    Entries of `edges` (at the top, or of an entry of `blocks`) are added, or replace in place the one of the same name,
+    or without names the one with the same ends; an empty list removes all.
     Values without a counterpart in the base are taken as they are. The result shares values with both.
     """
     return _merge(base, patch, ())
@@ -137,7 +138,7 @@ def _merge(base: MarkedDict, patch: MarkedDict, path: tuple[str, ...]) -> Marked
         old = base.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             new[key] = _merge(marked(old), marked(value), (*path, key))
-        elif _is_edges((*path, key)) and _is_entries(old) and _is_entries(value):
+        elif value and _is_edges((*path, key)) and _is_entries(old) and _is_entries(value):
             new[key] = _merge_entries(old, value)
         else:
             new.take(key, patch)
@@ -154,16 +155,22 @@ def _is_entries(value: Any) -> bool:
 
 def _merge_entries(base: Any, patch: Any) -> MarkedList:
     found = list(zip(base, _item_positions(base), strict=True))
-    by_name = {entry["name"]: i for i, entry in enumerate(base) if isinstance(entry.get("name"), str)}
+    known = {_entry_key(entry): i for i, entry in enumerate(base)}
     for entry, position in zip(patch, _item_positions(patch), strict=True):
-        name = entry.get("name")
-        if isinstance(name, str) and name in by_name:
-            found[by_name[name]] = entry, position
+        key = _entry_key(entry)
+        if key in known:
+            found[known[key]] = entry, position
         else:
             found.append((entry, position))
     positions = [position for _, position in found if position is not None]
     is_complete = len(positions) == len(found)
     return MarkedList((entry for entry, _ in found), getattr(base, "position", None), positions if is_complete else [])
+
+
+def _entry_key(entry: Any) -> str:
+    """What an entry of `edges` is recognised by: its name, or its ends."""
+    name = entry.get("name")
+    return f"name {name}" if isinstance(name, str) else f"ends {entry.get('from')!r} {entry.get('to')!r}"
 
 
 def texts_in(tree: Any) -> set[str]:

@@ -149,6 +149,15 @@ class TimeSpec(Model):
     )
 
 
+class NormsSpec(Model):
+    """Fields of all norms of a file that do not set them."""
+
+    eps: Annotated[float, Field(gt=0, lt=1)] | None = Field(None, description="Added to the variance.")
+    momentum: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="Weight of a new batch in the running statistics of batch norms."
+    )
+
+
 class SectionSpec(Model):
     """The keys that a spec and an entry of `blocks` share."""
 
@@ -171,6 +180,7 @@ class ArchitectureSpec(SectionSpec):
     extends: str | None = Field(None, description="A shipped spec or a file (relative to this one) that this patches.")
     input: dict[str, Any] = Field(description="Channels, height and width; or several named inputs.")
     blocks: dict[str, Any] = Field(default_factory=dict, description="Own blocks: a kind with fields, or a small file.")
+    norms: dict[str, Any] | None = Field(None, description="`eps` and `momentum` of all norms that do not set them.")
     outputs: Texts | None = Field(None, description="Nodes whose values come out, where there are several.")
     prune: Literal["dead"] | None = Field(
         None, description="`dead`: leave out nodes that no input reaches or that reach no output."

@@ -25,6 +25,7 @@ from hiresnet_graph.spec.model import (
     EdgeSpec,
     InputSpec,
     NodeSpec,
+    NormsSpec,
     ScaleSpec,
     SectionSpec,
     SkipSpec,
@@ -52,6 +53,7 @@ def schema() -> Schema:
         "skips": _reference("skips", root["skips"]),
         "edges": _either({**root["edges"], "items": {"$ref": "#/$defs/edge"}}, "null"),
         "time": _either({**root["time"], "$ref": "#/$defs/time"}, "null"),
+        "norms": _either({"description": root["norms"]["description"], **_mapping(NormsSpec)}, "null"),
         "transitions": _either({**root["transitions"], "$ref": "#/$defs/transitions"}, "null"),
         "blocks": {**root["blocks"], "additionalProperties": {"$ref": "#/$defs/own_block"}, "propertyNames": _names()},
     }
@@ -107,7 +109,7 @@ def _definitions(section: Mapping[str, Schema]) -> Schema:
         "patch": _patch(fields),
         "edge": _edge(kinds),
         "skips": _skips(),
-        "time": _time(),
+        "time": _mapping(TimeSpec),
         "transitions": _transitions(kinds),
         "skip_group": {"type": "object", "properties": _connection(SkipSpec), "additionalProperties": False},
         "own_block": {
@@ -353,8 +355,9 @@ def _edge(kinds: Mapping[str, type]) -> Schema:
     }
 
 
-def _time() -> Schema:
-    keys = {name: _templated(field) for name, field in _properties(TimeSpec).items()}
+def _mapping(model: type[BaseModel]) -> Schema:
+    """A mapping with the keys of a model, each of which may be a template."""
+    keys = {name: _templated(field) for name, field in _properties(model).items()}
     return {"type": ["object", "null"], "properties": keys, "additionalProperties": False}
 
 

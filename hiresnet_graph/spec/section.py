@@ -14,6 +14,7 @@ from hiresnet_graph.spec.model import (
     EdgeSpec,
     InputSpec,
     NodeSpec,
+    NormsSpec,
     SectionSpec,
     SkipSpec,
     Texts,
@@ -38,6 +39,7 @@ class Section:
         transition_set: The edge set that selects some of them, and its path; None for all.
         time: How the section runs in time; None if it runs once.
         prune: Whether nodes that no input reaches, or that reach no output, are left out.
+        norms: Fields of all norms that do not set them.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Section:
     transition_set: tuple[Texts, Path] | None = None
     time: TimeSpec | None = None
     prune: Literal["dead"] | None = None
+    norms: Mapping[str, float] = field(default_factory=dict)
 
 
 def texts(value: Texts, path: Path) -> list[tuple[str, Path]]:
@@ -139,7 +142,13 @@ def whole_section(tree: MarkedDict, problems: Problems) -> Section | None:
         transition_set=_transition_set(early.get("transitions"), ()),
         time=_time(early.get("time"), problems, ()),
         prune=spec.prune,
+        norms=_norms(early.get("norms"), problems),
     )
+
+
+def _norms(given: Any, problems: Problems) -> dict[str, float]:
+    spec = problems.model(NormsSpec, given, ("norms",)) if isinstance(given, dict) else None
+    return {} if spec is None else spec.model_dump(exclude_none=True)
 
 
 def _check_params(params: Mapping[str, Any], taken: Mapping[str, str], problems: Problems, path: Path) -> None:

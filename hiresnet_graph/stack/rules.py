@@ -26,14 +26,15 @@ from hiresnet_graph.ops import (
     Concat,
     Conv2d,
     ConvTranspose2d,
-    Dropout,
     Flatten,
     GroupNorm,
     LayerNorm,
+    LayerScale,
     LearnedScale,
     Linear,
     Op,
     PadChannels,
+    RandomDrop,
     Resize,
     ScaleShift,
     SliceChannels,
@@ -125,7 +126,6 @@ class Site:
 
 Rule = Callable[[Site], Lowered]
 _RULES: dict[type[Op], Rule] = {}
-_RULES_OF_ANY_AXIS: dict[type[Op], Rule] = {}
 
 
 def lower(site: Site) -> Lowered:
@@ -133,19 +133,19 @@ def lower(site: Site) -> Lowered:
     if is_fold(site.call):
         return _fold(site)
     shapes = (*site.call.input_shapes, site.call.shape)
-    rule = _RULES_OF_ANY_AXIS.get(type(site.op))
-    if rule is None and all(shape.feature_axis == 0 for shape in shapes):
-        rule = _RULES.get(type(site.op))
+    if isinstance(site.op, RandomDrop):
+        return _random_drop(site)
+    rule = _RULES.get(type(site.op)) if all(shape.feature_axis == 0 for shape in shapes) else None
     if rule is not None:
         return rule(site)
     return _channelwise(site) if site.op.channelwise else _by_replica(site)
 
 
-def _rule(*kinds: type[Op], any_axis: bool = False) -> Callable[[Rule], Rule]:
-    """Register a rule, by default for values with the feature axis after the batch axis."""
+def _rule(*kinds: type[Op]) -> Callable[[Rule], Rule]:
+    """Register a rule for values with the feature axis after the batch axis."""
 
     def register(rule: Rule) -> Rule:
-        (_RULES_OF_ANY_AXIS if any_axis else _RULES).update(dict.fromkeys(kinds, rule))
+        _RULES.update(dict.fromkeys(kinds, rule))
         return rule
 
     return register
@@ -374,6 +374,11 @@ def _group_norm(site: Site) -> Lowered:
     return Lowered(run)
 
 
+def _sums_by_position(site: Site) -> bool:
+    """For a vector, gradients of weights are sums over the batch: a CPU rounds them by the position of the channel."""
+    return site.device.type == "cpu" and site.call.shape.trailing == 0
+
+
 @_rule(ScaleShift)
 def _scale_shift(site: Site) -> Lowered:
     weight, bias, shape = site.tensor("weight"), site.tensor("bias"), site.call.shape
@@ -386,8 +391,22 @@ def _scale_shift(site: Site) -> Lowered:
         weights = now.joined(weight)[:, None, None, None]
         return functional.conv2d(x[:, :, None, None], weights, now.joined(bias), groups=len(weights)).flatten(1)
 
-    # The gradients for a vector are sums over the batch, which a CPU rounds according to the position of the channel.
-    return Lowered(as_convolution if site.device.type == "cpu" and shape.trailing == 0 else run)
+    return Lowered(as_convolution if _sums_by_position(site) else run)
+
+
+@_rule(LayerScale)
+def _layer_scale(site: Site) -> Lowered:
+    weight, shape = site.tensor("weight"), site.call.shape
+    sizes = (-1, *[1] * shape.trailing)
+
+    def run(now: Pass, x: torch.Tensor) -> torch.Tensor:
+        return x * now.joined(weight).view(sizes)
+
+    def as_convolution(now: Pass, x: torch.Tensor) -> torch.Tensor:
+        weights = now.joined(weight)[:, None, None, None]
+        return functional.conv2d(x[:, :, None, None], weights, groups=len(weights)).flatten(1)
+
+    return Lowered(as_convolution if _sums_by_position(site) else run)
 
 
 @_rule(LearnedScale)
@@ -415,8 +434,7 @@ def _concat(site: Site) -> Lowered:
 @_rule(PadChannels)
 def _pad_channels(site: Site) -> Lowered:
     shape = site.call.input_shapes[0]
-    missing = site.op.width - shape.channels
-    padding = [*[0, 0] * shape.trailing, missing // 2, missing - missing // 2]
+    padding = [*[0, 0] * shape.trailing, *site.op.missing(shape.channels)]
     return Lowered(lambda now, x: join(functional.pad(split(x, site.count, shape), padding), shape))
 
 
@@ -433,11 +451,10 @@ def _zeros(site: Site) -> Lowered:
     return Lowered(lambda now, x: x.new_zeros((x.shape[0], *sizes)))
 
 
-@_rule(Dropout, any_axis=True)
-def _dropout(site: Site) -> Lowered:
+def _random_drop(site: Site) -> Lowered:
     """Each replica draws the numbers that it would draw alone."""
     keep, shape = 1 - site.op.p, site.call.shape
-    axis = feature_axis(shape)
+    axis, drawn_sizes = feature_axis(shape), site.op.drawn(shape)
     order = torch.channels_last if len(shape) == 3 and axis == 1 else torch.contiguous_format
 
     def run(now: Pass, x: torch.Tensor) -> torch.Tensor:
@@ -448,8 +465,9 @@ def _dropout(site: Site) -> Lowered:
             if not site.present_M[k]:  # its later numbers must not depend on the other replicas
                 noise.append(torch.ones_like(x_BC))
                 continue
-            drawn = torch.empty_like(x_BC, memory_format=order).bernoulli_(keep, generator=site.replicas.generators[k])
-            noise.append(drawn.div_(keep).contiguous())
+            drawn = x_BC.new_empty((len(x_BC), *drawn_sizes)).contiguous(memory_format=order)
+            drawn.bernoulli_(keep, generator=site.replicas.generators[k])
+            noise.append(drawn.div_(keep).expand_as(x_BC).contiguous())
         return x * join(torch.stack(noise, axis), shape)
 
     return Lowered(run, by_replica=True)

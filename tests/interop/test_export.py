@@ -47,7 +47,32 @@ variants:
   film: {time: {input: sequence, readout: all, per_step: all}}
   zeros: {time: {input: every, empty: zeros, per_step: none}}
 """
+FOREIGN = """
+name: foreign
+input: {channels: 4, height: 9, width: 8}
+norms: {eps: 0.001}
+nodes:
+  stem: {block: conv, width: 8, norm: layer2d, activation: gelu_tanh}
+  lrn: local_response_norm
+  shuffle: {block: channel_shuffle, groups: 4}
+  pad: {block: pad, padding: [0, 1, 0, 1]}
+  mirror: {block: pad, padding: 1, mode: reflect}
+  pool: {block: avg_pool, kernel_size: 3, stride: 2, padding: 1, count_include_pad: false}
+  scale: {block: layer_scale, init: 0.5}
+  mish: mish
+  hard: hardsigmoid
+  elu: elu
+  drop: {block: drop_path, p: 0.1}
+  bias: {block: constant, learned: true, value: 0.25}
+  odd: {block: subsample, start: 1}
+  end: {block: pad_channels, width: 11, side: end}
+  head: {block: classifier, classes: 3}
+flow:
+  - stem -> lrn -> shuffle -> pad -> mirror -> pool -> scale -> mish -> hard -> elu -> drop -> odd -> end -> head
+  - drop -> bias -> odd
+"""
 NETWORKS = {
+    "foreign": hrg.loads(FOREIGN),
     "hiresnet18": hrg.load("hiresnet18").variant("full"),
     "two": hrg.loads(TWO),
     "states": hrg.loads(STATES),

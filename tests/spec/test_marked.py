@@ -87,7 +87,18 @@ def merged(base: str, patch: str) -> MarkedDict:
         ),
         ("{edges: [{from: a}]}", "{edges: full}", {"edges": "full"}),
         ("{edges: [{from: a}]}", "{edges: [a>b]}", {"edges": ["a>b"]}),
-        ("{edges: [{from: a}]}", "{edges: []}", {"edges": [{"from": "a"}]}),
+        ("{edges: [{from: a}]}", "{edges: []}", {"edges": []}),
+        (
+            "{edges: [{from: a, to: [b, c]}, {from: a, to: b}]}",
+            "{edges: [{from: a, to: b, delay: 1}, {from: a, to: [b, c], slot: output}, {name: x, from: a, to: b}]}",
+            {
+                "edges": [
+                    {"from": "a", "to": ["b", "c"], "slot": "output"},
+                    {"from": "a", "to": "b", "delay": 1},
+                    {"name": "x", "from": "a", "to": "b"},
+                ]
+            },
+        ),
         ("{edges: [{from: a}]}", "{edges: null}", {}),
         ("{skips: {edges: [a>b]}}", "{skips: {edges: [c>d]}}", {"skips": {"edges": ["c>d"]}}),
         ("{v: {edges: [{from: a}]}}", "{v: {edges: [{from: b}]}}", {"v": {"edges": [{"from": "b"}]}}),

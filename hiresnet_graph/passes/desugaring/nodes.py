@@ -191,9 +191,19 @@ class SectionNodes(SectionContext):
             if len(key_parts) > parts and matches(".".join(key_parts[:parts]), call):
                 self._used.add(key)
                 path = self.path("nodes", key)
-                fields = evaluated(self.problems, self._patches[key], names, path)
-                found.append(PartPatch(key, ".".join(key_parts[parts:]), fields or {}, self.origin(path)))
+                fields = evaluated(self.problems, self._patches[key], names, path) or {}
+                if "weights" in fields and not self._names_weights(fields["weights"], (*path, "weights")):
+                    fields = marked(fields).without("weights")
+                found.append(PartPatch(key, ".".join(key_parts[parts:]), fields, self.origin(path)))
         return tuple(found)
+
+    def _names_weights(self, name: Any, path: Path) -> bool:
+        """Whether a value can name the weights of a part of a block; if not, that is a problem."""
+        if isinstance(name, str) and name != "shared":
+            return self.check_weights(name, path)
+        hint = "Write a name that another part has, too. To tie all blocks of a stage, set 'weights: shared' for it."
+        self.problems.add(path, "the weights of a part of a block require a name.", hint)
+        return False
 
     def _call(
         self,

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from hiresnet_graph.errors import Problem, did_you_mean
-from hiresnet_graph.graph import BlockEdge, BlockNode
+from hiresnet_graph.graph import BlockEdge, BlockNode, PartPatch
 from hiresnet_graph.spec.marked import texts_in
 from hiresnet_graph.spec.section import Section
 
 
-def named_weights(nodes: Iterable[BlockNode], edges: Iterable[BlockEdge]) -> dict[str, BlockNode | BlockEdge]:
-    """The names that `weights` gives, and the first node or edge with each."""
-    named: dict[str, BlockNode | BlockEdge] = {}
+def named_weights(
+    nodes: Iterable[BlockNode], edges: Iterable[BlockEdge]
+) -> dict[str, BlockNode | BlockEdge | PartPatch]:
+    """The names that `weights` gives, and the first node, part of a node or edge with each."""
+    named: dict[str, BlockNode | BlockEdge | PartPatch] = {}
     for node in nodes:
         if node.named_weights:
             named.setdefault(_name(node), node)
+        for patch in node.patches:
+            if "weights" in patch.fields:
+                named.setdefault(str(patch.fields["weights"]), patch)
     for edge in edges:
         if edge.weights:
             named.setdefault(edge.weights, edge)
@@ -33,6 +38,10 @@ def unshared(
     users: dict[str, set[str]] = {}
     for node in nodes:
         users.setdefault(_name(node), set()).add(node.stage or node.name)
+        for patch in node.patches:
+            if "weights" in patch.fields:
+                parts = {node.name, *([patch.key] if "*" in patch.address else [])}  # a pattern may name several parts
+                users.setdefault(str(patch.fields["weights"]), set()).update(parts)
     for edge in edges:
         users.setdefault(edge.weights, set()).add(edge.name)
     elsewhere = texts_in(section.blocks)  # names of weights are global

@@ -42,6 +42,9 @@ def apply_patches(graph: BlockGraph, patches: Sequence[PartPatch], expansion: Ex
             used.add(patch.key)
         block = patched(node.block, own, node.name, expansion)
         nodes[i] = replace(node, block=block, patches=(*node.patches, *inner))
+        if named := named_weights(own):
+            of_stage = node.name.removeprefix(node.stage) if node.stage else ""
+            nodes[i] = replace(nodes[i], weights=named + of_stage, named_weights=True)
     names = [node.name for node in nodes if node.block is not None]
     for patch in patches:
         expansion.report_patch(patch, patch.key in used, graph.name, names)
@@ -64,13 +67,20 @@ def patched(kind: K, patches: Sequence[PartPatch], name: str, expansion: Expansi
     return kind
 
 
+def named_weights(patches: Sequence[PartPatch]) -> str:
+    """The name that patches give to the weights of a part, the exact ones before patterns; empty if none does."""
+    named = [patch for patch in patches if "weights" in patch.fields]
+    named.sort(key=lambda patch: "*" in patch.key)
+    return str(named[0].fields["weights"]) if named else ""
+
+
 def _changed(kind: K, patch: PartPatch, expansion: Expansion) -> K:
     path, position = patch.origin.path, patch.origin.position
     foreign = patch.fields.keys() & NodeSpec.model_fields.keys() - type(kind).model_fields.keys()
-    for key in sorted(foreign):
-        hint = "Give the nodes, or a stage, the same 'weights'." if key == "weights" else "Set it for a node."
+    for key in sorted(foreign - {"weights"}):
         at = key_position_at(patch.fields, (key,)) or position
-        expansion.report(Problem(f"'{key}' is a key of nodes, not of their parts.", at, f"{path}.{key}", hint))
+        message = f"'{key}' is a key of nodes, not of their parts."
+        expansion.report(Problem(message, at, f"{path}.{key}", "Set it for a node."))
     try:
         return kind.changed({key: value for key, value in patch.fields.items() if key not in foreign})
     except ValidationError as error:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from hiresnet_graph.errors import Problem, ShapeError
 from hiresnet_graph.graph import BlockEdge, BlockGraph, BlockNode, OpNode, Origin, Role
 from hiresnet_graph.ops import EdgeProbe, Identity, Op
-from hiresnet_graph.passes.expansion.patches import patched
+from hiresnet_graph.passes.expansion.patches import named_weights, patched
 from hiresnet_graph.passes.expansion.state import Expansion, Failed, Scope, Value, joined
 from hiresnet_graph.passes.step import has_copies
 from hiresnet_graph.shapes import Shape
@@ -87,24 +87,39 @@ class CallRecorder(Builder):
     def named_call(self, op: Op, inputs: tuple[Wire, ...], name: str) -> Wire:
         """A call with this name, after its patches and with the defaults of its context."""
         self.parts.add(name)
+        named = ""
         if self.node.patches and self.edge is None:
             part = name.removeprefix(f"{self.name}.")
             patches = [patch for patch in self.node.patches if matches(patch.address, part)]
             self.used_patches |= {patch.key for patch in patches}
-            op = patched(op, patches, name, self.expansion)
-        if op.normalizes and self.norm_scale != 1 and "scale" in type(op).model_fields.keys() - op.model_fields_set:
-            op = op.changed({"scale": self.norm_scale})
+            op, named = patched(op, patches, name, self.expansion), named_weights(patches)
+        op = self._with_defaults(op)
         halves = op.split() if self.split else None
         if halves is not None:
-            stats = self._record(halves[0], inputs, f"{name}.stats")
-            return self._record(halves[1], (stats,), name)
-        return self._record(op, inputs, name)
+            stats = self._record(halves[0], inputs, f"{name}.stats", named and f"{named}.stats")
+            return self._record(halves[1], (stats,), name, named)
+        return self._record(op, inputs, name, named)
 
-    def _record(self, op: Op, inputs: tuple[Wire, ...], name: str) -> Wire:
+    def _with_defaults(self, op: Op) -> Op:
+        """A norm with the fields that the file or its time sets for all norms, where it does not set them itself."""
+        defaults: dict[str, float] = {}
+        if op.normalizes:
+            defaults = {**self.expansion.norms, **({"scale": self.norm_scale} if self.norm_scale != 1 else {})}
+        unset = type(op).model_fields.keys() - op.model_fields_set
+        defaults = {field: value for field, value in defaults.items() if field in unset}
+        return op.changed(defaults) if defaults else op
+
+    def _record(self, op: Op, inputs: tuple[Wire, ...], name: str, named: str = "") -> Wire:
+        """Record a call.
+
+        Args:
+            named: The name that the spec gives to the weights of this part.
+        """
         shapes = [wire.shape for wire in inputs]
         shape, tensors = op.shape(*shapes), op.tensors(*shapes)
         private = not tensors or has_copies(op, self.private, any(tensor.trainable for tensor in tensors))
         weights = name if private else self.weights_of(name)
+        weights = named if tensors and named else weights
         role = self.role if self.edge is None else "edge"
         self._append(name, op, tuple(wire.name for wire in inputs), shape, weights, role, per_step=self.per_step)
         self.expansion.values[name] = Value(name, shape)

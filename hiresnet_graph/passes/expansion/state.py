@@ -71,10 +71,11 @@ class Expansion:
         used_patches, unused_patches: Keys of the patches that found their part; the problems of those that did not.
         blocks: Number of blocks so far, for the limit.
         probes: Whether the values at the slots of the network pass through probes.
+        norms: Fields of all norms that do not set them.
     """
 
-    def __init__(self, *, probes: bool = False) -> None:
-        self.probes = probes
+    def __init__(self, *, probes: bool, norms: Mapping[str, float]) -> None:
+        self.probes, self.norms = probes, norms
         self.nodes: list[OpNode] = []
         self.calls: set[str] = set()
         self.values: dict[str, Value] = {}
