@@ -246,11 +246,11 @@ class Wire:
 
     def drop_path(self, p: float, name: str | None = None) -> Wire:
         """Stochastic depth of single samples; no operation for `p` = 0."""
-        return self if p == 0 else self.apply(ops.DropPath(p=p), name=name)
+        return self if p == 0 else self.apply(ops.StochasticDepth(p=p), name=name)
 
     def layer_scale(self, init: float | None, name: str | None = None) -> Wire:
         """A learned factor for each channel; no operation for `init` = None."""
-        return self if init is None else self.apply(ops.LayerScale(init=init), name=name)
+        return self if init is None else self.apply(ops.ChannelScale(init=init), name=name)
 
     def add(self, *others: Wire, name: str | None = None) -> Wire:
         """The sum, from left to right."""

@@ -24,7 +24,7 @@ from hiresnet_graph.ops.base import (
     size_label,
     stride_label,
 )
-from hiresnet_graph.ops.channels import ChannelShuffle, LayerScale, PadChannels, SliceChannels
+from hiresnet_graph.ops.channels import ChannelScale, ChannelShuffle, PadChannels, SliceChannels
 from hiresnet_graph.ops.combine import (
     Add,
     Concat,
@@ -35,8 +35,8 @@ from hiresnet_graph.ops.combine import (
     Multiply,
 )
 from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear, transposed_geometry
-from hiresnet_graph.ops.dropout import Dropout, DropPath, RandomDrop
-from hiresnet_graph.ops.norm import BatchNorm, GroupNorm, LayerNorm, LayerNorm2d, ScaleShift
+from hiresnet_graph.ops.dropout import Dropout, RandomDrop, StochasticDepth
+from hiresnet_graph.ops.norm import BatchNorm, ChannelLayerNorm, GroupNorm, LayerNorm, ScaleShift
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
 from hiresnet_graph.ops.probe import EdgeProbe
 from hiresnet_graph.ops.steps import Frame, Identity, StackSteps, Zeros
@@ -52,12 +52,13 @@ __all__ = [
     "AvgPool",
     "BatchNorm",
     "ChainedApply",
+    "ChannelLayerNorm",
+    "ChannelScale",
     "ChannelShuffle",
     "Concat",
     "Conv2d",
     "ConvTranspose2d",
     "Count",
-    "DropPath",
     "Dropout",
     "EdgeProbe",
     "Factor",
@@ -69,8 +70,6 @@ __all__ = [
     "Identity",
     "Layer",
     "LayerNorm",
-    "LayerNorm2d",
-    "LayerScale",
     "LearnedScale",
     "Linear",
     "MaxPool",
@@ -89,6 +88,7 @@ __all__ = [
     "Signature",
     "SliceChannels",
     "StackSteps",
+    "StochasticDepth",
     "Subsample",
     "Tensor",
     "Weight",

@@ -117,7 +117,7 @@ class ChannelShuffle(Op):
 
 
 @OPS.register
-class LayerScale(Op):
+class ChannelScale(Op):
     """A learned factor for each channel or feature (Touvron et al. 2021, CaiT).
 
     Attributes:

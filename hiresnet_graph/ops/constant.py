@@ -13,7 +13,7 @@ _CONSTANT = Signature("sizes", value=0.0)
 
 
 @OPS.register
-class Constant(Op):
+class ConstantValue(Op):
     """A value that is the same for every sample; its input only sets their number.
 
     Attributes:

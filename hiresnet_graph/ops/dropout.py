@@ -66,7 +66,7 @@ class Dropout2d(RandomDrop):
 
 
 @OPS.register
-class DropPath(RandomDrop):
+class StochasticDepth(RandomDrop):
     """Stochastic depth: in training mode, the value of a whole sample is dropped (Huang et al. 2016).
 
     It belongs on the branch of a residual block, before the sum. This is the mode `row` of torchvision's

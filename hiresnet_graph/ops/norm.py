@@ -251,7 +251,7 @@ class LayerNorm(Norm):
 
 
 @OPS.register
-class LayerNorm2d(Norm):
+class ChannelLayerNorm(Norm):
     """Layer norm over the channels at each pixel of a feature map, as in ConvNeXt (Liu et al. 2022).
 
     Attributes:

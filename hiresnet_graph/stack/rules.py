@@ -23,13 +23,13 @@ from hiresnet_graph.ops import (
     Activation,
     Apply,
     BatchNorm,
+    ChannelScale,
     Concat,
     Conv2d,
     ConvTranspose2d,
     Flatten,
     GroupNorm,
     LayerNorm,
-    LayerScale,
     LearnedScale,
     Linear,
     Op,
@@ -394,7 +394,7 @@ def _scale_shift(site: Site) -> Lowered:
     return Lowered(as_convolution if _sums_by_position(site) else run)
 
 
-@_rule(LayerScale)
+@_rule(ChannelScale)
 def _layer_scale(site: Site) -> Lowered:
     weight, shape = site.tensor("weight"), site.call.shape
     sizes = (-1, *[1] * shape.trailing)
