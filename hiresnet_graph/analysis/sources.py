@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from torch import nn
@@ -20,6 +20,7 @@ from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.recipe import Recipe
+from hiresnet_graph.train.record import RunRecord
 from hiresnet_graph.train.run_folder import Run, load_run
 from hiresnet_graph.train.trained import TrainedNetwork, dataset_of_run, open_trained, stored_dataset
 
@@ -35,12 +36,14 @@ class Subject:
         setting: Its setting of the grid; empty without a grid.
         seeds: The seeds of its runs, as text; empty for a file of weights.
         networks: Open the network of each run.
+        records: The record of each run; empty for a file of weights.
     """
 
     label: str
     setting: Mapping[str, object]
     seeds: tuple[str, ...]
     networks: tuple[Opener, ...]
+    records: tuple[RunRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,14 @@ def find_networks(
             )
     results = read_results(source)
     runs = finished_runs(source, results)
-    dataset = stored_dataset(next(iter(runs.values()))[0].folder)
+    dataset = cache(partial(stored_dataset, next(iter(runs.values()))[0].folder))
     subjects = tuple(
         Subject(
             results.networks[index].label,
             results.networks[index].setting,
             tuple(str(run.record.seeds) for run in found),
             tuple(partial(_open_run, run, dataset, device) for run in found),
+            tuple(run.record for run in found),
         )
         for index, found in runs.items()
     )
@@ -119,13 +123,13 @@ def finished_runs(folder: Path, results: Results) -> dict[int, list[Run]]:
     return found
 
 
-def _open_run(run: Run, dataset: Dataset, device: str) -> AbstractContextManager[TrainedNetwork]:
+def _open_run(run: Run, dataset: Callable[[], Dataset], device: str) -> AbstractContextManager[TrainedNetwork]:
     arch = run.architecture
     return open_trained(
         f"{run.folder}, analysed",
         arch,
         run.load_into,
-        dataset_of_run(run.folder, run.record, arch, dataset),
+        dataset_of_run(run.folder, run.record, arch, dataset()),
         run.record.recipe,
         device=device,
         threads=run.record.machine.threads,

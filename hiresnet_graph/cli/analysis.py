@@ -32,6 +32,7 @@ class DataPart(StrEnum):
 SourcePath = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="Folder of a run or a study, or a file of weights (.safetensors).")
 ]
+FolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run or a study.")]
 NetworkSpec = Annotated[
     str | None,
     typer.Option(
@@ -64,7 +65,12 @@ class Output:
     force: bool
 
     def run(
-        self, make: Callable[[AnalysisSource], Analysis], *, spec: str | None, data: str | None, device: str | None
+        self,
+        make: Callable[[AnalysisSource], Analysis],
+        *,
+        spec: str | None = None,
+        data: str | None = None,
+        device: str | None = None,
     ) -> None:
         """Analyse the networks of the source, print the result, save it with a study, and draw its figure."""
         figure = None if self.plot is None else check_figure_file(self.plot, [self.source], force=self.force)

@@ -10,9 +10,9 @@ from hiresnet_graph.report.readout import (
     ReadoutRow,
     Readouts,
     make_readouts,
+    readout_figure,
     readouts_csv,
     readouts_json,
-    readouts_picture,
 )
 from hiresnet_graph.report.report import PARTS, Report, available_parts, make_report
 from hiresnet_graph.report.scores import Spread
@@ -49,9 +49,9 @@ __all__ = [
     "make_report",
     "make_table",
     "pareto_front",
+    "readout_figure",
     "readouts_csv",
     "readouts_json",
-    "readouts_picture",
     "report_tables",
     "summarize",
     "to_csv",

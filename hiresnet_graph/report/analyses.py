@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from hiresnet_graph.report.scores import Setting, format_setting, setting_column
 from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells
 
 if TYPE_CHECKING:
-    from hiresnet_graph.analysis.sources import AnalysisSource
+    from hiresnet_graph.analysis.sources import AnalysisSource, Subject
     from hiresnet_graph.train.evaluation import Part
     from hiresnet_graph.train.trained import TrainedNetwork
 
@@ -27,11 +27,19 @@ Key = str | int | None
 
 
 class Quantity(NamedTuple):
-    """A number of each row: its name in data, the header of its column, and its format."""
+    """A number of each row.
+
+    Attributes:
+        name: In data.
+        header: Of its column.
+        form: Format in tables.
+        axis: Title in a figure (default: the header).
+    """
 
     name: str
     header: str
     form: str = ".3f"
+    axis: str = ""
 
 
 class Question(NamedTuple):
@@ -40,7 +48,10 @@ class Question(NamedTuple):
     Attributes:
         keys: What identifies a row: name in data -> column.
         unnamed: Keys that are not part of the names in a figure.
+        not_drawn: Rows that a figure leaves out, by their first key.
+        reference: Beginning of the first key of rows that the others are compared with.
         is_matrix: The two keys are drawn as a matrix.
+        series: The key along which numbers are a series: drawn from left to right, and in tables only at three values.
         quantities: What is measured. The first one is drawn.
         caption: What the numbers are, in sentences.
     """
@@ -51,7 +62,10 @@ class Question(NamedTuple):
     quantities: tuple[Quantity, ...]
     caption: str
     unnamed: tuple[str, ...] = ()
+    not_drawn: tuple[str, ...] = ()
+    reference: str = ""
     is_matrix: bool = False
+    series: str = ""
 
 
 class MeasuredRow(NamedTuple):
@@ -85,7 +99,8 @@ class Analysis:
 
     Attributes:
         name: Of its file: that of the question and of options that change the numbers.
-        part: Part of the data set.
+        detail: What distinguishes it from other answers to the question: options, in a few words.
+        part: Part of the data set, with its number of images; empty for numbers that were recorded in training.
         seeds: Network -> the seeds of its runs, in the order of the values.
         settings: The fields of the grid, with their column headers.
         note: What the options were, in sentences.
@@ -104,6 +119,12 @@ class Analysis:
     settings: Mapping[str, str]
     note: str = ""
     left_out: tuple[str, ...] = ()
+    detail: str = ""
+
+    @property
+    def title(self) -> str:
+        """The question, with the detail."""
+        return f"{self.question.title}: {self.detail}" if self.detail else self.question.title
 
 
 def combine_runs(runs: Sequence[Sequence[MeasuredRow]]) -> list[CombinedRow]:
@@ -121,7 +142,7 @@ def analyse(
     name: str = "",
     note: str = "",
 ) -> Analysis:
-    """The answer to a question for each network of a source.
+    """The answer to a question about trained weights for each network of a source.
 
     A network that the question does not apply to (`measure` raises a UsageError) is left out.
 
@@ -132,23 +153,49 @@ def analyse(
     Raises:
         UsageError: It applies to none of them.
     """
+    images = 0
+
+    def rows_of(subject: Subject) -> Sequence[CombinedRow]:
+        nonlocal images
+        found = []
+        for open_network in subject.networks:
+            with open_network() as network:
+                images = network.count_images(part)
+                found.append(measure(network))
+        return combine(found)
+
+    found = answer(source, question, rows_of, name=name, note=note)
+    return replace(found, part=part, images=images)
+
+
+def answer(
+    source: AnalysisSource,
+    question: Question,
+    rows_of: Callable[[Subject], Sequence[CombinedRow]],
+    *,
+    name: str = "",
+    note: str = "",
+) -> Analysis:
+    """The answer to a question for each network of a source.
+
+    Args:
+        rows_of: The rows of a network; raises a UsageError if the question does not apply to it.
+
+    Raises:
+        UsageError: It applies to none of them.
+    """
     rows: list[AnalysisRow] = []
     seeds: dict[str, tuple[str, ...]] = {}
     left_out: dict[str, str] = {}
-    images = 0
     for subject in source.subjects:
         label = f"{subject.label}, {format_setting(subject.setting)}" if subject.setting else subject.label
-        found = []
         try:
-            for open_network in subject.networks:
-                with open_network() as network:
-                    images = network.count_images(part)
-                    found.append(measure(network))
+            found = rows_of(subject)
         except UsageError as error:
             left_out[label] = str(error)
             continue
         seeds[label] = subject.seeds
-        rows += [AnalysisRow(subject.label, subject.setting, *row) for row in combine(found)]
+        rows += [AnalysisRow(subject.label, subject.setting, *row) for row in found]
     if not rows:
         raise UsageError(next(iter(left_out.values()), f"{source.name}: there is nothing to analyse."))
     return Analysis(
@@ -157,8 +204,8 @@ def analyse(
         source.name,
         source.architecture,
         source.data,
-        part,
-        images,
+        "",
+        0,
         seeds,
         tuple(rows),
         {} if source.results is None else setting_columns(source.results),
@@ -191,9 +238,19 @@ def analysis_table(analysis: Analysis) -> ReportTable:
         *([(number_column("n", 7), lambda row: str(len(row.values[0])))] if has_n else []),
         *((number_column(question.quantities[i].header), cell(i)) for i in shown),
     ]
-    headers, rows = fill(analysis.rows, cells)
-    title = f"{analysis.source}, {question.title}"
+    headers, rows = fill(_shown_rows(analysis), cells)
+    title = f"{analysis.source}, {analysis.title}"
     return ReportTable(analysis.name, title, headers, rows, _caption(analysis, has_n), tuple(_records(analysis)))
+
+
+def _shown_rows(analysis: Analysis) -> list[AnalysisRow]:
+    """The rows of a table: of a series, those at its first, middle and last value."""
+    if not analysis.question.series:
+        return list(analysis.rows)
+    i = list(analysis.question.keys).index(analysis.question.series)
+    values = list(dict.fromkeys(row.keys[i] for row in analysis.rows))
+    shown = {values[0], values[(len(values) - 1) // 2], values[-1]}
+    return [row for row in analysis.rows if row.keys[i] in shown]
 
 
 def analysis_json(analysis: Analysis) -> str:
@@ -211,6 +268,7 @@ def analysis_json(analysis: Analysis) -> str:
         "settings": dict(analysis.settings),
         "note": analysis.note,
         "left_out": list(analysis.left_out),
+        "detail": analysis.detail,
     }
     return records_json(data)
 
@@ -256,6 +314,7 @@ def read_analysis(path: Path, question: Question) -> Analysis:
             data["settings"],
             data["note"],
             tuple(data["left_out"]),
+            data["detail"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
@@ -317,9 +376,14 @@ def _cell(values: Sequence[float | None], form: str) -> str:
 
 
 def _caption(analysis: Analysis, has_n: bool) -> str:
+    how = (
+        f"{analysis.images:,} {analysis.part} images, with the weights of the epoch of best validation"
+        if analysis.part
+        else "along training"
+    )
     sentences = [
-        f"{analysis.architecture} on {analysis.data}, {analysis.images:,} {analysis.part} images, with the weights of "
-        f"the epoch of best validation{'; mean (standard deviation, ddof 1) over seeds' if has_n else ''}.",
+        f"{analysis.architecture} on {analysis.data}, {how}"
+        f"{'; mean (standard deviation, ddof 1) over seeds' if has_n else ''}.",
         analysis.question.caption,
         analysis.note,
     ]

@@ -22,10 +22,10 @@ WIDTHS_CM = {"single": 8.5, "double": 17.5}
 """Width of one and of two columns of a usual journal page, in cm."""
 # Okabe and Ito's colours, which are distinguishable with any colour vision, without the pale yellow.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
-_DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 _SHAPES = ("circle", "square", "diamond", "triangle-up")
 _PIXELS_PER_CM = 72 / 2.54  # of an SVG or PDF at its natural size
-_SHAPE = 0.55  # height of a plot, as a share of the width of its figure
+FIGURE_SHAPE = 0.55  # height of a plot, as a share of the width of its figure
 ROW_PX = 16
 """Pixels of a variant or an edge."""
 _ROWS = "rows"
@@ -44,6 +44,11 @@ class Look(NamedTuple):
 
     width_cm: float = WIDTHS_CM["single"]
     is_interactive: bool = False
+
+    @property
+    def width_px(self) -> float:
+        """The width in pixels of an SVG or PDF."""
+        return self.width_cm * _PIXELS_PER_CM
 
 
 Figure = dict[str, Any]
@@ -67,7 +72,7 @@ def finish_figure(rows: Sequence[FigureRow], chart: Any, look: Look) -> Figure:
     """A chart of rows, in the width and the style of a report."""
     import altair as alt
 
-    chart = chart.properties(autosize={"type": "fit-x", "contains": "padding"}, width=look.width_cm * _PIXELS_PER_CM)
+    chart = chart.properties(autosize={"type": "fit-x", "contains": "padding"}, width=look.width_px)
     chart = chart.configure_view(stroke=None).configure_axis(labelLimit=0, titleFontWeight="normal")
     return {**chart.properties(data=alt.NamedData(_ROWS)).to_dict(), "datasets": {_ROWS: list(rows)}}
 
@@ -111,15 +116,19 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
     base = draw_chart(look)
-    y = alt.Y("label:N", sort=_order(rows)).title(None)
+    y = alt.Y("label:N", sort=order_of(rows)).title(None)
     x = alt.X("accuracy:Q").title("test accuracy (%)").scale(zero=False)
     dots = base.mark_point(filled=True, size=22).encode(
-        x=x, y=y, color=_color(look, rows), opacity=_opacity(look, 0.6), tooltip=["label:N", "seed:N", "accuracy:Q"]
+        x=x,
+        y=y,
+        color=label_color(look, rows),
+        opacity=_opacity(look, 0.6),
+        tooltip=["label:N", "seed:N", "accuracy:Q"],
     )
     means = base.mark_tick(thickness=2, size=ROW_PX - 4, color="#222222").encode(
         x=alt.X("mean(accuracy):Q"), y=y, opacity=_opacity(look)
     )
-    return rows, alt.layer(dots, means).properties(height=ROW_PX * len(_order(rows)))
+    return rows, alt.layer(dots, means).properties(height=ROW_PX * len(order_of(rows)))
 
 
 def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
@@ -131,18 +140,18 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         raise UsageError(f"'{results.name}' has no finished run, so there are no learning curves.")
     base = draw_chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d"))
     y = alt.Y("mean:Q").title("validation accuracy (%)").scale(zero=False)
-    color = _color(look, rows, "stroke")
+    color = label_color(look, rows, "stroke")
     band = base.mark_area(strokeWidth=0).encode(
         y=alt.Y("low:Q").title("validation accuracy (%)"), y2="high:Q", color=color, opacity=_opacity(look, 0.18)
     )
     line = base.mark_line(strokeWidth=1.4).encode(
         y=y,
         color=color,
-        strokeDash=_repeated(look, rows, alt.StrokeDash, _DASHES, "stroke"),
+        strokeDash=label_cycle(look, rows, alt.StrokeDash, DASHES, "stroke"),
         opacity=_opacity(look),
         tooltip=["label:N", "epoch:Q", "mean:Q", "n:Q"],
     )
-    return rows, alt.layer(band, line).properties(height=look.width_cm * _PIXELS_PER_CM * _SHAPE)
+    return rows, alt.layer(band, line).properties(height=look.width_px * FIGURE_SHAPE)
 
 
 def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
@@ -152,7 +161,7 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     rows = size_rows(results)
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
-    x = alt.X("parameters:Q").title("parameters").scale(zero=False, nice=True).axis(format="~s")
+    x = alt.X("parameters:Q").title("parameters").scale(zero=False, nice=True).axis(format="~s", tickCount=6)
     y = alt.Y("mean:Q").title("test accuracy (%)").scale(zero=False)
     base = draw_chart(look).encode(x=x)
     has_names = len(rows) <= _NAMED and max(len(str(row["label"])) for row in rows) <= _SHORT  # beside the points
@@ -163,8 +172,8 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     )
     dots = base.mark_point(filled=True, size=36).encode(
         y=y,
-        color=_color(look, rows, symbol),
-        shape=_repeated(look, rows, alt.Shape, _SHAPES, symbol),
+        color=label_color(look, rows, symbol),
+        shape=label_cycle(look, rows, alt.Shape, _SHAPES, symbol),
         opacity=_opacity(look),
         tooltip=["label:N", "parameters:Q", "macs:Q", "mean:Q", "std:Q", "n:Q"],
     )
@@ -173,9 +182,10 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         sizes = [int(str(row["parameters"])) for row in rows]
         middle = (min(sizes) + max(sizes)) / 2
         for side, test in ((1, f"datum.parameters <= {middle}"), (-1, f"datum.parameters > {middle}")):
-            names = base.mark_text(align="left" if side > 0 else "right", dx=5 * side, dy=-6, fontSize=8)
+            size = 11 if look.is_interactive else 8
+            names = base.mark_text(align="left" if side > 0 else "right", dx=5 * side, dy=-6, fontSize=size)
             layers.append(names.transform_filter(test).encode(y=y, text="label:N", opacity=_opacity(look)))
-    return rows, alt.layer(*layers).properties(height=look.width_cm * _PIXELS_PER_CM * _SHAPE)
+    return rows, alt.layer(*layers).properties(height=look.width_px * FIGURE_SHAPE)
 
 
 def _effects(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
@@ -210,31 +220,38 @@ def draw_chart(look: Look) -> Any:
     return chart.transform_filter("indexof(shown, datum.label) >= 0") if look.is_interactive else chart
 
 
-def draw_bars(base: Any, title: str, color: Any, names: Sequence[str]) -> Any:
-    """Bars from zero to `value`, with lines from `low` to `high`; tooltips have these and the named fields."""
+def draw_bars(base: Any, title: str | Sequence[str], color: Any, names: Sequence[str]) -> Any:
+    """Bars from zero to `value`, with lines from `low` to `high`; tooltips have these and the named fields.
+
+    Args:
+        title: Of the numbers, in one line or several.
+    """
     import altair as alt
 
     bars = base.mark_bar(height={"band": 0.8}).encode(
-        x=alt.X("value:Q").title(title), color=color, tooltip=[*names, "value:Q", "low:Q", "high:Q"]
+        # Anchored at the end, a long title has the room of the labels, too.
+        x=alt.X("value:Q").title(title).axis(titleAnchor="end"),
+        color=color,
+        tooltip=[*names, "value:Q", "low:Q", "high:Q"],
     )
     intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
     zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
     return alt.layer(bars, intervals, zero)
 
 
-def _color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
+def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
     """A colour for each network, explained by lines or dots in a legend, or by nothing."""
     import altair as alt
 
-    labels = _order(rows)
+    labels = order_of(rows)
     colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
     color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
     return color.legend(_legend(look, labels, symbol) if symbol else None)
 
 
-def _repeated(look: Look, rows: Sequence[FigureRow], channel: Any, values: Sequence[Any], symbol: str) -> Any:
+def label_cycle(look: Look, rows: Sequence[FigureRow], channel: Any, values: Sequence[Any], symbol: str) -> Any:
     """Another dash or shape each time the colours repeat."""
-    labels = _order(rows)
+    labels = order_of(rows)
     found = [values[i // len(COLORS) % len(values)] for i in range(len(labels))]
     encoded = channel("label:N", sort=labels).scale(domain=labels, range=found)
     return encoded.legend(_legend(look, labels, symbol) if symbol else None)
@@ -265,5 +282,6 @@ def _opacity(look: Look, full: float = 1.0) -> Any:
     return alt.condition(is_bright, alt.value(full), alt.value(full * _FAINT))
 
 
-def _order(rows: Sequence[FigureRow]) -> list[str]:
+def order_of(rows: Sequence[FigureRow]) -> list[str]:
+    """The networks of rows, in their order."""
     return list(dict.fromkeys(str(row["label"]) for row in rows))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from hiresnet_graph.files import make_folder, write_atomic
+from hiresnet_graph.report.analyses import FOLDER, FORMATS
+from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figures import FIGURE_FORMATS, WIDTHS_CM, Look, figure_bytes, make_figures
 from hiresnet_graph.report.formats import to_csv, to_json, to_latex, to_markdown
 from hiresnet_graph.report.page import html_page
@@ -19,7 +22,8 @@ from hiresnet_graph.sweep.results import Results, read_results
 def write_report(folder: Path, target: Path, baseline: str | None = None) -> list[Path]:
     """Write the report of a study as Markdown, CSV, LaTeX, JSON and figures into a folder; returns the paths.
 
-    Figures have the width of one column (`-single`) and of two (`-double`). Files of an earlier report are replaced.
+    The analyses in the folder of the study are in the subfolder `analysis`. Figures have the width of one column
+    (`-single`) and of two (`-double`). Files of an earlier report are replaced.
 
     Raises:
         UsageError: The baseline is unknown.
@@ -27,7 +31,7 @@ def write_report(folder: Path, target: Path, baseline: str | None = None) -> lis
     """
     results = read_results(folder)
     written = []
-    for name, content in _contents(results, baseline):
+    for name, content in chain(_contents(results, baseline), _analysis_contents(folder)):
         path = target / name
         make_folder(path.parent)
         write_atomic(path, content)
@@ -54,6 +58,16 @@ def make_page(folder: Path, results: Results, baseline: str | None = None, *, re
     return html_page(
         results, baseline, diagram=diagram, spec=spec, analyses=saved_analyses(folder), refresh_s=refresh_s
     )
+
+
+def _analysis_contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for analysis in saved_analyses(folder):
+        for suffix, form in FORMATS.items():
+            yield f"{FOLDER}/{analysis.name}.{suffix}", form(analysis).encode()
+        for width, centimetres in WIDTHS_CM.items():
+            figure = analysis_figure(analysis, Look(centimetres))
+            for format in FIGURE_FORMATS:
+                yield f"figures/{FOLDER}-{analysis.name}-{width}.{format}", figure_bytes(figure, format)
 
 
 def _contents(results: Results, baseline: str | None) -> Iterator[tuple[str, bytes]]:

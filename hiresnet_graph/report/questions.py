@@ -16,17 +16,19 @@ from hiresnet_graph.report.analyses import (
     FOLDER,
     Analysis,
     CombinedRow,
+    Key,
     MeasuredRow,
     Quantity,
     Question,
     analyse,
+    answer,
     combine_runs,
     read_analysis,
 )
 
 if TYPE_CHECKING:
     from hiresnet_graph.analysis import ProbedNetwork, Replacement, Representations
-    from hiresnet_graph.analysis.sources import AnalysisSource
+    from hiresnet_graph.analysis.sources import AnalysisSource, Subject
     from hiresnet_graph.train.evaluation import Part
     from hiresnet_graph.train.trained import TrainedNetwork
 
@@ -51,12 +53,14 @@ LESION = Question(
     "lesions of edges",
     {"edges": Column("without"), "size": number_column("edges", 6)},
     (
-        Quantity("difference", "difference", "+.2f"),
+        Quantity("difference", "difference", "+.2f", axis="difference in accuracy (points)"),
         Quantity("accuracy", "accuracy", ".2f"),
         Quantity("over_draws", "std over draws", ".2f"),
     ),
-    "accuracy: in percent, without training again; difference: from the network with all edges, in points.",
+    "accuracy: in percent, without training again; difference: from the intact network, in points.",
     unnamed=("size",),
+    not_drawn=("intact",),
+    reference="random (",
 )
 SIMILARITY = Question(
     "similarity",
@@ -77,8 +81,19 @@ ATTRIBUTION = Question(
     "without them); means over images. error: mean absolute difference between the logit and the sum.",
     unnamed=("kind", "target", "slot"),
 )
-QUESTIONS = {question.name: question for question in (ATTRIBUTION, CONTRIBUTIONS, LESION, SIMILARITY)}
+GRADIENTS = Question(
+    "gradients",
+    "norms of gradients",
+    {"block": Column("block or edge"), "epoch": number_column("epoch")},
+    (Quantity("norm", "gradient norm", ".3g"),),
+    "gradient norm: L2 norm of the gradients of all parameters of a block or an edge, before clipping; mean over the "
+    "steps of an epoch.",
+    series="epoch",
+)
+QUESTIONS = {question.name: question for question in (ATTRIBUTION, CONTRIBUTIONS, GRADIENTS, LESION, SIMILARITY)}
 _MAX_LESIONS = 1_000
+_SPELLED = {">": "_to_", "+": "_or_", ",": "_or_", "&": "_and_", "*": "_any_", "(": "_open_", ")": "_close_", " ": ""}
+"""How the signs of edge sets are written in names of files."""
 _METHODS = (
     "After the last merge, the network is linear up to a constant, so each part is exact.",
     "Where a network is not linear after its last merge, the parts are integrated gradients.",
@@ -133,9 +148,12 @@ def make_lesions(
     note = f"The values of the edges are replaced by {values[replacement]}."
     if draws:
         note += f" random: mean over different sets of as many edges, drawn from those beside the flow (seed {seed})."
-    kind = "edges" if edges is not None else "pairs" if pairs else ""
-    name = _name("lesion", kind, "" if replacement == "zero" else replacement, part)
-    return analyse(source, LESION, measure, combine_runs, part=part, name=name, note=note)
+    what = "pairs" if pairs else "" if edges is None else f"edges-{edges}"
+    how = "" if replacement == "zero" else replacement
+    where = "" if part == "test" else part
+    detail = ", ".join(word for word in (what.removeprefix("edges-"), how, where) if word)
+    name = _name("lesion", what, how, part)
+    return replace(analyse(source, LESION, measure, combine_runs, part=part, name=name, note=note), detail=detail)
 
 
 def make_attributions(source: AnalysisSource, *, part: Part = "test") -> Analysis:
@@ -158,6 +176,30 @@ def make_attributions(source: AnalysisSource, *, part: Part = "test") -> Analysi
 
     found = analyse(source, ATTRIBUTION, measure, combine_runs, part=part, name=_name("attribution", part))
     return replace(found, note=_METHODS[len(is_linear) > 1 or not is_linear.pop()])
+
+
+def make_gradients(source: AnalysisSource) -> Analysis:
+    """The norms of the gradients of each block and edge along training, as `record_gradients` records them."""
+    return answer(source, GRADIENTS, _recorded_gradients)
+
+
+def _recorded_gradients(subject: Subject) -> list[CombinedRow]:
+    """Each block at each epoch, with the norms of all runs.
+
+    Raises:
+        UsageError: No run has recorded any.
+    """
+    found: dict[tuple[Key, ...], list[float | None]] = {}
+    for i, record in enumerate(subject.records):
+        for epoch in record.epochs:
+            for block, norm in (epoch.gradient_norms or {}).items():
+                found.setdefault((block, epoch.epoch), [None] * len(subject.records))[i] = norm
+    if not found:
+        raise UsageError(
+            f"'{subject.label}' has no norms of gradients: training recorded none. Train it with '--recipe "
+            "record_gradients=true', in another folder: results stay the same."
+        )
+    return [(keys, (tuple(norms),)) for keys, norms in found.items()]
 
 
 def make_similarities(source: AnalysisSource, *, part: Part = "test") -> Analysis:
@@ -199,7 +241,7 @@ def saved_analyses(study: Path) -> list[Analysis]:
     Raises:
         RunError: One of them cannot be read.
     """
-    paths = sorted((study / FOLDER).glob("*.json"))
+    paths = sorted((study / FOLDER).glob("*.json"), key=lambda path: path.stem)
     return [read_analysis(path, QUESTIONS[name]) for path in paths if (name := path.stem.split("-")[0]) in QUESTIONS]
 
 
@@ -225,9 +267,9 @@ def _lesions(
         100 * value for value in lesion(network, batches, all_sets, replacement, seed=seed, forward=trained.logits)
     ]
     intact = found[0]
-    rows = [MeasuredRow(("none", 0), (0.0, intact, None))]
+    rows = [MeasuredRow(("intact", 0), (0.0, intact, None))]
     for names, accuracy in zip(sets, found[1:], strict=False):
-        label = " + ".join(network.labels[name] for name in names)
+        label = " + ".join(network.labels[name] for name in names) if edges is None else edges
         rows.append(MeasuredRow((label, len(names)), (accuracy - intact, accuracy, None)))
     if controls:
         drawn = found[1 + len(sets) :]
@@ -266,4 +308,6 @@ def _probed(trained: TrainedNetwork) -> ProbedNetwork:
 
 
 def _name(*words: str) -> str:
-    return "-".join(word for word in words if word and word != "test")
+    """The name of a file, also for LaTeX; different for different edge sets."""
+    text = "-".join(word for word in words if word and word != "test")
+    return "".join(_SPELLED.get(letter, letter) for letter in text)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, number_column
-from hiresnet_graph.report.chart import Dot, Fills, Kind, Line, chart_bytes, line_chart
-from hiresnet_graph.report.formats import records_csv, records_json
+from hiresnet_graph.report.figure_data import FigureRow
+from hiresnet_graph.report.figures import (
+    DASHES,
+    FIGURE_SHAPE,
+    Figure,
+    Look,
+    draw_chart,
+    finish_figure,
+    label_color,
+    label_cycle,
+    order_of,
+)
+from hiresnet_graph.report.formats import records_csv, records_json, table_latex, table_markdown
 from hiresnet_graph.report.scores import (
     Setting,
     Spread,
@@ -27,6 +39,9 @@ if TYPE_CHECKING:
     from hiresnet_graph.train.evaluation import Part
     from hiresnet_graph.train.readout import Past, ReadoutPoint
     from hiresnet_graph.train.run_folder import Run
+
+_READ, _NOT_READ = "read out in training", "not read out in training"
+_MAX_TICKS = 12  # of the axis of steps
 
 
 class ReadoutRow(NamedTuple):
@@ -202,38 +217,66 @@ def readouts_json(readouts: Readouts) -> str:
     return records_json(data)
 
 
-def readouts_picture(readouts: Readouts, kind: Kind) -> bytes:
-    """A chart of accuracy against step, with a line for each network, and filled dots at the steps of training.
+READOUT_FORMATS: Mapping[str, Callable[[Readouts], str]] = {
+    "json": readouts_json,
+    "csv": readouts_csv,
+    "md": lambda readouts: table_markdown(readout_table(readouts)),
+    "tex": lambda readouts: table_latex(readout_table(readouts), f"{readouts.name}-readout"),
+}
 
-    Error bars are one standard deviation over seeds.
+
+def readout_figure(readouts: Readouts, look: Look | None = None) -> Figure:
+    """Accuracy against step: a line for each network, with filled dots at the steps of training.
+
+    Error bars are one standard deviation over seeds. Lines have gaps at steps that are missing.
 
     Raises:
         UsageError: No step can be read out.
     """
-    lines = [
-        Line(
-            label,
-            tuple(
-                Dot(row.step, row.accuracy.mean, row.accuracy.std, row.trained)
-                for row in readouts.rows
-                if _label(row) == label and row.accuracy is not None
-            ),
-        )
-        for label in _labels(readouts.rows)
-    ]
-    drawn = [line for line in lines if line.dots]
-    if not drawn:
+    import altair as alt
+
+    look, rows = look or Look(), _figure_rows(readouts)
+    if not rows:
         raise UsageError("no step can be read out, so there is no curve to draw.")
-    title = readouts.name if readouts.name == readouts.architecture else f"{readouts.name}: {readouts.architecture}"
-    has_bars = any(dot.spread is not None for line in drawn for dot in line.dots)
-    chart = line_chart(
-        drawn,
-        title=f"{title} on {readouts.data}",
-        x_label="readout step (counted from 0)",
-        y_label=f"{readouts.part} accuracy (%" + (", mean ± standard deviation)" if has_bars else ")"),
-        fills=Fills("read out in training", "not read out in training"),
+    steps = [row.step for row in readouts.rows if row.accuracy is not None]
+    ticks = list(range(min(steps), max(steps) + 1, math.ceil((max(steps) - min(steps) + 1) / _MAX_TICKS)))
+    has_bars = any(row["low"] != row["high"] for row in rows)
+    unit = "%, mean ± standard deviation" if has_bars else "%"
+    title = f"{readouts.part} accuracy ({unit})"
+    color = label_color(look, rows, "stroke") if len(order_of(rows)) > 1 else label_color(look, rows)
+    x = alt.X("step:Q").title("readout step (counted from 0)").axis(values=ticks, format="d")
+    base = draw_chart(look).encode(x=x.scale(domain=[min(steps) - 0.5, max(steps) + 0.5], nice=False), color=color)
+    y = alt.Y("accuracy:Q").title(title).scale(zero=False)
+    line = base.mark_line(strokeWidth=1.4).encode(
+        y=y, detail="piece:N", strokeDash=label_cycle(look, rows, alt.StrokeDash, DASHES, "")
     )
-    return chart_bytes(chart, kind)
+    bars = base.mark_rule().encode(y=alt.Y("low:Q").title(title), y2="high:Q")
+    marks = alt.Scale(domain=[_READ, _NOT_READ], range=["circle", "diamond"])
+    key = alt.Legend(title=None, orient="bottom", labelLimit=0)
+    is_mixed = len({row["read"] for row in rows}) > 1
+    dots = base.mark_point(size=40, opacity=1, strokeWidth=1.4).encode(
+        y=y,
+        shape=alt.Shape("read:N", scale=marks).legend(key if is_mixed else None),
+        fill=alt.condition(f"datum.read == '{_READ}'", color, alt.value("white")),
+        tooltip=["label:N", "step:Q", "accuracy:Q", "low:Q", "high:Q", "read:N"],
+    )
+    return finish_figure(rows, alt.layer(line, bars, dots).properties(height=look.width_px * FIGURE_SHAPE), look)
+
+
+def _figure_rows(readouts: Readouts) -> list[FigureRow]:
+    found: list[FigureRow] = []
+    pieces: dict[str, tuple[int, int]] = {}  # network -> its last step, and the number of its line
+    for row in readouts.rows:
+        if row.accuracy is None:
+            continue
+        label, std = _label(row), row.accuracy.std or 0.0
+        last, piece = pieces.get(label, (row.step - 1, 0))
+        piece += row.step != last + 1
+        pieces[label] = row.step, piece
+        mean = row.accuracy.mean
+        values = {"step": row.step, "accuracy": mean, "low": mean - std, "high": mean + std}
+        found.append({"label": label, "piece": piece, "read": _READ if row.trained else _NOT_READ, **values})
+    return found
 
 
 def _label(row: ReadoutRow) -> str:

@@ -30,6 +30,7 @@ from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.checks import count_readouts
 from hiresnet_graph.train.environment import describe_environment
 from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, loss_of, score_sums
+from hiresnet_graph.train.gradients import GradientGroups
 from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.state import Weights, below
 from hiresnet_graph.train.trainer import Batch, Condition, Trainer, image_format, memory_errors
@@ -82,6 +83,8 @@ class StackTrainer(Trainer):
             self._sums_RT3 = torch.zeros(len(padded), len(self._step_weights), 3, dtype=torch.float64, device=device)
             self._rates_SHR = self.optimizer.rates([0] * len(padded), steps, steps)
             self._next_1 = torch.zeros(1, dtype=torch.int64, device=device)
+            self._groups = GradientGroups([run.arch.plan for run in padded], device)
+            self._gradients_RG = self._groups.zeros(len(padded))
         # Captured computations draw no random numbers; those that do are fallback operations.
         self._captures = device.type == "cuda" and not self.replicas.fallback_ops
         self._captured: dict[tuple[str, torch.Size], Captured] = {}
@@ -94,7 +97,16 @@ class StackTrainer(Trainer):
             replicas=len(runs),
             looped=self.replicas.fallback_ops,
         )
-        super().__init__(runs, device, environment, losses_RS, self._correct_RS)
+        pairs = zip(runs, self._gradients_RG, strict=False)
+        gradients = [self._groups.sums_of(run.arch.plan, sums_G) for run, sums_G in pairs]
+        super().__init__(
+            runs,
+            device,
+            environment,
+            losses_RS,
+            self._correct_RS,
+            gradients=gradients if recipe.record_gradients else (),
+        )
 
     def _initialize(self, k: int, run: PreparedRun) -> list[str]:
         """Set the initial weights of a replica; returns the names of its parameters, ordered as in a single run."""
@@ -190,6 +202,7 @@ class StackTrainer(Trainer):
         if key not in self._captured:
             changed = [self.replicas.flat, self.replicas.grad, *self.replicas.buffers.values()]
             changed += [self._losses_KS, self._correct_RS, self._sums_RT3, self._next_1, *self.optimizer.tensors]
+            changed.append(self._gradients_RG)
             self._captured[key] = Captured(compute, inputs, changed, self._context)
         self._captured[key](*inputs)
 
@@ -205,11 +218,18 @@ class StackTrainer(Trainer):
             pairs = zip(logits_RBTK, labels_RB, strict=True)
             losses_R = torch.stack([loss_of(logits, labels, self._step_weights, smoothing) for logits, labels in pairs])
         losses_R.sum().backward()  # type: ignore[no-untyped-call]
+        if self.recipe.record_gradients:
+            self._gradients_RG.add_(self._groups.norms(self._gradient_norms))
         self.optimizer.step(self._rates_SHR.index_select(0, self._next_1)[0])
         correct_R = (logits_RBTK[:, :, -1].detach().argmax(2) == labels_RB).sum(1).float()
         self._losses_KS.index_copy_(1, self._next_1, losses_R.detach()[:, None])
         self._correct_RS.index_copy_(1, self._next_1, correct_R[:, None])
         self._next_1.add_(1)
+
+    def _gradient_norms(self, name: str) -> torch.Tensor:
+        """The norm of the gradient of a parameter [R]; 0 for replicas that do not have it."""
+        norms_R: torch.Tensor = torch.linalg.vector_norm(self.replicas.view(name, self.replicas.grad), dim=1)
+        return norms_R
 
     @torch.no_grad()
     def _add_scores(self, x_BCHW: torch.Tensor, labels_B: torch.Tensor) -> None:

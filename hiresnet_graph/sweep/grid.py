@@ -86,7 +86,7 @@ def report_ineffective(
             message = f"'{field}' has no effect on what a run computes, so runs with its different values are the same."
             hint = "Leave it out, or set the other field that makes use of it."
             if field in EXECUTION_FIELDS:
-                hint = f"Set it in 'recipe': it affects the speed. To compare speeds, train with each '{field}' apart."
+                hint = f"Set it in 'recipe'; to compare speeds, train with each '{field}' apart."
             problems.add((*path, key), message, hint, key=True)
 
 

@@ -233,7 +233,8 @@ class PreparedRun:
             rest = {
                 name: value.detach().cpu().contiguous()
                 for name, value in final.tensors.items()
-                if not name.startswith(("model.", "best.", "noise."))  # random numbers are seeded in each epoch
+                # Random numbers are seeded in each epoch, and norms of gradients start at 0.
+                if not name.startswith(("model.", "best.", "noise.", "gradients."))
             }
             write_atomic(self.folder / LAST, save(state.last_weights))
             write_atomic(self.folder / BEST, save(state.best_weights))
@@ -315,6 +316,7 @@ def _metrics_lines(epoch: Epoch) -> str:
     """The lines of an epoch in metrics.jsonl: one for each part of the data."""
     train = {"epoch": epoch.epoch, "split": "train", "loss": epoch.train_loss, "accuracy": epoch.train_accuracy}
     train |= {"lr": epoch.lr, "time_s": epoch.time_s}
+    train |= {} if epoch.gradient_norms is None else {"gradient_norms": epoch.gradient_norms}
     validation = {
         "epoch": epoch.epoch,
         "split": "validation",

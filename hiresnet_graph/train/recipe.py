@@ -20,8 +20,9 @@ Augmentation = Literal["standard", "none", "flip", "crop", "crop+flip"]
 
 # Schedules whose rates do not depend on the number of epochs.
 FIXED_RATES: tuple[Schedule, ...] = ("step", "constant")
-# Fields that change how a result is computed, not what is computed: not part of a run's key.
-EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile"})
+# Fields that change how a result is computed, or what is recorded of it, but not what is computed: not part of a run's
+# key.
+EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile", "record_gradients"})
 
 
 _MAX_WEIGHT = 1e30  # far from the limits of float32, as only ratios matter
@@ -75,6 +76,8 @@ class Recipe(Float32Model):
         compile: Compile the network with `torch.compile`.
         checkpoint_steps: Activation checkpointing of networks with `time`: store for the backward pass only what passes
             between segments of this many steps, and recompute the rest. Less memory, more time, the same numbers.
+        record_gradients: Record the norm of the gradients of each block and edge, as a mean over the steps of each
+            epoch, for `hrg analyze gradients`. Training gives the same bits.
 
     Source: Adam, the rate 0.01 halved every 20 epochs, batches of 100 and 80 epochs are the protocol of Lopez &
     Triesch (2025) on CIFAR-10 (100 epochs on CIFAR-100, 120 on Tiny-ImageNet). All else is chosen by us.
@@ -104,6 +107,7 @@ class Recipe(Float32Model):
     channels_last: bool | None = None
     compile: bool = False
     checkpoint_steps: Count | None = None
+    record_gradients: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -44,6 +44,8 @@ class Epoch(_Record):
         train_accuracy: On augmented images, with the weights at the time of each step.
         validation_top_k: Fraction of images whose class is among the recipe's `top_k` highest scores.
         time_s: Of this epoch, including validation. Not part of the result.
+        gradient_norms: With the recipe's `record_gradients`, the L2 norm of the gradients of each block and edge: mean
+            over steps, before clipping. None if one was not finite, or if recording began after the epoch had begun.
     """
 
     epoch: int
@@ -54,6 +56,7 @@ class Epoch(_Record):
     validation_accuracy: float
     validation_top_k: float
     time_s: float
+    gradient_norms: dict[str, float | None] | None = None
 
 
 Backend = Literal["eager", "graph", "branches", "stacked"]

@@ -18,6 +18,7 @@ from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.checks import count_readouts
 from hiresnet_graph.train.environment import describe_environment
 from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, evaluate, loss_of, split_steps
+from hiresnet_graph.train.gradients import GradientGroups
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
 from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.recipe import Recipe
@@ -62,7 +63,9 @@ class SingleTrainer(Trainer):
         environment = describe_environment(device, run.request.threads, is_last, backend)
         steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
         losses_1S, correct_1S = (torch.zeros(1, steps, device=device) for _ in range(2))
-        super().__init__([run], device, environment, losses_1S, correct_1S, processes)
+        self._groups, plan = GradientGroups([run.arch.plan], device), run.arch.plan
+        gradients = [self._groups.sums_of(plan, self._groups.zeros())] if recipe.record_gradients else []
+        super().__init__([run], device, environment, losses_1S, correct_1S, processes, gradients)
         self.rng_state: list[torch.Tensor] = []
 
     def checkpoint(self, k: int = 0) -> Checkpoint:
@@ -148,10 +151,22 @@ class SingleTrainer(Trainer):
             loss, correct, *requested = self.processes.sum(self.module.parameters(), [loss.detach(), correct, *flags])
         state.losses_S[state.step] = loss.detach()
         state.correct_S[state.step] = correct
+        if state.gradients is not None:
+            state.gradients.sums_G.add_(self._gradient_norms())
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
         self.optimizer.step()
         return requested
+
+    def _gradient_norms(self) -> torch.Tensor:
+        """The norm of the gradients of each block and edge [G]."""
+        parameters = dict(self.module.named_parameters())
+
+        def norm_of(name: str) -> torch.Tensor:
+            grad = parameters[name].grad
+            return torch.zeros((), device=self.device) if grad is None else torch.linalg.vector_norm(grad)
+
+        return self._groups.norms(norm_of)
 
     @torch.no_grad()
     def _evaluate(self, part: Part, stop: Condition) -> Sequence[Scores] | None:

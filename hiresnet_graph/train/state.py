@@ -15,6 +15,7 @@ import torch
 
 from hiresnet_graph.train.checkpoint import Counters
 from hiresnet_graph.train.evaluation import Scores
+from hiresnet_graph.train.gradients import GradientSums
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Cursor, Epoch
 
@@ -42,11 +43,19 @@ class TrainingState:
         images: Number of training images.
         losses_S: Where the trainer writes the losses.
         correct_S: Where it writes the numbers of correct images.
+        gradients: Where it adds the norms of gradients; None if they are not recorded.
     """
 
-    def __init__(self, recipe: Recipe, images: int, losses_S: torch.Tensor, correct_S: torch.Tensor) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: int,
+        losses_S: torch.Tensor,
+        correct_S: torch.Tensor,
+        gradients: GradientSums | None = None,
+    ) -> None:
         self.recipe, self.images, self.steps = recipe, images, len(losses_S)
-        self.losses_S, self.correct_S = losses_S, correct_S
+        self.losses_S, self.correct_S, self.gradients = losses_S, correct_S, gradients
         self.epoch, self.step = 0, 0
         self.epochs: list[Epoch] = []
         self.best_weights: Weights = {}
@@ -87,13 +96,16 @@ class TrainingState:
     def tensors(self) -> Weights:
         """The tensors of a checkpoint that belong to this state."""
         best = {f"best.{name}": value for name, value in self.best_weights.items()}
-        return {**best, "losses": self.losses_S, "right": self.correct_S}
+        gradients = {} if self.gradients is None else self.gradients.tensors()
+        return {**best, "losses": self.losses_S, "right": self.correct_S, **gradients}
 
     def restore(self, counters: Counters, tensors: Weights) -> None:
         """Return to the state of a checkpoint."""
         self.best_weights = {name: value.to(self.losses_S.device) for name, value in below(tensors, "best").items()}
         self.losses_S.copy_(tensors["losses"])
         self.correct_S.copy_(tensors["right"])
+        if self.gradients is not None:
+            self.gradients.restore(below(tensors, "gradients"), counters.step)
         self.epoch, self.step, self.epochs = counters.epoch, counters.step, list(counters.epochs)
         self.time_s, self.epoch_time_s = counters.time_s, counters.epoch_time_s
         self.checked = self.step
@@ -133,6 +145,7 @@ class TrainingState:
             validation_accuracy=validation.accuracy,
             validation_top_k=validation.top_k,
             time_s=round(self.epoch_time_s, 3),
+            gradient_norms=None if self.gradients is None else self.gradients.take_means(self.steps),
         )
         self.epochs.append(epoch)
         if self.best is epoch:

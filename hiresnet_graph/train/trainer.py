@@ -23,6 +23,7 @@ from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.environment import torch_settings
 from hiresnet_graph.train.evaluation import Part, Scores
+from hiresnet_graph.train.gradients import GradientSums
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
 from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.recipe import Recipe
@@ -55,6 +56,7 @@ class Trainer(ABC):
         runs: Their data, batch size and number of epochs are equal.
         losses_KS: Where the losses of an epoch are written; there may be more rows than runs.
         correct_KS: Likewise for the numbers of correctly classified images.
+        gradients: For each run, where the norms of gradients are added; empty if they are not recorded.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Trainer(ABC):
         losses_KS: torch.Tensor,
         correct_KS: torch.Tensor,
         processes: Processes = SINGLE_PROCESS,
+        gradients: Sequence[GradientSums] = (),
     ) -> None:
         self.runs, self.recipe, self.device = tuple(runs), runs[0].recipe, device
         self.environment, self.processes = environment, processes
@@ -72,7 +75,10 @@ class Trainer(ABC):
         self._losses_KS = losses_KS
         images = len(runs[0].dataset.split.train)
         rows = zip(losses_KS, correct_KS, strict=True)
-        self.states = [TrainingState(run.recipe, images, *row) for run, row in zip(runs, rows, strict=False)]
+        self.states = [
+            TrainingState(run.recipe, images, *row, *gradients[k : k + 1])
+            for k, (run, row) in enumerate(zip(runs, rows, strict=False))
+        ]
         self.active = list(range(len(runs)))
         self._ended: list[int] = []
         self._ticked = 0.0

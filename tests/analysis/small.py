@@ -30,6 +30,6 @@ def train_study(folder: Path) -> None:
         network=hrg.loads(TEXT, "small.yaml"),
         variants={"original": "none", "full": "full"},
         seeds=2,
-        recipe=Recipe(epochs=3, batch_size=100),
+        recipe=Recipe(epochs=3, batch_size=100, record_gradients=True),
     )
     ablate(wanted, out=folder, executor=Inline())

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.report.analyses import FORMATS, analysis_table, read_analysis, save_analysis
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figures import figure_bytes
-from hiresnet_graph.report.files import make_page
+from hiresnet_graph.report.files import make_page, write_report
 from hiresnet_graph.report.questions import (
     CONTRIBUTIONS,
     make_attributions,
     make_contributions,
+    make_gradients,
     make_lesions,
     make_similarities,
     saved_analyses,
@@ -47,7 +49,7 @@ def test_contributions_are_means_over_seeds_of_each_variant(small_study: Path) -
 def test_a_variant_without_edges_is_left_out_of_lesions(small_study: Path) -> None:
     found = make_lesions(find_networks(small_study), draws=2)
     assert [row.keys for row in found.rows] == [
-        ("none", 0),
+        ("intact", 0),
         *((edge, 1) for edge in ("stem>stage1", "stage1>stage2", "stem>stage2")),
         ("random (2 draws)", 1),
     ]
@@ -72,7 +74,8 @@ def test_pairs_sets_and_replacements_have_files_of_their_own(small_study: Path) 
         "stage1>stage2 + stem>stage2",
     ]
     one = make_lesions(source, edges="full - p1", replacement="resample")
-    assert one.name == "lesion-edges-resample" and [row.keys for row in one.rows] == [("none", 0), ("stem>stage2", 1)]
+    assert one.name == "lesion-edges-full-p1-resample" and one.title == "lesions of edges: full - p1, resample"
+    assert [row.keys for row in one.rows] == [("intact", 0), ("full - p1", 1)]
     assert one.rows[1].values == make_lesions(source, edges="stem>stage2", replacement="resample").rows[1].values
     with pytest.raises(UsageError, match="both select what is replaced"):
         make_lesions(source, edges="full", pairs=True)
@@ -102,10 +105,36 @@ def test_a_figure_has_a_bar_for_each_row(small_study: Path) -> None:
     figure = analysis_figure(found)
     rows = figure["datasets"]["rows"]
     assert len(rows) == len(found.rows)
-    assert rows[3]["name"] == "stage2.block1, residual, stage2.block1.shortcut" and rows[3]["label"] == "original"
+    assert rows[3]["name"] == "stage2.block1 residual: shortcut" and rows[3]["label"] == "original"
     root = ET.fromstring(figure_bytes(figure, "svg").decode())
-    words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"full", "original", "share (mean ± standard deviation)"} <= words
+    words = {part.text for kind in ("text", "tspan") for part in root.iter(f"{{http://www.w3.org/2000/svg}}{kind}")}
+    assert {"full", "original", "share", "(mean ± standard deviation)"} <= words
+    # Groups have lines of their own, and edges of one variant stand where they are in its network.
+    order = figure["layer"][0]["encoding"]["y"]["scale"]["domain"]
+    assert order[:3] == [
+        "stage1.block1 residual",
+        "stage1.block1 residual: function",
+        "stage1.block1 residual: shortcut",
+    ]
+    at = order.index("stage1.block1 output")
+    assert order[at + 1 : at + 4] == [
+        "stage1.block1 output: function",
+        "stage1.block1 output: stem>stage1",
+        "stage2.block1 residual",
+    ]
+    assert {"stage1.block1 output", "function", "stem>stage1"} <= words
+
+
+def test_random_edges_are_a_line_across_the_lesions(small_study: Path) -> None:
+    figure = analysis_figure(make_lesions(find_networks(small_study), draws=2))
+    rows = figure["datasets"]["rows"]
+    assert [row["name"] for row in rows if row["is_reference"]] == ["random (2 draws)"]
+    assert "intact" not in [row["name"] for row in rows]
+    filters = [part["filter"] for layer in figure["layer"] for part in layer.get("transform", [])]
+    assert filters == ["datum.is_reference"]
+    assert not any(
+        row["is_reference"] for row in analysis_figure(make_lesions(find_networks(small_study)))["datasets"]["rows"]
+    )
 
 
 def test_a_file_of_weights_gives_the_numbers_of_its_run(small_study: Path, tmp_path: Path) -> None:
@@ -174,3 +203,41 @@ def test_attributions_end_with_the_constant_and_the_logit(small_study: Path) -> 
     assert "integrated gradients" in found.note  # the variant without skips ends with a shortcut before a ReLU
     single = make_attributions(find_networks(small_study / "runs" / "full-seed0"))
     assert "each part is exact" in single.note
+
+
+def test_gradients_are_those_of_the_records_at_each_epoch(small_study: Path) -> None:
+    found = make_gradients(find_networks(small_study))
+    epochs = [hrg.load_run(small_study / "runs" / f"full-seed{seed}").record.epochs for seed in (0, 1)]
+    rows = {row.keys: row.values[0] for row in found.rows if row.variant == "full"}
+    assert len(rows) == 3 * len(epochs[0][0].gradient_norms or {})
+    for (block, epoch), values in rows.items():
+        assert isinstance(block, str) and isinstance(epoch, int)
+        norms = [one[epoch - 1].gradient_norms or {} for one in epochs]
+        assert list(values) == [one[block] for one in norms] and all(value and value > 0 for value in values)
+    assert ("edges.stem__stage2", 3) in rows
+    table = analysis_table(found)
+    assert [column.header for column in table.columns] == ["variant", "block or edge", "epoch", "n", "gradient norm"]
+    assert "small on digits, along training; mean" in table.caption
+    figure = analysis_figure(found)
+    assert len(figure["datasets"]["rows"]) == len(found.rows)
+    assert figure["encoding"]["y"]["scale"]["domain"][:2] == ["original", "original: stem"]
+    assert figure_bytes(figure, "png").startswith(b"\x89PNG")
+
+
+def test_the_table_of_a_series_has_three_of_its_values(small_study: Path) -> None:
+    found = make_gradients(find_networks(small_study))
+    row = found.rows[0]
+    longer = replace(found, rows=tuple(row._replace(keys=("stem", epoch)) for epoch in range(1, 81)))
+    table = analysis_table(longer)
+    assert [cells[1] for cells in table.rows] == ["1", "40", "80"] and len(table.records) == 80
+
+
+def test_a_report_folder_has_the_analyses(small_study: Path, tmp_path: Path) -> None:
+    study, target = tmp_path / "study", tmp_path / "paper"
+    shutil.copytree(small_study, study)
+    save_analysis(make_lesions(find_networks(study), edges="full - p1"), study)
+    written = {str(path.relative_to(target)) for path in write_report(study, target)}
+    name = "lesion-edges-full-p1"
+    assert {f"analysis/{name}.{suffix}" for suffix in ("csv", "json", "md", "tex")} <= written
+    assert {f"figures/analysis-{name}-{width}.pdf" for width in ("single", "double")} <= written
+    assert (target / f"analysis/{name}.json").read_bytes() == (study / f"analysis/{name}.json").read_bytes()

@@ -7,12 +7,13 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.report.figures import figure_bytes
 from hiresnet_graph.report.readout import (
     make_readouts,
+    readout_figure,
     readout_table,
     readouts_csv,
     readouts_json,
-    readouts_picture,
 )
 from hiresnet_graph.sweep import Study, ablate
 from hiresnet_graph.train import Recipe, train
@@ -59,12 +60,12 @@ def test_formats_for_people_and_for_programs(study: Path) -> None:
     assert data["part"] == "validation" and data["rows"][1]["accuracy_mean"] == pytest.approx(
         float(rows[1]["accuracy_mean"])
     )
-    root = ET.fromstring(readouts_picture(found, "svg").decode())
+    root = ET.fromstring(figure_bytes(readout_figure(found), "svg").decode())
     words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"all", "straight", "validation accuracy (%, mean ± standard deviation)"} <= words
-    assert readouts_picture(found, "png").startswith(b"\x89PNG")
+    assert figure_bytes(readout_figure(found), "png").startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="there is no curve"):
-        readouts_picture(make_readouts(study, [0]), "svg")
+        readout_figure(make_readouts(study, [0]))
 
 
 def test_the_table_of_a_single_run_has_no_columns_for_its_network(study: Path) -> None:
@@ -72,7 +73,11 @@ def test_the_table_of_a_single_run_has_no_columns_for_its_network(study: Path) -
     table = readout_table(found)
     assert [column.header for column in table.columns][:2] == ["step", "test accuracy"]
     assert [row[0] for row in table.rows] == ["1 *", "4 *", "5  "] and all(row.accuracy for row in found.rows)
-    root = ET.fromstring(readouts_picture(found, "svg").decode())
+    figure = readout_figure(found)
+    rows = figure["datasets"]["rows"]
+    assert [(row["step"], row["piece"]) for row in rows] == [(1, 0), (4, 1), (5, 1)]  # 4 to 5 is joined, 1 to 4 is not
+    assert [row["accuracy"] for row in rows] == [row.accuracy.mean for row in found.rows if row.accuracy]
+    root = ET.fromstring(figure_bytes(figure, "svg").decode())
     words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"test accuracy (%)", "read out in training", "not read out in training"} <= words
 

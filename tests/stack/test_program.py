@@ -171,6 +171,22 @@ def test_recipes_equal_single_runs(noisy: hrg.Architecture, tmp_path: Path, name
     assert len({row["epochs"][0]["train_loss"] for row in results(asked)}) == 3
 
 
+@pytest.mark.parametrize("backend", ["stacked", "branches"])
+def test_norms_of_gradients_are_those_of_single_runs(tiny: hrg.Architecture, tmp_path: Path, backend: str) -> None:
+    asked = stack(subsets(tiny, epochs=2, record_gradients=True, clip_norm=0.05, **LIKE), tmp_path, tiny, backend)
+    train(asked, stop=stop_after(9))
+    train(asked)  # resumed in the second epoch
+    for place, run in enumerate(asked.runs):
+        finish(run.request, tmp_path / f"alone{place}")
+        ours, theirs = read_record(run.folder), read_record(tmp_path / f"alone{place}")
+        assert ours is not None and theirs is not None
+        for epoch, other in zip(ours.epochs, theirs.epochs, strict=True):
+            assert other.gradient_norms and epoch.gradient_norms == pytest.approx(other.gradient_norms, rel=1e-3)
+            assert list(epoch.gradient_norms or ()) == list(other.gradient_norms)  # no edges of other networks
+    kept = {name for name in load_file(asked.runs[0].folder / OPTIMIZER) if name.startswith("gradients")}
+    assert not kept
+
+
 @pytest.mark.parametrize("readout", ["last", "all"])
 def test_networks_in_time_equal_single_runs(tmp_path: Path, readout: str) -> None:
     arch = states(readout=readout)

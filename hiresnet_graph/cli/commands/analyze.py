@@ -9,6 +9,7 @@ import typer
 
 from hiresnet_graph.cli.commands.attribution import attribution
 from hiresnet_graph.cli.commands.contributions import contributions
+from hiresnet_graph.cli.commands.gradients import gradients
 from hiresnet_graph.cli.commands.lesion import lesion
 from hiresnet_graph.cli.commands.readout import readout
 from hiresnet_graph.cli.commands.similarity import similarity
@@ -17,6 +18,7 @@ from hiresnet_graph.cli.help import Command, CommandGroup
 _COMMANDS: dict[str, Callable[..., None]] = {
     "attribution": attribution,
     "contributions": contributions,
+    "gradients": gradients,
     "lesion": lesion,
     "readout": readout,
     "similarity": similarity,

@@ -323,7 +323,7 @@ function addProvenance() {
   section.append(list);
   for (const machine of data.provenance.machines) {
     const { runs, ...rest } = machine;
-    section.append(element("p", `${runs} runs: ${Object.entries(rest).filter(([, value]) => value !== null && value !== "").map(([name, value]) => `${name} ${value}`).join(", ")}`, { class: "caption" }));
+    section.append(element("p", `${runs} runs: ${Object.entries(rest).filter(([, value]) => value !== null && value !== "" && value?.length !== 0).map(([name, value]) => `${name} ${value}`).join(", ")}`, { class: "caption" }));
   }
   if (data.provenance.failed.length) fold(section, `Failed runs (${data.provenance.failed.length})`, data.provenance.failed.join("\n"), true);
   if (data.study) fold(section, "Study file (hrg ablate FILE -o DIR trains it)", data.study, false);

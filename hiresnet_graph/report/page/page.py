@@ -70,27 +70,36 @@ def _add_analysis(data: dict[str, Any], analysis: Analysis) -> None:
     """Add the chart, the title, the caption and the table of an analysis to the data of a page."""
     name, table = f"analysis-{analysis.name}", analysis_table(analysis)
     labels = list(dict.fromkeys(map(label_of_row, analysis.rows)))
-    data["charts"][name] = _stored(analysis_figure(analysis, Look(_WIDTH_CM, is_interactive=True)), labels, digits=4)
-    data["titles"][name] = analysis.question.title.capitalize()
+    figure = analysis_figure(analysis, Look(_WIDTH_CM, is_interactive=True))
+    data["charts"][name] = _stored(figure, labels, lambda value: float(f"{value:.5g}"))
+    data["titles"][name] = _capitalized(analysis.title)
     data["captions"][name] = table.caption
     columns = [[column.header, column.is_number] for column in table.columns]
     data.setdefault("tables", {})[name] = {"columns": columns, "rows": table.rows}
 
 
-def _stored(figure: Figure, labels: list[str], digits: int = 2) -> Figure:
-    """A figure with the parameters that the page sets, and with its rows as columns, rounded to some decimals."""
+def _capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _to_hundredths(value: float) -> float:
+    return round(value, 2)
+
+
+def _stored(figure: Figure, labels: list[str], rounded: Callable[[float], float] = _to_hundredths) -> Figure:
+    """A figure with the parameters that the page sets, and with its rows as columns of rounded numbers."""
     params = [{"name": "chosen", "value": ""}, {"name": "shown", "value": labels}]
     columns = {
-        name: {column: _column([row[column] for row in rows], digits) for column in rows[0]}
+        name: {column: _column([row[column] for row in rows], rounded) for column in rows[0]}
         for name, rows in figure["datasets"].items()
     }
     return {**{key: value for key, value in figure.items() if key != "$schema"}, "params": params, "datasets": columns}
 
 
-def _column(values: list[Any], digits: int) -> list[Any]:
+def _column(values: list[Any], rounded: Callable[[float], float]) -> list[Any]:
     """The different values, and the index of the value of each row."""
     different: dict[Any, int] = {}
-    indices = [different.setdefault(round(v, digits) if isinstance(v, float) else v, len(different)) for v in values]
+    indices = [different.setdefault(rounded(v) if isinstance(v, float) else v, len(different)) for v in values]
     return [list(different), indices]
 
 

@@ -1,4 +1,4 @@
-"""`hrg analyze contributions` and `hrg analyze lesion`."""
+"""`hrg analyze contributions`, `lesion` and `gradients`."""
 
 import json
 import shutil
@@ -42,6 +42,8 @@ def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
     [
         (["contributions", "nothing"], 1, "nothing: there is no such folder."),
         (["contributions", "."], 1, ".: holds no study and no finished run."),
+        (["gradients", "nothing"], 1, "nothing: there is no such folder."),
+        (["gradients", "small.yaml"], 2, "'small.yaml' is a file, without a record of training."),
         (["lesion", "study/runs/original-seed0"], 2, "'small' has no edges beside the flow, so there is nothing to"),
         (["lesion", "study", "--edges", "stem>stage7"], 2, "edges 'stem>stage7', character 1: 'stem>stage7' selects"),
         (["lesion", "study", "--edges", "none"], 2, "edges 'none' selects no edge of 'small'."),
@@ -68,3 +70,26 @@ def test_an_unfinished_run_and_missing_test_images_are_messages(hrg, study):
     (study / "runs" / "full-seed0" / "result.json").unlink()
     result = hrg("analyze", "contributions", "study/runs/full-seed0")
     assert result.exit_code == 1 and "the run is not finished, so it has no result yet." in result.stderr
+
+
+def test_gradients_of_a_study_are_printed_drawn_and_saved_without_its_data(hrg, study):
+    for settings in study.glob("runs/*/run.json"):
+        settings.write_text(settings.read_text().replace('"kind":"digits"', '"kind":"lost"'))
+    result = hrg("analyze", "gradients", "study", "--plot", "figure.pdf")
+    assert result.exit_code == 0 and result.stdout.splitlines()[2].split()[:3] == ["original", "stem", "1"]
+    assert result.stderr == "Saved study/analysis/gradients.json for 'hrg report --html'.\nWrote figure.pdf.\n"
+    rows = hrg("analyze", "gradients", "study/runs/full-seed0", "-f", "csv").stdout.splitlines()
+    assert rows[0].startswith("variant,block,epoch,n,norm_mean") and len(rows) == 1 + 3 * 7
+
+
+def test_gradients_that_were_not_recorded_are_a_message(hrg, study):
+    for path in study.glob("runs/*/result.json"):
+        record = json.loads(path.read_text())
+        for epoch in record["epochs"]:
+            epoch["gradient_norms"] = None
+        path.write_text(json.dumps(record))
+    result = hrg("analyze", "gradients", "study/runs/full-seed0")
+    assert (
+        result.exit_code == 2
+        and "training recorded none. Train it with '--recipe record_gradients=true'" in " ".join(result.stderr.split())
+    )

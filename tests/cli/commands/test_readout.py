@@ -22,32 +22,32 @@ def trained(hrg, *changes):
 
 def test_a_run_is_read_out_at_each_step(hrg, folder):
     trained(hrg, "time.readout=all")
-    result = hrg("analyze", "readout", "run", "-o", "curve.svg")
+    result = hrg("analyze", "readout", "run", "--plot", "curve.svg")
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["step", "test", "accuracy", "at", "last", "epoch", "top-5", "loss"]
     assert [line.split()[:2] for line in lines[2:6]] == [[str(step), "*"] for step in (1, 2, 3, 4)]
     assert result.stderr == "Wrote curve.svg.\n" and (folder / "curve.svg").read_text().startswith("<svg ")
-    assert hrg("analyze", "readout", "run", "-o", "curve.PNG").exit_code == 0
+    assert hrg("analyze", "readout", "run", "--plot", "curve.PNG").exit_code == 0
     assert (folder / "curve.PNG").read_bytes().startswith(b"\x89PNG")
     record = json.loads((folder / "run" / "result.json").read_text())
     assert f"{100 * record['test_accuracy']:.2f}" in lines[5]
 
-    data = json.loads(hrg("analyze", "readout", "run", "--steps", "2-3,6", "--json", "-o", "rows.csv").stdout)
+    data = json.loads(hrg("analyze", "readout", "run", "--steps", "2-3,6", "--json").stdout)
     assert [(row["step"], row["trained"], row["reason"] is None) for row in data["rows"]] == [
         (2, True, True),
         (3, True, True),
         (6, False, False),
     ]
-    rows = list(csv.DictReader((folder / "rows.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(hrg("analyze", "readout", "run", "--steps", "2-3,6", "-f", "csv").stdout.splitlines()))
     assert [row["step"] for row in rows] == ["2", "3", "6"] and rows[2]["accuracy_mean"] == ""
-    past = hrg("analyze", "readout", "run", "--steps", "6", "--past", "last", "--part", "validation", "--csv")
+    past = hrg("analyze", "readout", "run", "--steps", "6", "--past", "last", "--part", "validation", "-f", "csv")
     assert past.exit_code == 0 and past.stdout.splitlines()[1].split(",")[4] != ""
 
 
 def test_if_no_step_can_be_read_out_the_reason_and_a_hint_are_printed(hrg, folder):
     trained(hrg)
-    result = hrg("analyze", "readout", "run", "--steps", "2-3", "-o", "curve.svg")
+    result = hrg("analyze", "readout", "run", "--steps", "2-3", "--plot", "curve.svg")
     assert result.exit_code == 1 and "why not" in result.stdout
     assert "No step can be read out: 'norm' has no copy of its weights for step 2" in result.stderr
     assert "Train with 'time.readout=all'" in result.stderr and "'--past last'" in result.stderr
@@ -62,9 +62,8 @@ def test_if_no_step_can_be_read_out_the_reason_and_a_hint_are_printed(hrg, folde
         (["run", "--steps", "a"], "got 'a'."),
         (["run", "--steps", ""], "got ''."),
         (["run", "--steps", "-1"], "got '-1'."),
-        (["run", "--csv", "--json"], "Give one of them."),
-        (["run", "-o", "x.gif"], "the suffix must be one of .svg, .png, .pdf, .html, .csv, .json."),
-        (["run", "-o", "no/x.svg"], "the folder 'no' of 'x.svg' does not exist. Create it first."),
+        (["run", "--plot", "x.gif"], "'x.gif': a figure is written as .svg, .pdf or .png."),
+        (["run", "--plot", "no/x.svg"], "the folder 'no' of 'x.svg' does not exist. Create it first."),
         (["run", "--part", "train"], "'test', 'validation'"),
     ],
 )
