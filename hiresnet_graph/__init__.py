@@ -7,7 +7,7 @@
     module = net.build(seed=0)
 
 The names in `__all__` are the public verbs and types. They are imported on first use, so that `hrg` can be interrupted
-from its start; none but those for training imports torch.
+from its start; none but those for training and importing imports torch.
 """
 
 import importlib
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture, from_dict, from_networkx, load, loads
     from hiresnet_graph.errors import HrgError, SpecError
+    from hiresnet_graph.importing import Imported, from_module
     from hiresnet_graph.matching import adjust
     from hiresnet_graph.registry import Kind
     from hiresnet_graph.report import summarize
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Architecture",
     "HrgError",
+    "Imported",
     "Kind",
     "Recipe",
     "SpecError",
@@ -34,6 +36,7 @@ __all__ = [
     "adjust",
     "enumerate_variants",
     "from_dict",
+    "from_module",
     "from_networkx",
     "from_pretrained",
     "load",
@@ -51,6 +54,7 @@ __version__ = "0.1.0"
 _ON_FIRST_USE = {
     "Architecture": "hiresnet_graph.architecture",
     "HrgError": "hiresnet_graph.errors",
+    "Imported": "hiresnet_graph.importing",
     "Kind": "hiresnet_graph.registry",
     "Recipe": "hiresnet_graph.train",
     "SpecError": "hiresnet_graph.errors",
@@ -59,6 +63,7 @@ _ON_FIRST_USE = {
     "adjust": "hiresnet_graph.matching",
     "enumerate_variants": "hiresnet_graph.sweep",
     "from_dict": "hiresnet_graph.architecture",
+    "from_module": "hiresnet_graph.importing",
     "from_networkx": "hiresnet_graph.architecture",
     "from_pretrained": "hiresnet_graph.train",
     "load": "hiresnet_graph.architecture",

@@ -5,6 +5,7 @@
     ├── ExpressionError   bare: a template or edge-set expression is wrong at one character
     ├── ShapeError        bare: an operation does not accept a shape, or cannot produce one
     ├── RegistryError     a kind is unknown, or its name is already registered
+    ├── UnsupportedNetwork  a network of another library has parts that no spec can express
     ├── UsageError        the arguments of a command or a call are wrong
     │   └── MissingDataError  a data set is not on this machine
     ├── RunError          training failed, or a run folder cannot be read
@@ -199,6 +200,18 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__context__
     return False
+
+
+class UnsupportedNetwork(HrgError):
+    """A network of another library has parts that no spec can express.
+
+    Attributes:
+        faults: Each of them, with its location.
+    """
+
+    def __init__(self, message: str, faults: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults)
 
 
 class MissingToolError(HrgError):

@@ -32,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("lower",),
     ("interop",),
     ("architecture",),
-    ("matching", "data"),
+    ("matching", "data", "importing"),
     ("train",),
     ("stack",),
     ("sweep",),
@@ -44,7 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """Each may import the rows above it. Within a row, none imports another."""
 
-TORCH = ("lower", "data", "train", "stack", "sweep", "analysis")
+TORCH = ("lower", "data", "importing", "train", "stack", "sweep", "analysis")
 """Where torch may be imported with the module. Everywhere else, only inside functions."""
 TORCH_FILES = ("ops/layers.py", "testing.py")
 

@@ -11,11 +11,10 @@ from hiresnet_graph.ops import Count
 from hiresnet_graph.wire import ActivationName, Wire
 
 
-def squeeze_excite(x: Wire, hidden: int, activation: ActivationName) -> Wire:
+def squeeze_excite(x: Wire, hidden: int, activation: ActivationName, gate: ActivationName = "sigmoid") -> Wire:
     """The value with each channel weighted by a small network of the channel means."""
-    gate = x.adaptive_avg_pool(1).conv2d(hidden, 1, bias=True, name="reduce").activation(activation)
-    gate = gate.conv2d(x.channels, 1, bias=True, name="expand").sigmoid()
-    return x.multiply(gate)
+    weight = x.adaptive_avg_pool(1).conv2d(hidden, 1, bias=True, name="reduce").activation(activation)
+    return x.multiply(weight.conv2d(x.channels, 1, bias=True, name="expand").activation(gate))
 
 
 @BLOCKS.register
@@ -24,18 +23,22 @@ class SqueezeExciteBlock(Block):
 
     Attributes:
         reduction: The hidden channels are the channels divided by this, at least 1.
+        hidden: Hidden channels (default: as `reduction` gives them).
+        gate: The function in place of the sigmoid.
 
     Source: Hu et al. 2018, arXiv:1709.01507.
     """
 
     kind: ClassVar[str] = "squeeze_excite"
-    examples = ({"reduction": 2, "activation": "silu"}, {})
+    examples = ({"reduction": 2, "activation": "silu"}, {"hidden": 3, "gate": "hardsigmoid"}, {})
     reduction: Count = 16
+    hidden: Count | None = None
     activation: ActivationName = "relu"
+    gate: ActivationName = "sigmoid"
 
     def expand(self, x: Wire) -> Wire:
         """global pool - 1x1 conv - activation - 1x1 conv - sigmoid - product."""
-        return squeeze_excite(x, max(1, x.channels // self.reduction), self.activation)
+        return squeeze_excite(x, self.hidden or max(1, x.channels // self.reduction), self.activation, self.gate)
 
 
 @BLOCKS.register
@@ -47,12 +50,18 @@ class MBConvBlock(Block):
     Attributes:
         expansion: Ratio of inner channels to input channels; 1 omits the first convolution.
         squeeze: Ratio of the hidden channels of squeeze-excite to input channels; 0 for no squeeze-excite.
+        drop_path: Probability of stochastic depth, where the input is added.
 
-    Source: Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381; Tan & Le 2019 for `squeeze`, arXiv:1905.11946.
+    Source: Sandler et al. 2018 (MobileNetV2), arXiv:1801.04381; Tan & Le 2019 for `squeeze` and `drop_path`,
+    arXiv:1905.11946.
     """
 
     kind: ClassVar[str] = "mbconv"
-    examples = ({"width": 4, "squeeze": 0.5}, {"width": 8, "stride": 2, "kernel_size": 5}, {"width": 8, "expansion": 1})
+    examples = (
+        {"width": 4, "squeeze": 0.5},
+        {"width": 8, "stride": 2, "kernel_size": 5},
+        {"width": 8, "expansion": 1, "drop_path": 0.2},
+    )
     slots: ClassVar[tuple[str, ...]] = ("input", "residual", "output")
     width: Count
     expansion: Annotated[float, Field(gt=0, le=64)] = 6
@@ -60,9 +69,10 @@ class MBConvBlock(Block):
     stride: Count = 1
     squeeze: Annotated[float, Field(ge=0, le=1)] = 0
     activation: ActivationName = "relu6"
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0
 
     def expand(self, x: Wire) -> Wire:
-        """(expand - ) depthwise ( - squeeze-excite) - project ( + input)."""
+        """(expand - ) depthwise ( - squeeze-excite) - project ( - drop path + input)."""
         inner = max(1, round(x.channels * self.expansion))
         out = x
         if inner != x.channels:
@@ -74,5 +84,7 @@ class MBConvBlock(Block):
             out = squeeze_excite(out.within("squeeze"), hidden, self.activation)
             out = out.rescoped(x)
         out = out.conv2d(self.width, 1, name="project").batch_norm("norm3")
-        own = (x.shortcut(out, identity_if_same),) if out.shape == x.shape else ()
-        return out.join("residual", *own)
+        if out.shape != x.shape:
+            return out.join("residual")
+        out = out.drop_path(self.drop_path)
+        return out.join("residual", x.shortcut(out, identity_if_same))

@@ -19,6 +19,7 @@ from hiresnet_graph.cli.commands.compile import compile_network
 from hiresnet_graph.cli.commands.diff import diff
 from hiresnet_graph.cli.commands.doctor import doctor
 from hiresnet_graph.cli.commands.enumerate import enumerate_subsets
+from hiresnet_graph.cli.commands.import_ import import_network
 from hiresnet_graph.cli.commands.init import init
 from hiresnet_graph.cli.commands.list import list_available
 from hiresnet_graph.cli.commands.render import render
@@ -44,6 +45,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     },
     "Create": {
         "init": init,
+        "import": import_network,
         "schema": schema,
         "compile": compile_network,
         "render": render,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Self
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, did_you_mean
 from hiresnet_graph.files import is_file
 from hiresnet_graph.shipped import spec_names, spec_path
+from hiresnet_graph.spec.foreign import refuse_foreign
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
 from hiresnet_graph.spec.pattern import matches
@@ -187,7 +188,9 @@ def read_document(spec: str | Path) -> Document:
 
     Raises:
         SpecError: It cannot be found or read, or what it extends cannot.
+        UsageError: It is a network of another program.
     """
+    refuse_foreign(spec)
     path = _find(str(spec), None)
     document = _extended(read(path), ())
     return replace(document, files=(path, *document.files))

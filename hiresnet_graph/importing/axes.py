@@ -1,0 +1,231 @@
+"""Functions of torch that move axes, join and split tensors, or add and multiply them, as primitive operations."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hiresnet_graph import ops
+from hiresnet_graph.importing.layers import elementwise, fields, pair_of
+from hiresnet_graph.importing.primitives import STANDARD, AxisOrder, Converter, Inexpressible, Ref, function
+from hiresnet_graph.importing.trace import TracedTensor
+from hiresnet_graph.ops import OPS
+from hiresnet_graph.shapes import Map, Shape
+
+# (layout, order of the axes) -> layout.
+_ORDERS = {
+    ("standard", (0, 2, 3, 1)): "last",
+    ("last", (0, 3, 1, 2)): "standard",
+    ("flat", (0, 2, 1)): "flat_last",
+    ("flat_last", (0, 2, 1)): "flat",
+    ("grouped", (0, 2, 1, 3, 4)): "swapped",
+}
+
+
+@function("contiguous", "clone", "alias", "detach", "aten alias", "to", "float", "double", "type_as")
+def _same(c: Converter, input: TracedTensor, *args: Any, **kwargs: Any) -> Ref:
+    assert c.call is not None
+    if c.call.outputs[0].tensor.dtype != input.tensor.dtype:
+        raise Inexpressible(f"{c.name} to {c.call.outputs[0].tensor.dtype}: a network has one type of numbers")
+    if c.call.function == "detach":
+        raise Inexpressible("'detach', which stops gradients")
+    return c.ref(input)
+
+
+@function("permute")
+def _permute(c: Converter, input: TracedTensor, *dims: Any) -> Ref:
+    x = c.ref(input)
+    order = dims[0] if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+    axes = tuple(int(axis) % len(input.sizes) for axis in order)
+    if axes == tuple(range(len(axes))):
+        return x
+    kind = _ORDERS.get((x.layout.kind, axes))
+    if kind is None or (kind == "last" and not c.shape(x).spatial):
+        raise Inexpressible(f"'permute' of {list(input.sizes)} to {list(axes)}")
+    return Ref(x.index, AxisOrder(kind, x.layout.groups))
+
+
+@function("transpose", "swapaxes", "swapdims")
+def _transpose(c: Converter, input: TracedTensor, dim0: int, dim1: int) -> Ref:
+    axes = list(range(len(input.sizes)))
+    axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
+    return _permute(c, input, tuple(axes))
+
+
+@function("flatten", "view", "reshape", "squeeze", "unsqueeze", "view_as", "reshape_as", "unflatten")
+def _reshape(c: Converter, input: TracedTensor, *args: Any, **kwargs: Any) -> Ref:
+    assert c.call is not None
+    x = c.ref(input)
+    sizes = c.call.outputs[0].sizes
+    if sizes[:1] != input.sizes[:1] or len(sizes) < 2:
+        raise Inexpressible(f"{c.name} of {list(input.sizes)} to {list(sizes)}, which changes the batch axis")
+    return _reshaped(c, x, input.sizes[1:], sizes[1:])
+
+
+def _reshaped(c: Converter, x: Ref, old: tuple[int, ...], new: tuple[int, ...]) -> Ref:
+    if old == new:
+        return x
+    shape, (kind, groups) = c.shape(x), x.layout
+    if not isinstance(shape, Map):
+        if kind == "standard" and new == (shape.channels, 1, 1):
+            return c.emit(OPS.get("to_map")(), x)
+        raise Inexpressible(f"{c.name} of a vector of {shape} to {list(new)}")
+    channels, height, width = shape
+    pixels = height * width
+    one_pixel = pixels == 1
+    if kind == "standard" and new == (channels * pixels,):
+        return c.emit(ops.Flatten(), x)
+    if one_pixel and new == (channels,) and kind in ("last", "flat", "flat_last"):
+        return c.emit(ops.Flatten(), Ref(x.index))
+    known = {
+        ("standard", (channels, pixels)): "flat",
+        ("flat", (channels, height, width)): "standard",
+        ("last", (pixels, channels)): "flat_last",
+        ("flat_last", (height, width, channels)): "last",
+    }
+    found = known.get((kind, new))
+    if found is not None:
+        return Ref(x.index, AxisOrder(found))
+    if kind == "standard" and len(new) == 4 and new[0] * new[1] == channels and new[2:] == (height, width):
+        return Ref(x.index, AxisOrder("grouped", new[0]))
+    if kind == "grouped" and new == (channels, height, width):
+        return Ref(x.index)
+    if kind == "swapped" and new == (channels, height, width):
+        return c.emit(ops.ChannelShuffle(groups=groups), Ref(x.index))
+    raise Inexpressible(f"{c.name} of {list(old)} to {list(new)}")
+
+
+@function("mean")
+def _mean(c: Converter, input: TracedTensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Ref:
+    x = c.ref(input)
+    rank = len(input.sizes)
+    axes = sorted(int(axis) % rank for axis in (dim if isinstance(dim, tuple | list) else (dim,)) if axis is not None)
+    expected = {"standard": [2, 3], "last": [1, 2], "flat": [2], "flat_last": [1]}.get(x.layout.kind)
+    if not c.shape(x).spatial or axes != expected or kwargs.get("dtype") is not None:
+        raise Inexpressible(f"'mean' of {list(input.sizes)} over the axes {axes}; only height and width are supported")
+    pooled = c.emit(fields(ops.AdaptiveAvgPool, size=1), Ref(x.index))
+    if keepdim:
+        return Ref(pooled.index, x.layout)
+    return c.emit(ops.Flatten(), pooled)
+
+
+@function("cat", "concat", "concatenate")
+def _cat(c: Converter, tensors: Any, dim: int = 0, *, axis: int | None = None) -> Ref:
+    refs = [c.ref(tensor) for tensor in tensors]
+    layouts = {ref.layout for ref in refs}
+    place = (dim if axis is None else axis) % len(tensors[0].sizes)
+    features = {"standard": 1, "last": 3, "flat": 1, "flat_last": 2}.get(refs[0].layout.kind)
+    if len(layouts) > 1 or place != features:
+        raise Inexpressible(f"'cat' along axis {place} of {list(tensors[0].sizes)}, which is not the channels")
+    if len(refs) == 1:
+        return refs[0]
+    return c.emit(ops.Concat(), *refs, layout=refs[0].layout)
+
+
+@function("chunk", "split", "tensor_split", "split_with_sizes")
+def _chunk(c: Converter, input: TracedTensor, sizes: Any = None, dim: int = 0, **kwargs: Any) -> tuple[Ref, ...]:
+    assert c.call is not None
+    x = c.ref(input)
+    features = {"standard": 1, "last": 3, "flat": 1, "flat_last": 2}.get(x.layout.kind)
+    if dim % len(input.sizes) != features:
+        raise Inexpressible(f"{c.name} along axis {dim} of {list(input.sizes)}, which is not the channels")
+    start, parts = 0, []
+    for output in c.call.outputs:
+        width = output.sizes[features]
+        parts.append(c.emit(fields(ops.SliceChannels, width=width, start=start), x, layout=x.layout))
+        start += width
+    return tuple(parts)
+
+
+@function("__getitem__")
+def _getitem(c: Converter, input: TracedTensor, index: Any) -> Ref:
+    assert c.call is not None
+    x = c.ref(input)
+    keys = list(index) if isinstance(index, tuple) else [index]
+    sizes = c.call.outputs[0].sizes
+    if all(key is None or key == slice(None) or key is Ellipsis for key in keys) and sizes[:1] == input.sizes[:1]:
+        return _reshaped(c, x, input.sizes[1:], sizes[1:])
+    shape = c.shape(x)
+    if x.layout == STANDARD and len(keys) >= 2 and keys[0] == slice(None):
+        own, rest = keys[1], keys[2:]
+        if isinstance(own, slice) and own.step in (None, 1) and all(key == slice(None) for key in rest):
+            start, stop, _ = own.indices(shape.channels)
+            return c.emit(fields(ops.SliceChannels, width=stop - start, start=start), x)
+        if own == slice(None) and len(rest) == 2 and all(_is_step(key) for key in rest):
+            stride = pair_of([key.step or 1 for key in rest])
+            return c.emit(fields(ops.Subsample, stride=stride), x)
+    raise Inexpressible(f"'[{', '.join(map(_key, keys))}]' of a tensor of {list(input.sizes)}")
+
+
+def _is_step(key: Any) -> bool:
+    return isinstance(key, slice) and key.start in (None, 0) and key.stop is None
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, slice):
+        return (
+            ":".join("" if part is None else str(part) for part in (key.start, key.stop)) if key != slice(None) else ":"
+        )
+    return "..." if key is Ellipsis else "a tensor" if isinstance(key, TracedTensor) else str(key)
+
+
+@function("add", "add_", "__add__", "__radd__", "__iadd__")
+def _add(c: Converter, input: Any, other: Any, *, alpha: float = 1) -> Ref:
+    if alpha != 1:
+        raise Inexpressible(f"'add' with the factor {alpha}")
+    if not isinstance(other, TracedTensor) or not isinstance(input, TracedTensor):
+        number = other if isinstance(input, TracedTensor) else input
+        if number == 0:
+            return c.ref(input if isinstance(input, TracedTensor) else other)
+        raise Inexpressible(f"the sum of a tensor and the number {number}")
+    left, right = c.ref(input), c.ref(other)
+    if left.layout != right.layout or c.shape(left) != c.shape(right):
+        raise Inexpressible(f"the sum of {list(input.sizes)} and {list(other.sizes)}, whose shapes differ")
+    return c.emit(ops.Add(), left, right, layout=left.layout)
+
+
+@function("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply")
+def _mul(c: Converter, input: Any, other: Any) -> Ref:
+    if not (isinstance(input, TracedTensor) and isinstance(other, TracedTensor)):
+        tensor, number = (input, other) if isinstance(input, TracedTensor) else (other, input)
+        return _scaled(c, tensor, number)
+    if not (input.depends and other.depends):
+        return _weighted(c, *((input, other) if input.depends else (other, input)))
+    left, right = c.ref(input), c.ref(other)
+    if left.layout != right.layout:
+        raise Inexpressible(f"the product of {list(input.sizes)} and {list(other.sizes)}, whose axes differ")
+    if not _broadcasts(c.shape(right), c.shape(left)):
+        left, right = right, left
+    return c.emit(ops.Multiply(), left, right, layout=left.layout)
+
+
+def _broadcasts(small: Shape, large: Shape) -> bool:
+    return small.broadcasts_to(large)
+
+
+def _scaled(c: Converter, tensor: TracedTensor, factor: Any) -> Ref:
+    if not isinstance(factor, int | float) or not math.isfinite(factor):
+        raise Inexpressible(f"the product of a tensor and {factor!r}")
+    return elementwise(c, tensor, ops.FixedScale(factor=float(factor)))
+
+
+def _weighted(c: Converter, tensor: TracedTensor, weight: TracedTensor) -> Ref:
+    root = weight.root
+    x = c.ref(tensor)
+    if root.sizes == () and root.name:
+        return c.emit(ops.LearnedScale(), x, layout=x.layout, weight=c.stored(root))
+    channels = c.shape(x).channels
+    first = {"standard": 1, "last": len(tensor.sizes) - 1, "flat_last": 2, "flat": 1}.get(x.layout.kind, 0)
+    along = [1] * len(tensor.sizes)
+    along[first] = channels
+    padded = (1,) * (len(along) - len(weight.sizes)) + weight.sizes
+    if not root.name or math.prod(root.sizes) != channels or padded != tuple(along):
+        raise Inexpressible(f"the product of a tensor and the weights '{root.name or 'computed'}' {list(weight.sizes)}")
+    return c.emit(ops.ChannelScale(), x, layout=x.layout, weight=c.stored(root, (channels,)))
+
+
+@function("div", "true_divide", "__truediv__", "div_")
+def _div(c: Converter, input: Any, other: Any) -> Ref:
+    if isinstance(other, TracedTensor) or not isinstance(input, TracedTensor) or not other:
+        raise Inexpressible("a division by a tensor")
+    return _scaled(c, input, 1 / other)

@@ -1,0 +1,171 @@
+"""Whether an imported network computes what the original does, in evaluation and in training mode."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hiresnet_graph.errors import UnsupportedNetwork
+
+_TOLERANCE = 1e-8
+"""Largest relative difference of outputs in float64."""
+_NOISE = 1e-7
+"""Difference between probabilities that are equal but for rounding."""
+_BATCH = 2
+
+
+class OutputComparison(NamedTuple):
+    """Largest absolute differences between the outputs of the original and of the imported network, in float64.
+
+    Attributes:
+        evaluation: In evaluation mode.
+        training: In training mode, with the running statistics after it. Random masks are replaced by their means.
+        masks: Number of random masks, whose sizes and probabilities are equal.
+    """
+
+    evaluation: float
+    training: float
+    masks: int
+
+    def __str__(self) -> str:
+        masks = f"; {self.masks} random masks with the same probabilities" if self.masks else ""
+        return (
+            f"largest difference {self.evaluation:.1e} in evaluation mode, {self.training:.1e} in training mode{masks}"
+        )
+
+
+class RandomMask(NamedTuple):
+    """A random mask: its number of values, and the probability of each to be one."""
+
+    size: int
+    probability: float
+
+
+class _MeanMasks(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Replaces random masks by their means, which makes training mode a function."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.masks: list[RandomMask] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = function._schema.name
+        if name == "aten::bernoulli_":
+            probability = args[1] if len(args) > 1 else (kwargs or {}).get("p", 0.5)
+            if not isinstance(probability, torch.Tensor):
+                self.masks.append(RandomMask(args[0].numel(), float(probability)))
+                return args[0].fill_(probability)
+        if name == "aten::native_dropout":
+            self.masks.append(RandomMask(args[0].numel(), 1 - float(args[1])))
+            return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
+        return function(*args, **(kwargs or {}))
+
+
+def compare(
+    original: nn.Module,
+    imported: nn.Module,
+    names: Mapping[str, str],
+    samples: Sequence[torch.Tensor],
+    outputs: Sequence[str],
+) -> OutputComparison:
+    """Run both networks on the same random numbers, in float64.
+
+    Args:
+        names: Address in the imported network -> name in the original.
+        samples: One sample of each input, without a batch axis, for its shape.
+        outputs: Names of the outputs of the imported network, in the order of those of the original.
+
+    Raises:
+        UnsupportedNetwork: The outputs differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(_BATCH, *one.shape, generator=generator, dtype=torch.float64) for one in samples]
+    try:
+        reference = copy.deepcopy(original).to(device="cpu", dtype=torch.float64)
+    except Exception as error:
+        raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {_first_line(error)}") from error
+    _share_tensors(reference, imported, names)
+    differences = []
+    for training in (False, True):
+        mode = "training" if training else "evaluation"
+        expected, masks = _run(reference, inputs, training)
+        found, own_masks = _run(imported, inputs, training)
+        own = found if isinstance(found, dict) else {outputs[0]: found}
+        leaves = _leaves(expected)
+        pairs = list(zip(leaves, (own[name] for name in outputs), strict=False))
+        difference = max((_difference(*pair) for pair in pairs), default=float("inf"))
+        if not difference <= _TOLERANCE * max(1.0, *(float(one.abs().max()) for one, _ in pairs)):
+            raise UnsupportedNetwork(f"the imported network has other outputs in {mode} mode: {difference:.1e}.")
+        differences.append(difference)
+        # A network with auxiliary outputs in training mode draws masks for them, too.
+        left = _unmatched(masks, own_masks)
+        if left is None or (left and len(leaves) == len(outputs)):
+            raise UnsupportedNetwork(
+                f"the imported network draws other random masks in {mode} mode: {len(own_masks)} instead of "
+                f"{len(masks)}, or with other probabilities."
+            )
+    state, own_state = reference.state_dict(), imported.state_dict()
+    changed = [_difference(state[name].reshape(own_state[new].shape), own_state[new]) for new, name in names.items()]
+    if not max(changed, default=0.0) <= _TOLERANCE * 100:
+        raise UnsupportedNetwork("the imported network has other running statistics after a step in training mode.")
+    return OutputComparison(differences[0], max(differences[1], *changed, 0.0), len(own_masks))
+
+
+def _run(network: nn.Module, inputs: Sequence[torch.Tensor], training: bool) -> tuple[Any, list[RandomMask]]:
+    """The result of a network, and the random masks that it draws."""
+    network.train(training)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanMasks() as means:
+            torch.manual_seed(0)
+            result = network(*inputs)
+    except Exception as error:
+        mode = "training" if training else "evaluation"
+        raise UnsupportedNetwork(f"the network fails in {mode} mode in float64: {_first_line(error)}") from error
+    return result, means.masks
+
+
+def _unmatched(masks: Sequence[RandomMask], others: Sequence[RandomMask]) -> list[RandomMask] | None:
+    """The masks without a counterpart among others; None if one of the others has none."""
+    left = sorted(masks)
+    for other in sorted(others):
+        match = next((mask for mask in left if mask.size == other.size and abs(mask[1] - other[1]) < _NOISE), None)
+        if match is None:
+            return None
+        left.remove(match)
+    return left
+
+
+def _share_tensors(reference: nn.Module, imported: nn.Module, names: Mapping[str, str]) -> None:
+    """Give a network the tensors of the other one; those that training mode changes are copied."""
+    tensors = reference.state_dict()
+    own = imported.state_dict()
+    buffers = {name for name, _ in imported.named_buffers()}
+    for new in own:
+        value = tensors[names[new]].reshape(own[new].shape) if new in names else own[new]
+        own[new] = value.clone() if new in buffers else value
+    imported.load_state_dict(own, assign=True)
+
+
+def _leaves(result: Any) -> list[torch.Tensor]:
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, Mapping):
+        result = list(result.values())
+    return [leaf for item in result for leaf in _leaves(item)] if isinstance(result, list | tuple) else []
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    if one.shape != other.shape:
+        return float("inf")
+    return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

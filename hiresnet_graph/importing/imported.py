@@ -1,0 +1,220 @@
+"""A network of another library as a spec with weights: the verb `from_module`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from hiresnet_graph.architecture import Architecture, loads
+from hiresnet_graph.errors import UnsupportedNetwork, UsageError
+from hiresnet_graph.files import write_atomic
+from hiresnet_graph.importing import axes, layers  # noqa: F401 - they register what the functions of torch are
+from hiresnet_graph.importing.comparison import OutputComparison, compare
+from hiresnet_graph.importing.lifting import Lifted, lift
+from hiresnet_graph.importing.primitives import CLASSES, flatten_trace
+from hiresnet_graph.importing.recorder import record
+from hiresnet_graph.importing.sections import legal_name
+from hiresnet_graph.importing.trace import Fault, ModuleTrace
+from hiresnet_graph.spec.writer import to_yaml
+
+Input = Sequence[int] | torch.Tensor | Mapping[str, Sequence[int] | torch.Tensor]
+_PLACES = 4
+"""Locations that are shown of one fault."""
+
+
+@dataclass(frozen=True, repr=False)
+class Imported:
+    """A network of another library, imported and compared with the original.
+
+    Attributes:
+        network: Its spec.
+        weights: Address -> tensor, as in the `state_dict` of the module that the spec describes.
+        names: Address -> name of the tensor in the original.
+        comparison: How its outputs differ from those of the original.
+        notes: Parts of the original that the spec leaves out, since they do not change these outputs.
+    """
+
+    network: Architecture
+    text: str
+    weights: dict[str, torch.Tensor]
+    names: dict[str, str]
+    comparison: OutputComparison
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Imported {self.network.name}: {self.comparison}>"
+
+    def build(self) -> nn.Module:
+        """The module of the spec with the weights of the original, in evaluation mode."""
+        module = self.network.build()
+        module.load_state_dict(self.weights)
+        return module.eval()
+
+    def save(self, spec: str | Path, weights: str | Path | None = None) -> None:
+        """Write the spec as YAML, and the weights as safetensors.
+
+        The header of the weights has the names of the tensors in the original, as JSON under `names`.
+
+        Raises:
+            UsageError: A file cannot be written.
+        """
+        if weights is not None:
+            tensors = {name: value.detach().cpu().contiguous() for name, value in self.weights.items()}
+            header = {"format": "pt", "names": json.dumps(self.names)}
+            write_atomic(Path(weights), save(tensors, header), UsageError)
+        write_atomic(Path(spec), self.text.encode(), UsageError)
+
+
+def from_module(module: nn.Module, *, input: Input, name: str | None = None, source: str = "") -> Imported:
+    """A spec of a PyTorch module, with its weights.
+
+    The module runs once, in evaluation mode, and the torch functions that it calls become nodes: modules that repeat
+    become stages or entries of `blocks`, and those that compute what a registered block does become that block. The
+    result is compared with the module in both modes. The module itself is not changed.
+
+    Args:
+        input: Shape of one sample, like (3, 224, 224); or a batch; or a mapping with one of them for each argument.
+        name: Name of the network (default: that of the class).
+        source: Where the module comes from, for the header of the file.
+
+    Raises:
+        UnsupportedNetwork: Parts of the module have no form in a spec (all are listed), or outputs differ.
+        UsageError: This is no module, or it does not accept the input.
+    """
+    _check(module)
+    samples = _samples(module, input)
+    trace = _recorded(module, samples)
+    title = type(module).__name__
+    if len(trace.outputs) == 0 and not trace.faults:
+        trace.faults.append(Fault("it returns no tensor", "", "output"))
+    flat = flatten_trace(trace, module.state_dict())
+    if flat.faults:
+        raise _unsupported(title, flat.faults)
+    lifted = lift(flat, legal_name(name or title))
+    state = {key: value.detach() for key, value in module.state_dict().items()}
+    names = {address: stored.name for address, stored in lifted.tensors.items()}
+    _check_sharing(title, names)
+    network, text = _network(lifted, source)
+    built = network.build()
+    shapes = {key: tuple(value.shape) for key, value in built.state_dict().items()}
+    weights = {
+        address: state[names[address]].reshape(shape) if address in names else built.state_dict()[address]
+        for address, shape in shapes.items()
+    }
+    notes = _notes(module, trace, samples, set(names.values()))
+    comparison = compare(module, built, names, [value[0] for value in samples.values()], lifted.outputs)
+    return Imported(network, text, weights, names, comparison, notes)
+
+
+def _network(lifted: Lifted, source: str) -> tuple[Architecture, str]:
+    header = f"# Imported from {source}.\n" if source else ""
+    text = header + to_yaml(lifted.spec)
+    network = loads(text, str(lifted.spec["name"]))
+    _ = network.plan
+    return network, text
+
+
+def _check(module: object) -> None:
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"from_module requires a torch.nn.Module, not a {type(module).__name__}.")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UsageError("a TorchScript module runs outside of Python. Import the module that it was made of.")
+
+
+def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
+    """A batch of each input, random where a shape is given."""
+    given = dict(input) if isinstance(input, Mapping) else {"input": input}
+    first = next((value for value in module.parameters() if value.is_floating_point()), torch.zeros(()))
+    found: dict[str, torch.Tensor] = {}
+    for name, value in given.items():
+        if isinstance(value, torch.Tensor):
+            found[name] = value
+            continue
+        sizes = tuple(value)
+        if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise UsageError(f"the input must be a shape like (3, 224, 224), not {value!r}.")
+        generator = torch.Generator().manual_seed(0)
+        batch = torch.randn(2, *sizes, generator=generator)
+        found[name] = batch.to(device=first.device, dtype=first.dtype)
+    return found
+
+
+def _recorded(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleTrace:
+    """The trace of a module in evaluation mode; its own modes and random state stay as they are."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return record(module, samples, tuple(CLASSES))
+    except (UsageError, UnsupportedNetwork):
+        raise
+    except Exception as error:
+        shapes = ", ".join("x".join(map(str, value.shape[1:])) for value in samples.values())
+        line = next(iter(str(error).splitlines()), "")
+        raise UsageError(
+            f"{type(module).__name__} does not accept an input of {shapes}: {type(error).__name__}: {line}"
+        ) from error
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def _check_sharing(title: str, names: Mapping[str, str]) -> None:
+    addresses: dict[str, list[str]] = {}
+    for address, name in names.items():
+        addresses.setdefault(name, []).append(address)
+    shared = [
+        f"'{name}' is shared between {' and '.join(map(repr, users))}, which share no other weights"
+        for name, users in addresses.items()
+        if len(users) > 1
+    ]
+    if shared:
+        raise UnsupportedNetwork(f"{title} cannot be imported: {'; '.join(shared)}.", shared)
+
+
+def _notes(
+    module: nn.Module, trace: ModuleTrace, samples: Mapping[str, torch.Tensor], used: set[str]
+) -> tuple[str, ...]:
+    """What the spec leaves out: tensors that the outputs do not depend on, by module."""
+    left: dict[str, int] = {}
+    for name in module.state_dict():
+        if name not in used and not name.endswith("num_batches_tracked"):
+            path = name.rpartition(".")[0]
+            left[path] = left.get(path, 0) + 1
+    tops: dict[str, int] = {}
+    for path, number in left.items():
+        parts = path.split(".")
+        top = next(
+            (".".join(parts[:n]) for n in range(1, len(parts) + 1) if ".".join(parts[:n]) not in trace.called), path
+        )
+        tops[top] = tops.get(top, 0) + number
+    return tuple(
+        f"left out: '{path or 'the module itself'}' ({number} tensors), which evaluation mode does not use"
+        for path, number in tops.items()
+    )
+
+
+def _unsupported(title: str, faults: Sequence[Fault]) -> UnsupportedNetwork:
+    """All faults in one message; equal ones in one line."""
+    places: dict[str, list[str]] = {}
+    for fault in faults:
+        where = f"'{fault.path}' at {fault.location}" if fault.path else fault.location
+        places.setdefault(fault.what, []).append(where)
+    lines = []
+    for what, found in places.items():
+        more = f" and {len(found) - _PLACES} more" if len(found) > _PLACES else ""
+        lines.append(f"  {what}: in {', '.join(found[:_PLACES])}{more}")
+    count = "one thing" if len(lines) == 1 else f"{len(lines)} things"
+    return UnsupportedNetwork(
+        "\n".join([f"{title} cannot be imported: {count} in it cannot be expressed in a spec.", *lines]),
+        map(str, faults),
+    )
+
+
+__all__ = ["Imported", "from_module"]

@@ -1,0 +1,84 @@
+"""A flat network as a spec that a person would have written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from hiresnet_graph.importing.entries import Entries
+from hiresnet_graph.importing.items import Lifter
+from hiresnet_graph.importing.primitives import Flat, Stored
+from hiresnet_graph.importing.regions import join_concatenations, tree_of
+from hiresnet_graph.importing.sections import flow_lines, legal_name, section
+from hiresnet_graph.shapes import Map, Shape
+
+
+class Lifted(NamedTuple):
+    """A spec as plain data, and the address of each tensor of the original.
+
+    Attributes:
+        tensors: Address -> tensor of the original.
+        outputs: The nodes that come out, in the order of the results of the original.
+    """
+
+    spec: dict[str, Any]
+    tensors: dict[str, Stored]
+    outputs: list[str]
+
+
+def lift(flat: Flat, name: str, description: str = "") -> Lifted:
+    """The spec of a network."""
+    flat = join_concatenations(flat)
+    norms = common_norms(flat)
+    root = tree_of(flat)
+    lifter = Lifter(flat, root, norms)
+    items = lifter.items(root)
+    entries = Entries(flat, lifter.edges, items)
+    inputs = _input_names(flat)
+    outputs = list(dict.fromkeys(flat.outputs.values()))
+    text = section(items, inputs, outputs, "", lifter.edges, entries.defaults)
+    spec: dict[str, Any] = {"name": name}
+    if description:
+        spec["description"] = description
+    spec["input"] = _inputs(flat, inputs)
+    if norms:
+        spec["norms"] = norms
+    if entries.blocks:
+        spec["blocks"] = entries.blocks
+    spec["nodes"] = {
+        node: fields["block"] if set(fields) == {"block"} else fields for node, fields in text.nodes.items()
+    }
+    only = next(iter(inputs.values())) if len(inputs) == 1 else ""
+    spec["flow"] = flow_lines(text.flow, only)
+    inner = {name for chain in text.flow for name in chain[:-1]}
+    if len(text.outputs) > 1 or text.outputs[0] in inner:
+        spec["outputs"] = text.outputs
+    return Lifted(spec, text.tensors, text.outputs)
+
+
+def common_norms(flat: Flat) -> dict[str, float]:
+    """The fields of norms that most of them have, as far as they differ from the defaults."""
+    found: dict[str, float] = {}
+    for name, default in (("eps", 1e-5), ("momentum", 0.1)):
+        values = [getattr(one.op, name) for one in flat.primitives if one.op.normalizes and hasattr(one.op, name)]
+        if values and (common := max(set(values), key=values.count)) != default:
+            found[name] = common
+    return found
+
+
+def _input_names(flat: Flat) -> dict[int, str]:
+    if len(flat.inputs) == 1:
+        return {-1: "input"}
+    return {-1 - number: legal_name(name) for number, name in enumerate(flat.inputs)}
+
+
+def _inputs(flat: Flat, names: Mapping[int, str]) -> dict[str, Any]:
+    if len(flat.inputs) == 1:
+        return _shape(flat.input_shapes[0])
+    return {names[-1 - number]: _shape(shape) for number, shape in enumerate(flat.input_shapes)}
+
+
+def _shape(shape: Shape) -> dict[str, int]:
+    if isinstance(shape, Map):
+        return {"channels": shape.channels, "height": shape.height, "width": shape.width}
+    return {"channels": shape.channels}

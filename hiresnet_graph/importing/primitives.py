@@ -1,0 +1,336 @@
+"""A trace as calls of primitive operations: the flat form of an imported network.
+
+A value of the trace is that of an operation, perhaps with its axes in another order: `permute`, `view` and their
+kin compute nothing, they only change which `AxisOrder` the tensor has. So a layer norm between two permutations is
+found as what it is.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from hiresnet_graph.errors import ShapeError
+from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
+from hiresnet_graph.ops import Op
+from hiresnet_graph.shapes import Map, Shape, Vector
+
+
+class AxisOrder(NamedTuple):
+    """How the axes of a tensor relate to the value of an operation.
+
+    Attributes:
+        kind: `standard`; `last` (channels last, of a map); `flat` and `flat_last` (a map with height and width as one
+            axis, channels first or last); `grouped` and `swapped` (the channels as two axes).
+        groups: Number of groups of channels.
+    """
+
+    kind: str = "standard"
+    groups: int = 0
+
+
+STANDARD = AxisOrder()
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A tensor of the trace as the value of an operation.
+
+    Attributes:
+        index: The primitive; or -1, -2, ... for the first, second, ... input.
+    """
+
+    index: int
+    layout: AxisOrder = STANDARD
+
+
+class Stored(NamedTuple):
+    """A tensor of the original: its name, and the shape in which the new network has it."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Primitive:
+    """One primitive call.
+
+    Attributes:
+        op: The operation.
+        operands: Its operands: primitives, or inputs as negative numbers.
+        shape: Shape of one sample of its value.
+        stored: Name of a tensor of the operation -> that of the original.
+        frames: The calls of modules around it, from the outside in.
+        location: File and line of its call.
+    """
+
+    op: Op
+    operands: tuple[int, ...]
+    shape: Shape
+    stored: Mapping[str, Stored]
+    frames: tuple[ModuleCall, ...]
+    location: str
+
+
+class Inexpressible(Exception):
+    """Bare: a call has no form in primitive operations. Its text is a sentence without a period."""
+
+
+class _Unknown(Exception):
+    """Bare: an operand is the result of a call that has no form."""
+
+
+_STAND_INS = -1_000_000
+Handler = Callable[..., Any]
+H = TypeVar("H", bound=Handler)
+FUNCTIONS: dict[str, Handler] = {}
+"""Name of a torch function -> what it is in primitive operations."""
+CLASSES: dict[str, Handler] = {}
+"""Dotted path of a class of modules, known as a whole -> what it is."""
+
+
+def function(*names: str) -> Callable[[H], H]:
+    """Register what the torch functions of these names are."""
+
+    def register(handler: H) -> H:
+        FUNCTIONS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return register
+
+
+def whole(*paths: str) -> Callable[[H], H]:
+    """Register what the modules of these classes are."""
+
+    def register(handler: H) -> H:
+        CLASSES.update(dict.fromkeys(paths, handler))
+        return handler
+
+    return register
+
+
+@dataclass(slots=True)
+class Flat:
+    """A network as primitive calls.
+
+    Attributes:
+        inputs, input_shapes: Names and shapes of the arguments.
+        outputs: Name -> primitive or input.
+    """
+
+    inputs: tuple[str, ...]
+    input_shapes: tuple[Shape, ...]
+    primitives: list[Primitive]
+    outputs: dict[str, int]
+    faults: list[Fault]
+
+    def shape(self, index: int) -> Shape:
+        """The shape of a primitive's value, or of an input."""
+        return self.primitives[index].shape if index >= 0 else self.input_shapes[-1 - index]
+
+
+def flatten_trace(trace: ModuleTrace, buffers: Mapping[str, Any]) -> Flat:
+    """The primitive calls of a trace; those that no output depends on are left out.
+
+    Args:
+        buffers: The `state_dict` of the module.
+    """
+    converter = Converter(trace, buffers)
+    for call in trace.calls:
+        converter.convert(call)
+    outputs = {name: converter.output(name, value) for name, value in trace.outputs.items()}
+    shapes = tuple(converter.shapes[-1 - index] for index in range(len(trace.inputs)))
+    flat = Flat(tuple(trace.inputs), shapes, converter.primitives, outputs, [*trace.faults, *converter.faults])
+    return flat if flat.faults else _pruned(flat)
+
+
+def _pruned(flat: Flat) -> Flat:
+    needed: set[int] = set()
+    stack = list(flat.outputs.values())
+    while stack:
+        index = stack.pop()
+        if index >= 0 and index not in needed:
+            needed.add(index)
+            stack += flat.primitives[index].operands
+    new = {old: index for index, old in enumerate(sorted(needed))} | {-1 - i: -1 - i for i in range(len(flat.inputs))}
+    kept = [flat.primitives[old] for old in sorted(needed)]
+    for primitive in kept:
+        primitive.operands = tuple(new[index] for index in primitive.operands)
+    outputs = {name: new[index] for name, index in flat.outputs.items()}
+    return Flat(flat.inputs, flat.input_shapes, kept, outputs, flat.faults)
+
+
+@dataclass(slots=True)
+class Converter:
+    """Makes primitive calls of recorded ones.
+
+    Attributes:
+        refs: What the values of the trace are.
+        shapes: Input -> its shape.
+        call: The recorded call that is converted.
+    """
+
+    trace: ModuleTrace
+    buffers: Mapping[str, Any]
+    primitives: list[Primitive] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    refs: dict[int, Ref] = field(default_factory=dict)
+    shapes: dict[int, Shape] = field(default_factory=dict)
+    failed: set[int] = field(default_factory=set)
+    call: Recorded | None = None
+
+    def __post_init__(self) -> None:
+        for number, (name, value) in enumerate(self.trace.inputs.items()):
+            sizes = value.sizes[1:]
+            if len(sizes) not in (1, 3):
+                what = f"its input '{name}' is {list(value.sizes)}; inputs are images [B, C, H, W] or vectors [B, C]"
+                self.faults.append(Fault(what, "", "input"))
+            self.shapes[-1 - number] = Map(*sizes) if len(sizes) == 3 else Vector(sizes[0] if sizes else 1)
+            self.refs[id(value)] = Ref(-1 - number)
+
+    def convert(self, call: Recorded) -> None:
+        """Add the primitives of one recorded call."""
+        if not any(output.depends for output in call.outputs):
+            return
+        self.call = call
+        name = call.function.removeprefix("class:")
+        handler = (CLASSES if name != call.function else FUNCTIONS).get(name)
+        try:
+            if handler is None:
+                what = f"there is no operation for '{name}'"
+                raise Inexpressible(what)
+            results = self._results(handler, call)
+        except _Unknown:
+            self._stand_in(call)
+            return
+        except Inexpressible as error:
+            path = call.frames[-1].path if call.frames else ""
+            fault = Fault(str(error), path, call.location)
+            if fault not in self.faults:
+                self.faults.append(fault)
+            self._stand_in(call)
+            return
+        self.refs.update({id(output): ref for output, ref in zip(call.outputs, results, strict=True)})
+
+    def _stand_in(self, call: Recorded) -> None:
+        """Continue with the results of a call that has no form, so that all such calls are found."""
+        for output in call.outputs:
+            self.failed.add(id(output))
+            sizes = output.sizes[1:]
+            if len(sizes) in (1, 3):
+                index = _STAND_INS - len(self.failed)
+                self.shapes[index] = Map(*sizes) if len(sizes) == 3 else Vector(sizes[0])
+                self.refs[id(output)] = Ref(index)
+
+    def _results(self, handler: Handler, call: Recorded) -> tuple[Ref, ...]:
+        arguments = (self, *([call.module] if call.module is not None else []), *call.args)
+        try:
+            bound = inspect.signature(handler).bind(*arguments, **call.kwargs)
+        except TypeError as error:
+            raise Inexpressible(f"'{call.function}' with these arguments is not supported: {error}") from None
+        try:
+            result = handler(*bound.args, **bound.kwargs)
+        except ShapeError as error:
+            raise Inexpressible(f"'{call.function}': {error.message.rstrip('.')}") from None
+        except ValidationError as error:
+            detail = error.errors(include_url=False)[0]
+            where = ".".join(map(str, detail["loc"])) or error.title
+            raise Inexpressible(f"'{call.function}': the field '{where}' cannot be {detail['input']!r}") from None
+        refs = result if isinstance(result, tuple) else (result,)
+        for output, ref in zip(call.outputs, refs, strict=True):
+            expected = self.sizes(ref)
+            if tuple(expected) != output.sizes[1:]:
+                raise Inexpressible(
+                    f"'{call.function}' gives {list(output.sizes)}, which is no layout of a feature map or a vector"
+                )
+        return refs
+
+    def output(self, name: str, value: TracedTensor) -> int:
+        """The primitive of an output."""
+        ref = self.refs.get(id(value))
+        if ref is None:
+            if id(value) not in self.failed:
+                self.faults.append(Fault(f"its result '{name}' does not depend on the input", "", "output"))
+            return 0
+        if ref.layout != STANDARD:
+            self.faults.append(
+                Fault(f"its result '{name}' is a feature map with its axes in another order", "", "output")
+            )
+        return ref.index
+
+    def shape(self, ref: Ref) -> Shape:
+        """The shape of the value of which a tensor is a layout."""
+        return self.primitives[ref.index].shape if ref.index >= 0 else self.shapes[ref.index]
+
+    def sizes(self, ref: Ref) -> tuple[int, ...]:
+        """The sizes of a tensor, without the batch."""
+        shape, (kind, groups) = self.shape(ref), ref.layout
+        if kind == "standard":
+            return tuple(shape)
+        c, h, w = shape
+        return {
+            "last": (h, w, c),
+            "flat": (c, h * w),
+            "flat_last": (h * w, c),
+            "grouped": (groups, c // (groups or 1), h, w),
+            "swapped": (c // (groups or 1), groups, h, w),
+        }[kind]
+
+    def ref(self, value: Any) -> Ref:
+        """The value of a tensor argument that depends on the input."""
+        if not isinstance(value, TracedTensor):
+            raise Inexpressible(f"{self.name} requires a tensor, not {value!r}")
+        if not value.depends:
+            raise Inexpressible(f"{self.name} of a constant, or of a tensor that the network stores")
+        if id(value) not in self.refs:
+            raise _Unknown
+        return self.refs[id(value)]
+
+    def standard(self, value: Any) -> Ref:
+        """As `ref`, with the axes in the usual order."""
+        ref = self.ref(value)
+        if ref.layout != STANDARD:
+            raise Inexpressible(f"{self.name} of a tensor of {list(value.sizes)}, whose axes are no feature map's")
+        return ref
+
+    @property
+    def name(self) -> str:
+        """The function that is converted, in quotes."""
+        assert self.call is not None
+        return f"'{self.call.function.removeprefix('class:')}'"
+
+    def stored(self, value: Any, shape: tuple[int, ...] | None = None) -> Stored:
+        """A tensor argument that the network stores.
+
+        Args:
+            shape: The shape in which the operation has it.
+        """
+        if not isinstance(value, TracedTensor) or not value.name:
+            raise Inexpressible(f"{self.name} has a weight that is computed, not stored in the state_dict")
+        return Stored(value.name, value.sizes if shape is None else shape)
+
+    def emit(self, op: Op, *operands: Ref, layout: AxisOrder = STANDARD, **stored: Stored | None) -> Ref:
+        """Add one primitive call.
+
+        Args:
+            layout: That of the result.
+            stored: Its tensors.
+        """
+        assert self.call is not None
+        shapes = [self.shape(operand) for operand in operands]
+        given = {name: tensor for name, tensor in stored.items() if tensor is not None}
+        shape = op.shape(*shapes)
+        declared = {tensor.name: tensor.shape for tensor in op.tensors(*shapes)}
+        for name, tensor in given.items():
+            if name not in declared or declared[name] != tensor.shape:
+                raise Inexpressible(f"{self.name}: '{tensor.name}' has the shape {list(tensor.shape)}")
+        missing = [name for name in declared if name not in given and name != "num_batches_tracked"]
+        if missing:
+            raise Inexpressible(f"{self.name} without '{missing[0]}'")
+        indices = tuple(operand.index for operand in operands)
+        self.primitives.append(Primitive(op, indices, shape, given, self.call.frames, self.call.location))
+        return Ref(len(self.primitives) - 1, layout)

@@ -1,0 +1,278 @@
+"""Runs a module once and records which torch functions it calls.
+
+The module runs as it is, on real numbers, so that whatever Python does around the calls (loops, conditions on shapes,
+classes of others) needs no support. Where a number that depends on the input reaches Python, the recording would hold
+for this input alone: that is a fault.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
+
+_TORCH = f"{Path(torch.__file__).parent}/"
+_OWN = f"{Path(__file__).parent}/"
+# Functions that make Python numbers of tensors.
+_READS = frozenset(
+    {"__bool__", "__complex__", "__contains__", "__float__", "__index__", "__int__", "__repr__", "__str__"}
+    | {"allclose", "equal", "is_nonzero", "item", "numpy", "tolist"}
+)
+# Batch norms count their batches and update their statistics in place, which is part of the operation.
+_UPDATES = frozenset({"batch_norm", "native_batch_norm", "instance_norm"})
+
+
+def record(module: nn.Module, inputs: Mapping[str, torch.Tensor], whole: Sequence[str] = ()) -> ModuleTrace:
+    """Run a module in its present mode and record its calls.
+
+    Args:
+        inputs: The arguments of its `forward`, in order.
+        whole: Dotted paths of classes of modules that are recorded as one call.
+    """
+    values = {name: TracedTensor(tensor, is_input=True, depends=True) for name, tensor in inputs.items()}
+    recorder = _Recorder(module, ModuleTrace(values), frozenset(whole))
+    before = _plain_state(module)
+    with torch.no_grad(), recorder.hooks(module), recorder:
+        result = module(*inputs.values())
+    recorder.finish(result)
+    for name in _changed_state(module, before, recorder):
+        path, _, attribute = name.rpartition(".")
+        recorder.trace.faults.append(
+            Fault(f"it keeps a state between calls: the attribute '{attribute}' changes", path, "found after the call")
+        )
+    return recorder.trace
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, module: nn.Module, trace: ModuleTrace, whole: frozenset[str]) -> None:
+        super().__init__()
+        self.trace = trace
+        self.whole = whole
+        self.frames: list[ModuleCall] = []
+        self.paused = 0
+        self.number = 0
+        self.values: dict[int, TracedTensor] = {}
+        self.stored: dict[int, list[TracedTensor]] = {}
+        for name, tensor in module.state_dict(keep_vars=True).items():
+            self.add(TracedTensor(tensor, name))
+        for value in trace.inputs.values():
+            self.add(value)
+
+    def add(self, value: TracedTensor) -> None:
+        """Make a value the one of its tensor. Tensors are kept, so that no other one gets their identity."""
+        self.values.setdefault(id(value.tensor), value)
+        self.values[id(value.tensor)] = value
+        self.stored.setdefault(_storage(value.tensor), []).append(value)
+
+    def value(self, tensor: torch.Tensor) -> TracedTensor:
+        """The value of a tensor; a new one for a constant."""
+        found = self.values.get(id(tensor))
+        if found is None:
+            found = TracedTensor(tensor)
+            self.add(found)
+        elif found.stale:
+            self.fault(f"it reads a value whose memory was overwritten through another tensor at {found.stale}")
+        return found
+
+    def fault(self, what: str) -> None:
+        """Record what no spec can express, at the code that runs now."""
+        fault = Fault(what, self.frames[-1].path if self.frames else "", _location())
+        if fault not in self.trace.faults:
+            self.trace.faults.append(fault)
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.paused:
+            return function(*args, **kwargs)
+        tensors = list(_tensors((args, kwargs)))
+        versions = [tensor._version for tensor in tensors]
+        name = _name(function)
+        is_read = name in _READS
+        if is_read and any(self.value(tensor).depends for tensor in tensors):
+            self.fault(f"its control flow depends on the data: '{name}' of a tensor that depends on the input")
+        result = function(*args, **kwargs)
+        changed = [t for t, version in zip(tensors, versions, strict=True) if t._version != version]
+        results = [changed[0]] if name == "__setitem__" and changed else list(_tensors(result))
+        if not results:
+            return result
+        operands = [self.value(tensor) for tensor in tensors]
+        recorded = self._replaced(args), {key: self._replaced(value) for key, value in kwargs.items()}
+        depends = any(operand.depends for operand in operands)
+        if name not in _UPDATES:
+            for tensor in changed:
+                self._overwritten(tensor, name)
+        outputs = tuple(self._output(tensor, operands, depends) for tensor in results)
+        self.trace.calls.append(Recorded(name, *recorded, outputs, tuple(self.frames), _location()))
+        return result
+
+    def _output(self, tensor: torch.Tensor, operands: list[TracedTensor], depends: bool) -> TracedTensor:
+        storage = _storage(tensor)
+        base = None
+        if not depends:
+            base = next((value for value in operands if _storage(value.tensor) == storage and storage), None)
+        value = TracedTensor(tensor, depends=depends, base=base)
+        self.add(value)
+        return value
+
+    def _overwritten(self, tensor: torch.Tensor, function: str) -> None:
+        own = self.values.get(id(tensor))
+        if own is not None and own.name:
+            if not own.name.endswith("num_batches_tracked"):
+                self.fault(f"'{function}' changes '{own.name}' of its state_dict in 'forward'")
+            return
+        for value in self.stored.get(_storage(tensor), ()) if _storage(tensor) else ():
+            if value.tensor is not tensor and not value.name:
+                value.stale = _location()
+
+    def _replaced(self, argument: Any) -> Any:
+        if isinstance(argument, torch.Tensor):
+            return self.value(argument)
+        if isinstance(argument, list | tuple):
+            return tuple(self._replaced(item) for item in argument)
+        return argument
+
+    @contextmanager
+    def hooks(self, module: nn.Module) -> Iterator[None]:
+        """Follow which modules are called."""
+        paths: dict[nn.Module, str] = {}
+        for path, part in module.named_modules():
+            paths.setdefault(part, path)
+        with ExitStack() as stack:
+            for part, path in paths.items():
+                before = part.register_forward_pre_hook(self._entered(path), prepend=True)
+                after = part.register_forward_hook(self._left, always_call=True)
+                stack.callback(before.remove)
+                stack.callback(after.remove)
+            yield
+
+    def _entered(self, path: str) -> Callable[[nn.Module, Any], None]:
+        def enter(module: nn.Module, args: Any) -> None:
+            is_sequence = isinstance(module, nn.Sequential)
+            is_standard = type(module).__module__.startswith("torch.nn.") and not is_sequence
+            self.frames.append(ModuleCall(path, type(module).__name__, self.number, is_standard, is_sequence))
+            self.number += 1
+            self.trace.called.add(path)
+            if _class_path(module) in self.whole:
+                self.paused += 1
+
+        return enter
+
+    def _left(self, module: nn.Module, args: Any, result: Any) -> Any:
+        frames = tuple(self.frames)
+        self.frames.pop()
+        if _class_path(module) not in self.whole:
+            return None
+        self.paused -= 1
+        if self.paused or not isinstance(result, torch.Tensor):
+            return None
+        # The same tensor must not stand for the value before and after the module.
+        fresh = torch.ops.aten.alias.default(result) if any(result is tensor for tensor in _tensors(args)) else result
+        inputs = tuple(self.value(tensor) for tensor in _tensors(args))
+        value = TracedTensor(fresh, depends=any(one.depends for one in inputs))
+        self.add(value)
+        name = f"class:{_class_path(module)}"
+        self.trace.calls.append(Recorded(name, inputs, {}, (value,), frames, _location(), module))
+        return fresh
+
+    def finish(self, result: Any) -> None:
+        """Take the results of the module."""
+        found: dict[str, Any]
+        if isinstance(result, torch.Tensor):
+            found = {"output": result}
+        elif isinstance(result, Mapping):
+            found = {str(key): value for key, value in result.items()}
+        elif isinstance(result, tuple) and hasattr(result, "_fields"):
+            found = dict(zip(result._fields, result, strict=True))
+        elif isinstance(result, list | tuple):
+            found = {f"output{index + 1}": value for index, value in enumerate(result)}
+        else:
+            found = {"output": result}
+        for name, tensor in found.items():
+            if tensor is None:
+                continue
+            if not isinstance(tensor, torch.Tensor):
+                self.trace.faults.append(Fault(f"its result is a {type(tensor).__name__}, not a tensor", "", name))
+                continue
+            self.trace.outputs[name] = self.value(tensor)
+
+
+def _tensors(argument: Any) -> Iterator[torch.Tensor]:
+    if isinstance(argument, torch.Tensor):
+        yield argument
+    elif isinstance(argument, list | tuple):
+        for item in argument:
+            yield from _tensors(item)
+    elif isinstance(argument, dict):
+        for item in argument.values():
+            yield from _tensors(item)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):  # a sparse tensor, or one without memory
+        return 0
+
+
+def _name(function: Any) -> str:
+    name = str(getattr(function, "__name__", function))
+    owner = getattr(function, "__self__", None)
+    if name == "__get__" and owner is not None:
+        return f"get {getattr(owner, '__name__', '')}"
+    if isinstance(function, torch._ops.OpOverload):
+        return f"aten {function._schema.name.partition('::')[2]}"
+    if name == "fn":  # of functions that choose by a flag, like max_pool2d
+        return str(getattr(function, "__wrapped__", function).__name__)
+    return name
+
+
+def _class_path(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def _location() -> str:
+    """File and line of the innermost code outside of torch and this package."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if not file.startswith((_TORCH, _OWN)) and not file.startswith("<"):
+            return f"{file}:{frame.f_lineno}"
+        if frame.f_back is None:
+            break
+        frame = frame.f_back
+    return "unknown location"
+
+
+def _plain_state(module: nn.Module) -> dict[str, Any]:
+    """Attributes of all modules that hold plain values or tensors outside of the state_dict."""
+    kinds = (bool, int, float, str, type(None), torch.Tensor)
+    return {
+        f"{path}.{name}": value
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if not name.startswith("_") and isinstance(value, kinds)
+    }
+
+
+def _changed_state(module: nn.Module, before: Mapping[str, Any], recorder: _Recorder) -> list[str]:
+    changed = []
+    for name, value in _plain_state(module).items():
+        old = before.get(name)
+        if isinstance(value, torch.Tensor):
+            # A table that is computed once for an input size is no state, a value that depends on the input is.
+            known = recorder.values.get(id(value))
+            if known is not None and known.depends:
+                changed.append(name)
+        elif name in before and type(old) is type(value) and old != value:
+            changed.append(name)
+    return changed

@@ -1,0 +1,313 @@
+"""Nodes as a section of a spec: stages, names, chains of the flow, and where each tensor has its address."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hiresnet_graph.blocks import BLOCKS
+from hiresnet_graph.importing.items import Item, stored_below
+from hiresnet_graph.importing.primitives import Stored
+from hiresnet_graph.importing.regions import Boundaries
+from hiresnet_graph.ops import OPS
+from hiresnet_graph.passes.names import name_fault
+from hiresnet_graph.spec.scalar import looks_typed
+
+_CHAIN = 108
+"""Characters of a chain of the flow that fit into a line."""
+_TOLERANCE = 1e-9
+
+
+@dataclass(eq=False, slots=True)
+class SectionNode:
+    """An entry of `nodes`: one item, or a stage of several.
+
+    Attributes:
+        patches: Fields of the first block of a stage that differ.
+    """
+
+    path: str
+    items: list[Item]
+    fields: dict[str, Any]
+    patches: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether it has several blocks."""
+        return len(self.items) > 1
+
+
+@dataclass(slots=True)
+class SectionText:
+    """The nodes and edges of a section as plain data.
+
+    Attributes:
+        projections: Edges with a projection: source, target, projection.
+        tensors: Address -> tensor of the original.
+    """
+
+    nodes: dict[str, dict[str, Any]]
+    flow: list[list[str]]
+    projections: list[tuple[str, str, dict[str, Any] | None]]
+    outputs: list[str]
+    tensors: dict[str, Stored]
+
+
+def section(
+    items: Sequence[Item],
+    inputs: Mapping[int, str],
+    outputs: Sequence[int],
+    base: str,
+    edges: Boundaries,
+    defaults: Mapping[str, Mapping[str, Any]],
+) -> SectionText:
+    """The section of some items.
+
+    Args:
+        inputs: TracedTensor -> name of the input that it is.
+        outputs: The values that come out.
+        base: Address of the module that the section was.
+        defaults: Entry of `blocks` -> defaults of its params.
+    """
+    nodes = _stages(items, base, edges, defaults)
+    _name(nodes, base, {*inputs.values()})
+    sources = dict(inputs) | {node.items[-1].output: node.name for node in nodes}
+    place = {name: index for index, name in enumerate([*inputs.values(), *(node.name for node in nodes)])}
+    text = SectionText({}, [], [], [sources[output] for output in outputs], {})
+    sharing: dict[tuple[str, ...], str] = {}  # tensors -> the first node that uses them
+    links: list[tuple[str, str]] = []
+    for node in nodes:
+        first = node.items[0]
+        flow = [sources[operand] for operand in first.operands if operand not in first.projections]
+        later = [sources[operand] for operand in first.operands if operand in first.projections]
+        links += [(source, node.name) for source in flow]
+        for operand, (projection, tensors) in first.projections.items():
+            text.projections.append((sources[operand], node.name, projection or None))
+            address = f"edges.{sources[operand]}__{node.name}".replace(".", "_").replace("edges_", "edges.", 1)
+            text.tensors |= stored_below(address, tensors)
+        fields = dict(node.fields)
+        merge = _merge(first, [*flow, *later], place)
+        if merge is not None:
+            fields["merge"] = merge
+        text.nodes[node.name] = fields
+        if node.patches:
+            text.nodes[f"{node.name}.block1"] = node.patches
+        if not node.is_stage and _is_shared(node, sharing, text):
+            continue
+        for number, item in enumerate(node.items, 1):
+            address = f"{node.name}.block{number}" if node.is_stage else node.name
+            text.tensors |= stored_below(address, item.tensors)
+    text.flow = chains(links, place)
+    return text
+
+
+def _is_shared(node: SectionNode, sharing: dict[tuple[str, ...], str], text: SectionText) -> bool:
+    """Whether the tensors of a node are those of an earlier one; then both get the name of its weights."""
+    tensors = node.items[0].tensors
+    same = tuple(sorted(f"{address}={stored.name}" for address, stored in tensors.items()))
+    if not same or sharing.setdefault(same, node.name) == node.name:
+        return False
+    first = sharing[same]
+    name = f"{first}_weights" if first == "shared" or looks_typed(first) else first
+    text.nodes[first]["weights"] = text.nodes[node.name]["weights"] = name
+    for address, stored in tensors.items():
+        text.tensors.pop(f"{first}.{address}", None)
+        text.tensors[f"{name}.{address}"] = stored
+    return True
+
+
+def _merge(item: Item, sources: Sequence[str], place: Mapping[str, int]) -> Any:
+    """The field `merge` of a node; None for the default, `add`."""
+    if item.merge is None or len(item.operands) < 2:
+        return None
+    natural = sorted(sources, key=place.__getitem__) if not item.projections else list(sources)
+    ordered = natural == list(sources) or (item.merge == "add" and len(sources) == 2)
+    if ordered:
+        return None if item.merge == "add" else item.merge
+    return {"kind": item.merge, "order": list(sources)}
+
+
+def _stages(
+    items: Sequence[Item], base: str, edges: Boundaries, defaults: Mapping[str, Mapping[str, Any]]
+) -> list[SectionNode]:
+    found: list[SectionNode] = []
+    start = 0
+    while start < len(items):
+        run = [items[start]]
+        fields: tuple[dict[str, Any], dict[str, Any]] | None = None
+        while start + len(run) < len(items) and _follows(run[-1], items[start + len(run)], edges):
+            longer = _common_fields([*run, items[start + len(run)]], defaults)
+            if longer is None:
+                break
+            run.append(items[start + len(run)])
+            fields = longer
+        start += len(run)
+        own = own_defaults(run[0].block, defaults)
+        if fields is None:
+            plain = {name: value for name, value in run[0].fields.items() if name not in own or own[name] != value}
+            found.append(SectionNode(run[0].path, run, {"block": run[0].block, **plain}))
+        else:
+            found.append(
+                SectionNode(run[0].path, run, {"block": run[0].block, **fields[0], "depth": len(run)}, fields[1])
+            )
+    for node in found:
+        container = node.path.rpartition(".")[0]
+        inside = [item for item in items if item.path.startswith(f"{container}.")]
+        is_block = node.is_stage or node.items[0].block in BLOCKS
+        if container and container != base and len(inside) == len(node.items) and is_block:
+            node.path = container
+    return found
+
+
+def _follows(one: Item, other: Item, edges: Boundaries) -> bool:
+    """Whether two items may be blocks of one stage."""
+    return (
+        one.block == other.block
+        and (one.block in BLOCKS or one.inner is not None)
+        and one.block != "identity"
+        and other.operands == [one.output]
+        and other.merge is None
+        and len(edges.readers.get(one.output, ()))
+        == sum(1 for index in edges.readers.get(one.output, ()) if index in other.members)
+        and one.output not in edges.results
+        and one.path.rpartition(".")[0] == other.path.rpartition(".")[0]
+        and not (set(one.tensors.values()) & set(other.tensors.values()))
+    )
+
+
+def own_defaults(block: str, defaults: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The defaults of the fields of a block or an operation, or of the params of an entry of `blocks`."""
+    if block in defaults:
+        return defaults[block]
+    model = (BLOCKS if block in BLOCKS else OPS).get(block).model_fields
+    return {name: info.get_default(call_default_factory=True) for name, info in model.items() if not info.is_required()}
+
+
+def _common_fields(
+    run: Sequence[Item], defaults: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The fields of a stage, and those of its first block that differ; None if this is no stage."""
+    own = own_defaults(run[0].block, defaults)
+    names = dict.fromkeys(name for item in run for name in item.fields)
+    fields: dict[str, Any] = {}
+    patches: dict[str, Any] = {}
+    for name in names:
+        values = [item.fields.get(name, own.get(name)) for item in run]
+        if name in run[0].free:
+            values[0] = _before(values[1:])
+        first, rest = values[0], values[1:]
+        if name == "stride" and all(value == 1 for value in rest):
+            if first != 1:
+                fields[name] = first
+        elif all(value == first for value in rest):
+            if first != own.get(name, _Missing):
+                fields[name] = first
+        elif (progression := _progression(values)) is not None:
+            fields[name] = progression
+        elif name == "shortcut" and all(value == rest[0] for value in rest):
+            if rest[0] != own.get(name):
+                fields[name] = rest[0]
+            patches[name] = first
+        else:
+            return None
+    return fields, patches
+
+
+_Missing = object()
+
+
+def _before(values: Sequence[Any]) -> Any:
+    """The number before others that grow by equal steps."""
+    return values[0] if len(values) == 1 else max(0.0, float(f"{2 * values[0] - values[1]:.10g}"))
+
+
+def _progression(values: Sequence[Any]) -> str | None:
+    """Numbers that grow by equal steps as a template of the block's index."""
+    if not all(isinstance(value, float | int) and not isinstance(value, bool) for value in values):
+        return None
+    if len(values) < 3 and not any(isinstance(value, float) for value in values):
+        return None
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    if step <= 0 or any(abs(values[0] + step * i - value) > _TOLERANCE for i, value in enumerate(values)):
+        return None
+    whole = all(isinstance(value, int) for value in values)
+    factor = int(step) if whole else float(f"{step:.10g}")
+    start = values[0] if whole else float(f"{values[0]:.10g}")
+    times = "i" if factor == 1 else f"{factor} * i"
+    return f"$({times})" if not start else f"$({start} + {times})"
+
+
+def _name(nodes: Sequence[SectionNode], base: str, taken: Collection[str]) -> None:
+    """Give every node the shortest legal name that tells where it came from."""
+    parts = [_relative(node.path, base) for node in nodes]
+    lengths = [next((n for n in range(1, len(part)) if not part[-n].isdigit()), len(part)) for part in parts]
+    while True:
+        names = [legal_name("_".join(part[-length:])) for part, length in zip(parts, lengths, strict=True)]
+        clashes = {name for name in names if names.count(name) > 1} | (set(taken) & set(names))
+        longer = [index for index, name in enumerate(names) if name in clashes and lengths[index] < len(parts[index])]
+        if not longer:
+            break
+        for index in longer:
+            lengths[index] += 1
+    used = set(taken)
+    for node, name in zip(nodes, names, strict=True):
+        number, unique = 1, name
+        while unique in used:
+            number += 1
+            unique = f"{name}{'_' if name[-1].isdigit() else ''}{number}"
+        used.add(unique)
+        node.name = unique
+
+
+def _relative(path: str, base: str) -> list[str]:
+    if base and path.startswith(f"{base}."):
+        path = path[len(base) + 1 :]
+    return path.split(".")
+
+
+def legal_name(text: str) -> str:
+    """A text as the name of a node."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", text)[:60].strip("_")
+    if not name or not name[0].isalpha():
+        name = f"n{name}" if name else "node"
+    return f"{name}_" if name_fault(name) else name
+
+
+def chains(links: Iterable[tuple[str, str]], place: Mapping[str, int]) -> list[list[str]]:
+    """Edges as few chains: from each start always to the next node in order."""
+    following: dict[str, list[str]] = {}
+    for source, target in links:
+        following.setdefault(source, []).append(target)
+    for targets in following.values():
+        targets.sort(key=place.__getitem__)
+    found: list[list[str]] = []
+    for start in sorted(following, key=place.__getitem__):
+        while following[start]:
+            chain = [start]
+            while following.get(chain[-1]):
+                chain.append(following[chain[-1]].pop(0))
+            found.append(chain)
+    return found
+
+
+def flow_lines(found: Sequence[Sequence[str]], start: str = "") -> str | list[str]:
+    """Chains as the key `flow`.
+
+    Args:
+        start: The input, which need not be written before the only chain that it starts.
+    """
+    lines: list[str] = []
+    alone = start and sum(chain.count(start) for chain in found) == 1 and found[0][0] == start
+    for chain in found:
+        names = list(chain[1:]) if alone and chain is found[0] and len(chain) > 2 else list(chain)
+        line = [names[0]]
+        for name in names[1:]:
+            if len(" -> ".join([*line, name])) > _CHAIN and len(line) > 1:
+                lines.append(" -> ".join(line))
+                line = [line[-1]]
+            line.append(name)
+        lines.append(" -> ".join(line))
+    return lines[0] if len(lines) == 1 else lines

@@ -1,0 +1,132 @@
+"""What one run of a module did: its calls of torch functions, in order, and the values between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+
+class ModuleCall(NamedTuple):
+    """One call of a module.
+
+    Attributes:
+        path: Address of the module in the network; empty for the network itself.
+        kind: Name of its class.
+        number: Counts all calls of modules, from 0.
+        is_standard: Whether it is a layer of torch itself.
+        is_sequence: Whether it calls its parts one after another, and nothing else.
+    """
+
+    path: str
+    kind: str
+    number: int
+    is_standard: bool
+    is_sequence: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class TracedTensor:
+    """A tensor that the run made or read.
+
+    Attributes:
+        tensor: The tensor, with its batch axis.
+        name: Its name in the `state_dict`; empty if it has none.
+        is_input: It is an argument of the network.
+        depends: It depends on an argument of the network.
+        base: The value of which it is a view, if it depends on no argument.
+        stale: Where its memory was overwritten through another tensor; empty if it was not.
+    """
+
+    tensor: torch.Tensor
+    name: str = ""
+    is_input: bool = False
+    depends: bool = False
+    base: TracedTensor | None = None
+    stale: str = ""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Lengths of its axes, with the batch."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def root(self) -> TracedTensor:
+        """The value of which it is a view, or itself."""
+        return self if self.base is None else self.base.root
+
+
+@dataclass(eq=False, slots=True)
+class Recorded:
+    """One call of a torch function.
+
+    Attributes:
+        function: Its name, like `conv2d`; or `class:` and the dotted path of a module's class that is known as a whole.
+        args, kwargs: Its arguments, with a `TracedTensor` for each tensor.
+        frames: The calls of modules in which it happened, from the outside in.
+        location: File and line of the code outside of torch that led to it.
+        module: The module, for a module's class.
+    """
+
+    function: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[TracedTensor, ...]
+    frames: tuple[ModuleCall, ...]
+    location: str
+    module: torch.nn.Module | None = None
+
+    @property
+    def operands(self) -> Iterator[TracedTensor]:
+        """The values among its arguments."""
+        return values_in((self.args, self.kwargs))
+
+
+class Fault(NamedTuple):
+    """Something in a module that no spec can express.
+
+    Attributes:
+        what: One sentence without a period.
+        path: Address of the module in which it happens.
+        location: File and line.
+    """
+
+    what: str
+    path: str
+    location: str
+
+    def __str__(self) -> str:
+        where = f"'{self.path}'" if self.path else "the module itself"
+        return f"{self.what} (in {where}, {self.location})"
+
+
+@dataclass(slots=True)
+class ModuleTrace:
+    """A run of a module.
+
+    Attributes:
+        inputs: The values of the arguments, by name.
+        outputs: The values of the results, by name; one alone is called `output`.
+        faults: What happened that no spec can express.
+        called: Addresses of the modules that were called.
+    """
+
+    inputs: dict[str, TracedTensor]
+    calls: list[Recorded] = field(default_factory=list)
+    outputs: dict[str, TracedTensor] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    called: set[str] = field(default_factory=set)
+
+
+def values_in(argument: Any) -> Iterator[TracedTensor]:
+    """The values in an argument, which may be nested."""
+    if isinstance(argument, TracedTensor):
+        yield argument
+    elif isinstance(argument, list | tuple):
+        for item in argument:
+            yield from values_in(item)
+    elif isinstance(argument, dict):
+        for item in argument.values():
+            yield from values_in(item)

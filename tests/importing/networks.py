@@ -1,0 +1,115 @@
+"""Modules as users write them, for tests of importing."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Residual(nn.Module):
+    """Norms without activation on the shortcut, and a sum in place."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(width, hidden, 1, bias=False)
+        self.norm = nn.BatchNorm2d(hidden)
+        self.expand = nn.Conv2d(hidden, width, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.expand(F.elu(self.norm(self.reduce(x))))
+        y += x
+        return y
+
+
+class HandWritten(nn.Module):
+    """What users write: loops, conditions on shapes, views, functions, layers that are used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True))
+        self.blocks = nn.ModuleList([Residual(8, hidden) for hidden in (4, 4, 6)])
+        self.shared = nn.Conv2d(8, 8, 3, padding=1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        if x.shape[1] == 8:
+            for block in self.blocks:
+                x = block(x)
+        x = torch.cat([self.shared(x), self.shared(F.relu(x))], dim=1)
+        left, right = x.chunk(2, dim=1)
+        x = F.avg_pool2d(left * torch.sigmoid(right), 2)
+        return self.head(F.dropout(x.mean((2, 3)), 0.25, self.training))
+
+
+class TwoHeads(nn.Module):
+    """Two inputs, two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 4, 3)
+        self.gate = nn.Linear(6, 4)
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, image: torch.Tensor, context: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.trunk(image) * self.gate(context)[:, :, None, None]
+        return {"map": self.head(x), "features": x.mean((2, 3))}
+
+
+class Unsupported(nn.Module):
+    """Two operations without a form in a spec, the second after the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.fft.fft2(x).real
+        return self.conv(x).cumsum(dim=-1)
+
+
+class DataDependent(nn.Module):
+    """A branch that depends on the data."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x) if x.sum() > 0 else F.gelu(x)
+
+
+class Stateful(nn.Module):
+    """A counter, a moving average in a buffer and one outside of the state_dict."""
+
+    average: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("average", torch.zeros(3))
+        self.last: torch.Tensor | None = None
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.average.mul_(0.9)
+        self.last = F.relu(x)
+        return self.last
+
+
+class NoisyTraining(nn.Module):
+    """More than masks in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.conv(x)
+        return 2 * y if self.training else y
+
+
+def hostile() -> nn.Module:
+    """Names that are no names of a spec."""
+    net = nn.Sequential()
+    for name in ("train step", "input", "класс", "a__b", "x" * 100_000, "type", "0"):
+        net.add_module(f"{name}_", nn.Conv2d(3, 3, 1))
+        net.add_module(name.replace(" ", "-") if not hasattr(net, name) else f"{name} ", nn.ReLU())
+    return net
