@@ -6,10 +6,11 @@ class here, and the operations made for it.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Shape(ABC):
         """The shape of a sequence of values of this shape."""
         return replace(self, steps=steps)
 
-    def fields(self) -> dict[str, int]:
+    def fields(self) -> dict[str, Any]:
         """Its fields by name, without those that are not set."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -150,6 +151,50 @@ class Vector(Shape):
     def with_channels(self, channels: int) -> Self:
         """A vector with another number of features."""
         return replace(self, channels=channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens(Shape):
+    """A sequence of tokens: length x features.
+
+    Attributes:
+        length: Number of tokens.
+        channels: Features of a token (the width of a transformer).
+        grid: Height and width of the feature map that the tokens came from, row by row; None if unknown.
+        prefix: Number of class and register tokens before those of the grid.
+
+    Raises:
+        ValueError: The length is not that of the prefix and the grid.
+    """
+
+    noun: ClassVar[str] = "tokens"
+    kinds: ClassVar[tuple[str, str]] = ("tokens", "token_series")
+    feature_noun: ClassVar[str] = "features"
+    feature_index: ClassVar[int] = 1
+    length: int
+    channels: int = field()
+    grid: tuple[int, int] | None = None
+    prefix: int = 0
+
+    def __post_init__(self) -> None:
+        if self.prefix > self.length or (self.grid is not None and self.length != self.prefix + math.prod(self.grid)):
+            raise ValueError(f"{self.length} tokens are not {self.prefix} and a grid of {self.grid}.")
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Length and features."""
+        return self.length, self.channels
+
+    def with_channels(self, channels: int) -> Self:
+        """The same tokens with another number of features."""
+        return replace(self, channels=channels)
+
+    def describe(self) -> str:
+        """The sizes with grid and prefix, like `tokens of 65x192 (grid 8x8, 1 before it)`."""
+        grid = "grid unknown" if self.grid is None else f"grid {self.grid[0]}x{self.grid[1]}"
+        before = f", {self.prefix} before it" if self.prefix else ""
+        noun = self.noun if self.steps is None else "a sequence"
+        return f"{noun} of {self} ({grid}{before})"
 
 
 def shape_of(sizes: Sequence[int]) -> Shape:

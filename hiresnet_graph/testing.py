@@ -34,7 +34,7 @@ from hiresnet_graph.merges import MERGES, Merge
 from hiresnet_graph.ops import OPS, Op
 from hiresnet_graph.projections import PROJECTIONS, Projection
 from hiresnet_graph.registry import Kind, Registry
-from hiresnet_graph.shapes import Map, Shape
+from hiresnet_graph.shapes import Map, Shape, Tokens
 from hiresnet_graph.stack import Stacked
 
 BATCH, REPLICAS = 3, 3
@@ -138,9 +138,11 @@ def _fields(kind: Kind) -> dict[str, Any]:
 
 def _network_with(kind: Kind, shape: Shape) -> Architecture:
     """A small network that uses the kind."""
-    sizes = {"channels": shape.channels}
+    sizes: dict[str, Any] = {"channels": shape.channels}
     if isinstance(shape, Map):
         sizes |= {"height": shape.height, "width": shape.width}
+    elif isinstance(shape, Tokens):
+        sizes |= {"length": shape.length, "grid": shape.grid, "prefix": shape.prefix}
     spec: dict[str, Any] = {"name": "conformance", "input": sizes}
     if isinstance(kind, Block | Op):
         spec |= {"nodes": {"node": {"block": kind.kind, **_fields(kind)}}, "flow": "input -> node"}

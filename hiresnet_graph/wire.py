@@ -152,7 +152,7 @@ class Wire:
         return self.apply(op, name=name)
 
     def linear(self, width: int, *, bias: bool = True, name: str | None = None) -> Wire:
-        """A linear map of a vector."""
+        """A linear map of a vector, or of each token."""
         return self.apply(ops.Linear(width=width, bias=bias), name=name)
 
     def batch_norm(self, name: str | None = None) -> Wire:
@@ -235,6 +235,14 @@ class Wire:
     def slice_channels(self, width: int, start: int = 0, name: str | None = None) -> Wire:
         """`width` channels from `start` on."""
         return self.apply(ops.SliceChannels(width=width, start=start), name=name)
+
+    def to_tokens(self, name: str | None = None) -> Wire:
+        """A feature map as tokens."""
+        return self.apply(ops.ToTokens(), name=name)
+
+    def to_map(self, name: str | None = None) -> Wire:
+        """Tokens of a grid as a feature map."""
+        return self.apply(ops.ToMap(), name=name)
 
     def flatten(self, name: str | None = None) -> Wire:
         """A feature map as one vector."""

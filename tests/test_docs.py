@@ -216,7 +216,11 @@ def compare(block: Block, shown: str, got: str) -> None:
 
     def plain(text: str) -> list[str]:
         lines = [line.rstrip() for line in text.strip("\n").splitlines()]
-        return [re.sub(r"[─ ]+", " ", re.sub(r"(?:(?<=\s)[+-])?[\d,.]*\d", "0", line)) for line in lines] if rough else lines
+        return (
+            [re.sub(r"[─ ]+", " ", re.sub(r"(?:(?<=\s)[+-])?[\d,.]*\d", "0", line)) for line in lines]
+            if rough
+            else lines
+        )
 
     pattern = ""
     for line in plain(shown):

@@ -60,7 +60,7 @@ def hint(old: str, new: str) -> str:
         ("depth: 2", "repeats: 2", "depth"),
         ("classifier", "fc", "classifier"),
         ("classes: 2", "num_classes: 2", "classes"),
-        ("{block: basic, width: $width, depth: 2}", "attention", "squeeze_excite"),
+        ("{block: basic, width: $width, depth: 2}", "channel_attention", "squeeze_excite"),
         ("nodes:", "layers:", "nodes"),
         ("params:", "parameters:", "params"),
         ("flow:", "connections: []\nflow:", "edges"),

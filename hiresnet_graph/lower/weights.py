@@ -113,7 +113,9 @@ def initialize(module: nn.Module, name: str, tensors: tuple[Tensor, ...], seed: 
             value.fill_(tensor.value)
         else:
             generator = torch.Generator().manual_seed(derive_seed(seed, f"{name}.{tensor.name}"))
-            if tensor.init == "he_normal":
+            if tensor.init == "normal":
+                value.normal_(0, tensor.value, generator=generator)
+            elif tensor.init == "he_normal":
                 fan_out = tensor.shape[0] * math.prod(tensor.shape[2:])
                 value.normal_(0, math.sqrt(2 / fan_out), generator=generator)
             else:

@@ -4,6 +4,7 @@ An operation is registered by its module alone; the names below are those that o
 """
 
 from hiresnet_graph.ops.activation import Activation, ReLU, Sigmoid
+from hiresnet_graph.ops.attention import ClassToken, DotProductAttention, PositionEmbedding
 from hiresnet_graph.ops.base import (
     OPS,
     Apply,
@@ -20,7 +21,9 @@ from hiresnet_graph.ops.base import (
     Tensor,
     Weight,
     pair,
+    require_grid,
     require_map,
+    require_tokens,
     size_label,
     stride_label,
 )
@@ -40,6 +43,18 @@ from hiresnet_graph.ops.norm import BatchNorm, ChannelLayerNorm, GroupNorm, Laye
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
 from hiresnet_graph.ops.probe import EdgeProbe
 from hiresnet_graph.ops.steps import Frame, Identity, StackSteps, Zeros
+from hiresnet_graph.ops.tokens import (
+    CopyPrefix,
+    DropPrefix,
+    FitGrid,
+    MergePatches,
+    PadPrefix,
+    SelectToken,
+    TokenMean,
+    ToMap,
+    ToTokens,
+    TransposeTokens,
+)
 from hiresnet_graph.registry import import_modules
 
 __all__ = [
@@ -55,13 +70,18 @@ __all__ = [
     "ChannelLayerNorm",
     "ChannelScale",
     "ChannelShuffle",
+    "ClassToken",
     "Concat",
     "Conv2d",
     "ConvTranspose2d",
+    "CopyPrefix",
     "Count",
+    "DotProductAttention",
+    "DropPrefix",
     "Dropout",
     "EdgeProbe",
     "Factor",
+    "FitGrid",
     "FixedScale",
     "Flatten",
     "Fold",
@@ -74,16 +94,20 @@ __all__ = [
     "Linear",
     "MaxPool",
     "Mean",
+    "MergePatches",
     "Multiply",
     "Op",
     "PadChannels",
+    "PadPrefix",
     "Padding",
     "Pair",
+    "PositionEmbedding",
     "RandomDrop",
     "ReLU",
     "Remark",
     "Resize",
     "ScaleShift",
+    "SelectToken",
     "Sigmoid",
     "Signature",
     "SliceChannels",
@@ -91,10 +115,16 @@ __all__ = [
     "StochasticDepth",
     "Subsample",
     "Tensor",
+    "ToMap",
+    "ToTokens",
+    "TokenMean",
+    "TransposeTokens",
     "Weight",
     "Zeros",
     "pair",
+    "require_grid",
     "require_map",
+    "require_tokens",
     "size_label",
     "stride_label",
     "transposed_geometry",

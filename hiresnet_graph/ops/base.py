@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.registry import Kind, Registry
-from hiresnet_graph.shapes import Map, Shape
+from hiresnet_graph.shapes import Map, Shape, Tokens
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A positive integer: channels, kernel sizes, strides."""
@@ -127,7 +127,7 @@ class Layer:
     signature: Signature | None = field(default=None, compare=False)
 
 
-Init = Literal["he_normal", "zeros", "ones", "constant", "linear_uniform"]
+Init = Literal["he_normal", "normal", "zeros", "ones", "constant", "linear_uniform"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Tensor:
     Attributes:
         init: `he_normal`: normal, variance 2 / fan-out (He et al. 2015, the mode of torchvision's ResNets);
             `linear_uniform`: uniform in +-1/sqrt(`fan`), torch's rule for linear layers and biases;
-            `constant`: `value`.
+            `normal`: normal, standard deviation `value`; `constant`: `value`.
         trainable: False for buffers.
         fan: Fan-in for `linear_uniform`.
     """
@@ -273,3 +273,42 @@ def require_map(op: str, shape: Shape) -> Map:
             "Place it before the flattening.",
         )
     return shape
+
+
+def require_tokens(op: str, shape: Shape) -> Tokens:
+    """The shape, if it is a sequence of tokens.
+
+    Raises:
+        ShapeError: It is not.
+    """
+    if not isinstance(shape, Tokens) or shape.steps is not None:
+        raise ShapeError(
+            f"{op} requires tokens (length x features), not {shape.describe()}.",
+            "Place 'patch_embed' or 'to_tokens' before it."
+            if isinstance(shape, Map)
+            else "Place it before the pooling.",
+        )
+    return shape
+
+
+def require_grid(op: str, shape: Shape, *, prefix: bool = False) -> tuple[Tokens, tuple[int, int]]:
+    """The shape and its grid, if it is tokens of a known grid.
+
+    Args:
+        prefix: Whether class and register tokens may stand before those of the grid.
+
+    Raises:
+        ShapeError: It is not.
+    """
+    x = require_tokens(op, shape)
+    if x.grid is None:
+        raise ShapeError(
+            f"{op} requires tokens of a known grid, not {x.describe()}.",
+            "Give the input a 'grid', or make the tokens with 'patch_embed' or 'to_tokens'.",
+        )
+    if x.prefix and not prefix:
+        raise ShapeError(
+            f"{op} requires the tokens of a grid alone, not {x.describe()}.",
+            "Remove the class token with 'drop_prefix' before it.",
+        )
+    return x, x.grid

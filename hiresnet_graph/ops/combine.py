@@ -17,7 +17,7 @@ from hiresnet_graph.ops.base import (
     Tensor,
     constant_tensor,
 )
-from hiresnet_graph.shapes import Map, Shape
+from hiresnet_graph.shapes import Shape
 
 _SCALE = Signature("", init=1.0, sigmoid=False)
 
@@ -42,7 +42,10 @@ class Fold(Op):
         """The common shape."""
         for shape in inputs[1:]:
             if shape != inputs[0]:
-                raise ShapeError(f"{self.noun} requires equal shapes, not {inputs[0]} and {shape}.")
+                one, two = (
+                    (inputs[0], shape) if str(shape) != str(inputs[0]) else (inputs[0].describe(), shape.describe())
+                )
+                raise ShapeError(f"{self.noun} requires equal shapes, not {one} and {two}.")
         return inputs[0]
 
     def apply(self, *inputs: Shape) -> Apply:
@@ -172,23 +175,3 @@ class FixedScale(Op):
     def label(self, *, brief: bool = False) -> str:
         """`scale 0.5`."""
         return f"scale {self.factor:g}"
-
-
-@OPS.register
-class ToMap(Op):
-    """A vector as a feature map of 1x1 size, for example to weight the channels of another."""
-
-    kind: ClassVar[str] = "to_map"
-    is_affine: ClassVar[bool] = True
-    channelwise: ClassVar[bool] = True
-
-    def shape(self, *inputs: Shape) -> Map:
-        """One value per channel."""
-        if len(inputs[0]) != 1:
-            raise ShapeError(f"'to_map' requires a vector, not {inputs[0].describe()}.", "Remove it.")
-        return Map(inputs[0].channels, 1, 1)
-
-    def apply(self, *inputs: Shape) -> Apply:
-        """Two axes of length 1 at the end."""
-        every = slice(None)
-        return Apply("operator.getitem", (Arg(0), (every, every, None, None)))

@@ -200,7 +200,7 @@ class _NodeExpansion(CallRecorder):
         if self.scope.is_top and self.edge is None:
             projection = getattr(project, "__self__", None)
             projects = len(self.expansion.nodes) > before
-            text = projection.describe() if projects and projection is not None else ""
+            text = projection.describe(target) if projects and projection is not None else ""
             name = self.node.name
             self.expansion.edge_records.append(
                 EdgeRecord(scope, name, name, "shortcut", "residual", "add", text, 0, (name, name), self.node.origin)

@@ -20,8 +20,8 @@ class Projection(Kind):
             ShapeError: The projection cannot reach the shape.
         """
 
-    def describe(self) -> str:
-        """Its one-line form in tables and diagrams."""
+    def describe(self, target: Shape | None = None) -> str:
+        """Its one-line form in tables and diagrams, for a projection to a shape."""
         return self.kind
 
 

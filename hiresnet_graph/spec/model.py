@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from hiresnet_graph.float32 import Float32Model
 from hiresnet_graph.ops import Factor
-from hiresnet_graph.shapes import Map, Shape, Vector
+from hiresnet_graph.shapes import Map, Shape, Tokens, Vector
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 Step = Annotated[int, Field(ge=0, le=10_000, strict=True)]
@@ -29,15 +29,37 @@ class Model(Float32Model):
 
 
 class InputSpec(Model):
-    """The shape of one input: a feature map, or with `channels` alone a vector."""
+    """The shape of one input: a feature map; with `length` or `grid`, tokens; with `channels` alone, a vector."""
 
-    channels: Count = Field(description="Channels of an image, or the length of a vector.")
+    channels: Count = Field(description="Channels of an image, features of a token, or the length of a vector.")
     height: Count | None = Field(None, description="Pixels.")
     width: Count | None = Field(None, description="Pixels.")
+    length: Count | None = Field(None, description="Number of tokens.")
+    grid: tuple[Count, Count] | None = Field(None, description="Height and width that tokens came from.")
+    prefix: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = Field(
+        None, description="Class and register tokens before those of the grid."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> InputSpec:
+        if self.length is None and self.grid is None:
+            if self.prefix is not None:
+                raise ValueError("'prefix' requires tokens. Set 'length' or 'grid'.")
+            return self
+        if self.height is not None or self.width is not None:
+            raise ValueError("tokens have 'length' or 'grid'; 'height' and 'width' are those of a feature map.")
+        try:
+            self.shape  # noqa: B018
+        except ValueError as error:
+            raise ValueError(f"{error} Leave out 'length'.") from None
+        return self
 
     @property
     def shape(self) -> Shape:
         """Without the batch."""
+        if self.length is not None or self.grid is not None:
+            prefix, own = self.prefix or 0, 0 if self.grid is None else self.grid[0] * self.grid[1]
+            return Tokens(self.length or prefix + own, self.channels, self.grid, prefix)
         if self.height is None and self.width is None:
             return Vector(self.channels)
         return Map(self.channels, self.height or self.width or 1, self.width or self.height or 1)

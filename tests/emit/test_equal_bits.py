@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -14,9 +13,11 @@ from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.emit import emit
 from hiresnet_graph.errors import SpecError
 from hiresnet_graph.ops import OPS
+from hiresnet_graph.shapes import Map, Vector
 from hiresnet_graph.shipped import spec_names
 from tests.emit.compare import assert_same, assert_well_written
 from tests.emit.networks import CASES, CELL, IN_TIME
+from tests.kinds import accepted, network_of
 from tests.recurrent.graphs import make
 
 
@@ -30,7 +31,18 @@ def small(name: str) -> hrg.Architecture:
     return architecture.override({"size": 64} if own_size else {"input.height": 64, "input.width": 64})
 
 
-LARGE = {"vgg16", "wide_resnet50_2", "resnet101", "densenet121"}
+LARGE = {
+    "convnext_tiny",
+    "densenet121",
+    "hiresnet101",
+    "hiresnet50",
+    "resnet101",
+    "swin_tiny",
+    "vgg16",
+    "vit_base",
+    "vit_small",
+    "wide_resnet50_2",
+}
 
 
 @pytest.mark.parametrize(
@@ -54,35 +66,30 @@ def test_variants_of_hiresnet18_give_equal_bits() -> None:
 
 # Every kind
 
-VECTOR_ONLY = {"linear", "to_map"}
-
-
-def kind_network(kind: str, fields: Mapping[str, Any], height: int = 7) -> hrg.Architecture:
-    """A network of one node, after a flattening if the height is 1."""
-    nodes: dict[str, Any] = {"f": "flatten"} if height == 1 else {}
-    nodes["a"] = {"block": kind, **fields}
-    shape = {"channels": 8, "height": height, "width": 9 if height > 1 else 1}
-    return hrg.from_dict({"name": "net", "input": shape, "nodes": nodes, "flow": " -> ".join(["input", *nodes])})
-
 
 @pytest.mark.parametrize("kind", [kind for kind in BLOCKS if kind not in OPS])
 def test_blocks_give_equal_bits(kind: str) -> None:
     for example in BLOCKS.get(kind).examples:
-        text = assert_same(kind_network(kind, example).plan)
-        assert_well_written(text)
-        if example.get("width") == 8:
-            assert_well_written(assert_same(kind_network(kind, {**example, "depth": 3}).plan))
+        fields = {"block": kind, **example}
+        for shape in accepted(fields):
+            net = network_of(fields, shape)
+            assert_well_written(assert_same(net.plan))
+            if (example.get("width") == 8 and isinstance(shape, Map)) or kind in ("encoder", "swin", "mixer"):
+                assert_well_written(assert_same(network_of({**fields, "depth": 3}, shape).plan))
 
 
-@pytest.mark.parametrize("kind", sorted(set(OPS) - VECTOR_ONLY))
+@pytest.mark.parametrize("kind", list(OPS))
 def test_operations_give_equal_bits(kind: str) -> None:
     for example in OPS.get(kind).examples:
-        assert_well_written(assert_same(kind_network(kind, example).plan))
+        fields = {"block": kind, **example}
+        for shape in accepted(fields):
+            assert_well_written(assert_same(network_of(fields, shape).plan))
 
 
-@pytest.mark.parametrize("kind", ["affine", "linear", "to_map", "batch_norm", "layer_norm", "scale"])
+@pytest.mark.parametrize("kind", ["affine", "batch_norm", "layer_norm", "scale"])
 def test_operations_on_vectors_give_equal_bits(kind: str) -> None:
-    assert_well_written(assert_same(kind_network(kind, OPS.get(kind).examples[-1], height=1).plan))
+    fields = {"block": kind, **OPS.get(kind).examples[-1]}
+    assert_well_written(assert_same(network_of(fields, Vector(8)).plan))
 
 
 # Special cases

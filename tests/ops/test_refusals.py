@@ -22,7 +22,7 @@ from hiresnet_graph.ops import (
     SliceChannels,
     StackSteps,
 )
-from hiresnet_graph.ops.combine import ToMap
+from hiresnet_graph.ops.tokens import ToMap
 from hiresnet_graph.shapes import Map, Shape, Vector
 
 MAP = Map(4, 5, 6)
@@ -126,7 +126,7 @@ REFUSED: list[tuple[Op, tuple[Shape, ...], str, str]] = [
         "Pooling requires a feature map (channels x height x width), not a sequence of 3x4x5x6.",
         "Place it before the flattening.",
     ),
-    (ToMap(), (MAP,), "'to_map' requires a vector, not a feature map of 4x5x6.", "Remove it."),
+    (ToMap(), (MAP,), "'to_map' requires tokens or a vector, not a feature map of 4x5x6.", "Remove it."),
     (
         Frame(step=0),
         (MAP,),

@@ -145,7 +145,7 @@ class Arrivals:
             if self.calls.time is not None and not anchored:
                 wire = self.calls.anchor(anchor_name(scope), "arrival", wire.shape, wire.name)
         if self.calls.scope.is_top:
-            self._record(edge, merge.kind if several else "", projected, scale)
+            self._record(edge, merge.kind if several else "", wire.shape if projected else None, scale)
         return wire
 
     @property
@@ -203,8 +203,13 @@ class Arrivals:
         message = f"'{edge.ends[1]}' {needs}, but {gives}: {error.message}"
         self.calls.problem(message + (f" ({positions}.)" if positions else ""), error.hint, edge.origin)
 
-    def _record(self, edge: BlockEdge, merge: str, projected: bool, scale: Scale | None) -> None:
-        text = edge.projection.describe() if projected and edge.projection is not None else ""
+    def _record(self, edge: BlockEdge, merge: str, projected: Shape | None, scale: Scale | None) -> None:
+        """Record an edge.
+
+        Args:
+            projected: The shape after its projection; None if it changed nothing.
+        """
+        text = edge.projection.describe(projected) if projected is not None and edge.projection is not None else ""
         if edge.block is not None:
             text = edge.block.describe()
         self.calls.expansion.edge_records.append(
