@@ -224,6 +224,33 @@ def _weighted(c: Converter, tensor: TracedTensor, weight: TracedTensor) -> Ref:
     return c.emit(ops.ChannelScale(), x, layout=x.layout, weight=c.stored(root, (channels,)))
 
 
+@function("pad")
+def _pad(c: Converter, input: TracedTensor, pad: Any, mode: str = "constant", value: float | None = None) -> Ref:
+    names = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate"}
+    x = c.standard(input)
+    left, right, top, bottom, *more = (*pad, *[0] * (4 - len(pad)))
+    if not any((left, right, top, bottom, *more)):
+        return x
+    if mode not in names or value or len(input.sizes) != 4:
+        raise Inexpressible(f"'pad' with the mode '{mode}' or the value {value}")
+    if more and not any((left, right, top, bottom)) and mode == "constant":
+        return _pad_channels(c, x, int(more[0]), int(more[1]))
+    if any(more) or min(left, right, top, bottom) < 0:
+        raise Inexpressible(f"'pad' by {list(pad)} of {list(input.sizes)}")
+    if top == bottom == left == right:
+        sides: Any = top
+    else:
+        sides = [top, left] if top == bottom and left == right else [top, bottom, left, right]
+    return c.emit(fields(OPS.get("pad"), padding=sides, mode=names[mode]), x)
+
+
+def _pad_channels(c: Converter, x: Ref, before: int, after: int) -> Ref:
+    width = c.shape(x).channels + before + after
+    if before not in (0, (before + after) // 2):
+        raise Inexpressible(f"'pad' by {before} channels before and {after} after")
+    return c.emit(fields(ops.PadChannels, width=width, side="both" if before else "end"), x)
+
+
 @function("div", "true_divide", "__truediv__", "div_")
 def _div(c: Converter, input: Any, other: Any) -> Ref:
     if isinstance(other, TracedTensor) or not isinstance(input, TracedTensor) or not other:

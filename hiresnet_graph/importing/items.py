@@ -136,7 +136,8 @@ class Lifter:
             item.free = known.free
             return item
         count = self.counts[structure]
-        if count <= uses or region.frame.kind == "Sequential" or self._is_container(region):
+        is_part = len(members) < 3 or region.frame.kind == "Sequential"
+        if count <= uses or is_part or self._is_container(region):
             return None
         inner = self.items(region, count)
         return Item(path, "", {}, [source], output, members, inner=inner, structure=structure, kind=region.frame.kind)

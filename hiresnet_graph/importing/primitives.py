@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
-from hiresnet_graph.ops import Op
+from hiresnet_graph.ops import Op, StochasticDepth
 from hiresnet_graph.shapes import Map, Shape, Vector
 
 
@@ -145,10 +145,28 @@ def flatten_trace(trace: ModuleTrace, buffers: Mapping[str, Any]) -> Flat:
     outputs = {name: converter.output(name, value) for name, value in trace.outputs.items()}
     shapes = tuple(converter.shapes[-1 - index] for index in range(len(trace.inputs)))
     flat = Flat(tuple(trace.inputs), shapes, converter.primitives, outputs, [*trace.faults, *converter.faults])
-    return flat if flat.faults else _pruned(flat)
+    return flat if flat.faults else _pruned(_without_idle_paths(flat))
+
+
+def _without_idle_paths(flat: Flat) -> Flat:
+    """Without stochastic depth of probability zero, where there is no other."""
+    paths = {i: one for i, one in enumerate(flat.primitives) if isinstance(one.op, StochasticDepth)}
+    if any(one.op.model_dump()["p"] for one in paths.values()):
+        return flat
+
+    def source(index: int) -> int:
+        while index in paths:
+            index = paths[index].operands[0]
+        return index
+
+    for primitive in flat.primitives:
+        primitive.operands = tuple(map(source, primitive.operands))
+    flat.outputs = {name: source(index) for name, index in flat.outputs.items()}
+    return flat
 
 
 def _pruned(flat: Flat) -> Flat:
+    """Without primitives that no output depends on."""
     needed: set[int] = set()
     stack = list(flat.outputs.values())
     while stack:

@@ -68,7 +68,7 @@ def _collapse(region: Region) -> None:
     """Make a module that only calls another one, and that one, a single region."""
     while len(region.children) == 1 and isinstance(region.children[0], Region):
         only = region.children[0]
-        named = only.frame if region.frame.is_sequence else region.frame
+        named = region.frame if only.frame.kind == "Sequential" else only.frame
         region.frame = region.frame._replace(kind=named.kind, is_sequence=only.frame.is_sequence)
         region.children = only.children
     for child in region.children:

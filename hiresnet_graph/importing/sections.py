@@ -199,7 +199,9 @@ def _common_fields(
         if name in run[0].free:
             values[0] = _before(values[1:])
         first, rest = values[0], values[1:]
-        if name == "stride" and all(value == 1 for value in rest):
+        if name == "stride":  # of the first block of a stage; the others have 1
+            if any(value != 1 for value in rest):
+                return None
             if first != 1:
                 fields[name] = first
         elif all(value == first for value in rest):

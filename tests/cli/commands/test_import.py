@@ -1,0 +1,86 @@
+"""`hrg import`."""
+
+import pytest
+import torch
+
+import hiresnet_graph as hg
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+NETS = """
+import torch
+from torch import nn
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+class Odd(nn.Module):
+    def forward(self, x):
+        return torch.fft.fft2(x).real
+
+
+def broken():
+    raise ValueError("no such option")
+
+
+number = 3
+"""
+
+
+@pytest.fixture
+def nets(folder):
+    (folder / "some_nets.py").write_text(NETS)
+    return folder
+
+
+def test_a_network_and_its_weights(hrg, nets):
+    result = hrg("import", "python:some_nets:small", "--input", "3x8x8", "-o", "net.yaml", "--weights", "w.safetensors")
+    assert result.exit_code == 0 and result.stdout == ""
+    assert "largest difference 0.0e+00 in evaluation mode" in result.stderr
+    assert "Wrote net.yaml: small, 7 lines, 122 parameters." in result.stderr
+    assert (nets / "net.yaml").read_text().startswith("# Imported from python:some_nets:small.\n")
+    assert hrg("compile", "net.yaml", "-o", "net.pt2", "--weights", "w.safetensors").exit_code == 0
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    names = {}
+    exec(NETS, names)
+    assert torch.equal(torch.export.load("net.pt2").module()(images), names["small"]()(images))
+    assert hrg("import", "python:some_nets:small", "--input=3x8x9", "-o", "net.yaml").exit_code == 0, "its own file"
+    assert hg.load("net.yaml").plan.inputs["input"].spatial == (8, 9)
+
+
+def test_nothing_is_written_if_something_cannot_be_expressed(hrg, nets):
+    result = hrg("import", "python:some_nets:Odd", "--input", "3x8x8", "-o", "net.yaml", "--weights", "w.safetensors")
+    assert result.exit_code == 1
+    assert "there is no operation for 'fft_fft2'" in result.stderr and "some_nets.py:13" in result.stderr
+    assert sorted(path.name for path in nets.iterdir() if path.is_file()) == ["some_nets.py"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["resnet18"], "is no source of a network. It must be torchvision:NAME"),
+        (["torchvision:resnet1"], "torchvision has no classification model 'resnet1'. Did you mean 'resnet18'?"),
+        (["torchvision:resnet18@NONE"], "torchvision has no weights 'NONE' of resnet18"),
+        (["timm:resnet1"], "timm has no model 'resnet1'"),
+        (["timm:resnet18@best"], "timm models take 'pretrained' alone"),
+        (["python:some_nets"], "must be python:MODULE:FUNCTION"),
+        (["python:no_such_module:f"], "cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
+        (["python:some_nets:smal"], "'some_nets' has no 'smal'. Did you mean 'small'?"),
+        (["python:some_nets:number"], "is a int, not a module or a function"),
+        (["python:some_nets:broken", "--input", "3"], "cannot be loaded: ValueError: no such option ("),
+        (["python:some_nets:small"], "does not give the shape of its input. Set '--input'"),
+        (["python:some_nets:small", "--input", "3,8,8"], "is no shape. Write it like 3x224x224"),
+        (["python:some_nets:small", "--input", "3x8x8", "--input", "3"], "several inputs require different names"),
+        (["python:some_nets:small", "--input", "5x8x8"], "does not accept an input of 5x8x8"),
+        (["python:some_nets:small", "--weights", "w.pt"], "weights are written as .safetensors"),
+        (["python:some_nets:small", "-o", "some_nets.py"], "exists already, and was not written by this command"),
+    ],
+)
+def test_wrong_usage(hrg, nets, args, message):
+    result = hrg("import", *args, *([] if "-o" in args else ["-o", "net.yaml"]))
+    assert result.exit_code == 2, result.stderr
+    assert message in " ".join(result.stderr.split())
+    assert not (nets / "net.yaml").exists()

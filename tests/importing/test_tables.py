@@ -1,0 +1,47 @@
+"""All classification models of torchvision, and thirty of timm: imported with equal outputs, or named here."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.importing.tables import TIMM, outcome, torchvision_names
+
+MISSING = {
+    "torchvision": {
+        "maxvit_t",
+        *(f"swin{version}_{size}" for version in ("", "_v2") for size in "tsb"),
+        *("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14"),
+    },
+    "timm": {"ecaresnet50t", "skresnet18", "convnextv2_atto", "vit_tiny_patch16_224", "deit_tiny_patch16_224"}
+    | {"mixer_s32_224"},
+}
+"""What cannot be expressed yet."""
+SHORT = ("resnet50", "densenet121", "efficientnet_b0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", torchvision_names())
+def test_torchvision(name: str) -> None:
+    _check("torchvision", name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TIMM)
+def test_timm(name: str) -> None:
+    _check("timm", name)
+
+
+def _check(library: str, name: str) -> None:
+    found = outcome(library, name)
+    if name in MISSING[library]:
+        assert "there is no operation for" in found.missing or "cannot be expressed" in found.missing
+        return
+    assert not found.missing
+    assert max(found.evaluation, found.training) <= 1e-10
+    if name in SHORT:
+        assert found.lines <= 80
+
+
+def test_the_share_of_networks_that_can_be_imported() -> None:
+    assert len(torchvision_names()) == 80 and len(TIMM) == len(set(TIMM)) == 30
+    assert len(MISSING["torchvision"]) <= 12 and len(MISSING["timm"]) <= 9
