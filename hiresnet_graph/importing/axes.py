@@ -228,7 +228,7 @@ def _weighted(c: Converter, tensor: TracedTensor, weight: TracedTensor) -> Ref:
 def _pad(c: Converter, input: TracedTensor, pad: Any, mode: str = "constant", value: float | None = None) -> Ref:
     names = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate"}
     x = c.standard(input)
-    left, right, top, bottom, *more = (*pad, *[0] * (4 - len(pad)))
+    left, right, top, bottom, *more = [int(number) for number in pad] + [0] * (4 - len(pad))
     if not any((left, right, top, bottom, *more)):
         return x
     if mode not in names or value or len(input.sizes) != 4:
