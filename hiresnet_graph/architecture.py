@@ -131,17 +131,20 @@ class Architecture(Document):
         *,
         seed: int = 0,
         weights: str | Path | None = None,
+        reinit: bool = False,
         message: Callable[[str], None] = lambda text: None,
     ) -> Path:
         """Write the network to a file, in the format given by its suffix: `.py`, `.pt2`, `.onnx` or `.json` (the plan).
 
         Args:
-            weights: A safetensors file, or the folder of a run, whose weights replace the initial ones.
+            weights: Replace the initial ones: a safetensors file, a file of `torch.save` with tensors alone, or the
+                folder of a run.
+            reinit: Tensors that do not fit keep their initial values.
             message: Called with what the user should know about the weights.
         """
         from hiresnet_graph.interop import export
 
-        return export(self.plan, path, seed=seed, weights=weights, message=message)
+        return export(self.plan, path, seed=seed, weights=weights, reinit=reinit, message=message)
 
     def render(
         self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR", unrolled: bool = False

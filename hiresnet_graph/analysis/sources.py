@@ -13,8 +13,9 @@ from torch import nn
 from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
-from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.errors import UsageError
 from hiresnet_graph.lower.weights import load_weights
+from hiresnet_graph.spec.reader import SUFFIXES
 from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.status import read_status
@@ -25,7 +26,7 @@ from hiresnet_graph.train.run_folder import Run, load_run
 from hiresnet_graph.train.trained import TrainedNetwork, dataset_of_run, open_trained, stored_dataset
 
 Opener = Callable[[], AbstractContextManager[TrainedNetwork]]
-_WEIGHTS = ".safetensors"
+_WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -64,28 +65,40 @@ class AnalysisSource:
 
 
 def find_networks(
-    source: Path, *, spec: str | None = None, data: str | None = None, device: str = "auto"
+    source: Path,
+    *,
+    weights: Path | None = None,
+    reinit: bool = False,
+    data: str | None = None,
+    device: str = "auto",
+    message: Callable[[str], None] = lambda text: None,
 ) -> AnalysisSource:
     """The trained networks of a source, with the weights of the epoch of best validation.
 
     Args:
-        source: Folder of a run or a study, or a safetensors file.
-        spec: The network of a file of weights, as `SPEC` or `SPEC@VARIANT`.
-        data: The data set for a file of weights (default: digits).
+        source: Folder of a run or a study; with `weights`, a network, as `SPEC` or `SPEC@VARIANT`.
+        weights: The weights of a network: as for `read_weights`.
+        reinit: Tensors that do not fit have their initial values, instead of an error.
+        data: The data set for weights (default: digits).
         device: As for `train`.
+        message: Called with what does not fit of the weights.
 
     Raises:
-        UsageError: There is no finished run; or a file of weights has no spec, or a folder has another one.
+        UsageError: There is no finished run, or the weights do not fit; or options that do not go together.
         RunError: The folder is none of a run or a study, or a file cannot be read.
         SpecError: The spec is wrong.
     """
-    if source.is_file() or source.suffix == _WEIGHTS:
-        return _from_weights(source, spec, data or "digits", device)
-    for option, given in (("--spec", spec), ("--data", data)):
+    if weights is not None:
+        return _from_weights(str(source), weights, reinit, data or "digits", device, message)
+    if source.is_file() or source.suffix in _WEIGHTS:
+        what = "a spec" if source.suffix in SUFFIXES else "a file of weights"
+        raise UsageError(
+            f"'{source}' is {what}, not the folder of a run or a study. Give a spec, and its weights with "
+            f"'{'SPEC' if source.suffix not in SUFFIXES else source} --weights FILE'."
+        )
+    for option, given in (("--data", data), ("--reinit", reinit or None)):
         if given is not None:
-            raise UsageError(
-                f"{option} {given}: '{source}' has its own network and data. Give '{option}' with a file of weights."
-            )
+            raise UsageError(f"{option}: '{source}' has its own data and weights. Use it with '--weights'.")
     results = read_results(source)
     runs = finished_runs(source, results)
     dataset = cache(partial(stored_dataset, next(iter(runs.values()))[0].folder))
@@ -136,25 +149,21 @@ def _open_run(run: Run, dataset: Callable[[], Dataset], device: str) -> Abstract
     )
 
 
-def _from_weights(path: Path, spec: str | None, data: str, device: str) -> AnalysisSource:
-    if spec is None:
-        raise UsageError(
-            f"{path}: a file of weights does not name its network. Add '--spec SPEC' or '--spec SPEC@VARIANT'."
-        )
-    if not path.is_file():
-        raise RunError(f"{path}: there is no such file.")
+def _from_weights(
+    spec: str, weights: Path, reinit: bool, data: str, device: str, message: Callable[[str], None]
+) -> AnalysisSource:
     name, variant = split_variant(spec)
     arch = load(name) if variant is None else load(name).variant(variant)
     dataset = match_input(load_dataset(data), arch.plan)
-
-    open_network = partial(
-        open_trained, f"{path}, analysed", arch, partial(_loaded, path), dataset, Recipe(), device=device, threads=1
-    )
-    subject = Subject(variant or arch.name, {}, (), (open_network,))
-    return AnalysisSource(path.name, arch.title, dataset.name, (subject,))
+    load_module = partial(_loaded, weights, reinit, message)
+    open_network = partial(open_trained, f"{weights}, analysed", arch, load_module, dataset, Recipe(), device=device)
+    subject = Subject(variant or arch.name, {}, (), (partial(open_network, threads=1),))
+    return AnalysisSource(weights.name, arch.title, dataset.name, (subject,))
 
 
-def _loaded(path: Path, arch: Architecture) -> nn.Module:
+def _loaded(path: Path, reinit: bool, message: Callable[[str], None], arch: Architecture) -> nn.Module:
     module = arch.build()
-    load_weights(module, path)
+    hint = "For initial values of what does not fit: '--reinit'."
+    for sentence in load_weights(module, path, reinit=reinit, hint=hint):
+        message(sentence)
     return module.eval()

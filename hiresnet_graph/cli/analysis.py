@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiresnet_graph.cli.arguments import Reinit, Weights
 from hiresnet_graph.cli.commands.report import Format, write_report_table
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.output import Force, check_figure_file
@@ -30,18 +31,13 @@ class DataPart(StrEnum):
 
 
 SourcePath = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="Folder of a run or a study, or a file of weights (.safetensors).")
+    Path,
+    typer.Argument(metavar="SOURCE", help="Folder of a run or a study; with --weights, a spec: SPEC or SPEC@VARIANT."),
 ]
 FolderPath = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run or a study.")]
-NetworkSpec = Annotated[
-    str | None,
-    typer.Option(
-        "--spec", metavar="SPEC", help="Network of a file of weights: SPEC or SPEC@VARIANT.", show_default=False
-    ),
-]
 WeightsData = Annotated[
     str | None,
-    typer.Option("--data", metavar="D", help="Data set for a file of weights (default: digits).", show_default=False),
+    typer.Option("--data", metavar="D", help="Data set for --weights (default: digits).", show_default=False),
 ]
 PartOption = Annotated[DataPart, typer.Option("--part", help="Part of the data set.")]
 FormatOption = Annotated[
@@ -68,7 +64,8 @@ class Output:
         self,
         make: Callable[[AnalysisSource], Analysis],
         *,
-        spec: str | None = None,
+        weights: Path | None = None,
+        reinit: bool = False,
         data: str | None = None,
         device: str | None = None,
     ) -> None:
@@ -80,7 +77,14 @@ class Output:
         from hiresnet_graph.report.analysis_figures import analysis_figure
         from hiresnet_graph.report.figures import figure_bytes
 
-        source = find_networks(self.source, spec=spec, data=data, device=device or "auto")
+        source = find_networks(
+            self.source,
+            weights=weights,
+            reinit=reinit,
+            data=data,
+            device=device or "auto",
+            message=write_message,
+        )
         found = make(source)
         format = Format.JSON if self.json else self.format
         if format is Format.TABLE:
@@ -105,7 +109,8 @@ def plain_command(question: str, help: str) -> Callable[..., None]:
 
     def command(
         source: SourcePath,
-        spec: NetworkSpec = None,
+        weights: Weights = None,
+        reinit: Reinit = False,
         data: WeightsData = None,
         part: PartOption = DataPart.TEST,
         format: FormatOption = Format.TABLE,
@@ -118,7 +123,7 @@ def plain_command(question: str, help: str) -> Callable[..., None]:
 
         make = getattr(questions, question)
         output = Output(source, format, json, plot, force)
-        output.run(lambda found: make(found, part=part.value), spec=spec, data=data, device=device)
+        output.run(lambda found: make(found, part=part.value), weights=weights, reinit=reinit, data=data, device=device)
 
     command.__doc__ = help
     return command

@@ -42,6 +42,19 @@ Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Ou
 OutputOrStdout = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Output file.", show_default="stdout")
 ]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE|RUN",
+        help="Weights that replace the initial ones: a safetensors file, a file of torch.save with tensors alone, or "
+        "the folder of a run.",
+        show_default=False,
+    ),
+]
+Reinit = Annotated[
+    bool,
+    typer.Option("--reinit", help="With --weights: draw the weights anew that do not fit, instead of an error."),
+]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, metavar="N", help="Random seed of the initial weights.")]
 Group = Annotated[
     str | None,
@@ -60,6 +73,16 @@ Prune = Annotated[
 
 _CHANGE = re.compile(r"[A-Za-z0-9_*.$]+=")
 _GROUP = re.compile(r"\s*([A-Za-z0-9_]+)\s*=(.*)", re.DOTALL)
+
+
+def check_reinit(weights: Path | None, reinit: bool) -> None:
+    """Check that `--reinit` has weights that it refers to.
+
+    Raises:
+        UsageError: It has none.
+    """
+    if reinit and weights is None:
+        raise UsageError("'--reinit' says what happens to weights that do not fit: it requires '--weights FILE'.")
 
 
 def architecture(

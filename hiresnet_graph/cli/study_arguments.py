@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.cli.arguments import apply_change, apply_edges, architecture
@@ -60,6 +61,12 @@ def parsed_seeds(text: str) -> int | list[int]:
     if not numbers or min(numbers) < 0 or (numbers[0] == 0 and "," not in text):
         raise UsageError(f"--seeds {text}: must be a number of seeds, like 5, or a list, like '0,3'.")
     return numbers if "," in text else numbers[0]
+
+
+def starting_weights(weights: Path | None, reinit: bool) -> dict[str, object]:
+    """The fields that the options set for the weights that runs start from."""
+    found: dict[str, object] = {} if weights is None else {"weights": str(weights)}
+    return {**found, "reinit": True} if reinit else found
 
 
 def study_of_arguments(

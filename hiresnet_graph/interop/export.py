@@ -30,6 +30,7 @@ def export(
     *,
     seed: int = 0,
     weights: str | Path | None = None,
+    reinit: bool = False,
     message: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write a network to a file, in the format given by its suffix.
@@ -39,7 +40,9 @@ def export(
 
     Args:
         seed: Random seed of the initial weights, for `.pt2` and `.onnx`.
-        weights: A safetensors file, or the folder of a run, whose weights replace the initial ones; same suffixes.
+        weights: A file or the folder of a run, as for `read_weights`, whose weights replace the initial ones; same
+            suffixes.
+        reinit: Tensors that do not fit keep their initial values.
         message: Called with what the user should know about the weights.
 
     Raises:
@@ -63,9 +66,9 @@ def export(
     elif suffix == ".json":
         data = (json.dumps(plan.to_json(), indent=1) + "\n").encode()
     elif suffix == ".pt2":
-        data = _program(*_module(plan, seed, weights, message))
+        data = _program(*_module(plan, seed, weights, reinit, message))
     else:
-        data = _onnx(plan, *_module(plan, seed, weights, message))
+        data = _onnx(plan, *_module(plan, seed, weights, reinit, message))
     write_atomic(target, data, UsageError)
     return target
 
@@ -111,7 +114,7 @@ def _onnx(plan: Plan, module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
 
 
 def _module(
-    plan: Plan, seed: int, weights: str | Path | None, message: Callable[[str], None]
+    plan: Plan, seed: int, weights: str | Path | None, reinit: bool, message: Callable[[str], None]
 ) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """The module in eval mode, and example inputs."""
     import torch
@@ -120,9 +123,10 @@ def _module(
     from hiresnet_graph.lower.weights import load_weights
 
     module = build(plan, seed).eval()
-    note = "" if weights is None else load_weights(module, Path(weights).expanduser(), UsageError)
-    if note:
-        message(note)
+    if weights is not None:
+        hint = "To keep initial values for what does not fit: '--reinit'."
+        for note in load_weights(module, Path(weights).expanduser(), UsageError, reinit=reinit, hint=hint):
+            message(note)
     return module, tuple(torch.zeros(2, *shape) for shape in plan.inputs.values())
 
 

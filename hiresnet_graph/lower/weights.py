@@ -5,26 +5,18 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import nn
 
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, UsageError
-from hiresnet_graph.files import read_bytes
 from hiresnet_graph.formats import format_bytes
+from hiresnet_graph.lower.weight_files import Fit, read_weights
 from hiresnet_graph.ops import Tensor
 from hiresnet_graph.plan import Call, Plan, layers_by_weight
 from hiresnet_graph.seeding import derive_seed
-
-# In the folder of a run.
-_FILE = "model.safetensors"
-# Of DataParallel and its kin, and of torch.compile.
-_PREFIXES = ("module.", "_orig_mod.")
 
 
 def find(path: str) -> Any:
@@ -140,104 +132,43 @@ def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
         parent.add_module(last, layer)
 
 
-def load_weights(module: nn.Module, path: Path, error: type[HrgError] = RunError) -> str:
-    """Copy the tensors of a safetensors file into a module.
+def load_weights(
+    module: nn.Module, path: Path, error: type[HrgError] = RunError, *, reinit: bool = False, hint: str = ""
+) -> list[str]:
+    """Copy the tensors of a file into a module.
 
     The prefixes that `torch.compile` and `DataParallel` put before all names are removed.
 
     Args:
-        path: The file; or the folder of a run, for its weights of the epoch of best validation.
+        path: As for `read_weights`.
+        reinit: Tensors of the module that the file lacks, or has in another shape, keep their values; tensors of the
+            file that the module lacks are not used. By default both are errors.
+        hint: What to do about them, for the error.
 
     Returns:
-        A sentence that names the removed prefix; empty without one.
+        Sentences on what was changed and what does not fit.
 
     Raises:
         error: The file cannot be read, or has other tensors.
     """
-    if path.is_dir():
-        path = _file_in(path, error)
-    own = module.state_dict()
-    tensors, prefix = _without_prefix(_read(path, error), own)
-    _compare({name: tuple(value.shape) for name, value in own.items()}, tensors, path, error)
-    module.load_state_dict(tensors)
-    return f"Removed the prefix '{prefix}' from the names of the weights in {path}." if prefix else ""
+    file = read_weights(path, error)
+    fit = Fit.of(file, {name: tuple(value.shape) for name, value in module.state_dict().items()})
+    if refusal := fit.refusal(reinit=reinit):
+        raise error(f"{refusal} {hint}".rstrip())
+    module.load_state_dict(fit.tensors, strict=False)
+    return [*([file.note] if file.note else []), *fit.sentences()]
 
 
 def check_weights(plan: Plan, path: Path) -> None:
-    """Check that the tensors of a safetensors file are those of a network, which need not be built for this.
+    """Check that the tensors of a file are those of a network, which need not be built for this.
 
     Raises:
         RunError: The file cannot be read, or has other tensors.
     """
-    _compare({name: tuple(tensor.shape) for name, tensor in plan.tensors().items()}, _read(path, RunError), path)
+    if refusal := Fit.of(read_weights(path), shapes_of(plan)).refusal():
+        raise RunError(refusal)
 
 
-def _compare(
-    own: Mapping[str, tuple[int, ...]],
-    tensors: Mapping[str, torch.Tensor],
-    path: Path,
-    error: type[HrgError] = RunError,
-) -> None:
-    """Compare the tensors of a file with the shapes of those of a network."""
-    faults = [f"it lacks '{name}'" for name in own if name not in tensors]
-    faults += [f"'{name}' is not in the network" for name in tensors if name not in own]
-    faults += [
-        f"'{name}' is {list(tensors[name].shape)}, not {list(shape)}"
-        for name, shape in own.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
-    ]
-    if faults:
-        more = f", and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise error(f"{path}: these weights belong to another network: {'; '.join(faults[:3])}{more}.")
-
-
-def _file_in(folder: Path, error: type[HrgError]) -> Path:
-    """The file with the weights of the run in a folder."""
-    path = folder / _FILE
-    if path.is_file():
-        return path
-    if (folder / "runs").is_dir():
-        raise error(f"{folder} holds a study, which has no weights. Give a folder below '{folder / 'runs'}'.")
-    raise error(f"{folder}: there is no file '{_FILE}' in this folder. A run writes it when it has finished.")
-
-
-def _read(path: Path, error: type[HrgError]) -> dict[str, torch.Tensor]:
-    try:
-        # From bytes, not mapped: the file may be replaced while the module is in use.
-        content = read_bytes(path)
-        return load(content)
-    except OSError as reason:
-        raise error(f"{path}: cannot be read: {reason.strerror}.") from reason
-    except KeyError as reason:
-        raise error(f"{path}: holds numbers of the type {reason}, which is not supported.") from None
-    except SafetensorError as reason:
-        raise error(f"{path}: {_describe(path, content) or f'not a safetensors file, or damaged: {reason}.'}") from None
-
-
-def _describe(path: Path, content: bytes) -> str:
-    """What a file is that is not safetensors, and what to do; empty if that is unknown."""
-    if content.startswith((b"PK", b"\x80")):
-        new = path.with_suffix(".safetensors").name
-        return (
-            "this is a file of torch.save, not of safetensors. Convert it in Python: safetensors.torch.save_file("
-            f"torch.load('{path.name}', weights_only=True), '{new}')"
-        )
-    if content.startswith(b"version https://git-lfs"):
-        return "this is a pointer of Git LFS, not the weights. Fetch them with 'git lfs pull'."
-    if not content:
-        return "the file is empty."
-    if all(byte >= 32 or byte in b"\t\r\n" for byte in content[:64]):
-        return "this is a text, not a safetensors file."
-    return ""
-
-
-def _without_prefix(tensors: dict[str, torch.Tensor], own: Collection[str]) -> tuple[dict[str, torch.Tensor], str]:
-    """The tensors without the prefixes that all of their names have and a network's names lack; and these."""
-    removed = ""
-    while True:
-        shared = (prefix for prefix in _PREFIXES if tensors and all(name.startswith(prefix) for name in tensors))
-        prefix = next(shared, "")
-        if not prefix or any(name.startswith(prefix) for name in own):
-            return tensors, removed
-        removed += prefix
-        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+def shapes_of(plan: Plan) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of a network, by name."""
+    return {name: tuple(tensor.shape) for name, tensor in plan.tensors().items()}

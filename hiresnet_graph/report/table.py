@@ -66,6 +66,7 @@ class Table(NamedTuple):
             its runs.
         settings: The fields of the grid, with their column headers.
         published: Published results of the same networks.
+        weights: What runs started from instead of random weights -> labels of the variants.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Table(NamedTuple):
     settings: Mapping[str, str]
     is_search: bool
     published: Published | None
+    weights: Mapping[str, tuple[str, ...]]
 
     def __repr__(self) -> str:
         return f"<Table {self.name} on {self.data}: {format_count(len(self.rows), 'row')}>"
@@ -112,6 +114,10 @@ class Table(NamedTuple):
             f"{self.architecture} on {self.data}: {self._protocol()}.",
             f"Test accuracy in percent {epochs}: mean (standard deviation, ddof 1).",
         ]
+        everything = len({row.variant for row in self.rows})
+        for source, labels in self.weights.items():
+            which = "Runs" if len(labels) == everything else f"Runs of {', '.join(labels)}"
+            sentences.append(f"{which} started from the weights in {source}.")
         if any(row.same_as for row in self.rows):
             sentences.append("(= X): the same network as X, so the same runs.")
         if any(row.isomorphic_to for row in self.rows):
@@ -146,6 +152,8 @@ class Table(NamedTuple):
             "weight_decay": f"weight decay {recipe.weight_decay:g}" if recipe.weight_decay else "",
             "label_smoothing": f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",
             "loss_steps": _format_loss_steps(recipe),
+            "freeze": f"frozen: {' '.join(recipe.freeze)}" if recipe.freeze else "",
+            "lr_scale": " ".join(f"rate of {key} times {factor:g}" for key, factor in recipe.lr_scale),
             "augment": f"augmentation {recipe.augment}",
             "precision": recipe.precision if recipe.precision != "fp32" else "",
         }
@@ -216,7 +224,17 @@ def make_table(results: Results) -> Table:
         settings=setting_columns(results),
         is_search=results.is_search,
         published=published,
+        weights=_weights(results),
     )
+
+
+def _weights(results: Results) -> dict[str, tuple[str, ...]]:
+    """What runs started from instead of random weights -> labels of the variants."""
+    found: dict[str, dict[str, None]] = {}
+    for row in results.rows:
+        if row.record is not None and row.record.weights is not None:
+            found.setdefault(row.record.weights.source, {})[results.networks[row.network].label] = None
+    return {source: tuple(labels) for source, labels in found.items()}
 
 
 def _row(network: NetworkInfo, runs: list[RunRecord], rows: list[RunRow]) -> Row:

@@ -90,7 +90,8 @@ def _check_requests(requests: Sequence[RunRequest]) -> None:
     for request in requests:
         if stack_group(request.recipe) is None:
             raise UsageError(
-                "a run with 'compile' or 'checkpoint_steps' in its recipe is trained on its own, not in a stack."
+                "a run with 'compile', 'checkpoint_steps', 'freeze' or 'lr_scale' in its recipe is trained on its own, "
+                "not in a stack."
             )
         if stack_group(request.recipe) != stack_group(first.recipe):
             ours, theirs = (dict(stack_group(one.recipe) or ()) for one in (first, request))
@@ -186,6 +187,8 @@ def _train(
     for k, (_, checkpoint) in enumerate(started):
         if checkpoint is not None:
             trainer.restore(k, checkpoint)
+        else:
+            trainer.initialize(k)
     keys = [member.key for member, _ in started]
     started.clear()  # frees the checkpoints
     with closing(train_runs(trainer, stop=stop)) as events:

@@ -11,7 +11,7 @@ from hiresnet_graph.spec.marked import format_path, key_position_at
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.sweep.controls import ADJUSTED, Control
 from hiresnet_graph.sweep.study import Study
-from hiresnet_graph.sweep.variants import StudyPath, edge_set_key, entries_of
+from hiresnet_graph.sweep.variants import NO_CHANGES, StudyPath, edge_set_key, entries_of
 from hiresnet_graph.train.recipe import Recipe
 
 _SHOWN = 3
@@ -88,7 +88,7 @@ class _Check:
             name, own = value, list[Assignment]()
             if isinstance(value, Mapping):
                 name = value.get("variant")
-                own = self.assignments({k: v for k, v in value.items() if k not in ("edges", "variant")}, path)
+                own = self.assignments({k: v for k, v in value.items() if k not in NO_CHANGES}, path)
                 if value.get("edges") is not None:
                     own.append(Assignment(self._edges, (*path, "edges")))
             elif value not in self._arch.variants:

@@ -5,7 +5,7 @@ All errors of a study that its fields alone do not show are reported here, befor
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +18,7 @@ from hiresnet_graph.sweep.grid import Setting, grid_settings
 from hiresnet_graph.sweep.isomorphism import wiring
 from hiresnet_graph.sweep.published import Published, plain_setting
 from hiresnet_graph.sweep.results import NetworkInfo
+from hiresnet_graph.sweep.starting_weights import StartingWeights
 from hiresnet_graph.sweep.study import Study, fail, raise_if_any
 from hiresnet_graph.sweep.subsets import is_random
 from hiresnet_graph.sweep.variants import (
@@ -33,6 +34,8 @@ from hiresnet_graph.sweep.variants import (
     variant_of,
 )
 from hiresnet_graph.train.checks import check_loss_steps
+from hiresnet_graph.train.initial_weights import InitialWeights
+from hiresnet_graph.train.parameter_rules import check_rules
 from hiresnet_graph.train.recipe import Recipe
 
 _SHOWN_LABELS = 6
@@ -41,11 +44,12 @@ _Found = dict[str, tuple[Variant, Architecture]]
 
 @dataclass(frozen=True)
 class Network:
-    """A network of a study, its spec, and its recipe."""
+    """A network of a study, its spec, its recipe, and the weights that its runs start from."""
 
     info: NetworkInfo
     architecture: Architecture
     recipe: Recipe
+    weights: InitialWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Networks:
         baseline: Label of the variant that the others are compared with; None if the study has none.
         subsets_of: All edges of which the variants are subsets, if a subset rule made them; else empty.
         left_out: Subsets that are not valid networks, with the reason of each.
+        misfits: What of the weights does not fit a network, in sentences: by its label.
     """
 
     architecture: str
@@ -64,9 +69,10 @@ class Networks:
     baseline: str | None
     subsets_of: tuple[str, ...]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    misfits: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def remarks(self) -> tuple[str, ...]:
-        """What is valid and possibly unintended, in sentences: subsets that are left out, and warnings."""
+        """What is valid and possibly unintended, in sentences: subsets that are left out, misfits, and warnings."""
         remarks = left_out_sentences(self.left_out)
         different = [network for network in self.members if not network.info.same_as]
         warned: dict[str, list[str]] = {}
@@ -75,7 +81,11 @@ class Networks:
                 warned.setdefault(str(problem), []).append(_full_label(network.info.label, network.info.setting))
         for text, labels in warned.items():
             remarks.append(f"Warning: {'' if len(labels) == len(different) else f'{_some(labels)}: '}{text}")
-        return tuple(remarks)
+        found: dict[str, list[str]] = {}
+        for label, sentences in self.misfits.items():
+            for sentence in sentences:
+                found.setdefault(sentence, []).append(label)
+        return (*remarks, *(f"{_some(labels)}: {sentence}" for sentence, labels in found.items()))
 
 
 def network_of(study: Study) -> Architecture:
@@ -116,6 +126,7 @@ class _NetworkBuilder:
         self._controls = self._parsed_controls()
         self._baseline: str | None = None
         self._left_out: dict[str, str] = {}
+        self._weights = StartingWeights(study, problems)
         self._subsets_of: set[tuple[str, ...]] = set()
 
     def networks(self) -> Networks | None:
@@ -148,12 +159,15 @@ class _NetworkBuilder:
         if len(self._subsets_of) > 1:
             hint = "Make one study of each."
             problems.add(("grid",), "the grid changes the edges that subsets are taken of.", hint)
+        if study.checks_rules:
+            _check_rules(study, members, problems)
         if study.published is not None and members:
             _check_published(study.published, [member.info for member in members], problems)
         if problems.found:
             return None
         subsets_of = self._subsets_of.pop() if self._subsets_of else ()
-        return Networks(base.name, tuple(members), self._baseline, subsets_of, self._left_out)
+        misfits = self._weights.sentences
+        return Networks(base.name, tuple(members), self._baseline, subsets_of, self._left_out, misfits)
 
     def _parsed_controls(self) -> list[tuple[StudyPath, Control]]:
         found: list[tuple[StudyPath, Control]] = []
@@ -290,7 +304,8 @@ class _NetworkBuilder:
         for label in control.of or (largest,):
             network = adjusted(found[widened][1], label, found[label][1])
             name = f"adjusted ({label})" if control.of else "adjusted"
-            self._insert(found, widened, Variant(name, path=path), network, path)
+            own_weights = found[widened][0].weights
+            self._insert(found, widened, Variant(name, weights=own_weights, path=path), network, path)
 
     def _add_random(
         self, control: Control, path: StudyPath, found: _Found, own: list[str], possible: list[str]
@@ -306,7 +321,8 @@ class _NetworkBuilder:
                 return not valid_variants(network, [variant])[1]
 
             for variant in random_edges(control, label, edges, possible, group, is_network):
-                self._insert(found, label, variant, variant.apply(network, self._study.tree), path)
+                applied = variant.apply(network, self._study.tree)
+                self._insert(found, label, replace(variant, weights=found[label][0].weights), applied, path)
 
     def _insert(self, found: _Found, behind: str, variant: Variant, network: Architecture, path: StudyPath) -> None:
         """Insert a control after a variant and its earlier controls."""
@@ -325,12 +341,14 @@ class _NetworkBuilder:
 
     def _compared(self, found: _Found) -> list[Network]:
         """The networks of one setting, with the equal ones among them."""
-        labels: dict[str, str] = {}
-        by_wiring: dict[str, str] = {}
+        labels: dict[tuple[str, str], str] = {}
+        by_wiring: dict[tuple[str, str], str] = {}
         members = []
         for label, (variant, network) in found.items():
             digest, cost = network.plan.digest(), network.cost()
-            is_new = digest not in labels
+            weights = self._weights.of(variant, network.plan)
+            start = "" if weights is None else weights.digest
+            is_new = (digest, start) not in labels
             form = wiring(network.plan) if is_new else ""
             info = NetworkInfo(
                 label=label,
@@ -339,13 +357,13 @@ class _NetworkBuilder:
                 parameters=cost.parameters,
                 macs=cost.macs,
                 edges=self._edges_of(variant, network),
-                same_as="" if is_new else labels[digest],
-                isomorphic_to=by_wiring.get(form, ""),
+                same_as="" if is_new else labels[digest, start],
+                isomorphic_to=by_wiring.get((form, start), ""),
             )
-            labels.setdefault(digest, label)
+            labels.setdefault((digest, start), label)
             if is_new:
-                by_wiring.setdefault(form, label)
-            members.append(Network(info, network, self._study.recipe))
+                by_wiring.setdefault((form, start), label)
+            members.append(Network(info, network, self._study.recipe, weights))
         return members
 
     def _edges_of(self, variant: Variant, network: Architecture) -> tuple[str, ...]:
@@ -387,6 +405,16 @@ def _check_published(published: Published, networks: Iterable[NetworkInfo], prob
         elif own in seen:
             problems.add(path, f"'{value.label}' has two values.", "Remove one.")
         seen.append(own)
+
+
+def _check_rules(study: Study, members: Sequence[Network], problems: Problems) -> None:
+    """Report patterns of a recipe that match in none of its networks."""
+    for recipe in {str(member.recipe): member.recipe for member in members}.values():
+        plans = [member.architecture.plan for member in members if member.recipe == recipe]
+        if error := check_rules(recipe, plans):
+            field = error.split(":")[0]
+            varied = next((key for key in (field, f"recipe.{field}") if key in study.grid), None)
+            problems.add(("grid", varied) if varied else ("recipe", field), error.removeprefix(f"{field}: "))
 
 
 def _problems_of(arch: Architecture) -> tuple[Problem, ...]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.data import DatasetKind
     from hiresnet_graph.data.dataset import Dataset
     from hiresnet_graph.train.identity import NetworkIdentity
+    from hiresnet_graph.train.initial_weights import InitialWeights
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
     augment = "none" if matched is None else matched.standard_augmentation
     rows: dict[tuple[int, int], PlannedRow] = {}
     requests: dict[str, RunRequest] = {}
-    origins: dict[str, tuple[NetworkIdentity, Seeds]] = {}
+    origins: dict[str, tuple[NetworkIdentity, Seeds, InitialWeights | None]] = {}
     identities = [
         NetworkIdentity(network.info.plan, custom_ops_hash(plan), count_readouts(plan))
         for network, plan in ((network, network.architecture.plan) for network in networks.members)
@@ -109,10 +110,11 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
     specs = [network.architecture.to_yaml() for network in networks.members]
     for s, seeds in enumerate(study.seed_pairs):
         for n, network in enumerate(networks.members):
-            key = identify_run(identities[n], network.recipe, seeds, matched).key
+            key = identify_run(identities[n], network.recipe, seeds, matched, network.weights).key
             rows[n, s] = PlannedRow(n, seeds, key)
-            origins[key] = (identities[n], seeds)
-            requests.setdefault(key, RunRequest(specs[n], network.info.label, seeds, source, network.recipe))
+            origins[key] = (identities[n], seeds, network.weights)
+            request = RunRequest(specs[n], network.info.label, seeds, source, network.recipe, weights=network.weights)
+            requests.setdefault(key, request)
     return StudyPlan(
         name=study.name or networks.architecture,
         architecture=networks.architecture,
@@ -131,7 +133,7 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
 
 def _key_with_epochs(
     requests: Mapping[str, RunRequest],
-    origins: Mapping[str, tuple[NetworkIdentity, Seeds]],
+    origins: Mapping[str, tuple[NetworkIdentity, Seeds, InitialWeights | None]],
     dataset: Dataset | None,
     key: str,
     epochs: int,
@@ -139,9 +141,9 @@ def _key_with_epochs(
     """The key of a run with another number of epochs."""
     from hiresnet_graph.train.identity import identify_run
 
-    network, seeds = origins[key]
+    network, seeds, weights = origins[key]
     recipe = requests[key].recipe.model_copy(update={"epochs": epochs})
-    return identify_run(network, recipe, seeds, dataset).key
+    return identify_run(network, recipe, seeds, dataset, weights).key
 
 
 def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:

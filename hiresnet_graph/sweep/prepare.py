@@ -253,8 +253,8 @@ class PreparedStudy:
         sizes = [len(stack.keys) for stack in self.stacks]
         if not sizes:
             return (
-                "Each run is computed by itself: no two runs can be stacked (other networks, 'compile' or "
-                "'checkpoint_steps' in the recipe), or memory is too small."
+                "Each run is computed by itself: no two runs can be stacked (other networks, or 'compile', "
+                "'checkpoint_steps', 'freeze' or 'lr_scale' in the recipe), or memory is too small."
             )
         together, alone = sum(sizes), runs - sum(sizes)
         programs = format_count(len(sizes), "program") + (f" of at most {max(sizes)}" if len(sizes) > 1 else "")

@@ -194,6 +194,7 @@ class SearchSpace:
             update["variants"] = {label: label}
         study = self.study.model_copy(update=update)
         study._tree = self._tree_of(label, setting)
+        study._checks_rules = all(params[_EDGE + edge] for edge in self.edges)
         try:
             networks = networks_of(study)
         except SpecError as error:

@@ -12,6 +12,8 @@
     seeds: 5                             # 0 to 4; or a list; or {init: 5, data: [0]}: every pair
     grid: {lr: [0.01, 0.003]}            # every combination; fields of the recipe, params, or fields of the network
     data: cifar10                        # as `--data`, or {kind: cifar10, root: DIR}
+    weights: runs/base                   # what the runs start from: a file, or the folder of a run
+    reinit: true                         # draw anew what does not fit
     recipe: {epochs: 80}
     published: {source: ..., values: [{label: none, mean: 89.15, std: 0.31, n: 5}]}   # see `published`
     search: {space: {edges: full}}       # instead of variants, subsets and grid: see `search`
@@ -87,6 +89,10 @@ class Study(BaseModel):
             its values.
         data: The data set, as text or mapping.
         recipe: How every network is trained.
+        weights: What all runs start from, instead of random weights: a safetensors file, a file of `torch.save` with
+            tensors alone, or the folder of a run; relative to the study file. A variant in the form of a mapping may
+            have its own, or `null` for random weights. A network may lack tensors of the file.
+        reinit: Draw the weights anew that the file lacks or has in another shape, instead of an error.
         published: Published results of the same networks, for `hrg show` and `hrg report`; they affect no run.
         search: How a sampler chooses the networks, instead of variants, subsets, controls and a grid.
     """
@@ -107,9 +113,12 @@ class Study(BaseModel):
     grid: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     data: str | dict[str, Any] | InstanceOf[DatasetKind] = "digits"
     recipe: Recipe = Recipe()
+    weights: str | None = None
+    reinit: bool = False
     published: Published | None = None
     search: SearchSettings | None = None
     _tree: MarkedDict = PrivateAttr(default_factory=MarkedDict)
+    _checks_rules: bool = PrivateAttr(default=True)
 
     @field_validator("seeds")
     @classmethod
@@ -134,6 +143,11 @@ class Study(BaseModel):
     def tree(self) -> MarkedDict:
         """The file, with the positions of its values; empty for a study made in Python."""
         return self._tree
+
+    @property
+    def checks_rules(self) -> bool:
+        """Whether each pattern of the recipe must match: not in a proposal of a search, which lacks edges."""
+        return self._checks_rules
 
     @property
     def seed_pairs(self) -> tuple[Seeds, ...]:
@@ -199,7 +213,7 @@ class Study(BaseModel):
             at = position.shifted(max(0, source.find(f"--{key}")))
             changes[key] = marked(_plain(value), at)
             changes.key_positions[key] = changes.value_positions[key] = at
-        if fields.keys() & {"changes", "variants", "subsets", "group", "controls", "grid"}:
+        if fields.keys() & {"changes", "variants", "subsets", "group", "controls", "grid", "weights"}:
             own = own.without("published")  # its values may belong to other networks
         return study_of(merge(own, changes))
 

@@ -17,6 +17,8 @@ from hiresnet_graph.sweep.subsets import RULES, subsets
 StudyPath = tuple[str | int, ...]
 TRANSITIONS = "transitions"
 """The group that edge sets over a matrix of transitions refer to."""
+NO_CHANGES = ("edges", "variant", "weights", "reinit")
+"""Keys of a variant that are no changes of params or fields."""
 _FAMILY = {
     "all": ("all", 1),
     "no feedback": ("all - feedback", 2),
@@ -55,6 +57,7 @@ class Variant:
         group: The group of skips that `edges` refers to, if the spec names its groups; or `transitions`.
         variant: The variant of the spec that it starts from.
         changes: Changed params and fields, as on the command line.
+        weights: Its own `weights` and `reinit`, which replace those of the study.
         path: Its path in the study.
     """
 
@@ -63,6 +66,7 @@ class Variant:
     group: str | None = None
     variant: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, Any] = field(default_factory=dict)
     path: StudyPath = field(default=(), compare=False)
 
     def apply(self, arch: Architecture, tree: MarkedDict | None = None) -> Architecture:
@@ -116,7 +120,8 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
         raise UsageError(
             f"'{label}' must be an edge set, the name of a variant, or changes like {{edges: full, width: 8}}."
         )
-    changes = {key: item for key, item in value.items() if key not in ("edges", "variant")}
+    changes = {key: item for key, item in value.items() if key not in NO_CHANGES}
+    weights = {key: value[key] for key in ("weights", "reinit") if key in value}
     edges, variant = value.get("edges"), value.get("variant")
     is_list = isinstance(edges, list | tuple) and all(isinstance(item, str) for item in edges)
     if edges is not None and not isinstance(edges, str) and not is_list:
@@ -125,7 +130,7 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
         raise UsageError(
             f"'{arch.name}' has no variant '{variant}'. {did_you_mean(str(variant), arch.variants)}".strip()
         )
-    return Variant(label, edges, group if edges is not None else None, variant, changes, path)
+    return Variant(label, edges, group if edges is not None else None, variant, changes, weights, path)
 
 
 def _is_set(word: str) -> bool:

@@ -6,7 +6,7 @@ Axes: P parameters, G blocks and edges with parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,15 +17,19 @@ Norms = dict[str, float | None]
 """Norm by block or edge; None if it is unknown or not finite."""
 
 
-def gradient_groups(plan: Plan) -> dict[str, tuple[str, ...]]:
+def gradient_groups(plan: Plan, trained: Collection[str] | None = None) -> dict[str, tuple[str, ...]]:
     """The nodes and edges with parameters, in the order of the network, each with the names of its parameters.
 
     A residual block's own shortcut is an edge. Weights that several nodes share belong to the node that they are named
     after, or to their own name.
+
+    Args:
+        trained: The parameters that have gradients; by default all.
     """
     found: dict[str, dict[str, None]] = {}
     for call in plan.calls:
         names = [f"{call.weights}.{tensor.name}" for tensor in call.tensors if tensor.trainable]
+        names = [name for name in names if trained is None or name in trained]
         is_own = f"{call.weights}.".startswith(f"{call.owner}.")
         group = call.owner if is_own else call.weights.rpartition(".")[0] or call.weights
         if names:
@@ -67,12 +71,14 @@ class GradientGroups:
 
     Args:
         plans: The networks; in all of them, a parameter belongs to the same block or edge.
+        trained: The parameters that have gradients; by default all.
     """
 
-    def __init__(self, plans: Iterable[Plan], device: torch.device) -> None:
+    def __init__(self, plans: Iterable[Plan], device: torch.device, trained: Collection[str] | None = None) -> None:
+        self._trained = trained
         groups: dict[str, dict[str, None]] = {}
         for plan in plans:
-            for group, names in gradient_groups(plan).items():
+            for group, names in gradient_groups(plan, trained).items():
                 groups.setdefault(group, {}).update(dict.fromkeys(names))
         self._indices = {group: i for i, group in enumerate(groups)}
         self._group_of = {name: i for i, names in enumerate(groups.values()) for name in names}
@@ -84,7 +90,7 @@ class GradientGroups:
 
     def sums_of(self, plan: Plan, sums_G: torch.Tensor) -> GradientSums:
         """The sums of one of the networks."""
-        return GradientSums({group: self._indices[group] for group in gradient_groups(plan)}, sums_G)
+        return GradientSums({group: self._indices[group] for group in gradient_groups(plan, self._trained)}, sums_G)
 
     def norms(self, norm_of: Callable[[str], torch.Tensor]) -> torch.Tensor:
         """The norms of all blocks and edges [..., G].

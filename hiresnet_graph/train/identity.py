@@ -14,6 +14,7 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.ops import Apply
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.checks import count_readouts, match_input
+from hiresnet_graph.train.initial_weights import InitialWeights
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
 from hiresnet_graph.train.request import RunRequest
@@ -62,13 +63,20 @@ def identify_network(plan: Plan) -> NetworkIdentity:
     return NetworkIdentity(plan.digest(), custom_ops_hash(plan), count_readouts(plan))
 
 
-def identify_run(network: NetworkIdentity, recipe: Recipe, seeds: Seeds, dataset: Dataset | None) -> RunIdentity:
+def identify_run(
+    network: NetworkIdentity,
+    recipe: Recipe,
+    seeds: Seeds,
+    dataset: Dataset | None,
+    weights: InitialWeights | None = None,
+) -> RunIdentity:
     """The identity of a run.
 
     Args:
         recipe: As requested.
         dataset: With images in the input shape of the network. Without it, keys distinguish the runs of one study, but
             are not those under which the runs are stored.
+        weights: What the run starts from, instead of random weights.
     """
     recipe = recipe.resolved(dataset.standard_augmentation if dataset else "none", network.readouts)
     fingerprint = dataset.fingerprint() if dataset else ""
@@ -79,6 +87,7 @@ def identify_run(network: NetworkIdentity, recipe: Recipe, seeds: Seeds, dataset
         "recipe": recipe.mathematics(),
         "seeds": list(seeds),
         "semantics": SEMANTICS,
+        **({} if weights is None else {"weights": weights.digest}),
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:24]
     return RunIdentity(key, network.plan, recipe, fingerprint)
@@ -93,7 +102,7 @@ def identify_request(request: RunRequest) -> RunIdentity:
     """
     plan = loads(request.spec, request.label).plan
     dataset = match_input(load_dataset(request.data), plan)
-    return identify_run(identify_network(plan), request.recipe, request.seeds, dataset)
+    return identify_run(identify_network(plan), request.recipe, request.seeds, dataset, request.weights)
 
 
 def custom_ops_hash(plan: Plan) -> str:

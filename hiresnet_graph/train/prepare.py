@@ -40,7 +40,7 @@ from hiresnet_graph.train.record import (
     read_settings,
 )
 from hiresnet_graph.train.request import RunRequest
-from hiresnet_graph.train.state import TrainingState
+from hiresnet_graph.train.state import TrainingState, Weights
 from hiresnet_graph.train.tensorboard import FOLDER as TENSORBOARD
 
 
@@ -90,6 +90,16 @@ class PreparedRun:
         """The key of the run."""
         return self.settings.key
 
+    def initial_weights(self) -> Weights | None:
+        """The tensors that replace random ones when the run starts; None if it starts from random weights.
+
+        Raises:
+            RunError: Their file cannot be read, or has changed.
+            UsageError: They do not fit the network.
+        """
+        weights = self.request.weights
+        return None if weights is None else weights.fit(self.arch.plan).tensors
+
     def finished_record(self) -> RunRecord | None:
         """The record of this run, if it is already finished in the folder.
 
@@ -112,7 +122,9 @@ class PreparedRun:
         """Why a run cannot be continued as this one: a sentence, empty if it is not a shorter one; None if it can."""
         epochs = old.recipe.epochs
         recipe = self.recipe.model_copy(update={"epochs": epochs})
-        shorter = identify_run(identify_network(self.arch.plan), recipe, self.request.seeds, self.dataset)
+        shorter = identify_run(
+            identify_network(self.arch.plan), recipe, self.request.seeds, self.dataset, self.request.weights
+        )
         if epochs > self.recipe.epochs or old.key != shorter.key:
             return ""
         if not recipe.has_fixed_rates:
@@ -221,6 +233,7 @@ class PreparedRun:
             machine=environment,
             time_s=round(state.time_s, 3),
             preprocessing=Preprocessing(shape=shape, mean=mean, std=std, class_names=names),
+            weights=settings.weights,
         )
 
     def write_result(self, record: RunRecord, state: TrainingState, final: Checkpoint | None) -> None:
@@ -276,7 +289,7 @@ def prepare_run(
         or check_smallest_batch(request.recipe, dataset, arch.plan, processes)
     ):
         raise UsageError(f"recipe: {error}")
-    identity = identify_run(identify_network(arch.plan), request.recipe, request.seeds, dataset)
+    identity = identify_run(identify_network(arch.plan), request.recipe, request.seeds, dataset, request.weights)
     settings = Settings(
         key=identity.key,
         architecture=arch.name,
@@ -291,6 +304,7 @@ def prepare_run(
         threads=request.threads,
         checkpoint_s=request.checkpoint_s,
         data_workers=request.data_workers,
+        weights=request.weights,
     )
     return PreparedRun(request, folder, arch, dataset, settings)
 
@@ -302,9 +316,12 @@ def _differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:
         "architecture": (old.architecture, new.architecture),
         "seed": (old.seeds, new.seeds),
         "data": (old.data, new.data),
+        "weights": (old.weights and old.weights.source, new.weights and new.weights.source),
         **{f"recipe.{name}": (before.get(name), now.get(name)) for name in {**before, **now}},
     }
     different = [f"{name} was {was}, now {is_}" for name, (was, is_) in pairs.items() if was != is_]
+    if old.weights and new.weights and old.weights != new.weights and old.weights.source == new.weights.source:
+        different.append(f"the weights in {new.weights.source} were different")
     if old.plan != new.plan:
         different.append(f"the network was another ('{old.variant or old.architecture}')")
     if old.data == new.data and old.data_fingerprint != new.data_fingerprint:

@@ -90,5 +90,7 @@ def _start(prepared: PreparedRun, trainer: SingleTrainer, processes: Processes, 
     if checkpoint is not None:
         prepared.check_checkpoint(checkpoint)
         trainer.restore(0, checkpoint)
+    else:
+        trainer.initialize(0)
     if processes.is_first:
         prepared.write_start(trainer.state.epochs)

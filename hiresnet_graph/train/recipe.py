@@ -6,7 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.float32 import Float32Model
@@ -26,6 +34,7 @@ EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile", "r
 
 
 _MAX_WEIGHT = 1e30  # far from the limits of float32, as only ratios matter
+_MAX_FACTOR = 1e6
 
 
 def _step_weights(value: object) -> object:
@@ -41,6 +50,37 @@ def _step_weights(value: object) -> object:
 
 
 LossSteps = Annotated[Literal["last", "mean"] | tuple[float, ...], BeforeValidator(_step_weights)]
+
+
+def _patterns(value: object) -> object:
+    """Validates `freeze`: one pattern, or several."""
+    found = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list | tuple) else None
+    if found is None or not all(isinstance(one, str) and one.strip() for one in found):
+        raise ValueError(f"expected addresses, like [stem, 'stage*.block1'], got {value!r}")
+    return found
+
+
+def _factors(value: object) -> object:
+    """Validates `lr_scale`: a mapping, or its items."""
+    items = value.items() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    pairs = [tuple(item) for item in items or () if isinstance(item, list | tuple)]
+    is_valid = items is not None and len(pairs) == len(items) and all(len(pair) == 2 for pair in pairs)
+    if not is_valid or not all(
+        isinstance(key, str) and key.strip() and type(factor) in (int, float) and 0 < factor <= _MAX_FACTOR
+        for key, factor in pairs
+    ):
+        expected = f"factors above 0 and at most {_MAX_FACTOR:g} by address, like {{'stage*': 0.1}}"
+        raise ValueError(f"expected {expected}, got {value!r}")
+    return tuple((key, float(factor)) for key, factor in pairs)
+
+
+Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
+Factors = Annotated[
+    tuple[tuple[str, float], ...],
+    BeforeValidator(_factors),
+    PlainSerializer(dict, return_type=dict[str, float]),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "exclusiveMinimum": 0}}),
+]
 
 
 class Recipe(Float32Model):
@@ -65,6 +105,10 @@ class Recipe(Float32Model):
         loss_steps: With `readout: all`, how the losses of the readout steps are combined: their `mean`, the `last`
             one, or a weight for each, of which only the ratios matter. Other networks have one readout step.
         clip_norm: Maximum norm of all gradients together; larger ones are scaled down.
+        freeze: Addresses of what is not trained, like `[stem, "stage*.block1"]`; `*` stands for any characters within
+            one part. It covers all tensors below. Frozen norms keep their statistics and use them.
+        lr_scale: Factors of the learning rate by address, like `{"stage*": 0.1}`. Of several that match a tensor, one
+            without `*` counts, then the one with more parts.
         augment: Random augmentation of training images: `crop` (padded with black, then cropped at a random position),
             `flip` (left to right, with probability 1/2), `crop+flip`, `none`; or `standard`, the usual one for the
             data set.
@@ -100,6 +144,8 @@ class Recipe(Float32Model):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     loss_steps: LossSteps = "mean"
     clip_norm: float | None = Field(default=None, gt=0)
+    freeze: Patterns = ()
+    lr_scale: Factors = ()
     augment: Augmentation = "standard"
     crop_padding: Count | None = None
     top_k: Count = 5
@@ -179,6 +225,8 @@ class Recipe(Float32Model):
             "step_factor": self.schedule != "step",
             "crop_padding": "crop" not in self.augment and self.augment != "standard",
             "loss_steps": self.loss_steps == "mean",
+            "freeze": not self.freeze,
+            "lr_scale": not self.lr_scale,
         }
         return {name: value for name, value in data.items() if not unused.get(name, False)}
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import check_folder
+from hiresnet_graph.train.initial_weights import InitialWeights
 from hiresnet_graph.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class RunRecord(_Record):
         epochs: All epochs, in order.
         time_s: Computing time of all attempts that contributed. Not part of the result.
         preprocessing: From images to the network's input; None in records of older versions.
+        weights: What the run started from; None for random weights.
     """
 
     key: str
@@ -188,6 +190,7 @@ class RunRecord(_Record):
     machine: Environment
     time_s: float
     preprocessing: Preprocessing | None = None
+    weights: InitialWeights | None = None
 
     def __repr__(self) -> str:
         accuracy = "" if self.test_accuracy is None else f", test accuracy {100 * self.test_accuracy:.2f} %"
@@ -223,6 +226,7 @@ class Settings(_Record):
     Attributes:
         source: The data set as a mapping that names it; None if it was passed in memory.
         variant: Name of the network in tables.
+        weights: What the run starts from; None for random weights.
     """
 
     key: str
@@ -238,6 +242,7 @@ class Settings(_Record):
     threads: int
     checkpoint_s: float
     data_workers: int
+    weights: InitialWeights | None = None
 
 
 def read_settings(folder: Path) -> Settings | None:

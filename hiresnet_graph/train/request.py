@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hiresnet_graph.data import DatasetKind
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.seeding import MAX_SEED
+from hiresnet_graph.train.initial_weights import InitialWeights
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import Seeds
 
@@ -25,6 +26,7 @@ class RunRequest:
         checkpoint_s: Minimum seconds between two checkpoints; 0 writes one after each epoch. A run that is stopped
             always writes one.
         data_workers: Processes that read the images of a streamed data set.
+        weights: What the run starts from, instead of random weights.
     """
 
     spec: str
@@ -36,6 +38,7 @@ class RunRequest:
     threads: int = 1
     checkpoint_s: float = 60.0
     data_workers: int = 0
+    weights: InitialWeights | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.threads <= MAX_THREADS:

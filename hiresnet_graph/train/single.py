@@ -15,7 +15,9 @@ from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
+from hiresnet_graph.train.initial_weights import InitialWeights, initial_weights
 from hiresnet_graph.train.parallel import join_processes
+from hiresnet_graph.train.parameter_rules import check_rules
 from hiresnet_graph.train.prepare import InMemoryData, stored_source
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
@@ -35,7 +37,10 @@ def train(
     data: str | Mapping[str, Any] | DatasetKind | Dataset = "digits",
     recipe: Recipe | None = None,
     seed: int | Seeds = 0,
+    weights: Path | str | None = None,
+    reinit: bool = False,
     label: str = "",
+    on_weights: Callable[[str], None] | None = None,
     on_data: Callable[[Dataset], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: OnStep | None = None,
@@ -56,6 +61,10 @@ def train(
         data: A data set as `data_source` takes it, or one in memory. Images are resized to the input of the network.
         recipe: By default the protocol of the paper.
         seed: Of the initial weights, the order of the images, their augmentation and dropout; `Seeds` separates them.
+        weights: What the run starts from, instead of random weights: a safetensors file, a file of `torch.save` with
+            tensors alone, or the folder of a run. Tensors belong together by name. The file may have more tensors.
+        reinit: Draw the weights anew that the file lacks or has in another shape, instead of an error.
+        on_weights: Called with what does not fit, in sentences.
         label: Name of the variant in the record; by default the variant of the spec.
         on_data: Called with the data before training; not for a run that is finished.
         on_epoch: Called after each epoch that is trained here.
@@ -75,6 +84,7 @@ def train(
         KeyboardInterrupt: Ctrl-C, or the process was terminated; a checkpoint was written before.
     """
     _refuse_study(Path(out))
+    initial = None if weights is None else _read_initial(arch, weights, reinit, on_weights)
     source = InMemoryData() if isinstance(data, Dataset) else data_source(data)
     request = RunRequest(
         spec=arch.to_yaml(),
@@ -86,9 +96,28 @@ def train(
         threads=threads,
         checkpoint_s=checkpoint_s,
         data_workers=data_workers,
+        weights=initial,
     )
+    if error := check_rules(request.recipe, [arch.plan]):
+        raise UsageError(f"recipe.{error}")
     observers = _Observers(on_data, on_epoch, on_step, tensorboard)
     return _execute(request, Path(out), arch, observers, data if isinstance(data, Dataset) else None, resume)
+
+
+def _read_initial(
+    arch: Architecture, source: Path | str, reinit: bool, on_weights: Callable[[str], None] | None
+) -> InitialWeights:
+    """The weights that a run of a network starts from, checked.
+
+    Raises:
+        UsageError: They cannot be read, or do not fit.
+    """
+    weights, file = initial_weights(source, reinit=reinit)
+    sentences = [*([file.note] if file.note else []), *weights.fit(arch.plan, file).sentences()]
+    if on_weights is not None:
+        for sentence in sentences:
+            on_weights(sentence)
+    return weights
 
 
 def resume_run(
@@ -146,6 +175,7 @@ def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
         threads=settings.threads,
         checkpoint_s=settings.checkpoint_s,
         data_workers=settings.data_workers,
+        weights=settings.weights,
     )
 
 

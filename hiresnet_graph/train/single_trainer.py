@@ -20,6 +20,7 @@ from hiresnet_graph.train.environment import describe_environment
 from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, evaluate, loss_of, split_steps
 from hiresnet_graph.train.gradients import GradientGroups
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
+from hiresnet_graph.train.parameter_rules import frozen_layers, lr_factors
 from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.state import Weights, below
@@ -58,12 +59,17 @@ class SingleTrainer(Trainer):
                 memory_format=memory_format,
             )
         self._forward = training_forward(self.module, recipe)
-        self.optimizer = make_optimizer(recipe, self.module)
+        plan = run.arch.plan
+        factors = lr_factors(recipe, plan)
+        self._frozen = [self.module.get_submodule(name) for name in frozen_layers(recipe, plan)]
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(name in factors)
+        self.optimizer = make_optimizer(recipe, self.module, factors)
         is_last, backend = memory_format is torch.channels_last, "compile" if recipe.compile else "eager"
         environment = describe_environment(device, run.request.threads, is_last, backend)
         steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
         losses_1S, correct_1S = (torch.zeros(1, steps, device=device) for _ in range(2))
-        self._groups, plan = GradientGroups([run.arch.plan], device), run.arch.plan
+        self._groups = GradientGroups([plan], device, factors)
         gradients = [self._groups.sums_of(plan, self._groups.zeros())] if recipe.record_gradients else []
         super().__init__([run], device, environment, losses_1S, correct_1S, processes, gradients)
         self.rng_state: list[torch.Tensor] = []
@@ -83,7 +89,7 @@ class SingleTrainer(Trainer):
         counters, tensors = checkpoint
         self.module.load_state_dict(below(tensors, "model"))  # by copy, so that the memory format stays
         state: dict[int, dict[str, torch.Tensor]] = {}
-        parameters = list(self.module.parameters())
+        parameters = self._trained()
         for name, value in below(tensors, "optimizer").items():
             index, _, entry = name.partition(".")
             like = parameters[int(index)]
@@ -118,6 +124,8 @@ class SingleTrainer(Trainer):
 
     def _open_batches(self) -> list[Iterator[Batch]]:
         self.module.train()
+        for layer in self._frozen:
+            layer.eval()
         batches = self.loader.training(
             self.state.epoch + 1,
             self.recipe.batch_size,
@@ -133,7 +141,7 @@ class SingleTrainer(Trainer):
         recipe, state, is_single = self.recipe, self.state, self.processes.world == 1
         rate = recipe.lr_at(state.total_steps, self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["scale"]
         self.optimizer.zero_grad()
         if len(labels_B):
             logits_BRK = split_steps(compute_logits(self._forward, x_BCHW, recipe))
@@ -148,7 +156,7 @@ class SingleTrainer(Trainer):
         requested: Sequence[torch.Tensor] | None = None
         if not is_single:
             flags = (torch.tensor(float(condition()), device=self.device) for condition in (stop, is_due))
-            loss, correct, *requested = self.processes.sum(self.module.parameters(), [loss.detach(), correct, *flags])
+            loss, correct, *requested = self.processes.sum(self._trained(), [loss.detach(), correct, *flags])
         state.losses_S[state.step] = loss.detach()
         state.correct_S[state.step] = correct
         if state.gradients is not None:
@@ -157,6 +165,10 @@ class SingleTrainer(Trainer):
             nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
         self.optimizer.step()
         return requested
+
+    def _trained(self) -> list[nn.Parameter]:
+        """The parameters that are trained, as the optimizer numbers them."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _gradient_norms(self) -> torch.Tensor:
         """The norm of the gradients of each block and edge [G]."""

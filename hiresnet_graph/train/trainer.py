@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Literal, cast
@@ -110,6 +110,17 @@ class Trainer(ABC):
             if isinstance(batches, Generator):
                 batches.close()
         self._batches = None
+
+    def initialize(self, k: int) -> None:
+        """Start a run from the weights that it requests, if any.
+
+        Raises:
+            RunError: Their file cannot be read, or has changed.
+            UsageError: They do not fit the network.
+        """
+        if (found := self.runs[k].initial_weights()) is not None:
+            with torch.no_grad():
+                self._load_weights(k, {**self._copy(k), **found})
 
     @abstractmethod
     def checkpoint(self, k: int) -> Checkpoint:
@@ -284,9 +295,20 @@ def compute_logits(
         return forward(x_BCHW).float()
 
 
-def make_optimizer(recipe: Recipe, module: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer of a recipe, by torch."""
-    parameters = list(module.parameters())
+def make_optimizer(
+    recipe: Recipe, module: nn.Module, factors: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of a recipe, by torch.
+
+    Args:
+        factors: The parameters to train, each with a factor of the learning rate; by default all. Parameters with one
+            factor are a group of the optimizer, with the factor as its `scale`.
+    """
+    by_name = dict(module.named_parameters())
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name in by_name if factors is None else factors:
+        groups.setdefault(1.0 if factors is None else factors[name], []).append(by_name[name])
+    parameters = [{"params": members, "scale": factor} for factor, members in groups.items()]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,

@@ -17,7 +17,7 @@ def test_prefixes_of_torch_are_removed_and_reported(tiny: hrg.Architecture, tmp_
     save_file({f"{prefix}{name}": value for name, value in trained.state_dict().items()}, tmp_path / "w.safetensors")
     note = load_weights(module, tmp_path / "w.safetensors")
     path = tmp_path / "w.safetensors"
-    assert note == (f"Removed the prefix '{prefix}' from the names of the weights in {path}." if prefix else "")
+    assert note == [f"Removed the prefix '{prefix}' from the names of the weights in {path}."] * bool(prefix)
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in trained.state_dict().items())
 
 
@@ -25,7 +25,7 @@ def test_a_prefix_that_belongs_to_the_network_stays(tmp_path: Path) -> None:
     spec = "{name: n, input: {channels: 1, height: 2, width: 2}, nodes: {module: {block: conv, width: 2}}}"
     trained, module = hrg.loads(spec).build(seed=7), hrg.loads(spec).build()
     save_file(dict(trained.state_dict()), tmp_path / "w.safetensors")
-    assert load_weights(module, tmp_path / "w.safetensors") == ""
+    assert load_weights(module, tmp_path / "w.safetensors") == []
     assert torch.equal(trained.state_dict()["module.conv.weight"], module.state_dict()["module.conv.weight"])
 
 
@@ -37,20 +37,73 @@ def test_a_folder_stands_for_the_best_weights_of_its_run(tiny: hrg.Architecture,
     with pytest.raises(RunError, match=r"holds a study, which has no weights\. Give a folder below '.*runs'"):
         load_weights(module, tmp_path)
     save_file(dict(trained.state_dict()), tmp_path / "model.safetensors")
-    assert load_weights(module, tmp_path) == ""
+    assert load_weights(module, tmp_path) == []
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in trained.state_dict().items())
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_tensors_of_torch_save_are_read(tiny: hrg.Architecture, tmp_path: Path, is_zip: bool) -> None:
+    trained, path = tiny.build(seed=7), tmp_path / "w.pth"
+    state = trained.state_dict()
+    for content, notes in (
+        (state, []),
+        (
+            {"epoch": 3, "optimizer": {"lr": 0.1}, "model": state},
+            [f"The weights in {path} are those of its entry 'model'."],
+        ),
+    ):
+        torch.save(content, path, _use_new_zipfile_serialization=is_zip)
+        module = tiny.build()
+        assert load_weights(module, path) == notes
+        assert all(torch.equal(value, module.state_dict()[name]) for name, value in state.items())
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("code of the file was run",)
+
+
+def test_files_of_torch_save_with_more_than_tensors_are_not_read(
+    tiny: hrg.Architecture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "w.pth"
+    for content in (tiny.build(), {"state_dict": tiny.build().state_dict(), "x": Evil()}):
+        torch.save(content, path)
+        with pytest.raises(
+            RunError, match=r"holds more than tensors, such as a whole module\. Loading that would run code"
+        ):
+            load_weights(tiny.build(), path)
+    assert not capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(RunError, match="is damaged, or holds more than tensors"):
+        load_weights(tiny.build(), path)
+    state = tiny.build().state_dict()
+    for other, message in (
+        ([1, 2], "holds no dict of tensors by name. Save"),
+        ({"a": state, "b": state}, "holds no dict of tensors by name, but several dicts of tensors: 'a', 'b'."),
+    ):
+        torch.save(other, path)
+        with pytest.raises(RunError, match=message):
+            load_weights(tiny.build(), path)
+
+
+def test_what_does_not_fit_is_listed_and_keeps_its_values_if_asked_for(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(dict(tiny.override({"head.classes": 3}).with_edges("in").build(seed=7).state_dict()), path)
+    module = tiny.with_edges("p1").build(seed=5)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(RunError, match="belong to another network: it lacks 'edges"):
+        load_weights(module, path)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    lacking, reshaped, unused = load_weights(module, path, reinit=True)
+    assert "lacks 'edges.stage1__stage2." in lacking and "'head.linear.weight'" in reshaped
+    assert "'edges.stem__stage2." in unused and unused.endswith("which the network lacks: not used.")
+    assert torch.equal(module.state_dict()["head.linear.weight"], before["head.linear.weight"])
+    assert not torch.equal(module.state_dict()["stem.conv.weight"], before["stem.conv.weight"])
 
 
 def test_other_files_are_named_with_what_to_do(tiny: hrg.Architecture, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
-    for is_zip in (True, False):
-        torch.save(tiny.build().state_dict(), path, _use_new_zipfile_serialization=is_zip)
-        with pytest.raises(RunError) as error:
-            load_weights(tiny.build(), path)
-        assert str(error.value) == (
-            f"{path}: this is a file of torch.save, not of safetensors. Convert it in Python: "
-            "safetensors.torch.save_file(torch.load('w.pth', weights_only=True), 'w.safetensors')"
-        )
     for content, message in (
         (b"version https://git-lfs.github.com/spec/v1\noid", "this is a pointer of Git LFS, not the weights"),
         (b"", "the file is empty."),

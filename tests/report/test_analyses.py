@@ -142,7 +142,7 @@ def test_a_file_of_weights_gives_the_numbers_of_its_run(small_study: Path, tmp_p
 
     folder = small_study / "runs" / "full-seed1"
     (tmp_path / "small.yaml").write_text(TEXT)
-    source = find_networks(folder / "model.safetensors", spec=f"{tmp_path / 'small.yaml'}@full")
+    source = find_networks(Path(f"{tmp_path / 'small.yaml'}@full"), weights=folder / "model.safetensors")
     ours, runs = make_contributions(source), make_contributions(find_networks(folder))
     assert [row.values for row in ours.rows] == [row.values for row in runs.rows]
     assert (ours.source, ours.architecture, ours.data) == ("model.safetensors", "small, full", "digits")

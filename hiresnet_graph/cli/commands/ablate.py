@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiresnet_graph.cli.arguments import Changes, Edges, Group, Prune
+from hiresnet_graph.cli.arguments import Changes, Edges, Group, Prune, Reinit, Weights
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.dry_run import announce_measuring, show_plan, write_remarks
 from hiresnet_graph.cli.output import check_study_folder
 from hiresnet_graph.cli.progress import RemainingTime, progress
-from hiresnet_graph.cli.study_arguments import compared, parsed_seeds, study_of_arguments
+from hiresnet_graph.cli.study_arguments import compared, parsed_seeds, starting_weights, study_of_arguments
 from hiresnet_graph.cli.training import (
     Address,
     BatchSize,
@@ -125,6 +125,8 @@ def ablate(
     grid: Grid = None,
     seeds: Seeds = None,
     baseline: Baseline = None,
+    weights: Weights = None,
+    reinit: Reinit = False,
     data: Data = None,
     download: Download = False,
     epochs: Epochs = None,
@@ -158,6 +160,7 @@ def ablate(
     given |= {key: value for key, value in (("group", group), ("prune", prune), ("baseline", baseline)) if value}
     if seeds is not None:
         given["seeds"] = parsed_seeds(seeds)
+    given |= starting_weights(weights, reinit)
     if data is not None:
         given["data"] = make_dataset(data).as_data()
     if recipe := recipe_fields(epochs, lr, batch_size, fields):

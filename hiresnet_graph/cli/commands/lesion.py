@@ -11,13 +11,13 @@ from hiresnet_graph.cli.analysis import (
     DataPart,
     FormatOption,
     Json,
-    NetworkSpec,
     Output,
     PartOption,
     PlotFile,
     SourcePath,
     WeightsData,
 )
+from hiresnet_graph.cli.arguments import Reinit, Weights
 from hiresnet_graph.cli.commands.report import Format
 from hiresnet_graph.cli.output import Force
 from hiresnet_graph.cli.training import Device
@@ -48,7 +48,8 @@ def lesion(
         int, typer.Option(min=0, metavar="N", help="Compare with N random sets of as many edges.", show_default="none")
     ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of these sets and of other images.")] = 0,
-    spec: NetworkSpec = None,
+    weights: Weights = None,
+    reinit: Reinit = False,
     data: WeightsData = None,
     part: PartOption = DataPart.TEST,
     format: FormatOption = Format.TABLE,
@@ -75,7 +76,8 @@ def lesion(
             seed=seed,
             part=part.value,
         ),
-        spec=spec,
+        weights=weights,
+        reinit=reinit,
         data=data,
         device=device,
     )

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiresnet_graph.cli.arguments import Prune
+from hiresnet_graph.cli.arguments import Prune, Reinit, Weights
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.dry_run import write_remarks
 from hiresnet_graph.cli.output import check_study_folder
 from hiresnet_graph.cli.progress import progress
+from hiresnet_graph.cli.study_arguments import starting_weights
 from hiresnet_graph.cli.training import (
     Address,
     Data,
@@ -54,6 +55,8 @@ def search(
         int | None, typer.Option(min=1, metavar="N", help="Budget: overrides that of the file.", show_default=False)
     ] = None,
     prune: Prune = None,
+    weights: Weights = None,
+    reinit: Reinit = False,
     data: Data = None,
     download: Download = False,
     epochs: Epochs = None,
@@ -83,7 +86,7 @@ def search(
             "{edges: full}, runs: 20}'."
         )
     requested = read_study(study)
-    given: dict[str, object] = {}
+    given: dict[str, object] = starting_weights(weights, reinit)
     if runs is not None:
         given["search"] = {"runs": runs}
     if prune is not None:

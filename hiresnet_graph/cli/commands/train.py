@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.cli import failure
-from hiresnet_graph.cli.arguments import Changes, Edges, Variant, architecture
+from hiresnet_graph.cli.arguments import Changes, Edges, Reinit, Variant, Weights, architecture, check_reinit
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.output import check_output_folder
 from hiresnet_graph.cli.progress import Meter, progress
@@ -78,6 +78,8 @@ def train(
     data: Data = None,
     download: Download = False,
     seed: TrainingSeed = None,
+    weights: Weights = None,
+    reinit: Reinit = False,
     epochs: Epochs = None,
     lr: LearningRate = None,
     batch_size: BatchSize = None,
@@ -93,8 +95,8 @@ def train(
     interrupted run. Under torchrun, several processes train the network together.
     """
     if resume is not None:
-        given = [spec, changes, output, variant, edges, data, download, seed, epochs, lr, batch_size, fields, fresh]
-        _check_resume(resume, given)
+        given = [spec, changes, output, variant, edges, data, download, seed, weights, reinit, epochs, lr, batch_size]
+        _check_resume(resume, [*given, fields, fresh])
         _resume(resume, device, threads, tensorboard)
         return
     if spec is None or output is None:
@@ -103,8 +105,9 @@ def train(
     from hiresnet_graph.train import make_recipe
     from hiresnet_graph.train.record import RUN_FILES
 
+    check_reinit(weights, reinit)
     network = architecture(spec, changes, variant, edges)
-    check_output_folder(output, RUN_FILES, network.files)
+    check_output_folder(output, RUN_FILES, [*network.files, *([weights] if weights is not None else [])])
     recipe = make_recipe(recipe_fields(epochs, lr, batch_size, fields))
     reporter = _TrainReporter(recipe)
     dataset = make_dataset(data, download)
@@ -121,6 +124,9 @@ def train(
             data=dataset,
             recipe=recipe,
             seed=seed or 0,
+            weights=weights,
+            reinit=reinit,
+            on_weights=reporter.message,
             on_data=reporter.data,
             on_epoch=reporter.epoch,
             on_step=reporter.step,

@@ -31,9 +31,9 @@ def test_contributions_of_a_study_are_printed_drawn_and_saved(hrg, study):
 def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
     run = hrg("analyze", "lesion", "study/runs/full-seed0", "--random", "2", "--with", "mean", "-f", "csv")
     weights = "study/runs/full-seed0/model.safetensors"
-    args = ("--spec", "small.yaml@full", "--data", "digits", "--random", "2", "--with", "mean", "-f", "csv")
+    args = ("--weights", weights, "--data", "digits", "--random", "2", "--with", "mean", "-f", "csv")
     assert run.exit_code == 0, run.stderr
-    assert hrg("analyze", "lesion", weights, *args).stdout == run.stdout
+    assert hrg("analyze", "lesion", "small.yaml@full", *args).stdout == run.stdout
     assert run.stderr == "" and not (study / "runs" / "full-seed0" / "analysis").exists()
 
 
@@ -50,11 +50,22 @@ def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
         (["lesion", "study", "--edges", "in", "--pairs"], 2, "'--edges' and '--pairs' both select what is replaced."),
         (["lesion", "study", "--with", "noise"], 2, "'zero', 'mean', 'resample'"),
         (["contributions", "study", "--plot", "a.gif"], 2, "'a.gif': a figure is written as .svg, .pdf or .png."),
-        (["contributions", "study", "--spec", "small.yaml"], 2, "--spec small.yaml: 'study' has its own network"),
-        (["contributions", "study/runs/full-seed0/model.safetensors"], 2, "does not name its network. Add '--spec"),
-        (["contributions", "lost.safetensors", "--spec", "small.yaml"], 1, "lost.safetensors: there is no such file."),
+        (["contributions", "study", "--data", "digits"], 2, "--data: 'study' has its own data and weights."),
+        (["contributions", "study", "--reinit"], 2, "--reinit: 'study' has its own data and weights."),
         (
-            ["contributions", "study/runs/full-seed0/model.safetensors", "--spec", "small.yaml@original"],
+            ["contributions", "study/runs/full-seed0/model.safetensors"],
+            2,
+            "is a file of weights, not the folder of a run",
+        ),
+        (["contributions", "small.yaml"], 2, "'small.yaml' is a spec, not the folder of a run or a study."),
+        (
+            ["contributions", "small.yaml", "--weights", "lost.safetensors"],
+            1,
+            "lost.safetensors: cannot be read: No such",
+        ),
+        (["contributions", "small.yaml", "--weights", "study"], 1, "study holds a study, which has no weights."),
+        (
+            ["contributions", "small.yaml@original", "--weights", "study/runs/full-seed0"],
             1,
             "these weights belong to another network: 'edges.",
         ),

@@ -53,3 +53,16 @@ def test_compile_takes_the_weights_of_a_run(hrg, folder):
     assert all(torch.equal(found[name.removeprefix("module.")], value) for name, value in weights.items())
     result = hrg("compile", *spec, "-o", "net.pt2", "--weights", ".")
     assert result.exit_code == 2 and "there is no file 'model.safetensors' in this folder." in result.stderr
+
+
+def test_compile_draws_anew_what_does_not_fit(hrg, folder):
+    spec = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
+    sizes = {"width": 2, "input.channels": 1, "input.height": 8, "input.width": 8}
+    state = hg.load("hiresnet18").with_edges("none").override(sizes).build(seed=5).state_dict()
+    torch.save(state, folder / "w.pth")
+    refused = hrg("compile", *spec, "-o", "net.pt2", "--weights", "w.pth")
+    assert refused.exit_code == 2 and "To keep initial values for what does not fit: '--reinit'." in refused.stderr
+    result = hrg("compile", *spec, "-o", "net.pt2", "--weights", "w.pth", "--reinit")
+    assert result.exit_code == 0 and "w.pth lacks 'edges." in result.stderr
+    found = torch.export.load(folder / "net.pt2").state_dict
+    assert all(torch.equal(found[name], value) for name, value in state.items())

@@ -179,3 +179,29 @@ def test_a_terminal_of_any_width_has_a_bar_on_one_line(columns, monkeypatch, cap
     assert shown and all("━" * 3 in line and len(line) <= columns for line in shown)
     assert ("val 50.00 %, ETA 15 min" in shown[-1]) == (columns == 60)
     assert ("loss 0.500, train 50.00 %, validation 50.00 %, ETA 15 min" in shown[-1]) == (columns == 200)
+
+
+def test_weights_that_do_not_fit_are_listed_and_drawn_anew(hrg, folder):
+    small = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
+    short = ["--epochs", "1", "--batch-size", "600"]
+    assert hrg("train", *small, "--edges", "none", *short, "-o", "base").exit_code == 0
+    refused = hrg("train", *small, *short, "--weights", "base", "-o", "tuned")
+    assert refused.exit_code == 2 and not (folder / "tuned").exists()
+    assert "these weights belong to another network: it lacks 'edges." in refused.stderr
+    assert "To draw anew what does not fit: '--reinit'" in refused.stderr
+    result = hrg("train", *small, *short, "--weights", "base", "--reinit", "--recipe", "freeze=[stem]", "-o", "tuned")
+    assert result.exit_code == 0, result.stderr
+    assert "base/model.safetensors lacks 'edges.stage1__stage2.conv.weight', " in result.stderr
+    assert json.loads((folder / "tuned" / "result.json").read_text())["weights"]["reinit"] is True
+    alone = hrg("train", *small, *short, "--reinit", "-o", "other")
+    assert alone.exit_code == 2 and "it requires '--weights FILE'" in alone.stderr
+    resumed = hrg("train", "--resume", "tuned", "--weights", "base")
+    assert resumed.exit_code == 2 and "the folder determines its run" in resumed.stderr
+    inside = hrg("train", *small, *short, "--weights", "base/model.safetensors", "-o", "base")
+    assert inside.exit_code == 2 and "'base/model.safetensors' is read by this command" in inside.stderr
+    study = hrg("ablate", *small, "--variants", "none,full", "--weights", "base", "--seeds", "1", *short, "--dry-run")
+    assert study.exit_code == 2 and "variant 'full': base/model.safetensors: these weights belong" in study.stderr
+    study = hrg(
+        "ablate", *small, "--variants", "none,full", "--weights", "base", "--reinit", "--dry-run", "--no-calibrate"
+    )
+    assert study.exit_code == 0 and "full: base/model.safetensors lacks 'edges." in study.stderr
