@@ -53,7 +53,7 @@ Weights = Annotated[
 ]
 Reinit = Annotated[
     bool,
-    typer.Option("--reinit", help="With --weights: draw the weights anew that do not fit, instead of an error."),
+    typer.Option("--reinit", help="With --weights: initialise at random what does not fit, instead of an error."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=MAX_SEED, metavar="N", help="Random seed of the initial weights.")]
 Group = Annotated[

@@ -90,10 +90,10 @@ class Fit(NamedTuple):
         return (*self.lacking, *self.reshaped)
 
     def refusal(self, *, reinit: bool = False, allow_unused: bool = False) -> str:
-        """Why the weights are not those of the network; empty if they are, or if the rest is drawn anew.
+        """Why the weights are not those of the network; empty if they are, or if the rest may be random.
 
         Args:
-            reinit: Tensors that do not fit are drawn anew.
+            reinit: Tensors that do not fit are initialised at random.
             allow_unused: The network may lack tensors of the file.
         """
         if reinit and self.tensors:
@@ -114,9 +114,9 @@ class Fit(NamedTuple):
         if self.prefix:
             found.append(f"Removed the prefix '{self.prefix}' from the names of the weights in {self.path}.")
         if self.lacking:
-            found.append(f"{self.path} lacks {_some(self.lacking)}: drawn anew.")
+            found.append(f"{self.path} lacks {_some(self.lacking)}: initialised at random.")
         if self.reshaped:
-            found.append(f"{self.path} has {_some(tuple(self.reshaped))} in another shape: drawn anew.")
+            found.append(f"{self.path} has {_some(tuple(self.reshaped))} in another shape: initialised at random.")
         if self.unused:
             found.append(f"{self.path} has {_some(self.unused)}, which the network lacks: not used.")
         return found

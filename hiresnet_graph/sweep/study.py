@@ -13,7 +13,7 @@
     grid: {lr: [0.01, 0.003]}            # every combination; fields of the recipe, params, or fields of the network
     data: cifar10                        # as `--data`, or {kind: cifar10, root: DIR}
     weights: runs/base                   # what the runs start from: a file, or the folder of a run
-    reinit: true                         # draw anew what does not fit
+    reinit: true                         # initialise at random what does not fit
     recipe: {epochs: 80}
     published: {source: ..., values: [{label: none, mean: 89.15, std: 0.31, n: 5}]}   # see `published`
     search: {space: {edges: full}}       # instead of variants, subsets and grid: see `search`
@@ -92,7 +92,7 @@ class Study(BaseModel):
         weights: What all runs start from, instead of random weights: a safetensors file, a file of `torch.save` with
             tensors alone, or the folder of a run; relative to the study file. A variant in the form of a mapping may
             have its own, or `null` for random weights. A network may lack tensors of the file.
-        reinit: Draw the weights anew that the file lacks or has in another shape, instead of an error.
+        reinit: Initialise at random what the file lacks or has in another shape, instead of an error.
         published: Published results of the same networks, for `hrg show` and `hrg report`; they affect no run.
         search: How a sampler chooses the networks, instead of variants, subsets, controls and a grid.
     """

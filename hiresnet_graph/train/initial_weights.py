@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.lower.weight_files import Fit, WeightFile
     from hiresnet_graph.plan import Plan
 
-REINIT_HINT = "To draw anew what does not fit: '--reinit', or 'reinit: true' in a study."
+REINIT_HINT = "To initialise at random what does not fit: '--reinit', or 'reinit: true' in a study."
 
 
 class InitialWeights(BaseModel):
@@ -22,8 +22,8 @@ class InitialWeights(BaseModel):
     Attributes:
         source: The path of a file, or of the folder of a run.
         digest: A hash of all tensors in it; part of the key of the run.
-        reinit: Whether tensors that do not fit are drawn anew, from the seed of the run. Without it, all tensors of the
-            network must be in the file; the file may have more, as those of edges that were removed.
+        reinit: Whether tensors that do not fit are initialised at random, from the seed of the run. Without it, all
+            tensors of the network must be in the file; the file may have more, as those of edges that were removed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

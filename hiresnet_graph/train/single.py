@@ -61,9 +61,8 @@ def train(
         data: A data set as `data_source` takes it, or one in memory. Images are resized to the input of the network.
         recipe: By default the protocol of the paper.
         seed: Of the initial weights, the order of the images, their augmentation and dropout; `Seeds` separates them.
-        weights: What the run starts from, instead of random weights: a safetensors file, a file of `torch.save` with
-            tensors alone, or the folder of a run. Tensors belong together by name. The file may have more tensors.
-        reinit: Draw the weights anew that the file lacks or has in another shape, instead of an error.
+        weights: What the run starts from, instead of random weights; as for `read_weights`. The file may have more.
+        reinit: Initialise at random what the file lacks or has in another shape, instead of an error.
         on_weights: Called with what does not fit, in sentences.
         label: Name of the variant in the record; by default the variant of the spec.
         on_data: Called with the data before training; not for a run that is finished.
@@ -84,34 +83,32 @@ def train(
         KeyboardInterrupt: Ctrl-C, or the process was terminated; a checkpoint was written before.
     """
     _refuse_study(Path(out))
-    initial = None if weights is None else _read_initial(arch, weights, reinit, on_weights)
+    recipe = recipe or Recipe()
+    initial = _check_start(arch, recipe, weights, reinit, on_weights)
     source = InMemoryData() if isinstance(data, Dataset) else data_source(data)
-    request = RunRequest(
-        spec=arch.to_yaml(),
-        label=label or arch.chosen or "",
-        seeds=seed if isinstance(seed, Seeds) else Seeds(seed, seed),
-        data=source,
-        recipe=recipe or Recipe(),
-        device=device,
-        threads=threads,
-        checkpoint_s=checkpoint_s,
-        data_workers=data_workers,
-        weights=initial,
-    )
-    if error := check_rules(request.recipe, [arch.plan]):
-        raise UsageError(f"recipe.{error}")
+    seeds = seed if isinstance(seed, Seeds) else Seeds(seed, seed)
+    execution = (device, threads, checkpoint_s, data_workers)
+    request = RunRequest(arch.to_yaml(), label or arch.chosen or "", seeds, source, recipe, *execution, initial)
     observers = _Observers(on_data, on_epoch, on_step, tensorboard)
     return _execute(request, Path(out), arch, observers, data if isinstance(data, Dataset) else None, resume)
 
 
-def _read_initial(
-    arch: Architecture, source: Path | str, reinit: bool, on_weights: Callable[[str], None] | None
-) -> InitialWeights:
-    """The weights that a run of a network starts from, checked.
+def _check_start(
+    arch: Architecture,
+    recipe: Recipe,
+    source: Path | str | None,
+    reinit: bool,
+    on_weights: Callable[[str], None] | None,
+) -> InitialWeights | None:
+    """The weights that a run of a network starts from; None for random ones.
 
     Raises:
-        UsageError: They cannot be read, or do not fit.
+        UsageError: They cannot be read or do not fit, or a pattern of the recipe matches nothing.
     """
+    if error := check_rules(recipe, [arch.plan]):
+        raise UsageError(f"recipe.{error}")
+    if source is None:
+        return None
     weights, file = initial_weights(source, reinit=reinit)
     sentences = [*([file.note] if file.note else []), *weights.fit(arch.plan, file).sentences()]
     if on_weights is not None:

@@ -224,7 +224,7 @@ def test_json_has_all_digits_and_no_nan() -> None:
         assert set(report.parts) - {"table"} == set(data) & {"differences", "effects", "pareto", "curves"}
     report = make_report(SUBSETS, parts=available_parts(SUBSETS))
     data = strict(to_json(report))
-    assert data["recipe"] == {**RECIPE.model_dump(), "augment": "none"}
+    assert data["recipe"] == {**RECIPE.model_dump(mode="json"), "augment": "none"}
     assert data["seeds"] == [{"init": i, "data": i} for i in range(3)]
     assert data["machines"] == [{**MACHINE.model_dump(mode="json"), "runs": 6}]
     difference, wanted = data["differences"][0], report.differences[0].differences[0]

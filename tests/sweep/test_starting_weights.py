@@ -75,7 +75,8 @@ def test_what_does_not_fit_is_said_for_each_variant(folder: Path) -> None:
     remarks = networks_of(read_study(folder / "study.yaml")).remarks()
     (sentence,) = remarks
     assert (
-        sentence.startswith(f"tuned: {folder / 'run' / 'model.safetensors'} lacks 'edges.") and "drawn anew" in sentence
+        sentence.startswith(f"tuned: {folder / 'run' / 'model.safetensors'} lacks 'edges.")
+        and "initialised at random" in sentence
     )
 
 

@@ -76,9 +76,11 @@ def test_a_run_starts_from_the_weights(tiny: hrg.Architecture, base: Path, tmp_p
     assert before.weights is None
 
 
-def test_what_does_not_fit_is_an_error_or_drawn_anew(tiny: hrg.Architecture, base: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_an_error_or_random(tiny: hrg.Architecture, base: Path, tmp_path: Path) -> None:
     full = tiny.with_edges("full").override({"head.classes": 7})
-    with pytest.raises(UsageError, match=r"belong to another network: it lacks 'edges\..* To draw anew .* '--reinit'"):
+    with pytest.raises(
+        UsageError, match=r"belong to another network: it lacks 'edges\..* To initialise at random .* '--reinit'"
+    ):
         train(full, out=tmp_path, recipe=QUICK, weights=base)
     assert not list(tmp_path.iterdir())
     fit = initial_weights(base, reinit=True)[0].fit(full.plan)
@@ -86,8 +88,10 @@ def test_what_does_not_fit_is_an_error_or_drawn_anew(tiny: hrg.Architecture, bas
     assert all(name.startswith("edges.") for name in fit.lacking) and fit.lacking
     assert set(fit.tensors) | set(fit.drawn) == set(full.plan.tensors())
     first, second = fit.sentences()
-    assert first.startswith(f"{base / 'model.safetensors'} lacks 'edges.") and first.endswith(": drawn anew.")
-    assert "'head.linear.weight', 'head.linear.bias' in another shape: drawn anew." in second
+    assert first.startswith(f"{base / 'model.safetensors'} lacks 'edges.") and first.endswith(
+        ": initialised at random."
+    )
+    assert "'head.linear.weight', 'head.linear.bias' in another shape: initialised at random." in second
     alien = hrg.loads(SMALL.replace("stem", "trunk").replace("classes: 10", "classes: 11"))
     with pytest.raises(UsageError, match="no tensor of this file fits the network"):
         initial_weights(base, reinit=True)[0].fit(alien.plan)

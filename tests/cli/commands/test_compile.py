@@ -55,7 +55,7 @@ def test_compile_takes_the_weights_of_a_run(hrg, folder):
     assert result.exit_code == 2 and "there is no file 'model.safetensors' in this folder." in result.stderr
 
 
-def test_compile_draws_anew_what_does_not_fit(hrg, folder):
+def test_compile_leaves_random_what_does_not_fit(hrg, folder):
     spec = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
     sizes = {"width": 2, "input.channels": 1, "input.height": 8, "input.width": 8}
     state = hg.load("hiresnet18").with_edges("none").override(sizes).build(seed=5).state_dict()

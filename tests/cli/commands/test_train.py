@@ -181,14 +181,14 @@ def test_a_terminal_of_any_width_has_a_bar_on_one_line(columns, monkeypatch, cap
     assert ("loss 0.500, train 50.00 %, validation 50.00 %, ETA 15 min" in shown[-1]) == (columns == 200)
 
 
-def test_weights_that_do_not_fit_are_listed_and_drawn_anew(hrg, folder):
+def test_weights_that_do_not_fit_are_listed_and_random(hrg, folder):
     small = ["hiresnet18", "width=2", "input.channels=1", "input.height=8", "input.width=8"]
     short = ["--epochs", "1", "--batch-size", "600"]
     assert hrg("train", *small, "--edges", "none", *short, "-o", "base").exit_code == 0
     refused = hrg("train", *small, *short, "--weights", "base", "-o", "tuned")
     assert refused.exit_code == 2 and not (folder / "tuned").exists()
     assert "these weights belong to another network: it lacks 'edges." in refused.stderr
-    assert "To draw anew what does not fit: '--reinit'" in refused.stderr
+    assert "To initialise at random what does not fit: '--reinit'" in refused.stderr
     result = hrg("train", *small, *short, "--weights", "base", "--reinit", "--recipe", "freeze=[stem]", "-o", "tuned")
     assert result.exit_code == 0, result.stderr
     assert "base/model.safetensors lacks 'edges.stage1__stage2.conv.weight', " in result.stderr
