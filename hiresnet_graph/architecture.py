@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hiresnet_graph.cost import Cost, count
 from hiresnet_graph.errors import Problem, SpecError, UsageError
@@ -119,6 +119,19 @@ class Architecture(Document):
         with gc_paused():
             return build(self.plan, seed)
 
+    def build_inference(self, trained: nn.Module) -> nn.Module:
+        """A module for inference with the outputs of a trained one, up to rounding, in fewer operations.
+
+        Norms with running statistics, and factors of edges, are folded into the convolutions before them; convolutions
+        that meet in a sum, like the projections of several skips, are joined.
+
+        Args:
+            trained: A module of this network, as from `build`; it is not changed.
+        """
+        from hiresnet_graph.lower.inference import inference_form
+
+        return inference_form(self.plan).build(trained)
+
     def source(self) -> str:
         """The network as Python source that imports torch alone."""
         from hiresnet_graph.emit import emit
@@ -132,6 +145,8 @@ class Architecture(Document):
         seed: int = 0,
         weights: str | Path | None = None,
         reinit: bool = False,
+        dynamic: Literal["batch", "hw"] = "batch",
+        inference: bool = False,
         message: Callable[[str], None] = lambda text: None,
     ) -> Path:
         """Write the network to a file, in the format given by its suffix: `.py`, `.pt2`, `.onnx` or `.json` (the plan).
@@ -140,11 +155,22 @@ class Architecture(Document):
             weights: Replace the initial ones: a safetensors file, a file of `torch.save` with tensors alone, or the
                 folder of a run.
             reinit: Tensors that do not fit keep their initial values.
-            message: Called with what the user should know about the weights.
+            dynamic: What may vary in `.pt2` and `.onnx` files: the batch size, or also height and width (`hw`).
+            inference: Write the inference form, as of `build_inference`.
+            message: Called with what the user should know about weights, sizes and the inference form.
         """
         from hiresnet_graph.interop import export
 
-        return export(self.plan, path, seed=seed, weights=weights, reinit=reinit, message=message)
+        return export(
+            self.plan,
+            path,
+            seed=seed,
+            weights=weights,
+            reinit=reinit,
+            dynamic=dynamic,
+            inference=inference,
+            message=message,
+        )
 
     def render(
         self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR", unrolled: bool = False
@@ -264,23 +290,46 @@ def from_networkx(
     input: Mapping[str, int],
     name: str = "graph",
     default: Mapping[str, Any] | None = None,
+    edge_default: Mapping[str, Any] | None = None,
     head: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, str] | None = None,
+    rename: bool = False,
+    steps: int | None = None,
 ) -> Architecture:
-    """The network of a directed acyclic graph.
+    """The network of a directed graph.
 
     The attributes of a node are `block` and its fields; those of an edge are the fields of an entry of `edges:`
-    (`slot`, `merge`, `projection`, ...). A node without predecessors reads the input. Names that are numbers are
-    prefixed with `n`. Of two parallel edges, one needs a `name`.
+    (`slot`, `merge`, `projection`, ...). A node without predecessors reads the input, and so do the successors of a
+    node called `input`, which is the input itself. Names that are numbers are prefixed with `n`. Of two parallel
+    edges, one needs a `name`.
 
     Args:
         input: Channels, height and width.
         default: Attributes of nodes that lack them, like `{"block": "conv", "width": 16}`.
+        edge_default: Attributes of edges that lack them, like `{"projection": {}}`.
         head: Attributes of an additional node `head` that merges all nodes without successors.
+        attributes: Attributes of nodes and edges -> the fields that they stand for, as of graphs from other programs.
+            All others are left out: with `{}`, only the edges of the graph are read.
+        rename: Replace what a spec cannot have in a name by `_`, and number names that are taken.
+        steps: The network runs in time for this many steps: an edge that closes a cycle gets a `delay` of one step,
+            if it has no `delay`.
 
     Raises:
-        UsageError: The graph is undirected, has a cycle, or is empty.
+        UsageError: The graph is undirected or empty, or has a cycle but no `steps`.
         SpecError: The attributes of a node or an edge are wrong.
     """
     from hiresnet_graph.interop import spec_from_networkx
 
-    return from_dict(spec_from_networkx(graph, input=input, name=name, default=default, head=head))
+    return from_dict(
+        spec_from_networkx(
+            graph,
+            input=input,
+            name=name,
+            default=default,
+            edge_default=edge_default,
+            head=head,
+            attributes=attributes,
+            rename=rename,
+            steps=steps,
+        )
+    )

@@ -1,6 +1,7 @@
 """Writes a network as a file for other programs: Python source, an exported program, ONNX, or the plan as JSON.
 
-A file is replaced atomically. Exported programs and ONNX files are in eval mode and accept any batch size.
+A file is replaced atomically. Exported programs and ONNX files are in eval mode and accept any batch size, on request
+also feature maps of any height and width.
 """
 
 from __future__ import annotations
@@ -11,17 +12,22 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hiresnet_graph.emit import emit
 from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
 from hiresnet_graph.files import check_output, write_atomic
+from hiresnet_graph.formats import format_count
+from hiresnet_graph.interop.dynamic import size_step
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.shapes import Map
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SUFFIXES = (".py", ".pt2", ".onnx", ".json")
+Dynamic = Literal["batch", "hw"]
+"""What may vary in an exported program: the batch size, or also height and width of the inputs."""
 
 
 def export(
@@ -31,6 +37,8 @@ def export(
     seed: int = 0,
     weights: str | Path | None = None,
     reinit: bool = False,
+    dynamic: Dynamic = "batch",
+    inference: bool = False,
     message: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write a network to a file, in the format given by its suffix.
@@ -43,10 +51,14 @@ def export(
         weights: A file or the folder of a run, as for `read_weights`, whose weights replace the initial ones; same
             suffixes.
         reinit: Tensors that do not fit keep their initial values.
-        message: Called with what the user should know about the weights.
+        dynamic: What may vary in `.pt2` and `.onnx` files: the batch size (`batch`), or also height and width (`hw`).
+        inference: Write the inference form (`.pt2` and `.onnx`): norms and factors folded into convolutions, and
+            convolutions that meet in a sum joined.
+        message: Called with what the user should know about weights, sizes and the inference form.
 
     Raises:
-        UsageError: The suffix is unknown, the weights do not fit, or the file cannot be written.
+        UsageError: The suffix is unknown, the weights do not fit, height and width are baked in, or the file cannot be
+            written.
         MissingToolError: The packages `onnx` and `onnxscript` are not installed.
     """
     target = Path(path).expanduser()
@@ -56,8 +68,12 @@ def export(
         hint = did_you_mean(suffix, _SUFFIXES) if suffix else ""
         closest = f" {hint}" if hint.startswith("Did") else ""
         raise UsageError(f"{found}; the suffix must be one of {', '.join(_SUFFIXES)}.{closest}")
-    if suffix in (".py", ".json") and weights is not None:
-        raise UsageError(f"a {target.suffix} file holds no weights. Omit 'weights', or write .pt2 or .onnx.")
+    if suffix in (".py", ".json"):
+        if weights is not None:
+            raise UsageError(f"a {target.suffix} file holds no weights. Omit 'weights', or write .pt2 or .onnx.")
+        if dynamic != "batch" or inference:
+            option = "inference" if inference else "dynamic"
+            raise UsageError(f"'{option}' does not apply to {suffix} files. Omit it, or write .pt2 or .onnx.")
     if suffix == ".onnx":
         _require_onnx()
     check_output(target)
@@ -65,18 +81,20 @@ def export(
         data = emit(plan).encode()
     elif suffix == ".json":
         data = (json.dumps(plan.to_json(), indent=1) + "\n").encode()
-    elif suffix == ".pt2":
-        data = _program(*_module(plan, seed, weights, reinit, message))
     else:
-        data = _onnx(plan, *_module(plan, seed, weights, reinit, message))
+        sizes = _dynamic_sizes(plan, dynamic, message)
+        module = _module(plan, seed, weights, reinit, message)
+        if inference:
+            module = _inference(plan, module, message)
+        data = _program(plan, module, sizes) if suffix == ".pt2" else _onnx(plan, module, sizes)
     write_atomic(target, data, UsageError)
     return target
 
 
-def _program(module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+def _program(plan: Plan, module: nn.Module, sizes: tuple[dict[int, Any], ...]) -> bytes:
     import torch
 
-    program = torch.export.export(module, inputs, dynamic_shapes=_dynamic_batch(inputs))
+    program = torch.export.export(module, _example(plan), dynamic_shapes=sizes)
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
@@ -90,17 +108,17 @@ def _require_onnx() -> None:
         )
 
 
-def _onnx(plan: Plan, module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
+def _onnx(plan: Plan, module: nn.Module, sizes: tuple[dict[int, Any], ...]) -> bytes:
     import torch
 
     with warnings.catch_warnings():
-        # All inputs share one batch axis, on purpose.
-        warnings.filterwarnings("ignore", message="# The axis name: batch will not be used")
+        # All inputs share these axes, on purpose.
+        warnings.filterwarnings("ignore", message="# The axis name: .* will not be used")
         program = torch.onnx.export(
             module,
-            inputs,
+            _example(plan),
             dynamo=True,
-            dynamic_shapes=_dynamic_batch(inputs),
+            dynamic_shapes=sizes,
             input_names=list(plan.inputs),
             output_names=list(plan.outputs),
             verbose=False,
@@ -115,10 +133,8 @@ def _onnx(plan: Plan, module: nn.Module, inputs: tuple[Tensor, ...]) -> bytes:
 
 def _module(
     plan: Plan, seed: int, weights: str | Path | None, reinit: bool, message: Callable[[str], None]
-) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    """The module in eval mode, and example inputs."""
-    import torch
-
+) -> nn.Module:
+    """The module in eval mode."""
     from hiresnet_graph.lower import build
     from hiresnet_graph.lower.weights import load_weights
 
@@ -127,12 +143,42 @@ def _module(
         hint = "To keep initial values for what does not fit: '--reinit'."
         for note in load_weights(module, Path(weights).expanduser(), UsageError, reinit=reinit, hint=hint):
             message(note)
-    return module, tuple(torch.zeros(2, *shape) for shape in plan.inputs.values())
+    return module
 
 
-def _dynamic_batch(inputs: tuple[Tensor, ...]) -> tuple[dict[int, Any], ...]:
-    """One batch axis of any size, shared by all inputs."""
+def _inference(plan: Plan, module: nn.Module, message: Callable[[str], None]) -> nn.Module:
+    """The module in the form for inference."""
+    from hiresnet_graph.lower.inference import inference_form
+
+    form = inference_form(plan)
+    message(
+        f"Inference form: {format_count(form.absorbed, 'norm or factor', 'norms and factors')} folded into the "
+        f"convolution before; {format_count(form.joined, 'convolution')} saved in sums."
+    )
+    return form.build(module)
+
+
+def _example(plan: Plan) -> tuple[Tensor, ...]:
+    """Inputs with a batch size of 2."""
+    import torch
+
+    return tuple(torch.zeros(2, *shape) for shape in plan.inputs.values())
+
+
+def _dynamic_sizes(plan: Plan, dynamic: Dynamic, message: Callable[[str], None]) -> tuple[dict[int, Any], ...]:
+    """The axes of each input that may vary, shared by all inputs."""
     import torch
 
     batch = torch.export.Dim("batch")
-    return tuple({0: batch} for _ in inputs)
+    if dynamic == "batch":
+        return tuple({0: batch} for _ in plan.inputs)
+    step = size_step(plan)
+    if step > 1:
+        message(f"Height and width of the inputs must be multiples of {step}.")
+    height, width = (step * torch.export.Dim(name, min=1) for name in ("height", "width"))
+    return tuple(
+        {0: batch, shape.feature_axis + 2: height, shape.feature_axis + 3: width}
+        if isinstance(shape, Map)
+        else {0: batch}
+        for shape in plan.inputs.values()
+    )

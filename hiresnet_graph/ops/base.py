@@ -7,14 +7,18 @@ writes them out, so both always compute the same.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.registry import Kind, Registry
 from hiresnet_graph.shapes import Map, Shape, Tokens
+
+if TYPE_CHECKING:
+    import torch
 
 Count = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 """A positive integer: channels, kernel sizes, strides."""
@@ -189,6 +193,8 @@ class Op(Kind):
         normalizes: A norm (blocks of a tied stage have their own norms).
         channelwise: It treats every channel alike and separately.
         is_affine: In evaluation mode it is an affine function of its operands.
+        maps_channels: In evaluation mode it multiplies each channel by a factor and adds a shift: `channel_map`.
+        absorbs_maps: A linear operation that can take such a map into its weights: `absorb`.
         has_inplace: Its torch function has an argument `inplace`, and its backward pass reads the result alone.
         overwritable: Its result is a new tensor (no view of an input) that its own backward pass does not read.
         counts_activations: Its output counts as activations, as in pycls (Radosavovic et al. 2020).
@@ -203,6 +209,8 @@ class Op(Kind):
     normalizes: ClassVar[bool] = False
     channelwise: ClassVar[bool] = False
     is_affine: ClassVar[bool] = False
+    maps_channels: ClassVar[bool] = False
+    absorbs_maps: ClassVar[bool] = False
     has_inplace: ClassVar[bool] = False
     overwritable: ClassVar[bool] = False
     counts_activations: ClassVar[bool] = False
@@ -228,6 +236,25 @@ class Op(Kind):
     def split(self) -> tuple[Op, Op] | None:
         """A norm with running statistics as the norm without scale and shift, and these; None for other operations."""
         return None
+
+    def channel_map(self, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor | float, torch.Tensor | float]:
+        """Factor and shift of each channel, or of all, in evaluation mode; of operations with `maps_channels`.
+
+        Args:
+            tensors: Its parameters and buffers by name.
+        """
+        raise NotImplementedError
+
+    def absorb(
+        self, tensors: Mapping[str, torch.Tensor], factor: torch.Tensor, shift: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Weight and bias of the operation with a channel map after it; of operations with `absorbs_maps`.
+
+        Args:
+            tensors: Its parameters by name.
+            factor, shift: One number for each channel [width].
+        """
+        raise NotImplementedError
 
     def smallest_batch(self, *inputs: Shape) -> int:
         """The number of samples of the smallest batch that it can be trained on."""

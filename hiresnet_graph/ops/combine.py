@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.ops.base import (
@@ -18,6 +19,9 @@ from hiresnet_graph.ops.base import (
     constant_tensor,
 )
 from hiresnet_graph.shapes import Shape
+
+if TYPE_CHECKING:
+    import torch
 
 _SCALE = Signature("", init=1.0, sigmoid=False)
 
@@ -126,6 +130,7 @@ class LearnedScale(Op):
 
     kind: ClassVar[str] = "scale"
     is_affine: ClassVar[bool] = True
+    maps_channels: ClassVar[bool] = True
     examples = ({"sigmoid": True}, {"init": -2.5, "sigmoid": True}, {"init": 0.25}, {})
     sigmoid: bool = False
     init: Factor | None = None
@@ -143,6 +148,11 @@ class LearnedScale(Op):
         """One number."""
         return (constant_tensor("weight", (), self.start),)
 
+    def channel_map(self, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+        """The factor, without a shift."""
+        weight = tensors["weight"]
+        return (weight.sigmoid() if self.sigmoid else weight), 0.0
+
     def layer(self, *inputs: Shape) -> Layer:
         """`hiresnet_graph.ops.layers.Scale`."""
         kwargs = _SCALE.kwargs(init=self.start, sigmoid=self.sigmoid)
@@ -159,6 +169,7 @@ class FixedScale(Op):
 
     kind: ClassVar[str] = "fixed_scale"
     is_affine: ClassVar[bool] = True
+    maps_channels: ClassVar[bool] = True
     examples = ({"factor": -0.5}, {"factor": 0})
     channelwise: ClassVar[bool] = True
     overwritable: ClassVar[bool] = True
@@ -167,6 +178,10 @@ class FixedScale(Op):
     def shape(self, *inputs: Shape) -> Shape:
         """Same as the input."""
         return inputs[0]
+
+    def channel_map(self, tensors: Mapping[str, torch.Tensor]) -> tuple[float, float]:
+        """The factor, without a shift."""
+        return self.factor, 0.0
 
     def apply(self, *inputs: Shape) -> Apply:
         """`x * factor`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.ops.base import (
@@ -26,6 +27,9 @@ from hiresnet_graph.ops.base import (
     stride_label,
 )
 from hiresnet_graph.shapes import Map, Shape
+
+if TYPE_CHECKING:
+    import torch
 
 _CHANNELS = {"in_channels": "channels", "out_channels": "channels"}
 _CONV = Signature(
@@ -55,6 +59,20 @@ def _bias(width: int, fan_in: int, present: bool) -> tuple[Tensor, ...]:
     return (Tensor("bias", (width,), "linear_uniform", fan=fan_in),) if present else ()
 
 
+def _shifted(tensors: Mapping[str, torch.Tensor], factor: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """The bias, which may be missing, after a channel map."""
+    return shift if "bias" not in tensors else tensors["bias"] * factor + shift
+
+
+def _absorbed(
+    tensors: Mapping[str, torch.Tensor], factor: torch.Tensor, shift: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Weights whose first axis is the output's, and bias, after a channel map."""
+    weight = tensors["weight"]
+    factors = factor.reshape(-1, *(1 for _ in weight.shape[1:]))
+    return {"weight": weight * factors, "bias": _shifted(tensors, factor, shift)}
+
+
 def _check_groups(op: str, groups: int, width_in: int, width_out: int) -> None:
     if width_in % groups or width_out % groups:
         raise ShapeError(
@@ -72,6 +90,7 @@ class Conv2d(Op):
 
     kind: ClassVar[str] = "conv2d"
     is_affine: ClassVar[bool] = True
+    absorbs_maps: ClassVar[bool] = True
     examples = (
         {"width": 6, "kernel_size": [3, 1], "groups": 2, "dilation": 2},
         {"width": 4, "kernel_size": 2, "stride": 2, "padding": 0, "dilation": 2, "bias": False},
@@ -163,6 +182,12 @@ class Conv2d(Op):
         weights = (Weight("weight"), Weight("bias")) if self.bias else (Weight("weight"),)
         return Apply("torch.nn.functional.conv2d", (Arg(0), *weights), _CONV.kwargs(**self._geometry()))
 
+    def absorb(
+        self, tensors: Mapping[str, torch.Tensor], factor: torch.Tensor, shift: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The filter of each channel times its factor; the bias likewise, plus the shift."""
+        return _absorbed(tensors, factor, shift)
+
     def label(self, *, brief: bool = False) -> str:
         """Kernel, stride and groups."""
         groups = f", {self.groups} groups" if self.groups > 1 else ""
@@ -175,6 +200,7 @@ class ConvTranspose2d(Op):
 
     kind: ClassVar[str] = "conv_transpose2d"
     is_affine: ClassVar[bool] = True
+    absorbs_maps: ClassVar[bool] = True
     examples = (
         {"width": 6, "kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1},
         {"width": 4, "kernel_size": 3, "groups": 2},
@@ -242,6 +268,15 @@ class ConvTranspose2d(Op):
         kwargs = _CONV_TRANSPOSE.kwargs(**self._geometry())
         return Apply("torch.nn.functional.conv_transpose2d", (Arg(0), *weights), kwargs)
 
+    def absorb(
+        self, tensors: Mapping[str, torch.Tensor], factor: torch.Tensor, shift: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The filter of each channel times its factor; the bias likewise, plus the shift."""
+        weight = tensors["weight"]
+        grouped = weight.reshape(self.groups, -1, *weight.shape[1:])
+        factors = factor.reshape(self.groups, 1, -1, 1, 1)
+        return {"weight": (grouped * factors).reshape(weight.shape), "bias": _shifted(tensors, factor, shift)}
+
     def label(self, *, brief: bool = False) -> str:
         """Kernel and stride."""
         return f"{size_label(self.kernel_size)} deconv{stride_label(self.stride)}"
@@ -284,6 +319,7 @@ class Linear(Op):
 
     kind: ClassVar[str] = "linear"
     is_affine: ClassVar[bool] = True
+    absorbs_maps: ClassVar[bool] = True
     examples = ({"width": 5},)
     overwritable: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
@@ -313,3 +349,9 @@ class Linear(Op):
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.Linear`."""
         return Layer("torch.nn.Linear", (inputs[0].channels, self.width), _LINEAR.kwargs(bias=self.bias), _LINEAR)
+
+    def absorb(
+        self, tensors: Mapping[str, torch.Tensor], factor: torch.Tensor, shift: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The weights of each feature times its factor; the bias likewise, plus the shift."""
+        return _absorbed(tensors, factor, shift)

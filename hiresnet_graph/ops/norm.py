@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
@@ -23,6 +24,9 @@ from hiresnet_graph.ops.base import (
     require_map,
 )
 from hiresnet_graph.shapes import Map, Shape
+
+if TYPE_CHECKING:
+    import torch
 
 Epsilon = Annotated[float, Field(gt=0, lt=1)]
 InitialScale = Annotated[float, Field(ge=0)]
@@ -89,6 +93,7 @@ class BatchNorm(Norm):
 
     kind: ClassVar[str] = "batch_norm"
     is_affine: ClassVar[bool] = True
+    maps_channels: ClassVar[bool] = True
     examples = ({"affine": False}, {"momentum": 0.2}, {"scale": 0}, {})
     pure: ClassVar[bool] = False
     short_name: ClassVar[str] = "BN"
@@ -132,6 +137,14 @@ class BatchNorm(Norm):
         rank = len(inputs[0].spatial) or 1
         return Layer(f"torch.nn.BatchNorm{rank}d", (inputs[0].channels,), kwargs, _BATCH_NORM)
 
+    def channel_map(self, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """By the running statistics: weight / sqrt(variance + eps), and bias minus the mean times that."""
+        factor = (tensors["running_var"] + self.eps).rsqrt()
+        if not self.affine:
+            return factor, -tensors["running_mean"] * factor
+        factor = factor * tensors["weight"]
+        return factor, tensors["bias"] - tensors["running_mean"] * factor
+
     def split(self) -> tuple[Op, Op] | None:
         """The normalisation with its statistics; and scale and shift."""
         if not self.affine:
@@ -150,6 +163,7 @@ class ScaleShift(Norm):
 
     kind: ClassVar[str] = "affine"
     is_affine: ClassVar[bool] = True
+    maps_channels: ClassVar[bool] = True
     part: ClassVar[str] = "affine"
     examples = ({"scale": 0.1}, {})
     overwritable: ClassVar[bool] = False
@@ -158,6 +172,10 @@ class ScaleShift(Norm):
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""
         return _scale_shift(inputs[0].channels, self.scale)
+
+    def channel_map(self, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Scale and shift."""
+        return tensors["weight"], tensors["bias"]
 
     def layer(self, *inputs: Shape) -> Layer:
         """`hiresnet_graph.ops.layers.Affine`."""

@@ -93,7 +93,7 @@ def test_what_cannot_be_a_network_is_refused() -> None:
     with pytest.raises(UsageError, match="undirected"):
         from_networkx(nx.path_graph(3), input=INPUT, default=CONV)
     loop: nx.DiGraph[int] = nx.DiGraph([(0, 1), (1, 2), (2, 1)])
-    with pytest.raises(UsageError, match=r"cycle: 1 -> 2 -> 1\."):
+    with pytest.raises(UsageError, match=r"cycle: 1 -> 2 -> 1\. Reverse one of its edges; or give 'steps'"):
         from_networkx(loop, input=INPUT, default=CONV)
     with pytest.raises(UsageError, match="no nodes"):
         from_networkx(nx.DiGraph(), input=INPUT)
@@ -118,3 +118,79 @@ def test_a_network_in_time_is_one_node_for_all_steps_with_delays_on_the_edges(tm
     nx.write_graphml(graph, tmp_path / "states.graphml")
     read = nx.read_graphml(tmp_path / "states.graphml", force_multigraph=True)
     assert sorted(data["at"] for *_, data in read.edges(data=True)) == sorted(opens.values())
+
+
+HEAD = {"block": "classifier", "classes": 3}
+
+
+def edges_of(network: hrg.Architecture) -> set[tuple[str, str, int]]:
+    return {(edge.source, edge.target, edge.delay) for edge in network.plan.edges if edge.family != "shortcut"}
+
+
+@pytest.mark.parametrize("name", ["hiresnet18", "unet", "frnn3", "rnn_resnet3"])
+def test_the_structure_survives_graphml(name: str, tmp_path: Path) -> None:
+    network = hrg.load(name)
+    nx.write_graphml(network.to_networkx(), tmp_path / "net.graphml")
+    graph = nx.DiGraph(nx.read_graphml(tmp_path / "net.graphml"))
+    steps = None if network.plan.folded is None else 3
+    again = from_networkx(
+        graph,
+        input=INPUT,
+        default=CONV,
+        edge_default={"projection": {}},
+        attributes={"delay": "delay"},
+        rename=True,
+        steps=steps,
+    )
+    expected = {
+        (source.replace(".", "_"), target.replace(".", "_"), delay) for source, target, delay in edges_of(network)
+    }
+    assert edges_of(again) == expected
+    assert again.build()(torch.randn(2, 3, 8, 8)).shape[0] == 2
+
+
+def test_edges_that_close_a_cycle_are_delayed() -> None:
+    # The search from 'a' is a, b, c, d: the edges c -> a and d -> b lead back, as does the loop at d. b -> d does not.
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_edges_from([("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("d", "b"), ("d", "d"), ("b", "d")])
+    network = from_networkx(graph, input=INPUT, default=CONV, edge_default={"projection": {}}, head=HEAD, steps=3)
+    delayed = {(source, target) for source, target, delay in edges_of(network) if delay}
+    assert delayed == {("c", "a"), ("d", "b"), ("d", "d")}
+    assert network.build()(torch.randn(2, 3, 8, 8)).shape == (2, 3)
+    assert from_networkx(graph, input=INPUT, default=CONV, head=HEAD, steps=3, name="x").graph.time is not None
+
+
+def test_given_delays_are_kept() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_edge("a", "b", delay=2)
+    graph.add_edges_from([("b", "a"), ("input", "a")])
+    network = from_networkx(graph, input=INPUT, default=CONV, edge_default={"projection": {}}, head=HEAD, steps=4)
+    assert {edge for edge in edges_of(network) if edge[2]} == {("a", "b", 2)}
+    graph.edges["a", "b"]["delay"] = 0
+    graph.edges["b", "a"]["delay"] = 0
+    with pytest.raises(UsageError, match=r"cycle: a -> b -> a\. Give one of its edges a delay\."):
+        from_networkx(graph, input=INPUT, default=CONV, steps=4)
+
+
+def test_names_of_any_kind() -> None:
+    graph: nx.DiGraph[object] = nx.DiGraph()
+    nx.add_path(graph, ["Area 1", "für", "fur", "class", 7, "7", "input_", "a__b", "漢字", ("x", 2)])
+    network = from_networkx(graph, input=INPUT, default=CONV, rename=True)
+    names = [node.name for node in network.plan.nodes]
+    assert names[1:] == ["Area_1", "fur", "fur_2", "class_2", "n7", "n7_2", "input_2", "a_b", "n", "x_2"]
+    with pytest.raises(SpecError, match=r"'Area 1' is not a valid name"):
+        from_networkx(nx.DiGraph([("Area 1", "b")]), input=INPUT, default=CONV).validate()
+
+
+def test_attributes_of_other_programs() -> None:
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_node("a", label="V1", kernel=5, channels=8)
+    graph.add_node("b", label="V2", kernel=3, channels=4)
+    graph.add_edge("a", "b", weight=0.25, color="red")
+    fields = {"kernel": "kernel_size", "channels": "width", "weight": "scale"}
+    network = from_networkx(graph, input=INPUT, default={"block": "conv"}, attributes=fields, head=HEAD)
+    sizes = [(node.name, str(node.shape)) for node in network.plan.nodes]
+    assert sizes[1:3] == [("a", "8x8x8"), ("b", "4x8x8")]
+    assert "{from: a, to: b, scale: 0.25}" in network.to_yaml()
+    bare = from_networkx(graph, input=INPUT, default=CONV, attributes={}, head=HEAD)
+    assert [str(node.shape) for node in bare.plan.nodes[1:3]] == ["4x8x8", "4x8x8"]

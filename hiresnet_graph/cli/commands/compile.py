@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
 from hiresnet_graph.cli.arguments import (
     Changes,
     Edges,
@@ -18,6 +23,13 @@ from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.output import Force, check_output_file
 
 
+class Dynamic(StrEnum):
+    """What may vary in an exported program."""
+
+    BATCH = "batch"
+    HW = "hw"
+
+
 def compile_network(
     spec: Spec,
     output: Output,
@@ -27,6 +39,14 @@ def compile_network(
     seed: Seed = 0,
     weights: Weights = None,
     reinit: Reinit = False,
+    dynamic: Annotated[
+        Dynamic,
+        typer.Option(help="What may vary in .pt2 and .onnx files: the batch size, or also height and width (hw)."),
+    ] = Dynamic.BATCH,
+    inference: Annotated[
+        bool,
+        typer.Option("--inference", help="Fold norms into convolutions and join projections (.pt2 and .onnx)."),
+    ] = False,
     force: Force = False,
 ) -> None:
     """Compile to Python source, an exported program, ONNX or JSON.
@@ -39,5 +59,13 @@ def compile_network(
     marks = (b'"name": ', b'"input_kinds": ') if output.suffix.lower() == ".json" else None
     reads = [*network.files, *([weights] if weights is not None else [])]
     target = check_output_file(output, reads, force=force, marks=marks)
-    network.export(target, seed=seed, weights=weights, reinit=reinit, message=write_message)
+    network.export(
+        target,
+        seed=seed,
+        weights=weights,
+        reinit=reinit,
+        dynamic=dynamic.value,
+        inference=inference,
+        message=write_message,
+    )
     write_message(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")
