@@ -199,5 +199,5 @@ def _unused(name: str, names: set[str]) -> str:
 
 
 def _readers(plan: Plan, calls: Sequence[Call]) -> Counter[str]:
-    """How often each value is read; an output is read once more."""
+    """The number of readers of each value, the outputs of the network among them."""
     return Counter([*(name for call in calls for name in call.inputs), *plan.outputs.values()])

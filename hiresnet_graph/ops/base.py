@@ -252,7 +252,8 @@ class Op(Kind):
 
         Args:
             tensors: Its parameters by name.
-            factor, shift: One number for each channel [width].
+            factor: One number for each channel [width].
+            shift: Likewise.
         """
         raise NotImplementedError
 
