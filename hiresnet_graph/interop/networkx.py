@@ -102,14 +102,15 @@ def spec_from_networkx(
     if steps is not None:
         _delay_back_edges(graph, links)
     order = _order(graph, links, steps is not None)
-    roots = _roots(graph, order)
+    rank = {node: i for i, node in enumerate(order)}
+    # The shape of a node is inferred from its input, or from an earlier node.
+    fed = {target for source, target, _ in links if rank[source] < rank[target]}
     order = [node for node in order if names[node] != "input"]
     nodes = {names[node]: {**(default or {}), **_fields(graph.nodes[node], attributes)} for node in order}
-    edges = [{"from": "input", "to": names[node]} for node in order if node in roots]
-    rank = {node: i for i, node in enumerate(order)}
+    edges = [{"from": "input", "to": names[node]} for node in order if node not in fed]
     edges += [
         {"from": names[source], "to": names[target], **(edge_default or {}), **fields}
-        for source, target, fields in sorted(links, key=lambda link: rank.get(link[0], -1))
+        for source, target, fields in sorted(links, key=lambda link: rank[link[0]])
     ]
     if head is not None:
         if "head" in nodes:
@@ -119,19 +120,6 @@ def spec_from_networkx(
         edges += [{"from": names[node], "to": "head"} for node in order if node not in read]
     time = {} if steps is None else {"time": {"steps": steps}}
     return {"name": name, "input": dict(input), "nodes": nodes, "edges": edges, **time}
-
-
-def _roots(graph: nx.DiGraph[Any], order: Sequence[Any]) -> set[Any]:
-    """The nodes that read the input: those without predecessors, and the first of a cycle that nothing leads to."""
-    inputs = [node for node in order if _is_input(graph, node)]
-    sources = [node for node in order if not graph.in_degree(node)]
-    roots: set[Any] = set()
-    reached: set[Any] = set()
-    for node in (*inputs, *sources, *order):
-        if node not in reached:
-            roots.add(node)
-            reached |= {node, *nx.descendants(graph, node)}
-    return roots.difference(inputs)
 
 
 def _is_input(graph: nx.DiGraph[Any], node: object) -> bool:
