@@ -71,7 +71,30 @@ flow:
   - stem -> lrn -> shuffle -> pad -> mirror -> pool -> scale -> mish -> hard -> elu -> drop -> odd -> end -> head
   - drop -> bias -> odd
 """
+TOKENS = """
+name: tokens
+input: {channels: 3, height: 16, width: 16}
+nodes:
+  patches: {block: patch_embed, width: 12, patch: 2}
+  class_token: {block: class_token, count: 2}
+  learned: {block: position_embedding, grid: [4, 4], antialias: false}
+  encoder: {block: encoder, heads: 3, layer_scale: 0.5, drop_path: 0.1}
+  alone: drop_prefix
+  waves: {block: position_embedding, encoding: sincos}
+  windows: {block: swin, heads: 3, window: 3, shift: 1}
+  merging: patch_merging
+  mixer: mixer
+  back: to_map
+  conv: {block: convnext, kernel_size: 3}
+  again: to_tokens
+  head: {block: token_head, classes: 5, pool: mean}
+flow:
+  - patches -> class_token -> learned -> encoder -> alone -> waves -> windows -> merging -> mixer -> back -> conv
+  - conv -> again -> head
+skips: {levels: [patches, encoder, windows, conv], edges: p2}
+"""
 NETWORKS = {
+    "tokens": hrg.loads(TOKENS),
     "foreign": hrg.loads(FOREIGN),
     "hiresnet18": hrg.load("hiresnet18").variant("full"),
     "two": hrg.loads(TWO),
