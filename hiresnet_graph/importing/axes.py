@@ -8,9 +8,17 @@ from typing import Any
 from hiresnet_graph import ops
 from hiresnet_graph.importing.layers import elementwise, fields, pair_of
 from hiresnet_graph.importing.primitives import STANDARD, AxisOrder, Converter, Inexpressible, Ref, function
+from hiresnet_graph.importing.tokens import (
+    class_tokens,
+    permuted,
+    picked,
+    positions,
+    reshaped,
+    token_mean,
+)
 from hiresnet_graph.importing.trace import TracedTensor
 from hiresnet_graph.ops import OPS
-from hiresnet_graph.shapes import Map, Shape
+from hiresnet_graph.shapes import Map, Shape, Tokens
 
 # (layout, order of the axes) -> layout.
 _ORDERS = {
@@ -39,6 +47,11 @@ def _permute(c: Converter, input: TracedTensor, *dims: Any) -> Ref:
     axes = tuple(int(axis) % len(input.sizes) for axis in order)
     if axes == tuple(range(len(axes))):
         return x
+    if isinstance(c.shape(x), Tokens):
+        found = permuted(c, x, axes)
+        if found is None:
+            raise Inexpressible(f"'permute' of {list(input.sizes)} to {list(axes)}")
+        return found
     kind = _ORDERS.get((x.layout.kind, axes))
     if kind is None or (kind == "last" and not c.shape(x).spatial):
         raise Inexpressible(f"'permute' of {list(input.sizes)} to {list(axes)}")
@@ -66,6 +79,11 @@ def _reshaped(c: Converter, x: Ref, old: tuple[int, ...], new: tuple[int, ...]) 
     if old == new:
         return x
     shape, (kind, groups) = c.shape(x), x.layout
+    if isinstance(shape, Tokens):
+        tokens = reshaped(c, x, new)
+        if tokens is None:
+            raise Inexpressible(f"{c.name} of {list(old)} to {list(new)}")
+        return tokens
     if not isinstance(shape, Map):
         if kind == "standard" and new == (shape.channels, 1, 1):
             return c.emit(OPS.get("to_map")(), x)
@@ -100,6 +118,8 @@ def _mean(c: Converter, input: TracedTensor, dim: Any = None, keepdim: bool = Fa
     x = c.ref(input)
     rank = len(input.sizes)
     axes = sorted(int(axis) % rank for axis in (dim if isinstance(dim, tuple | list) else (dim,)) if axis is not None)
+    if not keepdim and (mean := token_mean(c, x, axes)) is not None:
+        return mean
     expected = {"standard": [2, 3], "last": [1, 2], "flat": [2], "flat_last": [1]}.get(x.layout.kind)
     if not c.shape(x).spatial or axes != expected or kwargs.get("dtype") is not None:
         raise Inexpressible(f"'mean' of {list(input.sizes)} over the axes {axes}; only height and width are supported")
@@ -111,6 +131,8 @@ def _mean(c: Converter, input: TracedTensor, dim: Any = None, keepdim: bool = Fa
 
 @function("cat", "concat", "concatenate")
 def _cat(c: Converter, tensors: Any, dim: int = 0, *, axis: int | None = None) -> Ref:
+    if (dim if axis is None else axis) == 1 and (prefixed := class_tokens(c, tensors)) is not None:
+        return prefixed
     refs = [c.ref(tensor) for tensor in tensors]
     layouts = {ref.layout for ref in refs}
     place = (dim if axis is None else axis) % len(tensors[0].sizes)
@@ -146,7 +168,9 @@ def _getitem(c: Converter, input: TracedTensor, index: Any) -> Ref:
     if all(key is None or key == slice(None) or key is Ellipsis for key in keys) and sizes[:1] == input.sizes[:1]:
         return _reshaped(c, x, input.sizes[1:], sizes[1:])
     shape = c.shape(x)
-    if x.layout == STANDARD and len(keys) >= 2 and keys[0] == slice(None):
+    if (taken := picked(c, x, keys)) is not None:
+        return taken
+    if x.layout == STANDARD and not isinstance(shape, Tokens) and len(keys) >= 2 and keys[0] == slice(None):
         own, rest = keys[1], keys[2:]
         if isinstance(own, slice) and own.step in (None, 1) and all(key == slice(None) for key in rest):
             start, stop, _ = own.indices(shape.channels)
@@ -178,7 +202,12 @@ def _add(c: Converter, input: Any, other: Any, *, alpha: float = 1) -> Ref:
         if number == 0:
             return c.ref(input if isinstance(input, TracedTensor) else other)
         raise Inexpressible(f"the sum of a tensor and the number {number}")
-    left, right = c.ref(input), c.ref(other)
+    if input.depends != other.depends:
+        found = positions(c, *((input, other) if input.depends else (other, input)))
+        if found is None:
+            raise Inexpressible(f"the sum of {list(input.sizes)} and {list(other.sizes)}, which the network stores")
+        return found
+    left, right = _alike(c, c.ref(input), c.ref(other))
     if left.layout != right.layout or c.shape(left) != c.shape(right):
         raise Inexpressible(f"the sum of {list(input.sizes)} and {list(other.sizes)}, whose shapes differ")
     return c.emit(ops.Add(), left, right, layout=left.layout)
@@ -199,6 +228,16 @@ def _mul(c: Converter, input: Any, other: Any) -> Ref:
     return c.emit(ops.Multiply(), left, right, layout=left.layout)
 
 
+def _alike(c: Converter, left: Ref, right: Ref) -> tuple[Ref, Ref]:
+    """Two operands with their axes in the same order."""
+    if left.layout == right.layout and c.shape(left).kind == c.shape(right).kind:
+        return left, right
+    pair = [c.transposed(ref) for ref in (left, right)]
+    if any(isinstance(c.shape(ref), Tokens) for ref in pair):
+        pair = [c.as_tokens(ref) for ref in pair]
+    return pair[0], pair[1]
+
+
 def _broadcasts(small: Shape, large: Shape) -> bool:
     return small.broadcasts_to(large)
 
@@ -216,6 +255,8 @@ def _weighted(c: Converter, tensor: TracedTensor, weight: TracedTensor) -> Ref:
         return c.emit(ops.LearnedScale(), x, layout=x.layout, weight=c.stored(root))
     channels = c.shape(x).channels
     first = {"standard": 1, "last": len(tensor.sizes) - 1, "flat_last": 2, "flat": 1}.get(x.layout.kind, 0)
+    if isinstance(c.shape(x), Tokens):
+        first = len(tensor.sizes) - 1
     along = [1] * len(tensor.sizes)
     along[first] = channels
     padded = (1,) * (len(along) - len(weight.sizes)) + weight.sizes

@@ -90,6 +90,7 @@ class Entries:
         return nodes, params
 
     def _free_name(self, kind: str) -> str:
+        kind = kind.replace("NeXt", "Next")
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
         name = legal_name(words)
         name = f"{name}_block" if name in BLOCKS or name in OPS else name

@@ -14,7 +14,8 @@ from torch import nn
 from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.errors import UnsupportedNetwork, UsageError
 from hiresnet_graph.files import write_atomic
-from hiresnet_graph.importing import axes, layers  # noqa: F401 - they register what the functions of torch are
+from hiresnet_graph.formats import format_count
+from hiresnet_graph.importing import axes, layers, tokens  # noqa: F401 - they register what the functions of torch are
 from hiresnet_graph.importing.comparison import OutputComparison, compare
 from hiresnet_graph.importing.lifting import Lifted, lift
 from hiresnet_graph.importing.primitives import CLASSES, flatten_trace
@@ -107,7 +108,7 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         address: state[names[address]].reshape(shape) if address in names else built.state_dict()[address]
         for address, shape in shapes.items()
     }
-    notes = _notes(module, trace, samples, set(names.values()))
+    notes = _notes(module, trace, flat.consumed | set(names.values()))
     comparison = compare(module, built, names, [value[0] for value in samples.values()], lifted.outputs)
     return Imported(network, text, weights, names, comparison, notes)
 
@@ -178,9 +179,7 @@ def _check_sharing(title: str, names: Mapping[str, str]) -> None:
         raise UnsupportedNetwork(f"{title} cannot be imported: {'; '.join(shared)}.", shared)
 
 
-def _notes(
-    module: nn.Module, trace: ModuleTrace, samples: Mapping[str, torch.Tensor], used: set[str]
-) -> tuple[str, ...]:
+def _notes(module: nn.Module, trace: ModuleTrace, used: set[str]) -> tuple[str, ...]:
     """What the spec leaves out: tensors that the outputs do not depend on, by module."""
     left: dict[str, int] = {}
     for name in module.state_dict():
@@ -195,7 +194,7 @@ def _notes(
         )
         tops[top] = tops.get(top, 0) + number
     return tuple(
-        f"left out: '{path or 'the module itself'}' ({number} tensors), which evaluation mode does not use"
+        f"left out: '{path or type(module).__name__}' ({format_count(number, 'tensor')}), not used in evaluation mode"
         for path, number in tops.items()
     )
 

@@ -109,8 +109,8 @@ class Lifter:
         primitive = self.flat.primitives[index]
         op, frames = primitive.op, primitive.frames
         if not path:
-            standard = bool(frames) and frames[-1].is_standard
-            own = frames[-1].path if frames else ""
+            standard = bool(frames) and frames[-1].is_standard and op.kind != "transpose_tokens"
+            own = next((frame.path for frame in reversed(frames) if standard or not frame.is_standard), "")
             path = own if standard else f"{own}.{op.kind}".removeprefix(".")
         if op.kind in _MERGES:
             item = Item(path, "identity", {}, list(primitive.operands), index, frozenset({index}))
@@ -143,20 +143,33 @@ class Lifter:
         return Item(path, "", {}, [source], output, members, inner=inner, structure=structure, kind=region.frame.kind)
 
     def _is_container(self, region: Region) -> bool:
-        """Whether it is a sequence of blocks, which is a stage and no block."""
+        """Whether it is a chain of blocks, which is a stage and no block."""
         children = [child for child in region.children if isinstance(child, Region)]
         blocks = sum(1 for child in children if len(list(child.members)) > 3)
-        return region.frame.is_sequence and len(children) == len(region.children) and blocks > 1
+        return self._is_chain(region) and (blocks > 1 or any(map(self._is_container, children)))
+
+    def _is_chain(self, region: Region) -> bool:
+        """Whether each part reads the part before it and nothing else."""
+        before = -1
+        for child in region.children:
+            if isinstance(child, Region):
+                sources, results = self.edges.of(frozenset(child.members))
+            else:
+                sources, results = list(self.flat.primitives[child].operands), [child]
+            if len(sources) != 1 or len(results) != 1 or (before >= 0 and sources != [before]):
+                return False
+            before = results[0]
+        return True
 
     def _recognised(self, members: frozenset[int], source: int, output: int) -> Recognised | None:
         known = recognise(self.flat, members, source, output, self.norms)
-        is_head = known is not None and known.block == "classifier"
+        is_head = known is not None and known.block in ("classifier", "token_head")
         return None if is_head and output not in self.edges.results else known
 
     def _joined(self, items: list[Item], path: str) -> list[Item]:
         """Runs of operations that are one block together."""
         found = items
-        for length in (4, 3, 2):
+        for length in (5, 4, 3, 2):
             found = self._join_runs(found, length)
         return self._absorb_merges(found)
 
@@ -177,8 +190,10 @@ class Lifter:
     def _block_of(self, run: list[Item]) -> Item | None:
         kinds = [item.block for item in run]
         is_conv = kinds[0] == "conv2d" and all(kind.endswith("_norm") or kind in ACTIVATIONS for kind in kinds[1:])
-        is_head = kinds[0] == "adaptive_avg_pool" and kinds[-1] in ("linear", "classifier")
-        if not (is_conv or is_head) or any(item.merge for item in run):
+        is_head = kinds[0] in ("adaptive_avg_pool", "layer_norm", "layer_norm2d", "select_token", "token_mean")
+        is_head = is_head and kinds[-1] in ("linear", "classifier")
+        is_patches = kinds[0] in ("conv2d", "patch_embed") and set(kinds[1:]) <= {"to_tokens", "layer_norm"}
+        if not (is_conv or is_head or is_patches) or any(item.merge for item in run):
             return None
         members = frozenset().union(*(item.members for item in run))
         sources, results = self.edges.of(members)
@@ -187,7 +202,7 @@ class Lifter:
         known = self._recognised(members, sources[0], results[0])
         if known is None:
             return None
-        path = run[0].path if is_conv else run[-1].path
+        path = run[-1].path if is_head else run[0].path
         return Item(path, known.block, known.fields, sources, results[0], members, known.tensors)
 
     def _absorb_merges(self, items: list[Item]) -> list[Item]:

@@ -117,14 +117,13 @@ def _linear(c: Converter, input: TracedTensor, weight: TracedTensor, bias: Trace
     x = c.ref(input)
     width, features = weight.sizes
     shift = None if bias is None else c.stored(bias)
-    if x.layout.kind in ("last", "flat_last"):
-        # A linear map of the channels of each pixel.
-        op = fields(ops.Conv2d, width=width, kernel_size=1, bias=bias is not None)
-        return c.emit(op, x, layout=x.layout, weight=c.stored(weight, (width, features, 1, 1)), bias=shift)
-    if x.layout != STANDARD or c.shape(x).trailing:
+    if x.layout != STANDARD:
+        x = c.as_tokens(c.transposed(x))
+    shape = c.shape(x)
+    if x.layout.kind not in ("standard", "grid") or shape.trailing or input.sizes[-1] != features:
         raise Inexpressible(f"'linear' along the last axis of {list(input.sizes)}, which is not the channels")
     op = fields(ops.Linear, width=width, bias=bias is not None)
-    return c.emit(op, x, weight=c.stored(weight), bias=shift)
+    return c.emit(op, x, layout=x.layout, weight=c.stored(weight), bias=shift)
 
 
 @function("batch_norm")
@@ -257,19 +256,14 @@ def _layer_norm(
     x = c.ref(input)
     if weight is None or bias is None:
         raise Inexpressible("a layer norm without scale and shift")
+    if x.layout != STANDARD:
+        x = c.as_tokens(x)
     shape = c.shape(x)
-    if (
-        len(tuple(normalized_shape)) != 1
-        or input.sizes[-1] != shape.channels
-        or x.layout.kind in ("grouped", "swapped")
-    ):
+    if tuple(normalized_shape) != (shape.channels,) or shape.trailing or x.layout.kind not in ("standard", "grid"):
         raise Inexpressible(
             f"'layer_norm' over {list(normalized_shape)} of {list(input.sizes)}, which is not the channels"
         )
-    is_vector = x.layout == STANDARD and not shape.trailing
-    if not is_vector and x.layout.kind not in ("last", "flat_last"):
-        raise Inexpressible(f"'layer_norm' along the last axis of {list(input.sizes)}, which is not the channels")
-    op = fields(ops.LayerNorm if is_vector else ops.ChannelLayerNorm, eps=rounded(eps))
+    op = fields(ops.LayerNorm, eps=rounded(eps))
     return c.emit(op, x, layout=x.layout, weight=c.stored(weight), bias=c.stored(bias))
 
 

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
-from hiresnet_graph.ops import Op, StochasticDepth
-from hiresnet_graph.shapes import Map, Shape, Vector
+from hiresnet_graph.ops import ChannelLayerNorm, LayerNorm, Op, StochasticDepth, ToMap, ToTokens, TransposeTokens
+from hiresnet_graph.shapes import Map, Shape, Tokens, Vector
 
 
 class AxisOrder(NamedTuple):
     """How the axes of a tensor relate to the value of an operation.
 
     Attributes:
-        kind: `standard`; `last` (channels last, of a map); `flat` and `flat_last` (a map with height and width as one
-            axis, channels first or last); `grouped` and `swapped` (the channels as two axes).
-        groups: Number of groups of channels.
+        kind: `standard`; of a map also `last` (channels last), `flat` and `flat_last` (height and width as one axis,
+            channels first or last), `grouped` and `swapped` (the channels as two axes); of tokens also `grid` (rows
+            and columns as two axes), `features_first`, and those of attention.
+        groups: Number of groups of channels, or of heads.
     """
 
     kind: str = "standard"
@@ -46,6 +47,21 @@ class Ref:
 
     index: int
     layout: AxisOrder = STANDARD
+
+
+def sizes_of(shape: Tokens, layout: AxisOrder) -> tuple[int, ...] | None:
+    """The sizes of tokens in some order of the axes, without the batch; None if the batch is not in front."""
+    (length, width), groups = shape.sizes, layout.groups or 1
+    return {
+        "standard": (length, width),
+        "grid": (*(shape.grid or (0, 0)), width),
+        "features_first": (width, length),
+        "in_three": (length, 3, groups, width // 3 // groups),
+        "apart": None,
+        "in_heads": (groups, length, width // groups),
+        "merged": (length, groups, width // groups),
+        **dict.fromkeys(("query", "key", "value"), (groups, length, width // 3 // groups)),
+    }[layout.kind]
 
 
 class Stored(NamedTuple):
@@ -120,6 +136,7 @@ class Flat:
     Attributes:
         inputs, input_shapes: Names and shapes of the arguments.
         outputs: Name -> primitive or input.
+        consumed: Tensors of the original that are part of a module that is known as a whole.
     """
 
     inputs: tuple[str, ...]
@@ -127,6 +144,7 @@ class Flat:
     primitives: list[Primitive]
     outputs: dict[str, int]
     faults: list[Fault]
+    consumed: set[str] = field(default_factory=set)
 
     def shape(self, index: int) -> Shape:
         """The shape of a primitive's value, or of an input."""
@@ -144,8 +162,28 @@ def flatten_trace(trace: ModuleTrace, buffers: Mapping[str, Any]) -> Flat:
         converter.convert(call)
     outputs = {name: converter.output(name, value) for name, value in trace.outputs.items()}
     shapes = tuple(converter.shapes[-1 - index] for index in range(len(trace.inputs)))
-    flat = Flat(tuple(trace.inputs), shapes, converter.primitives, outputs, [*trace.faults, *converter.faults])
-    return flat if flat.faults else _pruned(_without_idle_paths(flat))
+    faults = [*trace.faults, *converter.faults]
+    flat = Flat(tuple(trace.inputs), shapes, converter.primitives, outputs, faults, converter.consumed)
+    return flat if flat.faults else _pruned(_with_pixel_norms(_without_idle_paths(flat)))
+
+
+def _with_pixel_norms(flat: Flat) -> Flat:
+    """Norms of tokens that are made for them alone, as norms of the pixels of a map."""
+    readers: dict[int, int] = {}
+    for primitive in flat.primitives:
+        for operand in primitive.operands:
+            readers[operand] = readers.get(operand, 0) + 1
+    for index, primitive in enumerate(flat.primitives):
+        if not isinstance(primitive.op, ToMap) or primitive.operands[0] < 0:
+            continue
+        norm = flat.primitives[primitive.operands[0]]
+        if not isinstance(norm.op, LayerNorm) or readers[primitive.operands[0]] != 1 or norm.operands[0] < 0:
+            continue
+        tokens = flat.primitives[norm.operands[0]]
+        if isinstance(tokens.op, ToTokens) and readers[norm.operands[0]] == 1:
+            op = ChannelLayerNorm(**norm.op.model_dump(exclude_defaults=True))
+            flat.primitives[index] = replace(norm, op=op, operands=tokens.operands, shape=primitive.shape)
+    return flat
 
 
 def _without_idle_paths(flat: Flat) -> Flat:
@@ -179,7 +217,7 @@ def _pruned(flat: Flat) -> Flat:
     for primitive in kept:
         primitive.operands = tuple(new[index] for index in primitive.operands)
     outputs = {name: new[index] for name, index in flat.outputs.items()}
-    return Flat(flat.inputs, flat.input_shapes, kept, outputs, flat.faults)
+    return Flat(flat.inputs, flat.input_shapes, kept, outputs, flat.faults, flat.consumed)
 
 
 @dataclass(slots=True)
@@ -189,6 +227,9 @@ class Converter:
     Attributes:
         refs: What the values of the trace are.
         shapes: Input -> its shape.
+        failed: Values without a form.
+        tokens: Primitive -> that of its value as tokens.
+        consumed: As of `Flat`.
         call: The recorded call that is converted.
     """
 
@@ -199,6 +240,8 @@ class Converter:
     refs: dict[int, Ref] = field(default_factory=dict)
     shapes: dict[int, Shape] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
+    tokens: dict[int, int] = field(default_factory=dict)
+    consumed: set[str] = field(default_factory=set)
     call: Recorded | None = None
 
     def __post_init__(self) -> None:
@@ -261,7 +304,7 @@ class Converter:
         refs = result if isinstance(result, tuple) else (result,)
         for output, ref in zip(call.outputs, refs, strict=True):
             expected = self.sizes(ref)
-            if tuple(expected) != output.sizes[1:]:
+            if expected is not None and tuple(expected) != output.sizes[1:]:
                 raise Inexpressible(
                     f"'{call.function}' gives {list(output.sizes)}, which is no layout of a feature map or a vector"
                 )
@@ -284,9 +327,11 @@ class Converter:
         """The shape of the value of which a tensor is a layout."""
         return self.primitives[ref.index].shape if ref.index >= 0 else self.shapes[ref.index]
 
-    def sizes(self, ref: Ref) -> tuple[int, ...]:
-        """The sizes of a tensor, without the batch."""
+    def sizes(self, ref: Ref) -> tuple[int, ...] | None:
+        """The sizes of a tensor, without the batch; None if the batch is not in front."""
         shape, (kind, groups) = self.shape(ref), ref.layout
+        if isinstance(shape, Tokens):
+            return sizes_of(shape, ref.layout)
         if kind == "standard":
             return tuple(shape)
         c, h, w = shape
@@ -315,6 +360,34 @@ class Converter:
             raise Inexpressible(f"{self.name} of a tensor of {list(value.sizes)}, whose axes are no feature map's")
         return ref
 
+    def as_tokens(self, x: Ref) -> Ref:
+        """A feature map whose channels are its last axis, as tokens; other values as they are."""
+        if not isinstance(self.shape(x), Map):
+            return x
+        order = {"last": AxisOrder("grid"), "flat_last": STANDARD}.get(x.layout.kind)
+        if order is None:
+            raise Inexpressible(f"{self.name} along the last axis of a feature map, which is not the channels")
+        known = self.tokens.get(x.index)
+        if known is None:
+            known = self.tokens[x.index] = self.emit(ToTokens(), Ref(x.index)).index
+            # They belong to the module that contains both the map and its reader.
+            reader = self.primitives[known].frames
+            source = self.primitives[x.index].frames if x.index >= 0 else reader[:1]
+            shared = [one for one, other in zip(reader, source, strict=False) if one == other and not one.is_standard]
+            self.primitives[known].frames = tuple(shared)
+        return Ref(known, order)
+
+    def transposed(self, x: Ref) -> Ref:
+        """Tokens whose features are the first axis, as tokens of their own: one for each feature."""
+        if x.layout.kind != "features_first":
+            return x
+        shape = self.shape(x)
+        assert isinstance(shape, Tokens)
+        grids = [one.shape.grid for one in self.primitives if isinstance(one.shape, Tokens) and one.shape.grid]
+        fitting = [grid for grid in grids if shape.grid is None and grid[0] * grid[1] == shape.channels]
+        op = TransposeTokens(grid=fitting[-1]) if fitting else TransposeTokens()
+        return self.emit(op, Ref(x.index))
+
     @property
     def name(self) -> str:
         """The function that is converted, in quotes."""
@@ -330,6 +403,16 @@ class Converter:
         if not isinstance(value, TracedTensor) or not value.name:
             raise Inexpressible(f"{self.name} has a weight that is computed, not stored in the state_dict")
         return Stored(value.name, value.sizes if shape is None else shape)
+
+    def parameter(self, tensor: Any) -> Stored:
+        """A tensor of a module that is known as a whole."""
+        name = self.trace.names.get(id(tensor))
+        if name is None:
+            raise Inexpressible(f"{self.name} has a weight that is computed, not stored in the state_dict")
+        assert self.call is not None
+        path = self.call.frames[-1].path
+        self.consumed |= {own for own in self.buffers if own.startswith(f"{path}.")}
+        return Stored(name, tuple(tensor.shape))
 
     def emit(self, op: Op, *operands: Ref, layout: AxisOrder = STANDARD, **stored: Stored | None) -> Ref:
         """Add one primitive call.

@@ -16,6 +16,7 @@ from hiresnet_graph import ops
 from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.importing.primitives import Flat, Stored
+from hiresnet_graph.importing.token_candidates import token_candidates
 from hiresnet_graph.ops import Op, pair
 from hiresnet_graph.registry import Kind
 from hiresnet_graph.shapes import Shape
@@ -179,10 +180,19 @@ def expanded(
     return Calls(builder.keys, builder.operands, builder.names[out.name]), names
 
 
-def calls_of(flat: Flat, members: Collection[int], source: int, output: int) -> tuple[Calls, list[int]]:
-    """Some primitives of a network that read one value from outside, and their indices in the network."""
-    order = sorted(members)
+def calls_of(
+    flat: Flat, members: Collection[int], source: int, output: int, *, idle_paths: bool = True
+) -> tuple[Calls, list[int]]:
+    """Some primitives of a network that read one value from outside, and their indices in the network.
+
+    Args:
+        idle_paths: Whether stochastic depth of probability zero is a call.
+    """
+    order = [index for index in sorted(members) if idle_paths or not _is_idle(flat.primitives[index].op)]
     place = {index: number for number, index in enumerate(order)} | {source: INPUT}
+    for index in sorted(members):
+        if index not in place:
+            place[index] = place[flat.primitives[index].operands[0]]
     keys = []
     for index in order:
         primitive = flat.primitives[index]
@@ -191,13 +201,17 @@ def calls_of(flat: Flat, members: Collection[int], source: int, output: int) -> 
     return Calls(keys, operands, place[output]), order
 
 
+def _is_idle(op: Op) -> bool:
+    return isinstance(op, ops.StochasticDepth) and op.p == 0
+
+
 def recognise(
     flat: Flat, members: Collection[int], source: int, output: int, norms: Mapping[str, float]
 ) -> Recognised | None:
     """The registered block that computes these primitives, or None."""
     if len(members) < 2:
         return None
-    own, order = calls_of(flat, members, source, output)
+    own, order = calls_of(flat, members, source, output, idle_paths=False)
     operations = [flat.primitives[index].op for index in order]
     for block, fields in candidates(operations, flat.shape(source), flat.shape(output)):
         found = expanded(BLOCKS.get(block), fields, flat.shape(source), norms)
@@ -232,7 +246,9 @@ def candidates(found: Sequence[Op], source: Shape, target: Shape) -> Iterator[tu
     linear = [op for op in found if isinstance(op, ops.Linear)]
     if linear and not convs and isinstance(found[-1], ops.Linear):
         dropout = next((op.p for op in found if isinstance(op, ops.Dropout)), 0)
-        yield "classifier", {"classes": linear[-1].width, **({"dropout": dropout} if dropout else {})}
+        norm = {} if not norms else {"norm": min(norms)}
+        yield "classifier", {"classes": linear[-1].width, **norm, **({"dropout": dropout} if dropout else {})}
+    yield from token_candidates(found, source, activation)
     if len(convs) == 1 and len(found) <= 3:
         yield "conv", _conv_fields(convs[0], common, activation)
     if len(convs) == 2:

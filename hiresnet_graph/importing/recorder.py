@@ -63,6 +63,7 @@ class _Recorder(TorchFunctionMode):
         self.stored: dict[int, list[TracedTensor]] = {}
         for name, tensor in module.state_dict(keep_vars=True).items():
             self.add(TracedTensor(tensor, name))
+            trace.names.setdefault(id(tensor), name)
         for value in trace.inputs.values():
             self.add(value)
 
@@ -150,7 +151,7 @@ class _Recorder(TorchFunctionMode):
         with ExitStack() as stack:
             for part, path in paths.items():
                 before = part.register_forward_pre_hook(self._entered(path), prepend=True)
-                after = part.register_forward_hook(self._left, always_call=True)
+                after = part.register_forward_hook(self._left, with_kwargs=True, always_call=True)
                 stack.callback(before.remove)
                 stack.callback(after.remove)
             yield
@@ -167,22 +168,24 @@ class _Recorder(TorchFunctionMode):
 
         return enter
 
-    def _left(self, module: nn.Module, args: Any, result: Any) -> Any:
+    def _left(self, module: nn.Module, args: Any, kwargs: dict[str, Any], result: Any) -> Any:
         frames = tuple(self.frames)
         self.frames.pop()
         if _class_path(module) not in self.whole:
             return None
         self.paused -= 1
-        if self.paused or not isinstance(result, torch.Tensor):
+        first, *more = result if isinstance(result, tuple) else (result,)
+        if self.paused or not isinstance(first, torch.Tensor):
             return None
         # The same tensor must not stand for the value before and after the module.
-        fresh = torch.ops.aten.alias.default(result) if any(result is tensor for tensor in _tensors(args)) else result
-        inputs = tuple(self.value(tensor) for tensor in _tensors(args))
+        fresh = torch.ops.aten.alias.default(first) if any(first is tensor for tensor in _tensors(args)) else first
+        inputs = [self.value(tensor) for tensor in _tensors((args, kwargs))]
         value = TracedTensor(fresh, depends=any(one.depends for one in inputs))
         self.add(value)
+        own, named = self._replaced(args), {key: self._replaced(one) for key, one in kwargs.items()}
         name = f"class:{_class_path(module)}"
-        self.trace.calls.append(Recorded(name, inputs, {}, (value,), frames, _location(), module))
-        return fresh
+        self.trace.calls.append(Recorded(name, own, named, (value,), frames, _location(), module))
+        return (fresh, *more) if isinstance(result, tuple) else fresh
 
     def finish(self, result: Any) -> None:
         """Take the results of the module."""

@@ -209,6 +209,9 @@ def _common_fields(
                 fields[name] = first
         elif (progression := _progression(values)) is not None:
             fields[name] = progression
+        elif name == "shift" and all(value == values[number % 2] for number, value in enumerate(values)):
+            low, high = int(values[0] or 0), int(values[1] or 0)
+            fields[name] = f"$({high} * (i % 2))" if low == 0 else f"$({low} + {high - low} * (i % 2))"
         elif name == "shortcut" and all(value == rest[0] for value in rest):
             if rest[0] != own.get(name):
                 fields[name] = rest[0]
@@ -243,9 +246,12 @@ def _progression(values: Sequence[Any]) -> str | None:
 
 
 def _name(nodes: Sequence[SectionNode], base: str, taken: Collection[str]) -> None:
-    """Give every node the shortest legal name that tells where it came from."""
+    """Give every node the shortest legal name that shows where it came from."""
     parts = [_relative(node.path, base) for node in nodes]
-    lengths = [next((n for n in range(1, len(part)) if not part[-n].isdigit()), len(part)) for part in parts]
+    for node, part in zip(nodes, parts, strict=True):
+        if len(part) == 1 and name_fault(part[0]) and node.items[0].block in BLOCKS:
+            part[0] = node.items[0].block
+    lengths = [_legal_length(part, 1) for part in parts]
     while True:
         names = [legal_name("_".join(part[-length:])) for part, length in zip(parts, lengths, strict=True)]
         clashes = {name for name in names if names.count(name) > 1} | (set(taken) & set(names))
@@ -253,7 +259,7 @@ def _name(nodes: Sequence[SectionNode], base: str, taken: Collection[str]) -> No
         if not longer:
             break
         for index in longer:
-            lengths[index] += 1
+            lengths[index] = _legal_length(parts[index], lengths[index] + 1)
     used = set(taken)
     for node, name in zip(nodes, names, strict=True):
         number, unique = 1, name
@@ -262,6 +268,11 @@ def _name(nodes: Sequence[SectionNode], base: str, taken: Collection[str]) -> No
             unique = f"{name}{'_' if name[-1].isdigit() else ''}{number}"
         used.add(unique)
         node.name = unique
+
+
+def _legal_length(part: Sequence[str], length: int) -> int:
+    """How many parts at the end of an address are a name, from a number on; all if fewer are not."""
+    return next((n for n in range(length, len(part)) if not name_fault("_".join(part[-n:]))), len(part))
 
 
 def _relative(path: str, base: str) -> list[str]:

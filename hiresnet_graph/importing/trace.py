@@ -111,6 +111,7 @@ class ModuleTrace:
         outputs: The values of the results, by name; one alone is called `output`.
         faults: What happened that no spec can express.
         called: Addresses of the modules that were called.
+        names: Identity of each tensor of the `state_dict` -> its name.
     """
 
     inputs: dict[str, TracedTensor]
@@ -118,6 +119,7 @@ class ModuleTrace:
     outputs: dict[str, TracedTensor] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
+    names: dict[int, str] = field(default_factory=dict)
 
 
 def values_in(argument: Any) -> Iterator[TracedTensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import safetensors
+import timm
 import torch
 import torchvision
 from safetensors.torch import load_file
@@ -137,6 +138,56 @@ def test_drop_paths_of_a_stage_are_one_template() -> None:
     assert imported.comparison.masks == 10
 
 
+def test_a_vision_transformer() -> None:
+    module = torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 24, num_classes=5)
+    imported = from_module(trained(module), input=(3, 32, 32))
+    assert (
+        imported.text
+        == inspect.cleandoc("""
+        name: VisionTransformer
+        input: {channels: 3, height: 32, width: 32}
+        norms: {eps: 1e-06}
+        nodes:
+          conv_proj: {block: patch_embed, width: 16, patch: 8}
+          class_token: class_token
+          position_embedding: position_embedding
+          layers: {block: encoder, heads: 2, hidden: 24, depth: 2}
+          heads: {block: token_head, classes: 5}
+        flow: conv_proj -> class_token -> position_embedding -> layers -> heads
+    """)
+        + "\n"
+    )
+    assert imported.comparison.evaluation < 1e-12
+    assert imported.network.cost().parameters == sum(value.numel() for value in module.parameters())
+
+
+def test_windows_that_are_shifted() -> None:
+    module = torchvision.models.SwinTransformer([4, 4], 12, [2, 2], [2, 4], [3, 3], num_classes=5)
+    imported = from_module(trained(module), input=(3, 32, 32))
+    assert "features_1: {block: swin, heads: 2, window: 3, shift: $(1 * (i % 2)), drop_path: $(" in imported.text
+    assert imported.comparison.evaluation < 1e-12 and imported.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "contains"),
+    [
+        ("mixer_s32_224", "{block: mixer"),
+        ("vit_tiny_patch16_224", "encoder: {block: encoder, heads: 3}"),
+        ("convnext_atto", "stages_2_blocks: {block: conv_next_block, depth: 6}"),
+        ("resnet10t", "layer2: {block: basic, width: 128, stride: 2, shortcut: {spatial: avg}}"),
+        ("tf_efficientnet_lite0", "{block: pad, padding: [0, 1, 0, 1]}"),
+    ],
+)
+def test_networks_of_timm(name: str, contains: str) -> None:
+    small = {"embed_dim": 48, "num_heads": 3, "depth": 1, "img_size": 32} if "vit" in name else {}
+    small = {"num_blocks": 1, "img_size": 64} if "mixer" in name else small
+    module = timm.create_model(name, num_classes=3, **small)
+    size = small.get("img_size", 64)
+    imported = from_module(module, input=(3, size, size))
+    assert max(imported.comparison[:2]) < 1e-12
+    assert contains in imported.text, imported.text
+
+
 def test_code_of_a_user() -> None:
     module = trained(networks.HandWritten())
     imported = from_module(module, input=(3, 8, 8))
@@ -215,7 +266,7 @@ def test_modules_of_training_mode_alone_are_named() -> None:
             return (x, self.side(x)) if self.training else x
 
     imported = from_module(Auxiliary(), input=(3, 8, 8))
-    assert imported.notes == ("left out: 'side' (2 tensors), which evaluation mode does not use",)
+    assert imported.notes == ("left out: 'side' (2 tensors), not used in evaluation mode",)
 
 
 def test_hostile_names() -> None:
