@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from hiresnet_graph.architecture import Architecture, load, split_variant
+from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import UsageError
@@ -64,41 +64,23 @@ class AnalysisSource:
     study: Path | None = None
 
 
-def find_networks(
-    source: Path,
-    *,
-    weights: Path | None = None,
-    reinit: bool = False,
-    data: str | None = None,
-    device: str = "auto",
-    message: Callable[[str], None] = lambda text: None,
-) -> AnalysisSource:
-    """The trained networks of a source, with the weights of the epoch of best validation.
+def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
+    """The trained networks of a run or a study, with the weights of the epoch of best validation.
 
     Args:
-        source: Folder of a run or a study; with `weights`, a network, as `SPEC` or `SPEC@VARIANT`.
-        weights: The weights of a network: as for `read_weights`.
-        reinit: Tensors that do not fit have their initial values, instead of an error.
-        data: The data set for weights (default: digits).
+        source: Its folder.
         device: As for `train`.
-        message: Called with what does not fit of the weights.
 
     Raises:
-        UsageError: There is no finished run, or the weights do not fit; or options that do not go together.
+        UsageError: There is no finished run, or the source is no folder.
         RunError: The folder is none of a run or a study, or a file cannot be read.
-        SpecError: The spec is wrong.
     """
-    if weights is not None:
-        return _from_weights(str(source), weights, reinit, data or "digits", device, message)
     if source.is_file() or source.suffix in _WEIGHTS:
-        what = "a spec" if source.suffix in SUFFIXES else "a file of weights"
+        is_spec = source.suffix in SUFFIXES
         raise UsageError(
-            f"'{source}' is {what}, not the folder of a run or a study. Give a spec, and its weights with "
-            f"'{'SPEC' if source.suffix not in SUFFIXES else source} --weights FILE'."
+            f"'{source}' is {'a spec' if is_spec else 'a file of weights'}, not the folder of a run or a study. Give a "
+            f"spec with its weights: '{source if is_spec else 'SPEC'} --weights {'FILE' if is_spec else source}'."
         )
-    for option, given in (("--data", data), ("--reinit", reinit or None)):
-        if given is not None:
-            raise UsageError(f"{option}: '{source}' has its own data and weights. Use it with '--weights'.")
     results = read_results(source)
     runs = finished_runs(source, results)
     dataset = cache(partial(stored_dataset, next(iter(runs.values()))[0].folder))
@@ -149,15 +131,32 @@ def _open_run(run: Run, dataset: Callable[[], Dataset], device: str) -> Abstract
     )
 
 
-def _from_weights(
-    spec: str, weights: Path, reinit: bool, data: str, device: str, message: Callable[[str], None]
+def network_with_weights(
+    arch: Architecture,
+    weights: Path,
+    *,
+    reinit: bool = False,
+    data: str = "digits",
+    device: str = "auto",
+    message: Callable[[str], None] = lambda text: None,
 ) -> AnalysisSource:
-    name, variant = split_variant(spec)
-    arch = load(name) if variant is None else load(name).variant(variant)
+    """A network with weights from a file or the folder of a run.
+
+    Args:
+        weights: As for `read_weights`.
+        reinit: Tensors that do not fit have their initial values, instead of an error.
+        data: The data set.
+        device: As for `train`.
+        message: Called with what does not fit of the weights.
+
+    Raises:
+        UsageError: Network and data do not go together.
+        SpecError: The spec is wrong.
+    """
     dataset = match_input(load_dataset(data), arch.plan)
     load_module = partial(_loaded, weights, reinit, message)
     open_network = partial(open_trained, f"{weights}, analysed", arch, load_module, dataset, Recipe(), device=device)
-    subject = Subject(variant or arch.name, {}, (), (partial(open_network, threads=1),))
+    subject = Subject(arch.chosen or arch.name, {}, (), (partial(open_network, threads=1),))
     return AnalysisSource(weights.name, arch.title, dataset.name, (subject,))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiresnet_graph.cli.arguments import Reinit, Weights
+from hiresnet_graph.cli.arguments import Changes, Reinit, Weights, architecture, check_reinit
 from hiresnet_graph.cli.commands.report import Format, write_report_table
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.output import Force, check_figure_file
@@ -64,27 +64,37 @@ class Output:
         self,
         make: Callable[[AnalysisSource], Analysis],
         *,
+        changes: list[str] | None = None,
         weights: Path | None = None,
         reinit: bool = False,
         data: str | None = None,
         device: str | None = None,
     ) -> None:
         """Analyse the networks of the source, print the result, save it with a study, and draw its figure."""
-        figure = None if self.plot is None else check_figure_file(self.plot, [self.source], force=self.force)
+        reads = [self.source, *([weights] if weights is not None else [])]
+        figure = None if self.plot is None else check_figure_file(self.plot, reads, force=self.force)
+        check_reinit(weights, reinit)
+        for option, given in (("--data", data), (" ".join(changes or ()), changes)):
+            if given and weights is None:
+                raise UsageError(f"{option}: '{self.source}' has its own network and data. Use it with '--weights'.")
 
-        from hiresnet_graph.analysis.sources import find_networks
+        from hiresnet_graph.analysis.sources import find_networks, network_with_weights
         from hiresnet_graph.report.analyses import FORMATS, analysis_table, save_analysis
         from hiresnet_graph.report.analysis_figures import analysis_figure
         from hiresnet_graph.report.figures import figure_bytes
 
-        source = find_networks(
-            self.source,
-            weights=weights,
-            reinit=reinit,
-            data=data,
-            device=device or "auto",
-            message=write_message,
-        )
+        target_device = device or "auto"
+        if weights is None:
+            source = find_networks(self.source, device=target_device)
+        else:
+            source = network_with_weights(
+                architecture(str(self.source), changes),
+                weights,
+                reinit=reinit,
+                data=data or "digits",
+                device=target_device,
+                message=write_message,
+            )
         found = make(source)
         format = Format.JSON if self.json else self.format
         if format is Format.TABLE:
@@ -109,6 +119,7 @@ def plain_command(question: str, help: str) -> Callable[..., None]:
 
     def command(
         source: SourcePath,
+        changes: Changes = None,
         weights: Weights = None,
         reinit: Reinit = False,
         data: WeightsData = None,
@@ -123,7 +134,14 @@ def plain_command(question: str, help: str) -> Callable[..., None]:
 
         make = getattr(questions, question)
         output = Output(source, format, json, plot, force)
-        output.run(lambda found: make(found, part=part.value), weights=weights, reinit=reinit, data=data, device=device)
+        output.run(
+            lambda found: make(found, part=part.value),
+            changes=changes,
+            weights=weights,
+            reinit=reinit,
+            data=data,
+            device=device,
+        )
 
     command.__doc__ = help
     return command

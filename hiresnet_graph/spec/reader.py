@@ -39,7 +39,19 @@ MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
 _BOM = "\ufeff"
 _SPEC_KEYS = {"nodes", "flow", "extends", "input", "blocks", "edges"}
-_STUDY_KEYS = {"seeds", "data", "recipe", "subsets", "controls", "baseline", "grid", "search", "published"}
+_STUDY_KEYS = {
+    "seeds",
+    "data",
+    "recipe",
+    "subsets",
+    "controls",
+    "baseline",
+    "grid",
+    "search",
+    "published",
+    "weights",
+    "reinit",
+}
 _MAY_BE_STUDY = re.compile("|".join(["network", *sorted(_STUDY_KEYS)]).encode())
 """The byte order mark at the start of a file, which editors do not show."""
 

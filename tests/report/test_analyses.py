@@ -11,7 +11,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.analysis import ProbedNetwork, lesion, measure_contributions
-from hiresnet_graph.analysis.sources import find_networks
+from hiresnet_graph.analysis.sources import find_networks, network_with_weights
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.report.analyses import FORMATS, analysis_table, read_analysis, save_analysis
 from hiresnet_graph.report.analysis_figures import analysis_figure
@@ -142,7 +142,7 @@ def test_a_file_of_weights_gives_the_numbers_of_its_run(small_study: Path, tmp_p
 
     folder = small_study / "runs" / "full-seed1"
     (tmp_path / "small.yaml").write_text(TEXT)
-    source = find_networks(Path(f"{tmp_path / 'small.yaml'}@full"), weights=folder / "model.safetensors")
+    source = network_with_weights(hrg.load(tmp_path / "small.yaml").variant("full"), folder / "model.safetensors")
     ours, runs = make_contributions(source), make_contributions(find_networks(folder))
     assert [row.values for row in ours.rows] == [row.values for row in runs.rows]
     assert (ours.source, ours.architecture, ours.data) == ("model.safetensors", "small, full", "digits")

@@ -17,7 +17,7 @@ from hiresnet_graph.cli.analysis import (
     SourcePath,
     WeightsData,
 )
-from hiresnet_graph.cli.arguments import Reinit, Weights
+from hiresnet_graph.cli.arguments import Changes, Reinit, Weights
 from hiresnet_graph.cli.commands.report import Format
 from hiresnet_graph.cli.output import Force
 from hiresnet_graph.cli.training import Device
@@ -33,6 +33,7 @@ class With(StrEnum):
 
 def lesion(
     source: SourcePath,
+    changes: Changes = None,
     edges: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +77,7 @@ def lesion(
             seed=seed,
             part=part.value,
         ),
+        changes=changes,
         weights=weights,
         reinit=reinit,
         data=data,

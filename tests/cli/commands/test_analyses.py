@@ -50,8 +50,9 @@ def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
         (["lesion", "study", "--edges", "in", "--pairs"], 2, "'--edges' and '--pairs' both select what is replaced."),
         (["lesion", "study", "--with", "noise"], 2, "'zero', 'mean', 'resample'"),
         (["contributions", "study", "--plot", "a.gif"], 2, "'a.gif': a figure is written as .svg, .pdf or .png."),
-        (["contributions", "study", "--data", "digits"], 2, "--data: 'study' has its own data and weights."),
-        (["contributions", "study", "--reinit"], 2, "--reinit: 'study' has its own data and weights."),
+        (["contributions", "study", "--data", "digits"], 2, "--data: 'study' has its own network and data."),
+        (["contributions", "study", "width=2"], 2, "width=2: 'study' has its own network and data."),
+        (["contributions", "study", "--reinit"], 2, "it requires '--weights FILE'."),
         (
             ["contributions", "study/runs/full-seed0/model.safetensors"],
             2,
@@ -104,3 +105,18 @@ def test_gradients_that_were_not_recorded_are_a_message(hrg, study):
         result.exit_code == 2
         and "training recorded none. Train it with '--recipe record_gradients=true'" in " ".join(result.stderr.split())
     )
+
+
+def test_a_changed_network_is_analysed_with_weights_that_fit_in_part(hrg, study):
+    weights = "study/runs/original-seed0"
+    args = ("contributions", "small.yaml@full", "--weights", weights, "--json")
+    assert hrg("analyze", *args).exit_code == 1
+    result = hrg("analyze", *args, "--reinit")
+    assert result.exit_code == 0 and "lacks 'edges.stage1__stage2." in result.stderr
+    changed = hrg(
+        "analyze", "contributions", "small.yaml", "skips.edges=in", "--weights", weights, "--reinit", "--json"
+    )
+    assert changed.exit_code == 0, changed.stderr
+    ours, theirs = (json.loads(one.stdout)["rows"] for one in (result, changed))
+    skips = [{row["edge"] for row in rows if row["kind"] == "skip"} for rows in (ours, theirs)]
+    assert skips == [{"stem>stage1", "stage1>stage2", "stem>stage2"}, {"stem>stage1", "stem>stage2"}]
