@@ -185,7 +185,10 @@ class OpNode:
 
 @dataclass(frozen=True, slots=True)
 class NodeRecord:
-    """A node of the block graph, for tables and diagrams. `value` names the call that gives its output."""
+    """A node of the block graph, for tables and diagrams.
+
+    `value` is the call that gives its output, `at_steps` that of each time step (in an unrolled graph).
+    """
 
     name: str
     block: str
@@ -193,6 +196,7 @@ class NodeRecord:
     shape: Shape
     stage: str
     origin: Origin
+    at_steps: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +320,7 @@ class _Graph(Generic[N]):
         self._check_nodes()
         self._checked = True
 
-    def _check_nodes(self) -> None:
-        """The invariants of the kind of graph."""
+    def _check_nodes(self) -> None: ...
 
 
 class BlockGraph(_Graph[BlockNode]):
@@ -436,7 +439,11 @@ class OpGraph(_Graph[OpNode]):
         ]
         present = {node.name for node in nodes}
         node_records = tuple(
-            replace(record, value=moved[record.value]) if record.value in moved else record
+            replace(
+                record,
+                value=moved.get(record.value, record.value),
+                at_steps=tuple((step, moved.get(value, value)) for step, value in record.at_steps),
+            )
             for record in self.records.nodes
             if moved.get(record.value, record.value) in present
         )

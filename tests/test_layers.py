@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("graph",),
     ("passes",),
     ("plan",),
-    ("cost",),
+    ("cost", "tree"),
     ("emit", "render"),
     ("lower",),
     ("interop",),

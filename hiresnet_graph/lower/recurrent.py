@@ -5,24 +5,23 @@ Axes: B samples, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import ValidationError
 from torch import fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.graph import OpGraph, OpNode
 from hiresnet_graph.identifiers import class_name
-from hiresnet_graph.lower.single import evaluate, module_of_layers, straight_line
-from hiresnet_graph.lower.weights import call_function
+from hiresnet_graph.lower.checkpointed import Checkpointed
+from hiresnet_graph.lower.nested import GraphWriter, evaluate, nest
+from hiresnet_graph.lower.single import module_of_layers
+from hiresnet_graph.lower.stepped import Stepped
+from hiresnet_graph.lower.weights import attach, call_function
 from hiresnet_graph.ops import Apply, Layer, Op
 from hiresnet_graph.passes import prune, simplify
 from hiresnet_graph.passes.step import StepMachine, Steps, is_copied
@@ -177,19 +176,23 @@ class Recurrent(fx.GraphModule):
 
 
 def _module(root: nn.Module, plan: Plan, tensors: Plan) -> Recurrent:
-    """A plan over the tensors of another plan."""
+    """A plan over the tensors of another plan, whose layers are in `root`."""
     layers = {name: layer for name, (layer, _) in layers_by_weight(tensors).items()}
-    module = Recurrent(root, straight_line(plan, layers), class_name=class_name(plan.name))
+    writer = GraphWriter(plan, layers)
+    own = nn.Module()
+    attach(own, {name: root.get_submodule(name) for name in layers})
+    nest(own, writer, lambda container, calls, name: Stepped(writer, calls[0].path))
+    module = Recurrent(own, writer.network(), class_name=class_name(plan.name))
+    module._modules = own._modules
     time = _folded(plan).time
     assert time is not None
-    module.meta.update(plan=plan, tensors=tensors, copies=_Copies(layers, time))
-    return module
+    module.meta.update(plan=plan, tensors=tensors, copies=_Copies(layers, time), writer=writer)
+    return module.train(root.training)
 
 
 def _unpickle(function: Callable[..., fx.GraphModule], args: tuple[Any, ...], plan: Plan, tensors: Plan) -> Recurrent:
     """Restore a pickled module."""
-    module = function(*args)
-    return _module(module, plan, tensors).train(module.training)
+    return _module(function(*args), plan, tensors)
 
 
 def _folded(plan: Plan) -> OpGraph:
@@ -344,92 +347,3 @@ class _Tensors(StepMachine[Any]):
         if self.like is None:
             raise UsageError("zeros require an input, for the number of samples.")
         return self.like.new_zeros((self.like.shape[0], *shape))
-
-
-# --------------------------------------------------------------------------------------------------------------- memory
-
-
-class Checkpointed(nn.Module):
-    """A recurrent network with activation checkpointing in time; `module` is the network itself.
-
-    Batch norms update their statistics in the forward pass, and not in the recomputation.
-    """
-
-    def __init__(self, module: Recurrent, every: int) -> None:
-        super().__init__()
-        if every < 1:
-            raise UsageError(f"'every' must be 1 step or more, not {every}.")
-        self.module = module
-        plan: Plan = module.meta["plan"]
-        self._inputs, self._outputs = tuple(plan.inputs), dict(plan.outputs)
-        self._segments = list(_segments(module, plan, every))
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """Same as the network."""
-        values = dict(zip(self._inputs, inputs, strict=True))
-        for segment in self._segments:
-            operands = [values[name] for name in segment.inputs]
-            found = checkpoint(segment.module, *operands, use_reentrant=False, context_fn=segment.contexts)
-            values |= found if isinstance(found, dict) else {segment.outputs[0]: found}
-            for name in segment.last:
-                del values[name]
-        outputs = {name: values[value] for name, value in self._outputs.items()}
-        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
-
-
-class _Segment(NamedTuple):
-    """Consecutive steps of a plan; `last` are values that no later segment reads."""
-
-    module: fx.GraphModule
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    last: tuple[str, ...]
-
-    def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        """The contexts of the forward pass and of its recomputation."""
-        return nullcontext(), _frozen_statistics(self.module)
-
-
-@contextmanager
-def _frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Let batch norms write their statistics into copies, which are discarded."""
-    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    saved = [dict(norm.named_buffers(recurse=False)) for norm in norms]
-    try:
-        for norm, buffers in zip(norms, saved, strict=True):
-            for name, value in buffers.items():
-                norm.register_buffer(name, value.clone())
-        yield
-    finally:
-        for norm, buffers in zip(norms, saved, strict=True):
-            for name, value in buffers.items():
-                norm.register_buffer(name, value)
-
-
-def _segments(module: Recurrent, plan: Plan, every: int) -> Iterator[_Segment]:
-    layers = module.meta["copies"].layers
-    shapes = {**plan.inputs, **{call.name: call.shape for call in plan.calls}}
-    number, numbers = 0, []
-    for call in plan.calls:  # a call without a step belongs to the segment of the call before it
-        number = number if call.step is None else call.step // every
-        numbers.append(number)
-    groups = [
-        [call for call, _ in group] for _, group in groupby(zip(plan.calls, numbers, strict=True), lambda p: p[1])
-    ]
-    read = [{name for call in calls for name in call.inputs} for calls in groups]
-    results = set(plan.outputs.values())
-    alive = set(plan.inputs)
-    for i, calls in enumerate(groups):
-        later = results.union(*read[i + 1 :])
-        inputs = tuple(name for name in shapes if name in read[i] - {call.name for call in calls})
-        outputs = tuple(call.name for call in calls if call.name in later)
-        alive |= set(outputs)
-        last = tuple(alive - later)
-        alive &= later
-        part = replace(
-            plan,
-            calls=tuple(calls),
-            inputs={name: shapes[name] for name in inputs},
-            outputs={name: name for name in outputs},
-        )
-        yield _Segment(fx.GraphModule(module, straight_line(part, layers)), inputs, outputs, last)

@@ -31,13 +31,16 @@ def call_function(path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A
 
 
 def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
-    """One initialised module for each name of weights.
+    """One initialised module for each name of weights, on the default device of torch.
+
+    The initial values are drawn on the CPU, so that they are the same on each device. There are none on `meta`.
 
     Raises:
         OutOfMemory: They are larger than the memory of this machine.
     """
+    device = torch.get_default_device()
     size_bytes, memory_bytes = 4 * sum(math.prod(tensor.shape) for tensor in plan.tensors().values()), _memory_bytes()
-    if size_bytes > memory_bytes:
+    if size_bytes > memory_bytes and device.type != "meta":
         raise OutOfMemory(
             f"the weights of '{plan.name}' take {format_bytes(size_bytes)}; this machine has "
             f"{format_bytes(int(memory_bytes))} of memory. Reduce the width or the number of blocks."
@@ -47,8 +50,10 @@ def make_layers(plan: Plan, seed: int) -> dict[str, nn.Module]:
         with torch.device("meta"):
             module = cast(nn.Module, find(layer.target)(*layer.args, **layer.kwargs))
         _check_tensors(module, layer.target, call)
-        module.to_empty(device="cpu")
-        initialize(module, name, call.tensors, seed)
+        if device.type != "meta":
+            module.to_empty(device="cpu")
+            initialize(module, name, call.tensors, seed)
+            module.to(device)
         layers[name] = module
     return layers
 

@@ -120,6 +120,7 @@ class _Unrolling(StepMachine[str]):
         return Problem(message, node.origin.position, node.origin.path, hint)
 
     def _last_value(self, record: NodeRecord, needed: set[str]) -> NodeRecord | None:
-        """The record with the last value of the node that an output depends on; None if there is none."""
-        values = [value for step in self.values if (value := step[record.value]) in needed]
-        return replace(record, value=values[-1]) if values else None
+        """The record with the values of the node that an output depends on; None if there are none."""
+        values = [(step, value) for step, held in enumerate(self.values) if (value := held[record.value]) in needed]
+        at_steps = tuple((step, value) for step, value in values if value is not None)
+        return replace(record, value=at_steps[-1][1], at_steps=at_steps) if at_steps else None
