@@ -150,23 +150,28 @@ class GraphWriter:
         return node
 
 
+def add_containers(root: nn.Module, writer: GraphWriter) -> None:
+    """Add empty modules for nodes without layers."""
+    for path in writer.calls:
+        parent = root
+        for name in path.split("."):
+            if name not in parent._modules:
+                parent.add_module(name, nn.Module())
+            parent = parent.get_submodule(name)
+
+
 def nest(root: nn.Module, writer: GraphWriter, make: Callable[[nn.Module, list[ModuleCall], str], nn.Module]) -> None:
-    """Put a module with code in place of each container of layers.
+    """Put a module with code in place of each container, the outer ones first, since torch.fx writes nested code anew.
 
     Args:
-        root: Contains the layers, in modules without code.
+        root: Contains the layers and the containers.
         make: Makes a module with the children of a container, from its calls and the name of its class.
     """
-    for path in sorted(writer.calls, key=lambda path: -path.count(".")):
-        parent = root
-        *folders, last = path.split(".")
-        for folder in folders:
-            if folder not in parent._modules:
-                parent.add_module(folder, nn.Module())
-            parent = parent.get_submodule(folder)
-        container = parent._modules.get(last) or nn.Module()
+    for path in sorted(writer.calls, key=lambda path: path.count(".")):
+        parent, last = root.get_submodule(container_of(path)), path.rpartition(".")[2]
+        container = parent.get_submodule(last)
         module = make(container, writer.calls[path], camel_case(path.replace(".", "_"), "Net"))
-        module._modules = dict(container._modules)  # in their order, with those that others call
+        module._modules = container._modules  # in their order, with those that others call
         parent._modules[last] = module
 
 

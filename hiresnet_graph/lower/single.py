@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx, nn
 
 from hiresnet_graph.identifiers import class_name
-from hiresnet_graph.lower.nested import GraphWriter, nest
+from hiresnet_graph.lower.nested import GraphWriter, add_containers, nest
 from hiresnet_graph.lower.weights import attach, make_layers
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.tree import ModuleCall
@@ -20,15 +20,15 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
     Shape: each input [B, channels, height, width] or [B, channels]; the output likewise, or a dict of outputs.
     """
     root, writer = module_of_layers(plan, seed), GraphWriter(plan)
+    add_containers(root, writer)
+    module = fx.GraphModule(root, writer.network(), class_name=class_name(plan.name))
+    module._modules = root._modules
 
     def make(container: nn.Module, calls: list[ModuleCall], name: str) -> nn.Module:
         (call,) = calls
         return fx.GraphModule(container, writer.module(call), class_name=name)
 
-    nest(root, writer, make)
-    children = root._modules
-    module = fx.GraphModule(root, writer.network(), class_name=class_name(plan.name))
-    module._modules = children
+    nest(module, writer, make)
     return module
 
 

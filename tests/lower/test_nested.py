@@ -50,6 +50,7 @@ def network(name: str, variant: str | None, changes: dict[str, Any]) -> hrg.Arch
     return arch if variant is None else arch.variant(variant)
 
 
+COMPILED = {0: "hiresnet18", 4: "tied", 6: "frnn3"}
 NO_INPUT_GRADIENTS = "ignore:Full backward hook is firing"
 ARCHS = [pytest.param(network(*given), id=given[0] if given[0] != TIED else "tied") for given in SMALL]
 
@@ -136,11 +137,17 @@ def test_code_is_straight_line_at_every_level(arch: hrg.Architecture) -> None:
     calls = {node.target for node in flat.graph.nodes if node.op == "call_module"}
     assert calls == {path for path, part in module.named_modules() if path in calls}
     assert all("torch.nn" in type(module.get_submodule(path)).__module__ for path in calls)
+
+
+@pytest.mark.parametrize("arch", [pytest.param(network(*SMALL[k]), id=name) for k, name in COMPILED.items()])
+def test_the_whole_network_is_compiled_and_exported(arch: hrg.Architecture) -> None:
+    module = arch.build().eval()
+    images = inputs(arch)
+    torch._dynamo.reset()
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     assert torch.equal(compiled(*images), module(*images))
     program = torch.export.export(module, tuple(images))
     assert torch.equal(program.module()(*images), module(*images))
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -173,32 +180,33 @@ def test_a_block_can_be_called_and_copied_alone() -> None:
     assert torch.equal(module.get_submodule("stem")(images), module.get_submodule("stem")(images))
 
 
+class Doubled(nn.Module):
+    """A layer in place of another, which counts its calls."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.calls = layer, 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        out: torch.Tensor = 2 * self.layer(x)
+        return out
+
+
 def test_replaced_layers_are_used_at_all_steps() -> None:
     """As LoRA and quantization do it."""
     arch = network("blt", None, {"width": 4, "size": 16})
     for module in (arch.build().eval(), copy.deepcopy(arch.build().eval())):
         images = inputs(arch)
-        calls: list[int] = []
-
-        class Doubled(nn.Module):
-            def __init__(self, layer: nn.Module) -> None:
-                super().__init__()
-                self.layer = layer
-
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                calls.append(1)
-                out: torch.Tensor = 2 * self.layer(x)
-                return out
-
         before = module(*images)
         edge = module.get_submodule("edges.V1__V1")
-        edge.conv = Doubled(edge.get_submodule("conv"))
+        edge.conv = doubled = Doubled(edge.get_submodule("conv"))
         assert not torch.equal(module(*images), before)
-        assert len(calls) == 5
+        assert doubled.calls == 5
 
 
-@pytest.mark.parametrize("arch", [network(*SMALL[0]), network(*SMALL[4])], ids=["hiresnet18", "tied"])
-def test_a_saved_module_does_not_need_this_package(arch: hrg.Architecture, tmp_path: Path) -> None:
+def test_a_saved_module_does_not_need_this_package(tmp_path: Path) -> None:
+    arch = network(TIED, None, {})
     module = arch.build().eval()
     images = inputs(arch)
     torch.save({"module": module, "images": images, "output": module(*images)}, tmp_path / "module.pt")
