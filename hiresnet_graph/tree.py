@@ -33,7 +33,7 @@ _INNER_STEP = re.compile(r"step[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleCall:
+class ModuleUse:
     """One call of a module.
 
     Attributes:
@@ -48,19 +48,19 @@ class ModuleCall:
 
     path: str
     step: int | None
-    items: tuple[Call | ModuleCall, ...]
+    items: tuple[Call | ModuleUse, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     modules: tuple[str, ...]
     node: str = ""
 
-    def __deepcopy__(self, memo: dict[int, object]) -> ModuleCall:
+    def __deepcopy__(self, memo: dict[int, object]) -> ModuleUse:
         return self
 
-    def all(self) -> Iterator[ModuleCall]:
+    def all(self) -> Iterator[ModuleUse]:
         """This call and all calls of modules in it, the inner ones first."""
         for item in self.items:
-            if isinstance(item, ModuleCall):
+            if isinstance(item, ModuleUse):
                 yield from item.all()
         yield self
 
@@ -73,7 +73,7 @@ class ModuleTree(NamedTuple):
         values: Node -> (time step, name of its value in `root`), for each step at which it has one.
     """
 
-    root: ModuleCall
+    root: ModuleUse
     values: dict[str, tuple[StepValue, ...]]
 
 
@@ -87,9 +87,9 @@ def make_tree(plan: Plan, layers: Iterable[str] | None = None) -> ModuleTree:
     return _Nesting(plan, taken).tree()
 
 
-def values_of(item: Call | ModuleCall) -> tuple[str, ...]:
+def values_of(item: Call | ModuleUse) -> tuple[str, ...]:
     """The names of the values of an item."""
-    return item.outputs if isinstance(item, ModuleCall) else (item.name,)
+    return item.outputs if isinstance(item, ModuleUse) else (item.name,)
 
 
 def is_alias(name: str) -> bool:
@@ -203,11 +203,11 @@ class _Nesting:
         self.last_reader = {name: i for i, call in enumerate(self.calls) for name in call.inputs}
         self.results = set(self.outputs)
         items = self._items(0, len(self.calls) - 1, 0)
-        root = ModuleCall("", None, items, tuple(self.plan.inputs), self.outputs, ())
+        root = ModuleUse("", None, items, tuple(self.plan.inputs), self.outputs, ())
         return ModuleTree(root, self.values)
 
-    def _items(self, start: int, end: int, depth: int) -> tuple[Call | ModuleCall, ...]:
-        items: list[Call | ModuleCall] = []
+    def _items(self, start: int, end: int, depth: int) -> tuple[Call | ModuleUse, ...]:
+        items: list[Call | ModuleUse] = []
         i = start
         while i <= end:
             call, chain = self.calls[i], self.chains[i]
@@ -220,7 +220,7 @@ class _Nesting:
             i += 1
         return tuple(items)
 
-    def _module(self, path: str, start: int, end: int, depth: int) -> ModuleCall:
+    def _module(self, path: str, start: int, end: int, depth: int) -> ModuleUse:
         step = self.calls[start].step
         items = self._items(start, end, depth)
         made = [call.name for call in self.calls[start : end + 1]]
@@ -233,7 +233,7 @@ class _Nesting:
         called = dict.fromkeys(address for item in items for address in self._called(item, path))
         if start == end and is_alias(made[0]):
             items = ()
-        return ModuleCall(
+        return ModuleUse(
             path,
             step,
             items,
@@ -251,9 +251,9 @@ class _Nesting:
         node = self.nodes.get(self.edges[owner].target if owner in self.edges else owner)
         return node if node is not None and node.stage == path else None
 
-    def _called(self, item: Call | ModuleCall, path: str) -> Iterator[str]:
+    def _called(self, item: Call | ModuleUse, path: str) -> Iterator[str]:
         """The addresses outside of a module that it needs for an item."""
-        if isinstance(item, ModuleCall):
+        if isinstance(item, ModuleUse):
             found = item.modules if is_below(item.path, path) else (container_of(item.path), *item.modules)
         else:
             found = (item.weights,) if item.op.layer(*item.input_shapes) is not None else ()

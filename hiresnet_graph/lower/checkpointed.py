@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.lower.nested import GraphWriter
-from hiresnet_graph.tree import ModuleCall, values_of
+from hiresnet_graph.tree import ModuleUse, values_of
 
 
 class Checkpointed(nn.Module):
@@ -75,7 +75,7 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
                 norm.register_buffer(name, value)
 
 
-def _segments(module: fx.GraphModule, root: ModuleCall, every: int) -> Iterator[_Segment]:
+def _segments(module: fx.GraphModule, root: ModuleUse, every: int) -> Iterator[_Segment]:
     writer: GraphWriter = module.meta["writer"]
     number, numbers = 0, []
     for item in root.items:  # an item without a step belongs to the segment of the item before it
@@ -93,6 +93,6 @@ def _segments(module: fx.GraphModule, root: ModuleCall, every: int) -> Iterator[
         alive |= set(outputs)
         last = tuple(alive - later)
         alive &= later
-        code = writer.segment(ModuleCall("", None, items, inputs, outputs, ()))
+        code = writer.segment(ModuleUse("", None, items, inputs, outputs, ()))
         part = fx.GraphModule(module, code)
         yield _Segment(part, inputs, outputs, last)

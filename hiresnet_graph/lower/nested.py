@@ -13,7 +13,7 @@ from hiresnet_graph.identifiers import argument_names, camel_case
 from hiresnet_graph.lower.weights import find
 from hiresnet_graph.ops import Apply, Arg, ChainedApply, Layer, Weight
 from hiresnet_graph.plan import Call, Plan, inplace_calls, layers_by_weight
-from hiresnet_graph.tree import ModuleCall, ModuleTree, container_of, is_below, make_tree
+from hiresnet_graph.tree import ModuleTree, ModuleUse, container_of, is_below, make_tree
 
 
 class GraphWriter:
@@ -29,7 +29,7 @@ class GraphWriter:
         self.tree: ModuleTree = make_tree(plan, self.layers)
         self.inplace = inplace_calls(plan)
         self.labels = {value: node for node, held in self.tree.values.items() for _, value in held}
-        self.calls: dict[str, list[ModuleCall]] = {}
+        self.calls: dict[str, list[ModuleUse]] = {}
         for call in self.tree.root.all():
             if call.path:
                 self.calls.setdefault(call.path, []).append(call)
@@ -49,18 +49,18 @@ class GraphWriter:
         graph.lint()
         return graph
 
-    def segment(self, call: ModuleCall) -> fx.Graph:
+    def segment(self, call: ModuleUse) -> fx.Graph:
         """The code of some items of the network, which returns a tuple."""
         return self._code(call, lambda results: results)
 
-    def module(self, call: ModuleCall) -> fx.Graph:
+    def module(self, call: ModuleUse) -> fx.Graph:
         """The code of a module: it returns one value, or its own value and inner values as a tuple.
 
         Its arguments are `x`, the values from elsewhere, and the layers and modules that are not its own.
         """
         return self._code(call, lambda results: results[0] if len(results) == 1 else results)
 
-    def _code(self, call: ModuleCall, result: Callable[[tuple[fx.Node, ...]], Any]) -> fx.Graph:
+    def _code(self, call: ModuleUse, result: Callable[[tuple[fx.Node, ...]], Any]) -> fx.Graph:
         graph = fx.Graph()
         names = list(self._argument_names(call))
         nodes = [graph.placeholder(name) for name in names]
@@ -72,7 +72,7 @@ class GraphWriter:
         graph.lint()
         return graph
 
-    def _argument_names(self, call: ModuleCall) -> Iterator[str]:
+    def _argument_names(self, call: ModuleUse) -> Iterator[str]:
         labels = ["x", *(self.labels.get(name, name.removesuffix(f".step{call.step}")) for name in call.inputs[1:])]
         unique: list[str] = []
         for label in [*labels, *call.modules]:
@@ -82,7 +82,7 @@ class GraphWriter:
         return iter(argument_names(unique).values())
 
     def _write(
-        self, graph: fx.Graph, module: ModuleCall, values: dict[str, fx.Node], passed: dict[str, fx.Node]
+        self, graph: fx.Graph, module: ModuleUse, values: dict[str, fx.Node], passed: dict[str, fx.Node]
     ) -> None:
         """Add the items of a module.
 
@@ -107,7 +107,7 @@ class GraphWriter:
             return graph.call_module(address[start:], args, kwargs)
 
         for item in module.items:
-            if isinstance(item, ModuleCall):
+            if isinstance(item, ModuleUse):
                 args = (*(values[name] for name in item.inputs), *map(called, item.modules))
                 node = call_module(item.path, args, {} if item.step is None else {"step": item.step})
                 suffix = "" if item.step is None else f"_step{item.step}"
@@ -160,7 +160,7 @@ def add_containers(root: nn.Module, writer: GraphWriter) -> None:
             parent = parent.get_submodule(name)
 
 
-def nest(root: nn.Module, writer: GraphWriter, make: Callable[[nn.Module, list[ModuleCall], str], nn.Module]) -> None:
+def nest(root: nn.Module, writer: GraphWriter, make: Callable[[nn.Module, list[ModuleUse], str], nn.Module]) -> None:
     """Put a module with code in place of each container, the outer ones first, since torch.fx writes nested code anew.
 
     Args:

@@ -8,7 +8,7 @@ from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.lower.nested import GraphWriter, add_containers, nest
 from hiresnet_graph.lower.weights import attach, make_layers
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.tree import ModuleCall
+from hiresnet_graph.tree import ModuleUse
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -24,7 +24,7 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
     module = fx.GraphModule(root, writer.network(), class_name=class_name(plan.name))
     module._modules = root._modules
 
-    def make(container: nn.Module, calls: list[ModuleCall], name: str) -> nn.Module:
+    def make(container: nn.Module, calls: list[ModuleUse], name: str) -> nn.Module:
         (call,) = calls
         return fx.GraphModule(container, writer.module(call), class_name=name)
 
