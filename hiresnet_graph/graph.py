@@ -227,10 +227,8 @@ class EdgeRecord:
 
 def format_scale(scale: Scale | None) -> str:
     """The factor of an edge, like `learned`, `gate from -2` (its initial value) or `0.5`; empty for none."""
-    if scale is None:
-        return ""
-    if isinstance(scale, FixedScale):
-        return f"{scale.factor:g}"
+    if scale is None or isinstance(scale, FixedScale):
+        return "" if scale is None else f"{scale.factor:g}"
     return ("gate" if scale.sigmoid else "learned") + ("" if scale.init is None else f" from {scale.init:g}")
 
 
