@@ -161,7 +161,7 @@ def add_containers(root: nn.Module, writer: GraphWriter) -> None:
 
 
 def nest(root: nn.Module, writer: GraphWriter, make: Callable[[nn.Module, list[ModuleUse], str], nn.Module]) -> None:
-    """Put a module with code in place of each container, the outer ones first, since torch.fx writes nested code anew.
+    """Put a module with code in place of each container, the outer ones first: torch.fx recompiles what is inside.
 
     Args:
         root: Contains the layers and the containers.
