@@ -117,6 +117,7 @@ class _Nesting:
 
     def __init__(self, plan: Plan, layers: frozenset[str]) -> None:
         self.plan, self.layers = plan, layers
+        self.is_timed = any(record.at_steps for record in plan.nodes)
         self.nodes = {record.name: record for record in plan.nodes if record.block != "input"}
         self.edges = {edge.name: edge for edge in plan.edges}
         self.first_blocks: dict[str, str] = {}
@@ -143,7 +144,7 @@ class _Nesting:
     def _chain(self, call: Call) -> tuple[str, ...]:
         """The modules that make the next call of the plan."""
         owner, name = call.owner, call.name.removesuffix(f".step{call.step}")
-        if call.step is None and self.plan.folded is not None:
+        if call.step is None and self.is_timed:
             return ()  # zeros, which belong to an input, and the steps of an output as one tensor
         edge = self.edges.get(owner)
         if edge is not None and edge.family != "shortcut":
@@ -284,6 +285,7 @@ class PassingNodes:
         self, plan: Plan, nodes: dict[str, NodeRecord], edges: dict[str, EdgeRecord], computing: set[str]
     ) -> None:
         self.plan, self.edges = plan, edges
+        self.is_timed = any(record.at_steps for record in plan.nodes)
         self.incoming: dict[str, list[EdgeRecord]] = {}
         for edge in plan.edges:
             if edge.family != "shortcut":
@@ -344,7 +346,7 @@ class PassingNodes:
 
     def _sources(self, call: Call, value: str) -> list[str]:
         """The names under which a call can read a value: one for each edge that brings it."""
-        if call.step is None and self.plan.folded is not None:
+        if call.step is None and self.is_timed:
             ends: list[tuple[str, int | None]] = [(call.owner, None)]
         else:
             ends = [

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.lower.nested import GraphWriter
+from hiresnet_graph.lower.code import GraphWriter
 from hiresnet_graph.tree import ModuleUse, values_of
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hiresnet_graph.lower.nested import evaluate
+from hiresnet_graph.lower.code import evaluate
 from hiresnet_graph.lower.weights import call_function, find
 from hiresnet_graph.plan import Call, Plan
 

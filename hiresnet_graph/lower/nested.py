@@ -1,158 +1,67 @@
-"""Nested torch modules: one for each call of a module in the tree of a plan, with straight-line code."""
+"""Nested torch modules: one for each node, stage, block and projection, in place of a container of layers."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterator, Mapping
-from functools import reduce
+from collections.abc import Callable
 from typing import Any
 
 from torch import fx, nn
 
-from hiresnet_graph.identifiers import argument_names, camel_case
-from hiresnet_graph.lower.weights import find
-from hiresnet_graph.ops import Apply, Arg, ChainedApply, Layer, Weight
-from hiresnet_graph.plan import Call, Plan, inplace_calls, layers_by_weight
-from hiresnet_graph.tree import ModuleTree, ModuleUse, container_of, is_below, make_tree
+from hiresnet_graph.identifiers import camel_case
+from hiresnet_graph.lower.code import GraphWriter
+from hiresnet_graph.tree import container_of
+
+StepCode = Callable[..., Any]
 
 
-class GraphWriter:
-    """Writes the code of modules as `torch.fx` graphs.
+class Stepped(nn.Module):
+    """A node, block or projection of a network in time: a module with straight-line code for each time step.
+
+    The code depends on the step, since other values may have arrived, and norms may have copies. All of it uses the
+    layers that are in the module when it is called.
 
     Args:
-        layers: The existing layers by address (default: those of the plan).
+        path: Its address in the network.
     """
 
-    def __init__(self, plan: Plan, layers: Mapping[str, Layer] | None = None) -> None:
-        self.plan = plan
-        self.layers = layers or {name: layer for name, (layer, _) in layers_by_weight(plan).items()}
-        self.tree: ModuleTree = make_tree(plan, self.layers)
-        self.inplace = inplace_calls(plan)
-        self.labels = {value: node for node, held in self.tree.values.items() for _, value in held}
-        self.calls: dict[str, list[ModuleUse]] = {}
-        for call in self.tree.root.all():
-            if call.path:
-                self.calls.setdefault(call.path, []).append(call)
+    def __init__(self, writer: GraphWriter, path: str) -> None:
+        super().__init__()
+        self._writer, self._path = writer, path
+        self._steps = self._compile()
 
-    def __deepcopy__(self, memo: dict[int, object]) -> GraphWriter:
-        return self
+    def forward(self, *values: Any, step: int) -> Any:
+        """The values of the module at a step."""
+        return self._steps[step](self, *values)
 
-    def network(self) -> fx.Graph:
-        """The code of the network."""
-        root = self.tree.root
-        graph = fx.Graph()
-        arguments = argument_names(root.inputs)
-        values: dict[str, fx.Node] = {name: graph.placeholder(argument) for name, argument in arguments.items()}
-        self._write(graph, root, values, {})
-        outputs = {name: values[value] for name, value in zip(self.plan.outputs, root.outputs, strict=True)}
-        graph.output(next(iter(outputs.values())) if len(outputs) == 1 else outputs)
-        graph.lint()
-        return graph
+    @property
+    def code(self) -> str:
+        """The code of all steps."""
+        sources = self._sources().items()
+        return "\n".join(f"# step {step}\n{code.src.strip()}\n" for step, code in sources)
 
-    def segment(self, call: ModuleUse) -> fx.Graph:
-        """The code of some items of the network, which returns a tuple."""
-        return self._code(call, lambda results: results)
+    def _sources(self) -> dict[int, Any]:
+        calls = self._writer.uses[self._path]
+        return {call.step: self._writer.module(call).python_code("self") for call in calls if call.step is not None}
 
-    def module(self, call: ModuleUse) -> fx.Graph:
-        """The code of a module: it returns one value, or its own value and inner values as a tuple.
+    def _compile(self) -> dict[int, StepCode]:
+        found: dict[int, StepCode] = {}
+        for step, code in self._sources().items():
+            names = dict(code.globals)
+            exec(compile(code.src, f"<{self._path}, step {step}>", "exec"), names)
+            found[step] = names["forward"]
+        return found
 
-        Its arguments are `x`, the values from elsewhere, and the layers and modules that are not its own.
-        """
-        return self._code(call, lambda results: results[0] if len(results) == 1 else results)
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_steps"}
 
-    def _code(self, call: ModuleUse, result: Callable[[tuple[fx.Node, ...]], Any]) -> fx.Graph:
-        graph = fx.Graph()
-        names = list(self._argument_names(call))
-        nodes = [graph.placeholder(name) for name in names]
-        values = dict(zip(call.inputs, nodes, strict=False))
-        passed = dict(zip(call.modules, nodes[len(call.inputs) :], strict=True))
-        self._write(graph, call, values, passed)
-        found = tuple(values[name] for name in call.outputs) if call.items else (nodes[0],)
-        graph.output(result(found))
-        graph.lint()
-        return graph
-
-    def _argument_names(self, call: ModuleUse) -> Iterator[str]:
-        labels = ["x", *(self.labels.get(name, name.removesuffix(f".step{call.step}")) for name in call.inputs[1:])]
-        unique: list[str] = []
-        for label in [*labels, *call.modules]:
-            while label in unique:
-                label += "_"
-            unique.append(label)
-        return iter(argument_names(unique).values())
-
-    def _write(
-        self, graph: fx.Graph, module: ModuleUse, values: dict[str, fx.Node], passed: dict[str, fx.Node]
-    ) -> None:
-        """Add the items of a module.
-
-        Args:
-            values: Name -> node, to which the values of the items are added.
-            passed: The layers and modules that the module takes as arguments.
-        """
-        start = len(module.path) + 1 if module.path else 0
-        own = {item.name for item in module.items if isinstance(item, Call)}
-        found = dict(passed)
-
-        def called(address: str) -> fx.Node:
-            if address not in found:
-                found[address] = graph.get_attr(address[start:])
-            return found[address]
-
-        def call_module(address: str, args: tuple[fx.Node, ...], kwargs: dict[str, Any]) -> fx.Node:
-            if address in passed:
-                return graph.call_method("__call__", (passed[address], *args), kwargs)
-            if container_of(address) in passed:
-                return graph.call_method(address.rpartition(".")[2], (passed[container_of(address)], *args), kwargs)
-            return graph.call_module(address[start:], args, kwargs)
-
-        for item in module.items:
-            if isinstance(item, ModuleUse):
-                args = (*(values[name] for name in item.inputs), *map(called, item.modules))
-                node = call_module(item.path, args, {} if item.step is None else {"step": item.step})
-                suffix = "" if item.step is None else f"_step{item.step}"
-                node._rename(_identifier(_relative(item.path, module.path)) + suffix)
-                for k, name in enumerate(item.outputs):
-                    is_one = len(item.outputs) == 1
-                    values[name] = node if is_one else graph.call_function(operator.getitem, (node, k))
-            else:
-
-                def weight(name: str, address: str = item.weights) -> fx.Node:
-                    if address in passed:
-                        return graph.call_function(getattr, (passed[address], name))
-                    return graph.get_attr(f"{address[start:]}.{name}")
-
-                node = self._call(graph, item, [values[name] for name in item.inputs], own, weight, call_module)
-                node._rename(_identifier(_relative(item.name, module.path)))  # keeps `a.conv` and `a_conv` apart
-                values[item.name] = node
-
-    def _call(
-        self,
-        graph: fx.Graph,
-        call: Call,
-        inputs: list[fx.Node],
-        own: set[str],
-        weight: Callable[[str], fx.Node],
-        call_module: Callable[..., fx.Node],
-    ) -> fx.Node:
-        """A call of a layer or of functions; `own` are the calls of its module."""
-        layer = call.op.layer(*call.input_shapes)
-        if layer is not None and self.layers[call.weights] == layer:
-            return call_module(call.weights, tuple(inputs), {})
-        apply = call.op.apply(*call.input_shapes)
-        if call.inputs and call.inputs[0] in own:  # a hook on a module must see values that do not change
-            apply = self.inplace.get(call.name, apply)
-
-        def function(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-            return graph.call_function(find(target), args, kwargs)
-
-        node: fx.Node = evaluate(apply, inputs, weight, function)
-        return node
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._steps = self._compile()
 
 
 def add_containers(root: nn.Module, writer: GraphWriter) -> None:
     """Add empty modules for nodes without layers."""
-    for path in writer.calls:
+    for path in writer.uses:
         parent = root
         for name in path.split("."):
             if name not in parent._modules:
@@ -160,47 +69,20 @@ def add_containers(root: nn.Module, writer: GraphWriter) -> None:
             parent = parent.get_submodule(name)
 
 
-def nest(root: nn.Module, writer: GraphWriter, make: Callable[[nn.Module, list[ModuleUse], str], nn.Module]) -> None:
+def nest(root: nn.Module, writer: GraphWriter) -> None:
     """Put a module with code in place of each container, the outer ones first: torch.fx recompiles what is inside.
 
     Args:
         root: Contains the layers and the containers.
-        make: Makes a module with the children of a container, from its calls and the name of its class.
     """
-    for path in sorted(writer.calls, key=lambda path: path.count(".")):
+    for path in sorted(writer.uses, key=lambda path: path.count(".")):
         parent, last = root.get_submodule(container_of(path)), path.rpartition(".")[2]
-        container = parent.get_submodule(last)
-        module = make(container, writer.calls[path], camel_case(path.replace(".", "_"), "Net"))
+        container, use = parent.get_submodule(last), writer.uses[path][0]
+        module: nn.Module
+        if use.step is None:
+            name = camel_case(path.replace(".", "_"), "Net")
+            module = fx.GraphModule(container, writer.module(use), class_name=name)
+        else:
+            module = Stepped(writer, path)
         module._modules = container._modules  # in their order, with those that others call
         parent._modules[last] = module
-
-
-def evaluate(
-    value: Any,
-    inputs: list[Any],
-    weight: Callable[[str], Any],
-    call: Callable[[str, tuple[Any, ...], dict[str, Any]], Any],
-) -> Any:
-    """Evaluate an application: replace its inputs, weights and calls, from the inside out."""
-    if isinstance(value, Arg):
-        return inputs[value.index]
-    if isinstance(value, Weight):
-        return weight(value.name)
-    if isinstance(value, ChainedApply):
-        each = [evaluate(arg, inputs, weight, call) for arg in value.args]
-        return reduce(lambda left, right: call(value.target, (left, right), {}), each)
-    if isinstance(value, Apply):
-        args = tuple(evaluate(arg, inputs, weight, call) for arg in value.args)
-        kwargs = {key: evaluate(arg, inputs, weight, call) for key, arg in value.kwargs.items()}
-        return call(value.target, args, kwargs)
-    if isinstance(value, list):
-        return [evaluate(item, inputs, weight, call) for item in value]
-    return value
-
-
-def _relative(address: str, path: str) -> str:
-    return address[len(path) + 1 :] if path and is_below(address, path) else address
-
-
-def _identifier(name: str) -> str:
-    return name.replace("@", "").replace(".", "_")

@@ -18,9 +18,9 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.graph import OpGraph, OpNode
 from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.lower.checkpointed import Checkpointed
-from hiresnet_graph.lower.nested import GraphWriter, add_containers, evaluate, nest
+from hiresnet_graph.lower.code import GraphWriter, evaluate
+from hiresnet_graph.lower.nested import add_containers, nest
 from hiresnet_graph.lower.single import module_of_layers
-from hiresnet_graph.lower.stepped import Stepped
 from hiresnet_graph.lower.weights import attach, call_function
 from hiresnet_graph.ops import Apply, Layer, Op
 from hiresnet_graph.passes import prune, simplify
@@ -184,7 +184,7 @@ def _module(root: nn.Module, plan: Plan, tensors: Plan) -> Recurrent:
     add_containers(own, writer)
     module = Recurrent(own, writer.network(), class_name=class_name(plan.name))
     module._modules = own._modules
-    nest(module, writer, lambda container, calls, name: Stepped(writer, calls[0].path))
+    nest(module, writer)
     time = _folded(plan).time
     assert time is not None
     module.meta.update(plan=plan, tensors=tensors, copies=_Copies(layers, time), writer=writer)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import fx, nn
 
 from hiresnet_graph.identifiers import class_name
-from hiresnet_graph.lower.nested import GraphWriter, add_containers, nest
+from hiresnet_graph.lower.code import GraphWriter
+from hiresnet_graph.lower.nested import add_containers, nest
 from hiresnet_graph.lower.weights import attach, make_layers
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.tree import ModuleUse
 
 
 def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
@@ -23,12 +23,7 @@ def build(plan: Plan, seed: int = 0) -> fx.GraphModule:
     add_containers(root, writer)
     module = fx.GraphModule(root, writer.network(), class_name=class_name(plan.name))
     module._modules = root._modules
-
-    def make(container: nn.Module, calls: list[ModuleUse], name: str) -> nn.Module:
-        (call,) = calls
-        return fx.GraphModule(container, writer.module(call), class_name=name)
-
-    nest(module, writer, make)
+    nest(module, writer)
     return module
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional
 
-from hiresnet_graph.lower.nested import evaluate
+from hiresnet_graph.lower.code import evaluate
 from hiresnet_graph.lower.weights import call_function, find
 from hiresnet_graph.ops import (
     Activation,
