@@ -1,0 +1,200 @@
+"""Writes results/README.md and its figures from the ledgers of the studies beside it.
+
+    python results/make.py [--check]
+
+Each study is a folder with `study.yaml` and `ledger.sqlite`; analyses of its networks lie in `analyses`. The page is
+made of README.md.jinja, in which every number is computed here. `--check` writes nothing, and ends with 1 if a file
+differs from what would be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+
+import jinja2
+
+from hiresnet_graph.files import write_atomic
+from hiresnet_graph.report import Difference, Report, compare, conclude, make_table, report_tables
+from hiresnet_graph.report.analyses import Analysis, analysis_table
+from hiresnet_graph.report.analysis_figures import analysis_figure
+from hiresnet_graph.report.figure_data import validation_curves
+from hiresnet_graph.report.figures import WIDTHS_CM, Look, figure_bytes, make_figure
+from hiresnet_graph.report.formats import table_markdown
+from hiresnet_graph.report.questions import saved_analyses
+from hiresnet_graph.sweep.database import LEDGER
+from hiresnet_graph.sweep.results import Results, read_results
+
+HERE = Path(__file__).parent
+FIGURES = ("accuracy", "curves")
+
+
+@dataclass(frozen=True, eq=False)
+class StudyPage:
+    """The results of one study, as the page shows them."""
+
+    folder: Path
+
+    @cached_property
+    def results(self) -> Results:
+        """All runs of the ledger."""
+        return read_results(self.folder)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    @cached_property
+    def finished(self) -> int:
+        """Number of finished runs."""
+        return len({row.key for row in self.results.rows if row.record is not None})
+
+    @property
+    def planned(self) -> int:
+        """Number of runs of the study."""
+        return len({row.key for row in self.results.rows})
+
+    @property
+    def hours(self) -> float:
+        """Wall time of the finished runs, added up, in hours."""
+        times = {row.key: row.record.time_s for row in self.results.rows if row.record is not None}
+        return sum(times.values()) / 3600
+
+    def table(self) -> str:
+        """Accuracies with the published ones, in Markdown."""
+        return table_markdown(report_tables(Report(make_table(self.results)))[0])
+
+    def comparison(self) -> str:
+        """Differences from the baseline beside the published ones, in Markdown."""
+        published = self.results.published
+        head = "| variant | published | here | 95 % CI | p (Holm) | detectable | agreement |"
+        lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
+        comparison = compare(self.results)[0]
+        for one in comparison.differences:
+            label, known = one.variants[0], None
+            if published is not None:
+                theirs = published.value_for(label, one.setting)
+                base = published.value_for(comparison.baseline, one.baseline_setting)
+                known = theirs.mean - base.mean if theirs is not None and base is not None else None
+            lines.append(_difference_line(label, known, one))
+        return "\n".join(lines)
+
+    def conclusion(self) -> str:
+        """What may be concluded, in one or two sentences."""
+        return conclude(self.results)
+
+    def epochs_to(self, *levels: float) -> str:
+        """Epochs until a validation accuracy is reached, in Markdown: mean over seeds, and how many reached it."""
+        head = " | ".join(f"{level:g} %" for level in levels)
+        lines = [f"| variant | {head} |", "| --- |" + " ---: |" * len(levels)]
+        for label, curves in validation_curves(self.results).items():
+            if curves:
+                lines.append(f"| {label} | {' | '.join(_epochs_to(curves, level) for level in levels)} |")
+        return "\n".join(lines)
+
+    @cached_property
+    def analyses(self) -> dict[str, Analysis]:
+        """The analyses in the folder, by name."""
+        return {analysis.name: analysis for analysis in saved_analyses(self.folder)}
+
+    def analysis(self, name: str) -> str:
+        """An analysis in Markdown."""
+        return table_markdown(analysis_table(self.analyses[name]))
+
+    def skip_ratios(self) -> str:
+        """The activation of each skip divided by that of the function at its target, in Markdown: mean over seeds."""
+        analysis = self.analyses["contributions"]
+        keys = list(analysis.question.keys)
+        activation = [quantity.name for quantity in analysis.question.quantities].index("mean_abs")
+        functions: dict[tuple[object, ...], float] = {}
+        lines = ["| network | at | skip | skip / function |", "| --- | --- | --- | ---: |"]
+        for row in analysis.rows:
+            key = dict(zip(keys, row.keys, strict=True))
+            at = (row.variant, key["target"], key["slot"])
+            mean = fmean(value for value in row.values[activation] if value is not None)
+            if key["kind"] == "function":
+                functions[at] = mean
+            elif key["kind"] == "skip":
+                lines.append(f"| {row.variant} | {key['target']} | {key['edge']} | {mean / functions[at]:.2f} |")
+        return "\n".join(lines)
+
+    def figures(self) -> dict[Path, bytes]:
+        """The figures of the study by path."""
+        look = Look(WIDTHS_CM["double"])
+        found = {kind: make_figure(self.results, kind, look) for kind in FIGURES if self.finished > 1}
+        found |= {name: analysis_figure(analysis, look) for name, analysis in self.analyses.items()}
+        return {self.folder / f"{name}.svg": figure_bytes(figure, "svg") for name, figure in found.items()}
+
+
+def _difference_line(label: str, known: float | None, one: Difference) -> str:
+    cells = [label, "" if known is None else f"{known:+.2f}"]
+    if one.estimate is None:
+        return f"| {' | '.join([*cells, '', '', '', '', 'no runs yet'])} |"
+    found = one.estimate
+    cells.append(f"{found.value:+.2f}")
+    if found.interval is None or found.detectable is None or one.p_holm is None:
+        return f"| {' | '.join([*cells, '', '', '', 'too few runs'])} |"
+    low, high = found.interval
+    cells += [f"[{low:+.2f}, {high:+.2f}]", f"{one.p_holm:.3f}", f"{found.detectable:.2f}"]
+    return f"| {' | '.join([*cells, _agreement(known, found.value, low, high, one.p_holm)])} |"
+
+
+def _agreement(known: float | None, value: float, low: float, high: float, p: float) -> str:
+    """Whether a difference is found, and what that says about a published one."""
+    is_found = p < 0.05
+    if known is None:
+        return "found" if is_found else "not found"
+    if is_found:
+        return "yes: found, same direction" if value * known > 0 else "no: found in the other direction"
+    inside = "within" if low <= known <= high else "outside"
+    return f"open: no difference found, the published one is {inside} the interval"
+
+
+def _epochs_to(curves: list[list[float]], level: float) -> str:
+    epochs = [next((i for i, value in enumerate(curve, start=1) if value >= level), None) for curve in curves]
+    reached = [epoch for epoch in epochs if epoch is not None]
+    if not reached:
+        return "never"
+    part = "" if len(reached) == len(epochs) else f" ({len(reached)} of {len(epochs)})"
+    return f"{fmean(reached):.1f}{part}"
+
+
+def make_files() -> dict[Path, bytes]:
+    """The page and its figures by path."""
+    studies = {path.parent.name: StudyPage(path.parent) for path in sorted(HERE.glob(f"*/{LEDGER}"))}
+    studies = {name: study for name, study in studies.items() if study.finished}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown
+    )
+    files = {HERE / "README.md": environment.get_template("README.md.jinja").render(studies=studies).encode()}
+    for study in studies.values():
+        files |= study.figures()
+    return files
+
+
+def main() -> None:
+    """Write the files that differ, or tell whether there are any."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if a file is out of date")
+    is_check = parser.parse_args().check
+    files = make_files()
+    stale = [path for path, content in files.items() if not path.is_file() or path.read_bytes() != content]
+    for path in stale:
+        print(f"{'out of date' if is_check else 'wrote'}: {path.relative_to(HERE.parent)}")
+        if not is_check:
+            write_atomic(path, files[path])
+    sys.exit(1 if is_check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()

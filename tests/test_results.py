@@ -1,0 +1,49 @@
+"""The pages of results agree with the ledgers beside them."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sqlite3
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RESULTS = Path(__file__).parent.parent / "results"
+LEDGERS = sorted(RESULTS.glob("*/ledger.sqlite"))
+
+
+def finished_records(ledger: Path) -> list[dict[str, Any]]:
+    with sqlite3.connect(f"file:{ledger}?mode=ro&immutable=1", uri=True) as database:
+        rows = database.execute("select record from runs where record is not null").fetchall()
+    return [json.loads(text) for (text,) in rows]
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="results are not part of the installed package")
+def test_pages_are_made_of_the_ledgers() -> None:
+    make_files = runpy.run_path(str(RESULTS / "make.py"))["make_files"]
+    stale = [path.name for path, content in make_files().items() if path.read_bytes() != content]
+    assert not stale, "run 'make results'"
+
+
+@pytest.mark.parametrize("ledger", LEDGERS, ids=lambda path: path.parent.name)
+def test_accuracies_are_those_of_the_runs(ledger: Path) -> None:
+    text = (RESULTS / "README.md").read_text()
+    by_variant: dict[str, list[float]] = {}
+    for record in finished_records(ledger):
+        by_variant.setdefault(record["variant"], []).append(100 * record["test_accuracy"])
+    assert by_variant
+    for label, values in by_variant.items():
+        spread = f" ({statistics.stdev(values):.2f})" if len(values) > 1 else ""
+        line = next(line for line in text.splitlines() if line.startswith(f"| {label} |") and spread in line)
+        assert f"{statistics.fmean(values):.2f}{spread}" in line
+
+
+def test_docs_quote_the_activation_of_the_skips() -> None:
+    rows = json.loads((RESULTS / "table2_cifar10" / "analysis" / "contributions.json").read_text())["rows"]
+    functions = {(row["target"], row["slot"]): row["mean_abs_mean"] for row in rows if row["kind"] == "function"}
+    ratios = [row["mean_abs_mean"] / functions[row["target"], row["slot"]] for row in rows if row["kind"] == "skip"]
+    how_to = (RESULTS.parent / "docs" / "how-to.md").read_text()
+    assert f"{min(ratios):.2f} to {max(ratios):.2f} times as active" in how_to and len(ratios) == 6
