@@ -30,7 +30,7 @@ class Kind(Float32Model):
     Class attributes:
         kind: The registered name.
         examples: Fields of valid instances. The tests check all of them, the reference shows the first. Those of a
-            block or an operation must accept a map of 8x7x9, or a vector of 8.
+            block or an operation must accept a map of 8x7x9, a vector of 8, or tokens of 24x12 with a grid of 4x6.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())

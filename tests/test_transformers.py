@@ -187,3 +187,17 @@ def test_sines_and_cosines_are_those_of_timm() -> None:
     assert sorted(map(tuple, theirs.t().round(decimals=4).tolist())) == sorted(
         map(tuple, found[1:].t().round(decimals=4).tolist())
     )
+
+
+@pytest.mark.parametrize("window", [5, 20])
+def test_windows_are_the_same_at_low_precision(window: int) -> None:
+    """Positions within windows are whole numbers, which 16 bits could not tell apart from 256 on."""
+    nodes = {"a": {"block": "swin", "heads": 2, "window": window, "shift": 2}}
+    spec = {"name": "n", "input": {"channels": 8, "grid": [40, 40]}, "nodes": nodes, "flow": "input -> a"}
+    module, x = hrg.from_dict(spec).build(), torch.randn(1, 1600, 8)
+    with torch.no_grad():
+        module.a.attention.product.weight.mul_(100)
+        expected = module(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert relative(module(x).float(), expected) < 0.02
+        assert relative(module.bfloat16()(x.bfloat16()).float(), expected) < 0.05

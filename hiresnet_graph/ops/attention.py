@@ -88,10 +88,10 @@ class DotProductAttention(Op):
         if self.window is None and (self.shift or self.relative_positions):
             raise ShapeError("'shift' and 'relative_positions' require a 'window'.", "Set 'window', or remove them.")
         if self.window is not None:
-            self._windows(x)
+            self.windows(x)
         return x.with_channels(width)
 
-    def _windows(self, shape: Shape) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    def windows(self, shape: Shape) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
         """Grid, window and shift."""
         _, grid = require_grid("Attention in windows", shape)
         window = pair(self.window or 1)
@@ -120,7 +120,7 @@ class DotProductAttention(Op):
         """`hiresnet_graph.ops.layers.WindowAttention`, if positions are relative."""
         if not self.relative_positions:
             return None
-        args = (self.heads, *self._windows(inputs[0]))
+        args = (self.heads, *self.windows(inputs[0]))
         return Layer("hiresnet_graph.ops.layers.WindowAttention", args, signature=_WINDOW)
 
     def apply(self, *inputs: Shape) -> Apply | None:
@@ -129,7 +129,7 @@ class DotProductAttention(Op):
             return None
         if self.window is None:
             return Apply("hiresnet_graph.ops.layers.attention", (Arg(0), self.heads), signature=_ATTENTION)
-        return Apply("hiresnet_graph.ops.layers.window_attention", (Arg(0), self.heads, *self._windows(inputs[0])))
+        return Apply("hiresnet_graph.ops.layers.window_attention", (Arg(0), self.heads, *self.windows(inputs[0])))
 
     def label(self, *, brief: bool = False) -> str:
         """Heads and window."""

@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 _SCALE = Signature("", init=1.0, sigmoid=False)
 
 
+def _unequal(one: Shape, two: Shape) -> str:
+    """Two shapes in a message, with their grids if the sizes are equal."""
+    return f"{one} and {two}" if str(one) != str(two) else f"{one.describe()} and {two.describe()}"
+
+
 class Fold(Op):
     """Inputs combined from the first to the last, so that any of them can be left out.
 
@@ -46,10 +51,7 @@ class Fold(Op):
         """The common shape."""
         for shape in inputs[1:]:
             if shape != inputs[0]:
-                one, two = (
-                    (inputs[0], shape) if str(shape) != str(inputs[0]) else (inputs[0].describe(), shape.describe())
-                )
-                raise ShapeError(f"{self.noun} requires equal shapes, not {one} and {two}.")
+                raise ShapeError(f"{self.noun} requires equal shapes, not {_unequal(inputs[0], shape)}.")
         return inputs[0]
 
     def apply(self, *inputs: Shape) -> Apply:
@@ -111,7 +113,8 @@ class Concat(Op):
         first = inputs[0]
         for shape in inputs[1:]:
             if shape.with_channels(first.channels) != first:
-                raise ShapeError(f"A concatenation requires equal height and width, not {first} and {shape}.")
+                sizes = "height and width" if first.spatial else "shapes"
+                raise ShapeError(f"A concatenation requires equal {sizes}, not {_unequal(first, shape)}.")
         return first.with_channels(sum(shape.channels for shape in inputs))
 
     def apply(self, *inputs: Shape) -> Apply:

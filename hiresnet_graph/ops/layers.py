@@ -142,11 +142,7 @@ class WindowAttention(nn.Module):
 
     def forward(self, qkv: torch.Tensor) -> torch.Tensor:
         """[B, tokens, 3 * channels]; gives [B, tokens, channels]."""
-        rows, columns = grid_positions(qkv, *self.window)
-        down = rows[:, None] - rows[None, :] + self.window[0] - 1
-        right = columns[:, None] - columns[None, :] + self.window[1] - 1
-        offsets = (down * (2 * self.window[1] - 1) + right).long()
-        bias = nn.functional.embedding(offsets, self.weight).permute(2, 0, 1)
+        bias = window_bias(self.weight, self.window)
         return window_attention(qkv, self.heads, self.grid, self.window, self.shift, bias)
 
 
@@ -154,6 +150,15 @@ def attention(qkv: torch.Tensor, heads: int) -> torch.Tensor:
     """Multi-head attention of queries, keys and values [B, tokens, 3 * channels]; gives [B, tokens, channels]."""
     q, k, v = qkv.reshape(qkv.shape[0], qkv.shape[1], 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+def window_bias(offsets: torch.Tensor, window: tuple[int, int]) -> torch.Tensor:
+    """The biases of all pairs of tokens in a window [heads, N, N], from those of their offsets [offsets, heads]."""
+    rows, columns = grid_positions(offsets, *window)
+    down = rows[:, None] - rows[None, :] + window[0] - 1
+    right = columns[:, None] - columns[None, :] + window[1] - 1
+    pairs = down * (2 * window[1] - 1) + right
+    return nn.functional.embedding(pairs, offsets).permute(2, 0, 1)
 
 
 def window_attention(
@@ -194,7 +199,7 @@ def shift_mask(x: torch.Tensor, grid: tuple[int, int], window: tuple[int, int], 
     """-100 between tokens of a shifted window that come from opposite borders, else 0: [windows, 1, N, N]."""
     areas = []
     for position, size, inner, step in zip(grid_positions(x, *grid), grid, window, shift, strict=True):
-        areas.append((position >= size - inner).to(x.dtype) + (position >= size - step).to(x.dtype))
+        areas.append((position >= size - inner).long() + (position >= size - step).long())
     area = (3 * areas[0] + areas[1]).view(grid[0] // window[0], window[0], grid[1] // window[1], window[1])
     area = area.transpose(1, 2).flatten(2).flatten(0, 1)
     mask: torch.Tensor = -100 * (area[:, None, :, None] != area[:, None, None, :]).to(x.dtype)
@@ -202,19 +207,19 @@ def shift_mask(x: torch.Tensor, grid: tuple[int, int], window: tuple[int, int], 
 
 
 def grid_positions(x: torch.Tensor, *grid: int) -> list[torch.Tensor]:
-    """The position of each token of a grid along each axis, of the type of `x`: 0, 1, ..."""
+    """The position of each token of a grid along each axis, on the device of `x`: 0, 1, ..."""
     positions = []
     for i, size in enumerate(grid):
         sizes = [size if k == i else 1 for k in range(len(grid))]
-        positions.append((x.new_ones(size).cumsum(0) - 1).view(sizes).expand(grid).flatten())
+        positions.append((x.new_ones(size, dtype=torch.int64).cumsum(0) - 1).view(sizes).expand(grid).flatten())
     return positions
 
 
 def sincos_positions(x: torch.Tensor, channels: int, prefix: int, *grid: int) -> torch.Tensor:
     """Sines and cosines of the positions on a grid [prefix + tokens, channels], with zeros for the prefix."""
     waves = channels // (2 * len(grid))
-    rates = torch.pow(10000.0, -grid_positions(x, waves)[0] / waves)
-    angles = [position[:, None] * rates for position in grid_positions(x, *grid)]
+    rates = torch.pow(10000.0, -grid_positions(x, waves)[0].to(x.dtype) / waves)
+    angles = [position.to(x.dtype)[:, None] * rates for position in grid_positions(x, *grid)]
     waves_NC = torch.cat([wave for angle in angles for wave in (torch.sin(angle), torch.cos(angle))], dim=1)
     return nn.functional.pad(waves_NC, (0, 0, prefix, 0))
 

@@ -33,6 +33,7 @@ class ToTokens(Op):
 
     kind: ClassVar[str] = "to_tokens"
     is_affine: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Tokens:
         """Height times width tokens, with the channels as features."""
@@ -50,6 +51,7 @@ class ToMap(Op):
 
     kind: ClassVar[str] = "to_map"
     is_affine: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width of the grid, or 1x1."""
@@ -74,6 +76,7 @@ class DropPrefix(Op):
 
     kind: ClassVar[str] = "drop_prefix"
     is_affine: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Tokens:
         """As many tokens as the grid has."""
@@ -120,6 +123,7 @@ class CopyPrefix(Op):
 
     kind: ClassVar[str] = "copy_prefix"
     is_affine: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     arity: ClassVar[int | None] = 2
 
     def shape(self, *inputs: Shape) -> Tokens:
@@ -142,6 +146,7 @@ class SelectToken(Op):
 
     kind: ClassVar[str] = "select_token"
     is_affine: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     examples = ({"index": 2}, {})
     index: int = 0
 
@@ -245,6 +250,7 @@ class FitGrid(Op):
 
     kind: ClassVar[str] = "fit_grid"
     is_affine: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
     examples = ({"grid": [4, 3]}, {"grid": [5, 6]})
     short_name: ClassVar[str] = "fit grid"
     grid: tuple[Count, Count]

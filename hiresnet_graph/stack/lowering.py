@@ -24,6 +24,7 @@ from hiresnet_graph.shapes import Shape
 from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.stack.rules import Pass, Run, Site, feature_axis, flags, lower, split
 from hiresnet_graph.stack.supergraph import is_fold
+from hiresnet_graph.stack.token_rules import token_rule
 
 
 class Stacked(Replicas):
@@ -111,7 +112,8 @@ def _program(replicas: Replicas) -> list[_Step]:
     for call in calls:
         operands, present_M = reads[call.name], present[call.name]
         apply = inplace.get(call.name) or call.op.apply(*call.input_shapes)
-        run, by_replica = lower(Site(replicas, call, indices[call.name], present_M, apply))
+        site = Site(replicas, call, indices[call.name], present_M, apply)
+        run, by_replica = (token_rule(site) or lower)(site)
         guards = [_guard(present[name], present_M, shapes[name], replicas.device) for name in operands]
         if any(guard is not None for guard in guards):
             run = partial(_guarded, run, guards)

@@ -11,19 +11,26 @@ from hiresnet_graph.ops import (
     Concat,
     Conv2d,
     ConvTranspose2d,
+    DotProductAttention,
+    DropPrefix,
     Frame,
     GroupNorm,
     Linear,
     MaxPool,
+    MergePatches,
     Multiply,
     Op,
     PadChannels,
+    PositionEmbedding,
     Resize,
+    SelectToken,
     SliceChannels,
     StackSteps,
+    TokenMean,
+    TransposeTokens,
 )
 from hiresnet_graph.ops.tokens import ToMap
-from hiresnet_graph.shapes import Map, Shape, Vector
+from hiresnet_graph.shapes import Map, Shape, Tokens, Vector
 
 MAP = Map(4, 5, 6)
 REFUSED: list[tuple[Op, tuple[Shape, ...], str, str]] = [
@@ -125,6 +132,73 @@ REFUSED: list[tuple[Op, tuple[Shape, ...], str, str]] = [
         (MAP.in_time(3),),
         "Pooling requires a feature map (channels x height x width), not a sequence of 3x4x5x6.",
         "Place it before the flattening.",
+    ),
+    (
+        Add(),
+        (Tokens(6, 4, (2, 3)), Tokens(6, 4, (3, 2))),
+        "A sum requires equal shapes, not tokens of 6x4 (grid 2x3) and tokens of 6x4 (grid 3x2).",
+        "",
+    ),
+    (
+        Concat(),
+        (Tokens(6, 4, (2, 3)), Tokens(6, 4)),
+        "A concatenation requires equal shapes, not tokens of 6x4 (grid 2x3) and tokens of 6x4 (grid unknown).",
+        "",
+    ),
+    (
+        DotProductAttention(heads=2),
+        (Tokens(6, 4, (2, 3)),),
+        "Attention requires queries, keys and values side by side, not 4 features.",
+        "Use the block 'attention', which computes them.",
+    ),
+    (
+        DotProductAttention(heads=2, shift=1),
+        (Tokens(6, 12, (2, 3)),),
+        "'shift' and 'relative_positions' require a 'window'.",
+        "Set 'window', or remove them.",
+    ),
+    (
+        DotProductAttention(heads=2, window=2),
+        (Tokens(6, 12, (2, 3)),),
+        "A grid of 2x3 does not consist of windows of 2x2.",
+        "Place 'fit_grid' before it, or change 'window' or the size of the input.",
+    ),
+    (
+        PositionEmbedding(encoding="sincos"),
+        (Tokens(6, 6, (2, 3)),),
+        "Sines and cosines of rows and columns require a multiple of 4 features, not 6.",
+        "Change the width, or use 'encoding: learned'.",
+    ),
+    (
+        MergePatches(),
+        (Tokens(6, 6, (2, 3)),),
+        "A grid of 2x3 does not consist of patches of 2x2.",
+        "Place 'fit_grid' before it, or change the size of the input.",
+    ),
+    (SelectToken(index=6), (Tokens(6, 6),), "Token 6 is out of range for tokens of 6x6 (grid unknown).", "Use 0 to 5."),
+    (
+        DropPrefix(),
+        (Tokens(2, 6, None, 2),),
+        "'drop_prefix' would leave nothing of tokens of 2x6 (grid unknown, 2 before it).",
+        "Remove it.",
+    ),
+    (
+        TokenMean(),
+        (Tokens(2, 6, None, 2),),
+        "'token_mean' requires tokens of a grid, not tokens of 2x6 (grid unknown, 2 before it).",
+        "Use 'select_token'.",
+    ),
+    (
+        TransposeTokens(grid=(2, 2)),
+        (Tokens(2, 6),),
+        "6 features are no grid of 2x2.",
+        "Change 'grid', or leave it out.",
+    ),
+    (
+        TokenMean(),
+        (Vector(3),),
+        "'token_mean' requires tokens (length x features), not a vector of 3.",
+        "Place it before the pooling.",
     ),
     (ToMap(), (MAP,), "'to_map' requires tokens or a vector, not a feature map of 4x5x6.", "Remove it."),
     (

@@ -23,6 +23,7 @@ from hiresnet_graph.shapes import Map, Shape, Tokens, Vector
 from hiresnet_graph.stack.branches import Branches
 from hiresnet_graph.stack.lowering import Stacked
 from hiresnet_graph.stack.replicas import Replicas
+from hiresnet_graph.stack.token_rules import rule_of_any_device
 
 MAP, VECTOR, TOKENS = Map(8, 7, 5), Vector(6), Tokens(24, 12, (4, 6))
 BATCH = 37
@@ -176,6 +177,32 @@ def test_an_operation_equals_single_modules(
             assert is_close(y_eval, module(*(x[0] for x in inputs)))
         for name, value in own.state(0).items():
             assert torch.equal(value, own_before[name])
+
+
+ON_GPUS: list[Case] = [
+    ("linear", {"width": 7}, (TOKENS,)),
+    ("linear", {"width": 7, "bias": False}, (TOKENS,)),
+    ("layer_norm", {"eps": 0.01}, (TOKENS,)),
+    *(("dot_product_attention", fields, (TOKENS,)) for fields in OPS.get("dot_product_attention").examples),
+    ("class_token", {"count": 2}, (TOKENS,)),
+    *(
+        ("position_embedding", fields, (Tokens(26, 12, (4, 6), 2),))
+        for fields in OPS.get("position_embedding").examples
+        if "encoding" not in fields
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "fields", "shapes"), ON_GPUS, ids=[f"{case[0]}{i}" for i, case in enumerate(ON_GPUS)])
+def test_the_rules_for_tokens_on_gpus_compute_the_same(
+    kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hiresnet_graph.stack.lowering.token_rule", rule_of_any_device)
+    plan = case_plan(kind, fields, shapes)
+    for replicas in (1, 3):
+        own = Stacked(plan, [plan] * replicas, dtype=torch.float64)
+        assert own.fallback_ops == ()
+        assert_equals_single_modules(own, plan)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 7, 8, 9, 17])
