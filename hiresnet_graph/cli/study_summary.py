@@ -33,13 +33,15 @@ def summarize_study(study: Study) -> dict[str, Any]:
         "changes": dict(study.changes),
         "data": str(source),
         "recipe": study.recipe.model_dump(mode="json", exclude_unset=True),
+        "weights": study.weights,
         "seeds": [seeds._asdict() for seeds in study.seed_pairs],
         "published": study.published and study.published.model_dump(mode="json"),
     }
     if study.search is not None:
         SearchSpace(study, with_data=False)
         return {**data, "search": study.search.model_dump(mode="json")}
-    plan = make_plan(study, networks_of(study), source, None)
+    networks = networks_of(study)
+    plan = make_plan(study, networks, source, None)
     return {
         **data,
         "baseline": plan.baseline,
@@ -52,9 +54,10 @@ def summarize_study(study: Study) -> dict[str, Any]:
                 "macs": info.macs,
                 "edges": list(info.edges),
                 "same_as": info.same_as or None,
+                "weights": member.weights and member.weights.source,
                 "published": _published(study, info.label, info.setting),
             }
-            for info in plan.networks
+            for info, member in zip(plan.networks, networks.members, strict=True)
         ],
     }
 
@@ -72,6 +75,8 @@ def write_study(study: Study, data: dict[str, Any]) -> None:
     write(f"data     {data['data']}")
     recipe = ", ".join(f"{key} {format_value(value)}" for key, value in data["recipe"].items())
     write(f"recipe   {recipe or 'defaults'}")
+    if data["weights"] is not None:
+        write(f"weights  {data['weights']}")
     nouns = ("seed", "seeds") if isinstance(study.seeds, int | tuple) else ("pair of seeds", "pairs of seeds")
     seeds = format_count(len(data["seeds"]), *nouns)
     if study.search is not None:
@@ -92,6 +97,7 @@ def _described(search: SearchSettings) -> str:
 
 def _write_networks(data: dict[str, Any]) -> None:
     settings = list(dict.fromkeys(key for row in data["networks"] for key in row["setting"]))
+    has_weights = any(row["weights"] for row in data["networks"])
     columns = [
         Column("variant"),
         *(Column(key) for key in settings),
@@ -99,13 +105,15 @@ def _write_networks(data: dict[str, Any]) -> None:
         number_column("MACs", 3),
         number_column("edges", 4),
         *([number_column("published, %")] if data["published"] else []),
+        *([Column("starts from")] if has_weights else []),
     ]
     rows = []
     for row in data["networks"]:
         label = f"{row['label']} (= {row['same_as']})" if row["same_as"] else row["label"]
         cells = [label, *(format_value(row["setting"].get(key, "-")) for key in settings)]
         cells += [f"{row['parameters']:,}", format_si(row["macs"]), str(len(row["edges"]))]
-        rows.append([*cells, *([_accuracy(row["published"])] if data["published"] else [])])
+        cells += [_accuracy(row["published"])] if data["published"] else []
+        rows.append([*cells, *([row["weights"] or "random weights"] if has_weights else [])])
     write_table(columns, rows)
 
 

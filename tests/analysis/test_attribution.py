@@ -46,6 +46,18 @@ def test_before_an_activation_the_integral_is_complete_up_to_its_error(trained: 
     assert sum(fine.values) + fine.constant == pytest.approx(fine.logit, abs=fine.error + 1e-6)
 
 
+def test_before_a_layer_norm_the_parts_sum_to_the_logit() -> None:
+    small = {"width": 12, "heads": 3, "depth": 2, "patch": 4, "size": 8, "input.channels": 1}
+    arch = hrg.load("hiresvit_tiny").variant("full").override(small)
+    network = ProbedNetwork(arch, arch.build(3).eval())
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        found = attribute(network, [(torch.randn(16, 1, 8, 8, generator=generator), torch.arange(16) % 10)])
+    assert not found.is_linear and found.error < 1e-4
+    assert sum(found.values) + found.constant == pytest.approx(found.logit, abs=1e-4)
+    assert abs(found.logit) > 1e-3
+
+
 def test_a_network_in_time_is_attributed_at_its_last_merge() -> None:
     arch = states()
     network = ProbedNetwork(arch, arch.build().eval())

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from safetensors.torch import save_file
 
 import hiresnet_graph as hg
 from hiresnet_graph.cost import count_folded
@@ -299,3 +300,24 @@ def test_a_study_without_published_values_and_a_search_are_shown(hrg, tmp_path):
 def test_a_study_takes_no_changes(hrg):
     result = hrg("show", "table2", "width=3")
     assert result.exit_code == 2 and "'table2' is a study, which takes no changes." in result.stderr
+
+
+def test_a_study_is_shown_with_the_weights_that_its_runs_start_from(hrg, tmp_path):
+    small = {"width": 2, "input.channels": 1, "input.height": 8, "input.width": 8}
+    state = hg.load("hiresnet18").variant("original").override(small).build(seed=5).state_dict()
+    save_file(dict(state), tmp_path / "w.safetensors")
+    variants = {"tuned": "full", "scratch": {"edges": "full", "weights": None}}
+    study = {
+        "network": "hiresnet18",
+        "changes": small,
+        "variants": variants,
+        "weights": "w.safetensors",
+        "reinit": True,
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    lines = hrg("show", tmp_path / "study.yaml").stdout.splitlines()
+    assert "weights  w.safetensors" in lines
+    assert [line.split()[-1] for line in lines[-2:]] == [str(tmp_path / "w.safetensors"), "weights"]
+    data = json.loads(hrg("show", tmp_path / "study.yaml", "--json").stdout)
+    assert [row["weights"] for row in data["networks"]] == [str(tmp_path / "w.safetensors"), None]
+    assert [row["same_as"] for row in data["networks"]] == [None, None]
