@@ -56,7 +56,7 @@ ONLY = {
     "rich": ("cli",),
     "pygraphviz": ("render", "cli"),
     "graphviz": ("render", "cli"),
-    "onnx": ("interop",),
+    "onnx": ("interop", "importing"),
     "sklearn": ("data",),
     "sqlite3": ("sweep",),
     "optuna": ("sweep",),

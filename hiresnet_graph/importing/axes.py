@@ -30,7 +30,7 @@ _ORDERS = {
 }
 
 
-@function("contiguous", "clone", "alias", "detach", "aten alias", "to", "float", "double", "type_as")
+@function("contiguous", "clone", "alias", "detach", "to", "float", "double", "type_as")
 def _same(c: Converter, input: TracedTensor, *args: Any, **kwargs: Any) -> Ref:
     assert c.call is not None
     if c.call.outputs[0].tensor.dtype != input.tensor.dtype:
@@ -179,6 +179,22 @@ def _getitem(c: Converter, input: TracedTensor, index: Any) -> Ref:
             stride = pair_of([key.step or 1 for key in rest])
             return c.emit(fields(ops.Subsample, stride=stride), x)
     raise Inexpressible(f"'[{', '.join(map(_key, keys))}]' of a tensor of {list(input.sizes)}")
+
+
+@function("aten::slice")
+def _aten_slice(
+    c: Converter, input: TracedTensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Ref:
+    keys = [slice(None)] * len(input.sizes)
+    size = input.sizes[dim]
+    stop = None if end is None or end >= size else end
+    keys[dim] = slice(start or None, stop, None if step == 1 else step)
+    return c.ref(input) if keys[dim] == slice(None) else _getitem(c, input, tuple(keys))
+
+
+@function("aten::select")
+def _aten_select(c: Converter, input: TracedTensor, dim: int, index: int) -> Ref:
+    return _getitem(c, input, (*[slice(None)] * dim, index))
 
 
 def _is_step(key: Any) -> bool:

@@ -24,16 +24,19 @@ class OutputComparison(NamedTuple):
 
     Attributes:
         evaluation: In evaluation mode.
-        training: In training mode, with the running statistics after it. Random masks are replaced by their means.
+        training: In training mode, with the running statistics after it. Random masks are replaced by their means. None
+            for a compiled network, which has no training mode.
         masks: Number of random masks, whose sizes and probabilities are equal.
     """
 
     evaluation: float
-    training: float
+    training: float | None
     masks: int
 
     def __str__(self) -> str:
         masks = f"; {self.masks} random masks with the same probabilities" if self.masks else ""
+        if self.training is None:
+            return f"largest difference {self.evaluation:.1e} in evaluation mode, the only one of a compiled network"
         return (
             f"largest difference {self.evaluation:.1e} in evaluation mode, {self.training:.1e} in training mode{masks}"
         )
@@ -74,6 +77,8 @@ def compare(
     names: Mapping[str, str],
     samples: Sequence[torch.Tensor],
     outputs: Sequence[str],
+    *,
+    has_training: bool = True,
 ) -> OutputComparison:
     """Run both networks on the same random numbers, in float64.
 
@@ -81,6 +86,7 @@ def compare(
         names: Address in the imported network -> name in the original.
         samples: One sample of each input, without a batch axis, for its shape.
         outputs: Names of the outputs of the imported network, in the order of those of the original.
+        has_training: Whether the original has a training mode.
 
     Raises:
         UnsupportedNetwork: The outputs differ.
@@ -93,7 +99,7 @@ def compare(
         raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {_first_line(error)}") from error
     _share_tensors(reference, imported, names)
     differences = []
-    for training in (False, True):
+    for training in (False, True) if has_training else (False,):
         mode = "training" if training else "evaluation"
         expected, masks = _run(reference, inputs, training)
         found, own_masks = _run(imported, inputs, training)
@@ -111,6 +117,8 @@ def compare(
                 f"the imported network draws other random masks in {mode} mode: {len(own_masks)} instead of "
                 f"{len(masks)}, or with other probabilities."
             )
+    if not has_training:
+        return OutputComparison(differences[0], None, 0)
     state, own_state = reference.state_dict(), imported.state_dict()
     changed = [_difference(state[name].reshape(own_state[new].shape), own_state[new]) for new, name in names.items()]
     if not max(changed, default=0.0) <= _TOLERANCE * 100:

@@ -18,7 +18,9 @@ from hiresnet_graph.formats import format_count
 from hiresnet_graph.importing import axes, layers, tokens  # noqa: F401 - they register what the functions of torch are
 from hiresnet_graph.importing.comparison import OutputComparison, compare
 from hiresnet_graph.importing.lifting import Lifted, lift
+from hiresnet_graph.importing.module_paths import with_module_paths
 from hiresnet_graph.importing.primitives import CLASSES, flatten_trace
+from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.recorder import record
 from hiresnet_graph.importing.sections import legal_name
 from hiresnet_graph.importing.trace import Fault, ModuleTrace
@@ -91,13 +93,13 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     _check(module)
     samples = _samples(module, input)
     trace = _recorded(module, samples)
-    title = type(module).__name__
+    title = name or type(module).__name__
     if len(trace.outputs) == 0 and not trace.faults:
         trace.faults.append(Fault("it returns no tensor", "", "output"))
     flat = flatten_trace(trace, module.state_dict())
     if flat.faults:
         raise _unsupported(title, flat.faults)
-    lifted = lift(flat, legal_name(name or title))
+    lifted = lift(with_module_paths(flat), legal_name(name or title))
     state = {key: value.detach() for key, value in module.state_dict().items()}
     names = {address: stored.name for address, stored in lifted.tensors.items()}
     _check_sharing(title, names)
@@ -109,7 +111,9 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         for address, shape in shapes.items()
     }
     notes = _notes(module, trace, flat.consumed | set(names.values()))
-    comparison = compare(module, built, names, [value[0] for value in samples.values()], lifted.outputs)
+    own_samples = [value[0] for value in samples.values()]
+    has_training = not isinstance(module, ProgramModule)
+    comparison = compare(module, built, names, own_samples, lifted.outputs, has_training=has_training)
     return Imported(network, text, weights, names, comparison, notes)
 
 

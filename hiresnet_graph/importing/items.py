@@ -205,15 +205,25 @@ class Lifter:
         path = run[-1].path if is_head else run[0].path
         return Item(path, known.block, known.fields, sources, results[0], members, known.tensors)
 
+    def _is_read_once(self, item: Item) -> bool:
+        is_result = item.output in self.edges.results
+        return not is_result and len(self.edges.readers.get(item.output, ())) == 1
+
     def _absorb_merges(self, items: list[Item]) -> list[Item]:
         """Values that are merged only for an activation merge at its input."""
         by_output = {item.output: item for item in items}
         removed: set[int] = set()
         for item in items:
+            inner = by_output.get(item.operands[0]) if item.merge == "add" else None
+            if inner is not None and inner.merge == "add" and inner.is_merge and self._is_read_once(inner):
+                # (a + b) + c
+                item.operands = [*inner.operands, *item.operands[1:]]
+                item.members |= inner.members
+                removed.add(inner.output)
             first = by_output.get(item.operands[0]) if len(item.operands) == 1 else None
             if first is None or not first.is_merge or item.block not in ACTIVATIONS or item.merge is not None:
                 continue
-            if first.output in self.edges.results or len(self.edges.readers.get(first.output, ())) != 1:
+            if not self._is_read_once(first):
                 continue
             item.operands, item.merge = first.operands, first.merge
             item.members |= first.members

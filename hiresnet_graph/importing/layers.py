@@ -157,6 +157,22 @@ def _batch_norm(
     )
 
 
+@function("aten::batch_norm")
+def _aten_batch_norm(
+    c: Converter,
+    input: TracedTensor,
+    weight: TracedTensor | None,
+    bias: TracedTensor | None,
+    running_mean: TracedTensor | None,
+    running_var: TracedTensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool = True,
+) -> Ref:
+    return _batch_norm(c, input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
 @function("group_norm")
 def _group_norm(
     c: Converter,
@@ -351,6 +367,14 @@ def _adaptive_avg_pool2d(c: Converter, input: TracedTensor, output_size: Any) ->
     x = c.standard(input)
     size = tuple(own if want is None else want for own, want in zip(c.shape(x).spatial, _two(output_size), strict=True))
     return c.emit(fields(ops.AdaptiveAvgPool, size=pair_of(size)), x)
+
+
+@function("aten::upsample_nearest2d", "aten::upsample_bilinear2d")
+def _aten_upsample(c: Converter, input: TracedTensor, *args: Any, **kwargs: Any) -> Ref:
+    assert c.call is not None
+    mode = "nearest" if "nearest" in c.call.function else "bilinear"
+    aligned = args[1] if mode == "bilinear" and len(args) > 1 else False
+    return _interpolate(c, input, size=c.call.outputs[0].sizes[2:], mode=mode, align_corners=aligned)
 
 
 @function("interpolate", "upsample")

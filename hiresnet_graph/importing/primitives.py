@@ -259,10 +259,11 @@ class Converter:
             return
         self.call = call
         name = call.function.removeprefix("class:")
-        handler = (CLASSES if name != call.function else FUNCTIONS).get(name)
+        handler = CLASSES.get(name) if name != call.function else FUNCTIONS.get(name)
+        handler = handler or FUNCTIONS.get(name.removeprefix("aten::"))
         try:
             if handler is None:
-                what = f"there is no operation for '{name}'"
+                what = f"there is no operation for {self.name}"
                 raise Inexpressible(what)
             results = self._results(handler, call)
         except _Unknown:
@@ -392,7 +393,7 @@ class Converter:
     def name(self) -> str:
         """The function that is converted, in quotes."""
         assert self.call is not None
-        return f"'{self.call.function.removeprefix('class:')}'"
+        return f"'{self.call.function.removeprefix('class:').removeprefix('aten::')}'"
 
     def stored(self, value: Any, shape: tuple[int, ...] | None = None) -> Stored:
         """A tensor argument that the network stores.

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
 
 _TORCH = f"{Path(torch.__file__).parent}/"
@@ -40,8 +41,12 @@ def record(module: nn.Module, inputs: Mapping[str, torch.Tensor], whole: Sequenc
     values = {name: TracedTensor(tensor, is_input=True, depends=True) for name, tensor in inputs.items()}
     recorder = _Recorder(module, ModuleTrace(values), frozenset(whole))
     before = _plain_state(module)
+    if isinstance(module, ProgramModule):
+        module.on_call = recorder.enter_program
     with torch.no_grad(), recorder.hooks(module), recorder:
         result = module(*inputs.values())
+    if isinstance(module, ProgramModule):
+        module.on_call = None
     recorder.finish(result)
     for name in _changed_state(module, before, recorder):
         path, _, attribute = name.rpartition(".")
@@ -59,6 +64,8 @@ class _Recorder(TorchFunctionMode):
         self.frames: list[ModuleCall] = []
         self.paused = 0
         self.number = 0
+        self.location = ""
+        self.program_calls: dict[str, int] = {}
         self.values: dict[int, TracedTensor] = {}
         self.stored: dict[int, list[TracedTensor]] = {}
         for name, tensor in module.state_dict(keep_vars=True).items():
@@ -83,9 +90,24 @@ class _Recorder(TorchFunctionMode):
             self.fault(f"it reads a value whose memory was overwritten through another tensor at {found.stale}")
         return found
 
+    def enter_program(self, modules: Sequence[tuple[str, str]], location: str) -> None:
+        """Follow which modules a call of a program belonged to, as it records them.
+
+        Args:
+            modules: Address, and dotted path of the class, of each module around the call, from the outside in.
+        """
+        self.location = location
+        del self.frames[1:]
+        for path, kind in modules:
+            if path:
+                number = self.program_calls.setdefault(path, len(self.program_calls) + 1)
+                name = kind.rpartition(".")[2]
+                is_standard = kind.startswith("torch.nn.modules.") and name != "Sequential"
+                self.frames.append(ModuleCall(path, name, number, is_standard, name == "Sequential"))
+
     def fault(self, what: str) -> None:
         """Record what no spec can express, at the code that runs now."""
-        fault = Fault(what, self.frames[-1].path if self.frames else "", _location())
+        fault = Fault(what, self.frames[-1].path if self.frames else "", self.location or _location())
         if fault not in self.trace.faults:
             self.trace.faults.append(fault)
 
@@ -113,7 +135,7 @@ class _Recorder(TorchFunctionMode):
             for tensor in changed:
                 self._overwritten(tensor, name)
         outputs = tuple(self._output(tensor, operands, depends) for tensor in results)
-        self.trace.calls.append(Recorded(name, *recorded, outputs, tuple(self.frames), _location()))
+        self.trace.calls.append(Recorded(name, *recorded, outputs, tuple(self.frames), self.location or _location()))
         return result
 
     def _output(self, tensor: torch.Tensor, operands: list[TracedTensor], depends: bool) -> TracedTensor:
@@ -233,7 +255,7 @@ def _name(function: Any) -> str:
     if name == "__get__" and owner is not None:
         return f"get {getattr(owner, '__name__', '')}"
     if isinstance(function, torch._ops.OpOverload):
-        return f"aten {function._schema.name.partition('::')[2]}"
+        return f"aten::{function._schema.name.partition('::')[2]}"
     if name == "fn":  # of functions that choose by a flag, like max_pool2d
         return str(getattr(function, "__wrapped__", function).__name__)
     return name

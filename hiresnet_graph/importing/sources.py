@@ -13,6 +13,8 @@ from typing import Any
 from torch import nn
 
 from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
+from hiresnet_graph.importing.onnx_graph import OnnxModule, check_onnx, read_onnx
+from hiresnet_graph.importing.programs import ProgramModule, read_exported
 
 FORMS = "torchvision:NAME, timm:NAME, python:MODULE:FUNCTION, or a file .onnx or .pt2"
 
@@ -45,6 +47,14 @@ def read_source(text: str) -> FoundModule:
         return _timm(name)
     if kind == "python" and name:
         return _python(name)
+    suffix = Path(text).suffix.lower()
+    if suffix in (".pt2", ".onnx"):
+        path = Path(text).expanduser()
+        program: ProgramModule = read_onnx(path) if suffix == ".onnx" else read_exported(path)
+        shapes = program.shapes()
+        if isinstance(program, OnnxModule) and len(shapes) == 1:
+            check_onnx(path, program, shapes[0])
+        return FoundModule(program, path.stem, shapes[0] if len(shapes) == 1 else ())
     raise UsageError(f"'{text}' is no source of a network. It must be {FORMS}.")
 
 

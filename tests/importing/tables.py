@@ -75,7 +75,9 @@ def outcome(library: str, name: str) -> Outcome:
             imported = from_module(module, input=shape, name=name)
     except UnsupportedNetwork as error:
         return Outcome(0, 0, 0, str(error))
-    return Outcome(len(imported.text.splitlines()), *imported.comparison[:2], "")
+    return Outcome(
+        len(imported.text.splitlines()), imported.comparison.evaluation, imported.comparison.training or 0, ""
+    )
 
 
 def main() -> None:

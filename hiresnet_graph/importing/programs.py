@@ -1,0 +1,93 @@
+"""Compiled networks as modules that can be imported: exported programs of torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from hiresnet_graph.errors import UsageError
+from hiresnet_graph.files import read_bytes
+
+_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
+OnCall = Callable[[Sequence[tuple[str, str]], str], None]
+
+
+class ProgramModule(nn.Module):
+    """A compiled network, whose calls follow one another; it always is in evaluation mode.
+
+    Attributes:
+        on_call: Called before each call: address and class of the modules that it was part of, and its location.
+    """
+
+    on_call: OnCall | None = None
+
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample of each input."""
+        raise NotImplementedError
+
+
+class ExportedModule(ProgramModule):
+    """An exported program of torch.
+
+    Args:
+        program: As read from a file.
+    """
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        super().__init__()
+        module = program.module()
+        for name, child in module.named_children():
+            self.add_module(name, child)
+        for name, parameter in module.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, buffer in module.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        self.program = module.graph
+        values = [node.meta["val"] for node in self.program.nodes if node.op == "placeholder"]
+        self.samples = tuple(tuple(int(size) for size in value.shape[1:]) for value in values)
+
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shape of one sample of each input."""
+        return self.samples
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """The outputs of the program."""
+        return _Interpreter(self).run(*inputs)
+
+
+class _Interpreter(fx.Interpreter):
+    def __init__(self, module: ExportedModule) -> None:
+        super().__init__(module, graph=module.program)
+        self.own = module
+
+    def run_node(self, node: fx.Node) -> Any:
+        if node.op == "call_function" and self.own.on_call is not None:
+            modules = [(str(path), str(kind)) for path, kind in node.meta.get("nn_module_stack", {}).values()]
+            places = _PLACE.findall(node.meta.get("stack_trace") or "")
+            self.own.on_call(modules, f"{places[-1][0]}:{places[-1][1]}" if places else f"node '{node.name}'")
+        return super().run_node(node)
+
+
+def read_exported(path: Path) -> ExportedModule:
+    """The exported program in a file.
+
+    Raises:
+        UsageError: It cannot be read, or holds no exported program.
+    """
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise UsageError(f"'{path}' cannot be read: {error.strerror}.") from error
+    import io
+
+    try:
+        program = torch.export.load(io.BytesIO(content))
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"'{path}' is no exported program, or is damaged: {line}") from error
+    return ExportedModule(program)

@@ -1,0 +1,142 @@
+"""Exported programs and ONNX files as specs, and files that are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import UnsupportedNetwork, UsageError
+from hiresnet_graph.importing import from_module
+from hiresnet_graph.importing.onnx_graph import largest_difference, read_onnx
+from hiresnet_graph.importing.sources import read_source
+from tests.importing import networks
+from tests.importing.test_import import computed, trained
+
+
+def exported(module: torch.nn.Module, path: Path, *shape: int) -> Path:
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(module.eval(), (torch.rand(2, *shape),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, path)
+    return path
+
+
+def onnx_file(path: Path, nodes: list[onnx.NodeProto], *, batch: str | int = "batch", **arrays: np.ndarray) -> Path:
+    """A file with one input `x` [batch, 3, 8, 8] and one output `y`."""
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, "features"])],
+        [numpy_helper.from_array(array, name.replace("__", ".")) for name, array in arrays.items()],
+    )
+    path.write_bytes(
+        helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString()
+    )
+    return path
+
+
+def test_an_exported_program_is_the_spec_of_its_module(tmp_path: Path) -> None:
+    module = trained(networks.HandWritten())
+    found = read_source(str(exported(module, tmp_path / "net.pt2", 3, 8, 8)))
+    assert found.shape == (3, 8, 8)
+    imported = from_module(found.module, input=found.shape, name="HandWritten")
+    direct = from_module(module, input=(3, 8, 8))
+    assert computed(imported.network.plan) == computed(direct.network.plan)
+    assert "blocks_0: {block: residual, width: 4, depth: 2}" in imported.text
+    assert imported.comparison.training is None
+    images = torch.rand(3, 3, 8, 8)
+    assert torch.equal(imported.build()(images), module.eval()(images))
+
+
+def test_what_an_exported_program_cannot_express_has_the_place_in_the_code_of_its_author(tmp_path: Path) -> None:
+    found = read_source(str(exported(networks.Unsupported(), tmp_path / "net.pt2", 3, 8, 8)))
+    with pytest.raises(UnsupportedNetwork, match=r"(?s)'cumsum'.*networks\.py:\d+"):
+        from_module(found.module, input=(3, 8, 8))
+
+
+@pytest.mark.parametrize("spec", ["resnet20", "densenet40"])
+def test_a_network_that_was_built_is_found_again(spec: str) -> None:
+    shipped = hrg.load(spec).override({"params.n" if spec == "resnet20" else "dense1.depth": 2})
+    imported = from_module(shipped.build().eval(), input=(3, 32, 32), name=spec)
+    assert computed(imported.network.plan) == computed(shipped.plan)
+    assert set(imported.weights) == set(shipped.plan.tensors())
+    assert len(imported.text.splitlines()) < 40
+
+
+def test_an_onnx_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def values(*shape: int) -> np.ndarray:
+        return rng.random(shape, dtype=np.float32) + 0.1
+
+    nodes = [
+        helper.make_node("Conv", ["x", "stem.conv.weight"], ["a"], kernel_shape=[3, 3], pads=[0, 0, 1, 1]),
+        helper.make_node(
+            "BatchNormalization", ["a", *(f"stem.norm.{n}" for n in ("weight", "bias", "mean", "var"))], ["b"]
+        ),
+        helper.make_node("Relu", ["b"], ["c"]),
+        helper.make_node("AveragePool", ["c"], ["d"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["d", "block.conv.weight", "block.conv.bias"], ["e"], group=4, kernel_shape=[1, 1]),
+        helper.make_node("Sigmoid", ["e"], ["f"]),
+        helper.make_node("Mul", ["f", "d"], ["g"]),
+        helper.make_node("Add", ["g", "d"], ["h"]),
+        helper.make_node("ReduceMean", ["h", "axes"], ["i"], keepdims=0),
+        helper.make_node("Gemm", ["i", "head.weight", "head.bias"], ["y"], transB=1),
+    ]
+    path = onnx_file(
+        tmp_path / "net.onnx",
+        nodes,
+        axes=np.array([2, 3]),
+        stem__conv__weight=values(4, 3, 3, 3),
+        stem__norm__weight=values(4),
+        stem__norm__bias=values(4),
+        stem__norm__mean=values(4),
+        stem__norm__var=values(4),
+        block__conv__weight=values(4, 1, 1, 1),
+        block__conv__bias=values(4),
+        head__weight=values(5, 4),
+        head__bias=values(5),
+    )
+    module = read_onnx(path)
+    images = torch.rand(2, 3, 8, 8)
+    assert largest_difference(path, module, [images]) < 1e-5
+    found = read_source(str(path))
+    imported = from_module(found.module, input=found.shape, name="net")
+    assert "{block: pad, padding: [0, 1, 0, 1]}" in imported.text
+    assert "{block: avg_pool, kernel_size: 3, stride: 2, padding: 1, count_include_pad: false}" in imported.text
+    assert imported.names["head.linear.weight"] == "head.weight"
+    assert torch.allclose(imported.build()(images), module(images), atol=1e-6)
+
+
+def test_all_unknown_operations_of_an_onnx_file_are_listed(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Erf", ["x"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("CumSum", ["b", "axis"], ["y"], name="second"),
+    ]
+    path = onnx_file(tmp_path / "net.onnx", nodes, axis=np.array(1))
+    with pytest.raises(UnsupportedNetwork) as caught:
+        read_onnx(path)
+    assert caught.value.faults == ("Erf (node 'first')", "CumSum (node 'second')")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated"])
+def test_damaged_files(tmp_path: Path, suffix: str, damage: str) -> None:
+    path = tmp_path / f"net{suffix}"
+    if damage == "truncated":
+        if suffix == ".pt2":
+            exported(torch.nn.Conv2d(3, 4, 3), path, 3, 8, 8)
+        else:
+            onnx_file(path, [helper.make_node("Relu", ["x"], ["y"])])
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage != "missing":
+        path.write_text("" if damage == "empty" else "no network\n" * 100)
+    with pytest.raises(UsageError, match="cannot be read" if damage == "missing" else "is damaged"):
+        read_source(str(path))
