@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.ops.base import (
@@ -19,6 +20,9 @@ from hiresnet_graph.ops.base import (
     require_map,
 )
 from hiresnet_graph.shapes import Map, Shape
+
+if TYPE_CHECKING:
+    import torch
 
 _PAD = Signature("input pad")
 _LAYER_SCALE = Signature("channels", init=1e-6, axes=2)
@@ -126,6 +130,7 @@ class ChannelScale(Op):
 
     kind: ClassVar[str] = "layer_scale"
     is_affine: ClassVar[bool] = True
+    maps_channels: ClassVar[bool] = True
     examples = ({"init": 0.5}, {})
     part: ClassVar[str] = "layer_scale"
     short_name: ClassVar[str] = "layer scale"
@@ -138,6 +143,10 @@ class ChannelScale(Op):
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """One factor for each channel."""
         return (constant_tensor("weight", (inputs[0].channels,), self.init),)
+
+    def channel_map(self, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+        """The factors, without a shift."""
+        return tensors["weight"], 0.0
 
     def layer(self, *inputs: Shape) -> Layer:
         """`hiresnet_graph.ops.layers.LayerScale`."""
