@@ -406,7 +406,11 @@ def _identity(c: Converter, module: Any, input: TracedTensor) -> Ref:
     return elementwise(c, input, ops.StochasticDepth(p=0)) if is_path else c.ref(input)
 
 
-@whole("torchvision.ops.stochastic_depth.StochasticDepth", "timm.layers.drop.DropPath")
+@whole(
+    "torchvision.ops.stochastic_depth.StochasticDepth",
+    "timm.layers.drop.DropPath",
+    "hiresnet_graph.ops.layers.DropPath",
+)
 def _drop_path(c: Converter, module: Any, input: TracedTensor) -> Ref:
     p = getattr(module, "drop_prob", None)
     p = module.p if p is None else p

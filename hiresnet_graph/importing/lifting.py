@@ -9,7 +9,7 @@ from hiresnet_graph.importing.entries import Entries
 from hiresnet_graph.importing.items import Lifter
 from hiresnet_graph.importing.primitives import Flat, Stored
 from hiresnet_graph.importing.regions import join_concatenations, tree_of
-from hiresnet_graph.importing.sections import flow_lines, legal_name, section
+from hiresnet_graph.importing.sections import SectionText, flow_lines, legal_name, section
 from hiresnet_graph.shapes import Map, Shape
 
 
@@ -37,6 +37,7 @@ def lift(flat: Flat, name: str, description: str = "") -> Lifted:
     inputs = _input_names(flat)
     outputs = list(dict.fromkeys(flat.outputs.values()))
     text = section(items, inputs, outputs, "", lifter.edges, entries.defaults)
+    share_parts(text)
     spec: dict[str, Any] = {"name": name}
     if description:
         spec["description"] = description
@@ -54,6 +55,30 @@ def lift(flat: Flat, name: str, description: str = "") -> Lifted:
     if len(text.outputs) > 1 or text.outputs[0] in inner:
         spec["outputs"] = text.outputs
     return Lifted(spec, text.tensors, text.outputs)
+
+
+def share_parts(text: SectionText) -> None:
+    """Give the parts of blocks that share their weights one name of weights."""
+    users: dict[str, list[str]] = {}
+    for address, stored in text.tensors.items():
+        users.setdefault(stored.name, []).append(address)
+    shared = {address for addresses in users.values() if len(addresses) > 1 for address in addresses}
+    parts: dict[str, dict[str, Stored]] = {}
+    for address in sorted(shared, key=list(text.tensors).index):
+        part, _, tensor = address.rpartition(".")
+        parts.setdefault(part, {})[tensor] = text.tensors[address]
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for part, tensors in parts.items():
+        groups.setdefault(tuple((tensor, stored.name) for tensor, stored in tensors.items()), []).append(part)
+    for tensors_of, members in groups.items():
+        is_whole = all(f"{part}.{tensor}" in text.tensors for part in members for tensor, _ in tensors_of)
+        if len(members) < 2 or not is_whole or any(part.startswith("edges.") for part in members):
+            continue
+        weights = legal_name(f"{members[0]}.weights")
+        for part in members:
+            text.nodes.setdefault(part, {})["weights"] = weights
+            for tensor, _ in tensors_of:
+                text.tensors[f"{weights}.{tensor}"] = text.tensors.pop(f"{part}.{tensor}")
 
 
 def common_norms(flat: Flat) -> dict[str, float]:

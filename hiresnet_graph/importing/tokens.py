@@ -144,6 +144,15 @@ def _windows(c: Converter, module: Any, input: TracedTensor) -> Ref:
     return Ref(_fitted(c, found, shape.grid).index, AxisOrder("grid"))
 
 
+@whole("hiresnet_graph.ops.layers.WindowAttention")
+def _own_windows(c: Converter, module: Any, input: TracedTensor) -> Ref:
+    window = module.window[0] if module.window[0] == module.window[1] else tuple(module.window)
+    product = ops.DotProductAttention(
+        heads=module.heads, window=window, shift=max(module.shift), relative_positions=True
+    )
+    return c.emit(product, c.standard(input), weight=c.parameter(module.weight))
+
+
 @whole("torchvision.models.swin_transformer.PatchMerging")
 def _patch_merging(c: Converter, module: Any, input: TracedTensor) -> Ref:
     x = c.as_tokens(c.ref(input))

@@ -43,6 +43,22 @@ class HandWritten(nn.Module):
         return self.head(F.dropout(x.mean((2, 3)), 0.25, self.training))
 
 
+class Recurrent(nn.Module):
+    """One convolution for three steps, each with a norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.conv = nn.Conv2d(6, 6, 3, padding=1, bias=False)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(6) for _ in range(3)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for norm in self.norms:
+            x = F.relu(norm(self.conv(x)) + x)
+        return x
+
+
 class TwoHeads(nn.Module):
     """Two inputs, two outputs."""
 

@@ -200,6 +200,14 @@ def test_code_of_a_user() -> None:
     assert not module.training and module.stem[0].weight.grad is None
 
 
+def test_weights_of_several_steps_are_shared() -> None:
+    module = trained(networks.Recurrent())
+    imported = from_module(module, input=(3, 6, 6))
+    assert imported.text.count("weights: conv_conv_weights") == 3
+    assert imported.network.cost().parameters == sum(value.numel() for value in module.parameters())
+    assert is_equal(module.eval(), imported.build(), (3, 6, 6))
+
+
 def test_the_module_stays_as_it_is() -> None:
     module = networks.HandWritten()
     module.stem.eval()
