@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.errors import HrgError, SpecError
     from hiresnet_graph.importing import Imported, from_module
     from hiresnet_graph.matching import adjust
+    from hiresnet_graph.models import create_model, list_models
     from hiresnet_graph.registry import Kind
     from hiresnet_graph.report import summarize
     from hiresnet_graph.sweep import Study, ablate, enumerate_variants, plan_study, read_results, read_study
@@ -34,11 +35,13 @@ __all__ = [
     "Study",
     "ablate",
     "adjust",
+    "create_model",
     "enumerate_variants",
     "from_dict",
     "from_module",
     "from_networkx",
     "from_pretrained",
+    "list_models",
     "load",
     "load_run",
     "loads",
@@ -61,11 +64,13 @@ _ON_FIRST_USE = {
     "Study": "hiresnet_graph.sweep",
     "ablate": "hiresnet_graph.sweep",
     "adjust": "hiresnet_graph.matching",
+    "create_model": "hiresnet_graph.models",
     "enumerate_variants": "hiresnet_graph.sweep",
     "from_dict": "hiresnet_graph.architecture",
     "from_module": "hiresnet_graph.importing",
     "from_networkx": "hiresnet_graph.architecture",
     "from_pretrained": "hiresnet_graph.train",
+    "list_models": "hiresnet_graph.models",
     "load": "hiresnet_graph.architecture",
     "load_run": "hiresnet_graph.train",
     "loads": "hiresnet_graph.architecture",

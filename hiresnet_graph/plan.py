@@ -132,6 +132,25 @@ def make_plan(graph: OpGraph) -> Plan:
     return Plan(graph.name, inputs, tuple(calls), dict(graph.outputs), *graph.records, graph.folded)
 
 
+def restrict(plan: Plan, outputs: Mapping[str, str], inputs: Mapping[str, Shape] | None = None) -> Plan:
+    """The calls of a plan that some values depend on.
+
+    Args:
+        outputs: Name -> value; any calls and inputs.
+        inputs: Values that are given instead of those of the plan.
+    """
+    given = plan.inputs if inputs is None else inputs
+    needed = set(outputs.values())
+    calls = []
+    for call in reversed(plan.calls):
+        if call.name in needed and call.name not in given:
+            needed.update(call.inputs)
+            calls.append(call)
+    taken = given.keys() - plan.inputs.keys()
+    nodes = tuple(record for record in plan.nodes if record.value not in taken)
+    return replace(plan, inputs=given, calls=tuple(reversed(calls)), outputs=dict(outputs), nodes=nodes)
+
+
 def layers_by_weight(plan: Plan) -> dict[str, tuple[Layer, Call]]:
     """The layers of a plan, each with its first call, by the name of the weights, in the order of first use."""
     found: dict[str, tuple[Layer, Call]] = {}

@@ -133,8 +133,8 @@ class _Nesting:
         self.spans = self._spans()
 
     def _around(self, node: str) -> tuple[str, ...]:
-        stage = self.nodes[node].stage
-        return (stage,) if stage else ()
+        record = self.nodes.get(node)
+        return (record.stage,) if record is not None and record.stage else ()
 
     def _before(self, node: str) -> tuple[str, ...]:
         """The modules that merge the values at the input of a node; that of a stage is the input of its first block."""

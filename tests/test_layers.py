@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("architecture",),
     ("matching", "data", "importing"),
     ("train",),
+    ("models",),
     ("stack",),
     ("sweep",),
     ("analysis",),

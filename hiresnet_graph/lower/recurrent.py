@@ -188,7 +188,8 @@ def _module(root: nn.Module, plan: Plan, tensors: Plan) -> Recurrent:
     time = _folded(plan).time
     assert time is not None
     module.meta.update(plan=plan, tensors=tensors, copies=_Copies(layers, time), writer=writer)
-    return module.train(root.training)
+    module.training = root.training  # layers keep their own mode
+    return module
 
 
 def _unpickle(function: Callable[..., fx.GraphModule], args: tuple[Any, ...], plan: Plan, tensors: Plan) -> Recurrent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -83,6 +83,29 @@ def from_pretrained(name: Path | str, *, map_location: str | torch.device = "cpu
         RunError: The folder or the repository has no such network, or it cannot be read.
         MissingToolError: The name is one of the hub, and huggingface_hub is not installed.
     """
+    saved = read_saved(name)
+    check_weights(saved.arch.plan, saved.weights)
+    module = saved.arch.build()
+    load_weights(module, saved.weights)
+    _meta_of(module)[_PREPROCESSING] = saved.preprocessing
+    return module.to(map_location).eval()
+
+
+class SavedNetwork(NamedTuple):
+    """A network that `save_pretrained` has written; `weights` is its file."""
+
+    arch: Architecture
+    weights: Path
+    preprocessing: Preprocessing | None
+
+
+def read_saved(name: Path | str) -> SavedNetwork:
+    """Read a network that `save_pretrained` has written, without its weights.
+
+    Raises:
+        RunError: The folder or the repository has no such network, or it cannot be read.
+        MissingToolError: The name is one of the hub, and huggingface_hub is not installed.
+    """
     folder = Path(name) if Path(name).is_dir() else _downloaded(str(name))
     path = folder / CONFIG
     try:
@@ -103,11 +126,7 @@ def from_pretrained(name: Path | str, *, map_location: str | torch.device = "cpu
         raise RunError(f"{path}: the spec cannot be read: {error}") from None
     if fault := _unfit(preprocessing, arch.plan):
         raise RunError(f"{path}: {_PREPROCESSING}: {fault}")
-    check_weights(arch.plan, folder / WEIGHTS)
-    module = arch.build()
-    load_weights(module, folder / WEIGHTS)
-    _meta_of(module)[_PREPROCESSING] = preprocessing
-    return module.to(map_location).eval()
+    return SavedNetwork(arch, folder / WEIGHTS, preprocessing)
 
 
 def _unfit(preprocessing: Preprocessing | None, plan: Plan) -> str:

@@ -1,0 +1,57 @@
+"""Values inside a network by name: nodes, stages, projections and single operations, at a time step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.passes.timing import format_steps
+from hiresnet_graph.plan import Plan
+
+_AT_STEP = re.compile(r"(?P<name>.+)@(?P<step>[0-9]+)")
+
+
+def find_values(plan: Plan, taps: Iterable[str]) -> dict[str, str]:
+    """Tap -> the name of its value in the plan.
+
+    A tap is a node, a stage (the value of its last block), a projection or a part of a block (`stage2.block1.conv1`).
+    In a network with `time`, `V4@3` is the value at step 3, and `V4` that at the last step.
+
+    Raises:
+        UsageError: There is no such value, or none at this step.
+    """
+    found = _Values(plan)
+    return {tap: found.find(tap) for tap in taps}
+
+
+class _Values:
+    """The values of a plan by name and step."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.name = plan.name
+        self.by_name: dict[str, dict[int | None, str]] = {}
+        for call in plan.calls:
+            name = call.name.removesuffix(f".step{call.step}")
+            self.by_name.setdefault(name, {})[call.step] = call.name
+            self.by_name.setdefault(call.owner, {})[call.step] = call.name  # the last one of a projection
+        for record in plan.nodes:
+            held: dict[int | None, str] = {**dict(record.at_steps)} or {None: record.value}
+            self.by_name[record.name] = held
+            if record.stage:
+                self.by_name[record.stage] = held  # the last block comes last
+
+    def find(self, tap: str) -> str:
+        """The value of a tap."""
+        match = _AT_STEP.fullmatch(tap)
+        name, step = (match["name"], int(match["step"])) if match else (tap, None)
+        held = self.by_name.get(name)
+        if held is None:
+            raise UsageError(f"'{self.name}' has no node '{name}'. {did_you_mean(name, self.by_name)}")
+        if step is None:
+            return list(held.values())[-1]
+        if step not in held:
+            steps = tuple(found for found in held if found is not None)
+            when = f"it has one at {format_steps(steps)}" if steps else "the network has no time steps"
+            raise UsageError(f"'{name}' has no value at step {step}: {when}.")
+        return held[step]
