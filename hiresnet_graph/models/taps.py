@@ -21,11 +21,11 @@ def find_values(plan: Plan, taps: Iterable[str]) -> dict[str, str]:
     Raises:
         UsageError: There is no such value, or none at this step.
     """
-    found = _Values(plan)
+    found = _NamedValues(plan)
     return {tap: found.find(tap) for tap in taps}
 
 
-class _Values:
+class _NamedValues:
     """The values of a plan by name and step."""
 
     def __init__(self, plan: Plan) -> None:
