@@ -8,7 +8,16 @@ from typing import Any
 from hiresnet_graph.formats import one_line
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row, mean_of
 from hiresnet_graph.report.figure_data import FigureRow
-from hiresnet_graph.report.figures import COLORS, ROW_PX, Figure, Look, draw_bars, draw_chart, finish_figure
+from hiresnet_graph.report.figures import (
+    COLORS,
+    ROW_PX,
+    Figure,
+    Look,
+    draw_bars,
+    draw_chart,
+    finish_figure,
+    label_legend,
+)
 from hiresnet_graph.report.scores import spread
 
 _MAX_ROWS = 400
@@ -41,10 +50,10 @@ def _bars(analysis: Analysis, look: Look) -> Figure:
     if any(row["low"] != row["high"] for row in rows):
         title.append("(mean ± standard deviation)")
     colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
-    legend = alt.Legend(title=None, orient="bottom", labelLimit=0) if len(labels) > 1 else None
-    color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors).legend(legend)
-    base = draw_chart(look).encode(y=_y("name:N", lines), yOffset=alt.YOffset("label:N", sort=labels))
-    chart = draw_bars(base, title, color, ["label:N", "name:N"])
+    color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
+    color = color.legend(label_legend(look, labels, "square"))
+    base, offset = draw_chart(look).encode(y=_y("name:N", lines)), alt.YOffset("label:N", sort=labels)
+    chart = draw_bars(base, offset, title, color, ["label:N", "name:N"])
     if any(row["is_reference"] for row in rows):
         reference = draw_chart(look).transform_filter("datum.is_reference").mark_rule(strokeDash=[3, 3])
         ink = color if len(labels) > 1 else alt.value("#222222")
@@ -153,14 +162,16 @@ def _bar_rows(analysis: Analysis) -> list[FigureRow]:
         value = spread(row.values[0])
         if value is not None and row.keys[0] not in question.not_drawn:
             std = value.std or 0.0
+            is_reference = bool(question.reference) and str(row.keys[0]).startswith(question.reference)
             found.append(
                 {
                     "label": label_of_row(row),
-                    "name": _name(analysis, row),
+                    # The same for networks with other numbers of draws.
+                    "name": "random edges" if is_reference else _name(analysis, row),
                     "value": value.mean,
                     "low": value.mean - std,
                     "high": value.mean + std,
-                    "is_reference": bool(question.reference) and str(row.keys[0]).startswith(question.reference),
+                    "is_reference": is_reference,
                 }
             )
     return found

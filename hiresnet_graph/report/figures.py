@@ -200,12 +200,11 @@ def _effects(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         )
     kinds = list(dict.fromkeys(str(row["kind"]) for row in rows))
     names = [str(row["edge"]) for row in rows]
-    base = alt.Chart().encode(
-        y=alt.Y("edge:N", sort=list(dict.fromkeys(names))).title(None), yOffset=alt.YOffset("kind:N", sort=kinds)
-    )
+    base = alt.Chart().encode(y=alt.Y("edge:N", sort=list(dict.fromkeys(names))).title(None))
+    offset = alt.YOffset("kind:N", sort=kinds)
     color = alt.Color("kind:N").scale(domain=kinds, range=list(COLORS[: len(kinds)]))
     color = color.legend(alt.Legend(title=None, orient="bottom") if len(kinds) > 1 else None)
-    bars = draw_bars(base, "effect (points of test accuracy)", color, ["edge:N", "kind:N"])
+    bars = draw_bars(base, offset, "effect (points of test accuracy)", color, ["edge:N", "kind:N"])
     return rows, bars.properties(height=ROW_PX * len(rows))
 
 
@@ -220,21 +219,26 @@ def draw_chart(look: Look) -> Any:
     return chart.transform_filter("indexof(shown, datum.label) >= 0") if look.is_interactive else chart
 
 
-def draw_bars(base: Any, title: str | Sequence[str], color: Any, names: Sequence[str]) -> Any:
+def draw_bars(chart: Any, offset: Any, title: str | Sequence[str], color: Any, names: Sequence[str]) -> Any:
     """Bars from zero to `value`, with lines from `low` to `high`; tooltips have these and the named fields.
 
     Args:
+        chart: With the vertical axis.
+        offset: Of the bars that have one line together.
         title: Of the numbers, in one line or several.
     """
     import altair as alt
 
-    bars = base.mark_bar(height={"band": 0.8}).encode(
+    # Not by the height of bars, which Vega-Lite does not centre where there is an offset.
+    offset = offset.scale(paddingInner=0.2)
+    bars = chart.mark_bar().encode(
+        yOffset=offset,
         # Anchored at the end, a long title has the room of the labels, too.
         x=alt.X("value:Q").title(title).axis(titleAnchor="end"),
         color=color,
         tooltip=[*names, "value:Q", "low:Q", "high:Q"],
     )
-    intervals = base.mark_rule(color="#222222").encode(x=alt.X("low:Q").title(title), x2="high:Q")
+    intervals = chart.mark_rule(color="#222222").encode(yOffset=offset, x=alt.X("low:Q").title(title), x2="high:Q")
     zero = alt.Chart().mark_rule(color="#222222", strokeWidth=0.6).encode(x=alt.datum(0))
     return alt.layer(bars, intervals, zero)
 
@@ -246,7 +250,7 @@ def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
     labels = order_of(rows)
     colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
     color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
-    return color.legend(_legend(look, labels, symbol) if symbol else None)
+    return color.legend(label_legend(look, labels, symbol) if symbol else None)
 
 
 def label_cycle(look: Look, rows: Sequence[FigureRow], channel: Any, values: Sequence[Any], symbol: str) -> Any:
@@ -254,11 +258,15 @@ def label_cycle(look: Look, rows: Sequence[FigureRow], channel: Any, values: Seq
     labels = order_of(rows)
     found = [values[i // len(COLORS) % len(values)] for i in range(len(labels))]
     encoded = channel("label:N", sort=labels).scale(domain=labels, range=found)
-    return encoded.legend(_legend(look, labels, symbol) if symbol else None)
+    return encoded.legend(label_legend(look, labels, symbol) if symbol else None)
 
 
-def _legend(look: Look, labels: Sequence[str], symbol: str) -> Any:
+def label_legend(look: Look, labels: Sequence[str], symbol: str) -> Any:
+    """A legend for networks, in as many columns as there is room for; None for a single one."""
     import altair as alt
+
+    if len(labels) < 2:
+        return None
 
     room = look.width_cm * _LETTERS_PER_CM // (max(map(len, labels)) + 6)
     return alt.Legend(

@@ -128,7 +128,7 @@ def test_a_figure_has_a_bar_for_each_row(small_study: Path) -> None:
 def test_random_edges_are_a_line_across_the_lesions(small_study: Path) -> None:
     figure = analysis_figure(make_lesions(find_networks(small_study), draws=2))
     rows = figure["datasets"]["rows"]
-    assert [row["name"] for row in rows if row["is_reference"]] == ["random (2 draws)"]
+    assert [row["name"] for row in rows if row["is_reference"]] == ["random edges"]
     assert "intact" not in [row["name"] for row in rows]
     filters = [part["filter"] for layer in figure["layer"] for part in layer.get("transform", [])]
     assert filters == ["datum.is_reference"]

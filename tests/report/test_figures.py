@@ -1,5 +1,6 @@
 """Figures: their data are the results, and their files are those that papers take."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ def test_figures_have_the_width_of_a_column() -> None:
             svg = figure_bytes(make_figure(factorial(), kind, Look(centimetres)), "svg").decode()
             pixels = float(svg.split('width="')[1].split('"')[0])
             assert pixels == pytest.approx(centimetres * 72 / 2.54, abs=1), (kind, width)
+
+
+def test_intervals_lie_in_the_middle_of_their_bars() -> None:
+    svg = figure_bytes(make_figure(factorial(), "effects"), "svg").decode()
+    bars = re.findall(r'aria-roledescription="bar" d="M[-\d.]+,([-\d.]+)h[-\d.]+v([-\d.]+)h', svg)
+    lines = re.findall(
+        r'kind: [^"]+" role="graphics-symbol" aria-roledescription="rule mark" transform="[^,]+,([-\d.]+)', svg
+    )
+    assert len(bars) == len(lines) > 2
+    assert [float(line) for line in lines] == pytest.approx([float(top) + float(height) / 2 for top, height in bars])
 
 
 def test_equal_figures_have_equal_files() -> None:

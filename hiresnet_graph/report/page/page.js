@@ -319,7 +319,12 @@ function addProvenance() {
   };
   add("data", data.provenance.data);
   add("seeds", data.provenance.seeds.join(", "));
-  for (const [name, value] of Object.entries(data.provenance.recipe)) if (value !== null) add(name.replaceAll("_", " "), String(value));
+  for (const [name, value] of Object.entries(data.provenance.recipe)) {
+    const isObject = value !== null && typeof value === "object";
+    if (value === null || (isObject && !Object.keys(value).length)) continue;
+    const text = Array.isArray(value) ? value.join(", ") : isObject ? Object.entries(value).map(([key, item]) => `${key}: ${item}`).join(", ") : String(value);
+    add(name.replaceAll("_", " "), text);
+  }
   section.append(list);
   for (const machine of data.provenance.machines) {
     const { runs, ...rest } = machine;
