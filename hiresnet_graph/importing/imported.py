@@ -207,8 +207,7 @@ def _unsupported(title: str, faults: Sequence[Fault]) -> UnsupportedNetwork:
     """All faults in one message; equal ones in one line."""
     places: dict[str, list[str]] = {}
     for fault in faults:
-        where = f"'{fault.path}' at {fault.location}" if fault.path else fault.location
-        places.setdefault(fault.what, []).append(where)
+        places.setdefault(fault.what, []).append(fault.place)
     lines = []
     for what, found in places.items():
         more = f" and {len(found) - _PLACES} more" if len(found) > _PLACES else ""

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+_LONGEST = 120
+"""Characters of an address in a message."""
+
 
 class ModuleCall(NamedTuple):
     """One call of a module.
@@ -97,9 +100,14 @@ class Fault(NamedTuple):
     path: str
     location: str
 
+    @property
+    def place(self) -> str:
+        """Where it happens, as a text."""
+        path = self.path if len(self.path) <= _LONGEST else f"{self.path[:_LONGEST]}..."
+        return f"'{path}' at {self.location}" if path else self.location
+
     def __str__(self) -> str:
-        where = f"'{self.path}'" if self.path else "the module itself"
-        return f"{self.what} (in {where}, {self.location})"
+        return f"{self.what} (in {self.place})"
 
 
 @dataclass(slots=True)

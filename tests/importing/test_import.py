@@ -284,6 +284,18 @@ def test_hostile_names() -> None:
     assert set(imported.names.values()) == set(module.state_dict())
 
 
+def test_a_name_of_a_megabyte() -> None:
+    name = "x" * 1_000_000
+    module = nn.Sequential()
+    module.add_module(name, nn.Conv2d(3, 3, 1))
+    imported = from_module(module, input=(3, 4, 4))
+    assert len(imported.text) < 1000 and imported.names[f"{'x' * 60}.weight"] == f"{name}.weight"
+    module.add_module(f"{name}y", networks.Unsupported())
+    with pytest.raises(UnsupportedNetwork) as caught:
+        from_module(module, input=(3, 4, 4))
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("module", "shape", "message"),
     [
