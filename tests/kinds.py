@@ -7,6 +7,7 @@ from typing import Any
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError
+from hiresnet_graph.ops import OPS, Activation
 from hiresnet_graph.shapes import Map, Shape, Tokens, Vector
 
 SHAPES: tuple[Shape, ...] = (Map(8, 7, 9), Tokens(24, 12, (4, 6)), Tokens(26, 12, (4, 6), 2), Vector(8))
@@ -27,10 +28,12 @@ def input_of(shape: Shape) -> dict[str, Any]:
 
 
 def accepted(fields: Mapping[str, Any]) -> list[Shape]:
-    """The shapes that a block or an operation accepts: a map or a vector, and tokens without and with a prefix."""
-    found = []
+    """The shapes that a block or an operation accepts: a map, tokens and a vector; of an activation the first alone."""
+    kind, found = fields["block"], []
     for shape in SHAPES:
-        if isinstance(shape, Vector) and any(isinstance(other, Map) for other in found):
+        if found and kind in OPS and issubclass(OPS.get(kind), Activation):
+            break
+        if isinstance(found[0] if found else None, Map) and (isinstance(shape, Vector) or len(found) > 1):
             continue
         try:
             network_of(fields, shape).plan  # noqa: B018

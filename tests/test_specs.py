@@ -127,6 +127,38 @@ def test_a_shipped_spec_is_valid_short_and_says_its_source(name: str) -> None:
     assert f"{net.cost().parameters:,}" in header
 
 
+HIERARCHICAL = {
+    "hiresnet50": PUBLISHED["resnet50"][0],
+    "hiresnet101": PUBLISHED["resnet101"][0],
+    "hiresnet56": 855_770,
+    "hiresnet110": 1_730_714,
+    "hireshybrid_tiny": None,
+}
+"""Parameters without skips, where they are those of a published network."""
+
+
+@pytest.mark.parametrize("name", HIERARCHICAL)
+def test_headers_give_the_parameters_of_variants(name: str) -> None:
+    path = spec_path(name)
+    assert path is not None
+    (line,) = [line for line in path.read_text().splitlines() if line.startswith("# Parameters:")]
+    shown = dict(part.split() for part in line.removeprefix("# Parameters:").strip(" .").split("; "))
+    assert list(shown) == ["none", "full", "blocks_full"]
+    for variant, count in shown.items():
+        assert f"{hrg.load(name).variant(variant).cost().parameters:,}" == count
+    assert HIERARCHICAL[name] in (None, int(shown["none"].replace(",", "")))
+
+
+def test_skips_between_the_levels_of_a_vision_transformer_have_no_parameters() -> None:
+    net = hrg.load("hiresvit_tiny")
+    numbers = {"none": 0, "full": 78, "in": 12, "out": 12, "p1": 12, "p2": 11, "p3": 10}
+    assert set(net.variants) == set(numbers)
+    for variant, number in numbers.items():
+        plan = net.variant(variant).plan
+        assert sum(edge.family == "skip" for edge in plan.edges) == number
+        assert net.variant(variant).cost().parameters == 5_362_762
+
+
 def test_the_shares_of_nodes_and_edges_add_up() -> None:
     from hiresnet_graph.cost import count_parts
 

@@ -53,7 +53,7 @@ EXAMPLES: list[Case] = [
     for kind in OPS
     for fields in OPS.get(kind).examples
     for shape in (MAP, VECTOR, TOKENS)
-    if any(_accepted(kind, fields, (shape,)))
+    if any(_accepted(kind, fields, (shape,))) and (shape is not TOKENS or not any(_accepted(kind, fields, (MAP,))))
 ]
 OTHERS: list[Case] = [
     ("conv2d", {"width": 8, "groups": 8, "kernel_size": 5}, (MAP,)),
@@ -72,6 +72,7 @@ OTHERS: list[Case] = [
     ("copy_prefix", {}, (TOKENS, Tokens(26, 12, (4, 6), 2))),
     ("linear", {"width": 7}, (TOKENS,)),
     ("token_mean", {}, (Tokens(26, 12, (4, 6), 2),)),
+    *((kind, {}, (TOKENS,)) for kind in ("layer_norm", "layer_scale", "drop_path", "scale")),
     ("frame", {"step": 1}, (Map(4, 5, 5, steps=3),)),
     ("frame", {"step": 2}, (Vector(5, steps=3),)),
     ("identity", {}, (MAP,)),
