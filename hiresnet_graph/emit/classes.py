@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +70,7 @@ class Classes:
         self.written: list[BlockClass] = []
         self._taken = set(taken)
         self._labels = _labels(plan)
+        self._stages = {node.stage for node in plan.nodes if node.stage}
         self._instances: dict[str, Instance] = {}
         self._groups: dict[str, tuple[_FormGroup, int]] = {}
         self._targets: dict[int, tuple[Target, list[list[Any]]]] = {}
@@ -139,6 +140,8 @@ class Classes:
         ends = {unit.name.rpartition(".")[2] for unit in group.units}
         if all(without_step(unit.name).startswith("edges.") for unit in group.units):
             return "EdgeBlock"
+        if len(ends) > 1 and all(without_step(unit.name) in self._stages for unit in group.units):
+            return "Stage"
         return _camel(ends.pop()) if len(ends) == 1 else f"{_parts(group)}Block"
 
     def _named(self, base: str, groups: list[_FormGroup]) -> Iterator[str]:
@@ -171,7 +174,7 @@ class Classes:
             self._groups[unit.weights] = group, row
         first = group.units[with_shortcut.index(True) if shortcut else 0]
         reading = self.reader.unit(first, with_shortcut=True)
-        self.written.append(BlockClass(target, _doc(group), first, reading, slots, shortcut))
+        self.written.append(BlockClass(target, _doc(group, self._stages), first, reading, slots, shortcut))
 
 
 def _nested(items: Sequence[Item]) -> Iterator[Unit]:
@@ -207,10 +210,12 @@ def _parts(group: _FormGroup) -> str:
     return "".join(_camel(re.sub(r"[0-9]+$", "", name)) for name in names[:4])
 
 
-def _doc(group: _FormGroup) -> str:
+def _doc(group: _FormGroup, stages: Set[str]) -> str:
     names = list(dict.fromkeys(unit.weights for unit in group.units))
     what = f"Block '{shortened(group.label)}':" if group.label not in ("", "projection") else "Part:"
-    if group.label == "projection":
+    if all(without_step(unit.name) in stages for unit in group.units):
+        what = "Stage:"
+    elif group.label == "projection":
         what = "Projection of"
     elif all(name.endswith(".shortcut") for name in names):
         what, names = "Shortcut of", [name.removesuffix(".shortcut") for name in names]

@@ -199,11 +199,13 @@ class Units:
         return not call.op.pure and not has_own_buffers
 
     def _owned(self, plan: Plan) -> list[_CallGroup]:
-        """The calls of each node (with its shortcut) and of each edge, at each step."""
+        """The calls of each stage, of each other node (with its shortcut) and of each edge, at each step."""
         owners = {edge.name: edge.source for edge in plan.edges if edge.family == "shortcut"}
+        stages = {node.name: node.stage for node in plan.nodes if node.stage}
         members: dict[str, list[int]] = {}
         for i, call in enumerate(plan.calls):
             owner = owners.get(call.owner, call.owner)
+            owner = stages.get(owner, owner)
             members.setdefault(call.name.removesuffix(without_step(call.name)) + owner if owner else "", []).append(i)
         return [_CallGroup(name, tuple(found)) for name, found in members.items() if name]
 

@@ -37,6 +37,9 @@ def test_the_source_of_hiresnet18_is_readable() -> None:
         "Hiresnet18",
         "NormShortcut",
         "Projection",
+        "Stage1",
+        "Stage2",
+        "Stage3",
     ]
     assert (
         """
@@ -49,16 +52,19 @@ def test_the_source_of_hiresnet18_is_readable() -> None:
     )
     assert (
         """
-        self.stage2["block1"] = BasicBlock(16, 32, stride=2, shortcut=ConvNormShortcut(16, 32))
-        self.stage2["block2"] = BasicBlock(32, 32)
+        self.block2 = BasicBlock(out_channels, out_channels)
+        self.block3 = BasicBlock(out_channels, out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor, skip2: Tensor) -> Tensor:
+        x = self.block3(self.block2(self.block1(x)))
+        return x + skip + skip2
 """
         in text
     )
     assert (
         """
-        x = self.stage2["block1"](stage1)
-        x = self.stage2["block2"](x)
-        stage2 = self.stage2["block3"](x) + self.edges["stage1__stage2"](stage1) + self.edges["stem__stage2"](stem)
+        stage1 = self.stage1(stem)
+        x = self.stage2(stage1, self.edges["stage1__stage2"](stage1), self.edges["stem__stage2"](stem))
 """
         in text
     )
@@ -67,7 +73,23 @@ def test_the_source_of_hiresnet18_is_readable() -> None:
 def test_blocks_of_one_form_share_a_class() -> None:
     text = emit(hrg.load("resnet110").plan)
     assert text.count("class BasicBlock") == 1
-    assert text.count("BasicBlock(64, 64)") == 17
+    assert text.count("BasicBlock(out_channels, out_channels)") == 17  # stages 2 and 3 share a class
+    assert text.count("class Stage(nn.Module)") == 1
+
+
+def test_stages_are_modules_with_the_value_that_the_built_network_has() -> None:
+    plan = hrg.load("hiresnet18").variant("full").override({"width": 4}).plan
+    emitted, built = load_source(emit(plan))["Hiresnet18"](), build(plan).eval()
+    emitted.load_state_dict(built.state_dict())
+    held: dict[str, list[torch.Tensor]] = {}
+    for path in ("stem", "stage1", "stage2", "stage3", "stage2.block1", "head"):
+        for module in (emitted.eval(), built):
+            module.get_submodule(path).register_forward_hook(
+                lambda _, __, out, path=path: held.setdefault(path, []).append(out)
+            )
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(emitted(images), built(images))
+    assert len(held) == 6 and all(len(pair) == 2 and torch.equal(*pair) for pair in held.values())
 
 
 def test_shared_weights_are_created_once() -> None:
@@ -218,7 +240,7 @@ assert "torch" not in sys.modules
 def test_a_stage_of_a_thousand_blocks_compiles() -> None:
     text = emit(network("  s: {block: plain, width: 8, depth: 1000}", "input -> s").plan)
     compile(text, "model.py", "exec")
-    assert text.count("PlainBlock(8)") == 1000
+    assert text.count("PlainBlock(channels)") == 1000
 
 
 # Networks in time
