@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class OnnxModule(ProgramModule):
         self.nodes = list(graph.node)
         self.constants: dict[str, torch.Tensor] = {}
         self.addresses: dict[str, str] = {}
+        arrays = _with_own_norms(self.nodes, arrays)
         for name, value in arrays.items():
             if value.is_floating_point() and value.numel() > 1:
                 self._register(name, value)
@@ -118,6 +120,27 @@ def read_onnx(path: Path) -> OnnxModule:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(f"'{path}' is no ONNX file, or is damaged: {line}") from error
     return OnnxModule(model.graph, arrays)
+
+
+def _with_own_norms(nodes: Sequence[Any], arrays: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The arrays, with one for each tensor of a batch norm: exporters store equal ones once."""
+    uses = Counter(name for node in nodes for name in node.input)
+    found = dict(arrays)
+    given: set[str] = set()
+    for node in nodes:
+        if node.op_type != "BatchNormalization" or all(uses[name] == 1 for name in node.input[1:]):
+            continue
+        prefix = node.input[1].rpartition(".")[0] or node.name or node.output[0]
+        for slot, name in enumerate(("weight", "bias", "running_mean", "running_var"), 1):
+            own, number = f"{prefix}.{name}", 1
+            while own in given or (own in found and own != node.input[slot]):
+                number += 1
+                own = f"{prefix}_{number}.{name}"
+            if uses[node.input[slot]] > 1 and node.input[slot] in arrays:
+                found[own] = arrays[node.input[slot]].clone()
+                node.input[slot] = own
+            given.add(node.input[slot])
+    return found
 
 
 def _attributes(node: Any) -> Attributes:

@@ -114,6 +114,20 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     assert torch.allclose(imported.build()(images), module(images), atol=1e-6)
 
 
+def test_equal_tensors_of_batch_norms_that_an_onnx_file_stores_once(tmp_path: Path) -> None:
+    norms = [
+        helper.make_node("BatchNormalization", ["x", "one.weight", "one.bias", "one.bias", "one.weight"], ["a"]),
+        helper.make_node("BatchNormalization", ["a", "one.weight", "one.bias", "one.bias", "one.weight"], ["y"]),
+    ]
+    ones, zeros = np.ones(3, np.float32), np.zeros(3, np.float32)
+    path = onnx_file(tmp_path / "net.onnx", norms, one__weight=ones, one__bias=zeros)
+    found = read_source(str(path))
+    imported = from_module(found.module, input=found.shape, name="net")
+    assert imported.network.cost().parameters == 12
+    images = torch.rand(2, 3, 8, 8)
+    assert torch.allclose(imported.build()(images), images, atol=1e-4)
+
+
 def test_all_unknown_operations_of_an_onnx_file_are_listed(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Erf", ["x"], ["a"], name="first"),
