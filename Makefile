@@ -6,7 +6,7 @@ HRG := $(VENV)/bin/hrg
 # The demo's network: hiresnet18 narrowed to 8 channels, for the grey images of the digits at twice their size.
 SMALL := width=8 input.channels=1 input.height=16 input.width=16
 
-.PHONY: help demo test test-slow lint types reference results clean
+.PHONY: help demo test test-slow lint types reference docs results clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -46,6 +46,9 @@ types: $(STAMP) ## check the types
 
 reference: $(STAMP) ## write docs/reference from the code
 	$(VENV)/bin/python docs/generate.py
+
+docs: $(STAMP) ## build the documentation site in build/docs
+	$(VENV)/bin/python -m sphinx -W --keep-going -q -b html docs build/docs
 
 results: $(STAMP) ## write results/README.md and its figures from the ledgers
 	$(VENV)/bin/python results/make.py

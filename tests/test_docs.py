@@ -59,7 +59,7 @@ class Block:
 
 
 def blocks_of(path: Path) -> list[Block]:
-    """The fenced blocks of a page with their marks."""
+    """The fenced blocks of a page with their marks, without directives of the site."""
     found: list[Block] = []
     marks: dict[str, str] = {}
     current: Block | None = None
@@ -68,8 +68,9 @@ def blocks_of(path: Path) -> list[Block]:
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if current is not None:
             if line.strip() == "```":
-                found.append(current)
-                near, current = current, None
+                is_directive = current.language.startswith("{")
+                found += [] if is_directive else [current]
+                near, current = None if is_directive else current, None
             else:
                 current.text += line + "\n"
             continue
@@ -83,7 +84,7 @@ def blocks_of(path: Path) -> list[Block]:
             marks[match[1]] = match[3] or ""
         elif line.startswith("```"):
             language = line.removeprefix("```").strip()
-            assert language in LANGUAGES, f"{where}: a block of language {language!r}"
+            assert language in LANGUAGES or language.startswith("{"), f"{where}: a block of language {language!r}"
             current = Block(path.name, number, language, marks=marks, follows=near)
             marks = {}
         elif line.strip():
