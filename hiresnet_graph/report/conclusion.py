@@ -14,13 +14,14 @@ from hiresnet_graph.sweep.results import Results
 _NAMED = 4  # networks or edges in a sentence
 
 
-def conclude(results: Results, baseline: str | None = None) -> str:
+def conclude(results: Results, baseline: str | None = None, comparison: Comparison | None = None) -> str:
     """The conclusion of a study: of edges, if its variants are subsets of edges, else of differences from the baseline.
 
     A difference counts as found if its p value after Holm's correction is below 0.05.
 
     Args:
         baseline: Label of a variant (default: the baseline of the study, or its first variant).
+        comparison: The one at equal settings with this baseline, if it was made already.
 
     Raises:
         UsageError: The variant is unknown.
@@ -42,7 +43,7 @@ def conclude(results: Results, baseline: str | None = None) -> str:
     elif results.subsets_of:
         sentences += [_of_edges(effects) for effects in edge_effects(results)[:1]]
     else:
-        sentences.append(_of_differences(compare(results, baseline)[0]))
+        sentences.append(_of_differences(comparison or compare(results, baseline)[0]))
     return " ".join(sentences)
 
 

@@ -1,16 +1,18 @@
-"""The numbers of a report page, as JSON: those of the report, with fewer digits."""
+"""The numbers of a report page, as JSON. Those that the report has, too, are there as its text, so that both agree."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from hiresnet_graph.report.conclusion import conclude
 from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.figure_data import label_of, labels_of, validation_curves
 from hiresnet_graph.report.report import Report, available_parts, make_report
 from hiresnet_graph.report.scores import format_setting, setting_key, test_scores, unique_networks
-from hiresnet_graph.report.statistics import Comparison, Difference, compare
-from hiresnet_graph.report.tables import report_tables
+from hiresnet_graph.report.statistics import Comparison, compare
+from hiresnet_graph.report.tables import ReportTable, report_tables
 from hiresnet_graph.sweep.controls import controlled_variant
 from hiresnet_graph.sweep.results import Results
 
@@ -19,6 +21,7 @@ Json = dict[str, object]
 MAX_BASELINES = 100
 """For a study of more networks, the page has the differences from its baseline only."""
 _LEVELS = 3  # accuracies that learning curves are asked to reach
+_SHOWN = ("difference", "95 % CI", "p (Holm)", "detectable")  # columns of differences
 
 
 def page_data(results: Results, baseline: str | None = None) -> Json:
@@ -37,12 +40,12 @@ def page_data(results: Results, baseline: str | None = None) -> Json:
         "architecture": results.architecture,
         "conclusion": conclude(results, baseline),
         "baseline": _baseline(results, baseline),
-        "networks": _networks(results),
-        "differences": {} if results.is_search else _differences(results, baseline),
-        "curves": {label: [[round(value, 2) for value in curve] for curve in found] for label, found in curves.items()},
+        "networks": _networks(results, report),
+        "comparisons": {} if results.is_search else _comparisons(results, report, baseline),
+        "curves": {label: [list(map(rounded_down, curve)) for curve in found] for label, found in curves.items()},
         "levels": reached_levels(curves),
         "effects": _effects(report.effects),
-        "captions": {table.part: table.caption for table in report_tables(report)},
+        "captions": _captions(report),
         "provenance": _provenance(results, report),
     }
 
@@ -59,6 +62,19 @@ def reached_levels(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[floa
     return list(dict.fromkeys(round(level, digits) for level in levels))
 
 
+def _captions(report: Report) -> Json:
+    """Of the columns that the page has; those of differences are with their comparisons."""
+    table = report_tables(replace(report, parts=("table",)))[0]
+    others = [one for one in report_tables(report) if one.part not in ("table", "differences")]
+    caption = f"{table.caption_for_paper} {report.table.origin}".strip()
+    return {"table": caption, **{one.part: one.caption for one in others}}
+
+
+def rounded_down(accuracy: float) -> float:
+    """In hundredths; never up, as else a curve would reach an accuracy that it did not."""
+    return math.floor(100 * accuracy + 1e-6) / 100
+
+
 def _baseline(results: Results, baseline: str | None) -> str:
     """The name of the baseline's network at the first setting that has it."""
     wanted = baseline or results.baseline
@@ -68,8 +84,9 @@ def _baseline(results: Results, baseline: str | None) -> str:
     return ""
 
 
-def _networks(results: Results) -> list[Json]:
+def _networks(results: Results, report: Report) -> list[Json]:
     scores = test_scores(results)
+    accuracies = _cells(report_tables(replace(report, parts=("table",)))[0], ["test accuracy"])
     rows: list[Json] = []
     for one in unique_networks(results):
         network = results.networks[one.position]
@@ -78,13 +95,16 @@ def _networks(results: Results) -> list[Json]:
             {
                 "label": label_of(network),
                 "also": list(one.labels[1:]),
+                "variant": network.label,
+                "edges": list(network.edges),
                 "setting": format_setting(network.setting),
                 "parameters": network.parameters,
                 "macs": network.macs,
                 "runs": len(runs),
                 "unfinished": sum(row.state in ("waiting", "running") for row in runs),
                 "failed": sum(row.state in ("failed", "diverged") for row in runs),
-                "seeds": {str(seeds): round(value, 4) for seeds, value in scores[one.position].items()},
+                "seeds": {str(seeds): value for seeds, value in scores[one.position].items()},
+                "accuracy": accuracies[one.position][0],
                 "random": _random_control(results, one.position),
                 "published": _published(results, one.position),
             }
@@ -109,37 +129,44 @@ def _random_control(results: Results, position: int) -> list[str]:
     ]
 
 
-def _differences(results: Results, baseline: str | None) -> Json:
-    """For each baseline the differences of all networks at equal settings, in their order; null for its own."""
+def _comparisons(results: Results, report: Report, baseline: str | None) -> Json:
+    """For each baseline the differences of all networks at equal settings, in their order, and what follows from them.
+
+    A difference is its value, its p value, and the cells of the report; null for the baseline and other settings.
+    """
     labels = list(dict.fromkeys(network.label for network in results.networks))
     chosen = labels if len(unique_networks(results)) <= MAX_BASELINES else [baseline or results.baseline or labels[0]]
     found: Json = {}
+    of_edges = conclude(results, baseline) if results.subsets_of else ""
     for label in chosen:
-        for name, row in _by_network(results, compare(results, label)[0]).items():
-            found[name] = [row.get(other) for other in labels_of(results)]
+        comparison = compare(results, label)[0]
+        # With the table, so that the caption does not repeat what that of the table says.
+        table = report_tables(replace(report, parts=("table", "differences"), differences=(comparison,)))[1]
+        about = {"caption": table.caption, "conclusion": of_edges or conclude(results, label, comparison)}
+        for name, row in _by_network(results, comparison, table).items():
+            found[name] = {"differences": [row.get(other) for other in labels_of(results)], **about}
     return found
 
 
-def _by_network(results: Results, comparison: Comparison) -> dict[str, Json]:
+def _by_network(results: Results, comparison: Comparison, table: ReportTable) -> dict[str, Json]:
     names = {
         (label, setting_key(results.networks[one.position].setting)): label_of(results.networks[one.position])
         for one in unique_networks(results)
         for label in one.labels
     }
     found: dict[str, Json] = {}
-    for one in comparison.differences:
+    for one, cells in zip(comparison.differences, _cells(table, _SHOWN), strict=True):
         base = names[comparison.baseline, setting_key(one.baseline_setting)]
-        found.setdefault(base, {})[names[one.variants[0], setting_key(one.setting)]] = _numbers(one)
+        row = found.setdefault(base, {})
+        if one.estimate is not None:
+            row[names[one.variants[0], setting_key(one.setting)]] = [one.estimate.value, one.p_holm, *cells]
     return found
 
 
-def _numbers(one: Difference) -> list[float | None]:
-    """Difference, interval, p after Holm's correction, and what could have been detected."""
-    if one.estimate is None:
-        return []
-    low, high = one.estimate.interval or (None, None)
-    numbers = (one.estimate.value, low, high, one.p_holm, one.estimate.detectable)
-    return [None if number is None else round(number, 4) for number in numbers]
+def _cells(table: ReportTable, headers: Sequence[str]) -> list[list[str]]:
+    """The cells of some columns, by row."""
+    at = [[column.header for column in table.columns].index(header) for header in headers]
+    return [[row[i] for i in at] for row in table.rows]
 
 
 def _effects(found: Sequence[Effects]) -> list[Json]:

@@ -13,13 +13,7 @@ function element(name, text = "", attributes = {}) {
 }
 
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-function deviation(values) {
-  if (values.length < 2) return null;
-  const middle = mean(values);
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
-}
 const signed = (value) => (value === null || value === undefined ? "-" : (value < 0 ? "-" : "+") + Math.abs(value).toFixed(2));
-const pText = (p) => (p === null || p === undefined ? "-" : p < 0.0005 ? "<0.001" : p.toFixed(3));
 function si(value) {
   const [unit, size] = value >= 1e9 ? ["G", 1e9] : value >= 1e6 ? ["M", 1e6] : value >= 1e3 ? ["k", 1e3] : ["", 1];
   return unit ? `${(value / size).toPrecision(4)} ${unit}` : `${value}`;
@@ -32,8 +26,11 @@ const scores = new Map(data.networks.map((one) => [one.label, Object.values(one.
 const everything = [...scores.values()].flat();
 const [low, high] = [Math.min(...everything), Math.max(...everything)];
 const order = new Map(data.networks.map((one, i) => [one.label, i]));
-const between = (label, baseline) => data.differences[baseline]?.[order.get(label)] ?? [];
+// A difference: its value, its p value, and the cells of the report: value, interval, p and what is detectable.
+const between = (label, baseline) => data.comparisons[baseline]?.differences[order.get(label)] ?? [];
 const difference = (one) => between(one.label, state.baseline);
+
+const longest = Math.max(0, ...Object.values(data.curves).flat().map((curve) => curve.length));
 
 function epochsTo(one) {
   if (state.level === null) return [];
@@ -43,12 +40,20 @@ function epochsTo(one) {
   });
 }
 
+// A mean of the seeds that got there would favour networks that rarely do.
 function epochsText(one) {
   const found = epochsTo(one);
-  const reached = found.filter((epoch) => epoch !== null);
-  if (!reached.length) return "-";
-  const missing = found.length - reached.length;
-  return mean(reached).toFixed(1) + (missing ? ` (${missing} never)` : "");
+  const missing = found.filter((epoch) => epoch === null).length;
+  if (!found.length) return "-";
+  return missing ? `${missing} of ${found.length} never` : mean(found).toFixed(1);
+}
+
+// Networks that did not get there with every seed are behind all others: those that missed it most often are last.
+function epochsOrder(one) {
+  const found = epochsTo(one);
+  const missing = found.filter((epoch) => epoch === null).length;
+  if (!found.length) return null;
+  return missing ? longest + missing / found.length : mean(found);
 }
 
 function randomDifference(one) {
@@ -58,33 +63,24 @@ function randomDifference(one) {
 
 const columns = [
   { id: "variant", title: "variant", isText: true, sort: (one) => one.label, text: (one) => [one.label, ...one.also].join(" = ") },
-  { id: "accuracy", title: "test accuracy", sort: (one) => (scores.get(one.label).length ? mean(scores.get(one.label)) : null), text: accuracyText },
+  { id: "accuracy", title: "test accuracy", sort: (one) => (scores.get(one.label).length ? mean(scores.get(one.label)) : null), text: (one) => one.accuracy },
   { id: "seeds", title: "seeds", node: dots },
   { id: "n", title: "n", sort: (one) => scores.get(one.label).length, text: runsText },
   { id: "parameters", title: "parameters", sort: (one) => one.parameters, text: (one) => count(one.parameters) },
   { id: "macs", title: "MACs", sort: (one) => one.macs, text: (one) => si(one.macs) },
-  { id: "difference", title: "difference", sort: (one) => difference(one)[0] ?? null, text: (one) => signed(difference(one)[0]) },
-  { id: "interval", title: "95 % CI", text: intervalText },
-  { id: "p", title: "p (Holm)", sort: (one) => difference(one)[3] ?? null, text: (one) => pText(difference(one)[3]) },
+  { id: "difference", title: "difference", sort: (one) => difference(one)[0] ?? null, text: (one) => difference(one)[2] ?? "-" },
+  { id: "interval", title: "95 % CI", text: (one) => difference(one)[3] ?? "-" },
+  { id: "p", title: "p (Holm)", sort: (one) => difference(one)[1] ?? null, text: (one) => difference(one)[4] ?? "-" },
+  { id: "detectable", title: "detectable", text: (one) => difference(one)[5] ?? "-" },
   { id: "random", title: "against random edges", sort: randomDifference, text: (one) => signed(randomDifference(one)), isShown: data.networks.some((one) => one.random.length) },
   { id: "published", title: "published", sort: (one) => one.published?.mean ?? null, text: publishedText, isShown: data.networks.some((one) => one.published) },
-  { id: "epochs", title: () => `epochs to ${state.level} %`, sort: (one) => { const found = epochsTo(one).filter((epoch) => epoch !== null); return found.length ? mean(found) : null; }, text: epochsText, isShown: data.levels.length > 0 },
+  { id: "epochs", title: () => `epochs to ${state.level} %`, sort: epochsOrder, text: epochsText, isShown: data.levels.length > 0 },
 ].filter((column) => column.isShown !== false);
 
-function accuracyText(one) {
-  const values = scores.get(one.label);
-  if (!values.length) return "-";
-  const spread = deviation(values);
-  return `${mean(values).toFixed(2)} (${spread === null ? "-" : spread.toFixed(2)})`;
-}
 function runsText(one) {
   const parts = [scores.get(one.label).length === one.runs ? `${one.runs}` : `${scores.get(one.label).length} of ${one.runs}`];
   if (one.failed) parts.push(`${one.failed} failed`);
   return parts.join(", ");
-}
-function intervalText(one) {
-  const [, from, to] = difference(one);
-  return from === null || from === undefined ? "-" : `[${signed(from)}, ${signed(to)}]`;
 }
 function publishedText(one) {
   if (!one.published) return "-";
@@ -92,11 +88,11 @@ function publishedText(one) {
 }
 function dots(one) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("width", 110);
+  svg.setAttribute("width", 90);
   svg.setAttribute("height", 14);
   for (const [seed, value] of Object.entries(one.seeds)) {
     const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
-    dot.setAttribute("cx", 5 + (high > low ? (100 * (value - low)) / (high - low) : 50));
+    dot.setAttribute("cx", 5 + (high > low ? (80 * (value - low)) / (high - low) : 40));
     dot.setAttribute("cy", 7);
     dot.setAttribute("r", 3.5);
     dot.setAttribute("fill", "var(--accent)");
@@ -176,8 +172,19 @@ function choose(label) {
 
 function update() {
   drawTable();
+  showComparison();
+  markChosen();
   const shown = data.networks.map((one) => one.label).filter((label) => !state.hidden.has(label));
   for (const view of views.values()) view.signal("chosen", state.chosen).signal("shown", shown).runAsync();
+}
+
+// The sentences about the chosen baseline.
+function showComparison() {
+  const found = data.comparisons[state.baseline];
+  const epochs = "epochs to: mean over seeds of the first epoch with at least this validation accuracy; none where a seed never reaches it.";
+  byId("conclusion").textContent = found?.conclusion ?? data.conclusion;
+  const parts = [data.captions.table, found?.caption, data.levels.length && epochs];
+  byId("table-caption").textContent = parts.filter(Boolean).join(" ");
 }
 
 // ---- charts
@@ -197,6 +204,8 @@ function themed(spec) {
   copy.width = "container";
   copy.config = {
     ...copy.config,
+    // Enough lines to read numbers off, whatever the width of the chart is.
+    axisX: { tickCount: { expr: "ceil(width / 100)" } },
     axis: { ...copy.config?.axis, labelColor: ink, titleColor: ink, gridColor: line, domainColor: soft, tickColor: soft },
     legend: { labelColor: ink, titleColor: ink },
     text: { color: ink, fill: ink },
@@ -230,7 +239,9 @@ const drawCharts = () => Promise.all(Object.keys(data.charts).map(drawChart));
 function addCharts() {
   for (const kind of Object.keys(data.charts)) {
     const section = element("section");
-    section.append(element("h2", data.titles[kind]), element("div", "", { id: `chart-${kind}`, class: "chart" }));
+    section.append(element("h2", data.titles[kind]));
+    if (data.answers?.[kind]) section.append(element("p", data.answers[kind]));
+    section.append(element("div", "", { id: `chart-${kind}`, class: "chart" }));
     if (data.tables?.[kind]) section.append(foldable(plainTable(data.tables[kind]), data.tables[kind].rows.length));
     if (data.captions[kind]) section.append(element("p", data.captions[kind], { class: "caption" }));
     byId("charts").append(section);
@@ -262,6 +273,37 @@ function plainTable({ columns, rows }) {
 
 // ---- the network, with the effects on its arcs
 
+function arcs(edge) {
+  const ending = "." + edge.replace(">", "__");
+  return [...document.querySelectorAll("#diagram g.edge")].filter((group) => group.id.endsWith(ending) && !group.id.startsWith("edge.flow."));
+}
+
+// The skips of the chosen variant; those of others are faint.
+function markChosen() {
+  const chosen = data.networks.find((one) => one.label === state.chosen);
+  const own = new Set(chosen?.edges.flatMap(arcs));
+  for (const group of document.querySelectorAll("#diagram g.edge")) {
+    const isFaint = chosen && !group.id.startsWith("edge.flow.") && !own.has(group);
+    group.setAttribute("opacity", isFaint ? 0.12 : 1);
+  }
+  for (const item of byId("variants").children) item.classList.toggle("chosen", item.dataset.variant === chosen?.variant);
+}
+
+// The skips of each variant that is not named after them.
+function listVariants() {
+  const variants = new Map(data.networks.map((one) => [one.variant, one]));
+  if (new Set(data.networks.map((one) => one.edges.join())).size < 2) return;
+  for (const one of variants.values()) {
+    if (one.variant === (one.edges.join(" + ") || "none")) continue;
+    const item = element("div", "", { "data-variant": one.variant });
+    const skips = one.edges.length ? one.edges.join(", ") : "no skips";
+    item.append(element("dt", one.variant), element("dd", skips));
+    item.addEventListener("click", () => choose(one.label));
+    byId("variants").append(item);
+    byId("diagram").hidden = false;
+  }
+}
+
 function markDiagram() {
   const svg = document.querySelector("#diagram svg");
   if (!svg) return;
@@ -269,9 +311,7 @@ function markDiagram() {
   const largest = Math.max(...data.effects.map((one) => Math.abs(one.value)), 1e-9);
   let marked = 0;
   for (const one of data.effects) {
-    const ending = "." + one.edge.replace(">", "__");
-    for (const group of svg.querySelectorAll("g.edge")) {
-      if (!group.id.endsWith(ending) || group.id.startsWith("edge.flow.")) continue;
+    for (const group of arcs(one.edge)) {
       const color = one.value >= 0 ? "#0072b2" : "#d55e00";
       const isSure = one.p !== null && one.p < 0.05;
       for (const path of group.querySelectorAll("path")) {
@@ -286,7 +326,7 @@ function markDiagram() {
   }
   byId("diagram-caption").textContent = marked
     ? "Width and number: the main effect of the edge in points of test accuracy, with the edge minus without it; blue where it raises accuracy, orange where it lowers it; pale where p (Holm) is at least 0.05."
-    : "The network with the edges of all variants.";
+    : data.networks.every((one) => one.edges.every((edge) => arcs(edge).length)) ? "The network with the skips of all variants." : "The network with the most skips.";
 }
 
 // The number takes the place of the text of the edge, or stands at its middle.
@@ -302,9 +342,24 @@ function mark(group, text, color) {
 function label(path, text, color) {
   const middle = path.getPointAtLength(path.getTotalLength() / 2);
   const made = document.createElementNS("http://www.w3.org/2000/svg", "text");
-  for (const [name, value] of Object.entries({ x: middle.x, y: middle.y - 4, "text-anchor": "middle", "font-size": 9, "font-family": "sans-serif", fill: color, stroke: "white", "stroke-width": 3, "paint-order": "stroke" })) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ x: middle.x, y: middle.y - 4, "text-anchor": "middle", "font-size": 9, "font-family": "sans-serif", fill: color, stroke: "var(--picture)", "stroke-width": 3, "paint-order": "stroke" })) made.setAttribute(name, value);
   made.textContent = text;
   path.ownerSVGElement.querySelector("g").append(made);
+}
+
+// ---- parts that are wider than the page
+
+// A frame that can be scrolled sideways fades out at its right edge, and says so.
+function watchWidth(frame) {
+  const hint = element("p", "Scroll sideways for the rest \u2192", { class: "hint" });
+  frame.before(hint);
+  const look = () => {
+    hint.hidden = frame.scrollWidth <= frame.clientWidth + 1;
+    frame.classList.toggle("more", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 1);
+  };
+  frame.addEventListener("scroll", look);
+  const observer = new ResizeObserver(look);
+  for (const part of [frame, ...frame.children]) observer.observe(part);
 }
 
 // ---- provenance
@@ -346,7 +401,7 @@ function fold(section, title, text, isOpen) {
 
 function addControls() {
   const select = byId("baseline");
-  const names = Object.keys(data.differences);
+  const names = Object.keys(data.comparisons);
   for (const name of names.length ? names : [data.baseline]) select.append(element("option", name, { value: name }));
   select.value = state.baseline;
   select.addEventListener("change", () => { state.baseline = select.value; update(); });
@@ -368,12 +423,13 @@ function setTheme(name) {
   byId("theme").setAttribute("aria-pressed", String(name === "dark"));
 }
 
-byId("conclusion").textContent = data.conclusion;
-byId("table-caption").textContent = [data.captions.table, data.captions.differences].filter(Boolean).join(" ");
 addControls();
 drawTable();
+showComparison();
 addCharts();
 markDiagram();
+listVariants();
 addProvenance();
+for (const frame of document.querySelectorAll(".scroll")) watchWidth(frame);
 await drawCharts();
 root.dataset.ready = "true";

@@ -14,6 +14,7 @@ from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figure_data import labels_of
 from hiresnet_graph.report.figures import Figure, Look, make_figures, vega_lite_version
 from hiresnet_graph.report.page.data import page_data
+from hiresnet_graph.report.page.lesions import lesion_conclusion
 from hiresnet_graph.sweep.results import Results
 
 _WIDTH_CM = 24.0
@@ -23,6 +24,8 @@ _TITLES = {
     "effects": "Effects of the edges",
     "pareto": "Accuracy and size",
 }
+# What removing an edge does comes first, and what has the most rows last.
+_ANALYSES = ("lesion", "attribution", "similarity", "contributions", "gradients")
 
 
 def html_page(
@@ -50,7 +53,7 @@ def html_page(
     figures = make_figures(results, Look(_WIDTH_CM, is_interactive=True))
     data["charts"] = {kind: _stored(figure, labels_of(results)) for kind, figure in figures.items()}
     data["titles"] = dict(_TITLES)
-    for analysis in analyses:
+    for analysis in sorted(analyses, key=lambda one: _ANALYSES.index(one.question.name)):
         _add_analysis(data, analysis)
     data["spec"], data["study"] = spec, results.text
     parts = {
@@ -74,6 +77,8 @@ def _add_analysis(data: dict[str, Any], analysis: Analysis) -> None:
     data["charts"][name] = _stored(figure, labels, lambda value: float(f"{value:.5g}"))
     data["titles"][name] = _capitalized(analysis.title)
     data["captions"][name] = table.caption
+    if analysis.question.name == "lesion":
+        data.setdefault("answers", {})[name] = lesion_conclusion(analysis)
     columns = [[column.header, column.is_number] for column in table.columns]
     data.setdefault("tables", {})[name] = {"columns": columns, "rows": table.rows}
 
