@@ -19,6 +19,7 @@ from statistics import fmean
 import jinja2
 
 from hiresnet_graph.files import write_atomic
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.report import Difference, Report, compare, conclude, make_table, report_tables
 from hiresnet_graph.report.analyses import Analysis, analysis_table
 from hiresnet_graph.report.analysis_figures import analysis_figure
@@ -58,6 +59,12 @@ class StudyPage:
     def planned(self) -> int:
         """Number of runs of the study."""
         return len({row.key for row in self.results.rows})
+
+    def runs_of(self, label: str) -> str:
+        """How many finished runs a network has: `1 run`."""
+        rows = self.results.rows
+        keys = {row.key for row in rows if row.record is not None and self.results.networks[row.network].label == label}
+        return format_count(len(keys), "run")
 
     @property
     def hours(self) -> float:

@@ -67,10 +67,7 @@ def check_output_file(
                 f"'{target}' belongs to '{read}', which this command reads. Choose another name with '-o'."
             )
     if not is_own and not force:
-        raise UsageError(
-            f"'{target}' exists already, and was not written by this command. Choose another name with '-o', or "
-            "replace it with '--force'."
-        )
+        raise UsageError(f"'{target}' exists already. Choose another name with '-o', or replace it with '--force'.")
     return target
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from torch import fx
 
 from hiresnet_graph.analysis import ProbedNetwork, measure_contributions
+from hiresnet_graph.lower.interpreter import Interpreter
 from hiresnet_graph.train import Run
 from tests.train.states import states
 
@@ -49,14 +49,7 @@ def test_shares_sum_to_one_at_each_merge_and_step() -> None:
     x = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = measure_contributions(network, [x])
-        seen: dict[str, torch.Tensor] = {}
-
-        class Recording(fx.Interpreter):
-            def run_node(self, n: fx.Node) -> object:
-                seen[n.name] = value = super().run_node(n)
-                return value
-
-        Recording(module).run(x)
+        seen = Interpreter(arch.plan, module).run({"input": x})
     sums: dict[tuple[str, int | None], float] = {}
     for one in found:
         assert one.share is not None
@@ -67,9 +60,7 @@ def test_shares_sum_to_one_at_each_merge_and_step() -> None:
     assert len(merges) == len(sums)
     for call in merges:
         ours = sorted(one.mean_abs for one in found if (one.target, one.step) == (call.owner, call.step))
-        assert ours == pytest.approx(
-            sorted(seen[name.replace(".", "_")].abs().mean().item() for name in call.inputs), rel=1e-5
-        )
+        assert ours == pytest.approx(sorted(seen[name].abs().mean().item() for name in call.inputs), rel=1e-5)
 
 
 def test_probes_change_neither_the_function_nor_the_tensors(trained: Run, images) -> None:

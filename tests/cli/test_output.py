@@ -66,8 +66,7 @@ def test_a_file_of_another_kind_is_replaced_with_force_only(hrg, folder, specs, 
     result = hrg(*args, "-o", name)
     assert result.exit_code == 2
     assert result.stderr == (
-        f"hrg {args[0]}: '{name}' exists already, and was not written by this command. Choose another name with '-o', "
-        "or replace it with '--force'.\n"
+        f"hrg {args[0]}: '{name}' exists already. Choose another name with '-o', or replace it with '--force'.\n"
     )
     assert (folder / name).read_text() == text
     assert hrg(*args, "-o", name, "--force").exit_code == 0

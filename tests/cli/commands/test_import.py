@@ -76,7 +76,7 @@ def test_nothing_is_written_if_something_cannot_be_expressed(hrg, nets):
         (["python:some_nets:small", "--input", "3x8x8", "--input", "3"], "several inputs require different names"),
         (["python:some_nets:small", "--input", "5x8x8"], "does not accept an input of 5x8x8"),
         (["python:some_nets:small", "--weights", "w.pt"], "weights are written as .safetensors"),
-        (["python:some_nets:small", "-o", "some_nets.py"], "exists already, and was not written by this command"),
+        (["python:some_nets:small", "-o", "some_nets.py"], "exists already. Choose another name"),
     ],
 )
 def test_wrong_usage(hrg, nets, args, message):
