@@ -284,7 +284,7 @@ function markChosen() {
   const own = new Set(chosen?.edges.flatMap(arcs));
   for (const group of document.querySelectorAll("#diagram g.edge")) {
     const isFaint = chosen && !group.id.startsWith("edge.flow.") && !own.has(group);
-    group.setAttribute("opacity", isFaint ? 0.12 : 1);
+    for (const part of [group, ...document.querySelectorAll(`#diagram text[data-arc="${CSS.escape(group.id)}"]`)]) part.setAttribute("opacity", isFaint ? 0.12 : 1);
   }
   for (const item of byId("variants").children) item.classList.toggle("chosen", item.dataset.variant === chosen?.variant);
 }
@@ -333,17 +333,19 @@ function markDiagram() {
 function mark(group, text, color) {
   const [first, ...others] = group.querySelectorAll("text");
   for (const other of others) other.remove();
-  if (!first) return label(group.querySelector("path"), text, color);
+  if (!first) return label(group, text, color);
   first.textContent = text;
   first.setAttribute("fill", color);
   first.setAttribute("font-weight", "bold");
 }
 
-function label(path, text, color) {
+function label(group, text, color) {
+  const path = group.querySelector("path");
   const middle = path.getPointAtLength(path.getTotalLength() / 2);
   const made = document.createElementNS("http://www.w3.org/2000/svg", "text");
   for (const [name, value] of Object.entries({ x: middle.x, y: middle.y - 4, "text-anchor": "middle", "font-size": 9, "font-family": "sans-serif", fill: color, stroke: "var(--picture)", "stroke-width": 3, "paint-order": "stroke" })) made.setAttribute(name, value);
   made.textContent = text;
+  made.dataset.arc = group.id;
   path.ownerSVGElement.querySelector("g").append(made);
 }
 
