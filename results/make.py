@@ -107,7 +107,7 @@ class StudyPage:
     @cached_property
     def analyses(self) -> dict[str, Analysis]:
         """The analyses in the folder, by name."""
-        return {analysis.name: analysis for analysis in saved_analyses(self.folder)}
+        return {analysis.name: analysis for analysis in saved_analyses(self.folder, self.results)}
 
     def analysis(self, name: str) -> str:
         """An analysis in Markdown."""

@@ -122,7 +122,7 @@ class ProbedNetwork:
         labels = [self.labels[name] for name in self.skips]
         more = ", ..." if len(labels) > 12 else ""
         return (
-            f" Its edges beside the flow: {', '.join(labels[:12])}{more}."
+            f" The edges beside the flow of '{self.arch.title}': {', '.join(labels[:12])}{more}."
             if labels
             else " It has no edges beside the flow."
         )

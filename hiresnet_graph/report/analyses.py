@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.formats import Column, number_column
+from hiresnet_graph.formats import Column, format_count, number_column
+from hiresnet_graph.report.figure_data import label_of, labels_of
 from hiresnet_graph.report.formats import records_csv, records_json, table_latex, table_markdown
-from hiresnet_graph.report.scores import Setting, format_setting, setting_columns, spread, spread_record
+from hiresnet_graph.report.scores import (
+    Setting,
+    finished,
+    format_setting,
+    setting_columns,
+    spread,
+    spread_record,
+    unique_networks,
+)
 from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells
+from hiresnet_graph.sweep.results import Results
 
 if TYPE_CHECKING:
     from hiresnet_graph.analysis.sources import AnalysisSource, Subject
@@ -105,6 +115,9 @@ class Analysis:
         settings: The fields of the grid, with their column headers.
         note: What the options were, in sentences.
         left_out: Networks that the question does not apply to, each with the reason.
+        options: Those of the command that gave these numbers, as typed.
+        networks: Names of all networks of the study in figures, whose places give their colours.
+        warning: Why the numbers may not be those of the study, in a sentence.
     """
 
     question: Question
@@ -120,6 +133,9 @@ class Analysis:
     note: str = ""
     left_out: tuple[str, ...] = ()
     detail: str = ""
+    options: str = ""
+    networks: tuple[str, ...] = ()
+    warning: str = ""
 
     @property
     def title(self) -> str:
@@ -141,6 +157,7 @@ def analyse(
     part: Part,
     name: str = "",
     note: str = "",
+    options: str = "",
 ) -> Analysis:
     """The answer to a question about trained weights for each network of a source.
 
@@ -165,7 +182,8 @@ def analyse(
         return combine(found)
 
     found = answer(source, question, rows_of, name=name, note=note)
-    return replace(found, part=part, images=images)
+    options = " ".join(word for word in (options, "" if part == "test" else f"--part {part}") if word)
+    return replace(found, part=part, images=images, options=options)
 
 
 def answer(
@@ -197,7 +215,9 @@ def answer(
         seeds[label] = subject.seeds
         rows += [AnalysisRow(subject.label, subject.setting, *row) for row in found]
     if not rows:
-        raise UsageError(next(iter(left_out.values()), f"{source.name}: there is nothing to analyse."))
+        reasons = left_out.values()
+        # The longest one names what there is, where networks without it have reasons of their own.
+        raise UsageError(max(reasons, key=len, default=f"{source.name}: there is nothing to analyse."))
     return Analysis(
         question,
         name or question.name,
@@ -211,7 +231,25 @@ def answer(
         {} if source.results is None else setting_columns(source.results),
         note,
         tuple(f"{label} ({reason.split('. ')[0].rstrip('.')})" for label, reason in left_out.items()),
+        networks=() if source.results is None else tuple(labels_of(source.results)),
     )
+
+
+def within_study(analysis: Analysis, results: Results, folder: Path) -> Analysis:
+    """An analysis with the networks of its study, and a warning if the study has finished runs that it lacks."""
+    runs = finished(results)
+    names = {label_of(results.networks[one.position]): runs[one.position] for one in unique_networks(results)}
+    left_out = tuple(label for label in names if any(text.startswith(f"{label} (") for text in analysis.left_out))
+    now = {(label, str(seeds)) for label, found in names.items() if label not in left_out for seeds in found}
+    then = {(label, seeds) for label, found in analysis.seeds.items() for seeds in found}
+    warning = ""
+    if now - then:
+        command = f"hrg analyze {analysis.question.name} {folder}"
+        warning = (
+            f"This analysis was made of {len(now & then)} of {format_count(len(now), 'finished run')}: run "
+            f"'{f'{command} {analysis.options}'.rstrip()}' again."
+        )
+    return replace(analysis, networks=tuple(names), warning=warning)
 
 
 # ------------------------------------------------------------------------------------------------------------ as text
@@ -269,6 +307,8 @@ def analysis_json(analysis: Analysis) -> str:
         "note": analysis.note,
         "left_out": list(analysis.left_out),
         "detail": analysis.detail,
+        "options": analysis.options,
+        **({"warning": analysis.warning} if analysis.warning else {}),
     }
     return records_json(data)
 
@@ -315,6 +355,7 @@ def read_analysis(path: Path, question: Question) -> Analysis:
             data["note"],
             tuple(data["left_out"]),
             data["detail"],
+            data.get("options", ""),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(
@@ -382,6 +423,7 @@ def _caption(analysis: Analysis, has_n: bool) -> str:
         else "along training"
     )
     sentences = [
+        analysis.warning,
         f"{analysis.architecture} on {analysis.data}, {how}"
         f"{'; mean (standard deviation, ddof 1) over seeds' if has_n else ''}.",
         analysis.question.caption,

@@ -9,14 +9,13 @@ from hiresnet_graph.formats import one_line
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row, mean_of
 from hiresnet_graph.report.figure_data import FigureRow
 from hiresnet_graph.report.figures import (
-    COLORS,
     ROW_PX,
     Figure,
     Look,
     draw_bars,
     draw_chart,
     finish_figure,
-    label_legend,
+    label_color,
 )
 from hiresnet_graph.report.scores import spread
 
@@ -32,7 +31,7 @@ def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
 
     Numbers that others are compared with, as of random edges, are dashed lines, too.
     """
-    look = look or Look()
+    look = (look or Look())._replace(networks=analysis.networks)
     if analysis.question.is_matrix:
         return _matrix(analysis, look)
     return _series(analysis, look) if analysis.question.series else _bars(analysis, look)
@@ -49,9 +48,7 @@ def _bars(analysis: Analysis, look: Look) -> Figure:
     title = [quantity.axis or quantity.header]
     if any(row["low"] != row["high"] for row in rows):
         title.append("(mean ± standard deviation)")
-    colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
-    color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
-    color = color.legend(label_legend(look, labels, "square"))
+    color = label_color(look, rows, "square")
     base, offset = draw_chart(look).encode(y=_y("name:N", lines)), alt.YOffset("label:N", sort=labels)
     chart = draw_bars(base, offset, title, color, ["label:N", "name:N"])
     if any(row["is_reference"] for row in rows):

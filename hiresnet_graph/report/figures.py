@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.report.effects import edge_effects
-from hiresnet_graph.report.figure_data import FigureRow, accuracy_rows, band_rows, effect_rows, size_rows
+from hiresnet_graph.report.figure_data import FigureRow, accuracy_rows, band_rows, effect_rows, labels_of, size_rows
 from hiresnet_graph.sweep.results import Results
 
 FIGURES = ("accuracy", "curves", "effects", "pareto")
@@ -40,10 +40,12 @@ class Look(NamedTuple):
     Attributes:
         width_cm: Of the whole figure.
         is_interactive: Whether it has the parameters of the page.
+        networks: Names of all networks of the study: their places give the colours, also where some are not drawn.
     """
 
     width_cm: float = WIDTHS_CM["single"]
     is_interactive: bool = False
+    networks: tuple[str, ...] = ()
 
     @property
     def width_px(self) -> float:
@@ -61,7 +63,7 @@ def make_figure(results: Results, kind: str, look: Look | None = None) -> Figure
     Raises:
         UsageError: There is no such figure, or the study has no data for it.
     """
-    look = look or Look()
+    look = (look or Look())._replace(networks=tuple(labels_of(results)))
     makers = {"accuracy": _accuracy, "curves": _curves, "effects": _effects, "pareto": _pareto}
     if kind not in makers:
         raise UsageError(f"there is no figure '{kind}'. Figures: {', '.join(FIGURES)}.")
@@ -248,7 +250,7 @@ def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
     import altair as alt
 
     labels = order_of(rows)
-    colors = [COLORS[i % len(COLORS)] for i in range(len(labels))]
+    colors = [COLORS[i % len(COLORS)] for i in _places(look, labels)]
     color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
     return color.legend(label_legend(look, labels, symbol) if symbol else None)
 
@@ -256,9 +258,15 @@ def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
 def label_cycle(look: Look, rows: Sequence[FigureRow], channel: Any, values: Sequence[Any], symbol: str) -> Any:
     """Another dash or shape each time the colours repeat."""
     labels = order_of(rows)
-    found = [values[i // len(COLORS) % len(values)] for i in range(len(labels))]
+    found = [values[i // len(COLORS) % len(values)] for i in _places(look, labels)]
     encoded = channel("label:N", sort=labels).scale(domain=labels, range=found)
     return encoded.legend(label_legend(look, labels, symbol) if symbol else None)
+
+
+def _places(look: Look, labels: Sequence[str]) -> list[int]:
+    """The place of each network among those of the study; new ones follow."""
+    known = list(dict.fromkeys([*look.networks, *labels]))
+    return [known.index(label) for label in labels]
 
 
 def label_legend(look: Look, labels: Sequence[str], symbol: str) -> Any:

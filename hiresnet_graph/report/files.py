@@ -31,7 +31,7 @@ def write_report(folder: Path, target: Path, baseline: str | None = None) -> lis
     """
     results = read_results(folder)
     written = []
-    for name, content in chain(_contents(results, baseline), _analysis_contents(folder)):
+    for name, content in chain(_contents(results, baseline), _analysis_contents(folder, results)):
         path = target / name
         make_folder(path.parent)
         write_atomic(path, content)
@@ -56,12 +56,22 @@ def make_page(folder: Path, results: Results, baseline: str | None = None, *, re
     diagram = "" if network is None else to_svg(network.plan, level="stages", title=network.title)
     spec = "" if network is None else network.to_yaml()
     return html_page(
-        results, baseline, diagram=diagram, spec=spec, analyses=saved_analyses(folder), refresh_s=refresh_s
+        results, baseline, diagram=diagram, spec=spec, analyses=saved_analyses(folder, results), refresh_s=refresh_s
     )
 
 
-def _analysis_contents(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for analysis in saved_analyses(folder):
+def old_analyses(folder: Path) -> list[str]:
+    """A sentence for each analysis in the folder of a study that lacks finished runs.
+
+    Raises:
+        RunError: The study or an analysis cannot be read.
+    """
+    found = saved_analyses(folder, read_results(folder))
+    return [f"{FOLDER}/{one.name}.json: {one.warning}" for one in found if one.warning]
+
+
+def _analysis_contents(folder: Path, results: Results) -> Iterator[tuple[str, bytes]]:
+    for analysis in saved_analyses(folder, results):
         for suffix, form in FORMATS.items():
             yield f"{FOLDER}/{analysis.name}.{suffix}", form(analysis).encode()
         for width, centimetres in WIDTHS_CM.items():

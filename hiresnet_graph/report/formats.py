@@ -34,9 +34,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_markdown(report: Report | Table) -> str:
-    """Markdown tables, each followed by its caption."""
-    found = report_tables(_as_report(report))
-    return "\n".join(table_markdown(table, has_title=len(found) > 1) for table in found)
+    """Markdown tables, each followed by its caption, and the conclusion."""
+    report = _as_report(report)
+    found = report_tables(report)
+    texts = [table_markdown(table, has_title=len(found) > 1) for table in found]
+    return "\n".join([*texts, *([f"{_escaped(report.conclusion)}\n"] if report.conclusion else [])])
 
 
 def to_latex(report: Report | Table) -> str:
@@ -89,6 +91,7 @@ def to_json(report: Report | Table) -> str:
         "recipe": {name: value for name, value in recipe.items() if f"recipe.{name}" not in table.settings},
         "varied": list(table.settings),
         "baseline": table.baseline,
+        "conclusion": report.conclusion or None,
         "seeds": [seeds._asdict() for seeds in table.seeds],
         "machines": [{**machine.model_dump(mode="json"), "runs": runs} for machine, runs in table.machines.items()],
         "mixed": list(table.mixed),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,11 +25,13 @@ from hiresnet_graph.report.analyses import (
     answer,
     combine_runs,
     read_analysis,
+    within_study,
 )
 
 if TYPE_CHECKING:
     from hiresnet_graph.analysis import ProbedNetwork, Replacement, Representations
     from hiresnet_graph.analysis.sources import AnalysisSource, Subject
+    from hiresnet_graph.sweep.results import Results
     from hiresnet_graph.train.evaluation import Part
     from hiresnet_graph.train.trained import TrainedNetwork
 
@@ -151,9 +154,20 @@ def make_lesions(
     what = "pairs" if pairs else "" if edges is None else f"edges-{edges}"
     how = "" if replacement == "zero" else replacement
     where = "" if part == "test" else part
-    detail = ", ".join(word for word in (what.removeprefix("edges-"), how, where) if word)
-    name = _name("lesion", what, how, part)
-    return replace(analyse(source, LESION, measure, combine_runs, part=part, name=name, note=note), detail=detail)
+    control = f"random-{draws}" if draws else ""
+    other_seed = f"seed-{seed}" if seed and (draws or replacement == "resample") else ""
+    compared = f"with {format_count(draws, 'random set')}" if draws else ""
+    words = (what.removeprefix("edges-"), how, compared, other_seed.replace("-", " "), where)
+    options = {
+        "--edges": "" if edges is None else shlex.quote(edges),
+        "--with": how,
+        "--random": str(draws or ""),
+        "--seed": str(seed) if other_seed else "",
+    }
+    given = [*(["--pairs"] if pairs else []), *(f"{name} {value}" for name, value in options.items() if value)]
+    name = _name("lesion", what, how, control, other_seed, part)
+    found = analyse(source, LESION, measure, combine_runs, part=part, name=name, note=note, options=" ".join(given))
+    return replace(found, detail=", ".join(word for word in words if word))
 
 
 def make_attributions(source: AnalysisSource, *, part: Part = "test") -> Analysis:
@@ -235,14 +249,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def saved_analyses(study: Path) -> list[Analysis]:
+def saved_analyses(study: Path, results: Results) -> list[Analysis]:
     """The analyses in the folder of a study, by name. Files of other names are ignored.
+
+    Args:
+        results: Those of the study.
 
     Raises:
         RunError: One of them cannot be read.
     """
     paths = sorted((study / FOLDER).glob("*.json"), key=lambda path: path.stem)
-    return [read_analysis(path, QUESTIONS[name]) for path in paths if (name := path.stem.split("-")[0]) in QUESTIONS]
+    known = [(path, QUESTIONS[name]) for path in paths if (name := path.stem.split("-")[0]) in QUESTIONS]
+    return [within_study(read_analysis(path, question), results, study) for path, question in known]
 
 
 def _lesions(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.report.conclusion import conclude
 from hiresnet_graph.report.curves import CurvePoint, learning_curves
 from hiresnet_graph.report.effects import Effects, edge_effects
 from hiresnet_graph.report.pareto import ParetoPoint, pareto_front
@@ -21,6 +22,7 @@ class Report:
 
     Attributes:
         parts: Those of `PARTS` that the report has, in the order of the text.
+        conclusion: In one or two sentences; empty for a single network.
     """
 
     table: Table
@@ -29,12 +31,13 @@ class Report:
     effects: tuple[Effects, ...] = ()
     pareto: tuple[ParetoPoint, ...] = ()
     curves: tuple[CurvePoint, ...] = ()
+    conclusion: str = ""
 
     def __repr__(self) -> str:
         return f"<Report {self.table.name}: {', '.join(self.parts)}>"
 
 
-PARTS = tuple(field.name for field in fields(Report) if field.name != "parts")
+PARTS = tuple(field.name for field in fields(Report) if field.name not in ("parts", "conclusion"))
 """The parts that a report can have: `table`, `differences`, `effects`, `pareto`, `curves`."""
 
 
@@ -72,6 +75,7 @@ def make_report(results: Results, baseline: str | None = None, parts: Sequence[s
         effects=edge_effects(results) if "effects" in parts else (),
         pareto=pareto_front(results) if "pareto" in parts else (),
         curves=tuple(learning_curves(results)) if "curves" in parts else (),
+        conclusion=conclude(results, baseline) if len(results.networks) > 1 else "",
     )
 
 

@@ -34,6 +34,7 @@ class Row(NamedTuple):
         same_as: The variant of the same network, whose runs are shown; or empty.
         isomorphic_to: The variant with the same graph, but other weight names; or empty.
         published: Published test accuracy; None if there is none.
+        scores: The complete runs, by their seeds.
     """
 
     variant: str
@@ -54,6 +55,15 @@ class Row(NamedTuple):
     same_as: str
     isomorphic_to: str
     published: PublishedValue | None
+    scores: Mapping[Seeds, RunScores]
+
+
+class RunScores(NamedTuple):
+    """The accuracies of a run in percent, as in `Row`."""
+
+    test: float | None
+    last: float | None
+    validation: float | None
 
 
 class Table(NamedTuple):
@@ -258,6 +268,12 @@ def _row(network: NetworkInfo, runs: list[RunRecord], rows: list[RunRow]) -> Row
         same_as=network.same_as,
         isomorphic_to=network.isomorphic_to,
         published=None,
+        scores={
+            run.seeds: RunScores(
+                percent(run.test_accuracy), percent(run.last_test_accuracy), percent(run.validation_accuracy)
+            )
+            for run in runs
+        },
     )
 
 

@@ -11,7 +11,7 @@ from hiresnet_graph.report.model import Contrast
 from hiresnet_graph.report.report import Report
 from hiresnet_graph.report.scores import Spread, format_setting, spread_record
 from hiresnet_graph.report.statistics import Comparison
-from hiresnet_graph.report.table import Row, Table
+from hiresnet_graph.report.table import Row, RunScores, Table
 from hiresnet_graph.sweep.published import PublishedValue
 
 _SCOPE = "These results hold for one split and one test set; other images may give other differences."
@@ -132,6 +132,8 @@ def _row_record(row: Row) -> Record:
         **spread_record("last", row.last),
         **spread_record("last_top_k", row.last_top_k),
         **spread_record("validation", row.validation),
+        "run_seeds": [str(seeds) for seeds in row.scores],
+        **{f"{name}_runs": [getattr(one, name) for one in row.scores.values()] for name in RunScores._fields},
         **({f"published_{key}": getattr(row.published, key) for key in ("mean", "std", "n")} if row.published else {}),
     }
 

@@ -13,10 +13,10 @@ import hiresnet_graph as hrg
 from hiresnet_graph.analysis import ProbedNetwork, lesion, measure_contributions
 from hiresnet_graph.analysis.sources import find_networks, network_with_weights
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.report.analyses import FORMATS, analysis_table, read_analysis, save_analysis
+from hiresnet_graph.report.analyses import FORMATS, Analysis, analysis_table, read_analysis, save_analysis
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figures import figure_bytes
-from hiresnet_graph.report.files import make_page, write_report
+from hiresnet_graph.report.files import make_page, old_analyses, write_report
 from hiresnet_graph.report.questions import (
     CONTRIBUTIONS,
     make_attributions,
@@ -73,7 +73,11 @@ def test_pairs_sets_and_replacements_have_files_of_their_own(small_study: Path) 
         "stem>stage1 + stem>stage2",
         "stage1>stage2 + stem>stage2",
     ]
+    random = make_lesions(source, draws=2, seed=3)
+    assert (random.name, random.title) == ("lesion-random-2-seed-3", "lesions of edges: with 2 random sets, seed 3")
+    assert (random.options, pairs.options) == ("--random 2 --seed 3", "--pairs --with mean --part validation")
     one = make_lesions(source, edges="full - p1", replacement="resample")
+    assert one.options == "--edges 'full - p1' --with resample"
     assert one.name == "lesion-edges-full-p1-resample" and one.title == "lesions of edges: full - p1, resample"
     assert [row.keys for row in one.rows] == [("intact", 0), ("full - p1", 1)]
     assert one.rows[1].values == make_lesions(source, edges="stem>stage2", replacement="resample").rows[1].values
@@ -87,7 +91,7 @@ def test_formats_have_all_numbers_and_a_saved_analysis_is_read_again(small_study
     path = save_analysis(found, study)
     assert path == study / "analysis" / "contributions.json"
     assert analysis_table(read_analysis(path, CONTRIBUTIONS)) == analysis_table(found)
-    assert [one.name for one in saved_analyses(study)] == ["contributions"]
+    assert [one.name for one in saved_analyses(study, read_results(small_study))] == ["contributions"]
     data = json.loads(FORMATS["json"](found))
     rows = list(csv.DictReader(FORMATS["csv"](found).splitlines()))
     assert len(rows) == len(data["rows"]) == len(found.rows)
@@ -97,7 +101,35 @@ def test_formats_have_all_numbers_and_a_saved_analysis_is_read_again(small_study
     assert r"\label{tab:small-contributions}" in FORMATS["tex"](found)
     (study / "analysis" / "lesion.json").write_text("{}")
     with pytest.raises(RunError, match=r"lesion\.json: is no analysis of this version .*hrg analyze lesion' again"):
-        saved_analyses(study)
+        saved_analyses(study, read_results(small_study))
+
+
+def test_an_analysis_that_lacks_runs_of_its_study_says_so(small_study: Path, tmp_path: Path) -> None:
+    study, results = tmp_path / "study", read_results(small_study)
+    shutil.copytree(small_study, study)
+    found = make_lesions(find_networks(small_study), draws=2)
+    save_analysis(found, study)
+    assert saved_analyses(study, results)[0].warning == "" and old_analyses(study) == []
+    save_analysis(replace(found, seeds={"full": ("1",)}), study)
+    sentence = f"made of 1 of 2 finished runs: run 'hrg analyze lesion {study} --random 2' again."
+    assert sentence in analysis_table(saved_analyses(study, results)[0]).caption
+    assert [text.split(": ", 1)[0] for text in old_analyses(study)] == ["analysis/lesion-random-2.json"]
+    write_report(study, tmp_path / "paper")
+    for suffix in ("md", "json", "tex"):
+        assert "1 of 2 finished runs" in (tmp_path / "paper" / "analysis" / f"lesion-random-2.{suffix}").read_text()
+    assert "1 of 2 finished runs" in make_page(study, results)
+
+
+def test_a_variant_has_its_colour_where_others_are_left_out(small_study: Path) -> None:
+    def colors(analysis: Analysis) -> dict[str, str]:
+        figure = analysis_figure(analysis)
+        bars = figure["layer"][0].get("layer", figure["layer"])[0]
+        scale = bars["encoding"]["color"]["scale"]
+        return dict(zip(scale["domain"], scale["range"], strict=True))
+
+    source = find_networks(small_study)
+    both, one = colors(make_contributions(source)), colors(make_lesions(source, draws=2))
+    assert one == {"full": both["full"]} and both["full"] != both["original"]
 
 
 def test_a_figure_has_a_bar_for_each_row(small_study: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.report.figures import FIGURES, WIDTHS_CM, Look, figure_bytes, make_figure, make_figures
+from hiresnet_graph.report.figures import COLORS, FIGURES, WIDTHS_CM, Look, figure_bytes, make_figure, make_figures
 from hiresnet_graph.report.files import make_page, write_report
 from tests.report.studies import Net, study
 from tests.report.test_page import factorial
@@ -50,6 +50,12 @@ def test_intervals_lie_in_the_middle_of_their_bars() -> None:
     )
     assert len(bars) == len(lines) > 2
     assert [float(line) for line in lines] == pytest.approx([float(top) + float(height) / 2 for top, height in bars])
+
+
+def test_colours_belong_to_the_places_of_networks_in_the_study() -> None:
+    figure = make_figure(study(Net("a", ("waiting",)), Net("b", (80.0, 81.0)), Net("c", (82.0, 83.0))), "accuracy")
+    scale = figure["layer"][0]["encoding"]["color"]["scale"]
+    assert (scale["domain"], scale["range"]) == (["b", "c"], list(COLORS[1:3]))
 
 
 def test_equal_figures_have_equal_files() -> None:

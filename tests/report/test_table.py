@@ -237,6 +237,18 @@ def test_json_has_all_digits_and_no_nan() -> None:
     assert edge["shapley"] == total["shapley"] == found.value and edge["shapley_low"] == low
 
 
+def test_json_has_the_values_of_each_seed_and_the_conclusion() -> None:
+    results = study(Net("a", (90.0, "diverged", 92.0), (95.0, 0.0, 96.0)), Net("b", (91.0, 93.0, 95.0)))
+    report = make_report(results)
+    data = strict(to_json(report))
+    first = data["rows"][0]
+    assert (first["run_seeds"], first["test_runs"]) == (["0", "2"], [90.0, 92.0])
+    assert first["validation_runs"] == [95.0, 96.0] and first["last_runs"] == pytest.approx([89.0, 91.0])
+    assert data["conclusion"] == report.conclusion and "from a was found for b" in report.conclusion
+    assert to_markdown(report).endswith(f"\n\n{report.conclusion}\n")
+    assert next(csv.DictReader(io.StringIO(to_csv(report))))["test_runs"] == "90.0; 92.0"
+
+
 def test_curves_are_rows() -> None:
     results = study(Net("a", (90.0, "diverged")), Net("b", (90.0, "diverged"), same_as="a"), Net("c", ("waiting",)))
     points = learning_curves(results)

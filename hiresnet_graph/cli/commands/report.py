@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,7 +111,7 @@ def report(
 
 
 def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: Format) -> None:
-    from hiresnet_graph.report import FORMATS, available_parts, conclude, make_report, report_tables
+    from hiresnet_graph.report import FORMATS, available_parts, make_report, report_tables
     from hiresnet_graph.sweep.results import read_results
 
     results = read_results(folder)
@@ -118,6 +119,8 @@ def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: 
     if format is Format.JSON and what is None:
         parts = available_parts(results)
     found = make_report(results, baseline, parts)
+    if what is not None:
+        found = replace(found, conclusion="")
     if format is not Format.TABLE:
         write(FORMATS[format.value](found).rstrip("\n"))
         if format is Format.CSV and found.table.mixed:
@@ -127,9 +130,9 @@ def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: 
         if i:
             write(f"\n{table.title}\n")
         write_report_table(table)
-    if what is None and len(results.networks) > 1:
+    if found.conclusion:
         write()
-        write_prose(conclude(results, baseline))
+        write_prose(found.conclusion)
 
 
 def _write_figure(folder: Path, target: Path, plot: Plot, width: Width, force: bool) -> None:
@@ -149,6 +152,7 @@ def _write_files(folder: Path, target: Path, baseline: str | None) -> None:
     if target.resolve() == folder.resolve():
         raise UsageError(f"'{target}' is the folder of the study. Choose another name with '-o'.")
     written = write_report(folder, target, baseline)
+    _warn(folder)
     write_message(f"Wrote {format_count(len(written), 'file')} into {target}.")
 
 
@@ -167,7 +171,16 @@ def _write_page(folder: Path, target: Path, baseline: str | None, watch: bool, f
             break
         write_message(f"Wrote {target}; the study is unfinished, so it is written again every {_WATCH_S} seconds.")
         time.sleep(_WATCH_S)
+    _warn(folder)
     write_message(f"Wrote {target}.")
+
+
+def _warn(folder: Path) -> None:
+    """Name the analyses that lack runs of the study."""
+    from hiresnet_graph.report.files import old_analyses
+
+    for sentence in old_analyses(folder):
+        write_message(f"Warning: {sentence}")
 
 
 def write_report_table(table: ReportTable) -> None:
