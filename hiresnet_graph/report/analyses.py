@@ -216,7 +216,7 @@ def answer(
         rows += [AnalysisRow(subject.label, subject.setting, *row) for row in found]
     if not rows:
         reasons = left_out.values()
-        # The longest one names what there is, where networks without it have reasons of their own.
+        # The longest one lists the edges of a network; those without edges have shorter ones.
         raise UsageError(max(reasons, key=len, default=f"{source.name}: there is nothing to analyse."))
     return Analysis(
         question,
