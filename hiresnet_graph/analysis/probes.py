@@ -31,6 +31,13 @@ SKIPS = ("skip", "edge")
 """Families of the edges beside the flow: groups of skips, and entries of `edges` and `transitions`."""
 
 
+def skip_labels(edges: Iterable[EdgeRecord]) -> dict[str, str]:
+    """Name of each edge beside the flow -> how edge sets write it, like `stem>stage2`; one of several by its name."""
+    written = {edge.name: f"{edge.ends[0]}>{edge.ends[1]}" for edge in edges if edge.family in SKIPS}
+    counts = Counter(written.values())
+    return {name: text if counts[text] == 1 else name for name, text in written.items()}
+
+
 def call_directly(function: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor) -> torch.Tensor:
     """The function of the batch."""
     return function(x_BCHW)
@@ -61,13 +68,9 @@ class ProbedNetwork:
         """Name of an edge -> how edge sets write it, like `stem>stage2`; a shortcut or one of several by its name."""
         written = {edge.name: f"{edge.ends[0]}>{edge.ends[1]}" for edge in self.edges.values()}
         everywhere = Counter(text for name, text in written.items() if self.edges[name].family != "shortcut")
-        among_skips = Counter(written[name] for name in self.skips)
-
-        def is_unique(name: str, text: str) -> bool:
-            return (among_skips if name in self.skips else everywhere)[text] == 1
-
+        skips = skip_labels(self.edges.values())
         return {
-            name: text if self.edges[name].family != "shortcut" and is_unique(name, text) else name
+            name: skips.get(name) or (text if self.edges[name].family != "shortcut" and everywhere[text] == 1 else name)
             for name, text in written.items()
         }
 

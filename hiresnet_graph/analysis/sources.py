@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
 from torch import nn
 
+from hiresnet_graph.analysis.probes import skip_labels
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
@@ -38,6 +39,7 @@ class Subject:
         seeds: The seeds of its runs, as text; empty for a file of weights.
         networks: Open the network of each run.
         records: The record of each run; empty for a file of weights.
+        skips: Name of an edge beside the flow -> how edge sets write it; empty for a file of weights.
     """
 
     label: str
@@ -45,6 +47,7 @@ class Subject:
     seeds: tuple[str, ...]
     networks: tuple[Opener, ...]
     records: tuple[RunRecord, ...] = ()
+    skips: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
             tuple(str(run.record.seeds) for run in found),
             tuple(partial(_open_run, run, dataset, device) for run in found),
             tuple(run.record for run in found),
+            skip_labels(found[0].architecture.plan.edges),
         )
         for index, found in runs.items()
     )

@@ -59,6 +59,7 @@ class Question(NamedTuple):
         keys: What identifies a row: name in data -> column.
         unnamed: Keys that are not part of the names in a figure.
         not_drawn: Rows that a figure leaves out, by their first key.
+        plain_kinds: Kinds of rows without which a figure leaves out a merge, if other merges have more than these.
         reference: Beginning of the first key of rows that the others are compared with.
         is_matrix: The two keys are drawn as a matrix.
         series: The key along which numbers are a series: drawn from left to right, and in tables only at three values.
@@ -73,6 +74,7 @@ class Question(NamedTuple):
     caption: str
     unnamed: tuple[str, ...] = ()
     not_drawn: tuple[str, ...] = ()
+    plain_kinds: tuple[str, ...] = ()
     reference: str = ""
     is_matrix: bool = False
     series: str = ""

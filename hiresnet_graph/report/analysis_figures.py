@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from hiresnet_graph.formats import one_line
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row, mean_of
 from hiresnet_graph.report.figure_data import FigureRow
 from hiresnet_graph.report.figures import (
+    GROUP,
     ROW_PX,
     Figure,
     Look,
@@ -16,12 +18,17 @@ from hiresnet_graph.report.figures import (
     draw_chart,
     finish_figure,
     label_color,
+    line_px,
+    order_of,
+    place_bars,
 )
 from hiresnet_graph.report.scores import spread
 
 _MAX_ROWS = 400
-_GROUP = ": "
-"""Between the group of a row and its name: in figures, the group has a line of its own."""
+_PAGE_PX = 640
+"""Largest height of the bars of a figure for a paper: what a page of 25 cm has beside axis and legend."""
+_CELL_PX = 12
+_MAX_TICKS = 5
 _PX_PER_LETTER = 6
 _LEGEND_PX = 100
 
@@ -41,21 +48,39 @@ def _bars(analysis: Analysis, look: Look) -> Figure:
     import altair as alt
 
     rows = _bar_rows(analysis)
-    labels = list(dict.fromkeys(str(row["label"]) for row in rows))
-    lines = _lines(_merged_order(rows))[:_MAX_ROWS]
-    rows = [row for row in rows if row["name"] in set(lines)]
     quantity = analysis.question.quantities[0]
     title = [quantity.axis or quantity.header]
     if any(row["low"] != row["high"] for row in rows):
         title.append("(mean ± standard deviation)")
-    color = label_color(look, rows, "square")
-    base, offset = draw_chart(look).encode(y=_y("name:N", lines)), alt.YOffset("label:N", sort=labels)
-    chart = draw_bars(base, offset, title, color, ["label:N", "name:N"])
+    names = _merged_order(rows)
+    shown = _largest(rows, names, _PAGE_PX if not look.is_interactive else ROW_PX * _MAX_ROWS)
+    if len(shown) < len(names):
+        title.append(f"(the {len(shown)} largest of {len(names)} rows)")
+    placed = place_bars(rows, "name", _lines(shown))
+    color = label_color(look, placed.rows, "square")
+    chart = draw_bars(draw_chart(look), placed, title, color, ["label:N", "name:N"])
     if any(row["is_reference"] for row in rows):
         reference = draw_chart(look).transform_filter("datum.is_reference").mark_rule(strokeDash=[3, 3])
-        ink = color if len(labels) > 1 else alt.value("#222222")
+        ink = color if len(order_of(placed.rows)) > 1 else alt.value("#222222")
         chart = alt.layer(chart, reference.encode(x=alt.X("value:Q").title(title), color=ink))
-    return finish_figure(rows, chart.properties(height=ROW_PX * len(lines) * max(1, len(labels))), look)
+    return finish_figure(placed.rows, chart.properties(height=placed.height_px), look)
+
+
+def _largest(rows: Sequence[FigureRow], names: Sequence[str], room_px: float) -> list[str]:
+    """The names that have room, in their order: those with the largest bars."""
+    sizes: dict[str, list[float]] = {name: [] for name in names}
+    for row in rows:
+        sizes[str(row["name"])].append(abs(float(str(row["value"]))))
+    chosen: set[str] = set()
+    groups: set[str] = set()
+    for name in sorted(names, key=lambda name: -max(sizes[name])):
+        group, mark, _ = name.partition(GROUP)
+        room_px -= line_px(len(sizes[name])) + (ROW_PX if mark and group not in groups else 0)
+        if room_px < 0:
+            break
+        chosen.add(name)
+        groups |= {group}
+    return [name for name in names if name in chosen]
 
 
 def _matrix(analysis: Analysis, look: Look) -> Figure:
@@ -67,7 +92,7 @@ def _matrix(analysis: Analysis, look: Look) -> Figure:
     for row in analysis.rows:
         value, label = mean_of(row.values[0]), label_of_row(row)
         for a, b in dict.fromkeys([row.keys, row.keys[::-1]]):
-            name = f"{label}{_GROUP}{a}" if several else str(a)
+            name = f"{label}{GROUP}{a}" if several else str(a)
             rows.append({"label": label, "row": name, "column": str(b), "value": value})
     lines = _lines(dict.fromkeys(str(row["row"]) for row in rows))
     columns = list(dict.fromkeys(str(row["column"]) for row in rows))
@@ -87,42 +112,70 @@ def _matrix(analysis: Analysis, look: Look) -> Figure:
 
 
 def _series(analysis: Analysis, look: Look) -> Figure:
-    """The first quantity along a series, as colours on a logarithmic scale: a line of cells for each other key."""
+    """The first quantity along a series, as colours on a logarithmic scale: a line of cells for each other key.
+
+    The networks stand beside each other.
+    """
     import altair as alt
 
     keys = list(analysis.question.keys)
     at = keys.index(analysis.question.series)
-    several = len({label_of_row(row) for row in analysis.rows}) > 1
     rows: list[FigureRow] = []
     for row in analysis.rows:
-        label, name = label_of_row(row), one_line(", ".join(str(key) for i, key in enumerate(row.keys) if i != at))
+        name = one_line(", ".join(str(key) for i, key in enumerate(row.keys) if i != at))
         value = mean_of(row.values[0]) or None  # 0 has no logarithm
-        name = f"{label}{_GROUP}{name}" if several else name
-        rows.append({"label": label, "row": name, "at": row.keys[at], "value": value})
-    lines = _lines(dict.fromkeys(str(row["row"]) for row in rows))[:_MAX_ROWS]
-    rows = [row for row in rows if row["row"] in set(lines)]
-    legend = alt.Legend(orient="bottom", format=".0e", gradientLength=_LEGEND_PX, titleFontWeight="normal")
+        rows.append({"label": label_of_row(row), "name": name, "at": row.keys[at], "value": value})
+    lines = _merged_order(rows)[:_MAX_ROWS]
+    rows = [row for row in rows if row["name"] in set(lines)]
+    labels = order_of(rows)
+    values = [float(str(row["value"])) for row in rows if row["value"] is not None]
+    legend = alt.Legend(
+        orient="bottom", format="~g", gradientLength=_LEGEND_PX, titleFontWeight="normal", values=_log_ticks(values)
+    )
     color = alt.Color("value:Q").scale(type="log", scheme="viridis").title(analysis.question.quantities[0].header)
+    x: dict[str, Any] = {"x": alt.X("at:O").title(keys[at]).axis(labelAngle=0, labelOverlap=True)}
+    if len(labels) > 1:
+        last = max(int(str(row["at"])) for row in rows)
+        is_wide = _PX_PER_LETTER * max(map(len, labels)) * len(labels) < look.width_px / 2
+        axis = alt.Axis(labelAngle=0 if is_wide else -90)
+        x = {
+            "x": alt.X("label:N", sort=labels, axis=axis).title(f"each from {keys[at]} 1 to {last}"),
+            "xOffset": alt.XOffset("at:O"),
+        }
     cells = draw_chart(look).mark_rect()
     cells = cells.encode(
-        x=alt.X("at:O").title(keys[at]).axis(labelAngle=0, labelOverlap=True),
-        y=_y("row:N", lines),
+        **x,
+        y=alt.Y("name:N").scale(domain=lines).title(None),
         color=color.legend(legend),
-        tooltip=["label:N", "row:N", "at:O", "value:Q"],
+        tooltip=["label:N", "name:N", "at:O", "value:Q"],
     )
-    return finish_figure(rows, cells.properties(height=ROW_PX * len(lines)), look)
+    return finish_figure(rows, cells.properties(height=_CELL_PX * len(lines)), look)
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """Round numbers within the values, for a logarithmic scale: 1, 2 and 5 times a power of 10, or powers alone."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        found = [float(f"{step}e{power}") for power in powers for step in steps]
+        inside = [value for value in found if low <= value <= high]
+        if len(inside) <= _MAX_TICKS:
+            return inside
+    return inside[:: math.ceil(len(inside) / _MAX_TICKS)]
 
 
 def _y(field: str, lines: Sequence[str]) -> Any:
     """The vertical axis; names of groups are bold, and not repeated in the names of their rows."""
     import altair as alt
 
-    if not any(_GROUP in line for line in lines):
+    if not any(GROUP in line for line in lines):
         return alt.Y(field).scale(domain=lines).title(None)
-    is_group = f"indexof(datum.value, '{_GROUP}') < 0"
+    is_group = f"indexof(datum.value, '{GROUP}') < 0"
     axis = alt.Axis(
         title=None,
-        labelExpr=f"{is_group} ? datum.label : slice(datum.label, indexof(datum.label, '{_GROUP}') + {len(_GROUP)})",
+        labelExpr=f"{is_group} ? datum.label : slice(datum.label, indexof(datum.label, '{GROUP}') + {len(GROUP)})",
         labelFontWeight=alt.condition(is_group, alt.value("bold"), alt.value("normal")),
         ticks=False,
     )
@@ -133,7 +186,7 @@ def _lines(names: Iterable[str]) -> list[str]:
     """The rows of a figure, with a line for the name of each group before its rows."""
     found: dict[str, None] = {}
     for name in names:
-        group, mark, _ = name.partition(_GROUP)
+        group, mark, _ = name.partition(GROUP)
         if mark:
             found.setdefault(group)
         found.setdefault(name)
@@ -152,10 +205,20 @@ def _merged_order(rows: Sequence[FigureRow]) -> list[str]:
     return found
 
 
+def _drawn_rows(analysis: Analysis) -> list[AnalysisRow]:
+    """The rows of merges where more than plain kinds arrive in some network; all rows if there are none."""
+    plain, rows = analysis.question.plain_kinds, list(analysis.rows)
+    if not plain:
+        return rows
+    kind = list(analysis.question.keys).index("kind")
+    groups = {_name(analysis, row).partition(GROUP)[0] for row in rows if row.keys[kind] not in plain}
+    return [row for row in rows if not groups or _name(analysis, row).partition(GROUP)[0] in groups]
+
+
 def _bar_rows(analysis: Analysis) -> list[FigureRow]:
     question = analysis.question
     found: list[FigureRow] = []
-    for row in analysis.rows:
+    for row in _drawn_rows(analysis):
         value = spread(row.values[0])
         if value is not None and row.keys[0] not in question.not_drawn:
             std = value.std or 0.0
@@ -185,4 +248,4 @@ def _name(analysis: Analysis, row: AnalysisRow) -> str:
     if not group:
         return name
     name = {group[0]: "function", f"{group[0]}.shortcut": "shortcut"}.get(name, name)
-    return f"{' '.join(group)}{_GROUP}{name}"
+    return f"{' '.join(group)}{GROUP}{name}"

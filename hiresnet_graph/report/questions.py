@@ -50,6 +50,7 @@ CONTRIBUTIONS = Question(
     "block itself (function), its shortcut, and each edge after its projection, scale and gate. share: of the sum at "
     "this slot.",
     unnamed=("kind",),
+    plain_kinds=("function", "shortcut"),
 )
 LESION = Question(
     "lesion",
@@ -194,7 +195,14 @@ def make_attributions(source: AnalysisSource, *, part: Part = "test") -> Analysi
 
 def make_gradients(source: AnalysisSource) -> Analysis:
     """The norms of the gradients of each block and edge along training, as `record_gradients` records them."""
-    return answer(source, GRADIENTS, _recorded_gradients)
+    bare = [edge for subject in source.subjects for edge in _edges_without_norms(subject)]
+    note = f"Edges without parameters have no norm: {', '.join(dict.fromkeys(bare))}." if bare else ""
+    return answer(source, GRADIENTS, _recorded_gradients, note=note)
+
+
+def _edges_without_norms(subject: Subject) -> list[str]:
+    norms = {block for record in subject.records for epoch in record.epochs for block in epoch.gradient_norms or ()}
+    return [label for name, label in subject.skips.items() if norms and name not in norms]
 
 
 def _recorded_gradients(subject: Subject) -> list[CombinedRow]:
@@ -207,7 +215,9 @@ def _recorded_gradients(subject: Subject) -> list[CombinedRow]:
     for i, record in enumerate(subject.records):
         for epoch in record.epochs:
             for block, norm in (epoch.gradient_norms or {}).items():
-                found.setdefault((block, epoch.epoch), [None] * len(subject.records))[i] = norm
+                found.setdefault((subject.skips.get(block, block), epoch.epoch), [None] * len(subject.records))[i] = (
+                    norm
+                )
     if not found:
         raise UsageError(
             f"'{subject.label}' has no norms of gradients: training recorded none. Train it with '--recipe "

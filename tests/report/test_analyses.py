@@ -1,7 +1,10 @@
 """Analyses over the seeds of a study: tables, formats, the files in its folder, and the figures."""
 
 import csv
+import html
+import itertools
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -15,7 +18,7 @@ from hiresnet_graph.analysis.sources import find_networks, network_with_weights
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.report.analyses import FORMATS, Analysis, analysis_table, read_analysis, save_analysis
 from hiresnet_graph.report.analysis_figures import analysis_figure
-from hiresnet_graph.report.figures import figure_bytes
+from hiresnet_graph.report.figures import Look, figure_bytes
 from hiresnet_graph.report.files import make_page, old_analyses, write_report
 from hiresnet_graph.report.questions import (
     CONTRIBUTIONS,
@@ -81,6 +84,8 @@ def test_pairs_sets_and_replacements_have_files_of_their_own(small_study: Path) 
     assert one.name == "lesion-edges-full-p1-resample" and one.title == "lesions of edges: full - p1, resample"
     assert [row.keys for row in one.rows] == [("intact", 0), ("full - p1", 1)]
     assert one.rows[1].values == make_lesions(source, edges="stem>stage2", replacement="resample").rows[1].values
+    with pytest.raises(UsageError, match=r"no set 'foo'.* The edges beside the flow of 'small': stem>stage1, "):
+        make_lesions(find_networks(small_study), edges="foo")  # also where the first variant has none
     with pytest.raises(UsageError, match="both select what is replaced"):
         make_lesions(source, edges="full", pairs=True)
 
@@ -128,7 +133,7 @@ def test_a_variant_has_its_colour_where_others_are_left_out(small_study: Path) -
         return dict(zip(scale["domain"], scale["range"], strict=True))
 
     source = find_networks(small_study)
-    both, one = colors(make_contributions(source)), colors(make_lesions(source, draws=2))
+    both, one = colors(make_attributions(source)), colors(make_lesions(source, draws=2))
     assert one == {"full": both["full"]} and both["full"] != both["original"]
 
 
@@ -136,25 +141,47 @@ def test_a_figure_has_a_bar_for_each_row(small_study: Path) -> None:
     found = make_contributions(find_networks(small_study))
     figure = analysis_figure(found)
     rows = figure["datasets"]["rows"]
-    assert len(rows) == len(found.rows)
-    assert rows[3]["name"] == "stage2.block1 residual: shortcut" and rows[3]["label"] == "original"
+    # Only merges where a skip arrives in some network: not those of a function and its shortcut.
+    assert [(row["label"], row["name"]) for row in rows] == [
+        ("full", "stage1.block1 output: function"),
+        ("full", "stage1.block1 output: stem>stage1"),
+        ("full", "stage2.block1 output: function"),
+        ("full", "stage2.block1 output: stage1>stage2"),
+        ("full", "stage2.block1 output: stem>stage2"),
+    ]
+    original = analysis_figure(replace(found, rows=tuple(row for row in found.rows if row.variant == "original")))
+    assert [row["name"] for row in original["datasets"]["rows"]][1] == "stage1.block1 residual: shortcut"
     root = ET.fromstring(figure_bytes(figure, "svg").decode())
     words = {part.text for kind in ("text", "tspan") for part in root.iter(f"{{http://www.w3.org/2000/svg}}{kind}")}
-    assert {"full", "original", "share", "(mean ± standard deviation)"} <= words
-    # Groups have lines of their own, and edges of one variant stand where they are in its network.
-    order = figure["layer"][0]["encoding"]["y"]["scale"]["domain"]
-    assert order[:3] == [
-        "stage1.block1 residual",
-        "stage1.block1 residual: function",
-        "stage1.block1 residual: shortcut",
-    ]
-    at = order.index("stage1.block1 output")
-    assert order[at + 1 : at + 4] == [
-        "stage1.block1 output: function",
-        "stage1.block1 output: stem>stage1",
-        "stage2.block1 residual",
-    ]
-    assert {"stage1.block1 output", "function", "stem>stage1"} <= words
+    assert {"share", "(mean ± standard deviation)", "stage1.block1 output", "function", "stem>stage1"} <= words
+
+
+def test_bars_of_a_line_have_no_gaps_and_stand_around_its_name(small_study: Path) -> None:
+    found = make_attributions(find_networks(small_study))
+    figure = analysis_figure(found)
+    by_name: dict[str, list[tuple[float, float]]] = {}
+    for row in figure["datasets"]["rows"]:
+        by_name.setdefault(row["name"], []).append((row["top"], row["bottom"]))
+    assert {len(bars) for bars in by_name.values()} == {1, 2}
+    for bars in by_name.values():
+        assert all(one[1] == two[0] for one, two in itertools.pairwise(sorted(bars)))
+    svg = figure_bytes(figure, "svg").decode()
+    texts = re.findall(r'translate\(-?[\d.]+,([\d.]+)\)"[^>]*>([^<]+)</text>', svg)
+    places = {html.unescape(text): float(place) for place, text in texts}
+    centres = {name: (min(bars)[0] + max(bars)[1]) / 2 for name, bars in by_name.items()}
+    offsets = {round(places[name] - centre, 1) for name, centre in centres.items()}
+    assert len(offsets) == 1 and 0 < min(offsets) < 6  # from the middle of a text to its base line
+
+
+def test_a_figure_for_a_page_has_the_largest_rows(small_study: Path) -> None:
+    found = make_lesions(find_networks(small_study), draws=2)
+    row = found.rows[1]
+    many = [row._replace(keys=(f"a>b{i}", 1), values=((float(i), float(i)), *row.values[1:])) for i in range(100)]
+    figure = analysis_figure(replace(found, rows=tuple(many)))
+    names = [row["name"] for row in figure["datasets"]["rows"]]
+    assert names == [f"a>b{i}" for i in range(60, 100)] and figure["height"] == 40 * 16
+    assert "(the 40 largest of 100 rows)" in figure_bytes(figure, "svg").decode()
+    assert len(analysis_figure(replace(found, rows=tuple(many)), Look(24, True))["datasets"]["rows"]) == 100
 
 
 def test_random_edges_are_a_line_across_the_lesions(small_study: Path) -> None:
@@ -203,8 +230,8 @@ def test_the_page_of_a_study_has_a_section_for_each_saved_analysis(small_study: 
     assert len(data["tables"]["analysis-contributions"]["rows"]) == 13
     assert data["tables"]["analysis-contributions"]["columns"][6] == ["share", True]
     values, index = data["charts"]["analysis-contributions"]["datasets"]["rows"]["value"]
-    cell = data["tables"]["analysis-contributions"]["rows"][0][6]
-    assert f"{values[index[0]]:.3f}" == cell.split(" ")[0]
+    cells = [row[6].split(" ")[0] for row in data["tables"]["analysis-contributions"]["rows"]]
+    assert len(index) == 5 and {f"{values[i]:.3f}" for i in index} <= set(cells)
 
 
 def test_similarities_are_within_runs_and_between_the_runs_of_a_network(small_study: Path) -> None:
@@ -245,14 +272,18 @@ def test_gradients_are_those_of_the_records_at_each_epoch(small_study: Path) -> 
     for (block, epoch), values in rows.items():
         assert isinstance(block, str) and isinstance(epoch, int)
         norms = [one[epoch - 1].gradient_norms or {} for one in epochs]
-        assert list(values) == [one[block] for one in norms] and all(value and value > 0 for value in values)
-    assert ("edges.stem__stage2", 3) in rows
+        name = {"stem>stage2": "edges.stem__stage2", "stage1>stage2": "edges.stage1__stage2"}.get(block, block)
+        assert list(values) == [one[name] for one in norms] and all(value and value > 0 for value in values)
+    assert ("stem>stage2", 3) in rows and found.note == "Edges without parameters have no norm: stem>stage1."
     table = analysis_table(found)
     assert [column.header for column in table.columns] == ["variant", "block or edge", "epoch", "n", "gradient norm"]
     assert "small on digits, along training; mean" in table.caption
     figure = analysis_figure(found)
     assert len(figure["datasets"]["rows"]) == len(found.rows)
-    assert figure["encoding"]["y"]["scale"]["domain"][:2] == ["original", "original: stem"]
+    assert figure["encoding"]["y"]["scale"]["domain"][:2] == ["stem", "stage1.block1"]
+    norms = [row["value"] for row in figure["datasets"]["rows"]]
+    ticks = figure["encoding"]["color"]["legend"]["values"]
+    assert 2 <= len(ticks) <= 5 and all(min(norms) <= tick <= max(norms) for tick in ticks)
     assert figure_bytes(figure, "png").startswith(b"\x89PNG")
 
 

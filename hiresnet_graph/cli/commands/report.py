@@ -106,7 +106,8 @@ def report(
         _write_files(folder, output, baseline)
     if page is not None:
         _write_page(folder, page, baseline, watch, force)
-    if page is None and output is None:
+    has_asked = what is not None or json or format is not Format.TABLE
+    if has_asked or (page is None and output is None):
         _print(folder, what, baseline, Format.JSON if json else format)
 
 

@@ -109,6 +109,8 @@ def test_a_page_a_folder_and_a_figure(hrg: Call, folder: Path, tmp_path: Path, m
     page, figure = tmp_path / "report.html", tmp_path / "curves.pdf"
     assert f"Wrote {page}." in hrg("report", folder, "--html", page).stderr
     assert page.read_text().startswith("<!DOCTYPE html>")
+    both = hrg("report", folder, "--html", page, "--json")
+    assert "Wrote" in both.stderr and json.loads(both.stdout)["conclusion"]
     assert f"Wrote {figure}." in hrg("report", folder, "--plot", "curves", "-o", figure).stderr
     assert figure.read_bytes().startswith(b"%PDF")
     assert "Wrote 31 files into" in hrg("report", folder, "-o", tmp_path / "paper").stderr.replace("\n", " ")
