@@ -52,6 +52,8 @@ def _bars(analysis: Analysis, look: Look) -> Figure:
     title = [quantity.axis or quantity.header]
     if any(row["low"] != row["high"] for row in rows):
         title.append("(mean ± standard deviation)")
+    if len(_drawn_rows(analysis)) < len(analysis.rows):
+        title.append("at merges with skips")
     names = _merged_order(rows)
     shown = _largest(rows, names, _PAGE_PX if not look.is_interactive else ROW_PX * _MAX_ROWS)
     if len(shown) < len(names):

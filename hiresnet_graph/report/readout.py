@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, number_column
-from hiresnet_graph.report.figure_data import FigureRow
+from hiresnet_graph.report.figure_data import FigureRow, labels_of
 from hiresnet_graph.report.figures import (
     DASHES,
     FIGURE_SHAPE,
@@ -78,6 +78,7 @@ class Readouts(NamedTuple):
         part: Part of the data set.
         settings: The fields of the grid, with their column headers.
         left_out: Variants that do not run in time.
+        networks: Names of all networks of the study, whose places give the colours of a figure.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Readouts(NamedTuple):
     rows: tuple[ReadoutRow, ...]
     settings: Mapping[str, str]
     left_out: tuple[str, ...]
+    networks: tuple[str, ...]
 
 
 def make_readouts(
@@ -138,6 +140,7 @@ def make_readouts(
         rows=tuple(rows),
         settings=setting_columns(results),
         left_out=tuple(dict.fromkeys(left_out)),
+        networks=tuple(labels_of(results)),
     )
 
 
@@ -235,7 +238,7 @@ def readout_figure(readouts: Readouts, look: Look | None = None) -> Figure:
     """
     import altair as alt
 
-    look, rows = look or Look(), _figure_rows(readouts)
+    look, rows = (look or Look())._replace(networks=readouts.networks), _figure_rows(readouts)
     if not rows:
         raise UsageError("no step can be read out, so there is no curve to draw.")
     steps = [row.step for row in readouts.rows if row.accuracy is not None]

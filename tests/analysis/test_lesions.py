@@ -118,10 +118,10 @@ def test_edges_are_selected_by_sets_and_by_name(trained: Run) -> None:
     [
         (
             "stem>stage3",
-            "edges 'stem>stage3', character 1: 'stem>stage3' selects nothing: it stands for no edge. Its edges beside "
-            "the flow: stem>stage1, stage1>stage2, stem>stage2.",
+            "edges 'stem>stage3', character 1: 'stem>stage3' selects nothing: it stands for no edge. The edges beside "
+            "the flow of 'small': stem>stage1, stage1>stage2, stem>stage2.",
         ),
-        ("none", "edges 'none' selects no edge of 'small'. Its edges beside the flow: stem>stage1"),
+        ("none", "edges 'none' selects no edge of 'small'. The edges beside the flow of 'small': stem>stage1"),
         ("stem>", "edges 'stem>', character 6: expected a node's name after '>', got the end."),
         ("full - full", "selects no edge"),
         ("p7", "edges 'p7', character 1: 'p7' selects nothing"),
