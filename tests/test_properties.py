@@ -310,6 +310,7 @@ def nested(sample: Sample) -> dict[str, Any]:
     body |= {key: spec[key] for key in ("skips", "edges") if key in spec}
     return {
         "name": "nested",
+        "params": spec["params"],  # which entries of `blocks` without params of their own use
         "input": spec["input"],
         "blocks": {**spec.get("blocks", {}), "body": body},
         "nodes": {"body": "body", **outside},
