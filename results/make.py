@@ -96,7 +96,7 @@ class StudyPage:
         return conclude(self.results)
 
     def epochs_to(self, *levels: float) -> str:
-        """Epochs until a validation accuracy is reached, in Markdown: mean over seeds, and how many reached it."""
+        """Epochs until a validation accuracy is reached, in Markdown: the mean over seeds, if all reach it."""
         head = " | ".join(f"{level:g} %" for level in levels)
         lines = [f"| variant | {head} |", "| --- |" + " ---: |" * len(levels)]
         for label, curves in validation_curves(self.results).items():
@@ -164,11 +164,8 @@ def _agreement(known: float | None, value: float, low: float, high: float, p: fl
 
 def _epochs_to(curves: list[list[float]], level: float) -> str:
     epochs = [next((i for i, value in enumerate(curve, start=1) if value >= level), None) for curve in curves]
-    reached = [epoch for epoch in epochs if epoch is not None]
-    if not reached:
-        return "never"
-    part = "" if len(reached) == len(epochs) else f" ({len(reached)} of {len(epochs)})"
-    return f"{fmean(reached):.1f}{part}"
+    never = epochs.count(None)
+    return f"{never} of {len(epochs)} never" if never else f"{fmean(epoch or 0 for epoch in epochs):.1f}"
 
 
 def make_files() -> dict[Path, bytes]:
