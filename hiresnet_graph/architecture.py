@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.cost import Cost, count
 from hiresnet_graph.errors import Problem, SpecError, UsageError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import networkx as nx
     from torch import nn
 
+    from hiresnet_graph.interop.export import Dynamic
     from hiresnet_graph.render import Direction, Level
 
 
@@ -145,7 +146,7 @@ class Architecture(Document):
         seed: int = 0,
         weights: str | Path | None = None,
         reinit: bool = False,
-        dynamic: Literal["batch", "hw"] = "batch",
+        dynamic: Dynamic = "batch",
         inference: bool = False,
         message: Callable[[str], None] = lambda text: None,
     ) -> Path:

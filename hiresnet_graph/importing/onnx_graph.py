@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from hiresnet_graph.errors import MissingToolError, UnsupportedNetwork, UsageError
 from hiresnet_graph.files import read_bytes
 from hiresnet_graph.importing.programs import ProgramModule
+from hiresnet_graph.lower.weights import container
 
 _TOLERANCE = 1e-3
 """Largest relative difference from ONNX Runtime, which computes in float32 and in another order."""
@@ -61,13 +61,7 @@ class OnnxModule(ProgramModule):
 
     def _register(self, name: str, value: torch.Tensor) -> None:
         *folders, last = [part for part in name.replace("/", ".").split(".") if part] or ["tensor"]
-        parent: nn.Module = self
-        for folder in folders:
-            child = parent._modules.get(folder)
-            if child is None:
-                child = nn.Module()
-                parent.add_module(folder, child)
-            parent = child
+        parent = container(self, folders)
         while hasattr(parent, last):
             last += "_"
         parent.register_buffer(last, value)

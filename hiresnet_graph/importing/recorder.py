@@ -18,7 +18,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from hiresnet_graph.importing.programs import ProgramModule
-from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
+from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor, values_in
 
 _TORCH = f"{Path(torch.__file__).parent}/"
 _OWN = f"{Path(__file__).parent}/"
@@ -117,7 +117,7 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.paused:
             return function(*args, **kwargs)
-        tensors = list(_tensors((args, kwargs)))
+        tensors = list(values_in((args, kwargs), torch.Tensor))
         versions = [tensor._version for tensor in tensors]
         name = _name(function)
         is_read = name in _READS
@@ -125,7 +125,7 @@ class _Recorder(TorchFunctionMode):
             self.fault(f"its control flow depends on the data: '{name}' of a tensor that depends on the input")
         result = function(*args, **kwargs)
         changed = [t for t, version in zip(tensors, versions, strict=True) if t._version != version]
-        results = [changed[0]] if name == "__setitem__" and changed else list(_tensors(result))
+        results = [changed[0]] if name == "__setitem__" and changed else list(values_in(result, torch.Tensor))
         if not results:
             return result
         operands = [self.value(tensor) for tensor in tensors]
@@ -200,8 +200,12 @@ class _Recorder(TorchFunctionMode):
         if self.paused or not isinstance(first, torch.Tensor):
             return None
         # The same tensor must not stand for the value before and after the module.
-        fresh = torch.ops.aten.alias.default(first) if any(first is tensor for tensor in _tensors(args)) else first
-        inputs = [self.value(tensor) for tensor in _tensors((args, kwargs))]
+        fresh = (
+            torch.ops.aten.alias.default(first)
+            if any(first is tensor for tensor in values_in(args, torch.Tensor))
+            else first
+        )
+        inputs = [self.value(tensor) for tensor in values_in((args, kwargs), torch.Tensor)]
         value = TracedTensor(fresh, depends=any(one.depends for one in inputs))
         self.add(value)
         own, named = self._replaced(args), {key: self._replaced(one) for key, one in kwargs.items()}
@@ -229,17 +233,6 @@ class _Recorder(TorchFunctionMode):
                 self.trace.faults.append(Fault(f"its result is a {type(tensor).__name__}, not a tensor", "", name))
                 continue
             self.trace.outputs[name] = self.value(tensor)
-
-
-def _tensors(argument: Any) -> Iterator[torch.Tensor]:
-    if isinstance(argument, torch.Tensor):
-        yield argument
-    elif isinstance(argument, list | tuple):
-        for item in argument:
-            yield from _tensors(item)
-    elif isinstance(argument, dict):
-        for item in argument.values():
-            yield from _tensors(item)
 
 
 def _storage(tensor: torch.Tensor) -> int:

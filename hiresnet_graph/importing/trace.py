@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+T = TypeVar("T")
 _LONGEST = 120
 """Characters of an address in a message."""
 
@@ -84,7 +85,7 @@ class Recorded:
     @property
     def operands(self) -> Iterator[TracedTensor]:
         """The values among its arguments."""
-        return values_in((self.args, self.kwargs))
+        return values_in((self.args, self.kwargs), TracedTensor)
 
 
 class Fault(NamedTuple):
@@ -130,13 +131,13 @@ class ModuleTrace:
     names: dict[int, str] = field(default_factory=dict)
 
 
-def values_in(argument: Any) -> Iterator[TracedTensor]:
-    """The values in an argument, which may be nested."""
-    if isinstance(argument, TracedTensor):
+def values_in(argument: Any, kind: type[T]) -> Iterator[T]:
+    """The values of a type in an argument, which may be nested."""
+    if isinstance(argument, kind):
         yield argument
     elif isinstance(argument, list | tuple):
         for item in argument:
-            yield from values_in(item)
+            yield from values_in(item, kind)
     elif isinstance(argument, dict):
         for item in argument.values():
-            yield from values_in(item)
+            yield from values_in(item, kind)

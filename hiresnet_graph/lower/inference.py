@@ -126,8 +126,8 @@ def _join(plan: Plan, calls: list[Call], steps: list[_Step]) -> int:
         is_joinable = isinstance(op, Conv2d) and op.groups == 1 and op.kernel_size == 1
         return op.model_copy(update={"bias": True}) if is_joinable else None
 
-    removed: set[str] = set()
-    joined: list[Call] = []
+    names, removed, saved = set(before), set[str](), 0
+    made: list[Call] = []
     for call in calls:
         groups: dict[Op, list[Call]] = defaultdict(list)
         for name in dict.fromkeys(call.inputs) if call.op.kind == "add" else ():
@@ -135,14 +135,15 @@ def _join(plan: Plan, calls: list[Call], steps: list[_Step]) -> int:
                 groups[op].append(before[name])
         for op, group in groups.items():
             if len(group) > 1:
-                concat, conv, call = _joined(op, group, call, {*before, *(made.name for made in joined)})
+                concat, conv, call = _joined(op, group, call, names)
                 steps.append(_joining(group, conv.weights))
                 removed |= {source.name for source in group}
-                joined += [concat, conv] if call is not conv else [concat]
-        joined.append(call)
-    before_count = sum(call.op.kind == "conv2d" for call in calls)
-    calls[:] = [call for call in joined if call.name not in removed]
-    return before_count - sum(call.op.kind == "conv2d" for call in calls)
+                saved += len(group) - 1
+                names |= {concat.name, conv.name}
+                made += [concat, conv] if call is not conv else [concat]
+        made.append(call)
+    calls[:] = [call for call in made if call.name not in removed]
+    return saved
 
 
 def _joined(op: Op, group: Sequence[Call], total: Call, names: set[str]) -> tuple[Call, Call, Call]:

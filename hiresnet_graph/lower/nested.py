@@ -9,6 +9,7 @@ from torch import fx, nn
 
 from hiresnet_graph.identifiers import camel_case
 from hiresnet_graph.lower.code import GraphWriter
+from hiresnet_graph.lower.weights import container
 from hiresnet_graph.tree import container_of
 
 StepCode = Callable[..., Any]
@@ -62,11 +63,7 @@ class Stepped(nn.Module):
 def add_containers(root: nn.Module, writer: GraphWriter) -> None:
     """Add empty modules for nodes without layers."""
     for path in writer.uses:
-        parent = root
-        for name in path.split("."):
-            if name not in parent._modules:
-                parent.add_module(name, nn.Module())
-            parent = parent.get_submodule(name)
+        container(root, path.split("."))
 
 
 def nest(root: nn.Module, writer: GraphWriter) -> None:
@@ -77,12 +74,12 @@ def nest(root: nn.Module, writer: GraphWriter) -> None:
     """
     for path in sorted(writer.uses, key=lambda path: path.count(".")):
         parent, last = root.get_submodule(container_of(path)), path.rpartition(".")[2]
-        container, use = parent.get_submodule(last), writer.uses[path][0]
+        empty, use = parent.get_submodule(last), writer.uses[path][0]
         module: nn.Module
         if use.step is None:
             name = camel_case(path.replace(".", "_"), "Net")
-            module = fx.GraphModule(container, writer.module(use), class_name=name)
+            module = fx.GraphModule(empty, writer.module(use), class_name=name)
         else:
             module = Stepped(writer, path)
-        module._modules = container._modules  # in their order, with those that others call
+        module._modules = empty._modules  # in their order, with those that others call
         parent._modules[last] = module

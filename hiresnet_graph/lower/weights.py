@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,19 +146,25 @@ def initialize(module: nn.Module, name: str, tensors: tuple[Tensor, ...], seed: 
                 value.uniform_(-bound, bound, generator=generator)
 
 
+def container(root: nn.Module, folders: Iterable[str]) -> nn.Module:
+    """The module below `root` along these names, made of empty modules where there is none."""
+    parent = root
+    for folder in folders:
+        child = parent._modules.get(folder)
+        if child is None:
+            child = nn.Module()
+            parent.add_module(folder, child)
+        parent = child
+    return parent
+
+
 def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
     """Add each layer to `root` under its dotted name, in modules without `forward`."""
     for name, layer in layers.items():
-        parent = root
         *folders, last = name.split(".")
-        for folder in folders:
-            child = parent._modules.get(folder)
-            if child is None:
-                child = nn.Module()
-                parent.add_module(folder, child)
-            parent = child
-        container = parent._modules.get(last)  # weights may lie below the name of other weights
-        for below, module in () if container is None else container._modules.items():
+        parent = container(root, folders)
+        earlier = parent._modules.get(last)  # weights may lie below the name of other weights
+        for below, module in () if earlier is None else earlier._modules.items():
             layer.add_module(below, module)
         parent.add_module(last, layer)
 
