@@ -26,6 +26,19 @@ def _vit(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return state
 
 
+def _of_timm(state: State, pairs: Mapping[str, str]) -> dict[str, torch.Tensor]:
+    """Tensors of a network of blocks with a norm and a linear head."""
+
+    def rename(name: str) -> str:
+        if name.startswith("norm."):
+            return f"head.{name}"
+        if name.startswith("head."):
+            return f"head.linear.{name.removeprefix('head.')}"
+        return _blocks(_replaced(name, pairs))
+
+    return _renamed(state, rename)
+
+
 def torchvision_vit(state: State) -> dict[str, torch.Tensor]:
     pairs = {
         "conv_proj": "patches.conv",
@@ -58,14 +71,7 @@ def timm_vit(state: State) -> dict[str, torch.Tensor]:
         "mlp.fc": "linear",
     }
 
-    def rename(name: str) -> str:
-        if name.startswith("norm."):
-            return f"head.{name}"
-        if name.startswith("head."):
-            return f"head.linear.{name.removeprefix('head.')}"
-        return _blocks(_replaced(name, pairs))
-
-    return _vit(_renamed(state, rename))
+    return _vit(_of_timm(state, pairs))
 
 
 def timm_mixer(state: State) -> dict[str, torch.Tensor]:
@@ -76,14 +82,7 @@ def timm_mixer(state: State) -> dict[str, torch.Tensor]:
         "mlp_channels.fc": "linear",
     }
 
-    def rename(name: str) -> str:
-        if name.startswith("norm."):
-            return f"head.{name}"
-        if name.startswith("head."):
-            return f"head.linear.{name.removeprefix('head.')}"
-        return _blocks(_replaced(name, pairs))
-
-    return _renamed(state, rename)
+    return _of_timm(state, pairs)
 
 
 def torchvision_swin(state: State) -> dict[str, torch.Tensor]:

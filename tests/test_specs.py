@@ -23,6 +23,9 @@ PUBLISHED = {
     "wide_resnet50_2": (68_883_240, 11.398),
     "vgg16": (138_357_544, 15.470),
     "densenet121": (7_978_856, 2.834),
+    "vit_base": (86_567_656, 17.564),
+    "swin_tiny": (28_288_354, 4.491),
+    "convnext_tiny": (28_589_128, 4.456),
 }
 """Parameters and GMACs: torchvision's weights metadata."""
 
