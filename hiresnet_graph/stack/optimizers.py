@@ -13,10 +13,10 @@ from torch import nn
 
 from hiresnet_graph.stack.branches import Branches
 from hiresnet_graph.stack.replicas import Replicas
+from hiresnet_graph.train.optimizer_state import StateByParameter, load_state, state_by_name
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.trainer import make_optimizer
 
-StateByParameter = dict[str, dict[str, torch.Tensor]]
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
@@ -175,19 +175,8 @@ class SeparateOptimizers(StackOptimizer):
 
     def state(self, k: int, steps: int) -> StateByParameter:
         """The state of torch's optimizer for each parameter of replica k."""
-        held = self._optimizers[k].state
-        return {
-            name: {entry: value for entry, value in held[parameter].items() if torch.is_tensor(value)}
-            for name, parameter in self._modules[k].named_parameters()
-            if parameter in held
-        }
+        return state_by_name(self._optimizers[k], self._modules[k])
 
     def load(self, k: int, state: StateByParameter) -> None:
         """Continue with a `state` of replica k."""
-        entries: dict[int, dict[str, torch.Tensor]] = {}
-        for index, (name, parameter) in enumerate(self._modules[k].named_parameters()):
-            for entry, value in state.get(name, {}).items():
-                own = torch.empty_like(parameter if value.shape == parameter.shape else value, requires_grad=False)
-                entries.setdefault(index, {})[entry] = own.copy_(value)
-        optimizer = self._optimizers[k]
-        optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+        load_state(self._optimizers[k], self._modules[k], state)

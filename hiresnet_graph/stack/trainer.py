@@ -22,7 +22,7 @@ from hiresnet_graph.stack.branches import Branches
 from hiresnet_graph.stack.capture import CaptureContext, Captured
 from hiresnet_graph.stack.losses import stacked_losses, stacked_score_sums
 from hiresnet_graph.stack.lowering import Stacked
-from hiresnet_graph.stack.optimizers import FlatOptimizer, SeparateOptimizers, StackOptimizer, StateByParameter
+from hiresnet_graph.stack.optimizers import FlatOptimizer, SeparateOptimizers, StackOptimizer
 from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.stack.request import StackBackend
 from hiresnet_graph.stack.stackable import MIN_REPLICAS
@@ -31,6 +31,7 @@ from hiresnet_graph.train.checks import count_readouts
 from hiresnet_graph.train.environment import describe_environment
 from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, loss_of, score_sums
 from hiresnet_graph.train.gradients import GradientGroups
+from hiresnet_graph.train.optimizer_state import from_tensors, to_tensors
 from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.state import Weights, below
 from hiresnet_graph.train.trainer import Batch, Condition, Trainer, image_format, memory_errors
@@ -59,7 +60,8 @@ class StackTrainer(Trainer):
         padded = [*runs, *[runs[-1]] * (MIN_REPLICAS - len(runs) if self._is_stacked else 0)]
         with memory_errors(f"{_describe(runs)} cannot be put on the device"):
             self.replicas = _make_replicas(padded, supergraph, backend, device)
-            self._names = [self._initialize(k, run) for k, run in enumerate(padded)]
+            for k, run in enumerate(padded):
+                self.replicas.load(k, run.arch.build(run.request.seeds.init).state_dict())
             recipes = [run.recipe for run in padded]
             self.optimizer: StackOptimizer
             if isinstance(self.replicas, Branches) and device.type == "cpu":
@@ -108,19 +110,11 @@ class StackTrainer(Trainer):
             gradients=gradients if recipe.record_gradients else (),
         )
 
-    def _initialize(self, k: int, run: PreparedRun) -> list[str]:
-        """Set the initial weights of a replica; returns the names of its parameters, ordered as in a single run."""
-        module = run.arch.build(run.request.seeds.init)
-        self.replicas.load(k, module.state_dict())
-        return [name for name, _ in module.named_parameters()]
-
     def checkpoint(self, k: int) -> Checkpoint:
         """Everything that the rest of a run depends on, in the format of a single run."""
         state = self.states[k]
         tensors = {f"model.{name}": value for name, value in self.replicas.state(k).items()}
-        held = self.optimizer.state(k, state.total_steps)
-        for index, name in enumerate(self._names[k]):
-            tensors |= {f"optimizer.{index}.{entry}": value for entry, value in held.get(name, {}).items()}
+        tensors |= to_tensors(self.optimizer.state(k, state.total_steps))
         tensors |= state.tensors()
         rng_state = [self.replicas.generators[k].get_state()]
         if self.device.type == "cuda":  # a single run on a GPU stores the state of the CPU, too
@@ -131,12 +125,8 @@ class StackTrainer(Trainer):
     def restore(self, k: int, checkpoint: Checkpoint) -> None:
         """Return a run to a checkpoint; for all runs, to checkpoints at the same step."""
         counters, tensors = checkpoint
-        state: StateByParameter = {}
-        for name, value in below(tensors, "optimizer").items():
-            index, _, entry = name.partition(".")
-            state.setdefault(self._names[k][int(index)], {})[entry] = value
         self.replicas.load(k, below(tensors, "model"))
-        self.optimizer.load(k, state)
+        self.optimizer.load(k, from_tensors(tensors))
         rng_state = tensors.get("noise.0.1" if self.device.type == "cuda" else "noise.0.0")
         if rng_state is not None:
             self.replicas.generators[k].set_state(rng_state)

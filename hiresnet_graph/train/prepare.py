@@ -21,6 +21,7 @@ from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, chec
 from hiresnet_graph.train.continuation import continue_run, has_state
 from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.identity import identify_network, identify_run
+from hiresnet_graph.train.optimizer_state import from_tensors
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import (
     BEST,
@@ -180,11 +181,18 @@ class PreparedRun:
         """Check that a checkpoint belongs to this run.
 
         Raises:
-            UsageError: It belongs to another run.
+            UsageError: It belongs to another run, or has the state of an optimizer for other parameters.
         """
         if checkpoint.counters.key != self.key:
             raise UsageError(
                 f"{self.folder} holds checkpoints of another run. Choose another folder, or delete this one."
+            )
+        parameters = {name for name, tensor in self.arch.plan.tensors().items() if tensor.trainable}
+        if unknown := sorted(from_tensors(checkpoint.tensors).keys() - parameters):
+            raise UsageError(
+                f"{self.folder}: its checkpoint has the state of the optimizer for '{unknown[0]}', which is no "
+                "parameter of the network: it was not written by this version. Choose another folder, or start over "
+                "in this one with 'hrg train --fresh'."
             )
 
     def write_start(self, epochs: Iterable[Epoch]) -> None:

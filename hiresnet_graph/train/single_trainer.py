@@ -19,6 +19,7 @@ from hiresnet_graph.train.checks import count_readouts
 from hiresnet_graph.train.environment import describe_environment
 from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, evaluate, loss_of, split_steps
 from hiresnet_graph.train.gradients import GradientGroups
+from hiresnet_graph.train.optimizer_state import from_tensors, load_state, state_by_name, to_tensors
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
 from hiresnet_graph.train.parameter_rules import frozen_layers, lr_factors
 from hiresnet_graph.train.prepare import PreparedRun
@@ -77,8 +78,7 @@ class SingleTrainer(Trainer):
     def checkpoint(self, k: int = 0) -> Checkpoint:
         """Everything that the rest of the run depends on."""
         tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items() if torch.is_tensor(value)}
+        tensors |= to_tensors(state_by_name(self.optimizer, self.module))
         tensors |= self.states[0].tensors()
         for rank, rng_state in enumerate(self.processes.gather(self.rng_state)):
             tensors |= {f"noise.{rank}.{i}": value for i, value in enumerate(rng_state)}
@@ -88,15 +88,7 @@ class SingleTrainer(Trainer):
         """Return to a checkpoint."""
         counters, tensors = checkpoint
         self.module.load_state_dict(below(tensors, "model"))  # by copy, so that the memory format stays
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        parameters = self._trained()
-        for name, value in below(tensors, "optimizer").items():
-            index, _, entry = name.partition(".")
-            like = parameters[int(index)]
-            if value.shape == like.shape:  # written in another memory format: the optimizer expects that of its weights
-                value = torch.empty_like(like, requires_grad=False).copy_(value)
-            state.setdefault(int(index), {})[entry] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        load_state(self.optimizer, self.module, from_tensors(tensors))
         rng_state = below(tensors, f"noise.{self.processes.rank}")
         self.rng_state = [rng_state[str(i)] for i in range(len(rng_state))]
         self.states[0].restore(counters, tensors)
@@ -167,7 +159,7 @@ class SingleTrainer(Trainer):
         return requested
 
     def _trained(self) -> list[nn.Parameter]:
-        """The parameters that are trained, as the optimizer numbers them."""
+        """The parameters that are trained."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _gradient_norms(self) -> torch.Tensor:
