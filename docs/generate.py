@@ -76,7 +76,7 @@ def pages() -> dict[str, str]:
             "Data sets",
             "Values of `--data`: `NAME`, or with fields `NAME:FIELD=VALUE,FIELD=VALUE`; in a study file also a mapping "
             "like `{kind: NAME, FIELD: VALUE}`. The file of `npz` and the folder of `imagefolder` directly follow the "
-            "colon: `npz:FILE`, `imagefolder:DIR,size=32`. [How to use them](../how-to.md#use-a-data-set).",
+            "colon: `npz:FILE`, `imagefolder:DIR,size=32`. [How to use them](../how-to/data.md).",
             DATASETS,
         ),
         "specs.md": _specs(),

@@ -37,7 +37,8 @@ from tests.test_layers import LAYERS
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "reference"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+HOW_TO = ROOT / "docs" / "how-to"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted(HOW_TO.glob("*.md"))]
 ALL = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(REFERENCE.glob("*.md"))]
 LANGUAGES = {"bash", "console", "json", "make", "python", "text", "toml", "yaml"}
 PROGRAMS = {"hrg", "python", "cat", "ls", "cp", "mkdir", "head"}
@@ -258,16 +259,18 @@ def follow(page: Path, folder: Path, slow: bool) -> None:
         follower.close()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT).with_suffix(""))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     follow(page, tmp_path, slow=False)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if "<!-- test: slow:" in page.read_text()], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if "<!-- test: slow:" in page.read_text()], ids=page_id)
 def test_a_page_can_be_followed_with_its_slow_parts(page: Path, tmp_path: Path) -> None:
     follow(page, tmp_path, slow=True)
 
@@ -285,7 +288,7 @@ def without_code(text: str) -> str:
     return re.sub(r"(?ms)^```.*?^```$", "", text)
 
 
-@pytest.mark.parametrize("page", ALL, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("page", ALL, ids=page_id)
 def test_links_and_images_lead_somewhere(page: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", without_code(page.read_text()))
     for target in [*re.findall(r"]\(([^)\s]+)\)", text), *re.findall(r'src="([^"]+)"', text)]:

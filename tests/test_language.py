@@ -22,7 +22,11 @@ from hiresnet_graph.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(hiresnet_graph.__file__).parent
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 BANNED = {
     r"\bmistakes?\b(?! for\b)": "error",
     r"unless (?:told|asked)": "default ...",
