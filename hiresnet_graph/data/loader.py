@@ -12,24 +12,15 @@ import copy
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from typing import NamedTuple
+from functools import partial
 
 import torch
 
+from hiresnet_graph.data.augmentation import Augmentation
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.readers import read_ahead
-from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.errors import RunError
 from hiresnet_graph.seeding import derive_seed
-
-AUGMENTATIONS = ("none", "flip", "crop", "crop+flip")
-
-
-class _Draws(NamedTuple):
-    """Random augmentation of each image of the data set in one epoch."""
-
-    top_N: torch.Tensor
-    left_N: torch.Tensor
-    mirrored_N: torch.Tensor
 
 
 class Loader:
@@ -38,14 +29,13 @@ class Loader:
     Args:
         dataset: With images in the input shape of the network.
         device: Device of the batches.
-        augment: Random augmentation of training images: `none`, `flip`, `crop` or `crop+flip`.
-        crop_padding: Black pixels on each side before a crop (default: an eighth of the height).
+        augment, crop_padding, rand_augment, random_erasing: Random changes of training images; see `Augmentation`.
         seed: Of the order of the images and of their augmentation.
         workers: Processes that read streamed images; with 0 the training process reads them.
         memory_format: Of the batches.
 
     Raises:
-        UsageError: The augmentation or the padding is invalid.
+        UsageError: A setting of the random changes is invalid.
     """
 
     def __init__(
@@ -55,23 +45,15 @@ class Loader:
         device: torch.device,
         augment: str = "none",
         crop_padding: int | None = None,
+        rand_augment: int | None = None,
+        random_erasing: float = 0.0,
         seed: int = 0,
         workers: int = 0,
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
-        if augment not in AUGMENTATIONS:
-            raise UsageError(f"augment: expected one of {', '.join(AUGMENTATIONS)}, not '{augment}'.")
         self.dataset, self.device, self.seed, self.workers = dataset, device, seed, workers
         self.memory_format = memory_format
-        _, self.height, self.width = dataset.shape
-        self.flips, self.padding = "flip" in augment, 0
-        if "crop" in augment:
-            self.padding = max(1, self.height // 8) if crop_padding is None else crop_padding
-            if not 0 < self.padding < min(self.height, self.width):
-                raise UsageError(
-                    f"crop_padding: expected a number from 1 to {min(self.height, self.width) - 1} for images of "
-                    f"{self.height}x{self.width}, not {self.padding}."
-                )
+        self.augmentation = Augmentation(dataset.shape, augment, crop_padding, rand_augment, random_erasing)
         self.indices = {part: torch.tensor(indices) for part, indices in dataset.split._asdict().items()}
         self.labels_N = dataset.labels_N.to(device)
         mean_C11, std_C11 = dataset.channel_stats
@@ -122,11 +104,15 @@ class Loader:
         """
         train_N = self.indices["train"]
         order_N = train_N[torch.randperm(len(train_N), generator=_generator(self.seed, "order", epoch))]
-        draws = self._draws(epoch)
+        augmentation = self.augmentation
+        draws = augmentation.draws(partial(_generator, self.seed, epoch=epoch), len(self.dataset), self.device)
         steps = range(first_step, self.steps(batch_size, drop_last))
         batches = [order_N[step * batch_size : (step + 1) * batch_size] for step in steps]
-        for images_BCHW, indices_B in self._raw([_slice(batch, rank, world) for batch in batches]):
-            yield self._normalize(self._augment(images_BCHW, indices_B, draws)), self.labels_N[indices_B]
+        slices = [_slice(batch, rank, world) for batch in batches]
+        for (images_BCHW, on_device_B), indices_B in zip(self._raw(slices), slices, strict=True):
+            own = draws.of_batch(indices_B, on_device_B)
+            x_BCHW = self._normalize(augmentation.change(images_BCHW, own))
+            yield augmentation.erase(x_BCHW, own), self.labels_N[on_device_B]
 
     def evaluation(self, part: str, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """All images of a part of the data in order, not augmented, and their labels.
@@ -167,29 +153,6 @@ class Loader:
                 f"data '{self.dataset.name}': a data worker has ended: {error} "
                 "Try fewer data workers; with 0 the training process reads the images."
             ) from error
-
-    def _draws(self, epoch: int) -> _Draws:
-        generator, images = _generator(self.seed, "augment", epoch), len(self.dataset)
-        # All numbers are always drawn, so that one augmentation does not change another.
-        mirrored_N = torch.rand(images, generator=generator) < 0.5
-        offset_2N = torch.randint(2 * self.padding + 1, (2, images), generator=generator)
-        top_N, left_N = offset_2N.to(self.device)
-        return _Draws(top_N, left_N, mirrored_N.to(self.device))
-
-    def _augment(self, images_BCHW: torch.Tensor, indices_B: torch.Tensor, draws: _Draws) -> torch.Tensor:
-        if self.padding:
-            batch, channels, height, width = images_BCHW.shape
-            edge = self.padding
-            padded_BCHW = images_BCHW.new_zeros(batch, channels, height + 2 * edge, width + 2 * edge)
-            padded_BCHW[:, :, edge : edge + height, edge : edge + width] = images_BCHW
-            # All windows of all images, as a view: one index selects one for each image.
-            windows_BCyxHW = padded_BCHW.unfold(2, height, 1).unfold(3, width, 1)
-            rows_B = torch.arange(batch, device=self.device)
-            images_BCHW = windows_BCyxHW[rows_B, :, draws.top_N[indices_B], draws.left_N[indices_B]]
-        if self.flips:
-            mirrored_B111 = draws.mirrored_N[indices_B].view(-1, 1, 1, 1)
-            images_BCHW = torch.where(mirrored_B111, images_BCHW.flip(3), images_BCHW)
-        return images_BCHW
 
     def _normalize(self, images_BCHW: torch.Tensor) -> torch.Tensor:
         x_BCHW = normalize(images_BCHW, self.mean_C11, self.scale_C11)

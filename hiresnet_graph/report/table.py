@@ -165,6 +165,10 @@ class Table(NamedTuple):
             "freeze": f"frozen: {' '.join(recipe.freeze)}" if recipe.freeze else "",
             "lr_scale": " ".join(f"rate of {key} times {factor:g}" for key, factor in recipe.lr_scale),
             "augment": f"augmentation {recipe.augment}",
+            "rand_augment": "" if recipe.rand_augment is None else f"RandAugment {recipe.rand_augment}",
+            "random_erasing": f"random erasing {recipe.random_erasing:g}" if recipe.random_erasing else "",
+            "mixup": f"mixup {recipe.mixup:g}" if recipe.mixup else "",
+            "cutmix": f"CutMix {recipe.cutmix:g}" if recipe.cutmix else "",
             "precision": recipe.precision if recipe.precision != "fp32" else "",
         }
         parts.update({column: f"{column} by row" for column in self.settings.values()})

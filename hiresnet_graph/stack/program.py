@@ -88,11 +88,9 @@ def _check_requests(requests: Sequence[RunRequest]) -> None:
         raise UsageError("a stack requires at least one run.")
     first = requests[0]
     for request in requests:
-        if stack_group(request.recipe) is None:
-            raise UsageError(
-                "a run with 'compile', 'checkpoint_steps', 'freeze' or 'lr_scale' in its recipe is trained on its own, "
-                "not in a stack."
-            )
+        if fields := request.recipe.unstacked_fields:
+            named = ", ".join(f"'{field}'" for field in fields)
+            raise UsageError(f"a run with {named} in its recipe is trained on its own, not in a stack.")
         if stack_group(request.recipe) != stack_group(first.recipe):
             ours, theirs = (dict(stack_group(one.recipe) or ()) for one in (first, request))
             different = [f"{name} is {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]]

@@ -22,9 +22,9 @@ _STORED = 11
 def stack_group(recipe: Recipe) -> tuple[tuple[str, object], ...] | None:
     """The recipe fields that are equal for all runs of a stack; None if the run cannot be in a stack.
 
-    Runs with `compile`, `checkpoint_steps`, `freeze` or `lr_scale` are trained on their own.
+    Runs with one of `UNSTACKED_FIELDS` are trained on their own.
     """
-    if recipe.compile or recipe.checkpoint_steps is not None or recipe.freeze or recipe.lr_scale:
+    if recipe.unstacked_fields:
         return None
     return tuple((name, value) for name, value in recipe if name not in OWN_FIELDS)
 

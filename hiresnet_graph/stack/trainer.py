@@ -34,7 +34,7 @@ from hiresnet_graph.train.gradients import GradientGroups
 from hiresnet_graph.train.optimizer_state import from_tensors, to_tensors
 from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.state import Weights, below
-from hiresnet_graph.train.trainer import Batch, Condition, Trainer, image_format, memory_errors
+from hiresnet_graph.train.trainer import Batch, Condition, Trainer, augmentation_of, image_format, memory_errors
 
 
 class StackTrainer(Trainer):
@@ -73,8 +73,7 @@ class StackTrainer(Trainer):
             loader = Loader(
                 first.dataset,
                 device=device,
-                augment=recipe.augment,
-                crop_padding=recipe.crop_padding,
+                **augmentation_of(recipe),
                 seed=different[0],
                 workers=first.request.data_workers,
             )

@@ -252,10 +252,11 @@ class PreparedStudy:
             return ""
         sizes = [len(stack.keys) for stack in self.stacks]
         if not sizes:
-            return (
-                "Each run is computed by itself: no two runs can be stacked (other networks, or 'compile', "
-                "'checkpoint_steps', 'freeze' or 'lr_scale' in the recipe), or memory is too small."
-            )
+            recipes = (request.recipe for request in self.plan.requests.values())
+            fields = dict.fromkeys(field for recipe in recipes for field in recipe.unstacked_fields)
+            named = ", ".join(f"'{field}'" for field in fields)
+            reason = f"{named} in the recipe" if fields else "other networks, or memory is too small"
+            return f"Each run is computed by itself: no two runs can be stacked ({reason})."
         together, alone = sum(sizes), runs - sum(sizes)
         programs = format_count(len(sizes), "program") + (f" of at most {max(sizes)}" if len(sizes) > 1 else "")
         text = f"{format_count(together, 'run')} as {programs} ({self.execution.backend})"

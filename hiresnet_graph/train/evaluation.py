@@ -35,14 +35,17 @@ def last_step(logits: torch.Tensor) -> torch.Tensor:
 
 
 def loss_of(
-    logits_BSK: torch.Tensor, labels_B: torch.Tensor, weights: Sequence[float], smoothing: float
+    logits_BSK: torch.Tensor, targets: torch.Tensor, weights: Sequence[float], smoothing: float
 ) -> torch.Tensor:
     """The mean cross-entropy, weighted over the readout steps.
 
     A step of weight 0 is left out, so that its gradients are exactly 0 even if its loss is not finite.
+
+    Args:
+        targets: Labels [B], or shares of the classes [B, K].
     """
     losses = [
-        weight * cross_entropy(logits_BSK[:, step], labels_B, label_smoothing=smoothing)
+        weight * cross_entropy(logits_BSK[:, step], targets, label_smoothing=smoothing)
         for step, weight in enumerate(weights)
         if weight
     ]

@@ -31,7 +31,10 @@ FIXED_RATES: tuple[Schedule, ...] = ("step", "constant")
 # Fields that change how a result is computed, or what is recorded of it, but not what is computed: not part of a run's
 # key.
 EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile", "record_gradients"})
-
+# Fields that are not part of a run's key where they have their default: it changes nothing.
+OPTIONAL_FIELDS = frozenset({"cutmix", "freeze", "loss_steps", "lr_scale", "mixup", "rand_augment", "random_erasing"})
+# Fields with which runs are not computed as one program, unless they have their default.
+UNSTACKED_FIELDS = ("checkpoint_steps", "compile", "cutmix", "freeze", "lr_scale", "mixup")
 
 _MAX_WEIGHT = 1e30  # far from the limits of float32, as only ratios matter
 _MAX_FACTOR = 1e6
@@ -113,6 +116,14 @@ class Recipe(Float32Model):
             `flip` (left to right, with probability 1/2), `crop+flip`, `none`; or `standard`, the usual one for the
             data set.
         crop_padding: Padding in pixels on each side (default: an eighth of the height).
+        rand_augment: Magnitude of RandAugment, from 0 to 30; often 9. Two random operations of torchvision on each
+            training image, like a rotation or another contrast. Images have 1 or 3 channels.
+        random_erasing: Probability that a random rectangle of a training image is set to the mean color.
+        mixup: Mix each training image and its label with another one of the batch, in shares drawn from a beta
+            distribution with this parameter; often 0.2 to 0.8. 0 omits it. The training accuracy counts the label of
+            the larger share.
+        cutmix: Likewise, with a random rectangle of the other image; often 1. With `mixup` too, each batch is mixed in
+            one of the two ways.
         top_k: Number of highest scores for the top-k accuracy, which is reported besides accuracy.
         precision: `fp32`; `tf32` (rounded products of float32, on GPUs that support it); `bf16` (automatic mixed
             precision).
@@ -148,6 +159,10 @@ class Recipe(Float32Model):
     lr_scale: Factors = ()
     augment: Augmentation = "standard"
     crop_padding: Count | None = None
+    rand_augment: int | None = Field(default=None, ge=0, le=30, strict=True)
+    random_erasing: float = Field(default=0.0, ge=0, le=1)
+    mixup: float = Field(default=0.0, ge=0, le=_MAX_FACTOR)
+    cutmix: float = Field(default=0.0, ge=0, le=_MAX_FACTOR)
     top_k: Count = 5
     precision: Precision = "fp32"
     channels_last: bool | None = None
@@ -215,6 +230,14 @@ class Recipe(Float32Model):
         """Whether the learning rates of the first epochs are the same with more epochs, so that a run can continue."""
         return self.schedule in FIXED_RATES
 
+    @property
+    def unstacked_fields(self) -> tuple[str, ...]:
+        """The fields because of which the run is not computed with others as one program."""
+        return tuple(name for name in UNSTACKED_FIELDS if not self._is_default(name))
+
+    def _is_default(self, name: str) -> bool:
+        return bool(getattr(self, name) == type(self).model_fields[name].default)
+
     def mathematics(self) -> dict[str, object]:
         """The fields that determine what a run computes, as JSON data: its part of a run's key."""
         data = self.model_dump(mode="json", exclude=set(EXECUTION_FIELDS))
@@ -224,9 +247,7 @@ class Recipe(Float32Model):
             "step_every": self.schedule != "step",
             "step_factor": self.schedule != "step",
             "crop_padding": "crop" not in self.augment and self.augment != "standard",
-            "loss_steps": self.loss_steps == "mean",
-            "freeze": not self.freeze,
-            "lr_scale": not self.lr_scale,
+            **{name: self._is_default(name) for name in OPTIONAL_FIELDS},
         }
         return {name: value for name, value in data.items() if not unused.get(name, False)}
 

@@ -19,6 +19,7 @@ from hiresnet_graph.train.checks import count_readouts
 from hiresnet_graph.train.environment import describe_environment
 from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, evaluate, loss_of, split_steps
 from hiresnet_graph.train.gradients import GradientGroups
+from hiresnet_graph.train.mixing import Mixing, main_labels
 from hiresnet_graph.train.optimizer_state import from_tensors, load_state, state_by_name, to_tensors
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
 from hiresnet_graph.train.parameter_rules import frozen_layers, lr_factors
@@ -29,6 +30,7 @@ from hiresnet_graph.train.trainer import (
     Batch,
     Condition,
     Trainer,
+    augmentation_of,
     compute_logits,
     image_format,
     make_optimizer,
@@ -53,12 +55,12 @@ class SingleTrainer(Trainer):
             self.loader = Loader(
                 dataset,
                 device=device,
-                augment=recipe.augment,
-                crop_padding=recipe.crop_padding,
+                **augmentation_of(recipe),
                 seed=seeds.data,
                 workers=run.request.data_workers,
                 memory_format=memory_format,
             )
+        self._mixing = Mixing(recipe, dataset.classes, seeds.data)
         self._forward = training_forward(self.module, recipe)
         plan = run.arch.plan
         factors = lr_factors(recipe, plan)
@@ -129,19 +131,20 @@ class SingleTrainer(Trainer):
         return [batches]
 
     def _train_step(self, stop: Condition, is_due: Condition) -> Sequence[torch.Tensor] | None:
-        [(x_BCHW, labels_B)] = self._next_batches()
         recipe, state, is_single = self.recipe, self.state, self.processes.world == 1
+        [batch] = self._next_batches()
+        x_BCHW, targets = self._mixing(*batch, *state.cursor)
         rate = recipe.lr_at(state.total_steps, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.zero_grad()
-        if len(labels_B):
+        if len(targets):
             logits_BRK = split_steps(compute_logits(self._forward, x_BCHW, recipe))
-            loss = loss_of(logits_BRK, labels_B, self._step_weights, recipe.label_smoothing)
-            correct = (logits_BRK[:, -1].detach().argmax(1) == labels_B).sum().float()
+            loss = loss_of(logits_BRK, targets, self._step_weights, recipe.label_smoothing)
+            correct = (logits_BRK[:, -1].detach().argmax(1) == main_labels(targets)).sum().float()
             if not is_single:  # the mean over the batch is the weighted mean of the means
-                batch = min(recipe.batch_size, state.images - state.step * recipe.batch_size)
-                loss = loss * (len(labels_B) / batch)
+                images = min(recipe.batch_size, state.images - state.step * recipe.batch_size)
+                loss = loss * (len(targets) / images)
             loss.backward()  # type: ignore[no-untyped-call]
         else:  # the last batch has fewer images than there are processes
             loss, correct = (torch.zeros((), device=self.device) for _ in range(2))

@@ -281,6 +281,11 @@ def image_format(recipe: Recipe, plan: Plan) -> torch.memory_format:
     return torch.channels_last if is_last else torch.contiguous_format
 
 
+def augmentation_of(recipe: Recipe) -> dict[str, Any]:
+    """The settings of a recipe that `Loader` takes."""
+    return recipe.model_dump(include={"augment", "crop_padding", "rand_augment", "random_erasing"})
+
+
 def move_to(module: nn.Module, device: torch.device, memory_format: torch.memory_format) -> nn.Module:
     """The network on a device, in a memory format."""
     return cast(nn.Module, cast(Any, module).to(device, memory_format=memory_format))

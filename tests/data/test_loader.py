@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.stats import chisquare
 
 from hiresnet_graph.data import SyntheticData, data_source, load_dataset
+from hiresnet_graph.data.augmentation import Augmentation
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.data.split import Split
@@ -79,8 +80,8 @@ def test_augmented_images_are_those_of_torchvision_and_equally_frequent(augment:
 
 
 def test_crop_and_flip_are_drawn_independently() -> None:
-    draws = Loader(noise(9000, Map(1, 8, 8)), device=CPU, augment="crop+flip")._draws(1)
-    counts = Counter(zip(*(draw.tolist() for draw in draws), strict=True))
+    draws = Augmentation(Map(1, 8, 8), "crop+flip").draws(lambda _: torch.Generator().manual_seed(1), 9000, CPU)
+    counts = Counter(zip(*(draw.tolist() for draw in draws[:3]), strict=True))
     assert len(counts) == 3 * 3 * 2
     assert chisquare(list(counts.values())).pvalue > 1e-3
 
@@ -106,7 +107,7 @@ def test_padding_is_black_before_normalisation() -> None:
 
 def test_the_default_padding_is_an_eighth_of_the_height() -> None:
     def edge(height: int, given: int | None = None) -> int:
-        return Loader(noise(2, Map(1, height, 40)), device=CPU, augment="crop", crop_padding=given).padding
+        return Augmentation(Map(1, height, 40), "crop", given).padding
 
     assert [edge(32), edge(8), edge(4), edge(32, 2)] == [4, 1, 1, 2]
 
@@ -118,7 +119,7 @@ def test_augmentation_depends_only_on_seed_epoch_and_image() -> None:
     dataset = noise(61, Map(3, 8, 8))
 
     def seen(batch_size: int, epoch: int = 2, seed: int = 0, augment: str = "crop+flip") -> dict[int, bytes]:
-        loader = Loader(dataset, device=CPU, augment=augment, seed=seed)
+        loader = Loader(dataset, device=CPU, augment=augment, rand_augment=9, random_erasing=0.5, seed=seed)
         return by_label(list(loader.training(epoch, batch_size)))
 
     assert len(seen(7)) == 60
@@ -127,7 +128,7 @@ def test_augmentation_depends_only_on_seed_epoch_and_image() -> None:
     assert seen(7) != seen(7, seed=1)
     # fewer training images, another order: the same augmentation of the remaining ones
     fewer = dataclasses.replace(dataset, split=Split(tuple(range(0, 60, 2)), (60,), ()))
-    loader = Loader(dataclasses.replace(fewer), device=CPU, augment="flip")
+    loader = Loader(dataclasses.replace(fewer), device=CPU, augment="flip", rand_augment=9, random_erasing=0.5)
     loader.mean_C11, loader.scale_C11 = Loader(dataset, device=CPU).mean_C11, Loader(dataset, device=CPU).scale_C11
     every, half = seen(7, augment="flip"), by_label(list(loader.training(2, 7)))
     assert len(half) == 30 and all(every[label] == image for label, image in half.items())
@@ -146,7 +147,7 @@ def test_the_order_depends_only_on_seed_and_epoch() -> None:
 
 
 def test_a_resumed_epoch_has_the_same_batches() -> None:
-    loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
+    loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip", rand_augment=9, random_erasing=0.5)
     whole = list(loader.training(1, 7))
     assert [len(labels_B) for _, labels_B in whole] == [7] * 8 + [4]
     assert equal(list(loader.training(1, 7, first_step=5)), whole[5:])
@@ -161,7 +162,7 @@ def test_drop_last_omits_the_last_batch() -> None:
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_the_slices_of_all_ranks_are_the_full_batch(world: int) -> None:
-    loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip")
+    loader = Loader(noise(61, Map(3, 8, 8)), device=CPU, augment="crop+flip", rand_augment=9, random_erasing=0.5)
     ranks = [list(loader.training(1, 7, rank=rank, world=world)) for rank in range(world)]
     joined = [tuple(torch.cat(part) for part in zip(*batch, strict=True)) for batch in zip(*ranks, strict=True)]
     assert equal(joined, list(loader.training(1, 7)))
@@ -181,11 +182,12 @@ def test_batches_have_the_requested_memory_format() -> None:
     [
         ({"augment": "rotate"}, r"augment: expected one of none, flip, crop, crop\+flip, not 'rotate'"),
         ({"augment": "crop", "crop_padding": 8}, r"crop_padding: expected a number from 1 to 7 .* 8x9, not 8"),
+        ({"rand_augment": 9}, r"rand_augment: requires grey or colour images .* not 2 channels\. Omit it\."),
     ],
 )
 def test_an_invalid_augmentation_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        Loader(noise(2, Map(1, 8, 9)), device=CPU, **fields)
+        Loader(noise(2, Map(2, 8, 9)), device=CPU, **fields)
 
 
 # -------------------------------------------------------------------------------------------------------------- streams
@@ -210,7 +212,7 @@ def test_streamed_images_equal_those_in_memory(pictures: Path, workers: int) -> 
         source = data_source({"kind": "imagefolder", "dir": pictures, "size": 12, "stream": stream})
         dataset = load_dataset(source).with_shape(Map(3, 9, 9))
         assert dataset.is_streamed == stream
-        return Loader(dataset, device=CPU, augment="crop+flip", workers=workers)
+        return Loader(dataset, device=CPU, augment="crop+flip", rand_augment=9, random_erasing=0.5, workers=workers)
 
     memory, stream = loader(False), loader(True, workers)
     assert equal(list(stream.training(1, 7)), list(memory.training(1, 7)))
