@@ -388,6 +388,13 @@ def test_unrolled_long_delays_have_lanes_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("direction", ["LR", "TB"])
+def test_unrolled_bypasses_of_one_step_arrive_at_points_of_their_own(direction: Direction) -> None:
+    """Random network 10 has three bypasses into one node."""
+    scene, layout = unrolled(make(10).arch.plan, direction=direction)
+    assert not overlaps(scene, layout) and not crossed(scene, layout)
+
+
+@pytest.mark.parametrize("direction", ["LR", "TB"])
 @pytest.mark.parametrize("name", [*IN_TIME, "states", "zeros"])
 def test_labels_of_rolled_networks_overlap_nothing(name: str, direction: Direction) -> None:
     scene, layout = placed(in_time(name), "blocks", direction)

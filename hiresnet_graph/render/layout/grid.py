@@ -27,6 +27,8 @@ from hiresnet_graph.render.layout.layout import Area, Axes, Direction, Layout, o
 from hiresnet_graph.render.scene.scene import Arrow, Scene
 
 _PAD, _BETWEEN, _LANE, _TRACK = 9.0, 24.0, 4.5, 5.0
+_LEAVE, _ARRIVE = 0.27, (0.31, 0.45)
+"""Where arrows beside a column leave and arrive: their distance from the middle of a box, as a share of its extent."""
 
 
 def grid_layout(scene: Scene, direction: Direction) -> Layout:
@@ -171,6 +173,19 @@ class _Grid:
         }
         return {end: middle[end] + step * offset for end, offset in offsets.items()}
 
+    def _beside_ports(self) -> dict[str, float]:
+        """How far from the middle of its box each arrow beside a column arrives, the nearest source outermost."""
+        found: dict[tuple[str, bool], list[Arrow]] = {}
+        for arrow in self.beside:
+            found.setdefault((arrow.target, self._rise(arrow) > 0), []).append(arrow)
+        ports = {}
+        for arrows in found.values():
+            arrows.sort(key=lambda arrow: (abs(self._rise(arrow)), arrow.name))
+            for i, arrow in enumerate(arrows):
+                share = i / (len(arrows) - 1) if len(arrows) > 1 else 0.5
+                ports[arrow.name] = _ARRIVE[1] - (_ARRIVE[1] - _ARRIVE[0]) * share
+        return ports
+
     def _is_long(self, arrow: Arrow) -> bool:
         """Whether an arrow passes a column."""
         return self.column[arrow.target] - self.column[arrow.source] > 1
@@ -204,11 +219,12 @@ class _Grid:
             layout.headers[name] = beside if self.axes.upright else Point(rect.centre.x, rect.high - 4 - height / 2)
         for name, corners in self._lines().items():
             layout.arrows[name] = self.axes.curve(rounded(without_head(corners), 4.0), corners[-1])
+        ends = self._beside_ports()
         for arrow in self.beside:
             a, b = self.boxes[arrow.source], self.boxes[arrow.target]
-            side = 0.36 * self.across * (1 if a.v0 < b.v0 else -1)
+            sign = 1 if a.v0 < b.v0 else -1
             away = a.u1 + self._bulge(arrow) * 4 / 3
-            low, high = a.v0 + self.across / 2 + side, b.v0 + self.across / 2 - side
+            low, high = a.v + sign * _LEAVE * self.across, b.v - sign * ends[arrow.name] * self.across
             points = bisected((a.u1, low), (away, low), (away, high), (b.u1 + HEAD, high))
             layout.arrows[arrow.name] = self.axes.curve(points, (b.u1, high))
         return on_page(layout, self.scene)
