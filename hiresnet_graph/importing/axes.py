@@ -10,6 +10,7 @@ from hiresnet_graph.importing.layers import elementwise, fields, pair_of
 from hiresnet_graph.importing.primitives import STANDARD, AxisOrder, Converter, Inexpressible, Ref, function
 from hiresnet_graph.importing.tokens import (
     class_tokens,
+    part,
     permuted,
     picked,
     positions,
@@ -165,6 +166,8 @@ def _getitem(c: Converter, input: TracedTensor, index: Any) -> Ref:
     x = c.ref(input)
     keys = list(index) if isinstance(index, tuple) else [index]
     sizes = c.call.outputs[0].sizes
+    if x.layout.kind == "apart" and len(keys) == 1 and isinstance(keys[0], int):
+        return part(x, keys[0])
     if all(key is None or key == slice(None) or key is Ellipsis for key in keys) and sizes[:1] == input.sizes[:1]:
         return _reshaped(c, x, input.sizes[1:], sizes[1:])
     shape = c.shape(x)
@@ -192,7 +195,7 @@ def _aten_slice(
     return c.ref(input) if keys[dim] == slice(None) else _getitem(c, input, tuple(keys))
 
 
-@function("aten::select")
+@function("select", "aten::select")
 def _aten_select(c: Converter, input: TracedTensor, dim: int, index: int) -> Ref:
     return _getitem(c, input, (*[slice(None)] * dim, index))
 
@@ -306,6 +309,30 @@ def _pad_channels(c: Converter, x: Ref, before: int, after: int) -> Ref:
     if before not in (0, (before + after) // 2):
         raise Inexpressible(f"'pad' by {before} channels before and {after} after")
     return c.emit(fields(ops.PadChannels, width=width, side="both" if before else "end"), x)
+
+
+@function("new_zeros")
+def _new_zeros(c: Converter, input: TracedTensor, *sizes: Any, **kwargs: Any) -> Ref:
+    return _constant(c, input, 0.0)
+
+
+@function("new_full")
+def _new_full(c: Converter, input: TracedTensor, size: Any, fill_value: float, **kwargs: Any) -> Ref:
+    return _constant(c, input, float(fill_value))
+
+
+@function("zeros_like")
+def _zeros_like(c: Converter, input: TracedTensor, **kwargs: Any) -> Ref:
+    return _constant(c, input, 0.0)
+
+
+def _constant(c: Converter, input: TracedTensor, value: float) -> Ref:
+    """A number everywhere, for each sample."""
+    assert c.call is not None
+    sizes = c.call.outputs[0].sizes
+    if sizes[:1] != input.sizes[:1] or len(sizes) not in (2, 4):
+        raise Inexpressible(f"{c.name} of {list(sizes)}, which is no feature map and no vector of each sample")
+    return c.emit(fields(OPS.get("constant"), sizes=sizes[1:], value=value), c.ref(input))
 
 
 @function("div", "true_divide", "__truediv__", "div_")

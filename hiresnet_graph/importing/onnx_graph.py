@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 
 from hiresnet_graph.errors import MissingToolError, UnsupportedNetwork, UsageError
 from hiresnet_graph.files import read_bytes
+from hiresnet_graph.importing.onnx_nodes import OnnxNode, joined, read_nodes
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.lower.weights import container
 
@@ -35,24 +35,22 @@ class OnnxModule(ProgramModule):
 
     def __init__(self, graph: Any, arrays: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self.nodes = list(graph.node)
+        self.inputs = [value.name for value in graph.input if value.name not in arrays]
+        self.outputs = [value.name for value in graph.output]
+        self.nodes, arrays = joined(read_nodes(graph), arrays, self.outputs)
         self.constants: dict[str, torch.Tensor] = {}
         self.addresses: dict[str, str] = {}
-        arrays = _with_own_norms(self.nodes, arrays)
         for name, value in arrays.items():
             if value.is_floating_point() and value.numel() > 1:
                 self._register(name, value)
             else:
                 self.constants[name] = value
-        self.inputs = [value.name for value in graph.input if value.name not in arrays]
-        self.outputs = [value.name for value in graph.output]
         self.samples = tuple(
             tuple(int(size.dim_value) for size in value.type.tensor_type.shape.dim)[1:]
             for value in graph.input
-            if value.name not in arrays
+            if value.name in self.inputs
         )
-        unknown = [f"{node.op_type} (node '{node.name or index}')" for index, node in enumerate(self.nodes)]
-        unknown = [text for text, node in zip(unknown, self.nodes, strict=True) if node.op_type not in OPERATIONS]
+        unknown = [f"{node.op_type} (node '{node.name}')" for node in self.nodes if node.op_type not in OPERATIONS]
         if unknown:
             raise UnsupportedNetwork(
                 "\n".join(["the ONNX file cannot be imported: it has operations without a form in a spec.", *unknown]),
@@ -77,14 +75,27 @@ class OnnxModule(ProgramModule):
         own = dict(self.named_buffers())
         values |= {name: own[address] for name, address in self.addresses.items()}
         values |= self.constants
-        for index, node in enumerate(self.nodes):
+        for node in self.nodes:
             if self.on_call is not None:
-                self.on_call((), f"node '{node.name or index}'")
-            results = OPERATIONS[node.op_type](_attributes(node), *(values[name] for name in node.input))
+                self.on_call((), f"node '{node.name}'")
+            operands = [values[name] for name in node.inputs]
+            if node.op_type in ("ConstantOfShape", "Expand"):
+                operands.append(inputs[0])  # numbers for each sample: the batch is that of the input
+            results = _computed(node, operands)
             results = results if isinstance(results, tuple) else (results,)
-            values |= dict(zip(node.output, results, strict=False))
+            values |= dict(zip(node.outputs, results, strict=False))
         results = [values[name] for name in self.outputs]
         return results[0] if len(results) == 1 else dict(zip(self.outputs, results, strict=True))
+
+
+def _computed(node: OnnxNode, operands: Sequence[Any]) -> Any:
+    try:
+        return OPERATIONS[node.op_type](node.attributes, *operands)
+    except UnsupportedNetwork as error:
+        raise UnsupportedNetwork(f"{error} (node '{node.name}')") from None
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UnsupportedNetwork(f"'{node.op_type}' cannot be computed (node '{node.name}'): {line}") from error
 
 
 def read_onnx(path: Path) -> OnnxModule:
@@ -114,33 +125,6 @@ def read_onnx(path: Path) -> OnnxModule:
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(f"'{path}' is no ONNX file, or is damaged: {line}") from error
     return OnnxModule(model.graph, arrays)
-
-
-def _with_own_norms(nodes: Sequence[Any], arrays: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The arrays, with one for each tensor of a batch norm: exporters store equal ones once."""
-    uses = Counter(name for node in nodes for name in node.input)
-    found = dict(arrays)
-    given: set[str] = set()
-    for node in nodes:
-        if node.op_type != "BatchNormalization" or all(uses[name] == 1 for name in node.input[1:]):
-            continue
-        prefix = node.input[1].rpartition(".")[0] or node.name or node.output[0]
-        for slot, name in enumerate(("weight", "bias", "running_mean", "running_var"), 1):
-            own, number = f"{prefix}.{name}", 1
-            while own in given or (own in found and own != node.input[slot]):
-                number += 1
-                own = f"{prefix}_{number}.{name}"
-            if uses[node.input[slot]] > 1 and node.input[slot] in arrays:
-                found[own] = arrays[node.input[slot]].clone()
-                node.input[slot] = own
-            given.add(node.input[slot])
-    return found
-
-
-def _attributes(node: Any) -> Attributes:
-    import onnx
-
-    return {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
 
 
 def _numbers(value: Any) -> list[int]:
@@ -219,7 +203,10 @@ def _flatten(a: Attributes, x: torch.Tensor) -> torch.Tensor:
 
 
 def _squeeze(a: Attributes, x: torch.Tensor, axes: Any = None) -> torch.Tensor:
-    for axis in sorted((axis % x.dim() for axis in _numbers(a.get("axes", axes))), reverse=True):
+    given = a.get("axes", axes)
+    if given is None:
+        return torch.squeeze(x)
+    for axis in sorted((axis % x.dim() for axis in _numbers(given)), reverse=True):
         x = torch.squeeze(x, axis)
     return x
 
@@ -237,6 +224,7 @@ def _slice(a: Attributes, x: torch.Tensor, starts: Any, ends: Any, axes: Any = N
     keys: list[Any] = [slice(None)] * x.dim()
     for axis, first, last, stride in zip(chosen, begin, stop, strides, strict=True):
         size = x.shape[axis]
+        first = max(first, -size)  # files have the smallest integer for "from the start"
         keys[axis] = slice(first or None, None if last >= size else last, None if stride == 1 else stride)
     return x[tuple(keys)]
 
@@ -275,43 +263,90 @@ def _hard_sigmoid(a: Attributes, x: torch.Tensor) -> torch.Tensor:
     return F.hardsigmoid(x)
 
 
-def _matmul(a: Attributes, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return x @ weight
+def _group_norm(a: Attributes, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return F.group_norm(x, a["num_groups"], weight, bias, a.get("epsilon", 1e-5))
+
+
+def _attention(a: Attributes, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    is_usual = abs(a["scale"] * query.shape[-1] ** 0.5 - 1) < 1e-5
+    return F.scaled_dot_product_attention(query, key, value, scale=None if is_usual else a["scale"])
+
+
+def _times(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    return x * (float(factor) if factor.numel() == 1 and x.is_floating_point() else factor)
+
+
+def _expand(a: Attributes, x: torch.Tensor, sizes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    if x.is_floating_point() and x.numel() == 1:
+        return like.new_full(tuple(_numbers(sizes)), float(x))
+    given = _numbers(sizes)
+    rank = max(x.dim(), len(given))
+    pair = [[1] * (rank - len(own)) + list(own) for own in (x.shape, given)]
+    return x.expand([max(sizes) for sizes in zip(*pair, strict=True)])
+
+
+def _constant_of_shape(a: Attributes, sizes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    import onnx
+
+    value = float(onnx.numpy_helper.to_array(a["value"]).item()) if "value" in a else 0.0
+    return like.new_full(tuple(_numbers(sizes)), value)
+
+
+def _gather(a: Attributes, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    axis = a.get("axis", 0) % x.dim()
+    if index.dim() == 0:
+        return torch.select(x, axis, int(index))
+    found = torch.index_select(x, axis, index.reshape(-1))
+    return found.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+
+
+def _restride(a: Attributes, x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    if index.numel() == x.numel() and torch.equal(index.flatten(), torch.arange(x.numel())):
+        return x.reshape(index.shape)
+    return x.flatten()[index]
 
 
 OPERATIONS: dict[str, Operation] = {
     "Add": lambda a, x, y: x + y,
+    "Attention": _attention,
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Concat": lambda a, *xs: torch.cat(list(xs), a["axis"]),
+    "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
-    "Div": lambda a, x, y: x / (float(y) if y.numel() == 1 else y),
+    "Div": lambda a, x, y: x / (float(y) if y.numel() == 1 and x.is_floating_point() else y),
     "Dropout": lambda a, x, *rest: x,
     "Elu": lambda a, x: F.elu(x, a.get("alpha", 1.0)),
+    "Expand": _expand,
     "Flatten": _flatten,
-    "Gather": lambda a, x, index: torch.index_select(x, a.get("axis", 0), index.reshape(-1)).reshape(index.shape),
+    "Gather": _gather,
     "Gelu": lambda a, x: F.gelu(x, approximate=a.get("approximate", b"none").decode()),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda a, x: F.adaptive_avg_pool2d(x, 1),
+    "GroupNorm": _group_norm,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda a, x: F.hardswish(x),
     "Identity": lambda a, x: x,
     "LayerNormalization": _layer_norm,
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
+    "Linear": lambda a, x, weight, bias=None: F.linear(x, weight, bias),
     "LRN": lambda a, x: F.local_response_norm(
         x, a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("bias", 1.0)
     ),
-    "MatMul": _matmul,
+    "MatMul": lambda a, x, y: x @ y,
     "MaxPool": _max_pool,
     "Mish": lambda a, x: F.mish(x),
-    "Mul": lambda a, x, y: x * (float(y) if y.numel() == 1 else y),
+    "Mul": lambda a, x, y: _times(x, y),
     "Pad": _pad,
+    "Range": lambda a, start, limit, step: torch.arange(start.item(), limit.item(), step.item()),
     "ReduceMean": _reduce_mean,
     "Relu": lambda a, x: F.relu(x),
     "Reshape": _reshape,
     "Resize": _resize,
+    "Restride": _restride,
+    "Select": lambda a, x: torch.select(x, a["axis"], a["index"]),
     "Shape": lambda a, x: torch.tensor(x.shape[a.get("start", 0) : a.get("end")]),
     "Sigmoid": lambda a, x: torch.sigmoid(x),
     "Slice": _slice,

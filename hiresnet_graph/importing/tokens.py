@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from hiresnet_graph import ops
@@ -47,7 +48,12 @@ def _unbind(c: Converter, input: TracedTensor, dim: int = 0) -> tuple[Ref, ...]:
     x = c.ref(input)
     if x.layout.kind != "apart" or dim != 0:
         raise Inexpressible(f"'unbind' of {list(input.sizes)}")
-    return tuple(Ref(x.index, AxisOrder(name, x.layout.groups)) for name in ("query", "key", "value"))
+    return tuple(map(partial(part, x), range(3)))
+
+
+def part(x: Ref, index: int) -> Ref:
+    """The queries, keys or values of attention, which are the first axis of a tensor."""
+    return Ref(x.index, AxisOrder(("query", "key", "value")[index], x.layout.groups))
 
 
 @function("scaled_dot_product_attention")

@@ -125,8 +125,10 @@ def _onnx(plan: Plan, module: nn.Module, sizes: tuple[dict[int, Any], ...]) -> b
         )
     assert program is not None
     model = program.model_proto
-    for node in model.graph.node:
-        del node.metadata_props[:]  # they contain local paths of torch, and are half of a small file
+    for node in model.graph.node:  # of the rest, which is half of a small file, some are local paths of torch
+        kept = [one for one in node.metadata_props if one.key == "pkg.torch.onnx.name_scopes"]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
     data: bytes = model.SerializeToString()
     return data
 

@@ -189,7 +189,8 @@ def window_attention(
         mask = mask.expand(down * across, heads, -1, -1).flatten(0, 1)[None]
     y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     y = y.reshape(batch, down, across, heads, rows, columns, -1).permute(0, 1, 4, 2, 5, 3, 6)
-    y = y.reshape(batch, height, width, -1)
+    # A copy in any case: torch.onnx cannot reshape what was a view while it was traced, as that of a single window.
+    y = y.clone(memory_format=torch.contiguous_format).reshape(batch, height, width, -1)
     if is_shifted:
         y = torch.roll(y, shift, (1, 2))
     return y.flatten(1, 2)

@@ -1,0 +1,111 @@
+"""ONNX files that this package exports, imported again."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import helper
+
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import UnsupportedNetwork
+from hiresnet_graph.importing import Imported, from_module
+from hiresnet_graph.importing.sources import read_source
+from hiresnet_graph.shipped import spec_names
+from tests.importing.test_compiled import onnx_file
+
+TOKENS = """\
+name: net
+input: {channels: 3, height: 8, width: 8}
+norms: {eps: 1e-06}
+nodes:
+  stem: {block: conv, width: 8, norm: group}
+  constant: {block: constant, sizes: [8, 8, 8], value: 0.5}
+  add: identity
+  patches: {block: patch_embed, width: 12, patch: 4, norm: layer}
+  class_token: class_token
+  positions: position_embedding
+  encoder: {block: encoder, heads: 2, layer_scale: 1e-06, depth: 2}
+  head: {block: token_head, classes: 3}
+flow: [input -> stem -> add -> patches -> class_token -> positions -> encoder -> head, input -> constant -> add]
+"""
+SMALL: dict[str, dict[str, Any]] = {
+    "convnext_tiny": {"stage3.depth": 2},
+    "densenet121": {"dense2.depth": 2, "dense3.depth": 2, "dense4.depth": 2},
+    "densenet40": {"dense1.depth": 2, "dense2.depth": 2, "dense3.depth": 2},
+    "frnn4_imagenet": {},
+    "hiresnet101": {"params.depths": [1, 1, 1, 1]},
+    "hiresnet110": {"params.n": 2},
+    "hiresnet50": {"params.depths": [1, 1, 1, 1]},
+    "hiresnet56": {"params.n": 2},
+    "hiresvit_tiny": {"params.depth": 3},
+    "mixer_s16": {"mixer.depth": 2},
+    "resnet101": {"params.depths": [1, 1, 1, 1]},
+    "resnet110": {"params.n": 2},
+    "resnet56": {"params.n": 2},
+    "ror3_56": {"params.n": 2},
+    "vgg16": {"params.hidden": 16},
+    "vit_base": {"encoder.depth": 2},
+    "vit_small": {"encoder.depth": 2},
+    "vit_tiny": {"encoder.depth": 2},
+}
+"""Shipped spec -> changes that make it quick to export."""
+WITHOUT_ATTENTION = {"swin_tiny"}
+"""Their attention is in windows, which the exporter writes with constants in place of the table of offsets."""
+
+
+def small(name: str) -> hrg.Architecture:
+    """A shipped network with fewer blocks, on images of 64x64 pixels if it accepts them."""
+    network = hrg.load(name).override(SMALL.get(name, {}))
+    (shape,) = network.plan.inputs.values()
+    smaller = network.override({"input.height": 64, "input.width": 64})
+    try:
+        return smaller if tuple(shape)[-1] > 64 and smaller.plan.inputs else network
+    except hrg.errors.SpecError:  # a state of a size of its own
+        return network
+
+
+def imported_again(network: hrg.Architecture, path: Path) -> Imported:
+    """The import of the ONNX file of a network, after a comparison of outputs in float32."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        network.export(path)
+    found = read_source(str(path))
+    imported = from_module(found.module, input=found.shape, name=network.name)
+    images = torch.rand(2, *found.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected, result = network.build().eval()(images), imported.build()(images)
+    if not isinstance(expected, dict):
+        expected, result = {"output": expected}, {"output": result}
+    for one, other in zip(expected.values(), result.values(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5 * max(1.0, float(one.abs().max())))
+    return imported
+
+
+def test_layers_that_onnx_writes_as_several_nodes_are_found_again(tmp_path: Path) -> None:
+    network = hrg.loads(TOKENS)
+    imported = imported_again(network, tmp_path / "net.onnx")
+    assert imported.text == TOKENS
+    assert imported.network.plan.digest() == network.plan.digest()
+    assert imported.names == {name: name for name in imported.weights}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(spec_names()))
+def test_every_shipped_spec(name: str, tmp_path: Path) -> None:
+    if name in WITHOUT_ATTENTION:
+        with pytest.raises(UnsupportedNetwork, match="Softmax"):
+            imported_again(small(name), tmp_path / "net.onnx")
+    else:
+        imported_again(small(name), tmp_path / "net.onnx")
+
+
+def test_an_operation_that_fails_is_named(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "weight"], ["y"], name="product")]
+    path = onnx_file(tmp_path / "net.onnx", nodes, weight=np.ones((3, 4, 4), np.float32))
+    with pytest.raises(UnsupportedNetwork, match=r"'MatMul' cannot be computed \(node 'product'\)"):
+        read_source(str(path))
