@@ -58,6 +58,7 @@ class DotProductAttention(Op):
     """
 
     kind: ClassVar[str] = "dot_product_attention"
+    parameter_group: ClassVar[str] = "positions"
     examples = (
         {"heads": 2},
         {"heads": 1, "window": [2, 3], "shift": 1},
@@ -148,6 +149,7 @@ class ClassToken(Op):
     """
 
     kind: ClassVar[str] = "class_token"
+    parameter_group: ClassVar[str] = "tokens"
     is_affine: ClassVar[bool] = True
     examples = ({"count": 3}, {})
     short_name: ClassVar[str] = "class token"
@@ -185,6 +187,7 @@ class PositionEmbedding(Op):
     """
 
     kind: ClassVar[str] = "position_embedding"
+    parameter_group: ClassVar[str] = "positions"
     is_affine: ClassVar[bool] = True
     examples = (
         {"grid": [2, 3]},

@@ -191,6 +191,8 @@ class Op(Kind):
         pure: Equal inputs always give equal outputs and no state changes, so equal calls can be merged.
         random: It draws random numbers in training mode.
         normalizes: A norm (blocks of a tied stage have their own norms).
+        parameter_group: What its parameters are, for recipes: `norms`, `tokens`, `positions` or `scales`; "" if they
+            are the weights of a linear map.
         channelwise: It treats every channel alike and separately.
         is_affine: In evaluation mode it is an affine function of its operands.
         maps_channels: In evaluation mode it multiplies each channel by a factor and adds a shift: `channel_map`.
@@ -207,6 +209,7 @@ class Op(Kind):
     pure: ClassVar[bool] = True
     random: ClassVar[bool] = False
     normalizes: ClassVar[bool] = False
+    parameter_group: ClassVar[str] = ""
     channelwise: ClassVar[bool] = False
     is_affine: ClassVar[bool] = False
     maps_channels: ClassVar[bool] = False

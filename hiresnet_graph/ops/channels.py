@@ -129,6 +129,7 @@ class ChannelScale(Op):
     """
 
     kind: ClassVar[str] = "layer_scale"
+    parameter_group: ClassVar[str] = "scales"
     is_affine: ClassVar[bool] = True
     maps_channels: ClassVar[bool] = True
     examples = ({"init": 0.5}, {})

@@ -132,6 +132,7 @@ class LearnedScale(Op):
     """
 
     kind: ClassVar[str] = "scale"
+    parameter_group: ClassVar[str] = "scales"
     is_affine: ClassVar[bool] = True
     maps_channels: ClassVar[bool] = True
     examples = ({"sigmoid": True}, {"init": -2.5, "sigmoid": True}, {"init": 0.25}, {})

@@ -47,6 +47,7 @@ class Norm(Op):
 
     part: ClassVar[str] = "norm"
     normalizes: ClassVar[bool] = True
+    parameter_group: ClassVar[str] = "norms"
     overwritable: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Shape:

@@ -160,6 +160,7 @@ class Table(NamedTuple):
             "schedule": {"step": f"{factor} every {decay}"}.get(recipe.schedule, recipe.schedule),
             "warmup_epochs": f"warm-up over {warm_up}" if recipe.warmup_epochs else "",
             "weight_decay": f"weight decay {recipe.weight_decay:g}" if recipe.weight_decay else "",
+            "no_decay": f"no decay of {', '.join(recipe.no_decay)}" if recipe.no_decay and recipe.weight_decay else "",
             "label_smoothing": f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",
             "loss_steps": _format_loss_steps(recipe),
             "freeze": f"frozen: {' '.join(recipe.freeze)}" if recipe.freeze else "",

@@ -14,6 +14,7 @@ from torch import nn
 from hiresnet_graph.stack.branches import Branches
 from hiresnet_graph.stack.replicas import Replicas
 from hiresnet_graph.train.optimizer_state import StateByParameter, load_state, state_by_name
+from hiresnet_graph.train.parameter_rules import undecayed_parameters
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.trainer import make_optimizer
 
@@ -60,7 +61,7 @@ class FlatOptimizer(StackOptimizer):
     constants and the order of operations of `torch.optim`.
 
     Args:
-        recipes: Of each replica, with equal `optimizer` and `nesterov`.
+        recipes: Of each replica, with equal `optimizer`, `nesterov` and `no_decay`.
     """
 
     def __init__(self, recipes: Sequence[Recipe], replicas: Replicas) -> None:
@@ -68,6 +69,7 @@ class FlatOptimizer(StackOptimizer):
         self.kind, self.nesterov = recipes[0].optimizer, recipes[0].nesterov
         self.clips = any(recipe.clip_norm is not None for recipe in recipes)
         self.decays = any(recipe.weight_decay for recipe in recipes)
+        self._undecayed = _undecayed_elements(recipes[0], replicas)
         names = ("exp_avg", "exp_avg_sq") if self.kind != "sgd" else ("momentum_buffer",)
         self._moments = {name: torch.zeros_like(replicas.flat) for name in names}
         self.tensors = tuple(self._moments.values())
@@ -101,6 +103,8 @@ class FlatOptimizer(StackOptimizer):
         size_N, second_N = rates_HM[0][own.owner], rates_HM[1][own.owner]
         if self.decays:
             decay_N = rates_HM[2][own.owner]
+            if self._undecayed is not None:
+                decay_N.masked_fill_(self._undecayed, 1.0 if self.kind == "adamw" else 0.0)
             if self.kind == "adamw":
                 value_N.mul_(decay_N)
             else:
@@ -146,6 +150,17 @@ class FlatOptimizer(StackOptimizer):
                     value.zero_()
 
 
+def _undecayed_elements(recipe: Recipe, replicas: Replicas) -> torch.Tensor | None:
+    """Which elements have no weight decay [N]; None if all have."""
+    names = undecayed_parameters(recipe, replicas.supergraph) & replicas.slots.keys()
+    if not names:
+        return None
+    found = torch.zeros_like(replicas.flat, dtype=torch.bool)
+    for name in names:
+        replicas.view(name, found).fill_(True)
+    return found
+
+
 class SeparateOptimizers(StackOptimizer):
     """One optimizer of torch for each replica: the same bits as for a single run.
 
@@ -154,7 +169,10 @@ class SeparateOptimizers(StackOptimizer):
 
     def __init__(self, recipes: Sequence[Recipe], replicas: Branches) -> None:
         self._recipes, self._modules = tuple(recipes), replicas.modules
-        self._optimizers = [make_optimizer(*pair) for pair in zip(recipes, replicas.modules, strict=True)]
+        self._optimizers = [
+            make_optimizer(recipe, module, undecayed=undecayed_parameters(recipe, plan))
+            for recipe, module, plan in zip(recipes, replicas.modules, replicas.subgraphs, strict=True)
+        ]
 
     def rates(self, steps: Sequence[int], count: int, steps_per_epoch: int) -> torch.Tensor:
         """The learning rates of the next `count` steps [P, 1, M]."""

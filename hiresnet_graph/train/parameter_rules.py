@@ -1,4 +1,4 @@
-"""What a recipe says about parts of a network by address: what is frozen, and factors of the learning rate.
+"""What a recipe says about parts of a network: what is frozen, factors of the learning rate, what is not decayed.
 
 A pattern is an address, in which `*` stands for any characters within one part: `stem`, `stage*.block1`, `edges.*`. It
 covers the tensors below it. Needs no torch.
@@ -12,6 +12,9 @@ from hiresnet_graph.errors import did_you_mean
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.spec.pattern import matches
 from hiresnet_graph.train.recipe import Recipe
+
+PARAMETER_GROUPS = ("norms", "biases", "tokens", "positions", "scales")
+"""What `no_decay` names besides addresses: all parameters called `bias`, and the groups of operations."""
 
 
 def frozen_tensors(recipe: Recipe, plan: Plan) -> frozenset[str]:
@@ -43,6 +46,20 @@ def lr_factors(recipe: Recipe, plan: Plan) -> dict[str, float]:
     return found
 
 
+def undecayed_parameters(recipe: Recipe, plan: Plan) -> frozenset[str]:
+    """The parameters of a network without weight decay."""
+    found = set()
+    for call in plan.calls:
+        for tensor in call.tensors:
+            name = f"{call.weights}.{tensor.name}"
+            groups = (call.op.parameter_group, "biases" if tensor.name == "bias" else "")
+            if tensor.trainable and any(
+                rule in groups if rule in PARAMETER_GROUPS else _covers(rule, name) for rule in recipe.no_decay
+            ):
+                found.add(name)
+    return frozenset(found)
+
+
 def check_rules(recipe: Recipe, plans: Sequence[Plan]) -> str:
     """What is wrong with the patterns of a recipe; empty if nothing is.
 
@@ -51,9 +68,12 @@ def check_rules(recipe: Recipe, plans: Sequence[Plan]) -> str:
     """
     names = list(dict.fromkeys(name for plan in plans for name in plan.tensors()))
     scaled = [pattern for pattern, _ in recipe.lr_scale]
-    for field, pattern in (*(("freeze", one) for one in recipe.freeze), *(("lr_scale", one) for one in scaled)):
+    undecayed = [pattern for pattern in recipe.no_decay if pattern not in PARAMETER_GROUPS]
+    patterns = {"freeze": recipe.freeze, "lr_scale": scaled, "no_decay": undecayed}
+    for field, pattern in ((field, pattern) for field, given in patterns.items() for pattern in given):
         if not any(_covers(pattern, name) for name in names):
-            hint = did_you_mean(pattern, _addresses(names)) or "'hrg show' lists the nodes and edges."
+            groups = PARAMETER_GROUPS if field == "no_decay" else ()
+            hint = did_you_mean(pattern, [*groups, *_addresses(names)]) or "'hrg show' lists the nodes and edges."
             return f"{field}: '{pattern}' matches no tensor of the network. {hint}"
     for plan in plans:
         trained = lr_factors(recipe, plan)

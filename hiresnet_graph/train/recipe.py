@@ -32,7 +32,9 @@ FIXED_RATES: tuple[Schedule, ...] = ("step", "constant")
 # key.
 EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile", "record_gradients"})
 # Fields that are not part of a run's key where they have their default: it changes nothing.
-OPTIONAL_FIELDS = frozenset({"cutmix", "freeze", "loss_steps", "lr_scale", "mixup", "rand_augment", "random_erasing"})
+OPTIONAL_FIELDS = frozenset(
+    {"cutmix", "freeze", "loss_steps", "lr_scale", "mixup", "no_decay", "rand_augment", "random_erasing"}
+)
 # Fields with which runs are not computed as one program, unless they have their default.
 UNSTACKED_FIELDS = ("checkpoint_steps", "compile", "cutmix", "freeze", "lr_scale", "mixup")
 
@@ -97,7 +99,10 @@ class Recipe(Float32Model):
         lr: Learning rate of the first epoch; with `one-cycle` the maximum.
         momentum: Momentum of `sgd`.
         nesterov: Nesterov momentum for `sgd`.
-        weight_decay: Weight decay, as in torch's optimizers; on all weights.
+        weight_decay: Weight decay, as in torch's optimizers; on all parameters but those of `no_decay`.
+        no_decay: Parameters without weight decay: groups, like `[norms, biases, tokens, positions]` for transformers,
+            and addresses, as in `freeze`. The groups are `norms`, `biases`, `tokens` (class and register tokens),
+            `positions` (also relative ones) and `scales` (of channels, skips and gates).
         schedule: Learning-rate schedule. `step` multiplies the rate by `step_factor` every `step_every` epochs;
             `cosine` decays to 0 over all epochs; `one-cycle` rises from lr / 25 for 30 % of the steps, then decays to
             lr / 250,000, both as cosines; `constant`.
@@ -148,6 +153,7 @@ class Recipe(Float32Model):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = Field(default=0.0, ge=0)
+    no_decay: Patterns = ()
     schedule: Schedule = "step"
     step_every: Count = 20
     step_factor: float = Field(default=0.5, gt=0, le=1)
@@ -249,6 +255,7 @@ class Recipe(Float32Model):
             "crop_padding": "crop" not in self.augment and self.augment != "standard",
             **{name: self._is_default(name) for name in OPTIONAL_FIELDS},
         }
+        unused["no_decay"] |= not self.weight_decay
         return {name: value for name, value in data.items() if not unused.get(name, False)}
 
 

@@ -22,7 +22,7 @@ from hiresnet_graph.train.gradients import GradientGroups
 from hiresnet_graph.train.mixing import Mixing, main_labels
 from hiresnet_graph.train.optimizer_state import from_tensors, load_state, state_by_name, to_tensors
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
-from hiresnet_graph.train.parameter_rules import frozen_layers, lr_factors
+from hiresnet_graph.train.parameter_rules import frozen_layers, lr_factors, undecayed_parameters
 from hiresnet_graph.train.prepare import PreparedRun
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.state import Weights, below
@@ -67,7 +67,7 @@ class SingleTrainer(Trainer):
         self._frozen = [self.module.get_submodule(name) for name in frozen_layers(recipe, plan)]
         for name, parameter in self.module.named_parameters():
             parameter.requires_grad_(name in factors)
-        self.optimizer = make_optimizer(recipe, self.module, factors)
+        self.optimizer = make_optimizer(recipe, self.module, factors, undecayed_parameters(recipe, plan))
         is_last, backend = memory_format is torch.channels_last, "compile" if recipe.compile else "eager"
         environment = describe_environment(device, run.request.threads, is_last, backend)
         steps = self.loader.steps(recipe.batch_size, recipe.drop_last)

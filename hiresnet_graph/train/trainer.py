@@ -301,30 +301,36 @@ def compute_logits(
 
 
 def make_optimizer(
-    recipe: Recipe, module: nn.Module, factors: Mapping[str, float] | None = None
+    recipe: Recipe,
+    module: nn.Module,
+    factors: Mapping[str, float] | None = None,
+    undecayed: frozenset[str] = frozenset(),
 ) -> torch.optim.Optimizer:
     """The optimizer of a recipe, by torch.
 
     Args:
         factors: The parameters to train, each with a factor of the learning rate; by default all. Parameters with one
             factor are a group of the optimizer, with the factor as its `scale`.
+        undecayed: Those without weight decay, in groups of their own.
     """
     by_name = dict(module.named_parameters())
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name in by_name if factors is None else factors:
-        groups.setdefault(1.0 if factors is None else factors[name], []).append(by_name[name])
-    parameters = [{"params": members, "scale": factor} for factor, members in groups.items()]
+        factor, decay = 1.0 if factors is None else factors[name], 0.0 if name in undecayed else recipe.weight_decay
+        groups.setdefault((factor, decay), []).append(by_name[name])
+    parameters = [
+        {"params": members, "scale": factor, "weight_decay": decay} for (factor, decay), members in groups.items()
+    ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
             lr=recipe.lr,
             momentum=recipe.momentum,
             nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay,
             fused=True,
         )
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return kind(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    return kind(parameters, lr=recipe.lr, fused=True)
 
 
 def to_cpu(weights: Weights) -> Weights:

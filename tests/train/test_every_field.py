@@ -51,6 +51,7 @@ CHANGES: dict[str, Change] = {
     "momentum": Change(0.5, SGD),
     "nesterov": Change(True, SGD),
     "weight_decay": Change(0.1),
+    "no_decay": Change(["norms", "biases"], {"weight_decay": 0.1}),
     "schedule": Change("one-cycle"),
     "step_every": Change(1),
     "step_factor": Change(0.1, {"step_every": 1}),

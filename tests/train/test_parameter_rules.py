@@ -13,9 +13,12 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.stack import stack_group
+from hiresnet_graph.stack.lowering import Stacked
+from hiresnet_graph.stack.optimizers import FlatOptimizer
 from hiresnet_graph.train import Recipe, make_recipe, train
 from hiresnet_graph.train.checks import match_input
-from hiresnet_graph.train.parameter_rules import check_rules, frozen_layers, lr_factors
+from hiresnet_graph.train.parameter_rules import check_rules, frozen_layers, lr_factors, undecayed_parameters
+from hiresnet_graph.train.trainer import make_optimizer
 from tests.train.runs import finish, request, result_of
 
 RULES: dict[str, Any] = {"freeze": ["stem", "stage*.*.norm"], "lr_scale": {"stage*": 0.5, "head": 4}}
@@ -79,6 +82,7 @@ def test_the_more_specific_factor_counts(tiny: hrg.Architecture) -> None:
         ({"freeze": ["*"]}, "recipe.freeze: it covers all parameters of 'tiny', so there is nothing to train."),
         ({"lr_scale": {"haed": 2}}, "recipe.lr_scale: 'haed' matches no tensor of the network. Did you mean 'head'?"),
         ({"lr_scale": {"stage*": 2, "*1": 3}}, "recipe.lr_scale: 'stage*' and '*1' both match 'stage1.block1.conv."),
+        ({"no_decay": ["norm"]}, "recipe.no_decay: 'norm' matches no tensor of the network. Did you mean 'norms'?"),
         ({"lr_scale": {"stem": 2}, "freeze": "stem"}, "recipe.lr_scale: all that 'stem' matches is frozen"),
     ],
 )
@@ -105,6 +109,47 @@ def test_values_that_are_none_are_errors(fields: dict[str, Any], message: str) -
     with pytest.raises(UsageError) as error:
         make_recipe(fields)
     assert str(error.value).startswith(message)
+
+
+def test_what_transformers_do_not_decay() -> None:
+    """As in timm: parameters of one axis, class tokens and positions; here with relative positions, too."""
+    vit = hrg.load("vit_tiny").plan
+    recipe = make_recipe({"no_decay": ["norms", "biases", "tokens", "positions"]})
+    expected = {
+        name
+        for name, tensor in vit.tensors().items()
+        if len(tensor.shape) == 1 or name.startswith(("class_token.", "positions."))
+    }
+    assert undecayed_parameters(recipe, vit) == expected and len(expected) == 102
+    swin = hrg.load("swin_tiny").plan
+    relative = {name for name in undecayed_parameters(recipe, swin) if len(swin.tensors()[name].shape) == 2}
+    assert len(relative) == 12 and all("attention" in name for name in relative)
+    scaled = hrg.load("convnext_tiny").plan
+    scales = undecayed_parameters(make_recipe({"no_decay": ["scales"]}), scaled)
+    assert len(scales) == 18 and all(len(scaled.tensors()[name].shape) == 1 for name in scales)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_stacks_decay_what_single_runs_decay(tiny: hrg.Architecture, optimizer: str) -> None:
+    """With no gradient, adamw and sgd shrink a parameter by rate times decay, and adam moves it by the rate."""
+    fields = {"optimizer": optimizer, "lr": 0.1, "weight_decay": 0.5, "no_decay": ["norms", "head.linear.weight"]}
+    recipe, kept = make_recipe(fields), undecayed_parameters(make_recipe(fields), tiny.plan)
+    assert {name for name in kept if "norm" not in name} == {"head.linear.weight"} and len(kept) == 11
+    module = tiny.build(0)
+    single = make_optimizer(recipe, module, undecayed=kept)
+    replicas = Stacked(tiny.plan, [tiny.plan] * 3)
+    stacked = FlatOptimizer([recipe] * 3, replicas)
+    for k in range(3):
+        replicas.load(k, module.state_dict())
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    single.step()
+    stacked.step(stacked.rates([0] * 3, 1, 1)[0])
+    start = tiny.build(0).state_dict()
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(replicas.state(1)[name], parameter.data)
+        moves = name not in kept and bool(start[name].any())
+        assert torch.equal(start[name], parameter.data) != moves, name
 
 
 def test_runs_with_rules_are_not_stacked() -> None:

@@ -18,7 +18,7 @@ import typer
 
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Changes, Edges, Reinit, Variant, Weights, architecture, check_reinit
-from hiresnet_graph.cli.console import write, write_message
+from hiresnet_graph.cli.console import write, write_message, write_table
 from hiresnet_graph.cli.output import check_output_folder
 from hiresnet_graph.cli.progress import Meter, progress
 from hiresnet_graph.cli.training import (
@@ -34,7 +34,7 @@ from hiresnet_graph.cli.training import (
     recipe_fields,
 )
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.formats import format_duration
+from hiresnet_graph.formats import Column, format_duration, format_value, number_column
 from hiresnet_graph.seeding import MAX_SEED
 
 if TYPE_CHECKING:
@@ -64,6 +64,10 @@ TrainingSeed = Annotated[
         show_default=False,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="List the parameters with their learning rate and weight decay; train nothing."),
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, replacing the run in the folder.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")]
 
@@ -88,6 +92,7 @@ def train(
     threads: Threads = None,
     fresh: Fresh = False,
     tensorboard: TensorBoard = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Train one network.
 
@@ -96,10 +101,10 @@ def train(
     """
     if resume is not None:
         given = [spec, changes, output, variant, edges, data, download, seed, weights, reinit, epochs, lr, batch_size]
-        _check_resume(resume, [*given, fields, fresh])
+        _check_resume(resume, [*given, fields, fresh, dry_run])
         _resume(resume, device, threads, tensorboard)
         return
-    if spec is None or output is None:
+    if spec is None or (output is None and not dry_run):
         missing = "a SPEC" if spec is None else "a folder, --output DIR,"
         raise UsageError(f"{missing} is required: 'hrg train SPEC --output DIR', or 'hrg train --resume DIR'.")
     from hiresnet_graph.train import make_recipe
@@ -107,8 +112,11 @@ def train(
 
     check_reinit(weights, reinit)
     network = architecture(spec, changes, variant, edges)
-    check_output_folder(output, RUN_FILES, [*network.files, *([weights] if weights is not None else [])])
     recipe = make_recipe(recipe_fields(epochs, lr, batch_size, fields))
+    if dry_run or output is None:
+        _show_parameters(network, recipe)
+        return
+    check_output_folder(output, RUN_FILES, [*network.files, *([weights] if weights is not None else [])])
     reporter = _TrainReporter(recipe)
     dataset = make_dataset(data, download)
     parameters = network.cost().parameters
@@ -156,6 +164,29 @@ def _warnings(network: Architecture, recipe: Recipe) -> Iterator[str]:
         yield "Warning: 'loss_steps' has no effect: one step is read out. 'time.readout=all' reads out all steps."
     if recipe.checkpoint_steps is not None and network.plan.folded is None:
         yield f"Warning: 'checkpoint_steps' has no effect: '{network.name}' does not run in time."
+
+
+def _show_parameters(network: Architecture, recipe: Recipe) -> None:
+    """Print how each parameter is trained.
+
+    Raises:
+        UsageError: A pattern of the recipe matches nothing.
+    """
+    from hiresnet_graph.train.parameter_rules import check_rules, lr_factors, undecayed_parameters
+
+    plan = network.plan
+    if error := check_rules(recipe, [plan]):
+        raise UsageError(f"recipe.{error}")
+    factors, undecayed = lr_factors(recipe, plan), undecayed_parameters(recipe, plan)
+    columns = [Column("parameter"), *(number_column(header) for header in ("shape", "learning rate", "weight decay"))]
+    rows = []
+    for name, tensor in plan.tensors().items():
+        if tensor.trainable:
+            rate = format_value(recipe.lr * factors[name]) if name in factors else "frozen"
+            is_decayed = name in factors and name not in undecayed
+            decay = format_value(recipe.weight_decay) if is_decayed and recipe.weight_decay else "-"
+            rows.append((name, "x".join(map(str, tensor.shape)), rate, decay))
+    write_table(columns, rows)
 
 
 def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: bool) -> None:

@@ -47,6 +47,18 @@ def test_train_never_replaces_a_run_without_fresh(hrg, folder):
     assert record_of(folder)["seeds"] == [0, 0]
 
 
+def test_a_dry_run_lists_how_parameters_are_trained(hrg, folder):
+    fields = ["no_decay=[norms, biases]", "weight_decay=0.05", "freeze=[stem]", "lr_scale={head: 2}"]
+    options = [word for field in fields for word in ("--recipe", field)]
+    result = hrg("train", *SMALL, "--dry-run", "--lr", "0.1", *options)
+    assert result.exit_code == 0 and not any(folder.iterdir())
+    rows = {line.split()[0]: line.split()[1:] for line in result.stdout.splitlines() if "." in line.split()[0]}
+    assert rows["stem.conv.weight"][1:] == ["frozen", "-"] and rows["head.linear.bias"] == ["10", "0.2", "-"]
+    assert rows["head.linear.weight"][1:] == ["0.2", "0.05"] and rows["stage1.block1.norm1.weight"][1:] == ["0.1", "-"]
+    wrong = hrg("train", *SMALL, "--dry-run", "--recipe", "freeze=[stm]")
+    assert wrong.exit_code == 2 and "recipe.freeze: 'stm' matches no tensor" in wrong.stderr
+
+
 def test_every_field_of_the_recipe_can_be_set(hrg, folder):
     fields = ["optimizer=sgd", "momentum=0.8", "schedule=one-cycle", "clip_norm=1e-1", "top_k=3", "nesterov=true"]
     options = [word for field in fields for word in ("--recipe", field)]
