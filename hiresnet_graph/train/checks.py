@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.passes.timing import format_steps, timing
 from hiresnet_graph.plan import Call, Plan
@@ -108,6 +109,17 @@ def check_batch_size(recipe: Recipe, dataset: Dataset) -> str:
     )
 
 
+def check_class_weights(recipe: Recipe, dataset: Dataset) -> str:
+    """What is wrong with the class weights of a recipe for a data set; empty if nothing is."""
+    weights = recipe.class_weights
+    if weights is None or weights == "balanced" or len(weights) == dataset.classes:
+        return ""
+    return (
+        f"'class_weights' has {format_count(len(weights), 'weight')}, but data '{dataset.name}' has {dataset.classes} "
+        "classes. Give one for each, or 'balanced'."
+    )
+
+
 def check_smallest_batch(recipe: Recipe, dataset: Dataset, plan: Plan, processes: int = 1) -> str:
     """What is wrong if a batch is too small for an operation of a network; empty if nothing is.
 
@@ -118,14 +130,16 @@ def check_smallest_batch(recipe: Recipe, dataset: Dataset, plan: Plan, processes
     rest = 0 if recipe.drop_last else images % size
     needs = [(call.op.smallest_batch(*call.input_shapes), call) for call in plan.calls]
     least, call = max(needs, key=lambda need: need[0])
-    if least <= max(1, (rest or size) // processes):  # processes without images compute nothing
+    parts = processes * recipe.accumulate
+    if least <= max(1, (rest or size) // parts):  # parts without images are not computed
         return ""
     at = f" ({call.origin.position})" if call.origin.position else ""
     shared = f", shared by {processes} processes" if processes > 1 else ""
+    shared += f", in {recipe.accumulate} parts ('accumulate')" if recipe.accumulate > 1 else ""
     which = f"the last batch of an epoch has {rest:,}" if rest else f"a batch has {size:,}"
-    omits = bool(rest) and size >= least * processes
+    omits = bool(rest) and size >= least * parts
     remedies = ["'drop_last: true' ('--recipe drop_last=true') to omit it"] if omits else []
-    if other := _fitting_size(images, size, least * processes):
+    if other := _fitting_size(images, size, least * parts):
         remedies.append(f"'batch_size: {other}' ('--batch-size {other}')")
     return (
         f"{which} of the {images:,} training images of data '{dataset.name}'{shared}. '{call.name}'{at} requires at "

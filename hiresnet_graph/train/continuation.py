@@ -40,7 +40,7 @@ def end_cursors(source: Path) -> set[Cursor]:
     if checkpoint is not None:
         return {START, (checkpoint.counters.epoch, checkpoint.counters.step)}
     record = read_record(source)
-    return {START} if record is None else {START, (record.recipe.epochs, 0)}
+    return {START} if record is None else {START, (len(record.epochs), 0)}
 
 
 def has_state(folder: Path) -> bool:
@@ -64,7 +64,7 @@ def _final_checkpoint(folder: Path) -> Checkpoint | None:
             raise RunError(f"{path}: damaged: {error}. Train the run in another folder.") from None
     counters = Counters(
         key=record.key,
-        epoch=record.recipe.epochs,
+        epoch=len(record.epochs),
         step=0,
         epochs=record.epochs,
         time_s=record.time_s,

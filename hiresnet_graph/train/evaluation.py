@@ -11,6 +11,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch.nn.functional import cross_entropy
 
+from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.train.recipe import Recipe
+
 # Images of an evaluation batch: few fit into the caches of a CPU, many keep a GPU busy.
 BATCH = {"cpu": 250, "cuda": 2000}
 Part = Literal["test", "validation"]
@@ -35,21 +38,47 @@ def last_step(logits: torch.Tensor) -> torch.Tensor:
 
 
 def loss_of(
-    logits_BSK: torch.Tensor, targets: torch.Tensor, weights: Sequence[float], smoothing: float
+    logits_BSK: torch.Tensor,
+    targets: torch.Tensor,
+    weights: Sequence[float],
+    smoothing: float,
+    class_weights_K: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The mean cross-entropy, weighted over the readout steps.
+    """The mean cross-entropy over images, weighted over the readout steps.
 
     A step of weight 0 is left out, so that its gradients are exactly 0 even if its loss is not finite.
 
     Args:
         targets: Labels [B], or shares of the classes [B, K].
+        class_weights_K: See `class_weights`.
     """
     losses = [
-        weight * cross_entropy(logits_BSK[:, step], targets, label_smoothing=smoothing)
+        weight * _mean_loss(logits_BSK[:, step], targets, smoothing, class_weights_K)
         for step, weight in enumerate(weights)
         if weight
     ]
     return torch.stack(losses).sum()
+
+
+def _mean_loss(
+    logits_BK: torch.Tensor, targets: torch.Tensor, smoothing: float, class_weights_K: torch.Tensor | None
+) -> torch.Tensor:
+    if class_weights_K is None:
+        return cross_entropy(logits_BK, targets, label_smoothing=smoothing)
+    # Not torch's mean, which divides by the weights in the batch: then parts of a batch would not add up to it.
+    total = cross_entropy(logits_BK, targets, class_weights_K, label_smoothing=smoothing, reduction="sum")
+    return total / len(targets)
+
+
+def class_weights(recipe: Recipe, dataset: Dataset) -> torch.Tensor | None:
+    """The weight of each class in the training loss [K], with a mean of 1 over the training images; None without."""
+    if recipe.class_weights is None:
+        return None
+    labels_N = dataset.labels_N[torch.tensor(dataset.split.train, dtype=torch.long)]
+    counts_K = labels_N.bincount(minlength=dataset.classes).double()
+    is_balanced = recipe.class_weights == "balanced"
+    weights_K = 1 / counts_K if is_balanced else torch.tensor(recipe.class_weights, dtype=torch.float64)
+    return (weights_K * len(labels_N) / (weights_K * counts_K).sum()).float()
 
 
 def evaluate(

@@ -17,7 +17,13 @@ from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.train.checkpoint import Checkpoint, delete_checkpoints, load_checkpoint
-from hiresnet_graph.train.checks import check_batch_size, check_loss_steps, check_smallest_batch, match_input
+from hiresnet_graph.train.checks import (
+    check_batch_size,
+    check_class_weights,
+    check_loss_steps,
+    check_smallest_batch,
+    match_input,
+)
 from hiresnet_graph.train.continuation import continue_run, has_state
 from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.identity import identify_network, identify_run
@@ -294,6 +300,7 @@ def prepare_run(
     if error := (
         check_batch_size(request.recipe, dataset)
         or check_loss_steps(request.recipe, arch.plan)
+        or check_class_weights(request.recipe, dataset)
         or check_smallest_batch(request.recipe, dataset, arch.plan, processes)
     ):
         raise UsageError(f"recipe: {error}")

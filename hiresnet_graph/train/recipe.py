@@ -23,7 +23,7 @@ from hiresnet_graph.spec.problems import explain
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["step", "cosine", "one-cycle", "constant"]
-Precision = Literal["fp32", "tf32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Augmentation = Literal["standard", "none", "flip", "crop", "crop+flip"]
 
 # Schedules whose rates do not depend on the number of epochs.
@@ -33,28 +33,58 @@ FIXED_RATES: tuple[Schedule, ...] = ("step", "constant")
 EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile", "record_gradients"})
 # Fields that are not part of a run's key where they have their default: it changes nothing.
 OPTIONAL_FIELDS = frozenset(
-    {"cutmix", "freeze", "loss_steps", "lr_scale", "mixup", "no_decay", "rand_augment", "random_erasing"}
+    {
+        "accumulate",
+        "class_weights",
+        "cutmix",
+        "ema",
+        "freeze",
+        "loss_steps",
+        "lr_scale",
+        "mixup",
+        "no_decay",
+        "patience",
+        "rand_augment",
+        "random_erasing",
+    }
 )
 # Fields with which runs are not computed as one program, unless they have their default.
-UNSTACKED_FIELDS = ("checkpoint_steps", "compile", "cutmix", "freeze", "lr_scale", "mixup")
+UNSTACKED_FIELDS = (
+    "accumulate",
+    "checkpoint_steps",
+    "class_weights",
+    "compile",
+    "cutmix",
+    "ema",
+    "freeze",
+    "lr_scale",
+    "mixup",
+    "patience",
+)
 
 _MAX_WEIGHT = 1e30  # far from the limits of float32, as only ratios matter
 _MAX_FACTOR = 1e6
 
 
-def _step_weights(value: object) -> object:
-    """Validates `loss_steps`."""
-    if isinstance(value, str) and value in ("last", "mean"):
-        return value
-    numbers = tuple(value) if isinstance(value, list | tuple) else ()
-    is_valid = all(type(weight) in (int, float) and 0 <= weight <= _MAX_WEIGHT for weight in numbers)
-    if not is_valid or not any(numbers):
-        expected = f"'last', 'mean', or a list of weights (0 to {_MAX_WEIGHT:g}, one above 0)"
-        raise ValueError(f"expected {expected}, got {list(numbers) if numbers else repr(value)}")
-    return tuple(map(float, numbers))
+def _weights(*words: str) -> BeforeValidator:
+    """Validates one of a few words, or weights of which one is above 0."""
+
+    def validate(value: object) -> object:
+        if isinstance(value, str) and value in words:
+            return value
+        numbers = tuple(value) if isinstance(value, list | tuple) else ()
+        is_valid = all(type(weight) in (int, float) and 0 <= weight <= _MAX_WEIGHT for weight in numbers)
+        if not is_valid or not any(numbers):
+            named = ", ".join(f"'{word}'" for word in words)
+            expected = f"{named}, or a list of weights (0 to {_MAX_WEIGHT:g}, one above 0)"
+            raise ValueError(f"expected {expected}, got {list(numbers) if numbers else repr(value)}")
+        return tuple(map(float, numbers))
+
+    return BeforeValidator(validate)
 
 
-LossSteps = Annotated[Literal["last", "mean"] | tuple[float, ...], BeforeValidator(_step_weights)]
+LossSteps = Annotated[Literal["last", "mean"] | tuple[float, ...], _weights("last", "mean")]
+ClassWeights = Annotated[Literal["balanced"] | tuple[float, ...], _weights("balanced")]
 
 
 def _patterns(value: object) -> object:
@@ -93,7 +123,11 @@ class Recipe(Float32Model):
 
     Attributes:
         epochs: Number of epochs: passes over the training set.
+        patience: Stop when the validation accuracy has not improved for this many epochs (early stopping). Of equal
+            ones, the validation loss counts.
         batch_size: Images per step; the last step of an epoch takes the remaining ones.
+        accumulate: Number of parts in which each batch is computed, one after another, to save memory. Their gradients
+            are added: the step is that of the full batch, up to rounding; but batch norms see one part at a time.
         drop_last: Omit the last step of an epoch if its batch is not full.
         optimizer: `adam`, `adamw` (decoupled weight decay) or `sgd`.
         lr: Learning rate of the first epoch; with `one-cycle` the maximum.
@@ -110,8 +144,12 @@ class Recipe(Float32Model):
         step_factor: Factor of each of these decays.
         warmup_epochs: Number of first epochs in which the rate rises linearly to that of the schedule.
         label_smoothing: Fraction of the target that is spread over all classes.
+        class_weights: Weights of the classes in the training loss: `balanced` (inverse to the number of training
+            images), or one for each class. Only ratios matter: their mean over the training images is 1.
         loss_steps: With `readout: all`, how the losses of the readout steps are combined: their `mean`, the `last`
             one, or a weight for each, of which only the ratios matter. Other networks have one readout step.
+        ema: Decay of an exponential moving average of all weights and buffers, like 0.999. The average is evaluated and
+            saved instead of the weights.
         clip_norm: Maximum norm of all gradients together; larger ones are scaled down.
         freeze: Addresses of what is not trained, like `[stem, "stage*.block1"]`; `*` stands for any characters within
             one part. It covers all tensors below. Frozen norms keep their statistics and use them.
@@ -130,8 +168,8 @@ class Recipe(Float32Model):
         cutmix: Likewise, with a random rectangle of the other image; often 1. With `mixup` too, each batch is mixed in
             one of the two ways.
         top_k: Number of highest scores for the top-k accuracy, which is reported besides accuracy.
-        precision: `fp32`; `tf32` (rounded products of float32, on GPUs that support it); `bf16` (automatic mixed
-            precision).
+        precision: `fp32`; `tf32` (rounded products of float32, on GPUs that support it); `bf16` or `fp16` (automatic
+            mixed precision; with `fp16`, the loss is scaled, and steps whose gradients overflow are omitted).
         channels_last: Memory format of images (default: the faster one on the machine).
         compile: Compile the network with `torch.compile`.
         checkpoint_steps: Activation checkpointing of networks with `time`: store for the backward pass only what passes
@@ -146,7 +184,9 @@ class Recipe(Float32Model):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: Count = 80
+    patience: Count | None = None
     batch_size: Count = 100
+    accumulate: Count = 1
     drop_last: bool = False
     optimizer: Optimizer = "adam"
     lr: float = Field(default=0.01, gt=0)
@@ -159,7 +199,9 @@ class Recipe(Float32Model):
     step_factor: float = Field(default=0.5, gt=0, le=1)
     warmup_epochs: int = Field(default=0, ge=0, le=1_000_000, strict=True)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: ClassWeights | None = None
     loss_steps: LossSteps = "mean"
+    ema: float | None = Field(default=None, gt=0, lt=1)
     clip_norm: float | None = Field(default=None, gt=0)
     freeze: Patterns = ()
     lr_scale: Factors = ()
@@ -184,6 +226,8 @@ class Recipe(Float32Model):
             raise ValueError("the schedule 'one-cycle' has its own warm-up: omit warmup_epochs")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov requires a momentum above 0")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate ({self.accumulate}) must be at most batch_size ({self.batch_size})")
         if self.compile and self.checkpoint_steps is not None:
             raise ValueError("torch.compile decides by itself what to recompute: omit compile or checkpoint_steps")
         return self
@@ -239,7 +283,8 @@ class Recipe(Float32Model):
     @property
     def unstacked_fields(self) -> tuple[str, ...]:
         """The fields because of which the run is not computed with others as one program."""
-        return tuple(name for name in UNSTACKED_FIELDS if not self._is_default(name))
+        found = tuple(name for name in UNSTACKED_FIELDS if not self._is_default(name))
+        return (*found, "precision") if self.precision == "fp16" else found
 
     def _is_default(self, name: str) -> bool:
         return bool(getattr(self, name) == type(self).model_fields[name].default)

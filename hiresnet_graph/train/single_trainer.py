@@ -14,10 +14,20 @@ from torch import nn
 from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.lower.recurrent import Recurrent
 from hiresnet_graph.seeding import derive_seed
+from hiresnet_graph.train.averaging import WeightAverage
 from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.checks import count_readouts
 from hiresnet_graph.train.environment import describe_environment
-from hiresnet_graph.train.evaluation import BATCH, Part, Scores, combine_steps, evaluate, loss_of, split_steps
+from hiresnet_graph.train.evaluation import (
+    BATCH,
+    Part,
+    Scores,
+    class_weights,
+    combine_steps,
+    evaluate,
+    loss_of,
+    split_steps,
+)
 from hiresnet_graph.train.gradients import GradientGroups
 from hiresnet_graph.train.mixing import Mixing, main_labels
 from hiresnet_graph.train.optimizer_state import from_tensors, load_state, state_by_name, to_tensors
@@ -61,6 +71,8 @@ class SingleTrainer(Trainer):
                 memory_format=memory_format,
             )
         self._mixing = Mixing(recipe, dataset.classes, seeds.data)
+        weights_K = class_weights(recipe, dataset)
+        self._class_weights_K = None if weights_K is None else weights_K.to(device)
         self._forward = training_forward(self.module, recipe)
         plan = run.arch.plan
         factors = lr_factors(recipe, plan)
@@ -69,6 +81,9 @@ class SingleTrainer(Trainer):
             parameter.requires_grad_(name in factors)
         self.optimizer = make_optimizer(recipe, self.module, factors, undecayed_parameters(recipe, plan))
         is_last, backend = memory_format is torch.channels_last, "compile" if recipe.compile else "eager"
+        self._scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "fp16")
+        self._average = None if recipe.ema is None else WeightAverage(self.module, recipe.ema)
+        self._evaluated = self.module if self._average is None else self._average.module
         environment = describe_environment(device, run.request.threads, is_last, backend)
         steps = self.loader.steps(recipe.batch_size, recipe.drop_last)
         losses_1S, correct_1S = (torch.zeros(1, steps, device=device) for _ in range(2))
@@ -79,17 +94,30 @@ class SingleTrainer(Trainer):
 
     def checkpoint(self, k: int = 0) -> Checkpoint:
         """Everything that the rest of the run depends on."""
-        tensors = {f"model.{name}": value for name, value in self.module.state_dict().items()}
+        tensors = {f"model.{name}": value for name, value in self._evaluated.state_dict().items()}
+        if self._average is not None:
+            tensors |= {f"trained.{name}": value for name, value in self.module.state_dict().items()}
+        if self._scaler.is_enabled():
+            tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in self._scaler.state_dict().items()}
         tensors |= to_tensors(state_by_name(self.optimizer, self.module))
         tensors |= self.states[0].tensors()
         for rank, rng_state in enumerate(self.processes.gather(self.rng_state)):
             tensors |= {f"noise.{rank}.{i}": value for i, value in enumerate(rng_state)}
         return Checkpoint(self.states[0].counters(self.runs[0].key), tensors)
 
+    def initialize(self, k: int) -> None:
+        """Start the run from the weights that it requests, if any; as for `Trainer`."""
+        super().initialize(k)
+        self.module.load_state_dict(self._evaluated.state_dict())
+
     def restore(self, k: int, checkpoint: Checkpoint) -> None:
         """Return to a checkpoint."""
         counters, tensors = checkpoint
-        self.module.load_state_dict(below(tensors, "model"))  # by copy, so that the memory format stays
+        self._evaluated.load_state_dict(below(tensors, "model"))  # by copy, so that the memory format stays
+        if self._average is not None:
+            self.module.load_state_dict(below(tensors, "trained"))
+        if self._scaler.is_enabled():
+            self._scaler.load_state_dict({name: value.item() for name, value in below(tensors, "scaler").items()})
         load_state(self.optimizer, self.module, from_tensors(tensors))
         rng_state = below(tensors, f"noise.{self.processes.rank}")
         self.rng_state = [rng_state[str(i)] for i in range(len(rng_state))]
@@ -131,35 +159,53 @@ class SingleTrainer(Trainer):
         return [batches]
 
     def _train_step(self, stop: Condition, is_due: Condition) -> Sequence[torch.Tensor] | None:
-        recipe, state, is_single = self.recipe, self.state, self.processes.world == 1
+        recipe, state = self.recipe, self.state
         [batch] = self._next_batches()
         x_BCHW, targets = self._mixing(*batch, *state.cursor)
         rate = recipe.lr_at(state.total_steps, self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         self.optimizer.zero_grad()
-        if len(targets):
-            logits_BRK = split_steps(compute_logits(self._forward, x_BCHW, recipe))
-            loss = loss_of(logits_BRK, targets, self._step_weights, recipe.label_smoothing)
-            correct = (logits_BRK[:, -1].detach().argmax(1) == main_labels(targets)).sum().float()
-            if not is_single:  # the mean over the batch is the weighted mean of the means
-                images = min(recipe.batch_size, state.images - state.step * recipe.batch_size)
-                loss = loss * (len(targets) / images)
-            loss.backward()  # type: ignore[no-untyped-call]
-        else:  # the last batch has fewer images than there are processes
-            loss, correct = (torch.zeros((), device=self.device) for _ in range(2))
+        loss, correct = self._add_gradients(x_BCHW, targets)
         requested: Sequence[torch.Tensor] | None = None
-        if not is_single:
+        if self.processes.world > 1:
             flags = (torch.tensor(float(condition()), device=self.device) for condition in (stop, is_due))
-            loss, correct, *requested = self.processes.sum(self._trained(), [loss.detach(), correct, *flags])
-        state.losses_S[state.step] = loss.detach()
+            loss, correct, *requested = self.processes.sum(self._trained(), [loss, correct, *flags])
+        state.losses_S[state.step] = loss
         state.correct_S[state.step] = correct
+        self._scaler.unscale_(self.optimizer)
         if state.gradients is not None:
             state.gradients.sums_G.add_(self._gradient_norms())
         if recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), recipe.clip_norm)
-        self.optimizer.step()
+        self._scaler.step(self.optimizer)
+        self._scaler.update()
+        if self._average is not None:
+            self._average.update(self.module, is_first=state.total_steps == 0)
         return requested
+
+    def _add_gradients(self, x_BCHW: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the gradients of a batch, or of what this process has of it, in the parts of the recipe.
+
+        Returns:
+            Its share of the mean loss, and the number of correctly classified images.
+        """
+        recipe, state = self.recipe, self.state
+        images = min(recipe.batch_size, state.images - state.step * recipe.batch_size)  # of all processes
+        total, correct = (torch.zeros((), device=self.device) for _ in range(2))
+        for part_BCHW, part in zip(
+            *(value.tensor_split(recipe.accumulate) for value in (x_BCHW, targets)), strict=True
+        ):
+            if not len(part):  # the last batch has fewer images than there are parts, or processes
+                continue
+            logits_BRK = split_steps(compute_logits(self._forward, part_BCHW, recipe))
+            loss = loss_of(logits_BRK, part, self._step_weights, recipe.label_smoothing, self._class_weights_K)
+            # The mean over the batch is the weighted mean of the means.
+            loss = loss * (len(part) / images)
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            correct += (logits_BRK[:, -1].detach().argmax(1) == main_labels(part)).sum()
+        return total, correct
 
     def _trained(self) -> list[nn.Parameter]:
         """The parameters that are trained."""
@@ -179,17 +225,19 @@ class SingleTrainer(Trainer):
     def _evaluate(self, part: Part, stop: Condition) -> Sequence[Scores] | None:
         scores: tuple[Scores, ...] | None = None
         if self.processes.is_first:
-            self.module.eval()
+            self._evaluated.eval()
             batches = self.loader.evaluation(part, BATCH[self.device.type])
-            scores = evaluate(lambda x_BCHW: compute_logits(self.module, x_BCHW, self.recipe), batches, self._top, stop)
+            scores = evaluate(
+                lambda x_BCHW: compute_logits(self._evaluated, x_BCHW, self.recipe), batches, self._top, stop
+            )
         shared: tuple[Scores, ...] | None = self.processes.broadcast(scores)
         return None if shared is None else [combine_steps(shared, self._step_weights)]
 
     def _weights(self, k: int) -> Weights:
-        return dict(self.module.state_dict())
+        return dict(self._evaluated.state_dict())
 
     def _load_weights(self, k: int, weights: Weights) -> None:
-        self.module.load_state_dict(weights)
+        self._evaluated.load_state_dict(weights)
 
 
 def training_forward(module: nn.Module, recipe: Recipe) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -76,6 +76,13 @@ class TrainingState:
         return self.epoch * self.steps + self.step
 
     @property
+    def is_trained(self) -> bool:
+        """Whether all epochs are done, or validation accuracy has not improved for as many as the recipe allows."""
+        patience, best = self.recipe.patience, self.best
+        has_stalled = patience is not None and best is not None and self.epoch - best.epoch >= patience
+        return self.epoch == self.recipe.epochs or has_stalled
+
+    @property
     def best(self) -> Epoch | None:
         """The epoch of highest validation accuracy; of equal ones, that of lowest validation loss; then the first."""
         return max(self.epochs, key=lambda epoch: (epoch.validation_accuracy, -epoch.validation_loss), default=None)

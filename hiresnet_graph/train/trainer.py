@@ -95,7 +95,7 @@ class Trainer(ABC):
         After the last epoch, test. Runs that have ended meanwhile are returned by `take_ended`.
         """
         with self._computing():
-            if self.state.epoch == self.recipe.epochs:
+            if self.state.is_trained:
                 return self._test(stop)
             return self._train_epoch(stop, is_due, on_step) or self._validate(stop)
 
@@ -295,8 +295,8 @@ def compute_logits(
     forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor, recipe: Recipe
 ) -> torch.Tensor:
     """The output of a network for a batch, computed in the recipe's precision, as float32."""
-    low = recipe.precision == "bf16"
-    with torch.autocast(x_BCHW.device.type, torch.bfloat16) if low else contextlib.nullcontext():
+    low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.precision)
+    with torch.autocast(x_BCHW.device.type, low) if low else contextlib.nullcontext():
         return forward(x_BCHW).float()
 
 

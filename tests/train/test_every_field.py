@@ -44,6 +44,8 @@ class Change(NamedTuple):
 SGD = {"optimizer": "sgd", "lr": 0.1}
 CHANGES: dict[str, Change] = {
     "epochs": Change(3),
+    "patience": Change(1, {"epochs": 6, "lr": 1.0}),
+    "accumulate": Change(3),
     "batch_size": Change(20),
     "drop_last": Change(True, {"batch_size": 20}),
     "optimizer": Change("sgd"),
@@ -58,6 +60,8 @@ CHANGES: dict[str, Change] = {
     "warmup_epochs": Change(1),
     "label_smoothing": Change(0.1),
     "loss_steps": Change("last"),
+    "class_weights": Change("balanced"),
+    "ema": Change(0.5),
     "clip_norm": Change(0.05, SGD),
     "freeze": Change(["stem.conv"]),
     "lr_scale": Change({"head": 0.5}),
@@ -100,9 +104,9 @@ def test_all_fields_are_tested() -> None:
     assert CHANGES.keys() | WITHOUT_EFFECT == Recipe.model_fields.keys()
 
 
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_field_changes_training_and_resumes_to_the_same_bits(name: str, tmp_path: Path) -> None:
-    value, given = CHANGES[name]
+@pytest.mark.parametrize(("name", "change"), [*CHANGES.items(), ("precision", Change("fp16"))])
+def test_a_field_changes_training_and_resumes_to_the_same_bits(name: str, change: Change, tmp_path: Path) -> None:
+    value, given = change
     plain, changed = run_of(name, given), run_of(name, {**given, name: value})
     for requested, folder in ((plain, tmp_path / "plain"), (changed, tmp_path / "changed")):
         finish(requested, folder, dataset=data())
