@@ -49,10 +49,11 @@ class ProbedNetwork:
     Args:
         arch: The network.
         module: Built from it, with any weights, in evaluation mode. It is not changed.
+        output: The name of the output that is looked at; by default the only one.
     """
 
-    def __init__(self, arch: Architecture, module: nn.Module) -> None:
-        self.arch, self.module = arch, module
+    def __init__(self, arch: Architecture, module: nn.Module, output: str | None = None) -> None:
+        self.arch, self.module, self._output = arch, module, output
         self.plan: Plan = make_plan(resolve(arch.graph, probes=True))
         self.probes = tuple((call, call.op) for call in self.plan.calls if isinstance(call.op, EdgeProbe))
         self._interpreter = Interpreter(self.plan, module)
@@ -151,8 +152,8 @@ class ProbedNetwork:
 
     def output(self, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The output among the values of calls."""
-        (name,) = self.plan.outputs.values()
-        return values[name]
+        name = self._output or next(iter(self.plan.outputs))
+        return values[self.plan.outputs[name]]
 
     def readers(self, names: Collection[str]) -> tuple[Call, ...]:
         """The calls with these names, and all that depend on them, in order."""

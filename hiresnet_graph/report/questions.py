@@ -332,7 +332,7 @@ def _sets(network: ProbedNetwork, edges: str | None, pairs: bool) -> list[tuple[
 def _probed(trained: TrainedNetwork) -> ProbedNetwork:
     from hiresnet_graph.analysis import ProbedNetwork
 
-    return ProbedNetwork(trained.arch, trained.module)
+    return ProbedNetwork(trained.arch, trained.module, next(iter(trained.recipe.outputs), None))
 
 
 def _name(*words: str) -> str:

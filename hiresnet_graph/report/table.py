@@ -165,6 +165,7 @@ class Table(NamedTuple):
             "ema": f"moving average of weights {recipe.ema:g}" if recipe.ema else "",
             "class_weights": "class weights" if recipe.class_weights else "",
             "label_smoothing": f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",
+            "losses": ", ".join(f"loss of {name} times {weight:g}" for name, weight in recipe.losses),
             "loss_steps": _format_loss_steps(recipe),
             "freeze": f"frozen: {' '.join(recipe.freeze)}" if recipe.freeze else "",
             "lr_scale": " ".join(f"rate of {key} times {factor:g}" for key, factor in recipe.lr_scale),

@@ -12,7 +12,13 @@ from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.networks import Networks, networks_of
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study, fail
-from hiresnet_graph.train.checks import check_batch_size, check_smallest_batch, count_readouts, match_input
+from hiresnet_graph.train.checks import (
+    check_batch_size,
+    check_class_weights,
+    check_smallest_batch,
+    count_readouts,
+    match_input,
+)
 from hiresnet_graph.train.record import Seeds
 from hiresnet_graph.train.request import RunRequest
 
@@ -155,16 +161,22 @@ def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:
     found: dict[str, Dataset] = {}
     for network in networks.members:
         plan = network.architecture.plan
-        ends = str([*plan.inputs.items(), *(call.shape for call in plan.calls if call.name in plan.outputs.values())])
+        shapes = {call.name: call.shape for call in plan.calls if call.name in plan.outputs.values()}
+        outputs = network.recipe.outputs
+        ends = str(
+            [*plan.inputs.items(), *((name, shapes.get(value)) for name, value in plan.outputs.items()), *outputs]
+        )
         if ends not in found:
             try:
-                found[ends] = match_input(dataset, plan)
+                found[ends] = match_input(dataset, plan, outputs)
             except UsageError as error:
                 fail(study, ("data",), f"variant '{network.info.label}': {error}")
         varied = next((key for key in ("batch_size", "recipe.batch_size") if key in study.grid), None)
         path = ("grid", varied) if varied else ("recipe", "batch_size")
         if message := check_batch_size(network.recipe, dataset):
             fail(study, path, message)
+        if message := check_class_weights(network.recipe, dataset):
+            fail(study, ("recipe", "class_weights"), message)
         if message := check_smallest_batch(network.recipe, dataset, plan):
             fail(study, path, f"variant '{network.info.label}': {message}")
     if len({matched.fingerprint() for matched in found.values()}) > 1:

@@ -61,7 +61,7 @@ class SearchSpace:
             report_ineffective(study, self._values(), ("search", "space"), names, problems)
             self.edges = self._edges_of(network, problems)
             if with_data and not problems.found:
-                self._dataset = match_input(load_dataset(self._source), network.plan)
+                self._dataset = match_input(load_dataset(self._source), network.plan, study.recipe.outputs)
             self._check_values(problems)
         raise_if_any(problems)
         self._check_limit(problems)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hiresnet_graph.blocks import BLOCKS
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.passes.timing import format_steps, timing
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
 
 
-def match_input(dataset: Dataset, plan: Plan) -> Dataset:
+def match_input(dataset: Dataset, plan: Plan, outputs: Sequence[str] = ()) -> Dataset:
     """The data set with its images in the input shape of a network.
+
+    Args:
+        outputs: Names of the outputs that are trained; by default the only one.
 
     Raises:
         UsageError: The network does not map one image to one score for each class (at each readout step, with
@@ -37,14 +41,39 @@ def match_input(dataset: Dataset, plan: Plan) -> Dataset:
             f"'{plan.name}' takes {', '.join(f'{name} ({shape})' for name, shape in plan.inputs.items())}; "
             "training requires one input of channels x height x width."
         )
-    scores = [call.shape for call in _outputs(plan)]
-    if [shape.frame for shape in scores] != [Vector(dataset.classes)]:
+    _check_outputs(dataset, plan, outputs)
+    return dataset.with_shape(shapes[0])
+
+
+def _check_outputs(dataset: Dataset, plan: Plan, outputs: Sequence[str]) -> None:
+    for name in outputs:
+        if name not in plan.outputs:
+            hint = did_you_mean(name, plan.outputs) or f"It has {', '.join(plan.outputs)}."
+            raise UsageError(f"recipe.losses: '{plan.name}' has no output '{name}'. {hint}")
+    shapes = {call.name: call.shape for call in plan.calls}
+    scores = [shapes.get(plan.outputs[name]) for name in outputs or plan.outputs]
+    is_fitting = all(shape is not None and shape.frame == Vector(dataset.classes) for shape in scores)
+    if len(scores) > 1 and not outputs and is_fitting:
+        weights = ", ".join(f"{name}: {0.3 if i else 1}" for i, name in enumerate(plan.outputs))
+        raise UsageError(
+            f"'{plan.name}' has {len(scores)} outputs: {', '.join(plan.outputs)}. Give the weights of their losses in "
+            f"the recipe, the main one first, like 'losses: {{{weights}}}'."
+        )
+    if not is_fitting or (len(scores) > 1 and not outputs):
+        one = (
+            f"outputs of {dataset.classes} values for 'losses'"
+            if outputs
+            else f"one output of {dataset.classes} values"
+        )
         raise UsageError(
             f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{dataset.name}' has "
-            f"{dataset.classes} classes: training requires one output of {dataset.classes} values. "
-            f"{_class_hint(plan, dataset.classes)}"
+            f"{dataset.classes} classes: training requires {one}. {_class_hint(plan, dataset.classes)}"
         )
-    return dataset.with_shape(shapes[0])
+    if len(steps := {shape.steps or 1 for shape in scores if shape is not None}) > 1:
+        raise UsageError(
+            f"recipe.losses: the outputs {', '.join(outputs)} of '{plan.name}' differ in their readout steps: "
+            f"{', '.join(map(str, sorted(steps)))}. Train those of one number."
+        )
 
 
 def _check_classes(dataset: Dataset) -> None:

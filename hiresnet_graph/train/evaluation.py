@@ -17,6 +17,8 @@ from hiresnet_graph.train.recipe import Recipe
 # Images of an evaluation batch: few fit into the caches of a CPU, many keep a GPU busy.
 BATCH = {"cpu": 250, "cuda": 2000}
 Part = Literal["test", "validation"]
+Output = torch.Tensor | dict[str, torch.Tensor]
+"""What a network returns: its output, or several by name."""
 
 
 class Scores(NamedTuple):
@@ -35,6 +37,11 @@ def split_steps(logits: torch.Tensor) -> torch.Tensor:
 def last_step(logits: torch.Tensor) -> torch.Tensor:
     """The output [B, K] of the last readout step."""
     return split_steps(logits)[:, -1]
+
+
+def trained_outputs(output: Output, recipe: Recipe) -> list[torch.Tensor]:
+    """The outputs of a network that a recipe trains, the main one first."""
+    return [output] if isinstance(output, torch.Tensor) else [output[name] for name in recipe.outputs]
 
 
 def loss_of(

@@ -101,7 +101,7 @@ def identify_request(request: RunRequest) -> RunIdentity:
         UsageError: Network and data do not go together, or the data cannot be found.
     """
     plan = loads(request.spec, request.label).plan
-    dataset = match_input(load_dataset(request.data), plan)
+    dataset = match_input(load_dataset(request.data), plan, request.recipe.outputs)
     return identify_run(identify_network(plan), request.recipe, request.seeds, dataset, request.weights)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
 
 from hiresnet_graph.data.dataset import resize
 from hiresnet_graph.data.loader import normalize
@@ -42,7 +41,7 @@ def preprocess(
 
 @torch.no_grad()
 def class_probabilities(
-    module: nn.Module,
+    forward: Callable[[torch.Tensor], torch.Tensor],
     images: np.ndarray | torch.Tensor,
     preprocessing: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
@@ -54,7 +53,7 @@ def class_probabilities(
         UsageError: They are not 8-bit images, or have other channels than the network.
     """
     batches = torch.split(_as_tensor(images), _BATCH)
-    return torch.cat([last_step(module(preprocessing(images_BCHW))).float().softmax(1) for images_BCHW in batches])
+    return torch.cat([last_step(forward(preprocessing(images_BCHW))).float().softmax(1) for images_BCHW in batches])
 
 
 def _as_tensor(images: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -296,7 +296,7 @@ def prepare_run(
         UsageError: Network, data and recipe do not go together.
     """
     arch = arch or loads(request.spec, request.label)
-    dataset = match_input(dataset or load_dataset(request.data), arch.plan)
+    dataset = match_input(dataset or load_dataset(request.data), arch.plan, request.recipe.outputs)
     if error := (
         check_batch_size(request.recipe, dataset)
         or check_loss_steps(request.recipe, arch.plan)

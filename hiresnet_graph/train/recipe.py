@@ -40,6 +40,7 @@ OPTIONAL_FIELDS = frozenset(
         "ema",
         "freeze",
         "loss_steps",
+        "losses",
         "lr_scale",
         "mixup",
         "no_decay",
@@ -57,6 +58,7 @@ UNSTACKED_FIELDS = (
     "cutmix",
     "ema",
     "freeze",
+    "losses",
     "lr_scale",
     "mixup",
     "patience",
@@ -95,27 +97,31 @@ def _patterns(value: object) -> object:
     return found
 
 
-def _factors(value: object) -> object:
-    """Validates `lr_scale`: a mapping, or its items."""
-    items = value.items() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
-    pairs = [tuple(item) for item in items or () if isinstance(item, list | tuple)]
-    is_valid = items is not None and len(pairs) == len(items) and all(len(pair) == 2 for pair in pairs)
-    if not is_valid or not all(
-        isinstance(key, str) and key.strip() and type(factor) in (int, float) and 0 < factor <= _MAX_FACTOR
-        for key, factor in pairs
-    ):
-        expected = f"factors above 0 and at most {_MAX_FACTOR:g} by address, like {{'stage*': 0.1}}"
-        raise ValueError(f"expected {expected}, got {value!r}")
-    return tuple((key, float(factor)) for key, factor in pairs)
+def _factors(described: str) -> BeforeValidator:
+    """Validates a mapping from names to factors, or its items."""
+
+    def validate(value: object) -> object:
+        items = value.items() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+        pairs = [tuple(item) for item in items or () if isinstance(item, list | tuple)]
+        is_valid = items is not None and len(pairs) == len(items) and all(len(pair) == 2 for pair in pairs)
+        if not is_valid or not all(
+            isinstance(key, str) and key.strip() and type(factor) in (int, float) and 0 < factor <= _MAX_FACTOR
+            for key, factor in pairs
+        ):
+            raise ValueError(f"expected {described}, above 0 and at most {_MAX_FACTOR:g}, got {value!r}")
+        return tuple((key, float(factor)) for key, factor in pairs)
+
+    return BeforeValidator(validate)
 
 
 Patterns = Annotated[tuple[str, ...], BeforeValidator(_patterns)]
-Factors = Annotated[
+_Factors = Annotated[
     tuple[tuple[str, float], ...],
-    BeforeValidator(_factors),
     PlainSerializer(dict, return_type=dict[str, float]),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": "number", "exclusiveMinimum": 0}}),
 ]
+Factors = Annotated[_Factors, _factors("factors by address, like {'stage*': 0.1}")]
+OutputWeights = Annotated[_Factors, _factors("weights by output, like {head: 1, aux: 0.3}")]
 
 
 class Recipe(Float32Model):
@@ -146,6 +152,9 @@ class Recipe(Float32Model):
         label_smoothing: Fraction of the target that is spread over all classes.
         class_weights: Weights of the classes in the training loss: `balanced` (inverse to the number of training
             images), or one for each class. Only ratios matter: their mean over the training images is 1.
+        losses: Of a network with several outputs, the weights of their losses, like `{head: 1, aux: 0.3}`. Each of them
+            has a score for each class. The first one is the main output: accuracies, and the loss on validation images,
+            are its own. Outputs that are not named are not trained.
         loss_steps: With `readout: all`, how the losses of the readout steps are combined: their `mean`, the `last`
             one, or a weight for each, of which only the ratios matter. Other networks have one readout step.
         ema: Decay of an exponential moving average of all weights and buffers, like 0.999. The average is evaluated and
@@ -200,6 +209,7 @@ class Recipe(Float32Model):
     warmup_epochs: int = Field(default=0, ge=0, le=1_000_000, strict=True)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: ClassWeights | None = None
+    losses: OutputWeights = ()
     loss_steps: LossSteps = "mean"
     ema: float | None = Field(default=None, gt=0, lt=1)
     clip_norm: float | None = Field(default=None, gt=0)
@@ -231,6 +241,16 @@ class Recipe(Float32Model):
         if self.compile and self.checkpoint_steps is not None:
             raise ValueError("torch.compile decides by itself what to recompute: omit compile or checkpoint_steps")
         return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the outputs that are trained, the main one first; empty if the network has one output."""
+        return tuple(name for name, _ in self.losses)
+
+    @property
+    def output_weights(self) -> tuple[float, ...]:
+        """The weights of their losses."""
+        return tuple(weight for _, weight in self.losses) or (1.0,)
 
     def resolved(self, standard: str, readouts: int | None = None) -> Self:
         """The recipe for one data set and one network.
@@ -301,6 +321,7 @@ class Recipe(Float32Model):
             **{name: self._is_default(name) for name in OPTIONAL_FIELDS},
         }
         unused["no_decay"] |= not self.weight_decay
+        data["losses"] = [list(pair) for pair in self.losses]  # the first one is the main output
         return {name: value for name, value in data.items() if not unused.get(name, False)}
 
 

@@ -166,9 +166,13 @@ class Run:
             UsageError: They are not 8-bit images, or have other channels than the network.
             RunError: The weights are missing, or the run is of an older version.
         """
+        from hiresnet_graph.train.evaluation import trained_outputs
         from hiresnet_graph.train.images import class_probabilities
 
-        return class_probabilities(self.model(which), images, self._preprocessing)
+        module = self.model(which)
+        return class_probabilities(
+            lambda x: trained_outputs(module(x), self.record.recipe)[0], images, self._preprocessing
+        )
 
     @property
     def _preprocessing(self) -> Preprocessing:

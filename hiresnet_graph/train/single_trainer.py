@@ -20,6 +20,7 @@ from hiresnet_graph.train.checks import count_readouts
 from hiresnet_graph.train.environment import describe_environment
 from hiresnet_graph.train.evaluation import (
     BATCH,
+    Output,
     Part,
     Scores,
     class_weights,
@@ -198,13 +199,19 @@ class SingleTrainer(Trainer):
         ):
             if not len(part):  # the last batch has fewer images than there are parts, or processes
                 continue
-            logits_BRK = split_steps(compute_logits(self._forward, part_BCHW, recipe))
-            loss = loss_of(logits_BRK, part, self._step_weights, recipe.label_smoothing, self._class_weights_K)
+            outputs = [split_steps(output) for output in compute_logits(self._forward, part_BCHW, recipe)]
+            loss = torch.stack(
+                [
+                    weight
+                    * loss_of(logits_BRK, part, self._step_weights, recipe.label_smoothing, self._class_weights_K)
+                    for weight, logits_BRK in zip(recipe.output_weights, outputs, strict=True)
+                ]
+            ).sum()
             # The mean over the batch is the weighted mean of the means.
             loss = loss * (len(part) / images)
             self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-            correct += (logits_BRK[:, -1].detach().argmax(1) == main_labels(part)).sum()
+            correct += (outputs[0][:, -1].detach().argmax(1) == main_labels(part)).sum()
         return total, correct
 
     def _trained(self) -> list[nn.Parameter]:
@@ -228,7 +235,7 @@ class SingleTrainer(Trainer):
             self._evaluated.eval()
             batches = self.loader.evaluation(part, BATCH[self.device.type])
             scores = evaluate(
-                lambda x_BCHW: compute_logits(self._evaluated, x_BCHW, self.recipe), batches, self._top, stop
+                lambda x_BCHW: compute_logits(self._evaluated, x_BCHW, self.recipe)[0], batches, self._top, stop
             )
         shared: tuple[Scores, ...] | None = self.processes.broadcast(scores)
         return None if shared is None else [combine_steps(shared, self._step_weights)]
@@ -240,7 +247,7 @@ class SingleTrainer(Trainer):
         self._evaluated.load_state_dict(weights)
 
 
-def training_forward(module: nn.Module, recipe: Recipe) -> Callable[[torch.Tensor], torch.Tensor]:
+def training_forward(module: nn.Module, recipe: Recipe) -> Callable[[torch.Tensor], Output]:
     """How a network is computed in training; the tensors are those of the module."""
     if recipe.checkpoint_steps is not None and isinstance(module, Recurrent):
         return module.checkpointed(recipe.checkpoint_steps)

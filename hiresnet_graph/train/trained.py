@@ -17,7 +17,7 @@ from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.environment import choose_device, torch_settings
-from hiresnet_graph.train.evaluation import BATCH, Part
+from hiresnet_graph.train.evaluation import BATCH, Output, Part
 from hiresnet_graph.train.prepare import stored_source
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import RunRecord, read_settings
@@ -58,9 +58,9 @@ class TrainedNetwork(NamedTuple):
         """Number of images of a part of the data."""
         return len(self.loader.indices[part])
 
-    def logits(self, forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor) -> torch.Tensor:
-        """The output of a form of the network, in the precision of its recipe, as float32."""
-        return compute_logits(forward, x_BCHW, self.recipe)
+    def logits(self, forward: Callable[[torch.Tensor], Output], x_BCHW: torch.Tensor) -> torch.Tensor:
+        """The main output of a form of the network, in the precision of its recipe, as float32."""
+        return compute_logits(forward, x_BCHW, self.recipe)[0]
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def dataset_of_run(folder: Path, record: RunRecord, arch: Architecture, data: Da
         RunError: They have changed, or were passed in memory.
         UsageError: They cannot be found.
     """
-    dataset = match_input(data or stored_dataset(folder), arch.plan)
+    dataset = match_input(data or stored_dataset(folder), arch.plan, record.recipe.outputs)
     if dataset.fingerprint() != record.data_fingerprint:
         raise RunError(
             f"{folder}: data '{dataset.name}' are not what this run was trained on: images, split or size differ."

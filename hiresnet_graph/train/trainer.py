@@ -22,7 +22,7 @@ from hiresnet_graph.errors import OutOfMemory, is_out_of_memory
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.environment import torch_settings
-from hiresnet_graph.train.evaluation import Part, Scores
+from hiresnet_graph.train.evaluation import Output, Part, Scores, trained_outputs
 from hiresnet_graph.train.gradients import GradientSums
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
 from hiresnet_graph.train.prepare import PreparedRun
@@ -292,12 +292,12 @@ def move_to(module: nn.Module, device: torch.device, memory_format: torch.memory
 
 
 def compute_logits(
-    forward: Callable[[torch.Tensor], torch.Tensor], x_BCHW: torch.Tensor, recipe: Recipe
-) -> torch.Tensor:
-    """The output of a network for a batch, computed in the recipe's precision, as float32."""
+    forward: Callable[[torch.Tensor], Output], x_BCHW: torch.Tensor, recipe: Recipe
+) -> list[torch.Tensor]:
+    """The outputs of a network that are trained, the main one first, in the recipe's precision, as float32."""
     low = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.precision)
     with torch.autocast(x_BCHW.device.type, low) if low else contextlib.nullcontext():
-        return forward(x_BCHW).float()
+        return [output.float() for output in trained_outputs(forward(x_BCHW), recipe)]
 
 
 def make_optimizer(

@@ -30,6 +30,10 @@ nodes:
   head: {block: classifier, classes: 10}
 flow: stem -> drop -> head
 """
+TWO_OUTPUTS = f"{NET}outputs: [head, aux]\n".replace(
+    "flow: stem -> drop -> head", "flow: [stem -> drop -> head, stem -> aux]"
+)
+TWO_OUTPUTS = TWO_OUTPUTS.replace("flow:", "  aux: {block: classifier, classes: 10}\nflow:")
 SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 24, "augment": "none"}
 """Two epochs of two steps each."""
 
@@ -59,6 +63,7 @@ CHANGES: dict[str, Change] = {
     "step_factor": Change(0.1, {"step_every": 1}),
     "warmup_epochs": Change(1),
     "label_smoothing": Change(0.1),
+    "losses": Change({"head": 1, "aux": 0.3}, {"losses": {"head": 1, "aux": 1}}),
     "loss_steps": Change("last"),
     "class_weights": Change("balanced"),
     "ema": Change(0.5),
@@ -85,7 +90,10 @@ def data() -> Dataset:
 
 
 def run_of(name: str, fields: Mapping[str, Any]) -> RunRequest:
-    arch = states(readout="all", steps=3) if name == "loss_steps" else hrg.loads(NET, "net.yaml")
+    if name == "loss_steps":
+        arch = states(readout="all", steps=3)
+    else:
+        arch = hrg.loads(TWO_OUTPUTS if name == "losses" else NET, "net.yaml")
     return request(arch, **{**SHORT, **fields})
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import hiresnet_graph as hrg
+from hiresnet_graph.data.loader import Loader
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.stack import stack_group
 from hiresnet_graph.train import Recipe, make_recipe
@@ -31,6 +32,11 @@ nodes:
   head: {block: classifier, classes: 10}
 flow: stem -> head
 """
+HEADS = """\
+  aux: {block: classifier, classes: 10}
+  third: {block: classifier, classes: 10}
+flow: [stem -> head, stem -> aux, stem -> third]
+outputs: [head, aux, third]"""
 SGD: dict[str, Any] = {**SHORT, "optimizer": "sgd", "lr": 0.1}
 
 
@@ -130,6 +136,53 @@ def test_steps_whose_gradients_overflow_are_omitted(
     found = weights_of(net, tmp_path, **SGD, precision="fp16")
     assert all(torch.equal(found[name], value) for name, value in net.build(0).state_dict().items())
     assert load_file(tmp_path / "optimizer.safetensors")["scaler.scale"].item() == 2.0**96
+
+
+def test_losses_of_several_outputs_are_added(tmp_path: Path) -> None:
+    """One step of plain gradient descent, computed by hand; the first output of `losses` is evaluated."""
+    arch = hrg.loads(WITHOUT_NORM.replace("flow: stem -> head", HEADS), "net.yaml")
+    one = {**SGD, "epochs": 1, "batch_size": 48, "momentum": 0.0}
+    module = arch.build(0).train()
+    [(x_BCHW, labels_B)] = Loader(data(), device=torch.device("cpu")).training(1, 48)
+    outputs = module(x_BCHW)
+    loss = cross_entropy(outputs["aux"], labels_B) + 0.3 * cross_entropy(outputs["head"], labels_B)
+    parameters = {name: value for name, value in module.named_parameters() if not name.startswith("third.")}
+    with torch.no_grad():
+        for value, gradient in zip(
+            parameters.values(), torch.autograd.grad(loss, list(parameters.values())), strict=True
+        ):
+            value -= 0.1 * gradient
+    found = weights_of(arch, tmp_path, **one, losses={"aux": 1, "head": 0.3})
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+    run, test = hrg.load_run(tmp_path), torch.tensor(data().split.test)
+    assert run.record.epochs[0].train_loss == pytest.approx(loss.item(), rel=1e-5)
+    shares_NK = run.predict(data().images_NCHW[test])
+    assert run.record.test_accuracy == pytest.approx(
+        (shares_NK.argmax(1) == data().labels_N[test]).float().mean().item()
+    )
+    normal_NCHW = torch.cat([x_BCHW for x_BCHW, _ in Loader(data(), device=torch.device("cpu")).evaluation("test", 99)])
+    torch.testing.assert_close(shares_NK, module.eval()(normal_NCHW)["aux"].softmax(1))
+    reversed_key, key = ({"head": 0.3, "aux": 1}, {"aux": 1, "head": 0.3})
+    assert make_recipe({"losses": key}).mathematics() != make_recipe({"losses": reversed_key}).mathematics()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, r"'net' has 3 outputs: head, aux, third\. Give the weights .* like 'losses: \{head: 1, aux: 0\.3, third"),
+        ({"losses": {"axu": 1}}, r"recipe\.losses: 'net' has no output 'axu'\. Did you mean 'aux'\?"),
+        ({"losses": {"head": 1, "third": 1}}, r"'net' gives 10, 3, but .*training requires outputs of 10 values"),
+    ],
+)
+def test_outputs_that_cannot_be_trained_are_named(fields: dict[str, Any], message: str, tmp_path: Path) -> None:
+    classes = 3 if "third" in fields.get("losses", {}) else 10
+    heads = HEADS.replace(
+        "third: {block: classifier, classes: 10}", f"third: {{block: classifier, classes: {classes}}}"
+    )
+    arch = hrg.loads(WITHOUT_NORM.replace("flow: stem -> head", heads), "net.yaml")
+    with pytest.raises(UsageError, match=message):
+        events_of(request(arch, **fields), tmp_path)
 
 
 def test_training_stops_without_progress(net: hrg.Architecture, tmp_path: Path) -> None:
