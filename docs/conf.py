@@ -56,8 +56,9 @@ def with_site_links(text: str, folder: Path, page: Path) -> str:
         target = os.path.relpath(folder / match["path"], ROOT)
         fragment = match["fragment"] or ""
         if target.startswith("benchmarks/results/"):
-            return f"](benchmarks.md#{Path(target).stem})"
-        place = DOCS / PAGES[target] if target in PAGES else ROOT / target
+            place, fragment = DOCS / "benchmarks.md", f"#{Path(target).stem}"
+        else:
+            place = DOCS / PAGES[target] if target in PAGES else ROOT / target
         return f"]({os.path.relpath(place, page.parent)}{fragment})"
 
     return LINK.sub(link, text)

@@ -138,7 +138,8 @@ class Follower:
         self.folder = folder
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        self.env.pop("COLUMNS", None)
+        for name in ("COLUMNS", "HRG_DATA"):
+            self.env.pop(name, None)
         self.session: subprocess.Popen[str] | None = None
         self.printed = ""
         (folder / "examples").symlink_to(ROOT / "examples")
