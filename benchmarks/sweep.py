@@ -152,7 +152,7 @@ class Case:
 
     def bytes_per_image(self, unfused: bool = False) -> float:
         """Of a training step."""
-        share = self.arch.cost().memory / hrg.load("hiresnet18").variant("full").cost().memory
+        share = self.arch.cost().memory_bytes / hrg.load("hiresnet18").variant("full").cost().memory_bytes
         wide = 1 if self.precision == "bf16" else 2
         return (UNFUSED_BYTES if unfused else FUSED_BYTES) * share * wide
 

@@ -1,10 +1,11 @@
-"""Costs of a network: parameters, multiply-adds and activations, in total and for each node and edge of the spec."""
+"""Costs of a network: parameters, multiply-adds and memory, in total and for each node and edge of the spec."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+from hiresnet_graph.memory import step_memory
 from hiresnet_graph.plan import Plan
 
 
@@ -16,14 +17,14 @@ class Cost:
         parameters: Trainable elements; shared ones count once, for the first call that uses them.
         macs: Multiply-adds of convolutions and linear maps ("FLOPs" in most published tables).
         activations: Output elements of convolutions, linear maps and pooling windows, as in pycls.
-        memory: Elements of the values of all calls; times 4 bytes, an upper bound of the memory for the backward pass.
+        memory_bytes: What the forward pass stores for the backward pass, as float32; counted where it is made.
         buffers: Elements that are stored but not trained (running statistics).
     """
 
     parameters: int = 0
     macs: int = 0
     activations: int = 0
-    memory: int = 0
+    memory_bytes: int = 0
     buffers: int = 0
 
     def __add__(self, other: Cost) -> Cost:
@@ -31,7 +32,7 @@ class Cost:
             self.parameters + other.parameters,
             self.macs + other.macs,
             self.activations + other.activations,
-            self.memory + other.memory,
+            self.memory_bytes + other.memory_bytes,
             self.buffers + other.buffers,
         )
 
@@ -40,6 +41,7 @@ def count_parts(plan: Plan) -> dict[str, Cost]:
     """The cost of each node and edge by name; shortcuts are `<block>.shortcut`."""
     parts: dict[str, Cost] = {}
     seen: set[str] = set()
+    stored = step_memory(plan).by_call
     for call in plan.calls:
         parameters = buffers = 0
         for tensor in call.tensors:
@@ -55,7 +57,7 @@ def count_parts(plan: Plan) -> dict[str, Cost]:
             parameters,
             call.op.macs(*call.input_shapes),
             call.shape.elements if call.op.counts_activations else 0,
-            call.shape.elements,
+            stored.get(call.name, 0),
             buffers,
         )
         parts[call.owner] = parts.get(call.owner, Cost()) + cost

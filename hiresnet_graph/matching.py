@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.blocks import ResidualBlock
+from hiresnet_graph.blocks import Block
 from hiresnet_graph.errors import UsageError
 
 _BEAM = 4000  # partial sums that the search retains
@@ -48,7 +48,8 @@ class _Choice:
 def adjust(architecture: Architecture, parameters: int) -> Adjusted:
     """The network with hidden channels widened to about the given number of parameters.
 
-    Every residual block gets its own width, a multiple of its groups and at least its present one. All are widened by
+    Every block with hidden channels gets its own number of them, a multiple of its groups and at least its present one.
+    Blocks of transformers are widened between their linear maps, so that heads and tokens stay. All are widened by
     about the same factor: among the combinations near it, the closest to the target is selected, and among equally
     close ones the most uniform.
 
@@ -56,25 +57,35 @@ def adjust(architecture: Architecture, parameters: int) -> Adjusted:
         UsageError: No block has hidden channels, or the network already has more parameters.
     """
     have = architecture.cost().parameters
-    blocks = {
-        node.name: node.block
-        for node in architecture.graph.nodes
-        if isinstance(node.block, ResidualBlock) and node.weights == node.name
-    }
-    if not blocks:
-        raise UsageError(f"'{architecture.name}' has no block with hidden channels to widen.")
+    choices = _choices(architecture)
+    if not choices:
+        raise UsageError(
+            f"'{architecture.name}' has no block with hidden channels to widen. Residual blocks and those of "
+            "transformers have them ('hidden'); other networks are widened by hand, with 'width'."
+        )
     if have > parameters:
         raise UsageError(
             f"'{architecture.name}' already has {have:,} parameters, more than {parameters:,}. Reduce its widths first."
         )
-    choices = [_Choice(name, block.inner_width, block.groups) for name, block in blocks.items()]
     factor = _even_factor(architecture, choices, parameters)
     added = _Added(architecture, have)
     widths = _closest(choices, factor, parameters - have, added)
-    hidden = {name: width for name, width in widths.items() if width != blocks[name].inner_width}
+    hidden = {choice.block: widths[choice.block] for choice in choices if widths[choice.block] != choice.base}
     result = _widened(architecture, hidden)
     count = result.cost().parameters
     return Adjusted(result, hidden, count, count - parameters)
+
+
+def _choices(architecture: Architecture) -> list[_Choice]:
+    """The blocks with weights of their own whose hidden channels can be set."""
+    shapes = {node.name: node.shape for node in architecture.plan.nodes}
+    found = []
+    for node in architecture.graph.nodes:
+        if isinstance(node.block, Block) and node.weights == node.name and node.name in shapes:
+            base = node.block.hidden_channels(shapes[node.name])
+            if base is not None:
+                found.append(_Choice(node.name, base, node.block.hidden_step))
+    return found
 
 
 def _widened(architecture: Architecture, hidden: dict[str, int]) -> Architecture:

@@ -74,6 +74,31 @@ def test_the_adjusted_baselines_are_what_the_solver_gives(block: str, target: in
         assert all(width % 4 == 0 for width in found.hidden.values())
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "hidden"),
+    [
+        ("hiresvit_tiny", {"width": 48, "depth": 3}, {"encoder.block1", "encoder.block2", "encoder.block3"}),
+        (
+            "mixer_s16",
+            {"width": 32, "depth": 2, "input.height": 64, "input.width": 64},
+            {"mixer.block1", "mixer.block2"},
+        ),
+        ("hireshybrid_tiny", {"depth": 2}, None),
+    ],
+)
+def test_baselines_of_transformers_are_widened_between_their_linear_maps(
+    name: str, changes: dict[str, int], hidden: set[str] | None
+) -> None:
+    """Heads and the width of the tokens stay."""
+    base = hrg.load(name).override(changes)
+    target = base.cost().parameters * 11 // 10
+    found = adjust(base, target)
+    assert abs(found.off) < 0.002 * target and found.parameters == found.architecture.cost().parameters
+    assert hidden is None or set(found.hidden) == hidden
+    for before, after in zip(base.plan.nodes, found.architecture.plan.nodes, strict=True):
+        assert before.shape == after.shape
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_and_macs_of_torchvision(name: str) -> None:
     cost = hrg.load(name).cost()

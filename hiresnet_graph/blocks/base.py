@@ -35,6 +35,19 @@ class Block(Kind):
         """The shape that the spec declares for its value, if any."""
         return None
 
+    def hidden_channels(self, shape: Shape) -> int | None:
+        """The inner channels that the field `hidden` sets, which baselines are widened by; None without such a field.
+
+        Args:
+            shape: Of its output.
+        """
+        return None
+
+    @property
+    def hidden_step(self) -> int:
+        """What the inner channels are a multiple of."""
+        return 1
+
     @abstractmethod
     def expand(self, x: Wire) -> Wire:
         """Apply the block's operations to a value.

@@ -7,6 +7,7 @@ from typing import ClassVar
 from hiresnet_graph.blocks.base import BLOCKS, Block, identity_if_same
 from hiresnet_graph.blocks.transformer import Probability, mlp
 from hiresnet_graph.ops import Count, Factor, Pair, require_map
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import ActivationName, Wire
 
 
@@ -31,10 +32,14 @@ class ConvNeXtBlock(Block):
     layer_scale: Factor | None = 1e-6
     drop_path: Probability = 0
 
+    def hidden_channels(self, shape: Shape) -> int:
+        """Features between the two linear maps."""
+        return self.hidden or 4 * shape.channels
+
     def expand(self, x: Wire) -> Wire:
         """depthwise conv - norm - linear1 - activation - linear2 - (layer scale -) (+ input, + edges)."""
         width = require_map("'convnext'", x.shape).channels
         out = x.conv2d(width, self.kernel_size, groups=width, bias=True, name="conv").to_tokens(name="tokens")
-        out = mlp(out.norm("layer", name="norm"), self.hidden or 4 * width, self.activation)
+        out = mlp(out.norm("layer", name="norm"), self.hidden_channels(x.shape), self.activation)
         out = out.to_map(name="map").layer_scale(self.layer_scale).drop_path(self.drop_path)
         return out.join("residual", x.shortcut(out, identity_if_same))

@@ -7,6 +7,7 @@ from typing import ClassVar
 from hiresnet_graph.blocks.base import BLOCKS, Block, identity_if_same
 from hiresnet_graph.blocks.transformer import Probability, mlp
 from hiresnet_graph.ops import Count, TransposeTokens, require_tokens
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import ActivationName, Wire
 
 
@@ -32,6 +33,10 @@ class MixerBlock(Block):
     activation: ActivationName = "gelu"
     drop_path: Probability = 0
 
+    def hidden_channels(self, shape: Shape) -> int:
+        """Features between the two linear maps."""
+        return self.hidden or 4 * shape.channels
+
     def expand(self, x: Wire) -> Wire:
         """norm1 - two linear maps of tokens - (+ input) - norm2 - two of features - (+ the sum, + edges)."""
         shape = require_tokens("'mixer'", x.shape)
@@ -39,6 +44,6 @@ class MixerBlock(Block):
         out = mlp(out, self.tokens_hidden or max(1, shape.channels // 2), self.activation).rescoped(x)
         out = out.apply(TransposeTokens(grid=shape.grid), name="transpose").drop_path(self.drop_path)
         middle = out.add(x)
-        out = mlp(middle.norm("layer", name="norm2"), self.hidden or 4 * shape.channels, self.activation)
+        out = mlp(middle.norm("layer", name="norm2"), self.hidden_channels(shape), self.activation)
         out = out.drop_path(self.drop_path)
         return out.join("residual", middle.shortcut(out, identity_if_same))

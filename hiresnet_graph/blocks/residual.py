@@ -8,6 +8,7 @@ from hiresnet_graph.blocks.base import BLOCKS, Block, Shortcut
 from hiresnet_graph.ops import Count
 from hiresnet_graph.projections import StandardProjection
 from hiresnet_graph.registry import Examples
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import ActivationName, NormName, Wire
 
 
@@ -39,6 +40,15 @@ class ResidualBlock(Block):
     def inner_width(self) -> int:
         """Inner channels."""
         return self.hidden or max(1, self.width // self.hidden_divisor)
+
+    def hidden_channels(self, shape: Shape) -> int:
+        """Inner channels."""
+        return self.inner_width
+
+    @property
+    def hidden_step(self) -> int:
+        """The groups of the 3x3 convolutions."""
+        return self.groups
 
     @property
     def _bias(self) -> bool:

@@ -9,6 +9,7 @@ from pydantic import Field
 from hiresnet_graph.blocks.base import BLOCKS, Block, identity_if_same
 from hiresnet_graph.blocks.transformer import Probability, mlp, self_attention
 from hiresnet_graph.ops import Count, DotProductAttention, FitGrid, MergePatches, Pair, pair, require_grid
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import ActivationName, Wire
 
 
@@ -52,6 +53,10 @@ class SwinBlock(Block):
     activation: ActivationName = "gelu"
     drop_path: Probability = 0
 
+    def hidden_channels(self, shape: Shape) -> int:
+        """Features between the two linear maps."""
+        return self.hidden or 4 * shape.channels
+
     def expand(self, x: Wire) -> Wire:
         """norm1 - attention in windows - (+ input) - norm2 - two linear maps - (+ the sum, + edges)."""
         _, grid = require_grid("'swin'", x.shape)
@@ -59,7 +64,7 @@ class SwinBlock(Block):
         out = padded(x.norm("layer", name="norm1"), pair(self.window))
         out = fitted(self_attention(out, product, qkv_bias=self.qkv_bias), grid, "crop")
         middle = out.drop_path(self.drop_path).add(x)
-        out = mlp(middle.norm("layer", name="norm2"), self.hidden or 4 * x.channels, self.activation)
+        out = mlp(middle.norm("layer", name="norm2"), self.hidden_channels(x.shape), self.activation)
         out = out.drop_path(self.drop_path)
         return out.join("residual", middle.shortcut(out, identity_if_same))
 

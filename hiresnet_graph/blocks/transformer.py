@@ -20,6 +20,7 @@ from hiresnet_graph.ops import (
     require_tokens,
     size_label,
 )
+from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import ActivationName, NormName, Wire
 
 Probability = Annotated[float, Field(ge=0, lt=1)]
@@ -131,6 +132,10 @@ class EncoderBlock(Block):
     drop_path: Probability = 0
     layer_scale: Factor | None = None
 
+    def hidden_channels(self, shape: Shape) -> int:
+        """Features between the two linear maps."""
+        return self.hidden or 4 * shape.channels
+
     def _end(self, x: Wire, number: int) -> Wire:
         return x.layer_scale(self.layer_scale, name=f"layer_scale{number}").drop_path(self.drop_path)
 
@@ -141,7 +146,7 @@ class EncoderBlock(Block):
         middle = self._end(out, 1).add(x)
         middle = middle if self.norm_first else middle.norm("layer", name="norm1")
         out = middle.norm("layer", name="norm2") if self.norm_first else middle
-        out = self._end(mlp(out, self.hidden or 4 * x.channels, self.activation, self.dropout), 2)
+        out = self._end(mlp(out, self.hidden_channels(x.shape), self.activation, self.dropout), 2)
         out = out.join("residual", middle.shortcut(out, identity_if_same))
         return out if self.norm_first else out.norm("layer", name="norm2")
 

@@ -6,27 +6,40 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.cli.console import styled, write, write_json, write_message, write_table
-from hiresnet_graph.cli.summary import format_factor, format_shape, format_steps, has_cost, sum_costs, summarize
+from hiresnet_graph.cli.summary import (
+    format_factor,
+    format_shape,
+    format_steps,
+    has_cost,
+    sum_costs,
+    summarize,
+    summarize_training,
+)
 from hiresnet_graph.formats import Column, format_bytes, format_count, format_percent, format_si, number_column
 from hiresnet_graph.passes.timing import format_step_ranges
+
+if TYPE_CHECKING:
+    from hiresnet_graph.train.recipe import Recipe
 
 # In a network with more nodes than this, a stage is one row.
 _UNFOLDED_ROWS = 20
 
 
-def write_network(network: Architecture, *, is_unfolded: bool, lists_calls: bool, json: bool) -> None:
+def write_network(network: Architecture, recipe: Recipe, *, is_unfolded: bool, lists_calls: bool, json: bool) -> None:
     """Write a network to stdout, and its warnings to stderr.
 
     Args:
+        recipe: What its memory in training is estimated for.
         is_unfolded: Whether each block has a row, also in deep networks.
         lists_calls: Whether primitive operations are listed instead of nodes.
         json: Whether it is written as JSON.
     """
     data = summarize(network, calls=lists_calls)
+    data["training"] = summarize_training(network, recipe)
     if json:
         write_json(data)
         return
@@ -207,7 +220,22 @@ def _write_shares(data: dict[str, Any]) -> None:
         write(f"{data['parameters_folded']:,} parameters with one copy of every weight for all steps.")
     if data["time"]:
         write(f"MACs by step  {_by_step(data['time']['macs_per_step'])}")
-    write("Memory is the size of all values as float32; MACs and memory are for one sample.")
+    write("Memory is what is stored for the backward pass, as float32; MACs and memory are for one sample.")
+    _write_training(data["training"])
+
+
+def _write_training(training: dict[str, Any]) -> None:
+    """Write the memory of a training step, and the part of the skips."""
+    checkpoint = training["checkpoint"] or training["checkpoint_steps"]
+    how = f"{training['precision']}, {training['optimizer']}{', with checkpoints' if checkpoint else ''}"
+    plain = training["without_skips"]
+
+    def size(key: str) -> str:
+        skips = "" if plain is None else f" (skips {format_bytes(training[key] - plain[key])})"
+        return format_bytes(training[key]) + skips
+
+    write(f"Training on batches of {training['batch_size']:,} ({how}) takes about {size('peak_bytes')},")
+    write(f"of which {size('stored_bytes')} are stored for the backward pass.")
 
 
 def _by_step(macs: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.cli.console import styled, write, write_table
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.formats import Column, format_count, format_si, format_value, number_column
+from hiresnet_graph.formats import Column, format_bytes, format_count, format_si, format_value, number_column
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
@@ -24,6 +24,7 @@ def summarize_study(study: Study) -> dict[str, Any]:
     from hiresnet_graph.sweep.networks import networks_of
     from hiresnet_graph.sweep.plan import make_plan
     from hiresnet_graph.sweep.search_space import SearchSpace
+    from hiresnet_graph.train.memory import training_memory
 
     source = study.data_source()
     data: dict[str, Any] = {
@@ -52,6 +53,7 @@ def summarize_study(study: Study) -> dict[str, Any]:
                 "setting": dict(info.setting),
                 "parameters": info.parameters,
                 "macs": info.macs,
+                "training_bytes": training_memory(member.architecture.plan, member.recipe).peak_bytes,
                 "edges": list(info.edges),
                 "same_as": info.same_as or None,
                 "weights": member.weights and member.weights.source,
@@ -103,6 +105,7 @@ def _write_networks(data: dict[str, Any]) -> None:
         *(Column(key) for key in settings),
         number_column("parameters"),
         number_column("MACs", 3),
+        number_column("training", 4),
         number_column("edges", 4),
         *([number_column("published, %")] if data["published"] else []),
         *([Column("starts from")] if has_weights else []),
@@ -111,10 +114,12 @@ def _write_networks(data: dict[str, Any]) -> None:
     for row in data["networks"]:
         label = f"{row['label']} (= {row['same_as']})" if row["same_as"] else row["label"]
         cells = [label, *(format_value(row["setting"].get(key, "-")) for key in settings)]
-        cells += [f"{row['parameters']:,}", format_si(row["macs"]), str(len(row["edges"]))]
+        cells += [f"{row['parameters']:,}", format_si(row["macs"]), format_bytes(row["training_bytes"])]
+        cells.append(str(len(row["edges"])))
         cells += [_accuracy(row["published"])] if data["published"] else []
         rows.append([*cells, *([row["weights"] or "random weights"] if has_weights else [])])
     write_table(columns, rows)
+    write("Training is the estimated memory of a training step of one run.")
 
 
 def _accuracy(value: dict[str, Any] | None) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.cli.failure import problem_data
 from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step
+from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.graph import format_scale
+from hiresnet_graph.memory import step_memory
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape
 
-_FLOAT32_BYTES = 4
+if TYPE_CHECKING:
+    from hiresnet_graph.train.recipe import Recipe
 
 
 def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
@@ -76,6 +79,37 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
     return data
 
 
+def summarize_training(network: Architecture, recipe: Recipe) -> dict[str, Any]:
+    """The estimated memory of a training step, and that of the network without skips (None if it has none).
+
+    Raises:
+        UsageError: The recipe does not fit the network.
+    """
+    from hiresnet_graph.train.memory import training_memory
+    from hiresnet_graph.train.parameter_rules import check_rules
+
+    if error := check_rules(recipe, [network.plan]):
+        raise UsageError(f"recipe: {error}")
+    has_skips = any(edge.family == "skip" for edge in network.plan.edges)
+    plain = _without_skips(network) if has_skips else None
+    fields = ("batch_size", "precision", "optimizer", "checkpoint", "checkpoint_steps")
+    return {
+        **{name: getattr(recipe, name) for name in fields},
+        **training_memory(network.plan, recipe)._asdict(),
+        "without_skips": None if plain is None else training_memory(plain, recipe)._asdict(),
+    }
+
+
+def _without_skips(network: Architecture) -> Plan | None:
+    """The network without all skips; None if that is no network."""
+    for group in network.section()[0].skips:
+        network = network.with_edges("none", group or None)
+    try:
+        return network.plan
+    except SpecError:
+        return None
+
+
 def _time(network: Architecture) -> dict[str, Any] | None:
     """Steps, readouts and the nodes' values over time; None for a network without `time`."""
     found, folded = network.timing, network.plan.folded
@@ -115,11 +149,12 @@ def sum_costs(rows: Iterable[dict[str, Any]]) -> dict[str, int]:
 
 
 def _costs(cost: Cost) -> dict[str, int]:
-    return {"parameters": cost.parameters, "macs": cost.macs, "memory_bytes": _FLOAT32_BYTES * cost.memory}
+    return {"parameters": cost.parameters, "macs": cost.macs, "memory_bytes": cost.memory_bytes}
 
 
 def _calls(plan: Plan) -> list[dict[str, Any]]:
     seen: set[str] = set()
+    stored = step_memory(plan).by_call
     return [
         {
             "name": call.name,
@@ -131,7 +166,7 @@ def _calls(plan: Plan) -> list[dict[str, Any]]:
             "step": call.step,
             "parameters": _new_parameters(call, seen),
             "macs": call.op.macs(*call.input_shapes),
-            "memory_bytes": _FLOAT32_BYTES * call.shape.elements,
+            "memory_bytes": stored.get(call.name, 0),
             "owner": call.owner,
         }
         for call in plan.calls

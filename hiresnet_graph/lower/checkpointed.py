@@ -1,10 +1,9 @@
-"""Activation checkpointing in time."""
+"""Activation checkpointing: in time, or by block."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -12,33 +11,39 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from hiresnet_graph.errors import UsageError
 from hiresnet_graph.lower.code import GraphWriter
+from hiresnet_graph.segments import Segment
 from hiresnet_graph.tree import ModuleUse, values_of
 
 
 class Checkpointed(nn.Module):
-    """A recurrent network with activation checkpointing in time; `module` is the network itself.
+    """A network of which only what passes between segments is stored for the backward pass; the rest is computed again.
 
-    Batch norms update their statistics in the forward pass, and not in the recomputation.
+    Outputs, gradients and random numbers are the same. Batch norms update their statistics in the forward pass, and not
+    in the recomputation. The last segment is stored as a whole: the backward pass begins with it.
+
+    Args:
+        module: The network itself.
+        writer: Of its code.
+        segments: All of its items, in order.
     """
 
-    def __init__(self, module: fx.GraphModule, every: int) -> None:
+    def __init__(self, module: nn.Module, writer: GraphWriter, segments: Sequence[Segment]) -> None:
         super().__init__()
-        if every < 1:
-            raise UsageError(f"'every' must be 1 step or more, not {every}.")
         self.module = module
-        writer: GraphWriter = module.meta["writer"]
         root = writer.tree.root
         self._inputs, self._outputs = root.inputs, dict(zip(writer.plan.outputs, root.outputs, strict=True))
-        self._segments = list(_segments(module, root, every))
+        self._segments = list(_segments(module, writer, segments))
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         """Same as the network."""
         values = dict(zip(self._inputs, inputs, strict=True))
         for segment in self._segments:
             operands = [values[name] for name in segment.inputs]
-            found = checkpoint(segment.module, *operands, use_reentrant=False, context_fn=segment.contexts)
+            if segment is self._segments[-1]:
+                found = segment.module(*operands)
+            else:
+                found = checkpoint(segment.module, *operands, use_reentrant=False, context_fn=segment.contexts)
             values |= zip(segment.outputs, found, strict=True)
             for name in segment.last:
                 del values[name]
@@ -47,7 +52,7 @@ class Checkpointed(nn.Module):
 
 
 class _Segment(NamedTuple):
-    """Consecutive steps of a plan; `last` are values that no later segment reads."""
+    """A segment as a module; `last` are values that no later segment reads."""
 
     module: fx.GraphModule
     inputs: tuple[str, ...]
@@ -75,14 +80,8 @@ def _frozen_statistics(module: nn.Module) -> Iterator[None]:
                 norm.register_buffer(name, value)
 
 
-def _segments(module: fx.GraphModule, root: ModuleUse, every: int) -> Iterator[_Segment]:
-    writer: GraphWriter = module.meta["writer"]
-    number, numbers = 0, []
-    for item in root.items:  # an item without a step belongs to the segment of the item before it
-        number = number if item.step is None else item.step // every
-        numbers.append(number)
-    pairs = zip(root.items, numbers, strict=True)
-    groups = [tuple(item for item, _ in group) for _, group in groupby(pairs, lambda pair: pair[1])]
+def _segments(module: nn.Module, writer: GraphWriter, groups: Sequence[Segment]) -> Iterator[_Segment]:
+    root = writer.tree.root
     read = [dict.fromkeys(name for item in items for name in item.inputs) for items in groups]
     alive = set(root.inputs)
     for i, items in enumerate(groups):

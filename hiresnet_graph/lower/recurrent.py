@@ -27,6 +27,7 @@ from hiresnet_graph.passes import prune, simplify
 from hiresnet_graph.passes.step import StepMachine, Steps, is_copied
 from hiresnet_graph.passes.timing import format_steps, timing
 from hiresnet_graph.plan import Call, Plan, layers_by_weight, make_plan
+from hiresnet_graph.segments import step_segments
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 from hiresnet_graph.spec.problems import explain
@@ -167,8 +168,14 @@ class Recurrent(fx.GraphModule):
 
         Args:
             every: Steps of a segment; only values between segments are stored for the backward pass.
+
+        Raises:
+            UsageError: `every` is not at least 1.
         """
-        return Checkpointed(self, every)
+        if every < 1:
+            raise UsageError(f"'every' must be 1 step or more, not {every}.")
+        writer: GraphWriter = self.meta["writer"]
+        return Checkpointed(self, writer, step_segments(writer.tree.root, every))
 
     def __reduce__(self) -> tuple[Any, ...]:
         function, args = super().__reduce__()

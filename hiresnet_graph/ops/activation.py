@@ -6,7 +6,14 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Op, Signature
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    Op,
+    Saves,
+    Signature,
+)
 from hiresnet_graph.shapes import Shape
 
 _LEAKY_RELU = Signature("input slope")
@@ -40,6 +47,7 @@ class ReLU(Activation):
     """max(0, x)."""
 
     kind: ClassVar[str] = "relu"
+    saves: ClassVar[Saves] = "result"
     has_inplace: ClassVar[bool] = True
     short_name: ClassVar[str] = "ReLU"
     function: ClassVar[str] = "torch.nn.functional.relu"
@@ -147,6 +155,7 @@ class Sigmoid(Activation):
     """1 / (1 + exp(-x))."""
 
     kind: ClassVar[str] = "sigmoid"
+    saves: ClassVar[Saves] = "result"
     transcendental: ClassVar[bool] = True
     function: ClassVar[str] = "torch.sigmoid"
 
@@ -156,5 +165,6 @@ class Tanh(Activation):
     """The hyperbolic tangent."""
 
     kind: ClassVar[str] = "tanh"
+    saves: ClassVar[Saves] = "result"
     transcendental: ClassVar[bool] = True
     function: ClassVar[str] = "torch.tanh"

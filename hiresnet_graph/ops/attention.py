@@ -15,6 +15,8 @@ from hiresnet_graph.ops.base import (
     Layer,
     Op,
     Pair,
+    SavedValues,
+    Saves,
     Signature,
     Tensor,
     pair,
@@ -59,6 +61,7 @@ class DotProductAttention(Op):
 
     kind: ClassVar[str] = "dot_product_attention"
     parameter_group: ClassVar[str] = "positions"
+    is_low_precision: ClassVar[bool] = True
     examples = (
         {"heads": 2},
         {"heads": 1, "window": [2, 3], "shift": 1},
@@ -124,6 +127,19 @@ class DotProductAttention(Op):
         args = (self.heads, *self.windows(inputs[0]))
         return Layer("hiresnet_graph.ops.layers.WindowAttention", args, signature=_WINDOW)
 
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """Operand, result, and a number for each query; within windows, copies in the order of the windows.
+
+        With relative positions, whose bias has a gradient, torch computes the products one by one on CPUs.
+        """
+        x = self.shape(*inputs)
+        if self.window is None:
+            return SavedValues((0,), result=True, size_bytes=4 * x.length * self.heads)
+        if not self.relative_positions:
+            return SavedValues(elements=4 * x.elements, size_bytes=4 * x.length * self.heads)
+        height, width = pair(self.window)
+        return SavedValues(elements=5 * x.elements + x.length * height * width * self.heads)
+
     def apply(self, *inputs: Shape) -> Apply | None:
         """`hiresnet_graph.ops.layers.attention` or `window_attention`."""
         if self.relative_positions:
@@ -150,6 +166,8 @@ class ClassToken(Op):
 
     kind: ClassVar[str] = "class_token"
     parameter_group: ClassVar[str] = "tokens"
+    shares_gradient: ClassVar[bool] = True
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"count": 3}, {})
     short_name: ClassVar[str] = "class token"
@@ -188,6 +206,8 @@ class PositionEmbedding(Op):
 
     kind: ClassVar[str] = "position_embedding"
     parameter_group: ClassVar[str] = "positions"
+    shares_gradient: ClassVar[bool] = True
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = (
         {"grid": [2, 3]},

@@ -131,6 +131,8 @@ class Layer:
     signature: Signature | None = field(default=None, compare=False)
 
 
+Saves = Literal["operands", "result", "nothing"]
+"""What most operations store for the backward pass."""
 Init = Literal["he_normal", "normal", "zeros", "ones", "constant", "linear_uniform"]
 
 
@@ -182,6 +184,22 @@ class Remark(NamedTuple):
     fields: str = ""
 
 
+class SavedValues(NamedTuple):
+    """What an operation stores of one sample for its backward pass, besides its weights.
+
+    Attributes:
+        operands: Indices of the operands that the backward pass reads.
+        result: Whether it reads the result.
+        elements: Number of further values, in the precision of the result.
+        size_bytes: Size of what has the same size in every precision: indices, and numbers that are always float32.
+    """
+
+    operands: tuple[int, ...] = ()
+    result: bool = False
+    elements: int = 0
+    size_bytes: int = 0
+
+
 class Op(Kind):
     """A primitive operation.
 
@@ -199,6 +217,10 @@ class Op(Kind):
         absorbs_maps: A linear operation that can take such a map into its weights: `absorb`.
         has_inplace: Its torch function has an argument `inplace`, and its backward pass reads the result alone.
         overwritable: Its result is a new tensor (no view of an input) that its own backward pass does not read.
+        is_view: Its result shares the memory of its first operand.
+        shares_gradient: The gradients of its operands are views of that of its result.
+        saves: What it stores for its backward pass, if that is one of these: `saved`.
+        is_low_precision: Mixed precision computes it with 16-bit numbers, whatever its operands are.
         counts_activations: Its output counts as activations, as in pycls (Radosavovic et al. 2020).
         short_name: Its name in diagrams; by default its kind.
         classes_field: The field with the number of classes, if its output can be the scores of a classifier.
@@ -216,6 +238,10 @@ class Op(Kind):
     absorbs_maps: ClassVar[bool] = False
     has_inplace: ClassVar[bool] = False
     overwritable: ClassVar[bool] = False
+    is_view: ClassVar[bool] = False
+    shares_gradient: ClassVar[bool] = False
+    is_low_precision: ClassVar[bool] = False
+    saves: ClassVar[Saves] = "operands"
     counts_activations: ClassVar[bool] = False
     short_name: ClassVar[str] = ""
     classes_field: ClassVar[str] = ""
@@ -234,6 +260,15 @@ class Op(Kind):
 
     def macs(self, *inputs: Shape) -> int:
         """Multiply-adds for one sample; 0 for norms, activations and pooling, as in published tables."""
+        return 0
+
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """What it stores for its backward pass."""
+        operands = tuple(range(len(inputs))) if self.saves == "operands" else ()
+        return SavedValues(operands, result=self.saves == "result")
+
+    def backward_workspace(self, *inputs: Shape) -> int:
+        """Number of values that its backward pass needs for a moment, besides gradients, on a CPU."""
         return 0
 
     def split(self) -> tuple[Op, Op] | None:

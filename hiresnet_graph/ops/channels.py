@@ -14,6 +14,7 @@ from hiresnet_graph.ops.base import (
     Factor,
     Layer,
     Op,
+    Saves,
     Signature,
     Tensor,
     constant_tensor,
@@ -38,6 +39,7 @@ class PadChannels(Op):
     """
 
     kind: ClassVar[str] = "pad_channels"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"width": 11}, {"width": 13, "side": "end"})
     part: ClassVar[str] = "pad"
@@ -71,6 +73,8 @@ class SliceChannels(Op):
     """`width` channels from `start` on."""
 
     kind: ClassVar[str] = "slice_channels"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     examples = ({"width": 3, "start": 2}, {"width": 5})
     part: ClassVar[str] = "slice"
@@ -98,6 +102,7 @@ class ChannelShuffle(Op):
     """The channels of a feature map, taken from `groups` groups in turn (Zhang et al. 2018, ShuffleNet)."""
 
     kind: ClassVar[str] = "channel_shuffle"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"groups": 4},)
     part: ClassVar[str] = "shuffle"

@@ -14,6 +14,8 @@ from hiresnet_graph.ops.base import (
     Factor,
     Layer,
     Op,
+    SavedValues,
+    Saves,
     Signature,
     Tensor,
     constant_tensor,
@@ -68,6 +70,8 @@ class Add(Fold):
     """The sum, from the first input to the last."""
 
     kind: ClassVar[str] = "add"
+    shares_gradient: ClassVar[bool] = True
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     overwritable: ClassVar[bool] = True
     skips_zeros: ClassVar[bool] = True
@@ -79,6 +83,7 @@ class Mean(Fold):
     """The mean: the sum of the inputs divided by their number."""
 
     kind: ClassVar[str] = "mean"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     averages: ClassVar[bool] = True
     noun: ClassVar[str] = "A mean"
@@ -99,12 +104,20 @@ class Multiply(Fold):
                 raise ShapeError(f"A product requires factors of {first}, with 1 channel or of 1x1 size, not {shape}.")
         return first
 
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """All factors, and the products between them; a single one is passed on."""
+        if len(inputs) == 1:
+            return SavedValues()
+        return SavedValues(tuple(range(len(inputs))), elements=inputs[0].elements * (len(inputs) - 2))
+
 
 @OPS.register
 class Concat(Op):
     """Concatenation along the channels."""
 
     kind: ClassVar[str] = "concat"
+    saves: ClassVar[Saves] = "nothing"
+    shares_gradient: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     arity: ClassVar[int | None] = None
 
@@ -172,6 +185,7 @@ class FixedScale(Op):
     """A constant factor: `factor` times the input."""
 
     kind: ClassVar[str] = "fixed_scale"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     maps_channels: ClassVar[bool] = True
     examples = ({"factor": -0.5}, {"factor": 0})

@@ -6,7 +6,19 @@ from typing import ClassVar
 
 from pydantic import field_validator
 
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Count, Factor, Layer, Op, Signature, Tensor, constant_tensor
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    Count,
+    Factor,
+    Layer,
+    Op,
+    Saves,
+    Signature,
+    Tensor,
+    constant_tensor,
+)
 from hiresnet_graph.shapes import Shape, shape_of
 
 _CONSTANT = Signature("sizes", value=0.0)
@@ -23,6 +35,7 @@ class ConstantValue(Op):
     """
 
     kind: ClassVar[str] = "constant"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"sizes": [3, 2, 5], "value": 0.5}, {"learned": True}, {"sizes": [4], "value": 1, "learned": True}, {})
     sizes: tuple[Count, ...] | None = None

@@ -89,6 +89,7 @@ class Conv2d(Op):
     """
 
     kind: ClassVar[str] = "conv2d"
+    is_low_precision: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     absorbs_maps: ClassVar[bool] = True
     examples = (
@@ -139,6 +140,10 @@ class Conv2d(Op):
     def macs(self, *inputs: Shape) -> int:
         """Output elements x kernel area x input channels of a group."""
         return self.shape(*inputs).elements * math.prod(pair(self.kernel_size)) * (inputs[0].channels // self.groups)
+
+    def backward_workspace(self, *inputs: Shape) -> int:
+        """oneDNN copies the weights twice into its own layout, unless the kernel has one pixel."""
+        return 0 if pair(self.kernel_size) == (1, 1) else 2 * self.tensors(*inputs)[0].elements
 
     def _geometry(self) -> dict[str, object]:
         return {
@@ -199,6 +204,7 @@ class ConvTranspose2d(Op):
     """A transposed convolution; with kernel = stride, it multiplies height and width by `stride`."""
 
     kind: ClassVar[str] = "conv_transpose2d"
+    is_low_precision: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     absorbs_maps: ClassVar[bool] = True
     examples = (
@@ -247,6 +253,10 @@ class ConvTranspose2d(Op):
     def macs(self, *inputs: Shape) -> int:
         """Input elements x kernel area x output channels of a group."""
         return inputs[0].elements * math.prod(pair(self.kernel_size)) * (self.width // self.groups)
+
+    def backward_workspace(self, *inputs: Shape) -> int:
+        """oneDNN copies the weights twice into its own layout, unless the kernel has one pixel."""
+        return 0 if pair(self.kernel_size) == (1, 1) else 2 * self.tensors(*inputs)[0].elements
 
     def _geometry(self) -> dict[str, object]:
         return {
@@ -318,6 +328,7 @@ class Linear(Op):
     """A linear map of the features."""
 
     kind: ClassVar[str] = "linear"
+    is_low_precision: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     absorbs_maps: ClassVar[bool] = True
     examples = ({"width": 5},)

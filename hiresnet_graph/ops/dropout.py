@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from hiresnet_graph.ops.base import OPS, Layer, Op, Signature, require_map
+from hiresnet_graph.ops.base import (
+    OPS,
+    Layer,
+    Op,
+    SavedValues,
+    Signature,
+    require_map,
+)
 from hiresnet_graph.shapes import Map, Shape
 
 _DROPOUT = Signature("p")
@@ -31,6 +39,10 @@ class RandomDrop(Op):
     def drawn(self, shape: Shape) -> tuple[int, ...]:
         """Sizes of the random numbers of one sample, which are broadcast to its value."""
         return tuple(shape)
+
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """The random numbers."""
+        return SavedValues(elements=math.prod(self.drawn(inputs[0])))
 
 
 @OPS.register

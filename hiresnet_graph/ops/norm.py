@@ -18,6 +18,7 @@ from hiresnet_graph.ops.base import (
     Layer,
     Op,
     Remark,
+    SavedValues,
     Signature,
     Tensor,
     constant_tensor,
@@ -227,6 +228,10 @@ class GroupNorm(Norm):
         """Scale and shift [channels]."""
         return _scale_shift(inputs[0].channels, self.scale)
 
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """The operand, and mean and deviation of each group."""
+        return SavedValues((0,), size_bytes=8 * self._groups(inputs[0].channels))
+
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.GroupNorm`."""
         channels = inputs[0].channels
@@ -261,6 +266,10 @@ class LayerNorm(Norm):
         """Scale and shift [channels]."""
         return _scale_shift(inputs[0].channels, self.scale)
 
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """The operand, and the mean and deviation of each vector."""
+        return SavedValues((0,), size_bytes=8 if inputs[0].trailing else 8 * (inputs[0].elements // inputs[0].channels))
+
     def layer(self, *inputs: Shape) -> Layer:
         """`torch.nn.LayerNorm` if the feature axis is the last, otherwise `torch.nn.GroupNorm` with one group."""
         channels = inputs[0].channels
@@ -293,6 +302,10 @@ class ChannelLayerNorm(Norm):
         """Scale and shift [channels]."""
         return _scale_shift(inputs[0].channels, self.scale)
 
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """The operand, and the mean and deviation of each pixel."""
+        return SavedValues((0,), size_bytes=8 * (inputs[0].elements // inputs[0].channels))
+
     def layer(self, *inputs: Shape) -> Layer:
         """`hiresnet_graph.ops.layers.LayerNorm2d`."""
         kwargs = _LAYER_NORM.kwargs(eps=self.eps)
@@ -318,6 +331,12 @@ class LocalResponseNorm(Op):
     def shape(self, *inputs: Shape) -> Map:
         """Same as the input."""
         return require_map("A local response norm", inputs[0])
+
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """The operand, its squares with channels of zeros, and the base and the power of the divisor."""
+        x = inputs[0]
+        padded = x.elements // x.channels * (x.channels + self.size - 1)
+        return SavedValues((0,), elements=2 * x.elements + padded)
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.local_response_norm`."""

@@ -7,7 +7,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import OPS, Apply, Arg, Op, Padding, Signature, pair, require_map
+from hiresnet_graph.ops.base import (
+    OPS,
+    Apply,
+    Arg,
+    Op,
+    Padding,
+    SavedValues,
+    Signature,
+    pair,
+    require_map,
+)
 from hiresnet_graph.shapes import Map, Shape
 
 _PAD = Signature("input pad", mode="constant")
@@ -49,6 +59,10 @@ class Pad(Op):
                     f"The mirror image of {x} is less than {most} wide.", f"Pad by at most {size - 1}, or with zeros."
                 )
         return Map(x.channels, x.height + top + bottom, x.width + left + right)
+
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """Nothing; the operand where border pixels are repeated."""
+        return SavedValues() if self.mode == "zeros" else SavedValues(operands=(0,))
 
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.pad`."""

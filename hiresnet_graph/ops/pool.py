@@ -13,6 +13,8 @@ from hiresnet_graph.ops.base import (
     Op,
     Padding,
     Pair,
+    SavedValues,
+    Saves,
     Signature,
     compact,
     pair,
@@ -94,6 +96,10 @@ class MaxPool(Pool):
     examples = ({"kernel_size": 3, "stride": 2}, {"kernel_size": 3, "ceil_mode": True})
     short_name: ClassVar[str] = "max pool"
 
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """The operand, and the position of each maximum."""
+        return SavedValues((0,), size_bytes=8 * self.shape(*inputs).elements)
+
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.max_pool2d`."""
         kwargs = _POOL.kwargs(**self._geometry())
@@ -139,6 +145,10 @@ class AdaptiveAvgPool(Op):
         """Height and width as requested."""
         return Map(require_map("Pooling", inputs[0]).channels, *pair(self.size))
 
+    def saved(self, *inputs: Shape) -> SavedValues:
+        """Nothing for the global mean, otherwise the operand."""
+        return SavedValues() if self.size == 1 else SavedValues(operands=(0,))
+
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.adaptive_avg_pool2d`."""
         return Apply("torch.nn.functional.adaptive_avg_pool2d", (Arg(0), compact(self.size)), signature=_ADAPTIVE_POOL)
@@ -157,6 +167,8 @@ class Subsample(Op):
     """
 
     kind: ClassVar[str] = "subsample"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     examples = ({"stride": [2, 1]}, {"stride": 2, "start": 1})
     channelwise: ClassVar[bool] = True
@@ -192,6 +204,7 @@ class Resize(Op):
     """Interpolation of height and width by the factor `scale`, or to `size`."""
 
     kind: ClassVar[str] = "resize"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"size": [5, 12], "mode": "bilinear"}, {"scale": 2})
     mode: Literal["nearest", "bilinear"] = "nearest"
@@ -223,6 +236,8 @@ class Flatten(Op):
     """All elements as one vector."""
 
     kind: ClassVar[str] = "flatten"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
 
     def shape(self, *inputs: Shape) -> Vector:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from hiresnet_graph.ops.base import Apply, Arg, Op
+from hiresnet_graph.ops.base import (
+    Apply,
+    Arg,
+    Op,
+    Saves,
+)
 from hiresnet_graph.shapes import Shape
 
 
@@ -19,6 +24,8 @@ class EdgeProbe(Op):
     """
 
     kind: ClassVar[str] = "probe"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     edge: str
     target: str

@@ -7,7 +7,12 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, InstanceOf, model_serializer
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.ops.base import Apply, Arg, Op
+from hiresnet_graph.ops.base import (
+    Apply,
+    Arg,
+    Op,
+    Saves,
+)
 from hiresnet_graph.shapes import Shape
 
 
@@ -15,6 +20,8 @@ class Frame(Op):
     """One step of a sequence."""
 
     kind: ClassVar[str] = "frame"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     step: Annotated[int, Field(ge=0)]
@@ -37,6 +44,8 @@ class StackSteps(Op):
     """Values at single steps stacked to a sequence, on axis 1."""
 
     kind: ClassVar[str] = "stack"
+    saves: ClassVar[Saves] = "nothing"
+    shares_gradient: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     arity: ClassVar[int | None] = None
     channelwise: ClassVar[bool] = True
@@ -62,6 +71,7 @@ class Zeros(Op):
     """
 
     kind: ClassVar[str] = "zeros"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     value: InstanceOf[Shape]
 
@@ -82,6 +92,8 @@ class Identity(Op):
     """The identity, for named values in the graph of one step."""
 
     kind: ClassVar[str] = "identity"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
 

@@ -12,6 +12,7 @@ from hiresnet_graph.ops.base import (
     Count,
     Op,
     Pair,
+    Saves,
     pair,
     require_grid,
     require_map,
@@ -32,6 +33,8 @@ class ToTokens(Op):
     """A feature map as tokens: one for each pixel, row by row."""
 
     kind: ClassVar[str] = "to_tokens"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
 
@@ -50,6 +53,8 @@ class ToMap(Op):
     """Tokens of a grid as a feature map; or a vector as one of 1x1 size, for example to weight channels."""
 
     kind: ClassVar[str] = "to_map"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
 
@@ -75,6 +80,8 @@ class DropPrefix(Op):
     """The tokens of the grid, without class and register tokens."""
 
     kind: ClassVar[str] = "drop_prefix"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
 
@@ -100,6 +107,7 @@ class PadPrefix(Op):
     """
 
     kind: ClassVar[str] = "pad_prefix"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"count": 2, "fill": "mean"}, {})
     count: Count = 1
@@ -122,6 +130,8 @@ class CopyPrefix(Op):
     """The class and register tokens of the second value before the tokens of the first; a part of projections."""
 
     kind: ClassVar[str] = "copy_prefix"
+    shares_gradient: ClassVar[bool] = True
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     arity: ClassVar[int | None] = 2
@@ -145,6 +155,8 @@ class SelectToken(Op):
     """One token as a vector; by default the class token, which is the first."""
 
     kind: ClassVar[str] = "select_token"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     examples = ({"index": 2}, {})
@@ -167,6 +179,7 @@ class TokenMean(Op):
     """The mean of all tokens of the grid as a vector, without class and register tokens."""
 
     kind: ClassVar[str] = "token_mean"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     short_name: ClassVar[str] = "token mean"
 
@@ -192,6 +205,8 @@ class TransposeTokens(Op):
     """
 
     kind: ClassVar[str] = "transpose_tokens"
+    saves: ClassVar[Saves] = "nothing"
+    is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     examples = ({},)
     short_name: ClassVar[str] = "transpose"
@@ -219,6 +234,7 @@ class MergePatches(Op):
     """
 
     kind: ClassVar[str] = "merge_patches"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     size: Pair = 2
 
@@ -249,6 +265,7 @@ class FitGrid(Op):
     """
 
     kind: ClassVar[str] = "fit_grid"
+    saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
     examples = ({"grid": [4, 3]}, {"grid": [5, 6]})

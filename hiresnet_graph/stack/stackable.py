@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hiresnet_graph.cost import count
+from hiresnet_graph.memory import FLOAT32_BYTES, step_memory
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.recipe import Recipe
 
@@ -38,6 +39,6 @@ def predicted_bytes(supergraph: Plan, replicas: int, batch: int, low_precision: 
         batch: Images of a step.
         low_precision: Whether activations are stored as 16-bit numbers.
     """
-    cost, images = count(supergraph), sum(shape.elements for shape in supergraph.inputs.values())
-    values = batch * (cost.memory * (2 if low_precision else 4) + images * 4)
-    return max(replicas, MIN_REPLICAS) * (values + 4 * (_STORED * cost.parameters + 2 * cost.buffers))
+    cost, step = count(supergraph), step_memory(supergraph, batch, low_precision=low_precision)
+    weights = FLOAT32_BYTES * (_STORED * cost.parameters + 2 * cost.buffers)
+    return max(replicas, MIN_REPLICAS) * (step.peak + weights)

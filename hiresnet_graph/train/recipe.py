@@ -30,7 +30,7 @@ Augmentation = Literal["standard", "none", "flip", "crop", "crop+flip"]
 FIXED_RATES: tuple[Schedule, ...] = ("step", "constant")
 # Fields that change how a result is computed, or what is recorded of it, but not what is computed: not part of a run's
 # key.
-EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint_steps", "compile", "record_gradients"})
+EXECUTION_FIELDS = frozenset({"channels_last", "checkpoint", "checkpoint_steps", "compile", "record_gradients"})
 # Fields that are not part of a run's key where they have their default: it changes nothing.
 OPTIONAL_FIELDS = frozenset(
     {
@@ -52,6 +52,7 @@ OPTIONAL_FIELDS = frozenset(
 # Fields with which runs are not computed as one program, unless they have their default.
 UNSTACKED_FIELDS = (
     "accumulate",
+    "checkpoint",
     "checkpoint_steps",
     "class_weights",
     "compile",
@@ -181,6 +182,8 @@ class Recipe(Float32Model):
             mixed precision; with `fp16`, the loss is scaled, and steps whose gradients overflow are omitted).
         channels_last: Memory format of images (default: the faster one on the machine).
         compile: Compile the network with `torch.compile`.
+        checkpoint: Activation checkpointing: `blocks` stores for the backward pass only what passes between blocks, and
+            recomputes the rest. Less memory, more time, the same numbers.
         checkpoint_steps: Activation checkpointing of networks with `time`: store for the backward pass only what passes
             between segments of this many steps, and recompute the rest. Less memory, more time, the same numbers.
         record_gradients: Record the norm of the gradients of each block and edge, as a mean over the steps of each
@@ -225,6 +228,7 @@ class Recipe(Float32Model):
     precision: Precision = "fp32"
     channels_last: bool | None = None
     compile: bool = False
+    checkpoint: Literal["blocks"] | None = None
     checkpoint_steps: Count | None = None
     record_gradients: bool = False
 
@@ -238,8 +242,11 @@ class Recipe(Float32Model):
             raise ValueError("nesterov requires a momentum above 0")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate ({self.accumulate}) must be at most batch_size ({self.batch_size})")
-        if self.compile and self.checkpoint_steps is not None:
-            raise ValueError("torch.compile decides by itself what to recompute: omit compile or checkpoint_steps")
+        if self.checkpoint is not None and self.checkpoint_steps is not None:
+            raise ValueError("'checkpoint' divides a network by block, 'checkpoint_steps' by time step: omit one")
+        for field in ("checkpoint", "checkpoint_steps"):
+            if self.compile and getattr(self, field) is not None:
+                raise ValueError(f"torch.compile decides by itself what to recompute: omit compile or {field}")
         return self
 
     @property

@@ -12,8 +12,12 @@ import torch
 from torch import nn
 
 from hiresnet_graph.data.loader import Loader
+from hiresnet_graph.lower.checkpointed import Checkpointed
+from hiresnet_graph.lower.code import GraphWriter
 from hiresnet_graph.lower.recurrent import Recurrent
+from hiresnet_graph.plan import Plan
 from hiresnet_graph.seeding import derive_seed
+from hiresnet_graph.segments import block_segments
 from hiresnet_graph.train.averaging import WeightAverage
 from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.checks import count_readouts
@@ -74,8 +78,8 @@ class SingleTrainer(Trainer):
         self._mixing = Mixing(recipe, dataset.classes, seeds.data)
         weights_K = class_weights(recipe, dataset)
         self._class_weights_K = None if weights_K is None else weights_K.to(device)
-        self._forward = training_forward(self.module, recipe)
         plan = run.arch.plan
+        self._forward = training_forward(self.module, plan, recipe)
         factors = lr_factors(recipe, plan)
         self._frozen = [self.module.get_submodule(name) for name in frozen_layers(recipe, plan)]
         for name, parameter in self.module.named_parameters():
@@ -247,8 +251,11 @@ class SingleTrainer(Trainer):
         self._evaluated.load_state_dict(weights)
 
 
-def training_forward(module: nn.Module, recipe: Recipe) -> Callable[[torch.Tensor], Output]:
+def training_forward(module: nn.Module, plan: Plan, recipe: Recipe) -> Callable[[torch.Tensor], Output]:
     """How a network is computed in training; the tensors are those of the module."""
+    if recipe.checkpoint == "blocks":
+        writer = GraphWriter(plan)
+        return Checkpointed(module, writer, block_segments(writer.tree.root))
     if recipe.checkpoint_steps is not None and isinstance(module, Recurrent):
         return module.checkpointed(recipe.checkpoint_steps)
     return torch.compile(module, dynamic=False) if recipe.compile else module

@@ -564,6 +564,7 @@ def test_finished_runs_are_returned_at_once(tiny: hrg.Architecture, tmp_path: Pa
         ),
         ({"optimizer": "sgd"}, "optimizer is adam and sgd"),
         ({"compile": True}, "a run with 'compile' in its recipe is trained on its own, not in a stack"),
+        ({"checkpoint": "blocks"}, "a run with 'checkpoint' in its recipe is trained on its own, not in a stack"),
         ({"freeze": ["stem"], "lr_scale": {"stem": 0.1}}, "a run with 'freeze', 'lr_scale' in its recipe"),
         ({"threads": 2}, "the runs of a stack have one threads, not 1 and 2"),
         ({"data": "digits:split_seed=1"}, "the runs of a stack have one data, not "),

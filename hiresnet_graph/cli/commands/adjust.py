@@ -30,8 +30,8 @@ def adjust(
 ) -> None:
     """Widen a baseline to a given number of parameters.
 
-    The hidden channels of residual blocks are widened until the network is as large as another one. The result is a
-    short spec that extends the given one.
+    The hidden channels of residual blocks, and of the linear maps of transformers, are widened until the network is as
+    large as another one. The result is a short spec that extends the given one.
     """
     from hiresnet_graph.architecture import split_variant
     from hiresnet_graph.matching import adjust as widen
