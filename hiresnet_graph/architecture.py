@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hiresnet_graph.interop.export import Dynamic
-    from hiresnet_graph.render import Direction, Level
+    from hiresnet_graph.render import Direction, Level, ThemeName
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -174,17 +174,33 @@ class Architecture(Document):
         )
 
     def render(
-        self, path: str | Path, *, level: Level = "blocks", direction: Direction = "LR", unrolled: bool = False
+        self,
+        path: str | Path,
+        *,
+        level: Level = "blocks",
+        direction: Direction = "LR",
+        unrolled: bool = False,
+        width: str | float = "",
+        font: str = "",
+        counts: bool = True,
+        footer: bool = True,
+        theme: ThemeName = "light",
     ) -> Path:
-        """Draw the network to a file, in the format given by its suffix: `.svg`, `.pdf`, `.png` or `.dot`.
+        """Draw the network to a file, in the format given by its suffix: `.svg`, `.pdf`, `.png`, `.dot` or `.mmd`.
 
         Args:
             level: One box per stage (`stages`), block (`blocks`) or operation (`ops`).
             unrolled: Draw each step of a network with `time`.
+            width: `single` or `double` for the columns of a journal page, or centimetres (default: the natural size).
+            font: A font family that the reader's machine has (default: Helvetica or Arial).
+            counts: Whether there are numbers of parameters and multiply-adds.
+            footer: Whether there is a caption.
+            theme: `light` or `dark`.
         """
-        from hiresnet_graph.render import render
+        from hiresnet_graph.render import RenderOptions, render
 
-        return render(self.plan, path, level=level, direction=direction, title=self.title, unrolled=unrolled)
+        options = RenderOptions(level, direction, unrolled, str(width), font, counts, footer, theme)
+        return render(self.plan, path, options, title=self.title)
 
     def to_networkx(self, *, shortcuts: bool = False) -> nx.MultiDiGraph[str]:
         """The nodes and edges of the network with plain attributes; see `hiresnet_graph.interop.to_networkx`."""
@@ -194,9 +210,9 @@ class Architecture(Document):
 
     def _repr_svg_(self) -> str:
         """The picture of the network in a notebook."""
-        from hiresnet_graph.render import to_svg
+        from hiresnet_graph.render import RenderOptions, to_svg
 
-        return to_svg(self.plan, level="stages", title=self.title)
+        return to_svg(self.plan, RenderOptions(level="stages"), title=self.title)
 
     def validate(self, progress: Callable[[int, int, str], object] | None = None) -> tuple[Problem, ...]:
         """The warnings of the spec and of its variants, each once; one of a variant alone names the variant.

@@ -16,7 +16,18 @@ import hiresnet_graph
 PACKAGE = Path(hiresnet_graph.__file__).parent
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "float32", "formats", "gc_pause", "identifiers", "seeding", "shapes", "shipped", "traversal"),
+    (
+        "errors",
+        "figure_style",
+        "float32",
+        "formats",
+        "gc_pause",
+        "identifiers",
+        "seeding",
+        "shapes",
+        "shipped",
+        "traversal",
+    ),
     ("files",),
     ("registry",),
     ("ops",),
@@ -56,8 +67,6 @@ ONLY = {
     "networkx": ("graph", "interop", "emit", "architecture", "report"),
     "typer": ("cli",),
     "rich": ("cli",),
-    "pygraphviz": ("render", "cli"),
-    "graphviz": ("render", "cli"),
     "onnx": ("interop", "importing"),
     "sklearn": ("data",),
     "sqlite3": ("sweep",),
@@ -66,6 +75,7 @@ ONLY = {
     "statsmodels": ("report",),
     "scipy": ("report",),
     "altair": ("report",),
+    "vl_convert": ("render", "report"),
     "click": (),
 }
 

@@ -1,8 +1,9 @@
-"""Diagrams of networks: a plan becomes a scene, the scene gets a layout, and Graphviz draws it."""
+"""Diagrams of networks: a plan becomes a scene, the scene gets a layout, both make a picture, and writers a file."""
 
-from hiresnet_graph.render.dot import to_dot
-from hiresnet_graph.render.draw import FORMATS, layout_engine, render, to_svg
+from hiresnet_graph.render.draw import FORMATS, render, to_svg
 from hiresnet_graph.render.layout.layout import Direction
+from hiresnet_graph.render.options import RenderOptions
+from hiresnet_graph.render.picture.theme import ThemeName
 from hiresnet_graph.render.scene.make import make_scene
 from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Level, Scene
 
@@ -13,10 +14,10 @@ __all__ = [
     "Direction",
     "Group",
     "Level",
+    "RenderOptions",
     "Scene",
-    "layout_engine",
+    "ThemeName",
     "make_scene",
     "render",
-    "to_dot",
     "to_svg",
 ]

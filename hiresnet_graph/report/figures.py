@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Literal, NamedTuple
 
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.figure_style import HUES, POINTS_PER_CM, WIDTHS_CM
 from hiresnet_graph.report.effects import edge_effects
 from hiresnet_graph.report.figure_data import FigureRow, accuracy_rows, band_rows, effect_rows, labels_of, size_rows
 from hiresnet_graph.sweep.results import Results
@@ -19,13 +20,9 @@ from hiresnet_graph.sweep.results import Results
 FIGURES = ("accuracy", "curves", "effects", "pareto")
 FigureFormat = Literal["svg", "pdf", "png"]
 FIGURE_FORMATS: tuple[FigureFormat, ...] = ("svg", "pdf", "png")
-WIDTHS_CM = {"single": 8.5, "double": 17.5}
-"""Width of one and of two columns of a usual journal page, in cm."""
-# Okabe and Ito's colours, which are distinguishable with any colour vision, without the pale yellow.
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
+COLORS = (*HUES, "#666666")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 _SHAPES = ("circle", "square", "diamond", "triangle-up")
-_PIXELS_PER_CM = 72 / 2.54  # of an SVG or PDF at its natural size
 FIGURE_SHAPE = 0.55  # height of a plot, as a share of the width of its figure
 ROW_PX = 16
 """Pixels of a variant or an edge."""
@@ -54,7 +51,7 @@ class Look(NamedTuple):
     @property
     def width_px(self) -> float:
         """The width in pixels of an SVG or PDF."""
-        return self.width_cm * _PIXELS_PER_CM
+        return self.width_cm * POINTS_PER_CM
 
 
 Figure = dict[str, Any]

@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+from hiresnet_graph.figure_style import WIDTHS_CM
 from hiresnet_graph.files import make_folder, write_atomic
 from hiresnet_graph.report.analyses import FOLDER, FORMATS
 from hiresnet_graph.report.analysis_figures import analysis_figure
-from hiresnet_graph.report.figures import FIGURE_FORMATS, WIDTHS_CM, Look, figure_bytes, make_figures
+from hiresnet_graph.report.figures import FIGURE_FORMATS, Look, figure_bytes, make_figures
 from hiresnet_graph.report.formats import to_csv, to_json, to_latex, to_markdown
 from hiresnet_graph.report.page import html_page
 from hiresnet_graph.report.questions import saved_analyses
@@ -50,10 +51,10 @@ def make_page(folder: Path, results: Results, baseline: str | None = None, *, re
         UsageError: The baseline is unknown.
         RunError: The study cannot be read.
     """
-    from hiresnet_graph.render import to_svg
+    from hiresnet_graph.render import RenderOptions, to_svg
 
     network = stored_network(folder)
-    diagram = "" if network is None else to_svg(network.plan, level="stages", title=network.title)
+    diagram = "" if network is None else to_svg(network.plan, RenderOptions(level="stages"), title=network.title)
     spec = "" if network is None else network.to_yaml()
     return html_page(
         results, baseline, diagram=diagram, spec=spec, analyses=saved_analyses(folder, results), refresh_s=refresh_s

@@ -20,7 +20,7 @@ try:
     app(sys.argv[1:])
 except SystemExit as end:
     assert end.code == 0, end.code
-heavy = "torch torchvision sklearn scipy numpy pygraphviz graphviz altair optuna onnx".split()
+heavy = "torch torchvision sklearn scipy numpy vl_convert altair optuna onnx".split()
 print("loaded:", [name for name in heavy if name in sys.modules], file=sys.stderr)
 """
 
@@ -102,12 +102,12 @@ def test_exit_codes(program, args, code):
 
 
 def test_a_missing_tool_is_exit_code_3(program, tmp_path):
-    # A folder that hides the package from this one program.
-    hidden = tmp_path / "pygraphviz.py"
+    # A file that hides the package from this one program.
+    hidden = tmp_path / "onnxscript.py"
     hidden.write_text("raise ImportError('hidden')")
-    done = program("render", "unet", "-o", tmp_path / "x.svg", PYTHONPATH=str(tmp_path), PATH="/nonexistent")
+    done = program("compile", "unet", "-o", tmp_path / "x.onnx", PYTHONPATH=str(tmp_path))
     assert done.returncode == 3, done.stderr
-    assert done.stderr.startswith("hrg render: ") and "Traceback" not in done.stderr
+    assert done.stderr.startswith("hrg compile: ") and "Traceback" not in done.stderr
 
 
 def test_json_is_alone_on_stdout_and_ascii_where_the_encoding_requires_it(program):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.report.figures import COLORS, FIGURES, WIDTHS_CM, Look, figure_bytes, make_figure, make_figures
+from hiresnet_graph.figure_style import WIDTHS_CM
+from hiresnet_graph.report.figures import COLORS, FIGURES, Look, figure_bytes, make_figure, make_figures
 from hiresnet_graph.report.files import make_page, write_report
 from tests.report.studies import Net, study
 from tests.report.test_page import factorial

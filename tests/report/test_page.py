@@ -13,7 +13,7 @@ import pytest
 
 from hiresnet_graph.analysis.sources import find_networks
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.render import to_svg
+from hiresnet_graph.render import RenderOptions, to_svg
 from hiresnet_graph.report import compare, edge_effects
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow
 from hiresnet_graph.report.page import html_page
@@ -257,7 +257,7 @@ def test_variants_are_explained_and_highlighted_in_a_browser(small_study: Path, 
     lesions = make_lesions(source)
     network = stored_network(small_study)
     assert network is not None
-    diagram = to_svg(network.plan, level="stages", title="small")
+    diagram = to_svg(network.plan, RenderOptions(level="stages"), title="small")
     page_file = tmp_path / "report.html"
     page_file.write_text(
         html_page(read_results(small_study), diagram=diagram, analyses=[make_contributions(source), lesions])

@@ -1,4 +1,4 @@
-"""`hrg doctor`: versions, devices, Graphviz, packages and plugins of this machine."""
+"""`hrg doctor`: versions, devices, packages and plugins of this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hiresnet_graph import __version__
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Json
 from hiresnet_graph.cli.console import styled, write, write_json, write_message
-from hiresnet_graph.errors import HrgError, first_line
+from hiresnet_graph.errors import first_line
 
 _NEEDED = (
     "torch",
@@ -32,6 +32,8 @@ _NEEDED = (
     "pillow",
     "scipy",
     "optuna",
+    "altair",
+    "vl-convert-python",
 )
 _OPTIONAL = {
     "onnx": "hrg compile -o model.onnx",
@@ -46,7 +48,7 @@ _OPTIONAL = {
 def doctor(json: Json = False) -> None:
     """Check the installation: versions, devices, optional tools.
 
-    Reports the versions of hrg, Python and torch, the available devices, Graphviz, required and optional packages, and
+    Reports the versions of hrg, Python and torch, the available devices, required and optional packages, and
     plugins. The exit code is 1 if something required is missing.
     """
     checks = {
@@ -54,7 +56,6 @@ def doctor(json: Json = False) -> None:
         "python": _python,
         "torch": _torch,
         "devices": _devices,
-        "diagrams": _diagrams,
         "needed": _needed,
         "optional": _optional,
         "plugins": _plugins,
@@ -124,16 +125,6 @@ def _devices() -> tuple[bool, str, Any]:
         return True, "CPU only", {"cuda": None, "gpus": []}
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return True, f"CUDA {torch.version.cuda}: {', '.join(names)}", {"cuda": torch.version.cuda, "gpus": names}
-
-
-def _diagrams() -> tuple[bool, str, Any]:
-    from hiresnet_graph.render import layout_engine
-
-    try:
-        engine = str(layout_engine())
-    except HrgError as error:
-        return False, str(error), None
-    return True, engine, {"engine": engine}
 
 
 def _needed() -> tuple[bool, str, Any]:

@@ -11,7 +11,7 @@ from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.output import Force, check_output_file
 
 if TYPE_CHECKING:
-    from hiresnet_graph.render import Direction, Level
+    from hiresnet_graph.render import Direction, Level, ThemeName
 
 
 def render(
@@ -27,13 +27,37 @@ def render(
     unrolled: Annotated[
         bool, typer.Option("--unrolled", help="Draw each time step of a recurrent network instead of its loops.")
     ] = False,
+    width: Annotated[
+        str,
+        typer.Option(
+            metavar="WIDTH", help="Width of the figure: single or double column of a page, or a number of centimetres."
+        ),
+    ] = "",
+    font: Annotated[str, typer.Option(metavar="NAME", help="Font family. Default: Helvetica or Arial.")] = "",
+    counts: Annotated[
+        bool, typer.Option("--counts/--no-counts", help="Show parameters and multiply-adds.", show_default=False)
+    ] = True,
+    footer: Annotated[
+        bool, typer.Option("--footer/--no-footer", help="Show the caption below the picture.", show_default=False)
+    ] = True,
+    theme: Annotated[str, typer.Option(metavar="THEME", help="light or dark.")] = "light",
     force: Force = False,
 ) -> None:
-    """Draw the diagram as SVG, PDF, PNG or DOT.
+    """Draw the diagram as SVG, PDF, PNG, DOT or Mermaid.
 
-    The suffix of the file selects the format: .svg, .pdf, .png or .dot.
+    The suffix of the file selects the format: .svg, .pdf, .png, .dot or .mmd.
     """
     network = architecture(spec, changes, variant, edges)
     target = check_output_file(output, network.files, force=force)
-    network.render(target, level=cast("Level", level), direction=cast("Direction", direction), unrolled=unrolled)
+    network.render(
+        target,
+        level=cast("Level", level),
+        direction=cast("Direction", direction),
+        unrolled=unrolled,
+        width=width,
+        font=font,
+        counts=counts,
+        footer=footer,
+        theme=cast("ThemeName", theme),
+    )
     write_message(f"Wrote {output}.")

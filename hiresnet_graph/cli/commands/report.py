@@ -137,8 +137,9 @@ def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: 
 
 
 def _write_figure(folder: Path, target: Path, plot: Plot, width: Width, force: bool) -> None:
+    from hiresnet_graph.figure_style import WIDTHS_CM
     from hiresnet_graph.files import write_atomic
-    from hiresnet_graph.report.figures import WIDTHS_CM, Look, figure_bytes, make_figure
+    from hiresnet_graph.report.figures import Look, figure_bytes, make_figure
     from hiresnet_graph.sweep.results import read_results
 
     target, format = check_figure_file(target, [folder], force=force)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ TITLE, LINE, NOTE, LABEL = 11.0, 10.0, 8.0, 8.5
 HEAD = 6.5
 """Length of an arrowhead."""
 LEADING = 1.25
+_TITLE_LENGTH = 28
+"""Characters of a line of a title."""
 
 Corner = tuple[float, float]
 """A point (u, v) in the axes of a layout."""
@@ -128,20 +131,39 @@ def text_width(text: str, size: float, *, bold: bool = False) -> float:
     return total * size * (1.1 if bold else 1.0)
 
 
+def title_lines(title: str) -> tuple[str, ...]:
+    """A title on several lines if it is long: broken after ` > `, `.`, `_`, `-`, `/` or a space where possible."""
+    if len(title) <= _TITLE_LENGTH:
+        return (title,)
+    lines = [""]
+    for part in re.findall(r".*?(?: > |[._/ -]|$)", title):
+        while len(part) > _TITLE_LENGTH:
+            room = _TITLE_LENGTH - len(lines[-1])
+            lines[-1] += part[:room]
+            lines.append("")
+            part = part[room:]
+        if len(lines[-1]) + len(part.rstrip()) > _TITLE_LENGTH:
+            lines.append("")
+        lines[-1] += part
+    return tuple(line.strip() for line in lines if line.strip())
+
+
 def box_size(box: Box) -> tuple[float, float]:
     """Width and height that the text of a box requires."""
     title, line = (LINE, NOTE) if box.role == "op" else (TITLE, LINE)
-    widths = [text_width(box.title, title, bold=True)]
+    titles = title_lines(box.title)
+    widths = [text_width(part, title, bold=True) for part in titles]
     widths += [text_width(text, line) for text in box.lines]
     widths += [text_width(note, NOTE) for note in box.notes]
-    height = LEADING * (title + line * len(box.lines) + NOTE * len(box.notes))
-    return max(widths) + 18, height + 2 * (1 + len(box.lines) + len(box.notes)) + 11
+    height = LEADING * (title * len(titles) + line * len(box.lines) + NOTE * len(box.notes))
+    return max(widths) + 18, height + 2 * (len(titles) + len(box.lines) + len(box.notes)) + 11
 
 
 def header_size(group: Group) -> tuple[float, float]:
     """Width and height of the text of a group."""
-    width = max(text_width(group.title, LINE, bold=True), text_width(group.note, NOTE))
-    return width + 8, LEADING * (LINE + (NOTE if group.note else 0)) + 6
+    titles = title_lines(group.title)
+    width = max([text_width(part, LINE, bold=True) for part in titles] + [text_width(group.note, NOTE)])
+    return width + 8, LEADING * (LINE * len(titles) + (NOTE if group.note else 0)) + 6
 
 
 def halves(label: str) -> tuple[str, ...]:

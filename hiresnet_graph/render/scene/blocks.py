@@ -5,15 +5,16 @@ In a network with `time` a box stands for all steps of its node, and the labels 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hiresnet_graph.cost import Cost, count_parts
-from hiresnet_graph.graph import EdgeRecord, NodeRecord
+from hiresnet_graph.graph import EdgeRecord, NodeRecord, format_scale
 from hiresnet_graph.passes.timing import format_step_ranges, timing
 from hiresnet_graph.plan import Plan
-from hiresnet_graph.render.scene.labels import EdgeLabels, edge_tooltip, format_origin, format_parameters
-from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Heading, Level, Role
+from hiresnet_graph.render.scene.labels import EdgeLabels, edge_tooltip, format_cost, format_origin, format_parameters
+from hiresnet_graph.render.scene.scene import Arrow, Box, Factor, Group, Heading, Level, Role
+from hiresnet_graph.shapes import Shape
 
 _LONGEST_STAGE = 6
 """Longer stages are folded: one box stands for the blocks between the second and the last."""
@@ -38,10 +39,45 @@ def _unit(node: NodeRecord) -> str:
     return node.stage or node.name
 
 
+def edge_families(plan: Plan, distances: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """The sets of each edge: its family; for skips also `in`, `out` and `p1`, `p2`, ..., as edge sets name them.
+
+    `in` are the skips from the first node that has any, `out` those to the last one.
+    """
+    index = {node.name: i for i, node in enumerate(plan.nodes)}
+    skips = [edge for edge in plan.edges if edge.family == "skip" and {edge.source, edge.target} <= set(index)]
+    first = min((index[edge.source] for edge in skips), default=-1)
+    last = max((index[edge.target] for edge in skips), default=-1)
+    found: dict[str, tuple[str, ...]] = {edge.name: (edge.family,) for edge in plan.edges}
+    for edge in skips:
+        sets = {"in": index[edge.source] == first, "out": index[edge.target] == last}
+        named = [name for name, contains in sets.items() if contains]
+        found[edge.name] = ("skip", *named, f"p{distances.get(edge.name, 1)}")
+    return found
+
+
+def factor_of(edge: EdgeRecord) -> Factor:
+    """What the value of an edge is multiplied by: a gate, another factor, or nothing."""
+    scale = format_scale(edge.scale)
+    if edge.gate or scale.startswith("gate"):
+        return "gate"
+    return "scale" if scale else ""
+
+
 def gate_edge(edge: EdgeRecord) -> EdgeRecord:
     """The signal that gates an edge, as an edge without delay."""
     ends = (edge.gate, "")
-    return replace(edge, name=f"{edge.name}.gate", source=edge.gate, family="gate", slot="gate", delay=0, ends=ends)
+    return replace(
+        edge,
+        name=f"{edge.name}.gate",
+        source=edge.gate,
+        family="gate",
+        slot="gate",
+        delay=0,
+        ends=ends,
+        gate="",
+        scale=None,
+    )
 
 
 class BlockScene:
@@ -53,12 +89,14 @@ class BlockScene:
         distances: See `stage_distances`.
     """
 
-    def __init__(self, plan: Plan, level: Level) -> None:
+    def __init__(self, plan: Plan, level: Level, *, counts: bool = True) -> None:
         self.boxes: list[Box] = []
         self.groups: list[Group] = []
+        self._counts = counts
         self.box_of: dict[str, str] = {}
         self.costs = count_parts(plan)
         self.distances = stage_distances(plan)
+        self._families = edge_families(plan, self.distances)
         self._plan, self._level = plan, level
         self._nodes = {node.name: node for node in plan.nodes}
         self._stages: dict[str, list[NodeRecord]] = {}
@@ -80,6 +118,10 @@ class BlockScene:
         """The cost of nodes without their shortcuts, as in the table of nodes."""
         return sum((self.costs.get(node.name, Cost()) for node in nodes), Cost())
 
+    def _count(self, nodes: Iterable[NodeRecord]) -> str:
+        """The number of parameters for a box or a frame; empty where counts are left out."""
+        return format_parameters(self._cost(nodes).parameters) if self._counts else ""
+
     # boxes
 
     def _add_stage(self, stage: str) -> None:
@@ -87,7 +129,7 @@ class BlockScene:
         if self._level == "stages":
             self._add_box(stage, stage, nodes, "stage", "")
             return
-        note = format_parameters(self._cost(nodes).parameters)
+        note = self._count(nodes)
         self.groups.append(Group(stage, f"{stage}  {nodes[-1].shape}", note))
         for run in self._folded(nodes):
             if len(run) == 1:
@@ -134,10 +176,11 @@ class BlockScene:
             lines.append(several + " / ".join(kinds[:3]))
         lines.append(str(nodes[-1].shape))
         outputs = [output for output, value in self._plan.outputs.items() if value in {node.value for node in nodes}]
-        notes = [format_parameters(self._cost(nodes).parameters), *self._merges({node.name for node in nodes})]
+        notes = [self._count(nodes), *self._merges({node.name for node in nodes})]
         if len(self._plan.outputs) > 1:
             notes += [f"output '{output}'" for output in outputs]
-        tooltip = "\n".join([name, ", ".join(lines), *filter(None, notes), format_origin(nodes[0].origin)])
+        details = [", ".join(lines), format_cost(self._cost(nodes)), *notes[1:], format_origin(nodes[0].origin)]
+        tooltip = "\n".join([name, *filter(None, details)])
         members = tuple(node.name for node in nodes)
         shown_notes = tuple(filter(None, notes))
         box = Box(name, title, tuple(lines), shown_notes, role, group, members, nodes[-1].shape, bool(outputs), tooltip)
@@ -160,12 +203,14 @@ class BlockScene:
         found: dict[tuple[object, ...], Arrow] = {}
         for edge in self._plan.edges:
             if edge.source in self.box_of and edge.target in self.box_of:
-                self._collect(found, edge, labels.label(edge))
+                self._collect(found, edge, labels.label(edge), labels.shape(edge))
                 if edge.gate in self.box_of:
-                    self._collect(found, gate_edge(edge), "gate")
+                    self._collect(found, gate_edge(edge), "gate", None)
         return [_with_count(arrow) for arrow in found.values()]
 
-    def _collect(self, found: dict[tuple[object, ...], Arrow], edge: EdgeRecord, operations: str) -> None:
+    def _collect(
+        self, found: dict[tuple[object, ...], Arrow], edge: EdgeRecord, operations: str, shape: Shape | None
+    ) -> None:
         source, target = self.box_of[edge.source], self.box_of[edge.target]
         is_shortcut = edge.family == "shortcut"
         if is_shortcut and self._level == "stages":
@@ -176,12 +221,13 @@ class BlockScene:
         when = [f"t+{edge.delay}"] if edge.delay else []
         when += [f"at {format_step_ranges(edge.at)}"] if edge.at is not None else []
         label = ", ".join([*([operations] if operations else []), *when])
+        shapes = (self._nodes[edge.source].shape, shape)
         arrow = Arrow(
             edge.name,
             source,
             target,
             edge.family,
-            edge_tooltip(edge, label, self.costs.get(edge.name, Cost())),
+            edge_tooltip(edge, label, self.costs.get(edge.name, Cost()), shapes),
             self.distances[edge.name.removesuffix(".gate")],
             (edge.name,),
             label,
@@ -189,6 +235,9 @@ class BlockScene:
             self.heading(edge),
             source_group,
             target_group,
+            merge=edge.merge,
+            factor=factor_of(edge),
+            families=self._families.get(edge.name.removesuffix(".gate"), ()),
         )
         key = (source, target, source_group, target_group, edge.family, label, edge.delay)
         if key in found:

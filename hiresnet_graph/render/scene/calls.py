@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hiresnet_graph.graph import EdgeRecord
 from hiresnet_graph.plan import Call, Plan
-from hiresnet_graph.render.scene.blocks import stage_distances
+from hiresnet_graph.render.scene.blocks import edge_families, stage_distances
 from hiresnet_graph.render.scene.labels import format_origin, format_parameters
 from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Role
 from hiresnet_graph.render.scene.steps import step_name
@@ -64,6 +64,7 @@ class CallScene:
     def arrows(self) -> list[Arrow]:
         """One for each operand of each call."""
         distances = stage_distances(self._plan)
+        families = edge_families(self._plan, distances)
         found = []
         for call in self._plan.calls:
             for i, source in enumerate(call.inputs):
@@ -71,11 +72,13 @@ class CallScene:
                 tooltip = f"{source} -> {call.name}"
                 edge = self._edge_of(call, source)
                 if edge is None:
-                    found.append(Arrow(name, source, call.name, "flow", tooltip))
+                    found.append(Arrow(name, source, call.name, "flow", tooltip, families=("flow",)))
                 else:
                     distance = distances.get(edge.name, 1)
                     tooltip = f"{tooltip}\n{edge.name}"
-                    found.append(Arrow(name, source, call.name, edge.family, tooltip, distance, (edge.name,)))
+                    sets = families[edge.name]
+                    ends = (source, call.name)
+                    found.append(Arrow(name, *ends, edge.family, tooltip, distance, (edge.name,), families=sets))
         return found
 
     def _edge_of(self, call: Call, source: str) -> EdgeRecord | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hiresnet_graph.cost import Cost
+from hiresnet_graph.formats import format_si
 from hiresnet_graph.graph import EdgeRecord, OpGraph, Origin, format_scale
 from hiresnet_graph.ops import Identity, Op
 from hiresnet_graph.passes.timing import format_step_ranges
 from hiresnet_graph.plan import Call, Plan
+from hiresnet_graph.shapes import Shape
 
 _MAX_OPERATIONS = 4
 """A projection of more operations than this is labelled by its kind."""
@@ -49,6 +51,12 @@ def format_factors(edge: EdgeRecord) -> list[str]:
 def format_parameters(number: int) -> str:
     """A number of parameters for a box; empty for none."""
     return f"{number:,} params" if number else ""
+
+
+def format_cost(cost: Cost) -> str:
+    """Parameters and multiply-adds for a tooltip; empty for none."""
+    macs = f"{format_si(cost.macs, decimals=1)} MACs" if cost.macs else ""
+    return ", ".join(filter(None, (format_parameters(cost.parameters), macs)))
 
 
 def format_origin(origin: Origin) -> str:
@@ -96,6 +104,11 @@ class EdgeLabels:
             call = self._calls.get(call.inputs[0])
         return [call.op for call in reversed(found) if call.name != f"{edge.name}.gate"]
 
+    def shape(self, edge: EdgeRecord) -> Shape | None:
+        """The shape of the value that an edge brings, if it has calls of its own in the plan."""
+        owned = [call for call in self._owned.get(edge.name, ()) if call.name != f"{edge.name}.gate"]
+        return owned[-1].shape if owned else None
+
     def label(self, edge: EdgeRecord) -> str:
         """The operations, the scale and the gate of an edge, like `1x1 conv, BN, gate`; empty for plain flow."""
         chain, factors = self._chain(edge), format_factors(edge)
@@ -110,8 +123,12 @@ class EdgeLabels:
         return ", ".join([*parts, *factors])
 
 
-def edge_tooltip(edge: EdgeRecord, label: str, cost: Cost) -> str:
-    """The name, ends, label, timing, size and origin of an edge, one per line."""
+def edge_tooltip(edge: EdgeRecord, label: str, cost: Cost, shapes: tuple[Shape, Shape | None]) -> str:
+    """The name, ends, label, timing, shapes, cost and origin of an edge, one per line.
+
+    Args:
+        shapes: Of the value of the source, and of what arrives if operations change it.
+    """
     merge = f" ({edge.merge})" if edge.merge else ""
     source, target = edge.ends if all(edge.ends) else (edge.source, edge.target)
     parts = [f"{edge.name}: {source} -> {target}, slot {edge.slot}{merge}", label or ", ".join(format_factors(edge))]
@@ -119,5 +136,7 @@ def edge_tooltip(edge: EdgeRecord, label: str, cost: Cost) -> str:
         parts.append(f"delay {edge.delay}")
     if edge.at is not None:
         parts.append(f"open at step {format_step_ranges(edge.at)}")
-    parts += [format_parameters(cost.parameters), format_origin(edge.origin)]
+    start, end = shapes
+    parts += [f"{start} -> {end}" if end is not None and end != start else str(start)]
+    parts += [format_cost(cost), format_origin(edge.origin)]
     return "\n".join(part for part in parts if part)

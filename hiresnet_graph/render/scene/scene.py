@@ -10,10 +10,11 @@ from hiresnet_graph.shapes import Shape
 
 Level = Literal["stages", "blocks", "ops"]
 Role = Literal["input", "block", "stage", "fold", "op", "zeros"]
+Factor = Literal["", "gate", "scale"]
 Heading = Literal["forward", "lateral", "feedback", "silent"]
 
-HUES = ("blue", "orange", "green", "pink", "amber", "light blue")
-"""The colours of skips: those of hue 1, 2, ...; hue 7 is blue again."""
+HUES = ("blue", "orange dashed", "green dotted", "pink dash-dotted", "amber long-dashed", "light blue dash-dot-dotted")
+"""The colours and dashes of skips: those of hue 1, 2, ...; hue 7 is blue again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,9 @@ class Arrow:
         source_group, target_group: The group where it starts or ends, if the spec names the stage and not a block.
         delay: Steps that the value takes.
         distance: Number of stages (or blocks, within one stage) between its ends.
+        merge: Kind of merge at its target; empty where it arrives alone.
+        factor: What its value is multiplied by, if anything.
+        families: The sets that it belongs to, for a page on which they can be switched off.
         hue: Number of its colour; arrows of one distance have one colour.
         edges: The edges of the plan that it stands for.
         heading: In a network with `time`: to a later node, to the same, to an earlier one; silent if never in the
@@ -83,6 +87,9 @@ class Arrow:
     source_group: str = ""
     target_group: str = ""
     hue: int = 0
+    merge: str = ""
+    factor: Factor = ""
+    families: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,16 +17,17 @@ from hiresnet_graph.render.scene.trace import trace
 class StepScene:
     """Boxes, arrows, and a group for each step."""
 
-    def __init__(self, plan: Plan, level: Level) -> None:
+    def __init__(self, plan: Plan, level: Level, *, counts: bool = True) -> None:
         assert plan.folded is not None
         self._plan = plan
-        self._rolled = BlockScene(plan, level)
+        self._rolled = BlockScene(plan, level, counts=counts)
+        self._shapes = {node.name: node.shape for node in plan.nodes}
         self._trace = trace(plan.folded)
         self.boxes = [box for rolled in self._rolled.boxes for box in self._boxes_of(rolled)]
         self._names = {box.name for box in self.boxes}
         shown = {box.group for box in self.boxes}
         self.groups = [
-            Group(step_name(step), f"t = {step}", f"{format_si(macs, decimals=1)} MACs" if macs else "")
+            Group(step_name(step), f"t = {step}", f"{format_si(macs, decimals=1)} MACs" if macs and counts else "")
             for step, macs in enumerate(macs_per_step(plan))
             if step_name(step) in shown
         ]
@@ -82,11 +83,12 @@ class StepScene:
             source,
             target,
             edge.family,
-            f"{edge_tooltip(edge, '', cost)}\narrives at step {step}",
+            f"{edge_tooltip(edge, '', cost, (self._shapes[edge.source], None))}\narrives at step {step}",
             self._rolled.distances[edge.name.removesuffix(".gate")],
             (edge.name,),
             delay=edge.delay,
             heading=self._rolled.heading(edge),
+            families=(edge.family,),
         )
         known = found.setdefault((source, target, edge.family), arrow)
         if known is not arrow:

@@ -1,0 +1,1 @@
+"""Pictures: a scene with positions and styles, which all writers share."""
