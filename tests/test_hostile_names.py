@@ -146,7 +146,7 @@ def test_diagrams_are_valid(tmp_path_factory: pytest.TempPathFactory, text: str)
         arch.render(path)
         content = path.read_text(encoding="utf-8")
         assert "\u202e" not in content
-    boxes = ElementTree.parse(folder / "net.svg").iterfind(".//{*}g[@class='node centred']")
+    boxes = ElementTree.parse(folder / "net.svg").iterfind(".//{*}g[@class='node']")
     assert len(list(boxes)) >= 4
     arch.export(folder / "net.json")
     assert json.loads((folder / "net.json").read_text())["name"] == text
