@@ -80,6 +80,11 @@ class ProbedNetwork:
         """The names of the edges that are not part of the flow, in the order of the network; shortcuts excepted."""
         return tuple(name for name, edge in self.edges.items() if edge.family in SKIPS)
 
+    @cached_property
+    def shortcuts(self) -> tuple[str, ...]:
+        """The names of the shortcuts of blocks, in the order of the network."""
+        return tuple(name for name, edge in self.edges.items() if edge.family == "shortcut")
+
     def select(self, text: str) -> tuple[str, ...]:
         """The names of the edges of a set, like `stem>stage3`, `in` or `full - p1`.
 

@@ -36,6 +36,8 @@ class Dataset:
         class_names: Of all classes; empty if they have no names.
         standard_augmentation: Meaning of the recipe's `augment: standard`.
         target_shape: The shape that images are converted to, if it is not their own.
+        normalization: Mean and standard deviation of each channel, of pixels from 0 to 1, with which images are
+            normalised; None for those of the training images.
         skipped: What was found beside the images and is not read; empty if there is nothing.
     """
 
@@ -47,6 +49,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     standard_augmentation: str = "none"
     target_shape: Map | None = None
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     skipped: str = ""
     _converted: dict[Map, Dataset] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
@@ -145,6 +148,7 @@ class Dataset:
             tuple(self.stored_shape),
             None if self.target_shape is None else tuple(self.target_shape),
             self.classes,
+            *([] if self.normalization is None else [self.normalization]),
         )
         digest = hashlib.sha256(repr(parts).encode())
         for indices in self.split:
@@ -159,10 +163,17 @@ class Dataset:
 
     @cached_property
     def channel_stats(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of each channel over the training images, in grey levels; (C, 1, 1) both.
+        """Mean and standard deviation with which each channel is normalised, in grey levels; (C, 1, 1) both.
 
-        Of streamed images, at most 2,000 are read, spread evenly over the training images.
+        They are `normalization`, or those of the training images. Of streamed images, at most 2,000 are read, spread
+        evenly over the training images.
+
+        Raises:
+            UsageError: `normalization` has another number of channels.
         """
+        if self.normalization is not None:
+            mean_C11, std_C11 = (self._levels(*pair) for pair in zip(("mean", "std"), self.normalization, strict=True))
+            return mean_C11, std_C11
         indices = self.split.train
         if self.is_streamed:
             indices = indices[:: math.ceil(len(indices) / _SAMPLE)]
@@ -178,6 +189,16 @@ class Dataset:
             # At least one grey level, so that a constant channel stays finite.
             stds.append(max(1.0, math.sqrt(total * second - first * first) / total))
         return torch.tensor(means).view(-1, 1, 1), torch.tensor(stds).view(-1, 1, 1)
+
+    def _levels(self, field: str, levels: Sequence[float]) -> torch.Tensor:
+        """A part of `normalization` in grey levels (C, 1, 1)."""
+        channels = self.shape.channels
+        if len(levels) not in (1, channels):
+            raise UsageError(
+                f"data '{self.name}': '{field}' must have one number, or one for each of {channels} channels, "
+                f"got {len(levels)}."
+            )
+        return torch.tensor(levels).mul(255).expand(channels).view(-1, 1, 1)
 
     def _chunks(self, indices: Sequence[int]) -> Iterator[torch.Tensor]:
         for start in range(0, len(indices), _CHUNK):

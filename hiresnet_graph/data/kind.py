@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from hiresnet_graph.errors import MissingDataError
 from hiresnet_graph.registry import Kind, Registry
@@ -45,6 +46,22 @@ AbsolutePath = Annotated[Path, BeforeValidator(_read_path)]
 GreyOrColour = Annotated[Literal[1, 3], BeforeValidator(lambda value: {"1": 1, "3": 3}.get(str(value), value))]
 
 
+def _read_levels(value: object) -> object:
+    """A level for each channel, from a number, a sequence, or text like `0.485,0.456,0.406`."""
+    given = value.strip("[]").split(",") if isinstance(value, str) else value
+    numbers = tuple(given) if isinstance(given, list | tuple) else (given,)
+    try:
+        levels = tuple(float(number) for number in numbers)
+    except (TypeError, ValueError):
+        levels = ()
+    if not levels or any(isinstance(number, bool) for number in numbers) or not all(map(math.isfinite, levels)):
+        raise ValueError(f"expected a number, or one for each channel, got {value!r}")
+    return levels
+
+
+Levels = Annotated[tuple[float, ...], BeforeValidator(_read_levels)]
+
+
 class DatasetKind(Kind):
     """A data set that can be loaded.
 
@@ -54,12 +71,25 @@ class DatasetKind(Kind):
     Attributes:
         split_seed: Random seed of the split; equal for all runs that are compared.
         validation_share: Fraction of the images outside the test set that is held out for validation.
+        mean: Subtracted from the pixels, which are scaled to 0 to 1; one number, or one for each channel. By default
+            the mean of the training images.
+        std: What they are divided by then; given together with `mean`.
     """
 
     argument: ClassVar[str] = ""
 
     split_seed: int = 0
     validation_share: float = Field(default=0.1, gt=0, lt=1)
+    mean: Levels | None = None
+    std: Levels | None = None
+
+    @model_validator(mode="after")
+    def _check_normalization(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("'mean' and 'std' go together: give both, or neither")
+        if self.std is not None and min(self.std) <= 0:
+            raise ValueError(f"'std' must be greater than 0, got {min(self.std):g}")
+        return self
 
     @abstractmethod
     def load(self) -> Dataset:
@@ -83,10 +113,15 @@ class DatasetKind(Kind):
         """Text from which `data_source` creates an equal one."""
         fields = {name: value for name, value in self.as_data().items() if name != "kind"}
         parts = [str(fields.pop(self.argument))] if self.argument in fields else []
-        parts += [
-            f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in fields.items()
-        ]
+        parts += [f"{name}={_as_text(value)}" for name, value in fields.items()]
         return ":".join([self.kind, ",".join(parts)]) if parts else self.kind
+
+
+def _as_text(value: Any) -> str:
+    """A field of a data set on the command line."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class PublishedData(DatasetKind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping
@@ -48,7 +49,11 @@ def load_dataset(source: str | Mapping[str, Any] | DatasetKind) -> Dataset:
         MissingDataError: Its files are not found.
         RunError: One of its files is damaged.
     """
-    return data_source(source).load()
+    kind = data_source(source)
+    dataset = kind.load()
+    if kind.mean is None or kind.std is None:
+        return dataset
+    return dataclasses.replace(dataset, normalization=(kind.mean, kind.std))
 
 
 def _parse(text: str) -> tuple[str, dict[str, Any]]:

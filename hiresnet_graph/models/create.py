@@ -15,7 +15,8 @@ from hiresnet_graph.lower.weight_files import Fit, WeightFile, read_weights
 from hiresnet_graph.models.levels import find_classifier
 from hiresnet_graph.models.model import FeatureModel, ImageModel
 from hiresnet_graph.shipped import spec_names
-from hiresnet_graph.train.pretrained import read_saved
+from hiresnet_graph.train.pretrained import attach_preprocessing, read_saved, unfit_preprocessing
+from hiresnet_graph.train.record import Preprocessing
 
 
 def list_models(filter: str | Sequence[str] = "", *, variants: bool = False) -> list[str]:
@@ -64,7 +65,7 @@ def create_model(
     """
     if out_indices is not None and not features_only:
         raise UsageError("out_indices: select features with 'features_only=True', too.")
-    arch, weights = _find(name_or_path, pretrained)
+    arch, weights, preprocessing = _find(name_or_path, pretrained)
     arch = arch.override(params) if params else arch
     if in_chans is not None:
         if len(arch.plan.inputs) != 1:
@@ -78,19 +79,23 @@ def create_model(
     model = ImageModel(arch, arch.build(seed))
     if weights is not None:
         _load(model, read_weights(weights), changed=num_classes is not None)
+    if not unfit_preprocessing(preprocessing, arch.plan):
+        attach_preprocessing(model.network, preprocessing)
     if num_classes == 0 and not features_only:
         model.reset_classifier(0)
     return FeatureModel(model, out_indices) if features_only else model
 
 
-def _find(source: str | Path | Architecture, pretrained: bool | str | Path) -> tuple[Architecture, Path | None]:
-    """The network, and the file of its weights; None for initial ones."""
+def _find(
+    source: str | Path | Architecture, pretrained: bool | str | Path
+) -> tuple[Architecture, Path | None, Preprocessing | None]:
+    """The network, the file of its weights (None for initial ones), and its preprocessing if that was saved."""
     given = None if isinstance(pretrained, bool) else Path(pretrained)
     if isinstance(source, Architecture):
         arch = source
     elif Path(source).is_dir() or str(source).startswith("hf-hub:"):
         saved = read_saved(str(source).removeprefix("hf-hub:"))
-        return saved.arch, saved.weights if pretrained is True else given
+        return saved.arch, saved.weights if pretrained is True else given, saved.preprocessing
     else:
         name, variant = split_variant(str(source))
         arch = load(name) if variant is None else load(name).variant(variant)
@@ -99,7 +104,7 @@ def _find(source: str | Path | Architecture, pretrained: bool | str | Path) -> t
             f"pretrained: '{arch.title}' is shipped without weights. Give a file of weights, or the folder that "
             "'save_pretrained' has written as the network."
         )
-    return arch, given
+    return arch, given, None
 
 
 def _load(model: ImageModel, file: WeightFile, *, changed: bool) -> None:

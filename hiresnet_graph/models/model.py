@@ -20,7 +20,11 @@ from hiresnet_graph.train.pretrained import save_pretrained
 
 
 class _Over(nn.Module):
-    """A module with the submodules of a network, under their own names, and the code of the network."""
+    """A module with the submodules of a network, under their own names, and the code of the network.
+
+    A node may be called like a method (`features`): as an attribute, `model.features` is the method and
+    `model.network.features` the node; by address (`get_submodule`), in hooks and in the `state_dict` it is the node.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -32,6 +36,20 @@ class _Over(nn.Module):
     def network(self) -> nn.Module:
         """The network itself, as `Architecture.build` gives it; a `Recurrent` for one with `time`."""
         return self._network[0]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The metadata of the network, such as `preprocessing`."""
+        found: dict[str, Any] = self.network.meta  # type: ignore[assignment]
+        return found
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The module at an address, like `stage2.block1`."""
+        return self.network.get_submodule(target) if target else self
+
+    def set_submodule(self, target: str, module: nn.Module, strict: bool = False) -> None:
+        """Replace the module at an address."""
+        self.network.set_submodule(target, module, strict)
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of all modules."""
@@ -48,18 +66,11 @@ class ImageModel(_Over):
 
     `network` is what `Architecture.build` gives, over the same modules: torch.fx code, and a `Recurrent` for a network
     with `time`.
-
-    Attributes:
-        arch: The spec of the network.
     """
 
     def __init__(self, arch: Architecture, network: nn.Module) -> None:
-        if taken := [record.name for record in arch.plan.nodes if hasattr(type(self), record.name.split(".")[0])]:
-            raise UsageError(
-                f"'{arch.title}' has a node '{taken[0]}', like an attribute of models. Rename it, or use 'build'."
-            )
         super().__init__(network)
-        self.arch = arch
+        self._arch = arch
         self._parts: dict[object, tuple[list[nn.Module], nn.Module]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -68,6 +79,11 @@ class ImageModel(_Over):
     def forward(self, *images: torch.Tensor) -> Any:
         """The output of the network."""
         return self.network.forward(*images)
+
+    @property
+    def arch(self) -> Architecture:
+        """The spec of the network."""
+        return self._arch
 
     @property
     def plan(self) -> Plan:
@@ -158,7 +174,7 @@ class ImageModel(_Over):
         if num_classes > 0:
             arch = self.arch.override({classifier.field: num_classes})
             layer = make_layers(restrict(arch.plan, arch.plan.outputs), seed)[classifier.call.weights]
-            self.arch = arch
+            self._arch = arch
         else:
             layer = nn.Identity()
         old = next(self.get_classifier().parameters(), None)
@@ -180,17 +196,18 @@ class ImageModel(_Over):
 
 
 class FeatureModel(_Over):
-    """A network that returns a list of feature maps, as with `features_only=True` in timm.
-
-    Attributes:
-        feature_info: What they are.
-    """
+    """A network that returns a list of feature maps, as with `features_only=True` in timm."""
 
     def __init__(self, model: ImageModel, out_indices: Sequence[int] | None) -> None:
         info = model.feature_info.select(out_indices)
         names = find_values(model.plan, info.module_name())
         super().__init__(subnetwork(model.plan, restrict(model.plan, names), model))
-        self.feature_info, self._names = info, tuple(names)
+        self._info, self._names = info, tuple(names)
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """What the feature maps are."""
+        return self._info
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The feature maps."""

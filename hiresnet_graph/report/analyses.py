@@ -419,11 +419,9 @@ def _cell(values: Sequence[float | None], form: str) -> str:
 
 
 def _caption(analysis: Analysis, has_n: bool) -> str:
-    how = (
-        f"{analysis.images:,} {analysis.part} images, with the weights of the epoch of best validation"
-        if analysis.part
-        else "along training"
-    )
+    is_trained_here = any(analysis.seeds.values())
+    weights = "the weights of the epoch of best validation" if is_trained_here else f"the weights of {analysis.source}"
+    how = f"{analysis.images:,} {analysis.part} images, with {weights}" if analysis.part else "along training"
     sentences = [
         analysis.warning,
         f"{analysis.architecture} on {analysis.data}, {how}"

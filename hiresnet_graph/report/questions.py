@@ -129,6 +129,7 @@ def make_lesions(
     *,
     edges: str | None = None,
     pairs: bool = False,
+    shortcuts: bool = False,
     replacement: Replacement = "zero",
     draws: int = 0,
     seed: int = 0,
@@ -139,20 +140,33 @@ def make_lesions(
     Args:
         edges: An edge set; its edges are replaced together.
         pairs: Two skips at a time instead of one.
+        shortcuts: The shortcuts of blocks count as skips.
         draws: Number of random sets of as many skips to compare with; 0 for none.
         seed: Of random sets and of other images.
 
     Raises:
-        UsageError: Both `edges` and `pairs` are given; or no network has such edges.
+        UsageError: `edges` is given with `pairs` or `shortcuts`; or no network has such edges.
     """
-    if edges is not None and pairs:
-        raise UsageError("'--edges' and '--pairs' both select what is replaced. Give one of them.")
-    measure = partial(_lesions, edges=edges, pairs=pairs, replacement=replacement, draws=draws, seed=seed, part=part)
+    for option, is_given in (("pairs", pairs), ("shortcuts", shortcuts)):
+        if edges is not None and is_given:
+            raise UsageError(f"'--edges' and '--{option}' both select what is replaced. Give one of them.")
+    measure = partial(
+        _lesions,
+        edges=edges,
+        pairs=pairs,
+        shortcuts=shortcuts,
+        replacement=replacement,
+        draws=draws,
+        seed=seed,
+        part=part,
+    )
     values = {"zero": "zeros", "mean": "their mean over images", "resample": "those of another image, at random"}
     note = f"The values of the edges are replaced by {values[replacement]}."
     if draws:
-        note += f" random: mean over different sets of as many edges, drawn from those beside the flow (seed {seed})."
-    what = "pairs" if pairs else "" if edges is None else f"edges-{edges}"
+        among = "those beside the flow" + (" and shortcuts" if shortcuts else "")
+        note += f" random: mean over different sets of as many edges, drawn from {among} (seed {seed})."
+    kinds = [word for word, is_given in (("pairs", pairs), ("shortcuts", shortcuts)) if is_given]
+    what = "-".join(kinds) if edges is None else f"edges-{edges}"
     how = "" if replacement == "zero" else replacement
     where = "" if part == "test" else part
     control = f"random-{draws}" if draws else ""
@@ -165,7 +179,7 @@ def make_lesions(
         "--random": str(draws or ""),
         "--seed": str(seed) if other_seed else "",
     }
-    given = [*(["--pairs"] if pairs else []), *(f"{name} {value}" for name, value in options.items() if value)]
+    given = [*(f"--{word}" for word in kinds), *(f"{name} {value}" for name, value in options.items() if value)]
     name = _name("lesion", what, how, control, other_seed, part)
     found = analyse(source, LESION, measure, combine_runs, part=part, name=name, note=note, options=" ".join(given))
     return replace(found, detail=", ".join(word for word in words if word))
@@ -278,6 +292,7 @@ def _lesions(
     *,
     edges: str | None,
     pairs: bool,
+    shortcuts: bool,
     replacement: Replacement,
     draws: int,
     seed: int,
@@ -287,8 +302,9 @@ def _lesions(
     from hiresnet_graph.analysis.lesions import random_sets
 
     network = _probed(trained)
-    sets = _sets(network, edges, pairs)
-    controls = random_sets(network.skips, min(len(sets[0]), len(network.skips)), draws, seed) if draws else []
+    candidates = (*network.skips, *network.shortcuts) if shortcuts else network.skips
+    sets = [network.select(edges)] if edges is not None else _sets(network, candidates, 2 if pairs else 1)
+    controls = random_sets(candidates, min(len(sets[0]), len(candidates)), draws, seed) if draws else []
     batches = partial(trained.batches, part, is_shuffled=True)
     all_sets = [frozenset[str](), *map(frozenset, sets), *controls]
     found = [
@@ -309,19 +325,18 @@ def _lesions(
     return rows
 
 
-def _sets(network: ProbedNetwork, edges: str | None, pairs: bool) -> list[tuple[str, ...]]:
-    """The sets of edges that are replaced, by name."""
-    if edges is not None:
-        return [network.select(edges)]
-    title, skips = network.arch.title, network.skips
-    if not skips:
+def _sets(network: ProbedNetwork, candidates: Sequence[str], size: int) -> list[tuple[str, ...]]:
+    """All sets of some edges of one size, by name."""
+    title = network.arch.title
+    if not candidates:
+        remedy = "add '--shortcuts' for those of its blocks, or " if network.shortcuts else ""
         raise UsageError(
-            f"'{title}' has no edges beside the flow, so there is nothing to lesion. Analyse a variant with skips, or "
-            "name an edge of the flow with '--edges A>B'."
+            f"'{title}' has no edges beside the flow, so there is nothing to lesion. Analyse a variant with skips, "
+            f"{remedy}name an edge of the flow with '--edges A>B'."
         )
-    if pairs and len(skips) < 2:
+    if len(candidates) < size:
         raise UsageError(f"'{title}' has one edge beside the flow, and '--pairs' requires two. Omit '--pairs'.")
-    found: list[tuple[str, ...]] = list(itertools.combinations(skips, 2 if pairs else 1))
+    found: list[tuple[str, ...]] = list(itertools.combinations(candidates, size))
     if len(found) > _MAX_LESIONS:
         raise UsageError(
             f"'{title}' has {len(found):,} sets of edges to lesion; the limit is {_MAX_LESIONS:,}. Name one: '--edges'."

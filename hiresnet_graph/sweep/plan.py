@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.networks import Networks, networks_of
@@ -89,7 +90,7 @@ def plan_study(study: Study) -> StudyPlan:
     """
     networks = networks_of(study)
     source = study.data_source()
-    return make_plan(study, networks, source, source.load())
+    return make_plan(study, networks, source, load_dataset(source))
 
 
 def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Dataset | None) -> StudyPlan:

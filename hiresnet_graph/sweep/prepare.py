@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import MissingDataError, RunError, UsageError
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
@@ -295,7 +296,7 @@ def prepare_study(
     networks, source = networks_of(study), study.data_source()
     dataset, data_error = None, ""
     try:
-        dataset = source.load()
+        dataset = load_dataset(source)
     except MissingDataError as error:
         data_error = str(error)
     plan = make_plan(study, networks, source, dataset)

@@ -120,6 +120,8 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
         raise UsageError(
             f"'{label}' must be an edge set, the name of a variant, or changes like {{edges: full, width: 8}}."
         )
+    if "changes" in value and "changes" not in (arch.tree.get("params") or {}):
+        raise UsageError(f"'{label}': changes stand beside 'edges', without 'changes': {{edges: full, width: 8}}.")
     changes = {key: item for key, item in value.items() if key not in NO_CHANGES}
     weights = {key: value[key] for key in ("weights", "reinit") if key in value}
     edges, variant = value.get("edges"), value.get("variant")

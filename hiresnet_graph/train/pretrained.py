@@ -87,8 +87,13 @@ def from_pretrained(name: Path | str, *, map_location: str | torch.device = "cpu
     check_weights(saved.arch.plan, saved.weights)
     module = saved.arch.build()
     load_weights(module, saved.weights)
-    _meta_of(module)[_PREPROCESSING] = saved.preprocessing
+    attach_preprocessing(module, saved.preprocessing)
     return module.to(map_location).eval()
+
+
+def attach_preprocessing(module: nn.Module, preprocessing: Preprocessing | None) -> None:
+    """Let a network remember how images become its input, in its `meta`."""
+    _meta_of(module)[_PREPROCESSING] = preprocessing
 
 
 class SavedNetwork(NamedTuple):
@@ -124,12 +129,12 @@ def read_saved(name: Path | str) -> SavedNetwork:
         raise RunError(f"{path}: this was not written by save_pretrained: the spec is missing or wrong.") from None
     except HrgError as error:
         raise RunError(f"{path}: the spec cannot be read: {error}") from None
-    if fault := _unfit(preprocessing, arch.plan):
+    if fault := unfit_preprocessing(preprocessing, arch.plan):
         raise RunError(f"{path}: {_PREPROCESSING}: {fault}")
     return SavedNetwork(arch, folder / WEIGHTS, preprocessing)
 
 
-def _unfit(preprocessing: Preprocessing | None, plan: Plan) -> str:
+def unfit_preprocessing(preprocessing: Preprocessing | None, plan: Plan) -> str:
     """Why images that are preprocessed in this way are no input of a network; empty if they are."""
     if preprocessing is None:
         return ""

@@ -36,6 +36,19 @@ def test_channel_statistics_are_exact() -> None:
     assert torch.allclose(digits.channel_stats[1].flatten(), std_C.float(), rtol=1e-7)
 
 
+def test_a_given_normalization_replaces_the_statistics() -> None:
+    """In the units of torchvision's `Normalize` after `ToTensor`."""
+    plain, given = load_dataset("digits"), load_dataset("digits:mean=0.5,std=0.25")
+    assert [level.flatten().tolist() for level in given.with_shape(Map(3, 8, 8)).channel_stats] == [
+        [127.5] * 3,
+        [63.75] * 3,
+    ]
+    assert given.fingerprint() != plain.fingerprint()
+    wrong = load_dataset("digits:mean=0,0,std=1")
+    with pytest.raises(UsageError, match=r"^data 'digits': 'mean' must have one number, or one for each of 1 channels"):
+        wrong.channel_stats  # noqa: B018
+
+
 def test_grey_is_repeated_for_a_colour_network() -> None:
     digits = load_dataset("digits")
     assert digits.with_shape(Map(1, 8, 8)) is digits

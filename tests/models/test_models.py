@@ -207,8 +207,62 @@ def test_wrong_arguments() -> None:
         hrg.create_model("resnet18", out_indices=(0,))
     with pytest.raises(UsageError, match="'unet' does not end with a classifier"):
         hrg.create_model("unet", num_classes=3)
-    arch = hrg.loads(
-        "name: a\ninput: {channels: 1, height: 4, width: 4}\nnodes: {features: {block: conv, width: 2}}\nflow: features"
-    )
-    with pytest.raises(UsageError, match="a node 'features', like an attribute of models"):
-        hrg.create_model(arch)
+
+
+def test_nodes_may_be_called_like_methods(tmp_path: Path) -> None:
+    nodes = ["features", "arch", "network", "feature_info", "forward_head"]
+    lines = ["name: a", "input: {channels: 1, height: 8, width: 8}", "nodes:"]
+    lines += [f"  {name}: {{block: conv, width: 2}}" for name in nodes]
+    lines += ["  plan: {block: classifier, classes: 3}", f"flow: {' -> '.join([*nodes, 'plan'])}"]
+    arch = hrg.loads("\n".join(lines))
+    net, x = hrg.create_model(arch).eval(), torch.rand(2, 1, 8, 8)
+    assert isinstance(net, ImageModel) and net.state_dict().keys() == arch.build().state_dict().keys()
+    fired: list[str] = []
+    hooks = []
+    for name in [*nodes, "plan"]:
+        hooks.append(net.get_submodule(name).register_forward_hook(lambda *_, name=name: fired.append(name)))
+        assert net.get_submodule(name) is getattr(net.network, name)
+    assert torch.equal(net(x), arch.build().eval()(x)) and fired == [*nodes, "plan"]
+    for hook in hooks:
+        hook.remove()
+    assert torch.equal(net.forward_head(net.forward_features(x)), net(x))
+    assert list(net.features(x, ["features", "arch"])) == ["features", "arch"]
+    assert net.get_parameter("features.conv.weight") is net.network.features.conv.weight
+    net.set_submodule("features.conv", torch.nn.Conv2d(1, 2, 3, padding=1))
+    net.reset_classifier(5)
+    assert copy.deepcopy(net)(x).shape == (2, 5) and torch.equal(pickle.loads(pickle.dumps(net))(x), net(x))
+    maps = hrg.create_model(arch, features_only=True)
+    assert [tuple(value.shape) for value in maps(x)] == [(2, 2, 8, 8)]
+
+
+def test_models_of_the_hub(tmp_path: Path) -> None:
+    """Offline: a folder, and what would be uploaded."""
+    from hiresnet_graph.models.hub import HubModel
+
+    trained = HubModel.of(model(seed=3)).eval()
+    trained.save_pretrained(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "saved").iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    assert "library_name: hiresnet_graph" in (tmp_path / "saved" / "README.md").read_text()
+    loaded = HubModel.from_pretrained(tmp_path / "saved").eval()
+    assert torch.equal(loaded(images()), trained(images())) and loaded.arch.plan.digest() == trained.arch.plan.digest()
+    loaded.save_pretrained(tmp_path / "again")
+    ours, theirs = (tmp_path / name / "model.safetensors" for name in ("saved", "again"))
+    assert ours.read_bytes() == theirs.read_bytes()
+    assert HubModel.from_pretrained(tmp_path / "saved", num_classes=4)(images()).shape == (2, 4)
+    assert torch.equal(hrg.from_pretrained(tmp_path / "saved")(images()), trained(images()))
+    with pytest.raises(RunError, match=r"config\.json: cannot be read"):
+        HubModel.from_pretrained(tmp_path)
+
+
+def test_a_model_keeps_the_preprocessing_of_its_run(tmp_path: Path) -> None:
+    from hiresnet_graph.train.record import Preprocessing
+
+    net = model()
+    about = Preprocessing(shape=(3, 32, 32), mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    net.meta["preprocessing"] = about
+    net.save_pretrained(tmp_path / "saved")
+    loaded = hrg.create_model(tmp_path / "saved")
+    assert loaded.meta["preprocessing"] == about
+    assert hrg.create_model(tmp_path / "saved", in_chans=1).meta.get("preprocessing") is None
+    loaded.save_pretrained(tmp_path / "again")
+    assert hrg.from_pretrained(tmp_path / "again").meta["preprocessing"] == about

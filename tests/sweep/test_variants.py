@@ -121,6 +121,7 @@ def test_a_label_may_stand_for_changes(tiny: hrg.Architecture) -> None:
     ("value", "message"),
     [
         (3, "'x' must be an edge set, the name of a variant, or changes"),
+        ({"changes": {"width": 8}}, "'x': changes stand beside 'edges', without 'changes'"),
         (None, "'x' must be an edge set"),
         ({"edges": 3}, "the edges of 'x' must be an edge set"),
         ({"variant": "ful"}, "'tiny' has no variant 'ful'. Did you mean 'full'"),

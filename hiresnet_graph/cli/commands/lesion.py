@@ -41,6 +41,9 @@ def lesion(
         ),
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Replace two edges at a time.")] = False,
+    shortcuts: Annotated[
+        bool, typer.Option("--shortcuts", help="Also replace the shortcuts of blocks, like that of 'basic'.")
+    ] = False,
     replacement: Annotated[
         With,
         typer.Option("--with", help="What replaces an edge: zeros, its mean over images, or that of another image."),
@@ -72,6 +75,7 @@ def lesion(
             found,
             edges=edges,
             pairs=pairs,
+            shortcuts=shortcuts,
             replacement=replacement.value,
             draws=random,
             seed=seed,

@@ -1,5 +1,6 @@
 """`hrg analyze contributions`, `lesion` and `gradients`."""
 
+import csv
 import json
 import shutil
 
@@ -37,6 +38,26 @@ def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
     assert run.stderr == "" and not (study / "runs" / "full-seed0" / "analysis").exists()
 
 
+def test_lesions_of_shortcuts(hrg, study):
+    """Zeros for a shortcut give the accuracy of the block without one."""
+    run, weights = "study/runs/original-seed0", ("--weights", "study/runs/original-seed0/model.safetensors")
+    result = hrg("analyze", "lesion", run, "--shortcuts", "-f", "csv")
+    assert result.exit_code == 0, result.stderr
+    rows = {row["edges"]: float(row["accuracy_mean"]) for row in csv.DictReader(result.stdout.splitlines())}
+    assert list(rows) == ["intact", "stage1.block1.shortcut", "stage2.block1.shortcut"]
+    plain = hrg(
+        *("analyze", "lesion", "small.yaml@original", "stage1.block=plain", *weights),
+        *("--shortcuts", "-f", "csv"),
+    )
+    found = {row["edges"]: float(row["accuracy_mean"]) for row in csv.DictReader(plain.stdout.splitlines())}
+    assert found["intact"] == rows["stage1.block1.shortcut"] < rows["intact"]
+    assert list(found) == ["intact", "stage2.block1.shortcut"]
+    both = json.loads(hrg("analyze", "lesion", run, "--shortcuts", "--pairs", "--json").stdout)
+    assert [row["edges"] for row in both["rows"]] == ["intact", "stage1.block1.shortcut + stage2.block1.shortcut"]
+    caption = " ".join(hrg("analyze", "lesion", "small.yaml@full", *weights, "--reinit").stdout.split())
+    assert "test images, with the weights of model.safetensors." in caption
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -48,6 +69,8 @@ def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
         (["lesion", "study", "--edges", "stem>stage7"], 2, "edges 'stem>stage7', character 1: 'stem>stage7' selects"),
         (["lesion", "study", "--edges", "none"], 2, "edges 'none' selects no edge of 'small'."),
         (["lesion", "study", "--edges", "in", "--pairs"], 2, "'--edges' and '--pairs' both select what is replaced."),
+        (["lesion", "study", "--edges", "in", "--shortcuts"], 2, "'--edges' and '--shortcuts' both select what is"),
+        (["lesion", "study/runs/original-seed0"], 2, "add '--shortcuts' for those of its blocks, or name an edge"),
         (["lesion", "study", "--with", "noise"], 2, "'zero', 'mean', 'resample'"),
         (["contributions", "study", "--plot", "a.gif"], 2, "'a.gif': a figure is written as .svg, .pdf or .png."),
         (["contributions", "study", "--data", "digits"], 2, "--data: 'study' has its own network and data."),
