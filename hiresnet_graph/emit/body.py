@@ -70,6 +70,7 @@ class Script:
         sensitive: Whether the order in which an item runs matters.
         slots: The expression of a number in `__init__`, and (True) in `forward`.
         constant: The number in a slot; NO_DEFAULT for a parameter.
+        optional: Modules that may be None: then their value is their input.
         timed: `forward` takes the time step as an argument.
         comments: Comments in `forward` mark the time steps.
     """
@@ -85,6 +86,7 @@ class Script:
     slots: Callable[[int, bool], str]
     constant: Callable[[int], Any]
     reserved: frozenset[str]
+    optional: frozenset[str] = frozenset()
     timed: bool = False
     comments: bool = False
 
@@ -264,7 +266,9 @@ class Body:
             k, value = line_of[i], form.inputs + i
             is_long = _is_long(form.steps[i].use)
             # The first statement of a long chain must not overwrite what a later one reads.
-            free = (name for name in self._names(script.items[i], value not in results and last.get(value, k) <= k + 1))
+            is_brief = value not in results and last.get(value, k) <= k + 1
+            is_brief = is_brief and form.steps[i].path not in script.optional
+            free = iter(self._names(script.items[i], is_brief))
             name = next(name for name in free if name not in current or last.get(current[name], -1) <= k - is_long)
             docs = self._expressions(i, roots, names, name)
             if i == returned:
@@ -329,6 +333,7 @@ class Body:
             depth[i] = inner + (0 if _is_operator(step) else 1)
             size[i] += sum(size[k] for k in nested if k not in roots)
             is_short = len(readers[i]) == 1 and i not in results and size[i] < _LARGEST and not _is_long(step.use)
+            is_short = is_short and step.path not in self.script.optional
             if not is_short or not self._nests(i, readers[i][0], depth[i]):
                 roots.add(i)
                 if delayed == i:
@@ -368,7 +373,11 @@ class Body:
             operands += [names[value]] if is_named else self._expressions(value - start, roots, names)
         if step.path:
             time = [Labelled("" if step.time == "step" else "step=", step.time)] if step.time else []
-            return [Brackets(self.paths.read(step.path), (*operands, *time))]
+            module = self.paths.read(step.path)
+            called = Brackets(module, (*operands, *time))
+            if step.path in self.script.optional:
+                return [Labelled(f"{flat(in_brackets(operands[0]))} if {module} is None else ", called)]
+            return [called]
         return [self._used(tree, operands) for tree in _pieces(step.use, name)]
 
     def _used(self, tree: Any, operands: list[Doc]) -> Doc:

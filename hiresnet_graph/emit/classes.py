@@ -99,7 +99,7 @@ class Classes:
         return self._instances[unit.weights]
 
     def _grouped(self, units: Sequence[Unit]) -> list[_FormGroup]:
-        """Units by kind and form. Units without a shortcut join those with one, and take the identity as shortcut."""
+        """Units by kind and form. Units without a shortcut join those with one, and take None as shortcut."""
         found: dict[tuple[str, Form], dict[frozenset[tuple[int, int]], _FormGroup]] = {}
         by_form: dict[Form, str] = {}
         readings = [self.reader.unit(unit, with_shortcut=False) for unit in units]
@@ -186,7 +186,7 @@ def _nested(items: Sequence[Item]) -> Iterator[Unit]:
 
 
 def _has_timed_shortcut(unit: Unit) -> bool:
-    """Whether the shortcut of a unit takes the time step, which `nn.Identity` does not."""
+    """Whether the shortcut of a unit takes the time step: then it is no module that may be None."""
     return any(isinstance(item, Unit) and bool(item.steps) for item in unit.items if unit.is_shortcut(item))
 
 

@@ -79,24 +79,21 @@ def _block_class(block: BlockClass, classes: Classes, reserved: frozenset[str]) 
         slots=slot,
         constant=constant,
         reserved=reserved,
+        optional=frozenset({SHORTCUT} if block.shortcut == "some" else ()),
         timed=bool(unit.steps),
     )
     body = Body(script)
     forward = body.forward()
-    shortcut = SHORTCUT if block.shortcut == "always" else f"nn.Identity() if {SHORTCUT} is None else {SHORTCUT}"
-    modules = body.parts(lambda _: shortcut)
+    modules = body.parts(lambda _: SHORTCUT)
     stored = [f"        self.{stored_as[name]} = {name}" for name in stored_as if name in used]
     arguments = ", ".join([*(f"{name}: Tensor" for name in script.arguments), *(["step: int"] if unit.steps else [])])
+    constructor = [*_signature(block.target.parameters), "        super().__init__()", *stored, *modules, ""]
     return "\n".join(
         [
             f"class {block.target.name}(nn.Module):",
             *docstring(block.doc, 4),
             "",
-            *_signature(block.target.parameters),
-            "        super().__init__()",
-            *stored,
-            *modules,
-            "",
+            *(constructor if stored or modules else ()),
             f"    def forward(self, {arguments}) -> Tensor:",
             *forward,
         ]

@@ -1,8 +1,8 @@
 """Units: the calls of a plan that become calls of a class, usually those of one node or edge.
 
-A group of calls can become a unit if only one of its values is read outside, if no other call uses its weights (unless
-the same group is called again), and if all its inputs can be computed before it. Other calls are written one by one, so
-that any plan can be emitted.
+A group of calls can become a unit if it has layers or is a node, if only one of its values is read outside, if no other
+call uses its weights (unless the same group is called again), and if all its inputs can be computed before it. Other
+calls are written one by one, so that any plan can be emitted.
 
 In a network with `time`, the calls of one node at one step are a group, and the groups of all steps are calls of one
 object: `in_steps` prefixes the names of calls with the step, and replaces it by `*` in the names of weights with a copy
@@ -184,6 +184,8 @@ class Units:
                 self._below[prefix] += count
         self._sensitive = {i for i, call in enumerate(plan.calls) if self._is_sensitive(call)}
         self._after = dict(zip(sorted(self._sensitive)[1:], sorted(self._sensitive), strict=False))
+        self._nodes = {node.name for node in plan.nodes if node.name not in plan.inputs}
+        self._wholes = {*self._nodes, *(node.stage for node in plan.nodes), *(edge.name for edge in plan.edges)}
         self.items = self._arrange(range(len(plan.calls)), self._owned(plan), "")
 
     def _copies(self) -> dict[str, tuple[int, ...]]:
@@ -289,8 +291,11 @@ class Units:
     def _candidate(self, group: _CallGroup, inside: str) -> _Candidate | None:
         """A group without merges at its ends and calls shared with others; None if it cannot become a unit."""
         name = group.name
+        if without_step(name) in self._nodes and self._layered.isdisjoint(group.members):
+            return self._function(group)
         parts = self._parts(group)
-        if len(parts) == 1 and len(parts[0].members) == len(group.members):
+        is_whole = without_step(name) in self._wholes
+        if len(parts) == 1 and len(parts[0].members) == len(group.members) and not is_whole:
             return None
         if any(not self.calls[i].name.startswith(f"{name}.") for i in group.members):
             return None
@@ -306,8 +311,8 @@ class Units:
                     members.add(i)
         layers = [self.calls[i].weights for i in sorted(members & self._layered)]
         stems = [name.removesuffix(f".{ANY_STEP}") for name in layers if is_copy(name)]
-        shortcut = name.endswith(".shortcut")
-        if not members or not (shortcut or (layers and len(members) > 1)):
+        is_shortcut = name.endswith(".shortcut")
+        if not members or not (is_shortcut or (layers and (is_whole or len(members) > 1))):
             return None
         exits = self._exits(members)
         weights = _common_weights(without_step(name), layers)
@@ -318,6 +323,17 @@ class Units:
         if any(self.calls[i].name in self.functional for i in members):
             return None
         return _Candidate(name, tuple(sorted(members)), weights, self.calls[exits[0]].name, group)
+
+    def _function(self, group: _CallGroup) -> _Candidate | None:
+        """A node without layers, like a pooling; the merge at its input is that of its reader."""
+        name = group.name
+        members = tuple(i for i in group.members if not self.calls[i].name.startswith(f"{name}.input."))
+        exits = self._exits(set(members))
+        if len(exits) != 1 or without_step(name) in self._users:
+            return None
+        if not all(self.calls[i].inputs and not self.calls[i].tensors for i in members):
+            return None
+        return _Candidate(name, members, without_step(name), self.calls[exits[0]].name, group)
 
     def _exits(self, members: set[int]) -> list[int]:
         """The calls whose values are read outside."""

@@ -12,14 +12,17 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import nn
 
 import hiresnet_graph as hrg
 from hiresnet_graph.blocks import BLOCKS, Block
 from hiresnet_graph.emit import emit
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.identifiers import class_name
 from hiresnet_graph.lower import build
 from hiresnet_graph.ops import OPS, Apply, Arg, Layer, Op
 from hiresnet_graph.shapes import Shape
+from hiresnet_graph.shipped import spec_names
 from hiresnet_graph.wire import Wire
 from tests.emit.compare import assert_equal_tensors, assert_same, assert_well_written, load_source
 from tests.emit.networks import CASES, IN_TIME, network, timed
@@ -46,7 +49,8 @@ def test_the_source_of_hiresnet18_is_readable() -> None:
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.conv1(x)))
         out = self.norm2(self.conv2(out))
-        return F.relu(out + self.shortcut(x))
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(out + shortcut)
 """
         in text
     )
@@ -90,6 +94,34 @@ def test_stages_are_modules_with_the_value_that_the_built_network_has() -> None:
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(emitted(images), built(images))
     assert len(held) == 6 and all(len(pair) == 2 and torch.equal(*pair) for pair in held.values())
+
+
+# What the source writes out in networks with `time`: states, a norm with copies as a node, and blocks of tied stages.
+WRITTEN_OUT = {
+    "cornet_s": {
+        f"{area}{part}"
+        for area, depth in (("V2", 2), ("V4", 4), ("IT", 2))
+        for part in ("", ".block1.shortcut", *(f".block{i + 1}" for i in range(depth)))
+    },
+    **{name: {"s1", "s2", "norm"} for name in ("frnn2", "rnn_resnet2")},
+    **{name: {"s1", "s2", "s3", "norm"} for name in ("frnn3", "rnn_resnet3")},
+    **{name: {"s1", "s2", "s3", "s4", "norm"} for name in ("frnn4", "frnn4_imagenet")},
+    "rnn_resnet1": {"h", "norm"},
+}
+
+
+def modules_with_code(module: nn.Module) -> set[str]:
+    """The addresses of all modules that have a `forward`."""
+    return {path for path, one in module.named_modules() if one.forward.__name__ != "_forward_unimplemented"}
+
+
+@pytest.mark.parametrize("name", spec_names())
+def test_the_tree_of_modules_is_that_of_the_built_network(name: str) -> None:
+    arch = hrg.load(name)
+    with torch.device("meta"):
+        built, emitted = arch.build(), load_source(emit(arch.plan))[class_name(arch.plan.name)]()
+    assert modules_with_code(built) - modules_with_code(emitted) == WRITTEN_OUT.get(name, set())
+    assert {path for path, _ in emitted.named_modules()} <= {path for path, _ in built.named_modules()}
 
 
 def test_shared_weights_are_created_once() -> None:
