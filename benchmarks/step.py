@@ -1,11 +1,12 @@
 """How long one training step takes: forward, loss and backward, in train mode, without an optimizer.
 
-    python -m benchmarks.step [--quick] [--json FILE] [--threads N]
+    python -m benchmarks.step [--quick] [--json FILE] [--threads N] [--networks NAME ...]
 
 Compiled networks against the same ones written by hand: `resnet50` (batch 4 at 224x224) against torchvision's, and
-`hiresnet18` with all skips (batch 100 at 32x32) against `benchmarks/handwritten.py`. Weights are copied, and outputs
-must be equal bit for bit, in train and eval mode, before anything is timed. One thread unless told otherwise: with
-more, a busy machine is measured rather than the network.
+`hiresnet18` with all skips (batch 100 at 32x32) against `benchmarks/handwritten.py`; `vit_tiny` (batch 2 at 224x224)
+against timm's, and `hiresvit_tiny` with all skips (batch 8 at 32x32) against `benchmarks/handwritten.py`. Weights are
+copied, and outputs must be equal bit for bit, in train and eval mode, before anything is timed. One thread unless told
+otherwise: with more, a busy machine is measured rather than the network.
 
 Memory is told twice: what autograd keeps for the backward pass (exact), and by how much the resident size of a fresh
 process grows from the built network to the end of two steps.
@@ -13,23 +14,25 @@ process grows from the built network to the end of two steps.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 import torchvision.models
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import hiresnet_graph as hrg
-from benchmarks.handwritten import HiResNet18
+from benchmarks.handwritten import HiResNet18, HiResViT
 from benchmarks.measure import Options, Pair, finish, in_turns, mebibytes, options, ratio_row, table, verdict
 
 TARGET = 1.02
@@ -65,8 +68,8 @@ class Case:
         return images, torch.randint(self.classes, (self.batch,), generator=random)
 
 
-def cases(quick: bool) -> tuple[Case, ...]:
-    """What is measured."""
+def cases(quick: bool, names: Collection[str] = ()) -> tuple[Case, ...]:
+    """What is measured: all, or the named networks."""
     blocks = tuple((rf"block{i}\.", f"{i - 1}.") for i in range(1, 10))
     norms = (r"\bnorm(\d)", r"bn\1")
     resnet = (
@@ -93,7 +96,31 @@ def cases(quick: bool) -> tuple[Case, ...]:
         (r"^norm", "bn"),
         (r"head\.linear", "fc"),
     )
-    return (
+    encoder = tuple((rf"encoder\.block{i}\.", f"blocks.{i - 1}.") for i in range(1, 13))
+    heads = ((r"head\.norm", "norm"), (r"head\.linear", "head"))
+    vit = (
+        *encoder,
+        *heads,
+        (r"class_token\.weight", "cls_token"),
+        (r"positions\.weight", "pos_embed"),
+        (r"patches\.conv", "patch_embed.proj"),
+        (r"attention\.projection", "attn.proj"),
+        (r"attention\.", "attn."),
+        (r"linear(\d)", r"mlp.fc\1"),
+    )
+    hiresvit = (
+        *encoder,
+        *heads,
+        (r"(class_token|positions)\.weight", r"\1"),
+        (r"patches\.conv", "patches"),
+        (r"attention\.", ""),
+    )
+
+    def timm_vit() -> nn.Module:
+        found: nn.Module = timm.create_model("vit_tiny_patch16_224")
+        return found
+
+    found = (
         Case(
             "resnet50",
             "torchvision",
@@ -105,7 +132,10 @@ def cases(quick: bool) -> tuple[Case, ...]:
             2 if quick else 60,
         ),
         Case("hiresnet18", "by hand", HiResNet18, hiresnet, 4 if quick else 100, 32, 10, 2 if quick else 120),
+        Case("vit_tiny", "timm", timm_vit, vit, 1 if quick else 2, 224, 1000, 2 if quick else 40),
+        Case("hiresvit_tiny", "by hand", HiResViT, hiresvit, 2 if quick else 8, 32, 10, 2 if quick else 60),
     )
+    return tuple(case for case in found if not names or case.name in names)
 
 
 def same_network(case: Case) -> tuple[nn.Module, nn.Module]:
@@ -115,11 +145,11 @@ def same_network(case: Case) -> tuple[nn.Module, nn.Module]:
         AssertionError: Their outputs differ in a bit, in train or eval mode.
     """
     ours, theirs = case.ours(), case.theirs()
-    weights = {}
+    shapes, weights = theirs.state_dict(), {}
     for name, tensor in ours.state_dict().items():
         for pattern, new in case.renames:
             name = re.sub(pattern, new, name)
-        weights[name] = tensor
+        weights[name] = tensor.view_as(shapes[name])
     theirs.load_state_dict(weights)
     images, _ = case.data()
     with torch.no_grad():
@@ -208,12 +238,16 @@ def measured(case: Case, given: Options) -> tuple[Pair, dict[str, Any]]:
     return pair, memory
 
 
+def _more(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--networks", nargs="+", default=(), metavar="NAME", help="those to measure (default: all)")
+
+
 def main() -> None:
     """Run the benchmark."""
-    given = options(__doc__)
+    given = options(__doc__, more=_more)
     torch.set_num_threads(given.threads)
     rows, memory_rows, results = [], [], {}
-    for case in cases(given.quick):
+    for case in cases(given.quick, given.more.networks):
         pair, memory = measured(case, given)
         met = verdict(pair.ratio.median, TARGET)
         rows.append(ratio_row(f"{case.name}, batch {case.batch} at {case.size}", pair, TARGET, met))
@@ -233,7 +267,7 @@ def main() -> None:
     text = "\n\n".join(
         [
             f"Threads: {given.threads}. Outputs are equal bit for bit. By hand: torchvision for resnet50, "
-            "`benchmarks/handwritten.py` for hiresnet18.",
+            "timm for vit_tiny, `benchmarks/handwritten.py` for hiresnet18 and hiresvit_tiny.",
             table(("one step", "ours", "by hand", "ratio (95 %)", "of CPU time", "target", ""), rows),
             table(("memory", "ours", "by hand", "ratio"), memory_rows),
         ]
