@@ -161,7 +161,9 @@ class Table(NamedTuple):
             "warmup_epochs": f"warm-up over {warm_up}" if recipe.warmup_epochs else "",
             "weight_decay": f"weight decay {recipe.weight_decay:g}" if recipe.weight_decay else "",
             "no_decay": f"no decay of {', '.join(recipe.no_decay)}" if recipe.no_decay and recipe.weight_decay else "",
-            "patience": f"stopped after {recipe.patience} epochs without progress" if recipe.patience else "",
+            "patience": f"stopped after {format_count(recipe.patience, 'epoch')} without progress"
+            if recipe.patience
+            else "",
             "ema": f"moving average of weights {recipe.ema:g}" if recipe.ema else "",
             "class_weights": "class weights" if recipe.class_weights else "",
             "label_smoothing": f"label smoothing {recipe.label_smoothing:g}" if recipe.label_smoothing else "",

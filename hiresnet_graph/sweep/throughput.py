@@ -170,7 +170,7 @@ class _Sample:
         archs = {request.spec: loads(request.spec, request.label) for request in program.requests}
         for request in program.requests:
             # With hardly changing weights the run cannot diverge, and it does not end.
-            recipe = request.recipe.model_copy(update={"epochs": _ENDLESS, "lr": 1e-12})
+            recipe = request.recipe.model_copy(update={"epochs": _ENDLESS, "lr": 1e-12, "patience": None})
             endless = replace(request, recipe=recipe)
             assigned.append(
                 prepare_run(endless, Path(), arch=archs[request.spec], dataset=cached_dataset(request.data))

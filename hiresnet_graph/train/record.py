@@ -39,6 +39,7 @@ class Epoch(_Record):
     """One pass over the training set. Losses are means over images, accuracies fractions from 0 to 1.
 
     With `readout: all`, the loss is weighted by the recipe's `loss_steps`, and the accuracy is that of the last step.
+    With several outputs, the training loss is weighted by the recipe's `losses`; all else is of the main output.
 
     Attributes:
         lr: Learning rate of the first step.

@@ -18,6 +18,7 @@ from hiresnet_graph.sweep.options import ExecutionOptions
 from hiresnet_graph.sweep.prepare import prepare_study
 from hiresnet_graph.sweep.throughput import Program
 from hiresnet_graph.train import Paused, Recipe, RunRequest, Seeds
+from tests.train.test_steps import WITHOUT_NORM
 
 FEW, MANY = WorkerLayout(2, 1), WorkerLayout(1, 2)
 
@@ -144,6 +145,14 @@ def test_workers_that_were_ended_are_restarted_before_measuring(monkeypatch: pyt
     with throughput.ThroughputProbe([WorkerLayout(1, 1)], ("cpu",), DigitsData()) as probe:
         assert [probe.images_s(WorkerLayout(1, 1), Program((request,))) for _ in range(2)] == [0.0, 0.0]
     assert seen == ["_Preparation", "_Sample"] * 2
+
+
+def test_early_stopping_does_not_end_a_measurement() -> None:
+    recipe = Recipe(epochs=9, batch_size=1294, patience=1)
+    net = hrg.loads(WITHOUT_NORM, "net.yaml")  # with such a rate, its accuracy stays the same
+    request = RunRequest(net.to_yaml(), "", Seeds(0, 0), DigitsData(), recipe)
+    advance, _ = throughput._Sample(Program((request,)), 0.0)._started()
+    assert "tested" not in [advance() for _ in range(4)]
 
 
 def test_stacks_are_not_measured_for_a_short_study(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
