@@ -167,6 +167,7 @@ class Architecture(Document):
             path,
             seed=seed,
             weights=weights,
+            specs=self.files,
             reinit=reinit,
             dynamic=dynamic,
             inference=inference,

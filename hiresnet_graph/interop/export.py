@@ -10,7 +10,7 @@ import importlib.util
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +36,7 @@ def export(
     *,
     seed: int = 0,
     weights: str | Path | None = None,
+    specs: Iterable[Path] = (),
     reinit: bool = False,
     dynamic: Dynamic = "batch",
     inference: bool = False,
@@ -50,6 +51,7 @@ def export(
         seed: Random seed of the initial weights, for `.pt2` and `.onnx`.
         weights: A file or the folder of a run, as for `read_weights`, whose weights replace the initial ones; same
             suffixes.
+        specs: The files of the spec, beside which an import may have written the names of the tensors.
         reinit: Tensors that do not fit keep their initial values.
         dynamic: What may vary in `.pt2` and `.onnx` files: the batch size (`batch`), or also height and width (`hw`).
         inference: Write the inference form (`.pt2` and `.onnx`): norms and factors folded into convolutions, and
@@ -83,7 +85,7 @@ def export(
         data = (json.dumps(plan.to_json(), indent=1) + "\n").encode()
     else:
         sizes = _dynamic_sizes(plan, dynamic, message)
-        module = _module(plan, seed, weights, reinit, message)
+        module = _module(plan, seed, weights, specs, reinit, message)
         if inference:
             module = _inference(plan, module, message)
         data = _program(plan, module, sizes) if suffix == ".pt2" else _onnx(plan, module, sizes)
@@ -134,7 +136,12 @@ def _onnx(plan: Plan, module: nn.Module, sizes: tuple[dict[int, Any], ...]) -> b
 
 
 def _module(
-    plan: Plan, seed: int, weights: str | Path | None, reinit: bool, message: Callable[[str], None]
+    plan: Plan,
+    seed: int,
+    weights: str | Path | None,
+    specs: Iterable[Path],
+    reinit: bool,
+    message: Callable[[str], None],
 ) -> nn.Module:
     """The module in eval mode."""
     from hiresnet_graph.lower import build
@@ -143,7 +150,8 @@ def _module(
     module = build(plan, seed).eval()
     if weights is not None:
         hint = "To keep initial values for what does not fit: '--reinit'."
-        for note in load_weights(module, Path(weights).expanduser(), UsageError, reinit=reinit, hint=hint):
+        path = Path(weights).expanduser()
+        for note in load_weights(module, path, UsageError, specs=specs, reinit=reinit, hint=hint):
             message(note)
     return module
 

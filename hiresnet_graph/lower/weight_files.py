@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
+import math
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 
 from hiresnet_graph.errors import HrgError, RunError
@@ -33,11 +35,13 @@ class WeightFile(NamedTuple):
     Attributes:
         path: The file; of a run's folder, that of its weights.
         note: A sentence on what was read of it; empty if it has tensors alone.
+        map: The file by whose map the tensors were renamed; None if they have their own names.
     """
 
     path: Path
     tensors: Tensors
     note: str = ""
+    map: Path | None = None
 
     def digest(self) -> str:
         """A hash of names, types, shapes and values: 32 hexadecimal digits, the same for both file formats."""
@@ -127,18 +131,64 @@ def _some(names: Sequence[str]) -> str:
     return shown + (f" and {format_count(len(names) - _SHOWN, 'more tensor')}" if len(names) > _SHOWN else "")
 
 
-def read_weights(path: Path, error: type[HrgError] = RunError) -> WeightFile:
+def read_weights(path: Path, error: type[HrgError] = RunError, maps: Iterable[Path] = ()) -> WeightFile:
     """The tensors of a file.
+
+    Files of the library that a network was imported from have other names. They are replaced by the addresses in the
+    spec if a map that `hrg import` wrote has more of the names.
 
     Args:
         path: A safetensors file; a file of `torch.save` that holds tensors by name, alone or as an entry; or the folder
             of a run, for its weights of the epoch of best validation.
+        maps: Files that may have such a map, as of `maps_beside`.
 
     Raises:
         error: The file cannot be read, or holds anything else. No code in it is run.
     """
-    if path.is_dir():
-        path = _file_in(path, error)
+    found = _read(_file_in(path, error) if path.is_dir() else path, error)
+    for candidate in maps:
+        if candidate != found.path and (renamed := _renamed(found, candidate)) is not None:
+            return renamed
+    return found
+
+
+def maps_beside(specs: Iterable[Path]) -> tuple[Path, ...]:
+    """The weights that `hrg import` wrote beside specs, with the same names but for the suffix."""
+    beside = (spec.absolute().with_suffix(".safetensors") for spec in specs)
+    return tuple(path for path in beside if path.is_file())
+
+
+def _renamed(file: WeightFile, path: Path) -> WeightFile | None:
+    """The tensors of a file with the addresses of the spec for the names of the original; None if it has neither.
+
+    Args:
+        path: Has the map in its header.
+    """
+    try:
+        with safe_open(path, "pt") as opened:
+            names = json.loads((opened.metadata() or {}).get("names", "{}"))
+            shapes = {address: opened.get_slice(address).get_shape() for address in opened.keys()}  # noqa: SIM118 - it is no mapping
+    except (OSError, SafetensorError, ValueError):  # any other file beside the spec
+        return None
+    addresses = {name: address for address, name in names.items()} if isinstance(names, dict) else {}
+    tensors, _ = _without_prefix(file.tensors, addresses)
+    known = addresses.keys() & tensors.keys()
+    if len(known) <= len(set(addresses.values()) & tensors.keys()):
+        return None
+    moved = {}
+    for name in sorted(known):
+        value, shape = tensors[name], shapes.get(addresses[name], ())
+        moved[addresses[name]] = value.reshape(shape) if value.numel() == math.prod(shape) else value
+    notes = [
+        file.note,
+        f"Renamed {format_count(len(known), 'tensor')} of {file.path} by the map of the import in {path}.",
+    ]
+    if left := tensors.keys() - known:
+        notes.append(f"The import left out {_some(sorted(left))}.")
+    return WeightFile(file.path, moved, " ".join(filter(None, notes)), path)
+
+
+def _read(path: Path, error: type[HrgError]) -> WeightFile:
     try:
         # From bytes, not mapped: the file may be replaced while the module is in use.
         content = read_bytes(path)

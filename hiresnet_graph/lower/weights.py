@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from hiresnet_graph.errors import HrgError, OutOfMemory, RunError, UsageError
 from hiresnet_graph.formats import format_bytes
-from hiresnet_graph.lower.weight_files import Fit, read_weights
+from hiresnet_graph.lower.weight_files import Fit, maps_beside, read_weights
 from hiresnet_graph.ops import Tensor
 from hiresnet_graph.plan import Call, Plan, layers_by_weight
 from hiresnet_graph.seeding import derive_seed
@@ -170,7 +170,13 @@ def attach(root: nn.Module, layers: dict[str, nn.Module]) -> None:
 
 
 def load_weights(
-    module: nn.Module, path: Path, error: type[HrgError] = RunError, *, reinit: bool = False, hint: str = ""
+    module: nn.Module,
+    path: Path,
+    error: type[HrgError] = RunError,
+    *,
+    specs: Iterable[Path] = (),
+    reinit: bool = False,
+    hint: str = "",
 ) -> list[str]:
     """Copy the tensors of a file into a module.
 
@@ -178,6 +184,7 @@ def load_weights(
 
     Args:
         path: As for `read_weights`.
+        specs: The files of the spec, beside which an import may have written the names of the tensors.
         reinit: Tensors of the module that the file lacks, or has in another shape, keep their values; tensors of the
             file that the module lacks are not used. By default both are errors.
         hint: What to do about them, for the error.
@@ -188,7 +195,7 @@ def load_weights(
     Raises:
         error: The file cannot be read, or has other tensors.
     """
-    file = read_weights(path, error)
+    file = read_weights(path, error, maps_beside(specs))
     fit = Fit.of(file, {name: tuple(value.shape) for name, value in module.state_dict().items()})
     if refusal := fit.refusal(reinit=reinit):
         raise error(f"{refusal} {hint}".rstrip())

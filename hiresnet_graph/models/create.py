@@ -11,7 +11,7 @@ import torch
 
 from hiresnet_graph.architecture import Architecture, load, split_variant
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.lower.weight_files import Fit, WeightFile, read_weights
+from hiresnet_graph.lower.weight_files import Fit, WeightFile, maps_beside, read_weights
 from hiresnet_graph.models.levels import find_classifier
 from hiresnet_graph.models.model import FeatureModel, ImageModel
 from hiresnet_graph.shipped import spec_names
@@ -78,7 +78,7 @@ def create_model(
         arch = arch.override({classifier.field: num_classes})
     model = ImageModel(arch, arch.build(seed))
     if weights is not None:
-        _load(model, read_weights(weights), changed=num_classes is not None)
+        _load(model, read_weights(weights, maps=maps_beside(arch.files)), changed=num_classes is not None)
     if not unfit_preprocessing(preprocessing, arch.plan):
         attach_preprocessing(model.network, preprocessing)
     if num_classes == 0 and not features_only:

@@ -346,7 +346,7 @@ class _NetworkBuilder:
         members = []
         for label, (variant, network) in found.items():
             digest, cost = network.plan.digest(), network.cost()
-            weights = self._weights.of(variant, network.plan)
+            weights = self._weights.of(variant, network.plan, network.files)
             start = "" if weights is None else weights.digest
             is_new = (digest, start) not in labels
             form = wiring(network.plan) if is_new else ""

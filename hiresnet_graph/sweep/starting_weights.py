@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,12 @@ class StartingWeights:
         self.sentences: dict[str, list[str]] = {}
         self._unreadable: set[Path] = set()
 
-    def of(self, variant: Variant, plan: Plan) -> InitialWeights | None:
-        """The weights of a variant; None for random ones, or after an error is reported."""
+    def of(self, variant: Variant, plan: Plan, specs: Sequence[Path] = ()) -> InitialWeights | None:
+        """The weights of a variant; None for random ones, or after an error is reported.
+
+        Args:
+            specs: The files of its spec.
+        """
         path: StudyPath = (*variant.path, "weights") if "weights" in variant.weights else ("weights",)
         source = variant.weights.get("weights", self._study.weights)
         reinit = variant.weights.get("reinit", self._study.reinit)
@@ -49,7 +53,7 @@ class StartingWeights:
         if located in self._unreadable:
             return None
         try:
-            found, file = _read(located, reinit)
+            found, file = _read(located, tuple(specs), reinit)
         except UsageError as error:
             self._unreadable.add(located)
             self._problems.add(path, str(error))
@@ -79,15 +83,17 @@ def _fault(fields: Mapping[str, Any]) -> str:
     return "" if isinstance(reinit, bool) else f"'reinit' must be true or false, not {reinit!r}."
 
 
-def _read(path: Path, reinit: bool) -> tuple[InitialWeights, WeightFile]:
+def _read(path: Path, specs: tuple[Path, ...], reinit: bool) -> tuple[InitialWeights, WeightFile]:
     file = path / "model.safetensors" if path.is_dir() else path
     try:
         stat = file.stat()
     except OSError:
         return initial_weights(path, reinit=reinit)  # which says what is wrong
-    return _cached(path, reinit, stat.st_mtime_ns, stat.st_size)
+    return _cached(path, specs, reinit, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=4)  # a search reads the file for each of its networks
-def _cached(path: Path, reinit: bool, modified_ns: int, size: int) -> tuple[InitialWeights, WeightFile]:
-    return initial_weights(path, reinit=reinit)
+def _cached(
+    path: Path, specs: tuple[Path, ...], reinit: bool, modified_ns: int, size: int
+) -> tuple[InitialWeights, WeightFile]:
+    return initial_weights(path, specs, reinit=reinit)

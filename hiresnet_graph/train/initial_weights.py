@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ class InitialWeights(BaseModel):
     Attributes:
         source: The path of a file, or of the folder of a run.
         digest: A hash of all tensors in it; part of the key of the run.
+        names: The file whose map renamed the tensors, those of another library; empty for none.
         reinit: Whether tensors that do not fit are initialised at random, from the seed of the run. Without it, all
             tensors of the network must be in the file; the file may have more, as those of edges that were removed.
     """
@@ -30,6 +32,7 @@ class InitialWeights(BaseModel):
 
     source: str
     digest: str
+    names: str = ""
     reinit: bool = False
 
     def fit(self, plan: Plan, file: WeightFile | None = None) -> Fit:
@@ -46,7 +49,7 @@ class InitialWeights(BaseModel):
         from hiresnet_graph.lower.weights import shapes_of
 
         if file is None:
-            file = read_weights(Path(self.source))
+            file = read_weights(Path(self.source), maps=[Path(self.names)] if self.names else [])
             if file.digest() != self.digest:
                 raise RunError(f"{file.path}: these weights have changed since the run was requested.")
         fit = Fit.of(file, shapes_of(plan))
@@ -55,18 +58,22 @@ class InitialWeights(BaseModel):
         return fit
 
 
-def initial_weights(source: Path | str, *, reinit: bool = False) -> tuple[InitialWeights, WeightFile]:
+def initial_weights(
+    source: Path | str, specs: Iterable[Path] = (), *, reinit: bool = False
+) -> tuple[InitialWeights, WeightFile]:
     """The weights in a file or the folder of a run, and the file.
 
     Args:
         source: As for `read_weights`.
+        specs: The files of the spec, beside which an import may have written the names of the tensors.
         reinit: As for `InitialWeights`.
 
     Raises:
         UsageError: They cannot be read.
     """
-    from hiresnet_graph.lower.weight_files import read_weights
+    from hiresnet_graph.lower.weight_files import maps_beside, read_weights
 
     path = Path(source).expanduser()
-    file = read_weights(path, UsageError)
-    return InitialWeights(source=str(path.absolute()), digest=file.digest(), reinit=reinit), file
+    file = read_weights(path, UsageError, maps_beside(specs))
+    names = "" if file.map is None else str(file.map)
+    return InitialWeights(source=str(path.absolute()), digest=file.digest(), names=names, reinit=reinit), file

@@ -109,7 +109,7 @@ def _check_start(
         raise UsageError(f"recipe.{error}")
     if source is None:
         return None
-    weights, file = initial_weights(source, reinit=reinit)
+    weights, file = initial_weights(source, arch.files, reinit=reinit)
     sentences = [*([file.note] if file.note else []), *weights.fit(arch.plan, file).sentences()]
     if on_weights is not None:
         for sentence in sentences:
