@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hiresnet_graph.importing.primitives import Flat, Stored
@@ -11,6 +11,8 @@ from hiresnet_graph.importing.recognition import ACTIVATIONS, Recognised, recogn
 from hiresnet_graph.importing.regions import Boundaries, Region
 from hiresnet_graph.ops import Op
 
+_OFTEN = 3
+"""How often a module of two operations is used, so that an entry of `blocks` is shorter."""
 _MERGES = {"add": "add", "concat": "concat", "multiply": "multiply", "mean": "mean"}
 
 
@@ -91,8 +93,7 @@ class Lifter:
         Args:
             uses: Number of regions like this one; a part becomes an entry of `blocks` if there are more of it.
         """
-        found = self._children(region, uses)
-        return self._joined(found, region.frame.path)
+        return self._joined(self._children(region, uses))
 
     def _children(self, region: Region, uses: int) -> list[Item]:
         found: list[Item] = []
@@ -127,7 +128,7 @@ class Lifter:
         path = region.frame.path
         if len(members) == 1:
             return self.operation(min(members), path)
-        if region not in self.structures:
+        if region not in self.structures or _is_spelled_out(region):
             return None
         structure, source, output = self.structures[region]
         known = self._recognised(members, source, output)
@@ -136,7 +137,7 @@ class Lifter:
             item.free = known.free
             return item
         count = self.counts[structure]
-        is_part = len(members) < 3 or region.frame.kind == "Sequential"
+        is_part = (len(members) < 3 and count < _OFTEN) or region.frame.kind == "Sequential"
         if count <= uses or is_part or self._is_container(region):
             return None
         inner = self.items(region, count)
@@ -166,12 +167,23 @@ class Lifter:
         is_head = known is not None and known.block in ("classifier", "token_head")
         return None if is_head and output not in self.edges.results else known
 
-    def _joined(self, items: list[Item], path: str) -> list[Item]:
+    def _as_block(self, item: Item) -> Item:
+        """A single operation as the block that is called by what it does, if there is one."""
+        if item.merge is not None or len(item.operands) != 1:
+            return item
+        known = recognise(self.flat, item.members, item.operands[0], item.output, self.norms)
+        if known is None:
+            return item
+        container, _, name = item.path.rpartition(".")
+        path = f"{container}.{known.block}".removeprefix(".") if name == item.block else item.path
+        return replace(item, path=path, block=known.block, fields=known.fields, tensors=known.tensors)
+
+    def _joined(self, items: list[Item]) -> list[Item]:
         """Runs of operations that are one block together."""
         found = items
         for length in (5, 4, 3, 2):
             found = self._join_runs(found, length)
-        return self._absorb_merges(found)
+        return self._absorb_merges([self._as_block(item) if len(item.members) == 1 else item for item in found])
 
     def _join_runs(self, items: list[Item], length: int) -> list[Item]:
         found: list[Item] = []
@@ -210,7 +222,7 @@ class Lifter:
         return not is_result and len(self.edges.readers.get(item.output, ())) == 1
 
     def _absorb_merges(self, items: list[Item]) -> list[Item]:
-        """Values that are merged only for an activation merge at its input."""
+        """Values that are merged for one node alone are merged at its input, if the merge has no name of its own."""
         by_output = {item.output: item for item in items}
         removed: set[int] = set()
         for item in items:
@@ -221,14 +233,23 @@ class Lifter:
                 item.members |= inner.members
                 removed.add(inner.output)
             first = by_output.get(item.operands[0]) if len(item.operands) == 1 else None
-            if first is None or not first.is_merge or item.block not in ACTIVATIONS or item.merge is not None:
+            if first is None or not first.is_merge or not self._is_read_once(first):
                 continue
-            if not self._is_read_once(first):
+            if item.merge is not None or item.inner is not None:
+                continue
+            if item.block not in ACTIVATIONS and first.path.rpartition(".")[2] not in _MERGES:
                 continue
             item.operands, item.merge = first.operands, first.merge
             item.members |= first.members
             removed.add(first.output)
         return [item for item in items if item.output not in removed]
+
+
+def _is_spelled_out(region: Region) -> bool:
+    """Whether it has the parts `block1`, `block2`, ..., as the stages of modules that this package builds or emits."""
+    names = [child.frame.path if isinstance(child, Region) else "" for child in region.children]
+    path = region.frame.path
+    return len(names) > 1 and names == [f"{path}.block{number}" for number in range(1, len(names) + 1)]
 
 
 def fields_of(op: Op, norms: Mapping[str, float]) -> dict[str, Any]:

@@ -26,8 +26,9 @@ class AxisOrder(NamedTuple):
     Attributes:
         kind: `standard`; of a map also `last` (channels last), `flat` and `flat_last` (height and width as one axis,
             channels first or last), `grouped` and `swapped` (the channels as two axes); of tokens also `grid` (rows
-            and columns as two axes), `features_first`, and those of attention.
-        groups: Number of groups of channels, or of heads.
+            and columns as two axes), `features_first`, `split` (rows and columns in patches), `patches` (the grid of
+            patches first), and those of attention.
+        groups: Number of groups of channels, of heads, or of rows and columns of a patch.
     """
 
     kind: str = "standard"
@@ -51,15 +52,17 @@ class Ref:
 
 def sizes_of(shape: Tokens, layout: AxisOrder) -> tuple[int, ...] | None:
     """The sizes of tokens in some order of the axes, without the batch; None if the batch is not in front."""
-    (length, width), groups = shape.sizes, layout.groups or 1
+    (length, width), groups, (rows, columns) = shape.sizes, layout.groups or 1, shape.grid or (0, 0)
     return {
         "standard": (length, width),
-        "grid": (*(shape.grid or (0, 0)), width),
+        "grid": (rows, columns, width),
         "features_first": (width, length),
         "in_three": (length, 3, groups, width // 3 // groups),
         "apart": None,
         "in_heads": (groups, length, width // groups),
         "merged": (length, groups, width // groups),
+        "split": (rows // groups, groups, columns // groups, groups, width),
+        "patches": (rows // groups, columns // groups, groups, groups, width),
         **dict.fromkeys(("query", "key", "value"), (groups, length, width // 3 // groups)),
     }[layout.kind]
 

@@ -54,7 +54,7 @@ def operation_key(op: Op, shape: Shape) -> Key:
         fields["groups"] = math.gcd(32, shape.channels)
     if fields.get("stride", 0) is None:
         fields["stride"] = fields["kernel_size"]
-    for name in ("padding", "stride", "kernel_size", "dilation", "size"):
+    for name in ("padding", "output_padding", "stride", "kernel_size", "dilation", "size"):
         if isinstance(fields.get(name), int | tuple):
             fields[name] = pair(fields[name])
     return (op.kind, *sorted((name, value) for name, value in fields.items()))
@@ -209,8 +209,6 @@ def recognise(
     flat: Flat, members: Collection[int], source: int, output: int, norms: Mapping[str, float]
 ) -> Recognised | None:
     """The registered block that computes these primitives, or None."""
-    if len(members) < 2:
-        return None
     own, order = calls_of(flat, members, source, output, idle_paths=False)
     operations = [flat.primitives[index].op for index in order]
     for block, fields in candidates(operations, flat.shape(source), flat.shape(output)):
@@ -234,6 +232,9 @@ def recognise(
 
 def candidates(found: Sequence[Op], source: Shape, target: Shape) -> Iterator[tuple[str, dict[str, Any]]]:
     """Blocks, with fields, that may compute these operations."""
+    if len(found) == 1:
+        yield from _resolution(found[0])
+        return
     convs = [op for op in found if isinstance(op, ops.Conv2d)]
     norms = {_NORMS[op.kind] for op in found if op.kind in _NORMS}
     active = [op.kind for op in found if op.kind in ACTIVATIONS]
@@ -261,6 +262,20 @@ def candidates(found: Sequence[Op], source: Shape, target: Shape) -> Iterator[tu
         yield from _residual(convs, found, common, activation, source, target)
     if 2 <= len(convs) <= 5:
         yield from _mbconv(convs, found, source, activation)
+
+
+def _resolution(op: Op) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One operation that changes height and width, as the block that is called by what it does."""
+    fields = {name: value for name, value in op.model_dump().items() if name in op.model_fields_set}
+    if isinstance(op, ops.AdaptiveAvgPool):
+        yield "pool", {"pool": "adaptive", "size": op.size}
+    elif isinstance(op, ops.MaxPool | ops.AvgPool):
+        is_padded = op.padding not in (0, (0, 0))
+        stride = {"stride": op.kernel_size} if op.stride is None and is_padded else {}
+        yield "pool", {**({"pool": "avg"} if isinstance(op, ops.AvgPool) else {}), **fields, **stride}
+    elif isinstance(op, ops.ConvTranspose2d):
+        scale = {} if op.kernel_size == 2 else {"scale": op.kernel_size}
+        yield "upsample", {"mode": "deconv", **scale, "width": op.width}
 
 
 def _without(fields: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:

@@ -25,13 +25,13 @@ class SectionNode:
     """An entry of `nodes`: one item, or a stage of several.
 
     Attributes:
-        patches: Fields of the first block of a stage that differ.
+        patches: Fields of single blocks of a stage that differ, by the number of the block.
     """
 
     path: str
     items: list[Item]
     fields: dict[str, Any]
-    patches: dict[str, Any] = field(default_factory=dict)
+    patches: dict[int, dict[str, Any]] = field(default_factory=dict)
     name: str = ""
 
     @property
@@ -93,8 +93,7 @@ def section(
         if merge is not None:
             fields["merge"] = merge
         text.nodes[node.name] = fields
-        if node.patches:
-            text.nodes[f"{node.name}.block1"] = node.patches
+        text.nodes |= {f"{node.name}.block{number}": fields for number, fields in sorted(node.patches.items())}
         if not node.is_stage and _is_shared(node, sharing, text):
             continue
         for number, item in enumerate(node.items, 1):
@@ -137,8 +136,8 @@ def _stages(
     start = 0
     while start < len(items):
         run = [items[start]]
-        fields: tuple[dict[str, Any], dict[str, Any]] | None = None
-        while start + len(run) < len(items) and _follows(run[-1], items[start + len(run)], edges):
+        fields: StageFields | None = None
+        while start + len(run) < len(items) and _follows(run[-1], items[start + len(run)], base, edges):
             longer = _common_fields([*run, items[start + len(run)]], defaults)
             if longer is None:
                 break
@@ -162,10 +161,12 @@ def _stages(
     return found
 
 
-def _follows(one: Item, other: Item, edges: Boundaries) -> bool:
-    """Whether two items may be blocks of one stage."""
+def _follows(one: Item, other: Item, base: str, edges: Boundaries) -> bool:
+    """Whether two items may be blocks of one stage: parts of a container, or numbered parts of the section itself."""
+    parent, _, name = other.path.rpartition(".")
     return (
-        one.block == other.block
+        (parent != base or name.isdigit())
+        and one.block == other.block
         and (one.block in BLOCKS or one.inner is not None)
         and one.block != "identity"
         and other.operands == [one.output]
@@ -173,7 +174,7 @@ def _follows(one: Item, other: Item, edges: Boundaries) -> bool:
         and len(edges.readers.get(one.output, ()))
         == sum(1 for index in edges.readers.get(one.output, ()) if index in other.members)
         and one.output not in edges.results
-        and one.path.rpartition(".")[0] == other.path.rpartition(".")[0]
+        and one.path.rpartition(".")[0] == parent
         and not (set(one.tensors.values()) & set(other.tensors.values()))
     )
 
@@ -186,14 +187,17 @@ def own_defaults(block: str, defaults: Mapping[str, Mapping[str, Any]]) -> Mappi
     return {name: info.get_default(call_default_factory=True) for name, info in model.items() if not info.is_required()}
 
 
-def _common_fields(
-    run: Sequence[Item], defaults: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The fields of a stage, and those of its first block that differ; None if this is no stage."""
+StageFields = tuple[dict[str, Any], dict[int, dict[str, Any]]]
+"""The fields of a stage, and those of single blocks that differ."""
+
+
+def _common_fields(run: Sequence[Item], defaults: Mapping[str, Mapping[str, Any]]) -> StageFields | None:
+    """The fields of the stage that some blocks are; None if they are none."""
     own = own_defaults(run[0].block, defaults)
     names = dict.fromkeys(name for item in run for name in item.fields)
     fields: dict[str, Any] = {}
-    patches: dict[str, Any] = {}
+    patches: dict[int, dict[str, Any]] = {}
+    is_named = all(item.path.rpartition(".")[2] == f"block{number}" for number, item in enumerate(run, 1))
     for name in names:
         values = [item.fields.get(name, own.get(name)) for item in run]
         if name in run[0].free:
@@ -215,7 +219,14 @@ def _common_fields(
         elif name == "shortcut" and all(value == rest[0] for value in rest):
             if rest[0] != own.get(name):
                 fields[name] = rest[0]
-            patches[name] = first
+            patches.setdefault(1, {})[name] = first
+        elif is_named:  # as in modules of this package: their names say that it is a stage
+            usual = own[name] if name in own and own[name] in values else max(values, key=values.count)
+            if usual != own.get(name, _Missing):
+                fields[name] = usual
+            for number, value in enumerate(values, 1):
+                if value != usual:
+                    patches.setdefault(number, {})[name] = value
         else:
             return None
     return fields, patches

@@ -21,6 +21,8 @@ def token_candidates(found: Sequence[Op], source: Shape, activation: str) -> Can
     if len(convs) == 1 and "to_tokens" in kinds and not linear:
         norm = {"norm": "layer"} if "layer_norm" in kinds else {}
         yield "patch_embed", {"width": convs[0].width, **_without({"patch": convs[0].kernel_size}, patch=16), **norm}
+    if len(linear) == 1 and "merge_patches" in kinds:
+        yield "patch_merging", _without({"width": linear[0].width}, width=2 * source.channels)
     if len(linear) == 1 and kinds & {"select_token", "token_mean"}:
         yield "token_head", _head(linear[0], found, kinds)
     common = _without(

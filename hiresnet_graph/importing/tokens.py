@@ -7,7 +7,16 @@ from typing import Any
 
 from hiresnet_graph import ops
 from hiresnet_graph.importing.layers import fields
-from hiresnet_graph.importing.primitives import STANDARD, AxisOrder, Converter, Inexpressible, Ref, function, whole
+from hiresnet_graph.importing.primitives import (
+    STANDARD,
+    AxisOrder,
+    Converter,
+    Inexpressible,
+    Ref,
+    function,
+    sizes_of,
+    whole,
+)
 from hiresnet_graph.importing.trace import TracedTensor
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.shapes import Tokens
@@ -23,6 +32,7 @@ def permuted(c: Converter, x: Ref, axes: tuple[int, ...]) -> Ref | None:
         ("features_first", (0, 2, 1)): "standard",
         ("in_three", (2, 0, 3, 1, 4)): "apart",
         ("in_heads", (0, 2, 1, 3)): "merged",
+        ("split", (0, 1, 3, 4, 2, 5)): "patches",
     }.get((kind, axes))
     return None if found is None else Ref(x.index, AxisOrder(found, x.layout.groups))
 
@@ -36,6 +46,12 @@ def reshaped(c: Converter, x: Ref, new: tuple[int, ...]) -> Ref | None:
         return Ref(x.index)
     if kind == "standard" and shape.grid is not None and not shape.prefix and new == (*shape.grid, width):
         return Ref(x.index, AxisOrder("grid"))
+    if kind == "standard" and shape.grid is not None and not shape.prefix and len(new) == 5:
+        split = AxisOrder("split", new[1])
+        return Ref(x.index, split) if new == sizes_of(shape, split) else None
+    if kind == "patches" and new == (*new[:2], x.layout.groups**2 * width):
+        merged = c.emit(fields(OPS.get("merge_patches"), size=x.layout.groups), Ref(x.index))
+        return Ref(merged.index, AxisOrder("grid"))
     if kind == "features_first" and shape.grid is not None and new == (width, *shape.grid):
         return c.emit(ops.ToMap(), Ref(x.index))
     if kind == "standard" and len(new) == 4 and new[:2] == (length, 3) and 3 * new[2] * new[3] == width:

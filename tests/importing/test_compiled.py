@@ -109,7 +109,7 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     found = read_source(str(path))
     imported = from_module(found.module, input=found.shape, name="net")
     assert "{block: pad, padding: [0, 1, 0, 1]}" in imported.text
-    assert "{block: avg_pool, kernel_size: 3, stride: 2, padding: 1, count_include_pad: false}" in imported.text
+    assert "{block: pool, pool: avg, kernel_size: 3, stride: 2, padding: 1, count_include_pad: false}" in imported.text
     assert imported.names["head.linear.weight"] == "head.weight"
     assert torch.allclose(imported.build()(images), module(images), atol=1e-6)
 

@@ -44,12 +44,11 @@ nodes:
   slice_channels: {block: slice_channels, width: 8}
   slice_channels2: {block: slice_channels, width: 8, start: 8}
   sigmoid: sigmoid
-  multiply: {block: identity, merge: multiply}
-  avg_pool: {block: avg_pool, kernel_size: 2}
+  pool: {block: pool, pool: avg, merge: multiply}
   head: {block: classifier, classes: 5, dropout: 0.25}
 flow:
-  - stem -> blocks_0 -> blocks_2 -> shared -> concat -> slice_channels -> multiply -> avg_pool -> head
-  - blocks_2 -> relu -> shared2 -> concat -> slice_channels2 -> sigmoid -> multiply
+  - stem -> blocks_0 -> blocks_2 -> shared -> concat -> slice_channels -> pool -> head
+  - blocks_2 -> relu -> shared2 -> concat -> slice_channels2 -> sigmoid -> pool
 """
 
 
@@ -96,7 +95,7 @@ def test_a_resnet_is_as_short_as_one_that_a_person_writes() -> None:
         input: {channels: 3, height: 32, width: 32}
         nodes:
           conv1: {block: conv, width: 64, kernel_size: 7, stride: 2}
-          maxpool: {block: max_pool, kernel_size: 3, stride: 2, padding: 1}
+          maxpool: {block: pool, kernel_size: 3, stride: 2, padding: 1}
           layer1: {block: basic, width: 64, depth: 2}
           layer2: {block: basic, width: 128, stride: 2, depth: 2}
           layer3: {block: basic, width: 256, stride: 2, depth: 2}
@@ -115,7 +114,7 @@ def test_a_resnet_is_as_short_as_one_that_a_person_writes() -> None:
     [
         ("mobilenet_v2", 20, "features_2: {block: mbconv, width: 24, stride: 2, depth: 2}"),
         ("mobilenet_v3_small", 50, "block_2: {block: squeeze_excite, hidden: $hidden, gate: hardsigmoid}"),
-        ("shufflenet_v2_x0_5", 45, "channel_shuffle: channel_shuffle"),
+        ("shufflenet_v2_x0_5", 45, "channel_shuffle: {block: channel_shuffle, merge: concat}"),
         ("squeezenet1_1", 30, "expand3x3: {block: conv, width: $(4 * width), norm: none}"),
         ("regnet_y_400mf", 25, "- {from: input, to: activation, projection: {spatial: stride}}"),
         ("mnasnet0_5", 20, "norms: {momentum: 0.0003}"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from hiresnet_graph.errors import UnsupportedNetwork
 from hiresnet_graph.importing import Imported, from_module
 from hiresnet_graph.importing.sources import read_source
 from hiresnet_graph.shipped import spec_names
+from tests.importing.round_trips import small
 from tests.importing.test_compiled import onnx_file
 
 TOKENS = """\
@@ -33,40 +33,8 @@ nodes:
   head: {block: token_head, classes: 3}
 flow: [input -> stem -> add -> patches -> class_token -> positions -> encoder -> head, input -> constant -> add]
 """
-SMALL: dict[str, dict[str, Any]] = {
-    "convnext_tiny": {"stage3.depth": 2},
-    "densenet121": {"dense2.depth": 2, "dense3.depth": 2, "dense4.depth": 2},
-    "densenet40": {"dense1.depth": 2, "dense2.depth": 2, "dense3.depth": 2},
-    "frnn4_imagenet": {},
-    "hiresnet101": {"params.depths": [1, 1, 1, 1]},
-    "hiresnet110": {"params.n": 2},
-    "hiresnet50": {"params.depths": [1, 1, 1, 1]},
-    "hiresnet56": {"params.n": 2},
-    "hiresvit_tiny": {"params.depth": 3},
-    "mixer_s16": {"mixer.depth": 2},
-    "resnet101": {"params.depths": [1, 1, 1, 1]},
-    "resnet110": {"params.n": 2},
-    "resnet56": {"params.n": 2},
-    "ror3_56": {"params.n": 2},
-    "vgg16": {"params.hidden": 16},
-    "vit_base": {"encoder.depth": 2},
-    "vit_small": {"encoder.depth": 2},
-    "vit_tiny": {"encoder.depth": 2},
-}
-"""Shipped spec -> changes that make it quick to export."""
 WITHOUT_ATTENTION = {"swin_tiny"}
 """Their attention is in windows, which the exporter writes with constants in place of the table of offsets."""
-
-
-def small(name: str) -> hrg.Architecture:
-    """A shipped network with fewer blocks, on images of 64x64 pixels if it accepts them."""
-    network = hrg.load(name).override(SMALL.get(name, {}))
-    (shape,) = network.plan.inputs.values()
-    smaller = network.override({"input.height": 64, "input.width": 64})
-    try:
-        return smaller if tuple(shape)[-1] > 64 and smaller.plan.inputs else network
-    except hrg.errors.SpecError:  # a state of a size of its own
-        return network
 
 
 def imported_again(network: hrg.Architecture, path: Path) -> Imported:
