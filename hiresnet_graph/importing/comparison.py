@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hiresnet_graph.errors import UnsupportedNetwork
+from hiresnet_graph.importing.trace import first_line
 
 _TOLERANCE = 1e-8
 """Largest relative difference of outputs in float64."""
@@ -96,7 +97,7 @@ def compare(
     try:
         reference = copy.deepcopy(original).to(device="cpu", dtype=torch.float64)
     except Exception as error:
-        raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {_first_line(error)}") from error
+        raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {first_line(error)}") from error
     _share_tensors(reference, imported, names)
     differences = []
     for training in (False, True) if has_training else (False,):
@@ -135,7 +136,7 @@ def _run(network: nn.Module, inputs: Sequence[torch.Tensor], training: bool) -> 
             result = network(*inputs)
     except Exception as error:
         mode = "training" if training else "evaluation"
-        raise UnsupportedNetwork(f"the network fails in {mode} mode in float64: {_first_line(error)}") from error
+        raise UnsupportedNetwork(f"the network fails in {mode} mode in float64: {first_line(error)}") from error
     return result, means.masks
 
 
@@ -173,7 +174,3 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     if one.shape != other.shape:
         return float("inf")
     return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -15,6 +15,8 @@ from typing import Any
 import numpy
 import torch
 
+_LONGEST = 120
+"""Characters of the name of a node, which is for messages alone."""
 _SCOPES = "pkg.torch.onnx.name_scopes"
 """Key under which torch writes the addresses of the modules around a node."""
 _TRANSPOSED, _FLAT = ".T", ".flat"
@@ -56,7 +58,7 @@ def read_nodes(graph: Any) -> list[OnnxNode]:
     found = []
     for index, node in enumerate(graph.node):
         attributes = {one.name: _plain(onnx.helper.get_attribute_value(one)) for one in node.attribute}
-        name = node.name or str(index)
+        name = (node.name or str(index))[:_LONGEST]
         found.append(OnnxNode(node.op_type, list(node.input), list(node.output), attributes, name, _layer(node)))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import fx, nn
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import read_bytes
+from hiresnet_graph.importing.trace import first_line
 
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 OnCall = Callable[[Sequence[tuple[str, str]], str], None]
@@ -85,9 +87,13 @@ def read_exported(path: Path) -> ExportedModule:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}.") from error
     import io
 
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.ERROR)  # torch warns with a traceback before it raises
     try:
         program = torch.export.load(io.BytesIO(content))
     except Exception as error:
-        line = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(f"'{path}' is no exported program, or is damaged: {line}") from error
+        raise UsageError(f"'{path}' is no exported program, or is damaged: {first_line(error)}") from error
+    finally:
+        log.setLevel(level)
     return ExportedModule(program)

@@ -15,6 +15,7 @@ from torch import nn
 from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
 from hiresnet_graph.importing.onnx_graph import OnnxModule, check_onnx, read_onnx
 from hiresnet_graph.importing.programs import ProgramModule, read_exported
+from hiresnet_graph.importing.trace import first_line
 
 FORMS = "torchvision:NAME, timm:NAME, python:MODULE:FUNCTION, or a file .onnx or .pt2"
 
@@ -122,9 +123,8 @@ def _loaded(load: Any, text: str) -> Any:
     """What a function of others returns; their error as a message."""
     try:
         return load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        first = next(iter(str(error).splitlines()), "")
         raise UsageError(
-            f"'{text}' cannot be loaded: {type(error).__name__}: {first} ({place.filename}:{place.lineno})"
+            f"'{text}' cannot be loaded: {type(error).__name__}: {first_line(error)} ({place.filename}:{place.lineno})"
         ) from error

@@ -11,6 +11,8 @@ import torch
 T = TypeVar("T")
 _LONGEST = 120
 """Characters of an address in a message."""
+_LONGEST_LINE = 300
+"""Characters of the message of another library."""
 
 
 class ModuleCall(NamedTuple):
@@ -129,6 +131,12 @@ class ModuleTrace:
     faults: list[Fault] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the message of an error of others, shortened; the name of its class if there is none."""
+    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
 
 
 def values_in(argument: Any, kind: type[T]) -> Iterator[T]:

@@ -24,6 +24,7 @@ _FILE = "model.safetensors"
 # Of DataParallel and its kin, and of torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
 _SHOWN = 3
+_LONGEST = 120
 
 Tensors = dict[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -103,7 +104,7 @@ class Fit(NamedTuple):
         if reinit and self.tensors:
             return ""
         faults = [f"it lacks '{name}'" for name in self.lacking]
-        faults += [] if allow_unused else [f"'{name}' is not in the network" for name in self.unused]
+        faults += [] if allow_unused else [f"'{_short(name)}' is not in the network" for name in self.unused]
         faults += [f"'{name}' is {list(found)}, not {list(shape)}" for name, (found, shape) in self.reshaped.items()]
         if not faults:
             return ""
@@ -126,8 +127,13 @@ class Fit(NamedTuple):
         return found
 
 
+def _short(name: str) -> str:
+    """A name of a file of others, in a message."""
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+
+
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    shown = ", ".join(f"'{_short(name)}'" for name in names[:_SHOWN])
     return shown + (f" and {format_count(len(names) - _SHOWN, 'more tensor')}" if len(names) > _SHOWN else "")
 
 

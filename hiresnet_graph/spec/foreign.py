@@ -27,6 +27,11 @@ def refuse_foreign(spec: object) -> None:
     suffix = Path(text).suffix.lower()
     if suffix in _IMPORTS:
         raise UsageError(f"'{text}' is a compiled network, not a spec. Import it: 'hrg import {text} -o net.yaml'.")
+    if suffix == ".graphml":
+        raise UsageError(
+            f"'{text}' is a graph, not a spec. Import it: 'hrg import {text} -o net.yaml --input 3x32x32 --block "
+            '"conv width=16"\'.'
+        )
     if suffix in _TENSORS:
         raise UsageError(
             f"'{text}' holds weights, and no network. Import the network from its code, 'hrg import "

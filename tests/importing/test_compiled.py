@@ -154,3 +154,19 @@ def test_damaged_files(tmp_path: Path, suffix: str, damage: str) -> None:
         path.write_text("" if damage == "empty" else "no network\n" * 100)
     with pytest.raises(UsageError, match="cannot be read" if damage == "missing" else "is damaged"):
         read_source(str(path))
+
+
+def test_a_damaged_program_is_one_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "net.pt2"
+    path.write_bytes(b"\x80\x04}\x94.")  # a pickle
+    with pytest.raises(UsageError, match="is no exported program"):
+        read_source(str(path))
+    assert not caplog.records
+
+
+def test_long_names_are_shortened(tmp_path: Path) -> None:
+    name = "x" * 10_000_000
+    path = onnx_file(tmp_path / "net.onnx", [helper.make_node("Erf", ["x"], ["y"], name=name)])
+    with pytest.raises(UnsupportedNetwork) as caught:
+        read_onnx(path)
+    assert len(str(caught.value)) < 1000

@@ -310,6 +310,17 @@ def test_bad_input(module: nn.Module, shape: tuple[int, ...], message: str) -> N
         from_module(module, input=shape)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("m" * 10_000_000), SystemExit(3)])
+def test_an_error_of_the_module_is_one_line(error: BaseException) -> None:
+    class Failing(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise error
+
+    with pytest.raises(UsageError, match="Failing does not accept an input of 3x4x4") as caught:
+        from_module(Failing(), input=(3, 4, 4))
+    assert len(str(caught.value)) < 1000
+
+
 def test_weights_lie_at_their_addresses(tmp_path: Path) -> None:
     imported = from_module(trained(networks.HandWritten()), input=(3, 8, 8), source="a test")
     imported.save(tmp_path / "net.yaml", tmp_path / "net.safetensors")
@@ -327,6 +338,7 @@ def test_weights_lie_at_their_addresses(tmp_path: Path) -> None:
         (3, "not a int"),
         ("net.onnx", "hrg import net.onnx"),
         ("net.pt2", "hrg import net.pt2"),
+        ("net.graphml", "hrg import net.graphml"),
         ("model.pt", "--weights"),
         ("folder/nets.py", "hrg import python:nets:FUNCTION"),
         ("torchvision:resnet18", "hrg import torchvision:resnet18"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from hiresnet_graph.cli.arguments import Output
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.output import Force, check_output_file
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.files import write_atomic
+from hiresnet_graph.spec.reader import parse_value
 
 # In the first lines of a spec that was imported, and of its weights.
 _IMPORTED, _WEIGHTS = b"# Imported from ", b"__metadata__"
@@ -22,8 +24,8 @@ def import_network(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="torchvision:NAME, timm:NAME, python:MODULE:FUNCTION, or a file .onnx or .pt2. With torchvision, "
-            "NAME@WEIGHTS downloads weights, with timm NAME@pretrained.",
+            help="torchvision:NAME, timm:NAME, python:MODULE:FUNCTION, or a file .onnx, .pt2 or .graphml. With "
+            "torchvision, NAME@WEIGHTS downloads weights, with timm NAME@pretrained.",
         ),
     ],
     output: Output,
@@ -39,6 +41,18 @@ def import_network(
             show_default="that of the source",
         ),
     ] = None,
+    block: Annotated[
+        str | None,
+        typer.Option(metavar="BLOCK", help="GraphML: block of nodes without one, like 'conv width=16'."),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="BLOCK", help="GraphML: a last node for all ends, like 'classifier classes=10'."),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="GraphML: time steps; edges that close a cycle take one."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Import a network of another library as a spec.
@@ -52,6 +66,12 @@ def import_network(
             raise UsageError(f"'{weights}': weights are written as .safetensors.")
         weights = check_output_file(weights, (), force=force, marks=(_WEIGHTS,))
     given = _shapes(input or [])
+    if Path(source).suffix.lower() == ".graphml":
+        _import_graph(Path(source).expanduser(), target, weights, given, block, head, steps)
+        return
+    for option, value in (("--block", block), ("--head", head), ("--steps", steps)):
+        if value is not None:
+            raise UsageError(f"'{option}' is for GraphML files. '{source}' has blocks of its own.")
     from hiresnet_graph.importing import from_module
     from hiresnet_graph.importing.sources import read_source
 
@@ -67,6 +87,42 @@ def import_network(
     write_message(f"Compared with the original: {imported.comparison}.")
     written = f"Wrote {output}: {imported.network.name}, {lines} lines, {parameters:,} parameters."
     write_message(written if weights is None else f"{written}\nWrote {weights}.")
+
+
+def _import_graph(
+    source: Path,
+    target: Path,
+    weights: Path | None,
+    shapes: dict[str, tuple[int, ...]],
+    block: str | None,
+    head: str | None,
+    steps: int | None,
+) -> None:
+    """Write the spec of a GraphML file."""
+    if weights is not None:
+        raise UsageError(f"'{source}' is a graph without weights. Omit '--weights'.")
+    (shape,) = shapes.values() if len(shapes) == 1 else ((),)
+    if len(shape) != 3:
+        raise UsageError(f"'{source}' does not give the shape of its input. Set '--input', like '--input 3x32x32'.")
+    from hiresnet_graph.architecture import from_dict
+    from hiresnet_graph.interop.graphml import spec_from_graphml
+
+    sizes = dict(zip(("channels", "height", "width"), shape, strict=True))
+    own, last = (None if text is None else _block(text) for text in (block, head))
+    network = from_dict(spec_from_graphml(source, input=sizes, block=own, head=last, steps=steps))
+    cost = network.cost()
+    write_atomic(target, f"# Imported from {source}.\n{network.to_yaml()}".encode(), UsageError)
+    nodes, edges = len(network.plan.nodes) - 1, len(network.plan.edges)
+    write_message(f"Wrote {target}: {network.name}, {nodes} nodes, {edges} edges, {cost.parameters:,} parameters.")
+
+
+def _block(text: str) -> dict[str, Any]:
+    """A block and its fields, like `conv width=16`."""
+    kind, *fields = text.split() or [""]
+    pairs = [field.partition("=") for field in fields]
+    if not re.fullmatch(r"\w+", kind) or not all(name and value for name, _, value in pairs):
+        raise UsageError(f"'{text}' is no block with fields. Write it like 'conv width=16'.")
+    return {"block": kind, **{name: parse_value(value, name) for name, _, value in pairs}}
 
 
 def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """`hrg import`."""
 
+import networkx as nx
 import pytest
 import torch
 
@@ -84,3 +85,43 @@ def test_wrong_usage(hrg, nets, args, message):
     assert result.exit_code == 2, result.stderr
     assert message in " ".join(result.stderr.split())
     assert not (nets / "net.yaml").exists()
+
+
+@pytest.fixture
+def areas(folder):
+    graph = nx.DiGraph([("V1", "V2"), ("V2", "V4 (ventral)"), ("V4 (ventral)", "V1"), ("V1", "V4 (ventral)")])
+    graph.nodes["V1"]["colour"] = "red"
+    graph.nodes["V2"].update(block="basic", width=8)
+    nx.write_graphml(graph, folder / "areas.graphml")
+    return folder
+
+
+def test_a_graph(hrg, areas):
+    given = ("--input", "3x8x8", "--block", "conv width=16", "--head", "classifier classes=10")
+    result = hrg("import", "areas.graphml", "-o", "net.yaml", *given, "--steps", "3")
+    assert result.exit_code == 0, result.output
+    assert "Wrote net.yaml: areas, 4 nodes, 7 edges, 4,182 parameters." in result.stderr
+    network = hg.load("net.yaml")
+    assert [(edge.source, edge.target) for edge in network.plan.edges if edge.delay] == [("V4_ventral", "V1")]
+    assert network.build()(torch.rand(2, 3, 8, 8)).shape == (2, 10)
+    result = hrg("import", "areas.graphml", "-o", "net.yaml", *given)
+    assert result.exit_code == 2 and "the graph has a cycle" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("areas.graphml", "Set '--input'"),
+        ("areas.graphml --weights w.safetensors", "a graph without weights"),
+        ("damaged.graphml --input 3x8x8", "is no GraphML file, or is damaged"),
+        ("none.graphml --input 3x8x8", "cannot be read"),
+        ("areas.graphml --input 3x8x8 --block conv,16 --steps 3", "conv,16"),
+        ("areas.graphml --input 3x8x8 --block conv=16", "Write it like 'conv width=16'"),
+        ("python:some_nets:small --input 3x8x8 --steps 3", "'--steps' is for GraphML files"),
+    ],
+)
+def test_graphs_that_cannot_be_imported(hrg, areas, arguments, message):
+    (areas / "damaged.graphml").write_text("<graphml><node")
+    result = hrg("import", *arguments.split(), "-o", "net.yaml")
+    assert result.exit_code != 0 and message in result.output
+    assert not (areas / "net.yaml").exists()
