@@ -187,7 +187,7 @@ class Architecture(Document):
         footer: bool = True,
         theme: ThemeName = "light",
     ) -> Path:
-        """Draw the network to a file, in the format given by its suffix: `.svg`, `.pdf`, `.png`, `.dot` or `.mmd`.
+        """Draw the network to a file, in the format given by its suffix, as in `render.FORMATS`.
 
         Args:
             level: One box per stage (`stages`), block (`blocks`) or operation (`ops`).

@@ -15,7 +15,9 @@ from hiresnet_graph.render.picture.picture import Picture
 from hiresnet_graph.render.scene.make import make_scene
 from hiresnet_graph.render.scene.scene import Scene
 from hiresnet_graph.render.writers.graph_text import to_dot, to_mermaid
+from hiresnet_graph.render.writers.html import to_html
 from hiresnet_graph.render.writers.svg import to_svg_text
+from hiresnet_graph.render.writers.tikz import to_tikz
 
 _MAX_BOXES = 2000
 """More boxes than this take minutes to draw, and are unreadable."""
@@ -48,7 +50,21 @@ def _in_pixels(svg: str) -> str:
     return opening.replace('pt"', '"') + ">" + rest
 
 
-_PICTURES: Mapping[str, Callable[[Picture], bytes]] = {"svg": _svg, "pdf": _pdf, "png": _png}
+def _tikz(picture: Picture) -> bytes:
+    return to_tikz(picture).encode()
+
+
+def _html(picture: Picture) -> bytes:
+    return to_html(picture).encode()
+
+
+_PICTURES: Mapping[str, Callable[[Picture], bytes]] = {
+    "svg": _svg,
+    "pdf": _pdf,
+    "png": _png,
+    "tex": _tikz,
+    "html": _html,
+}
 _TEXTS: Mapping[str, Callable[[Scene, RenderOptions], str]] = {"dot": to_dot, "mmd": to_mermaid}
 FORMATS = (*_PICTURES, *_TEXTS)
 """Supported suffixes."""

@@ -113,7 +113,7 @@ def test_a_font_is_named_before_the_usual_ones(plan: Plan) -> None:
 
 @pytest.mark.parametrize(("name", "message"), [("net.jpg", "'.jpg' is not a diagram format"), ("net", "has no suffix")])
 def test_an_unknown_suffix_is_an_error_with_the_known_ones(plan: Plan, tmp_path: Path, name: str, message: str) -> None:
-    with pytest.raises(UsageError, match=r"must be one of \.svg, \.pdf, \.png, \.dot, \.mmd") as error:
+    with pytest.raises(UsageError, match=r"must be one of \.svg, \.pdf, \.png, \.tex, \.html, \.dot, \.mmd") as error:
         render(plan, tmp_path / name)
     assert message in str(error.value)
 

@@ -277,7 +277,7 @@ def test_variants_are_explained_and_highlighted_in_a_browser(small_study: Path, 
         assert page.locator("tr.chosen").get_attribute("data-label") == "original"
         page.click("#variants div[data-variant=full]")
         assert page.evaluate(opacities) == ["1"] * 3
-        assert page.evaluate("getComputedStyle(document.querySelector('#diagram g.graph > polygon')).fill") == "none"
+        assert page.evaluate("getComputedStyle(document.querySelector('#diagram svg > rect')).fill") == "none"
         page.select_option("#baseline", "full")
         assert "Each network minus full, " in page.locator("#table-caption").inner_text()
         titles = page.locator("#charts h2").all_inner_texts()

@@ -43,9 +43,9 @@ def render(
     theme: Annotated[str, typer.Option(metavar="THEME", help="light or dark.")] = "light",
     force: Force = False,
 ) -> None:
-    """Draw the diagram as SVG, PDF, PNG, DOT or Mermaid.
+    """Draw the diagram as SVG, PDF, PNG, TikZ, a web page, DOT or Mermaid.
 
-    The suffix of the file selects the format: .svg, .pdf, .png, .dot or .mmd.
+    The suffix of the file selects the format: .svg, .pdf, .png, .tex, .html, .dot or .mmd.
     """
     network = architecture(spec, changes, variant, edges)
     target = check_output_file(output, network.files, force=force)

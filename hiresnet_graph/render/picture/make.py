@@ -23,12 +23,11 @@ from hiresnet_graph.render.layout.geometry import (
 )
 from hiresnet_graph.render.layout.layout import Layout
 from hiresnet_graph.render.options import RenderOptions
+from hiresnet_graph.render.picture.glyphs import GLYPH
 from hiresnet_graph.render.picture.picture import Glyph, Link, Panel, Picture, Symbol, Text
 from hiresnet_graph.render.picture.theme import SKIP_DASHES, THEMES, Theme
 from hiresnet_graph.render.scene.scene import Arrow, Box, Group, Scene
 
-GLYPH = 4.0
-"""Radius of a glyph."""
 _MARGIN = 10.0
 _FACTOR_AT = (15.0, 25.0, 40.0, 60.0, 80.0, 100.0)
 """Distances of the glyph of a factor from the tip of its line, the best first."""

@@ -7,35 +7,18 @@ from collections.abc import Iterator
 
 from hiresnet_graph.formats import one_line
 from hiresnet_graph.render.layout.geometry import Point
-from hiresnet_graph.render.picture.make import GLYPH
+from hiresnet_graph.render.picture.glyphs import GLYPH, arrowhead, glyph_strokes
 from hiresnet_graph.render.picture.picture import Glyph, Link, Panel, Picture, Text
 from hiresnet_graph.render.picture.theme import Style
-
-_RADIUS = 7.0
-_BASELINE = 0.35
-"""How far below its centre the baseline of a text is, as a share of its size."""
-_STROKES = {
-    "add": ((-0.62, 0, 0.62, 0), (0, -0.62, 0, 0.62)),
-    "concat": ((-0.25, -0.62, -0.25, 0.62), (0.25, -0.62, 0.25, 0.62)),
-    "gate": ((-0.45, -0.45, 0.45, 0.45), (-0.45, 0.45, 0.45, -0.45)),
-    "scale": ((-0.35, -0.55, 0.55, 0), (0.55, 0, -0.35, 0.55), (-0.35, 0.55, -0.35, -0.55)),
-    "other": ((-0.4, -0.4, 0.4, -0.4), (-0.4, 0, 0.4, 0), (-0.4, 0.4, 0.4, 0.4)),
-}
-"""The lines of each symbol in a circle of radius 1: x and y of both ends, y downwards."""
+from hiresnet_graph.render.writers.numbers import BASELINE, RADIUS, number
 
 
 def to_svg_text(picture: Picture) -> str:
     """The `<svg>` element. Equal pictures give equal text."""
-    return "\n".join(_Writer(picture).lines()) + "\n"
+    return "\n".join(_SvgWriter(picture).lines()) + "\n"
 
 
-def number(value: float) -> str:
-    """A length with at most two decimals."""
-    text = f"{value:.2f}".rstrip("0").rstrip(".")
-    return "0" if text == "-0" else text
-
-
-class _Writer:
+class _SvgWriter:
     def __init__(self, picture: Picture) -> None:
         self.picture = picture
         self.tones, self.styles = picture.theme.tones, picture.theme.styles
@@ -66,7 +49,7 @@ class _Writer:
 
     def _text(self, text: Text) -> str:
         bold = ' font-weight="bold"' if text.is_bold else ""
-        at = f'x="{number(text.at.x)}" y="{self._y(text.at.y - _BASELINE * text.size)}"'
+        at = f'x="{number(text.at.x)}" y="{self._y(text.at.y - BASELINE * text.size)}"'
         look = f'font-size="{number(text.size)}" fill="{self.tones[text.tone]}"{bold} text-anchor="middle"'
         return f"<text {at} {look}>{html.escape(text.text)}</text>"
 
@@ -79,7 +62,7 @@ class _Writer:
         kind = "node" if panel.is_box else "cluster"
         yield f'<g class="{kind}" id="{kind}.{_id(panel.name)}">{_title(panel.tooltip)}'
         area = f'x="{number(rect.left)}" y="{self._y(rect.high)}" width="{number(rect.width)}"'
-        look = f'rx="{number(_RADIUS)}" fill="{self.tones[style.fill]}" {self._stroke(style)}'
+        look = f'rx="{number(RADIUS)}" fill="{self.tones[style.fill]}" {self._stroke(style)}'
         yield f'<rect {area} height="{number(rect.height)}" {look}/>'
         yield from map(self._text, panel.texts)
         yield "</g>"
@@ -100,24 +83,11 @@ class _Writer:
 
     def _glyph(self, glyph: Glyph) -> Iterator[str]:
         style = self.styles["glyph"]
-        x, y = glyph.at.x, self.picture.page.high - glyph.at.y
-        fill = f'fill="{self.tones[style.fill]}" {self._stroke(style)}'
-        yield f'<circle class="{glyph.symbol}" cx="{number(x)}" cy="{number(y)}" r="{number(GLYPH)}" {fill}/>'
-        for x0, y0, x1, y1 in _STROKES[glyph.symbol]:
-            ends = [number(value) for value in (x + GLYPH * x0, y + GLYPH * y0, x + GLYPH * x1, y + GLYPH * y1)]
-            line = f'x1="{ends[0]}" y1="{ends[1]}" x2="{ends[2]}" y2="{ends[3]}"'
+        fill = f'r="{number(GLYPH)}" fill="{self.tones[style.fill]}" {self._stroke(style)}'
+        yield f'<circle class="{glyph.symbol}" cx="{number(glyph.at.x)}" cy="{self._y(glyph.at.y)}" {fill}/>'
+        for a, b in glyph_strokes(glyph):
+            line = f'x1="{number(a.x)}" y1="{self._y(a.y)}" x2="{number(b.x)}" y2="{self._y(b.y)}"'
             yield f'<line {line} stroke="{self.tones[style.stroke]}" stroke-width="1"/>'
-
-
-def arrowhead(link: Link) -> list[Point]:
-    """The corners of an arrowhead, whose point is `inset` before the tip of the line."""
-    before, tip = link.curve.points[-1], link.curve.tip
-    length = max(((tip.x - before.x) ** 2 + (tip.y - before.y) ** 2) ** 0.5, 1e-6)
-    dx, dy = (tip.x - before.x) / length, (tip.y - before.y) / length
-    end = Point(tip.x - dx * link.inset, tip.y - dy * link.inset)
-    base = Point(end.x - dx * link.head, end.y - dy * link.head)
-    half = link.head * 0.38
-    return [end, Point(base.x - dy * half, base.y + dx * half), Point(base.x + dy * half, base.y - dx * half)]
 
 
 def _id(name: str) -> str:

@@ -346,7 +346,7 @@ function label(group, text, color) {
   for (const [name, value] of Object.entries({ x: middle.x, y: middle.y - 4, "text-anchor": "middle", "font-size": 9, "font-family": "sans-serif", fill: color, stroke: "var(--picture)", "stroke-width": 3, "paint-order": "stroke" })) made.setAttribute(name, value);
   made.textContent = text;
   made.dataset.arc = group.id;
-  path.ownerSVGElement.querySelector("g").append(made);
+  path.ownerSVGElement.append(made);
 }
 
 // ---- parts that are wider than the page
