@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hiresnet_graph.errors import UsageError, did_you_mean
@@ -12,6 +13,8 @@ from hiresnet_graph.render.layout.make import make_layout
 from hiresnet_graph.render.options import RenderOptions
 from hiresnet_graph.render.picture.make import make_picture
 from hiresnet_graph.render.picture.picture import Picture
+from hiresnet_graph.render.picture.sheet import make_sheet
+from hiresnet_graph.render.scene.difference import difference_scene
 from hiresnet_graph.render.scene.make import make_scene
 from hiresnet_graph.render.scene.scene import Scene
 from hiresnet_graph.render.writers.graph_text import to_dot, to_mermaid
@@ -84,6 +87,48 @@ def render(plan: Plan, path: str | Path, options: RenderOptions | None = None, *
         UsageError: The suffix is unknown, the file cannot be written, there is nothing to unroll, or the picture is too
             large to draw.
     """
+    target, kind = _target(path)
+    options = options or RenderOptions()
+    return _write(_scene(plan, options, title), target, kind, options)
+
+
+def render_difference(
+    before: tuple[str, Plan], after: tuple[str, Plan], path: str | Path, options: RenderOptions | None = None
+) -> Path:
+    """Write one diagram of two networks, each with its name: what the second adds, removes and changes.
+
+    Raises:
+        UsageError: As for `render`.
+    """
+    target, kind = _target(path)
+    options = options or RenderOptions()
+    first, second = (_scene(plan, options, title) for title, plan in (before, after))
+    return _write(difference_scene(first, second), target, kind, options)
+
+
+def render_sheet(
+    plans: Sequence[tuple[str, Plan]], path: str | Path, options: RenderOptions | None = None, *, title: str = ""
+) -> Path:
+    """Write one picture of several networks, each below its name.
+
+    Raises:
+        UsageError: There is no network, the suffix is not that of a picture, or as for `render`.
+    """
+    target, kind = _target(path)
+    if kind not in _PICTURES:
+        known = ", ".join(f".{name}" for name in _PICTURES)
+        raise UsageError(f"a sheet of several networks is a picture; the suffix must be one of {known}, not .{kind}.")
+    if not plans:
+        raise UsageError("a sheet needs at least one network.")
+    options = options or RenderOptions()
+    natural = replace(options, width="")
+    pictures = [(name, _picture(_scene(plan, natural, name), natural)) for name, plan in plans]
+    write_atomic(target, _PICTURES[kind](make_sheet(pictures, title or plans[0][0], options)), UsageError)
+    return target
+
+
+def _target(path: str | Path) -> tuple[Path, str]:
+    """The file and its format."""
     target = Path(path).expanduser()
     kind = target.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
@@ -91,8 +136,10 @@ def render(plan: Plan, path: str | Path, options: RenderOptions | None = None, *
         found = f"'{target.suffix}' is not a diagram format" if target.suffix else f"'{target}' has no suffix"
         raise UsageError(f"{found}; the suffix must be one of {known}. {_closest(kind)}".strip())
     check_output(target)
-    options = options or RenderOptions()
-    scene = _scene(plan, options, title)
+    return target, kind
+
+
+def _write(scene: Scene, target: Path, kind: str, options: RenderOptions) -> Path:
     data = _TEXTS[kind](scene, options).encode() if kind in _TEXTS else _PICTURES[kind](_picture(scene, options))
     write_atomic(target, data, UsageError)
     return target

@@ -9,8 +9,10 @@ import typer
 from hiresnet_graph.cli.arguments import Changes, Edges, Output, Spec, Variant, architecture
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.output import Force, check_output_file
+from hiresnet_graph.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from hiresnet_graph.architecture import Architecture
     from hiresnet_graph.render import Direction, Level, ThemeName
 
 
@@ -41,23 +43,60 @@ def render(
         bool, typer.Option("--footer/--no-footer", help="Show the caption below the picture.", show_default=False)
     ] = True,
     theme: Annotated[str, typer.Option(metavar="THEME", help="light or dark.")] = "light",
+    diff: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="Draw what this network (SPEC or SPEC@VARIANT) adds, removes and changes."),
+    ] = None,
+    variants: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Draw these variants on one sheet: names with commas, or all."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Draw the diagram as SVG, PDF, PNG, TikZ, a web page, DOT or Mermaid.
 
-    The suffix of the file selects the format: .svg, .pdf, .png, .tex, .html, .dot or .mmd.
+    The suffix of the file selects the format: .svg, .pdf, .png, .tex, .html, .dot or .mmd. With --diff, the picture
+    shows two networks in one; with --variants, several side by side.
     """
+    from hiresnet_graph.render import RenderOptions, render, render_difference, render_sheet
+
+    if diff is not None and variants is not None:
+        raise UsageError("'--diff' and '--variants' are two kinds of pictures. Give one of them.")
+    options = RenderOptions(
+        cast("Level", level),
+        cast("Direction", direction),
+        unrolled,
+        width,
+        font,
+        counts,
+        footer,
+        cast("ThemeName", theme),
+    )
     network = architecture(spec, changes, variant, edges)
     target = check_output_file(output, network.files, force=force)
-    network.render(
-        target,
-        level=cast("Level", level),
-        direction=cast("Direction", direction),
-        unrolled=unrolled,
-        width=width,
-        font=font,
-        counts=counts,
-        footer=footer,
-        theme=cast("ThemeName", theme),
-    )
+    if diff is not None:
+        other = architecture(diff)
+        titles = (network.title, other.title) if network.title != other.title else (spec, diff)
+        render_difference((titles[0], network.plan), (titles[1], other.plan), target, options)
+    elif variants is not None:
+        shown = [(name, _variant(network, name).plan) for name in _names(network, variants)]
+        render_sheet(shown, target, options, title=network.title)
+    else:
+        render(network.plan, target, options, title=network.title)
     write_message(f"Wrote {output}.")
+
+
+def _names(network: Architecture, variants: str) -> list[str]:
+    """The variants that an option names."""
+    if variants == "all":
+        if not network.variants:
+            raise UsageError(f"'{network.name}' has no variants, so there is no sheet of them. Omit '--variants'.")
+        return list(network.variants)
+    return [name.strip() for name in variants.split(",")]
+
+
+def _variant(network: Architecture, name: str) -> Architecture:
+    if name not in network.variants:
+        hint = did_you_mean(name, network.variants) or "It has no variants."
+        raise UsageError(f"'{network.name}' has no variant '{name}'. {hint}")
+    return network.variant(name)

@@ -40,7 +40,7 @@ def make_picture(scene: Scene, layout: Layout, options: RenderOptions) -> Pictur
     moved = _Mover(layout)
     theme = THEMES[options.theme]
     panels = [_frame(group, layout, moved) for group in scene.groups]
-    panels += [_box(box, moved.rect(layout.boxes[box.name])) for box in scene.boxes]
+    panels += [_box(box, moved.rect(layout.boxes[box.name]), scene) for box in scene.boxes]
     page = moved.page
     scale = 1.0 if options.width_cm is None else options.width_cm * POINTS_PER_CM / page.width
     return Picture(
@@ -88,13 +88,12 @@ def _stack(rows: list[_Row], centre: Point, leading: float = LEADING, gap: float
     return tuple(found)
 
 
-def _box(box: Box, rect: Rect) -> Panel:
+def _box(box: Box, rect: Rect, scene: Scene) -> Panel:
     small = box.role == "op"
     rows: list[_Row] = [(line, LINE if small else TITLE, "ink", True) for line in title_lines(box.title)]
     rows += [(line, NOTE if small else LINE, "soft" if small else "ink", False) for line in box.lines]
     rows += [(note, NOTE, "soft", False) for note in box.notes]
-    style = f"box {box.role}" + (" output" if box.output else "")
-    return Panel(box.name, rect, style, _stack(rows, rect.centre), box.tooltip, True)
+    return Panel(box.name, rect, box_style_name(box, scene), _stack(rows, rect.centre), box.tooltip, True)
 
 
 def _frame(group: Group, layout: Layout, moved: _Mover) -> Panel:
@@ -106,11 +105,20 @@ def _frame(group: Group, layout: Layout, moved: _Mover) -> Panel:
     return Panel(group.name, moved.rect(layout.groups[group.name]), style, texts, group.name, False)
 
 
+def box_style_name(box: Box, scene: Scene) -> str:
+    """The style of a box: its change in a difference, else its role."""
+    if scene.is_difference:
+        return f"box {box.change or 'same'}"
+    return f"box {box.role}" + (" output" if box.output else "")
+
+
 # lines
 
 
-def style_name(arrow: Arrow, *, unrolled: bool) -> str:
-    """The style of an arrow: its family, and for skips the rank of its distance."""
+def style_name(arrow: Arrow, scene: Scene) -> str:
+    """The style of an arrow: its change in a difference, else its family, and for skips the rank of its distance."""
+    if scene.is_difference:
+        return arrow.change or "same"
     name: str = arrow.family
     if arrow.heading != "forward" and arrow.family not in ("shortcut", "gate"):
         name = arrow.heading
@@ -118,7 +126,9 @@ def style_name(arrow: Arrow, *, unrolled: bool) -> str:
         name = f"skip {(max(1, arrow.hue) - 1) % len(SKIP_DASHES) + 1}"
     elif arrow.family == "edge":
         name = "flow"
-    return f"{name} delayed" if arrow.delay and not unrolled else name  # unrolled, time is a direction of the page
+    return (
+        f"{name} delayed" if arrow.delay and not scene.unrolled else name
+    )  # unrolled, time is a direction of the page
 
 
 def _links(scene: Scene, layout: Layout, moved: _Mover, theme: Theme) -> tuple[Link, ...]:
@@ -127,7 +137,7 @@ def _links(scene: Scene, layout: Layout, moved: _Mover, theme: Theme) -> tuple[L
     found = []
     for arrow in scene.arrows:
         curve = moved.curve(layout.arrows[arrow.name])
-        style = style_name(arrow, unrolled=scene.unrolled)
+        style = style_name(arrow, scene)
         glyphs, inset = [], 0.0
         is_merged = arrow.merge and (arrow.family != "flow" or merging[arrow.target] > 1)
         if is_merged and scene.level != "ops" and arrow.family not in ("shortcut", "gate"):

@@ -106,9 +106,17 @@ def _styles() -> dict[str, Style]:
     }
     for i, dash in enumerate(SKIP_DASHES, 1):
         lines[f"skip {i}"] = Style(f"hue{i}", text=f"hue{i}-text", width=1.6, dash=dash)
+    changes = {
+        "same": Style("faint", width=1.0),
+        "added": Style("hue3", text="hue3-text", width=2.2),
+        "removed": Style("hue2", text="hue2-text", width=1.6, dash=(5, 3)),
+        "changed": Style("hue1", text="hue1-text", width=1.8, dash=(9, 3, 2, 3)),
+    }
+    for name, style in changes.items():
+        boxes[f"box {name}"] = replace(style, fill="block", width=style.width)
     delayed = {f"{name} delayed": replace(style, dash=_DELAYED) for name, style in lines.items()}
     outputs = {f"{name} output": replace(style, width=2.0) for name, style in boxes.items() if name.startswith("box")}
-    return boxes | outputs | lines | delayed
+    return boxes | outputs | lines | delayed | changes
 
 
 def _theme(tones: Mapping[str, str], texts: tuple[str, ...]) -> Theme:

@@ -21,7 +21,7 @@ from hiresnet_graph.render.scene.labels import shortened
 from hiresnet_graph.render.scene.scene import HUES, Arrow, Box, Factor, Group, Heading, Level, Scene
 from hiresnet_graph.render.scene.steps import StepScene
 
-_MAX_LABELS = 20
+MAX_LABELS = 20
 """With more labels than this, the caption lists them instead."""
 _MAX_TITLE = 80
 """A longer name of a network is cut in the caption."""
@@ -66,7 +66,7 @@ def make_scene(
     unrolled = unrolled and level != "ops"
     content = CallScene(plan) if level == "ops" else (StepScene if unrolled else BlockScene)(plan, level, counts=counts)
     arrows = _with_hues(map(_shortened_arrow, content.arrows()), by_distance=plan.folded is None)
-    labelled = sum(bool(arrow.label) and arrow.family != "shortcut" for arrow in arrows) <= _MAX_LABELS
+    labelled = sum(bool(arrow.label) and arrow.family != "shortcut" for arrow in arrows) <= MAX_LABELS
     caption: tuple[str, ...] = ()
     if footer:
         caption = _caption(shortened(name, _MAX_TITLE), plan, content.boxes, arrows, labelled, counts)

@@ -10,6 +10,8 @@ from hiresnet_graph.shapes import Shape
 
 Level = Literal["stages", "blocks", "ops"]
 Role = Literal["input", "block", "stage", "fold", "op", "zeros"]
+Change = Literal["", "added", "removed", "changed"]
+"""What a second network does to a part of a first one."""
 Factor = Literal["", "gate", "scale"]
 Heading = Literal["forward", "lateral", "feedback", "silent"]
 
@@ -40,6 +42,7 @@ class Box:
     shape: Shape
     output: bool
     tooltip: str
+    change: Change = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Arrow:
     merge: str = ""
     factor: Factor = ""
     families: tuple[str, ...] = ()
+    change: Change = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,7 @@ class Scene:
         caption: Lines below the picture.
         labelled: Whether skips have labels; otherwise the caption lists them.
         unrolled: Whether there is a box for each node at each step, and a group for each step.
+        is_difference: Whether it shows two networks.
     """
 
     title: str
@@ -111,3 +116,4 @@ class Scene:
     caption: tuple[str, ...]
     labelled: bool
     unrolled: bool = False
+    is_difference: bool = False

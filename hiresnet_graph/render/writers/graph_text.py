@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from hiresnet_graph.formats import one_line
 from hiresnet_graph.render.options import RenderOptions
-from hiresnet_graph.render.picture.make import style_name
-from hiresnet_graph.render.picture.theme import THEMES, Style, Theme
+from hiresnet_graph.render.picture.make import box_style_name, style_name
+from hiresnet_graph.render.picture.theme import THEMES, Theme
 from hiresnet_graph.render.scene.scene import Arrow, Box, Scene
 
 
@@ -32,9 +32,9 @@ def to_dot(scene: Scene, options: RenderOptions) -> str:
         look = {"label": title, "style": "rounded,filled", "color": tones[style.stroke], "fillcolor": tones[style.fill]}
         lines.append(f"  subgraph {_quoted('cluster_' + group.name)} {{")
         lines.append(f"    graph {_dot_attributes({**look, 'fontcolor': tones['ink']})};")
-        lines += [f"    {_dot_box(box, theme)}" for box in scene.boxes if box.group == group.name]
+        lines += [f"    {_dot_box(box, scene, theme)}" for box in scene.boxes if box.group == group.name]
         lines.append("  }")
-    lines += [f"  {_dot_box(box, theme)}" for box in scene.boxes if not box.group]
+    lines += [f"  {_dot_box(box, scene, theme)}" for box in scene.boxes if not box.group]
     for arrow in scene.arrows:
         ends = f"{_quoted(arrow.source)} -> {_quoted(arrow.target)}"
         lines.append(f"  {ends} {_dot_attributes(_dot_arrow(arrow, scene, theme))};")
@@ -50,8 +50,8 @@ def _dot_attributes(attributes: Mapping[str, str]) -> str:
     return "[" + ", ".join(f"{name}={_quoted(value)}" for name, value in attributes.items()) + "]"
 
 
-def _dot_box(box: Box, theme: Theme) -> str:
-    style = _box_style(box, theme)
+def _dot_box(box: Box, scene: Scene, theme: Theme) -> str:
+    style = theme.styles[box_style_name(box, scene)]
     look = {
         "label": "\n".join((box.title, *box.lines, *box.notes)),
         "tooltip": box.tooltip,
@@ -64,12 +64,8 @@ def _dot_box(box: Box, theme: Theme) -> str:
     return f"{_quoted(box.name)} {_dot_attributes(look)};"
 
 
-def _box_style(box: Box, theme: Theme) -> Style:
-    return theme.styles[f"box {box.role}" + (" output" if box.output else "")]
-
-
 def _dot_arrow(arrow: Arrow, scene: Scene, theme: Theme) -> dict[str, str]:
-    style = theme.styles[style_name(arrow, unrolled=scene.unrolled)]
+    style = theme.styles[style_name(arrow, scene)]
     look = {
         "id": arrow.name,
         "tooltip": arrow.tooltip,
@@ -102,7 +98,7 @@ def to_mermaid(scene: Scene, options: RenderOptions) -> str:
     lines += [f"  {_mermaid_box(box, ids)}" for box in scene.boxes if not box.group]
     used: dict[str, list[int]] = {}
     for i, arrow in enumerate(scene.arrows):
-        name = style_name(arrow, unrolled=scene.unrolled)
+        name = style_name(arrow, scene)
         used.setdefault(name, []).append(i)
         line = "-.->" if theme.styles[name].dash or arrow.family == "shortcut" else "-->"
         is_labelled = arrow.label and scene.labelled and arrow.family != "shortcut"
@@ -130,7 +126,7 @@ def _mermaid_styles(scene: Scene, theme: Theme, ids: Mapping[str, str], used: Ma
     tones = theme.tones
     classes: dict[str, list[str]] = {}
     for box in scene.boxes:
-        classes.setdefault(f"box {box.role}" + (" output" if box.output else ""), []).append(ids[box.name])
+        classes.setdefault(box_style_name(box, scene), []).append(ids[box.name])
     for name, members in classes.items():
         style = theme.styles[name]
         look = f"fill:{tones[style.fill]},stroke:{tones[style.stroke]},color:{tones['ink']}"

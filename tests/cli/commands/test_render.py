@@ -28,3 +28,27 @@ def test_render_unrolls_a_network_in_time(hrg, folder):
     assert "s1.step1" in flat and "t = 1" in flat and "t+1" not in flat
     result = hrg("render", "unet", "-o", "x.dot", "--unrolled")
     assert result.exit_code == 2 and "'unet' has no 'time', so there is nothing to unroll." in result.stderr
+
+
+def test_render_draws_two_networks_in_one_picture_or_several_on_a_sheet(hrg, folder):
+    assert hrg("render", "hiresnet18@in", "-o", "diff.dot", "--diff", "hiresnet18@out").exit_code == 0
+    text = (folder / "diff.dot").read_text()
+    assert "hiresnet18, in \u2192 hiresnet18, out: 2 added, 2 removed, 0 changed" in text
+    assert hrg("render", "hiresnet18", "-o", "sheet.svg", "--level", "stages", "--variants", "all").exit_code == 0
+    sheet = (folder / "sheet.svg").read_text()
+    assert all(f">{name}</text>" in sheet for name in ("original", "full", "in", "out", "p1", "p2", "p3"))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["hiresnet18", "--variants", "ful"], "'hiresnet18' has no variant 'ful'. Did you mean 'full'?"),
+        (["unet", "--variants", "all"], "'unet' has no variants, so there is no sheet of them."),
+        (["unet", "--variants", "a", "--diff", "unet"], "'--diff' and '--variants' are two kinds of pictures."),
+        (["unet", "--width", "wide"], "the width 'wide' must be single, double, or a number of centimetres"),
+    ],
+)
+def test_wrong_options_of_pictures_are_wrong_usage(hrg, folder, args, message):
+    result = hrg("render", *args, "-o", "x.svg")
+    assert result.exit_code == 2 and message in result.stderr
+    assert not (folder / "x.svg").exists()
