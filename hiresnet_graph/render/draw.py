@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.figure_style import POINTS_PER_CM
 from hiresnet_graph.files import check_output, write_atomic
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render.layout.make import make_layout
@@ -24,6 +25,8 @@ from hiresnet_graph.render.writers.tikz import to_tikz
 
 _MAX_BOXES = 2000
 """More boxes than this take minutes to draw, and are unreadable."""
+_MIN_SCALE = 0.55
+"""A picture that would have to be smaller than this, with titles of 6 points, is wrapped into rows."""
 _PNG_DPI = 220
 _PNG_MAX_PIXELS = 20_000
 """A wider or taller picture is scaled down, as no program shows it."""
@@ -178,4 +181,5 @@ def _picture(scene: Scene, options: RenderOptions) -> Picture:
             + ('Use level="stages" or fewer steps' if scene.unrolled else 'Use level="stages"')
             + ", or write a .dot or .mmd file."
         )
-    return make_picture(scene, make_layout(scene, options.direction), options)
+    width = None if options.width_cm is None else options.width_cm * POINTS_PER_CM / _MIN_SCALE
+    return make_picture(scene, make_layout(scene, options.direction, width), options)

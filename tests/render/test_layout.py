@@ -246,6 +246,43 @@ def test_no_line_of_a_random_network_lies_on_another(seed: int) -> None:
                 assert not overlaps(scene, layout) and not crossed(scene, layout), level
 
 
+# rows
+
+
+@pytest.mark.parametrize("level", ["stages", "blocks", "ops"])
+@pytest.mark.parametrize("width", [300.0, 700.0])
+@pytest.mark.parametrize("name", ["hiresnet18@full", "cornet_s", "unet", "resnet20"])
+def test_no_line_of_a_wrapped_network_lies_on_another(name: str, width: float, level: Level) -> None:
+    spec, _, variant = name.partition("@")
+    network = hrg.load(spec)
+    scene = make_scene((network.variant(variant) if variant else network).plan, level=level)
+    layout = make_layout(scene, "LR", width)
+    assert not overlaps(scene, layout) and not crossed(scene, layout)
+    natural = make_layout(scene).page.width
+    assert natural <= width or layout.page.width < natural
+    for (a, first), (b, second) in combinations((layout.groups or layout.boxes).items(), 2):
+        assert not first.overlaps(second), f"{a} and {b} overlap"
+
+
+@pytest.mark.parametrize("text", [TREE, CELL, DELAYS, SIDES, STREAMS])
+def test_a_network_that_branches_is_wrapped_too(text: str) -> None:
+    for level in ("blocks", "ops"):
+        scene = make_scene(hrg.loads(text).plan, level=level)
+        layout = make_layout(scene, "LR", 400)
+        assert not overlaps(scene, layout) and not crossed(scene, layout)
+
+
+def test_only_what_is_too_wide_is_wrapped_and_frames_are_never_broken() -> None:
+    scene = make_scene(hrg.load("resnet20").plan)
+    natural = make_layout(scene)
+    assert make_layout(scene, "LR", natural.page.width + 1) == natural
+    assert make_layout(scene, "TB", 100) == make_layout(scene, "TB")
+    wrapped_layout = make_layout(scene, "LR", 350)
+    assert wrapped_layout.boxes["stage3.block1"].high < wrapped_layout.boxes["stage1.block3"].low
+    for box in scene.boxes:
+        assert not box.group or inside(wrapped_layout.boxes[box.name], wrapped_layout.groups[box.group])
+
+
 @pytest.mark.parametrize("direction", ["LR", "TB"])
 @pytest.mark.parametrize("text", [STREAMS, TREE, TWICE, SIDES])
 def test_labels_of_a_network_that_branches_overlap_nothing(text: str, direction: Direction) -> None:

@@ -7,11 +7,15 @@ its own track, and beyond the next column in lanes: beside all columns, or insid
 Wires with different sources never lie on one another, and no wire crosses a box: tracks and lanes are distinct; wires
 leave boxes at multiples of `_GRID`, and arrive halfway between those unless nothing else is at this height.
 
+A long circuit is wrapped into rows. A wire between rows runs in a lane of each, and on a track beyond all their ends.
+
 Coordinates are (u, v): u is the direction of the flow, v points to the side of the lanes.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hiresnet_graph.render.layout.geometry import (
@@ -38,9 +42,17 @@ _TRACK, _LANE, _STEP = 7.0, 8.0, 8.0
 _INNER, _PAD, _BETWEEN, _ASIDE = 16.0, 8.0, 16.0, 8.0
 
 
-def circuit_layout(scene: Scene, direction: Direction) -> Layout:
-    """The layout of any scene."""
-    return _Circuit(scene, direction).layout()
+_ROW_GAP = 20.0
+_END = 10**6
+"""A gutter beyond all others: the end of a row."""
+
+
+def circuit_layout(scene: Scene, direction: Direction, max_length: float | None = None) -> Layout:
+    """The layout of any scene, wrapped into rows that are no longer than `max_length` where stages allow it."""
+    circuit = _Circuit(scene, direction)
+    layout = circuit.layout()
+    breaks = [] if max_length is None else circuit.breaks(max_length)
+    return _Circuit(scene, direction, breaks).layout() if breaks else layout
 
 
 @dataclass(slots=True)
@@ -51,6 +63,9 @@ class _Wire:
         leaves, arrives: The gutters at its ends, each the one after a column.
         home: The owner in whose frame its lane is; None for a lane beside all columns.
         lane: Its number; negative if both ends are at one gutter.
+        rows: The rows of its ends.
+        last_lane: The lane in the row of its target, if that is another row.
+        margin: The track between its rows.
     """
 
     arrow: Arrow
@@ -58,11 +73,20 @@ class _Wire:
     arrives: int
     home: Owner | None
     lane: int = -1
+    rows: tuple[int, int] = (0, 0)
+    last_lane: int = -1
+    margin: int = -1
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether it leads to another row."""
+        return self.rows[0] != self.rows[1]
 
     @property
     def span(self) -> tuple[int, int]:
         """The first and the last gutter that it passes."""
-        return min(self.leaves, self.arrives), max(self.leaves, self.arrives)
+        arrives = _before(self.arrives)
+        return min(self.leaves, arrives), max(self.leaves, arrives)
 
 
 @dataclass(slots=True)
@@ -88,8 +112,10 @@ class _Gutter:
 
 
 class _Circuit:
-    def __init__(self, scene: Scene, direction: Direction) -> None:
+    def __init__(self, scene: Scene, direction: Direction, breaks: Sequence[int] = ()) -> None:
+        """`breaks` are the columns with which a new row starts."""
         self.scene = scene
+        self.starts = breaks
         self.axes = Axes(direction == "TB")
         self.ranks = Ranks(scene)
         self.straight: list[Arrow] = []
@@ -101,6 +127,9 @@ class _Circuit:
         self.frames: dict[str, Area] = {}
         self.ports: dict[str, float] = {}
         self.gutters = {k: _Gutter() for k in range(-1, len(self.ranks.columns))}
+        self.gutters |= {_start_gutter(k): _Gutter() for k in self.starts}
+        self.tops = [0.0] * (len(self.starts) + 1)
+        self.end = 0.0
 
     # arrows
 
@@ -118,7 +147,9 @@ class _Circuit:
                 owner = self.ranks.owner_of[arrow.source]
                 is_inside = owner is self.ranks.owner_of[arrow.target] and k < end
                 leaves = k if is_inside else self.ranks.last_of[arrow.source]
-                self.wires.append(_Wire(arrow, leaves, end - 1, owner if is_inside else None))
+                rows = (bisect_right(self.starts, k), bisect_right(self.starts, end))
+                arrives = _start_gutter(end) if end in self.starts else end - 1
+                self.wires.append(_Wire(arrow, leaves, arrives, owner if is_inside else None, rows=rows))
             elif j == i + 1 and (arrow.source, arrow.target) not in joined:
                 joined.add((arrow.source, arrow.target))
                 self.straight.append(arrow)
@@ -131,10 +162,18 @@ class _Circuit:
 
     def _set_lanes(self) -> None:
         """Assign a lane to each wire that goes beyond the next column: short ones nearest, without overlaps."""
-        taken: dict[int, list[list[tuple[int, int]]]] = {}
+        taken: dict[tuple[int, int], list[list[tuple[int, int]]]] = {}
+        margins: list[list[tuple[int, int]]] = []
         far = [wire for wire in self.wires if wire.leaves != wire.arrives]
-        for wire in sorted(far, key=lambda wire: (wire.span[1] - wire.span[0], wire.span)):
-            wire.lane = first_free(taken.setdefault(id(wire.home), []), *wire.span)
+        for wire in sorted(far, key=lambda wire: (wire.is_wrapped, wire.span[1] - wire.span[0], wire.span)):
+            first, last = ((0 if wire.home is None else id(wire.home), row) for row in wire.rows)
+            if wire.is_wrapped:
+                wire.lane = first_free(taken.setdefault(first, []), wire.leaves, _END)
+                wire.last_lane = first_free(taken.setdefault(last, []), _before(wire.arrives), _END)
+                wire.margin = first_free(margins, min(wire.rows), max(wire.rows))
+            else:
+                wire.lane = first_free(taken.setdefault(first, []), *wire.span)
+        self.lanes = [len(taken.get((0, row), [])) for row in range(len(self.starts) + 1)]
 
     def _label(self, arrow: Arrow) -> tuple[str, ...]:
         if not self.scene.labelled or not arrow.label or arrow.family == "shortcut":
@@ -199,6 +238,25 @@ class _Circuit:
             low[owner.stack] = end - _BETWEEN
         if not self.scene.groups:
             self._centre_rows(low)
+        self._set_tops(low)
+
+    def _set_tops(self, low: dict[int, float]) -> None:
+        """Move the rows below each other, with space for their lanes."""
+        first = {id(owner): self.ranks.column_of[owner.boxes[0].name] for owner in self.ranks.owners}
+        row_of = {key: bisect_right(self.starts, column) for key, column in first.items()}
+        for row in range(1, len(self.tops)):
+            above = [low[owner.stack] for owner in self.ranks.owners if row_of[id(owner)] == row - 1]
+            lowest = min(above if self.scene.groups else low.values()) + _BETWEEN
+            space = _ROW_GAP + 12.0 + _LANE * self.lanes[row]
+            self.tops[row] = self.tops[row - 1] + lowest - _snapped(space, 2 * _GRID)
+        for owner in self.ranks.owners:
+            shift = self.tops[row_of[id(owner)]]
+            for box in owner.boxes:
+                area = self.boxes[box.name]
+                self.boxes[box.name] = area._replace(v0=area.v0 + shift, v1=area.v1 + shift)
+            if owner.group is not None:
+                frame = self.frames[owner.group.name]
+                self.frames[owner.group.name] = frame._replace(v0=frame.v0 + shift, v1=frame.v1 + shift)
 
     def _centre_rows(self, low: dict[int, float]) -> None:
         """Move stacks without frames so that their middles are level."""
@@ -266,7 +324,8 @@ class _Circuit:
             far = (0 if wire.home is None else 1, wire.lane)
             if wire.lane >= 0:
                 found[wire.leaves].append(((0, far[0], -far[1]), i, wire, "up"))
-                found[wire.arrives].append(((2, -far[0], far[1]), i, wire, "down"))
+                last = wire.last_lane if wire.is_wrapped else wire.lane
+                found[wire.arrives].append(((2, -far[0], last), i, wire, "down"))
                 continue
             start, end = self.boxes[wire.arrow.source].v, self.ports[wire.arrow.name]
             if start != end:
@@ -278,6 +337,8 @@ class _Circuit:
         """Set u of all boxes and frames."""
         u = self._pass_gutter(-1, 0.0) if any(wire.arrives < 0 for wire in self.wires) else 0.0
         for k, column in enumerate(self.ranks.columns):
+            if k in self.starts:
+                u = self._pass_gutter(_start_gutter(k), 0.0)
             runs = [run for _, runs in column for run in runs]
             sizes = [box_size(box) for run in runs for box in run]
             along = max(size[1 if self.axes.upright else 0] for size in sizes)
@@ -296,6 +357,7 @@ class _Circuit:
                     start = u if owner.columns[0] is own else frame.u0
                     self.frames[owner.group.name] = frame._replace(u0=start, u1=end)
             u = self._pass_gutter(k, end)
+            self.end = max(self.end, u)
 
     def _bulge(self, run: list[Box]) -> float:
         """Space beside a run for its bypasses and their labels."""
@@ -329,6 +391,10 @@ class _Circuit:
             if wire.lane >= 0:
                 up, down, lane = track[name, "up"], track[name, "down"], self._lane(wire)
                 lines[name] = [start, (up, start[1]), (up, lane), (down, lane), (down, end[1]), end]
+                if wire.is_wrapped:
+                    beyond, last = self.end + _TRACK * (wire.margin + 1), self._row_lane(wire.rows[1], wire.last_lane)
+                    between = [(beyond, lane), (beyond, last), (down, last)]
+                    lines[name] = [start, (up, start[1]), (up, lane), *between, (down, end[1]), end]
             elif start[1] == end[1]:
                 lines[name] = [start, end]
             else:
@@ -344,9 +410,12 @@ class _Circuit:
     def _lane(self, wire: _Wire) -> float:
         """The height of a wire's lane."""
         if wire.home is None:
-            return 12.0 + _LANE * wire.lane
+            return self._row_lane(wire.rows[0], wire.lane)
         top = max(self.boxes[box.name].v1 for runs in wire.home.columns for box in runs[0])
         return top + _LANE * (wire.lane + 0.5)
+
+    def _row_lane(self, row: int, lane: int) -> float:
+        return self.tops[row] + 12.0 + _LANE * lane
 
     def _bypass_lines(self, bypasses: list[_Bypass]) -> dict[str, list[Corner]]:
         """Lines that leave the lower half of a box, and arrive at the upper half of another."""
@@ -366,6 +435,23 @@ class _Circuit:
         return lines
 
     # page
+
+    def breaks(self, max_length: float) -> list[int]:
+        """The columns with which rows must start that are no longer than this; no frame and no stack is broken."""
+        found: list[int] = []
+        start = 0.0
+        last = -1
+        for k, column in enumerate(self.ranks.columns):
+            stack = column[0][0].stack
+            if stack == last:
+                continue
+            last = stack
+            owned = [owner for owner in self.ranks.owners if owner.stack == stack]
+            areas = [self.boxes[box.name] for owner in owned for box in owner.boxes]
+            if k and max(area.u1 for area in areas) - start > max_length:
+                found.append(k)
+                start = min(area.u0 for area in areas)
+        return found
 
     def layout(self) -> Layout:
         """The layout of boxes, frames, headers, wires and labels."""
@@ -402,3 +488,13 @@ class _Circuit:
 def _snapped(value: float, unit: float) -> float:
     """The next multiple of a unit."""
     return -(-value // unit) * unit
+
+
+def _start_gutter(column: int) -> int:
+    """The gutter before a column that starts a row: no other has this number."""
+    return -1 - column
+
+
+def _before(gutter: int) -> int:
+    """The number of a gutter in the order of columns."""
+    return -2 - gutter if gutter < -1 else gutter

@@ -10,10 +10,17 @@ from hiresnet_graph.render.layout.layout import Direction, Layout
 from hiresnet_graph.render.scene.scene import Scene
 
 
-def make_layout(scene: Scene, direction: Direction = "LR") -> Layout:
-    """The layout of a scene: as a grid of steps, as a chain with arcs if the flow of blocks is one, or as a circuit."""
+def make_layout(scene: Scene, direction: Direction = "LR", max_width: float | None = None) -> Layout:
+    """The layout of a scene: as a grid of steps, as a chain with arcs if the flow of blocks is one, or as a circuit.
+
+    Args:
+        max_width: A wider layout is wrapped into rows, between stages, as a circuit; one with the direction `TB` or
+            with steps is not.
+    """
     if scene.unrolled:
         return grid_layout(scene, direction)
     if scene.level != "ops" and is_chain(scene):
-        return chain_layout(scene, direction)
-    return circuit_layout(scene, direction)
+        layout = chain_layout(scene, direction)
+        if max_width is None or direction == "TB" or layout.page.width <= max_width:
+            return layout
+    return circuit_layout(scene, direction, None if direction == "TB" else max_width)
