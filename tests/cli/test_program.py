@@ -103,8 +103,8 @@ def test_exit_codes(program, args, code):
 
 def test_a_missing_tool_is_exit_code_3(program, tmp_path):
     # A file that hides the package from this one program.
-    hidden = tmp_path / "onnxscript.py"
-    hidden.write_text("raise ImportError('hidden')")
+    for name in ("onnx", "onnxscript"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('hidden', name='{name}')")
     done = program("compile", "unet", "-o", tmp_path / "x.onnx", PYTHONPATH=str(tmp_path))
     assert done.returncode == 3, done.stderr
     assert done.stderr.startswith("hrg compile: ") and "Traceback" not in done.stderr

@@ -99,7 +99,7 @@ def test_mermaid_has_every_box_and_arrow_with_its_style() -> None:
 
 def styles(scene: Scene) -> dict[str, Style]:
     theme = THEMES["light"]
-    return {arrow.name: theme.styles[style_name(arrow, unrolled=scene.unrolled)] for arrow in scene.arrows}
+    return {arrow.name: theme.styles[style_name(arrow, scene)] for arrow in scene.arrows}
 
 
 def test_families_differ_in_colour_width_and_line() -> None:

@@ -30,7 +30,9 @@ class _SvgWriter:
         font = f'font-family="{html.escape(self.picture.font)}"'
         yield f'<svg xmlns="http://www.w3.org/2000/svg" {size} {box} {font} role="img">'
         yield f"<title>{html.escape(self.picture.title)}</title>"
-        yield f'<rect width="100%" height="100%" fill="{self.tones["page"]}"/>'
+        # Slightly larger than the page, so that the last row of pixels of a PNG has its colour too.
+        area = f'x="-1" y="-1" width="{number(page.width + 2)}" height="{number(page.height + 2)}"'
+        yield f'<rect {area} fill="{self.tones["page"]}"/>'
         for panel in self.picture.panels:
             yield from self._panel(panel)
         for link in self.picture.links:
