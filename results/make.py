@@ -20,7 +20,7 @@ import jinja2
 
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.report import Difference, Report, compare, conclude, make_table, report_tables
+from hiresnet_graph.report import Difference, Report, compare, conclude, make_report, make_table, report_tables
 from hiresnet_graph.report.analyses import Analysis, analysis_table
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figure_data import validation_curves
@@ -72,6 +72,13 @@ class StudyPage:
         times = {row.key: row.record.time_s for row in self.results.rows if row.record is not None}
         return sum(times.values()) / 3600
 
+    @property
+    def continued(self) -> str:
+        """How many of the finished runs were interrupted and continued: `2 runs`; empty if none."""
+        rows = self.results.rows
+        count = len({row.key for row in rows if row.record is not None and row.attempts > 1})
+        return format_count(count, "run") if count else ""
+
     def table(self) -> str:
         """Accuracies with the published ones, in Markdown."""
         return table_markdown(report_tables(Report(make_table(self.results)))[0])
@@ -94,6 +101,10 @@ class StudyPage:
     def conclusion(self) -> str:
         """What may be concluded, in one or two sentences."""
         return conclude(self.results)
+
+    def effects(self) -> str:
+        """What each edge is worth over all sets of the others, in Markdown."""
+        return table_markdown(report_tables(make_report(self.results, parts=("effects",)))[0])
 
     def epochs_to(self, *levels: float) -> str:
         """Epochs until a validation accuracy is reached, in Markdown: the mean over seeds, if all reach it."""
