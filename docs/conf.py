@@ -11,6 +11,7 @@ from typing import Any
 
 project = "hiresnet_graph"
 author = "the developers of hiresnet_graph"
+copyright = "2026, the developers of hiresnet_graph"
 version = release = installed_version("hiresnet-graph")
 extensions = ["myst_parser", "sphinx_copybutton"]
 source_suffix = {".md": "markdown"}
