@@ -20,6 +20,7 @@ from hiresnet_graph.spec.document import Document, parse_document, read_document
 from hiresnet_graph.spec.marked import MarkedDict
 
 if TYPE_CHECKING:
+    import graphviz
     import networkx as nx
     from torch import nn
 
@@ -202,6 +203,12 @@ class Architecture(Document):
 
         options = RenderOptions(level, direction, unrolled, str(width), font, counts, footer, theme)
         return render(self.plan, path, options, title=self.title)
+
+    def to_graphviz(self, *, level: Level = "blocks", direction: Direction = "LR") -> graphviz.Digraph:
+        """The network as a graph of the package graphviz: to be changed, or drawn by an installed Graphviz."""
+        from hiresnet_graph.render import RenderOptions, to_graphviz
+
+        return to_graphviz(self.plan, RenderOptions(level, direction), title=self.title)
 
     def to_networkx(self, *, shortcuts: bool = False) -> nx.MultiDiGraph[str]:
         """The nodes and edges of the network with plain attributes; see `hiresnet_graph.interop.to_networkx`."""

@@ -76,6 +76,7 @@ ONLY = {
     "scipy": ("report",),
     "altair": ("report",),
     "vl_convert": ("render", "report"),
+    "graphviz": ("render", "architecture"),
     "click": (),
 }
 

@@ -1,6 +1,6 @@
 """Diagrams of networks: a plan becomes a scene, the scene gets a layout, both make a picture, and writers a file."""
 
-from hiresnet_graph.render.draw import FORMATS, render, render_difference, render_sheet, to_svg
+from hiresnet_graph.render.draw import FORMATS, render, render_difference, render_sheet, to_graphviz, to_svg
 from hiresnet_graph.render.layout.layout import Direction
 from hiresnet_graph.render.options import RenderOptions
 from hiresnet_graph.render.picture.theme import ThemeName
@@ -21,5 +21,6 @@ __all__ = [
     "render",
     "render_difference",
     "render_sheet",
+    "to_graphviz",
     "to_svg",
 ]

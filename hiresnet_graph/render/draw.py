@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.figure_style import POINTS_PER_CM
@@ -18,10 +19,14 @@ from hiresnet_graph.render.picture.sheet import make_sheet
 from hiresnet_graph.render.scene.difference import difference_scene
 from hiresnet_graph.render.scene.make import make_scene
 from hiresnet_graph.render.scene.scene import Scene
-from hiresnet_graph.render.writers.graph_text import to_dot, to_mermaid
+from hiresnet_graph.render.writers.dot import scene_graph
 from hiresnet_graph.render.writers.html import to_html
+from hiresnet_graph.render.writers.mermaid import to_mermaid
 from hiresnet_graph.render.writers.svg import to_svg_text
 from hiresnet_graph.render.writers.tikz import to_tikz
+
+if TYPE_CHECKING:
+    import graphviz
 
 _MAX_BOXES = 2000
 """More boxes than this take minutes to draw, and are unreadable."""
@@ -71,7 +76,13 @@ _PICTURES: Mapping[str, Callable[[Picture], bytes]] = {
     "tex": _tikz,
     "html": _html,
 }
-_TEXTS: Mapping[str, Callable[[Scene, RenderOptions], str]] = {"dot": to_dot, "mmd": to_mermaid}
+
+
+def _dot(scene: Scene, options: RenderOptions) -> str:
+    return str(scene_graph(scene, options).source)
+
+
+_TEXTS: Mapping[str, Callable[[Scene, RenderOptions], str]] = {"dot": _dot, "mmd": to_mermaid}
 FORMATS = (*_PICTURES, *_TEXTS)
 """Supported suffixes."""
 
@@ -146,6 +157,16 @@ def _write(scene: Scene, target: Path, kind: str, options: RenderOptions) -> Pat
     data = _TEXTS[kind](scene, options).encode() if kind in _TEXTS else _PICTURES[kind](_picture(scene, options))
     write_atomic(target, data, UsageError)
     return target
+
+
+def to_graphviz(plan: Plan, options: RenderOptions | None = None, *, title: str | None = None) -> graphviz.Digraph:
+    """The diagram as a graph of the package graphviz, to be changed, or drawn by an installed Graphviz.
+
+    Raises:
+        UsageError: There is nothing to unroll.
+    """
+    options = options or RenderOptions()
+    return scene_graph(_scene(plan, options, title), options)
 
 
 def to_svg(plan: Plan, options: RenderOptions | None = None, *, title: str | None = None) -> str:

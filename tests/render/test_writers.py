@@ -12,7 +12,8 @@ from hiresnet_graph.render.layout.make import make_layout
 from hiresnet_graph.render.picture.make import make_picture, style_name
 from hiresnet_graph.render.picture.picture import Glyph, Picture
 from hiresnet_graph.render.picture.theme import THEMES, Style
-from hiresnet_graph.render.writers.graph_text import to_dot, to_mermaid
+from hiresnet_graph.render.writers.dot import scene_graph
+from hiresnet_graph.render.writers.mermaid import to_mermaid
 from hiresnet_graph.render.writers.svg import to_svg_text
 from hiresnet_graph.shapes import Map
 from tests.render.networks import DELAYS, STATES, STREAMS, ZEROS
@@ -66,8 +67,18 @@ def dot(text: str) -> str:
 @pytest.mark.parametrize("level", ["stages", "blocks"])
 def test_graphviz_reads_as_many_nodes_and_edges_as_the_scene_has(level: Level, direction: Direction) -> None:
     scene = make_scene(hrg.load("hiresnet18").variant("full").plan, level=level)
-    kinds = [line.split()[0] for line in dot(to_dot(scene, RenderOptions(direction=direction))).splitlines()]
+    kinds = [
+        line.split()[0] for line in dot(scene_graph(scene, RenderOptions(direction=direction)).source).splitlines()
+    ]
     assert (kinds.count("node"), kinds.count("edge")) == (len(scene.boxes), len(scene.arrows))
+
+
+def test_a_network_is_a_graph_of_the_package_graphviz() -> None:
+    graph = hrg.load("hiresnet18").to_graphviz(level="stages", direction="TB")
+    graph.node("note", "added by hand")
+    kinds = [line.split()[0] for line in dot(graph.source).splitlines()]
+    assert (kinds.count("node"), kinds.count("edge")) == (7, 11)
+    assert "rankdir=TB" in graph.source and "stem -> stage3" in graph.source
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -81,7 +92,7 @@ def test_any_name_is_written_as_it_is(name: str) -> None:
     assert all(c.isprintable() or c == "\n" for c in svg)
     mermaid = to_mermaid(scene, RenderOptions())
     assert mermaid.count("\n") == 15 and all(c.isprintable() or c == "\n" for c in mermaid)
-    plain = dot(to_dot(scene, RenderOptions()))
+    plain = dot(scene_graph(scene, RenderOptions()).source)
     assert [line.split()[0] for line in plain.splitlines()] == ["graph", "node", "node", "edge", "edge", "stop"]
 
 
