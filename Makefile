@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 HRG := $(VENV)/bin/hrg
+OUT ?= results/gpu
 # The demo's network: hiresnet18 narrowed to 8 channels, for the grey images of the digits at twice their size.
 SMALL := width=8 input.channels=1 input.height=16 input.width=16
 
-.PHONY: help demo test test-slow lint types reference docs results clean
+.PHONY: help demo test test-slow gpu lint types reference docs results clean
 .DEFAULT_GOAL := help
 
 help: ## show this list
@@ -36,6 +37,9 @@ test: $(STAMP) ## run the tests
 
 test-slow: $(STAMP) ## run the tests marked slow
 	$(VENV)/bin/python -m pytest -n auto -m slow
+
+gpu: ## with a GPU: its tests, benchmarks and Table 2, 9 minutes a call; the next call continues (OUT=results/gpu)
+	$(if $(wildcard $(VENV)/bin/python),$(VENV)/bin/python,$(PYTHON)) -m benchmarks.gpu --out $(OUT)
 
 lint: $(STAMP) ## run the linter and check the formatting
 	$(VENV)/bin/ruff check .

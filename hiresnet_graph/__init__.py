@@ -13,6 +13,8 @@ from its start; none but those for training and importing imports torch.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hiresnet_graph.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture, from_dict, from_networkx, load, loads
     from hiresnet_graph.errors import HrgError, SpecError
@@ -52,7 +54,6 @@ __all__ = [
     "search",
     "summarize",
 ]
-__version__ = "0.1.0"
 
 _ON_FIRST_USE = {
     "Architecture": "hiresnet_graph.architecture",

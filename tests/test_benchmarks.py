@@ -15,7 +15,10 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
-NAMES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text())
+# `benchmarks.gpu` runs other programs, and measures nothing itself.
+NAMES = sorted(
+    path.stem for path in (ROOT / "benchmarks").glob("*.py") if "__main__" in path.read_text() and path.stem != "gpu"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +67,40 @@ def test_kept_result(name: str) -> None:
     data = json.loads((folder / f"{name}.json").read_text())
     assert data["benchmark"] == name and data["quick"] is False
     assert str(data["machine"]["processor"]) in (folder / f"{name}.md").read_text()
+
+
+def test_parts_for_a_gpu_continue_in_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu
+
+    wait = "import sys, time, pathlib; p = pathlib.Path(sys.argv[1]); p.exists() or (p.touch(), time.sleep(60))"
+    report = tmp_path / "sweep.md"
+    told = (
+        f"import pathlib; pathlib.Path({str(report)!r}).write_text('- a / graph: 1.20, target >= 1.5: missed by 20 %')"
+    )
+    parts = [
+        gpu.Part("doctor", ("-c", "raise SystemExit(3)"), 60, least_s=0),
+        gpu.Part("sweep", ("-c", told), 60, least_s=0, report="sweep.md"),
+        gpu.Part("conv_table", ("-c", wait, str(tmp_path / "begun")), 1, least_s=0),
+        gpu.Part("table2", ("-c", ""), 60, least_s=0, requires_data=True),
+    ]
+    monkeypatch.setattr(gpu, "parts_of", lambda *_: parts)
+    monkeypatch.setenv("HRG_DATA", str(tmp_path))
+    command = ["--out", str(tmp_path), "--device", "cpu", "--minutes", "5"]
+
+    def states() -> list[str]:
+        assert gpu.main(command) == 1
+        return [part["state"] for part in json.loads((tmp_path / "parts.json").read_text())["parts"].values()]
+
+    assert states() == ["failed", "finished", "interrupted", "skipped"]
+    assert states() == ["failed", "finished", "finished", "skipped"]
+    text = (tmp_path / "summary.md").read_text()
+    assert "Targets: 0 met, 1 missed, 0 not measured." in text and "propose its removal" in text
+    assert "exit code 3, see doctor.log" in text and "set HRG_DATA" in text
+    with pytest.raises(SystemExit):
+        gpu.main([*command, "--quick"])
+    assert "give another --out" in capsys.readouterr().err
 
 
 def test_random_graph_has_the_asked_size(monkeypatch: pytest.MonkeyPatch) -> None:

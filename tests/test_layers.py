@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "shapes",
         "shipped",
         "traversal",
+        "version",
     ),
     ("files",),
     ("registry",),

@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import torch
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.train.record import Environment
+from hiresnet_graph.version import __version__
 
 
 def choose_device(name: str) -> torch.device:
@@ -67,7 +67,7 @@ def describe_environment(
         platform=f"{platform.system()} {platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         python=platform.python_version(),
         torch=torch.__version__,
-        hiresnet_graph=version("hiresnet-graph"),
+        hiresnet_graph=__version__,
         commit=_commit(),
     )
 

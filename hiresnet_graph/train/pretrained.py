@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +19,7 @@ from hiresnet_graph.plan import Plan
 from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.train.record import Preprocessing
 from hiresnet_graph.train.run_folder import Run
+from hiresnet_graph.version import __version__
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 _PREPROCESSING = "preprocessing"
@@ -56,7 +56,7 @@ def save_pretrained(model: Run | nn.Module, folder: Path | str, *, arch: Archite
         raise UsageError(f"save_pretrained: the module has other tensors than '{arch.title}'. Pass its own network.")
     config = {
         "model_type": "hiresnet_graph",
-        "hiresnet_graph": version("hiresnet-graph"),
+        "hiresnet_graph": __version__,
         "name": arch.name,
         "variant": arch.chosen,
         **origin,

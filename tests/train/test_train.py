@@ -152,7 +152,7 @@ from hiresnet_graph.train import Recipe, train
 
 arch = hrg.loads(open("spec.yaml").read())
 recipe = Recipe(epochs=3, batch_size=431, optimizer="sgd", lr=0.05, clip_norm=1.0)
-train(arch, out=sys.argv[1], recipe=recipe, device="cpu", data="digits", checkpoint_s=0)
+train(arch, out=sys.argv[1], recipe=recipe, device=sys.argv[2], data="digits", checkpoint_s=0)
 """
 
 
@@ -164,7 +164,7 @@ def test_several_processes_train_like_a_single_one(tiny: hrg.Architecture, tmp_p
     (tmp_path / "program.py").write_text(PROGRAM)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "program.py"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for command in ([sys.executable, "program.py", "one"], [*launch, "three"]):
+    for command in ([sys.executable, "program.py", "one", "cpu"], [*launch, "three", "cpu"]):
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stderr
     one, three = read_record(tmp_path / "one"), read_record(tmp_path / "three")

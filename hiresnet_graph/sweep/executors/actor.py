@@ -23,6 +23,7 @@ from hiresnet_graph.errors import HrgError
 from hiresnet_graph.sweep.executors.base import ENDS, Failure, Training, request_stop
 from hiresnet_graph.train.events import Event, Files
 from hiresnet_graph.train.request import RunRequest
+from hiresnet_graph.version import __version__
 
 
 class Fingerprint(NamedTuple):
@@ -47,7 +48,7 @@ def own_fingerprint() -> Fingerprint:
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
     python = ".".join(platform.python_version_tuple()[:2])
-    return Fingerprint(digest.hexdigest()[:12], version("hiresnet-graph"), version("torch"), python)
+    return Fingerprint(digest.hexdigest()[:12], __version__, version("torch"), python)
 
 
 class Probe(NamedTuple):
