@@ -84,8 +84,9 @@ def check_network(net: Architecture, seed: int = 0) -> None:
     """Check that all forms of a network agree: rules, module, interpreter, emitted source and stacked program.
 
     Compared are shapes and counts; outputs and running statistics in training and evaluation mode, to the bit;
-    gradients of the emitted source, to the bit; three replicas in one program with each of them alone, in float64.
-    The module is copied and pickled. The global random state is set and restored.
+    gradients of the emitted source, in float64, since it may add up those of several edges in another order; three
+    replicas in one program with each of them alone, in float64. The module is copied and pickled. The global random
+    state is set and restored.
 
     Raises:
         AssertionError: Two forms differ.
@@ -202,15 +203,19 @@ def _check_gradients(module: nn.Module, emitted: nn.Module, inputs: Sequence[tor
     gradients = []
     for form in (module, emitted):
         torch.manual_seed(seed)
-        form.train()
-        form.zero_grad()
-        total = torch.stack([value.square().sum() for value in _outputs(form(*inputs)).values()]).sum()
+        double = copy.deepcopy(form).double().train()
+        outputs = _outputs(double(*(x.double() for x in inputs)))
+        total = torch.stack([value.square().sum() for value in outputs.values()]).sum()
         if total.requires_grad:
             total.backward()  # type: ignore[no-untyped-call]
-        gradients.append({name: p.grad for name, p in form.named_parameters() if p.grad is not None})
-    missing = {name for name, _ in module.named_parameters()} - set(gradients[0])
+        gradients.append({name: p.grad for name, p in double.named_parameters() if p.grad is not None})
+    expected, found = gradients
+    missing = {name for name, _ in module.named_parameters()} - set(expected)
     assert not missing, f"no gradient reaches {sorted(missing)}"
-    _same(gradients[1], gradients[0], "the gradients of the emitted source")
+    largest = max((float(value.abs().max()) for value in expected.values()), default=0.0)
+    for name, value in expected.items():
+        error = float((found[name] - value).abs().max())
+        assert error <= 1e-10 * largest, f"the gradients of the emitted source: '{name}' differs from the module's"
 
 
 def _check_copies(module: nn.Module, inputs: Sequence[torch.Tensor]) -> None:
