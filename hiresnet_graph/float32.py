@@ -32,6 +32,14 @@ def _may_hold_floats(schema: Any) -> bool:
     return any(map(_may_hold_floats, schema.values()))
 
 
+def _refuse_bools(schema: Any) -> None:
+    """Make a field of numbers alone strict: `true` is no 1. Fields that may also be something else stay as they are."""
+    if schema["type"] == "float":
+        schema["strict"] = True
+    elif schema["type"] in ("default", "nullable"):
+        _refuse_bools(schema["schema"])
+
+
 def _check(value: Any) -> Any:
     for number in _numbers(value):
         if number and not SMALLEST <= abs(number) <= LARGEST:
@@ -52,7 +60,7 @@ def _numbers(value: Any) -> list[float]:
 
 
 class Float32Model(BaseModel):
-    """A model whose numbers are finite and stay what they are in float32.
+    """A model whose numbers are finite and stay what they are in float32; `true` and texts are none.
 
     A larger number would become infinite, a smaller one 0, and the result would be another one without a message. All
     fields are checked, so that a new field, or one of a kind of your own, needs no check.
@@ -66,6 +74,7 @@ class Float32Model(BaseModel):
         schema = handler(source)
         for field in _fields(schema):
             inner = field["schema"]
+            _refuse_bools(inner)
             owner = inner if inner["type"] == "default" else field
             if _may_hold_floats(owner["schema"]):
                 owner["schema"] = core_schema.no_info_after_validator_function(_check, owner["schema"])

@@ -52,6 +52,18 @@ def test_every_field_refuses_such_a_number(cls: type[BaseModel], field: str, num
         assert field in {detail["loc"][0] for detail in error.value.errors()}
 
 
+@pytest.mark.parametrize(
+    ("cls", "field"),
+    [(cls, name) for cls, name in FIELDS if cls.model_fields[name].annotation in (float, float | None)],
+    ids=lambda part: getattr(part, "__name__", part),
+)
+def test_true_and_texts_are_no_numbers(cls: type[BaseModel], field: str) -> None:
+    for value in (True, "0.5"):
+        with pytest.raises(ValidationError) as error:
+            cls.model_validate({field: value})
+        assert field in {detail["loc"][0] for detail in error.value.errors()}
+
+
 def test_numbers_at_the_limits_are_valid() -> None:
     class Own(Float32Model):
         name: ClassVar[str] = "own"

@@ -336,9 +336,18 @@ def require_map(op: str, shape: Shape) -> Map:
     if not isinstance(shape, Map) or shape.steps is not None:
         raise ShapeError(
             f"{op} requires a feature map (channels x height x width), not {shape.describe()}.",
-            "Place it before the flattening.",
+            _to_map_hint(shape),
         )
     return shape
+
+
+def _to_map_hint(shape: Shape) -> str:
+    """How a value becomes a feature map."""
+    if not isinstance(shape, Tokens) or shape.steps is not None:
+        return "Place it before the flattening."
+    if shape.grid is None:
+        return "Tokens of a known grid become a feature map with 'to_map': give the input a 'grid'."
+    return "Place 'drop_prefix' and 'to_map' before it." if shape.prefix else "Place 'to_map' before it."
 
 
 def require_tokens(op: str, shape: Shape) -> Tokens:

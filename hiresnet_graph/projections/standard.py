@@ -73,9 +73,7 @@ class StandardProjection(Projection):
         if source.kind == target.kind:
             raise ShapeError("there is no standard projection of vectors.", "Use a 'linear' block on the edge.")
         one, two = ("tokens" if isinstance(shape, Tokens) else shape.noun for shape in (source, target))
-        raise ShapeError(
-            f"no projection maps between {one} and {two}.", "End the edge before the flattening, or flatten its source."
-        )
+        raise ShapeError(f"no projection maps between {one} and {two}.", _vector_hint(source))
 
     # ---------------------------------------------------------------------------------------------------- feature maps
 
@@ -156,6 +154,15 @@ class StandardProjection(Projection):
         x = change(x, grid, self.spatial).to_tokens()
         has_prefix = isinstance(whole.shape, Tokens) and whole.shape.prefix
         return x.apply(CopyPrefix(), whole, name="prefix") if has_prefix else x
+
+
+def _vector_hint(source: Shape) -> str:
+    """What to do about an edge between a vector and another kind of value."""
+    if isinstance(source, Tokens):
+        return "Set 'block: token_mean' on the edge, or end it before the pooling."
+    if isinstance(source, Map):
+        return "End the edge before the flattening, or flatten its source."
+    return "Start the edge before the flattening or pooling."
 
 
 def _size(shape: Shape) -> Size | None:

@@ -16,6 +16,7 @@ from hiresnet_graph.sweep.study import Study, fail
 from hiresnet_graph.train.checks import (
     check_batch_size,
     check_class_weights,
+    check_losses,
     check_smallest_batch,
     count_readouts,
     match_input,
@@ -167,20 +168,27 @@ def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:
         ends = str(
             [*plan.inputs.items(), *((name, shapes.get(value)) for name, value in plan.outputs.items()), *outputs]
         )
+        if message := check_losses(outputs, plan):
+            fail(study, _field_path(study, "losses"), f"variant '{network.info.label}': {message}")
         if ends not in found:
             try:
                 found[ends] = match_input(dataset, plan, outputs)
             except UsageError as error:
                 fail(study, ("data",), f"variant '{network.info.label}': {error}")
-        varied = next((key for key in ("batch_size", "recipe.batch_size") if key in study.grid), None)
-        path = ("grid", varied) if varied else ("recipe", "batch_size")
+        batch_size = _field_path(study, "batch_size")
         if message := check_batch_size(network.recipe, dataset):
-            fail(study, path, message)
+            fail(study, batch_size, message)
         if message := check_class_weights(network.recipe, dataset):
-            fail(study, ("recipe", "class_weights"), message)
+            fail(study, _field_path(study, "class_weights"), message)
         if message := check_smallest_batch(network.recipe, dataset, plan):
-            fail(study, path, f"variant '{network.info.label}': {message}")
+            fail(study, batch_size, f"variant '{network.info.label}': {message}")
     if len({matched.fingerprint() for matched in found.values()}) > 1:
         message = "the networks take images of different shapes, so they cannot be compared in one study."
         fail(study, ("network",), message)
     return found.popitem()[1]
+
+
+def _field_path(study: Study, name: str) -> tuple[str, str]:
+    """Where a study sets a field of the recipe: in its grid, or in its recipe."""
+    varied = next((key for key in (name, f"recipe.{name}") if key in study.grid), None)
+    return ("grid", varied) if varied else ("recipe", name)

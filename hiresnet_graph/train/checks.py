@@ -46,10 +46,8 @@ def match_input(dataset: Dataset, plan: Plan, outputs: Sequence[str] = ()) -> Da
 
 
 def _check_outputs(dataset: Dataset, plan: Plan, outputs: Sequence[str]) -> None:
-    for name in outputs:
-        if name not in plan.outputs:
-            hint = did_you_mean(name, plan.outputs) or f"It has {', '.join(plan.outputs)}."
-            raise UsageError(f"recipe.losses: '{plan.name}' has no output '{name}'. {hint}")
+    if message := check_losses(outputs, plan):
+        raise UsageError(f"recipe.losses: {message}")
     shapes = {call.name: call.shape for call in plan.calls}
     scores = [shapes.get(plan.outputs[name]) for name in outputs or plan.outputs]
     is_fitting = all(shape is not None and shape.frame == Vector(dataset.classes) for shape in scores)
@@ -74,6 +72,15 @@ def _check_outputs(dataset: Dataset, plan: Plan, outputs: Sequence[str]) -> None
             f"recipe.losses: the outputs {', '.join(outputs)} of '{plan.name}' differ in their readout steps: "
             f"{', '.join(map(str, sorted(steps)))}. Train those of one number."
         )
+
+
+def check_losses(outputs: Sequence[str], plan: Plan) -> str:
+    """What is wrong with the outputs that a recipe trains (`losses`) for a network; empty if nothing is."""
+    for name in outputs:
+        if name not in plan.outputs:
+            hint = did_you_mean(name, plan.outputs) or f"It has {', '.join(plan.outputs)}."
+            return f"'{plan.name}' has no output '{name}'. {hint}"
+    return ""
 
 
 def _check_classes(dataset: Dataset) -> None:

@@ -109,7 +109,10 @@ def _factors(described: str) -> BeforeValidator:
             isinstance(key, str) and key.strip() and type(factor) in (int, float) and 0 < factor <= _MAX_FACTOR
             for key, factor in pairs
         ):
-            raise ValueError(f"expected {described}, above 0 and at most {_MAX_FACTOR:g}, got {value!r}")
+            given = value.items() if isinstance(value, Mapping) else ()
+            lacks_space = any(factor is None and ":" in str(key) for key, factor in given)
+            hint = ". YAML requires a space after ':'" if lacks_space else ""
+            raise ValueError(f"expected {described}, above 0 and at most {_MAX_FACTOR:g}, got {value!r}{hint}")
         return tuple((key, float(factor)) for key, factor in pairs)
 
     return BeforeValidator(validate)

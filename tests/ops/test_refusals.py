@@ -128,6 +128,24 @@ REFUSED: list[tuple[Op, tuple[Shape, ...], str, str]] = [
         "Place it before the flattening.",
     ),
     (
+        Conv2d(width=3),
+        (Tokens(6, 4, (2, 3)),),
+        "A convolution requires a feature map (channels x height x width), not tokens of 6x4 (grid 2x3).",
+        "Place 'to_map' before it.",
+    ),
+    (
+        Conv2d(width=3),
+        (Tokens(7, 4, (2, 3), 1),),
+        "A convolution requires a feature map (channels x height x width), not tokens of 7x4 (grid 2x3, 1 before it).",
+        "Place 'drop_prefix' and 'to_map' before it.",
+    ),
+    (
+        Conv2d(width=3),
+        (Tokens(6, 4),),
+        "A convolution requires a feature map (channels x height x width), not tokens of 6x4 (grid unknown).",
+        "Tokens of a known grid become a feature map with 'to_map': give the input a 'grid'.",
+    ),
+    (
         MaxPool(kernel_size=2),
         (MAP.in_time(3),),
         "Pooling requires a feature map (channels x height x width), not a sequence of 3x4x5x6.",

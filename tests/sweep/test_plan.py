@@ -163,6 +163,10 @@ def test_data_and_networks_must_fit(tmp_path: Path, tiny: hrg.Architecture) -> N
         "4:22: recipe.batch_size: the batch size is 5,000, but data 'digits' has only 1,294 training images"
         in message("data: digits\nrecipe: {batch_size: 5000}\n")
     )
+    losses = "data: digits\nrecipe: {losses: {haed: 1}}\n"
+    assert message(losses).startswith(":4:18: recipe.losses: variant 'none': 'tiny' has no output 'haed'. Did you mean")
+    weights = "data: digits\ngrid: {class_weights: [[1, 2], balanced]}\n"
+    assert message(weights).startswith(":4:23: grid.class_weights: 'class_weights' has 2 weights, but data 'digits'")
     assert message("data: digts\n").startswith(":3:7: data: there is no data set 'digts'")
     grid = "data: digits\ngrid: {input.height: [8, 16]}\n"
     assert "take images of different shapes" in message(grid)

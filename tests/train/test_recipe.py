@@ -78,6 +78,19 @@ def test_warmup_rises_to_the_schedule() -> None:
         ({"checkpoint": "blocks", "compile": True}, "recipe: torch.compile decides by itself what to recompute: omit"),
         ({"checkpoint": "blocks", "checkpoint_steps": 2}, "recipe: 'checkpoint' divides a network by block"),
         ({"checkpoint": "block"}, "recipe.checkpoint: expected 'blocks', got 'block'."),
+        ({"mixup": True}, "recipe.mixup: expected a number, got true."),
+        ({"cutmix": -1}, "recipe.cutmix: expected a number of at least 0, got -1."),
+        ({"ema": "0.9"}, "recipe.ema: expected a number, got '0.9'."),
+        ({"no_decay": 3}, "recipe.no_decay: expected addresses, like [stem, 'stage*.block1'], got 3."),
+        (
+            {"losses": {"head": 0}},
+            "recipe.losses: expected weights by output, like {head: 1, aux: 0.3}, above 0 and at most 1e+06, got ",
+        ),
+        (
+            {"losses": {"head:1": None}},
+            "recipe.losses: expected weights by output, like {head: 1, aux: 0.3}, above 0 and at most 1e+06, got "
+            "{'head:1': None}. YAML requires a space after ':'.",
+        ),
         ({"warmup_epochs": 80}, "recipe: warmup_epochs (80) must be below epochs (80)."),
         ({"schedule": "one-cycle", "warmup_epochs": 2}, "recipe: the schedule 'one-cycle' has its own warm-up"),
     ],

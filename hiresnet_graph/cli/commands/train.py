@@ -170,13 +170,16 @@ def _show_parameters(network: Architecture, recipe: Recipe) -> None:
     """Print how each parameter is trained.
 
     Raises:
-        UsageError: A pattern of the recipe matches nothing.
+        UsageError: A pattern of the recipe matches nothing, or the network lacks an output of its `losses`.
     """
+    from hiresnet_graph.train.checks import check_losses
     from hiresnet_graph.train.parameter_rules import check_rules, lr_factors, undecayed_parameters
 
     plan = network.plan
     if error := check_rules(recipe, [plan]):
         raise UsageError(f"recipe.{error}")
+    if error := check_losses(recipe.outputs, plan):
+        raise UsageError(f"recipe.losses: {error}")
     factors, undecayed = lr_factors(recipe, plan), undecayed_parameters(recipe, plan)
     columns = [Column("parameter"), *(number_column(header) for header in ("shape", "learning rate", "weight decay"))]
     rows = []

@@ -57,6 +57,36 @@ def test_a_dry_run_lists_how_parameters_are_trained(hrg, folder):
     assert rows["head.linear.weight"][1:] == ["0.2", "0.05"] and rows["stage1.block1.norm1.weight"][1:] == ["0.1", "-"]
     wrong = hrg("train", *SMALL, "--dry-run", "--recipe", "freeze=[stm]")
     assert wrong.exit_code == 2 and "recipe.freeze: 'stm' matches no tensor" in wrong.stderr
+    wrong = hrg("train", *SMALL, "--dry-run", "--recipe", "losses={haed: 1}")
+    assert wrong.exit_code == 2 and "recipe.losses: 'hiresnet18' has no output 'haed'" in wrong.stderr
+
+
+RECIPES = {
+    "mixup": "true",
+    "cutmix": "-1",
+    "ema": "1",
+    "patience": "0",
+    "class_weights": "even",
+    "accumulate": "0",
+    "no_decay": "3",
+    "losses": "{head: 0}",
+    "checkpoint": "yes",
+    "rand_augment": "31",
+    "random_erasing": "2",
+    "precision": "fp8",
+}
+
+
+def test_wrong_fields_of_the_recipe_are_named_with_their_option_or_line(hrg, folder):
+    for field, value in RECIPES.items():
+        alone = hrg("train", *SMALL, "--dry-run", "--recipe", f"{field}={value}")
+        assert alone.exit_code == 2 and f"--recipe {field}={value}: expected " in alone.stderr
+    lines = [f"  {field}: {value}\n" for field, value in RECIPES.items()]
+    (folder / "s.yaml").write_text("network: hiresnet18\nvariants: [full]\ndata: digits\nrecipe:\n" + "".join(lines))
+    study = hrg("ablate", "s.yaml", "--dry-run", "--no-calibrate")
+    assert study.exit_code == 1
+    found = [line.partition(": expected")[0] for line in study.stderr.splitlines() if line.startswith("s.yaml:")]
+    assert found == [f"s.yaml:{5 + i}:{5 + len(field)}: recipe.{field}" for i, field in enumerate(RECIPES)]
 
 
 def test_every_field_of_the_recipe_can_be_set(hrg, folder):
