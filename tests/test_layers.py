@@ -73,6 +73,7 @@ ONLY = {
     "sqlite3": ("sweep",),
     "optuna": ("sweep",),
     "ray": ("sweep",),
+    "submitit": ("sweep",),
     "statsmodels": ("report",),
     "scipy": ("report",),
     "altair": ("report",),

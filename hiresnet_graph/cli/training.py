@@ -82,9 +82,13 @@ Threads = Annotated[
 Jobs = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Number of workers.", show_default="one per GPU, or per CPU core")
 ]
-Executor = Annotated[str, typer.Option(metavar="E", help="local: processes on this machine; or ray.")]
+Executor = Annotated[str, typer.Option(metavar="E", help="local: processes on this machine; or ray, or slurm.")]
 Address = Annotated[
     str | None, typer.Option(metavar="A", help="Address of a Ray cluster, like 'auto'.", show_default=False)
+]
+Slurm = Annotated[
+    str | None,
+    typer.Option(metavar="K=V,..", help="Options of sbatch, like 'partition=gpu,time=60'.", show_default=False),
 ]
 
 

@@ -28,6 +28,7 @@ def ablate(
     threads: int | None = None,
     stack: int | str | None = None,
     address: str | None = None,
+    slurm: str | None = None,
     accept_changes: bool = False,
     wait: bool = False,
     measuring: Callable[[], None] = lambda: None,
@@ -43,7 +44,7 @@ def ablate(
     Args:
         study: A study; or its file, or the name of a shipped one.
         out: Folder of the study.
-        executor, jobs, device, threads, stack, address: As for `ExecutionOptions`.
+        executor, jobs, device, threads, stack, address, slurm: As for `ExecutionOptions`.
         accept_changes: A label may refer to another network, or a run to other settings, than in the folder; the
             previous runs are kept and left out of the results.
         wait: Wait for the end of another process that trains in the folder.
@@ -57,7 +58,7 @@ def ablate(
         RunError: Some runs failed; the others were trained.
         Interrupted: Ctrl-C. Finished runs are kept, running ones have saved a checkpoint.
     """
-    options = ExecutionOptions(executor, jobs, device, threads, stack, address)
+    options = ExecutionOptions(executor, jobs, device, threads, stack, address, slurm)
     prepared = prepare_study(study, out, options, accept_changes=accept_changes, measuring=measuring)
     if prepared.data_error:
         raise MissingDataError(prepared.data_error)
@@ -82,7 +83,7 @@ def _train(ledger: Ledger, prepared: PreparedStudy, progress: Callable[[Progress
         if key in prepared.continued:
             continue_run(prepared.continued[key], ledger.run(key).folder, key)
 
-    with prepared.options.make_executor(prepared.devices, execution.threads, tasks) as workers:
+    with prepared.options.make_executor(prepared.devices, execution.threads, ledger.folder, tasks) as workers:
         train_all(
             ledger, prepared.plan.requests, workers, execution, stacks=stacks, submitting=start, progress=progress
         )

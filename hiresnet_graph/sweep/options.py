@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
+from hiresnet_graph.sweep.executors.slurm_jobs import parse_slurm_options
 from hiresnet_graph.sweep.resources import available_cores, device_kind, local_devices
 from hiresnet_graph.train.request import MAX_THREADS
 
-EXECUTORS = ("local", "ray")
+EXECUTORS = ("local", "ray", "slurm")
 MAX_WORKERS, MAX_STACK = 10_000, 10_000
 AUTO, OFF = "auto", "off"
-_NOT_ON_RAY = "workers of a Ray cluster compute each run by itself."
+# Jobs of a study at one time, unless another number is requested.
+SLURM_JOBS = 16
+_NAMES = {"ray": "Ray", "slurm": "Slurm"}
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,9 @@ class ExecutionOptions:
     """What is requested about the execution of runs; None leaves a choice open.
 
     Attributes:
-        executor: `local` (processes of this machine), `ray`, or an executor.
-        jobs: Number of workers (default: one for each GPU, or as many as there are cores for their threads).
+        executor: `local` (processes of this machine), `ray`, `slurm`, or an executor.
+        jobs: Number of workers (default: one for each GPU, or as many as there are cores for their threads; 16 jobs of
+            Slurm).
         device: `cpu`, `cuda` (all GPUs), `cuda:1`; or `auto`: that of the resumed study, else GPUs if there are any.
         threads: CPU threads per worker (default: 1); another number rounds differently.
         stack: Maximum number of runs that one program computes together: networks that differ in edges only, with any
@@ -31,6 +36,7 @@ class ExecutionOptions:
             number of threads if none is given; short studies are not stacked. Stacked results differ from those of
             `off` by rounding, as those of another number of threads do; the size of a stack changes no bit.
         address: Address of a Ray cluster.
+        slurm: Options of `sbatch` for the jobs of Slurm, like `partition=gpu,time=60,gres=gpu:1`.
     """
 
     executor: str | Executor = "local"
@@ -39,6 +45,7 @@ class ExecutionOptions:
     threads: int | None = None
     stack: int | str | None = None
     address: str | None = None
+    slurm: str | None = None
 
     def check(self) -> None:
         """Check all options that can be checked without a study.
@@ -51,12 +58,25 @@ class ExecutionOptions:
                 raise UsageError(f"{name}: must be a number from 1 to {most:,}, not {number}.")
         if isinstance(self.executor, str) and self.executor not in EXECUTORS:
             raise UsageError(f"there is no executor '{self.executor}'. {did_you_mean(self.executor, EXECUTORS)}")
-        if self.address is not None and self.executor == "local":
+        if self.address is not None and self.executor in ("local", "slurm"):
             raise UsageError(
                 f"address '{self.address}' belongs to a Ray cluster. Choose the executor 'ray', or leave it out."
             )
-        if (self.stack_size or 1) > 1 and self.executor == "ray":
-            raise UsageError(f"stack: {_NOT_ON_RAY} Leave it out, or choose the executor 'local'.")
+        if self.slurm is not None:
+            if self.executor != "slurm":
+                raise UsageError(f"slurm: '{self.slurm}' requires the executor 'slurm'. Choose that, or leave it out.")
+            parse_slurm_options(self.slurm)
+        if (self.stack_size or 1) > 1 and self.cluster:
+            raise UsageError(f"stack: {self._not_stacked} Leave it out, or choose the executor 'local'.")
+
+    @property
+    def cluster(self) -> str:
+        """Name of the requested kind of cluster; empty for another executor."""
+        return _NAMES.get(self.executor, "") if isinstance(self.executor, str) else ""
+
+    @property
+    def _not_stacked(self) -> str:
+        return f"workers of a {self.cluster} cluster compute each run by itself."
 
     @property
     def stack_size(self) -> int | None:
@@ -77,7 +97,7 @@ class ExecutionOptions:
         return number
 
     def devices(self, frozen: ExecutionPlan | None = None) -> tuple[str, ...]:
-        """The requested devices; on Ray, `cuda` is the GPU of each worker.
+        """The requested devices; on a cluster, `cuda` is the GPU of each worker.
 
         Args:
             frozen: The plan of the resumed study, whose device is the default.
@@ -86,15 +106,15 @@ class ExecutionOptions:
             UsageError: There is no such device.
         """
         device = self.device
-        if self.executor == "ray" and device.startswith("cuda"):
+        if self.cluster and device.startswith("cuda"):
             if device != "cuda":
-                raise UsageError(f"device '{device}': Ray assigns the GPUs of its workers. Write 'cuda'.")
+                raise UsageError(f"device '{device}': {self.cluster} assigns the GPUs of its workers. Write 'cuda'.")
             return ("cuda",)
         devices = local_devices(device)
         if device == AUTO and frozen is not None and frozen.device != device_kind(devices):
             if frozen.device == "cpu":
                 return local_devices("cpu")
-            if self.executor == "ray":
+            if self.cluster:
                 return ("cuda",)
         return devices  # `refusal` says that there is no GPU for a study that was started on one
 
@@ -128,15 +148,18 @@ class ExecutionOptions:
                 f"this study was started on '{frozen.device}', and '{kind}' rounds differently. Resume it {where}, or "
                 "choose another folder."
             )
-        if self.executor == "ray" and frozen.backend != "eager":
-            return f"{_NOT_ON_RAY} Resume it with the executor 'local'."
+        if self.cluster and frozen.backend != "eager":
+            return f"{self._not_stacked} Resume it with the executor 'local'."
         return ""
 
-    def make_executor(self, devices: tuple[str, ...], threads: int, tasks: int | None = None) -> Executor:
+    def make_executor(
+        self, devices: tuple[str, ...], threads: int, folder: Path | str, tasks: int | None = None
+    ) -> Executor:
         """The executor, as a context manager that starts its workers.
 
         Args:
-            tasks: Number of tasks; no more local workers are started.
+            folder: Folder of the study.
+            tasks: Number of tasks; no more local workers or Slurm jobs are started.
         """
         if not isinstance(self.executor, str):
             return self.executor
@@ -145,6 +168,17 @@ class ExecutionOptions:
 
             gpus = 1.0 if device_kind(devices) == "cuda" else 0.0
             return RayExecutor(self.address, workers=self.jobs, threads=threads, gpus=gpus)
+        if self.executor == "slurm":
+            from hiresnet_graph.sweep.executors.slurm import SlurmExecutor
+
+            number = self.jobs or SLURM_JOBS
+            return SlurmExecutor(
+                Path(folder),
+                parse_slurm_options(self.slurm) if self.slurm else {},
+                workers=number if tasks is None else max(1, min(number, tasks)),
+                threads=threads,
+                gpus=int(device_kind(devices) == "cuda"),
+            )
         return LocalExecutor(self.workers(devices, threads, tasks), devices=devices, threads=threads)
 
 

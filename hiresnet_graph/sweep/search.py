@@ -100,6 +100,7 @@ def search(
     device: str = "auto",
     threads: int | None = None,
     address: str | None = None,
+    slurm: str | None = None,
     wait: bool = False,
     started: Callable[[SearchSpace, str], None] = lambda space, message: None,
     progress: Callable[[Trial, int], None] | None = None,
@@ -119,7 +120,7 @@ def search(
         RunError: A run has failed; the others of its batch were trained.
         Interrupted: Ctrl-C. Finished runs are kept, running ones have saved a checkpoint.
     """
-    options = ExecutionOptions(executor, jobs, device, threads, address=address)
+    options = ExecutionOptions(executor, jobs, device, threads, address=address, slurm=slurm)
     options.check()
     options.devices()
     space = SearchSpace(read_study(study) if isinstance(study, str | Path) else study)
@@ -134,7 +135,7 @@ def search(
         loop = SearchLoop(space, ledger, execution)
         started(space, message)
         with (
-            options.make_executor(devices, execution.threads, runs) as workers,
+            options.make_executor(devices, execution.threads, out, runs) as workers,
             Driver(ledger, workers, execution) as driver,
         ):
             loop.run(driver, progress)

@@ -178,7 +178,7 @@ def test_default_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert five.workers(("cpu",), 1, runs=20) == 5 and five.workers(("cpu",), 1, runs=0) == 1
     assert some.workers(("cuda:0", "cuda:1"), 1) == 2 and six.workers(("cuda:0", "cuda:1"), 1) == 6
     assert some.devices() == ("cpu",)
-    with ExecutionOptions(jobs=3).make_executor(("cpu",), 1, tasks=10) as executor:
+    with ExecutionOptions(jobs=3).make_executor(("cpu",), 1, "unused", tasks=10) as executor:
         assert executor.slots == 3
 
 

@@ -144,11 +144,11 @@ def test_each_worker_has_its_cores_and_threads(tmp_path: Path) -> None:
 
 def test_each_worker_sees_its_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert local._variables("cuda:1", 2)["CUDA_VISIBLE_DEVICES"] == "1"
-    assert local._variables("cuda", 2)["OMP_NUM_THREADS"] == "2"
-    assert "CUDA_VISIBLE_DEVICES" not in local._variables("cpu", 1)
+    assert local.worker_environment("cuda:1", 2)["CUDA_VISIBLE_DEVICES"] == "1"
+    assert local.worker_environment("cuda", 2)["OMP_NUM_THREADS"] == "2"
+    assert "CUDA_VISIBLE_DEVICES" not in local.worker_environment("cpu", 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
-    assert local._variables("cuda:1", 1)["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+    assert local.worker_environment("cuda:1", 1)["CUDA_VISIBLE_DEVICES"] == "GPU-b"
 
 
 def test_a_study_with_failures_of_all_kinds(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,21 @@ from typing import Any
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.data import DigitsData, NpzData
+from hiresnet_graph.data import NpzData
 from hiresnet_graph.errors import MissingToolError, UsageError
 from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Task, TaskReport, Training
 from hiresnet_graph.sweep.executors import ray as ray_module
 from hiresnet_graph.sweep.executors.ray import RayExecutor
-from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
-from hiresnet_graph.sweep.results import NetworkInfo, read_results
-from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import (
     EpochDone,
     Finished,
     Paused,
-    Recipe,
-    RunRecord,
     RunRequest,
     Saved,
-    Seeds,
     Started,
     identify_request,
 )
+from tests.sweep.real_studies import real_study, trained, weights
 from tests.sweep.test_local import collected, has_ended, is_last, task, worker_of
 
 ray = pytest.importorskip("ray")
@@ -79,50 +73,6 @@ def cluster() -> Iterator[Any]:
             yield cluster
         finally:
             cluster.shutdown()
-
-
-def real_study(network: hrg.Architecture, epochs: int = 4) -> StudyPlan:
-    """Two variants with two seeds, on the digits; each epoch ends with a checkpoint."""
-    networks, rows, requests = [], [], {}
-    for i, label in enumerate(("original", "full")):
-        variant = network.variant(label)
-        networks.append(NetworkInfo(label, {}, variant.plan.digest(), 10, 20))
-        for seed in (0, 1):
-            request = RunRequest(
-                spec=variant.to_yaml(),
-                label=label,
-                seeds=Seeds(seed, seed),
-                data=DigitsData(),
-                recipe=Recipe(epochs=epochs),
-                checkpoint_s=0,
-            )
-            key = identify_request(request).key
-            requests[key] = request
-            rows.append(PlannedRow(i, request.seeds, key))
-    recipe = Recipe(epochs=epochs).model_dump(mode="json")
-    return StudyPlan(
-        "study", "tiny", "digits", "data", recipe, None, tuple(networks), tuple(rows), requests, (), "name: study\n"
-    )
-
-
-def trained(folder: Path, plan: StudyPlan, executor: Any) -> dict[str, Mapping[str, Any]]:
-    """The results of all runs of a study, without times and machines."""
-    with Ledger.open(folder) as ledger, executor:
-        ledger.join(plan)
-        train_all(ledger, plan.requests, executor)
-    results = read_results(folder)
-    assert [row.state for row in results.rows] == ["complete"] * len(plan.rows)
-    return {row.key: outcome(row.record) for row in results.rows}
-
-
-def outcome(record: RunRecord | None) -> Mapping[str, Any]:
-    assert record is not None
-    found = record.model_dump(exclude={"machine", "time_s"})
-    return {**found, "epochs": [{**epoch, "time_s": 0} for epoch in found["epochs"]]}
-
-
-def weights(folder: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("runs/*/model.safetensors"))}
 
 
 def test_without_ray_the_installation_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +243,7 @@ def test_nodes_with_other_versions_are_refused(
     missing = replace(request, data=NpzData(file=tmp_path / "here.npz"))
     assert "here.npz" in message(request=missing)
     identity = identify_request(request)._replace(data_fingerprint="0" * 64)
-    monkeypatch.setattr(ray_module, "identify_request", lambda request: identity)
+    monkeypatch.setattr("hiresnet_graph.train.identity.identify_request", lambda request: identity)
     assert "data 'digits' is other data there: its fingerprint is " in message(key="0" * 24)
     monkeypatch.setattr(ray_module, "own_fingerprint", lambda: own._replace(code="abc"))
     assert f"the source of hiresnet_graph {own.hiresnet_graph} has hash {own.code} there and abc here" in message()

@@ -28,6 +28,7 @@ from hiresnet_graph.cli.training import (
     Jobs,
     LearningRate,
     RecipeFields,
+    Slurm,
     Threads,
     make_dataset,
     recipe_fields,
@@ -139,6 +140,7 @@ def ablate(
     stack: Stack = None,
     executor: Executor = "local",
     address: Address = None,
+    slurm: Slurm = None,
     accept_changes: AcceptChanges = False,
     dry_run: DryRun = False,
     no_calibrate: NoCalibrate = False,
@@ -171,7 +173,7 @@ def ablate(
 
     if output is not None:
         check_study_folder(output, requested)
-    options = ExecutionOptions(executor, jobs, device or "auto", threads, stack, address)
+    options = ExecutionOptions(executor, jobs, device or "auto", threads, stack, address, slurm)
     if dry_run:
         show_plan(requested, output, options, accept_changes=accept_changes, calibrates=not no_calibrate, as_json=json)
     elif output is not None:

@@ -40,6 +40,7 @@ _OPTIONAL = {
     "onnxscript": "hrg compile -o model.onnx",
     "onnxruntime": "running ONNX files",
     "ray": "hrg ablate --executor ray",
+    "submitit": "hrg ablate --executor slurm",
     "tensorboard": "hrg train --tensorboard",
     "huggingface_hub": "networks from the Hugging Face hub",
 }

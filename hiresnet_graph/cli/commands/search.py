@@ -25,6 +25,7 @@ from hiresnet_graph.cli.training import (
     Executor,
     Jobs,
     RecipeFields,
+    Slurm,
     Threads,
     command_line,
     make_dataset,
@@ -66,6 +67,7 @@ def search(
     threads: Threads = None,
     executor: Executor = "local",
     address: Address = None,
+    slurm: Slurm = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Describe the search space. Trains and writes nothing.")
     ] = False,
@@ -131,6 +133,7 @@ def search(
             device=device or "auto",
             threads=threads,
             address=address,
+            slurm=slurm,
             started=started,
             progress=show,
         )

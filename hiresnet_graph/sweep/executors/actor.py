@@ -1,85 +1,29 @@
-"""The worker's side of a Ray cluster: an actor that trains, and the handshake by which it is accepted.
+"""A worker on a cluster, which trains one run after another for a driver on another machine.
 
-Ray is not imported here, and torch only with the first run.
+Neither Ray nor submitit is imported here, and torch only with the first run.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hiresnet_graph.data.kind import DATA_FOLDER
 from hiresnet_graph.errors import HrgError
 from hiresnet_graph.sweep.executors.base import ENDS, Failure, Training, request_stop
+from hiresnet_graph.sweep.executors.handshake import Handshake, Mismatch, Probe, TaskAccepted, own_fingerprint
 from hiresnet_graph.train.events import Event, Files
 from hiresnet_graph.train.request import RunRequest
-from hiresnet_graph.version import __version__
-
-
-class Fingerprint(NamedTuple):
-    """Versions that must be equal on all machines that train runs of a study.
-
-    Attributes:
-        code: Hash of all source files of this package.
-    """
-
-    code: str
-    hiresnet_graph: str
-    torch: str
-    python: str
-
-
-@functools.cache
-def own_fingerprint() -> Fingerprint:
-    """The versions of this process."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
-    python = ".".join(platform.python_version_tuple()[:2])
-    return Fingerprint(digest.hexdigest()[:12], __version__, version("torch"), python)
-
-
-class Probe(NamedTuple):
-    """A file with a random token, by which a worker shows that it sees the driver's folder."""
-
-    path: Path
-    token: str
-
-
-class Handshake(NamedTuple):
-    """The first answer of a worker."""
-
-    fingerprint: Fingerprint
-    pid: int
-    sees_probe: bool
-
-
-class TaskAccepted(NamedTuple):
-    """A worker has accepted a task."""
-
-
-class Mismatch(NamedTuple):
-    """A worker cannot compute the requested run: the reason, or its own key and data fingerprint."""
-
-    message: str = ""
-    key: str = ""
-    fingerprint: str = ""
 
 
 class Worker:
-    """A process of the cluster that trains: a Ray actor, whose methods are called one after another.
+    """A process of the cluster that trains: a Ray actor, or a Slurm job. Its methods are called one after another.
 
     Args:
         folder: Working folder of the driver, so that relative paths mean the same here, if it exists.

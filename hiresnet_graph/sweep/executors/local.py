@@ -120,7 +120,7 @@ class LocalExecutor:
         process = multiprocessing.get_context("spawn").Process(
             target=_worker_main, args=(theirs, self._groups.get(number), HEARTBEAT_S), name=f"hrg worker {number}"
         )
-        with _environment(_variables(device, self._threads)), _interrupt_blocked():
+        with _environment(worker_environment(device, self._threads)), _interrupt_blocked():
             process.start()
         theirs.close()
         return _Worker(number, f"{device.split(':')[0]} {number}", process, ours, time.monotonic())
@@ -216,7 +216,7 @@ def core_groups(workers: int, threads: int) -> dict[int, set[int]]:
     return {i: set(cores[i * threads : (i + 1) * threads]) for i in range(workers)}
 
 
-def _variables(device: str, threads: int) -> dict[str, str]:
+def worker_environment(device: str, threads: int) -> dict[str, str]:
     """Environment variables of a worker, which must be set before its imports."""
     found = dict.fromkeys(_THREADS, str(threads))
     kind, _, number = device.partition(":")

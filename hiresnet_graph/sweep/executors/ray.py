@@ -21,19 +21,19 @@ from typing import Any, Literal, Self
 from hiresnet_graph.data.kind import DATA_FOLDER
 from hiresnet_graph.errors import HrgError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.sweep.executors.actor import (
-    Fingerprint,
+from hiresnet_graph.sweep.executors.actor import Worker
+from hiresnet_graph.sweep.executors.base import ENDS, Failure, Lost, Task, TaskReport, Training
+from hiresnet_graph.sweep.executors.handshake import (
     Handshake,
     Mismatch,
     Probe,
     TaskAccepted,
-    Worker,
+    explain_mismatch,
+    find_differences,
     own_fingerprint,
 )
-from hiresnet_graph.sweep.executors.base import ENDS, Failure, Lost, Task, TaskReport, Training
 from hiresnet_graph.sweep.executors.ray_cluster import Node, connect, connection_lost, import_ray, reason
 from hiresnet_graph.train.events import Event, Files, Finished, Saved
-from hiresnet_graph.train.identity import identify_request
 from hiresnet_graph.train.record import RESULT
 
 # Interval between two looks for nodes that joined or left.
@@ -312,7 +312,7 @@ class RayExecutor:
                 worker.state = "working"
             case Mismatch():
                 assert worker.assigned is not None
-                self._refuse(worker.node, _explain(worker.assigned.task, answer))
+                self._refuse(worker.node, explain_mismatch(worker.assigned.task, answer))
                 self._waiting.appendleft(worker.assigned)
                 self._dismiss(worker)
             case Saved() | Finished() if answer.files:
@@ -324,7 +324,7 @@ class RayExecutor:
         """Accept a worker whose versions equal the driver's."""
         worker.delete_probe()
         worker.pid = there.pid
-        differences = list(_differences(here=self._fingerprint, there=there.fingerprint))
+        differences = list(find_differences(here=self._fingerprint, there=there.fingerprint))
         if differences:
             self._refuse(worker.node, f"{'; '.join(differences)}. Install the same on all machines.")
             self._dismiss(worker)
@@ -423,33 +423,3 @@ def _write_files(folder: Path, event: Saved | Finished) -> None:
     for name, content in sorted(event.files, key=lambda file: file[0] == RESULT):  # the result last
         write_atomic(folder / name, content)
     delete_checkpoints(folder)
-
-
-# ---- how a worker differs from the driver
-
-
-def _differences(here: Fingerprint, there: Fingerprint) -> Iterator[str]:
-    for name in ("hiresnet_graph", "torch", "python"):
-        expected, found = getattr(here, name), getattr(there, name)
-        if expected != found:
-            yield f"{name} is {found} there and {expected} here"
-    if here.code != there.code and here.hiresnet_graph == there.hiresnet_graph:
-        yield f"the source of hiresnet_graph {here.hiresnet_graph} has hash {there.code} there and {here.code} here"
-
-
-def _explain(task: Task, there: Mismatch) -> str:
-    """Why a worker's key of a run is not the driver's."""
-    if there.message:
-        return there.message
-    assert isinstance(task.work, Training)
-    request = task.work.request
-    fingerprint = identify_request(request).data_fingerprint
-    if fingerprint != there.fingerprint:
-        return (
-            f"data '{request.data.kind}' is other data there: its fingerprint is {there.fingerprint[:12]} there and "
-            f"{fingerprint[:12]} here. Copy the same files to all machines."
-        )
-    return (
-        f"run '{request.label}' has key {there.key[:12]} there and {task.key[:12]} here: the code of your own blocks "
-        "and operations differs. Install the same on all machines."
-    )
