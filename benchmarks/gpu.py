@@ -65,12 +65,17 @@ class Part:
 
 @dataclass
 class State:
-    """What is known of a part: `finished`, `interrupted`, `failed`, `skipped`, or `waiting` for the next call."""
+    """What is known of a part: `finished`, `interrupted`, `failed`, `skipped`, or `waiting` for the next call.
+
+    Attributes:
+        code: Exit code of its command; None if it was interrupted.
+    """
 
     state: str = "waiting"
     seconds: float = 0.0
     calls: int = 0
     message: str = ""
+    code: int | None = None
 
 
 def parts_of(device: str, out: Path, quick: bool) -> list[Part]:
@@ -142,14 +147,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def outcome(part: Part, state: State, code: int | None, out: Path) -> tuple[str, str]:
-    """The state of a part after a call, and a message."""
-    if code is None:
+def outcome(part: Part, state: State, out: Path, seconds: float) -> tuple[str, str]:
+    """The state of a part after a call that gave it `seconds`, and a message."""
+    if state.code is None:
+        if not part.continues and seconds < part.limit_s:
+            return "waiting", "the time of the call was too short, the next one repeats it"
         if not part.continues or (state.calls >= _MAX_ENDLESS and part.limit_s < float("inf")):
             return "failed", f"did not end within {part.limit_s:g} s"
         return "interrupted", "the next call continues it"
-    if code:
-        return "failed", f"exit code {code}, see {part.name}.log"
+    if state.code:
+        return "failed", f"exit code {state.code}, see {part.name}.log"
     report = out / part.report
     if part.report and _INCOMPLETE in report.read_text():
         return "interrupted", "the next call continues it"
@@ -170,11 +177,12 @@ def run_parts(parts: Sequence[Part], states: dict[str, State], out: Path, second
             state.message = state.message or "no time was left in this call"
         else:
             began = time.monotonic()
-            print(f"{part.name}: at most {min(part.limit_s, left_s):.0f} s", flush=True)
-            code = run_part(part, out, min(part.limit_s, left_s))
+            limit_s = min(part.limit_s, left_s)
+            print(f"{part.name}: at most {limit_s:.0f} s", flush=True)
+            state.code = run_part(part, out, limit_s)
             state.calls += 1
             state.seconds = round(state.seconds + time.monotonic() - began, 1)
-            state.state, state.message = outcome(part, state, code, out)
+            state.state, state.message = outcome(part, state, out, limit_s)
             print(f"{part.name}: {state.state} after {state.seconds:g} s {state.message}".rstrip(), flush=True)
         save()
 
@@ -182,9 +190,9 @@ def run_parts(parts: Sequence[Part], states: dict[str, State], out: Path, second
 # ------------------------------------------------------------------------------------------------------------- summary
 
 
-def test_lines(file: Path) -> list[str]:
-    """The counts of the tests, and their target."""
-    if not file.exists():
+def test_lines(file: Path, is_complete: bool) -> list[str]:
+    """The counts of the tests, and their target; an interrupted file has only those that had ended."""
+    if not file.exists() or not is_complete:
         return [f"- tests: failures, target <= 0, within {TESTS_S:g} s: not measured"]
     suites = ElementTree.parse(file).getroot().iter("testsuite")
     total, failed, skipped, seconds = 0, 0, 0, 0.0
@@ -198,10 +206,10 @@ def test_lines(file: Path) -> list[str]:
     return [f"- tests: {counts}, target <= 0 failed within {TESTS_S:g} s: {met}"]
 
 
-def target_lines(part: Part, out: Path) -> list[str]:
+def target_lines(part: Part, state: State, out: Path) -> list[str]:
     """The lines of a part's report that compare a number with its target."""
     if part.name == "tests":
-        return test_lines(out / "tests.xml")
+        return test_lines(out / "tests.xml", is_complete=state.code in (0, 1))
     file = out / part.report
     if not part.report or part.name == "conv_table":  # its tables have no target
         return []
@@ -212,7 +220,7 @@ def target_lines(part: Part, out: Path) -> list[str]:
 
 def summary(parts: Sequence[Part], states: dict[str, State], out: Path) -> str:
     """The state of all parts, and the targets."""
-    lines = [line for part in parts for line in target_lines(part, out)]
+    lines = [line for part in parts for line in target_lines(part, states[part.name], out)]
     verdicts = [match[1] for line in lines if (match := _TARGET.search(line))]
     counts = ", ".join(f"{verdicts.count(word)} {word}" for word in ("met", "missed", "not measured"))
     rows = [
@@ -270,7 +278,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     save()
     # Commands that a shell starts in the background ignore Ctrl-C, and so would the parts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    run_parts(parts, states, out, 60 * given.minutes, save)
+    try:
+        run_parts(parts, states, out, 60 * given.minutes, save)
+    except KeyboardInterrupt:
+        print("Interrupted: the same command continues.", file=sys.stderr)
+        return 130
     table_of(out)
     print((out / "summary.md").read_text())
     return int(any(state.state == "failed" for state in states.values()))
