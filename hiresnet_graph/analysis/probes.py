@@ -85,6 +85,13 @@ class ProbedNetwork:
         """The names of the shortcuts of blocks, in the order of the network."""
         return tuple(name for name, edge in self.edges.items() if edge.family == "shortcut")
 
+    @cached_property
+    def branches(self) -> tuple[str, ...]:
+        """The names of the edges of the flow that lead into nodes with several of them, as own shortcuts do."""
+        flow = {name: edge.target for name, edge in self.edges.items() if edge.family == "flow"}
+        counts = Counter(flow.values())
+        return tuple(name for name, target in flow.items() if counts[target] > 1)
+
     def select(self, text: str) -> tuple[str, ...]:
         """The names of the edges of a set, like `stem>stage3`, `in` or `full - p1`.
 
@@ -128,12 +135,13 @@ class ProbedNetwork:
         return found
 
     def _known(self) -> str:
-        labels = [self.labels[name] for name in self.skips]
+        labels = [self.labels[name] for name in self.skips or self.branches]
         more = ", ..." if len(labels) > 12 else ""
+        which = "edges beside the flow" if self.skips else "meeting edges of the flow"
         return (
-            f" The edges beside the flow of '{self.arch.title}': {', '.join(labels[:12])}{more}."
+            f" The {which} of '{self.arch.title}': {', '.join(labels[:12])}{more}."
             if labels
-            else " It has no edges beside the flow."
+            else " All of its edges are one chain, the flow: name one by its ends, 'A>B'."
         )
 
     def run(

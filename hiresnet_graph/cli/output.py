@@ -37,7 +37,7 @@ _MARKS = {
 
 
 def check_output_file(
-    target: Path, reads: Iterable[Path], *, force: bool, marks: Iterable[bytes] | None = None
+    target: Path, reads: Iterable[Path], *, force: bool, marks: Iterable[bytes] | None = None, option: str = "-o"
 ) -> Path:
     """The path of an output file, checked before its content is computed.
 
@@ -46,6 +46,7 @@ def check_output_file(
         force: Whether a file of another kind may be replaced.
         marks: Texts that the beginning of a file of the same kind has (default: by the suffix; none for a suffix that
             is not known here).
+        option: The option that names the file.
 
     Raises:
         UsageError: The file cannot be written, is read by this command, or is of another kind.
@@ -61,13 +62,15 @@ def check_output_file(
     for read in reads:
         if _is_same(target, read):
             also = "" if os.path.abspath(target) == os.path.abspath(read) else f" (as '{read}')"
-            raise UsageError(f"'{target}' is read by this command{also}. Choose another name with '-o'.")
+            raise UsageError(f"'{target}' is read by this command{also}. Choose another name with '{option}'.")
         if read.is_dir() and not is_own and target.resolve().is_relative_to(read.resolve()):
             raise UsageError(
-                f"'{target}' belongs to '{read}', which this command reads. Choose another name with '-o'."
+                f"'{target}' belongs to '{read}', which this command reads. Choose another name with '{option}'."
             )
     if not is_own and not force:
-        raise UsageError(f"'{target}' exists already. Choose another name with '-o', or replace it with '--force'.")
+        raise UsageError(
+            f"'{target}' exists already. Choose another name with '{option}', or replace it with '--force'."
+        )
     return target
 
 

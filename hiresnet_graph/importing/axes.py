@@ -86,8 +86,9 @@ def _reshaped(c: Converter, x: Ref, old: tuple[int, ...], new: tuple[int, ...]) 
             raise Inexpressible(f"{c.name} of {list(old)} to {list(new)}")
         return tokens
     if not isinstance(shape, Map):
-        if kind == "standard" and new == (shape.channels, 1, 1):
-            return c.emit(OPS.get("to_map")(), x)
+        if kind == "standard" and new in ((shape.channels, 1), (shape.channels, 1, 1)):
+            pixel = c.emit(OPS.get("to_map")(), x)
+            return Ref(pixel.index, AxisOrder("flat")) if len(new) == 2 else pixel
         raise Inexpressible(f"{c.name} of a vector of {shape} to {list(new)}")
     channels, height, width = shape
     pixels = height * width

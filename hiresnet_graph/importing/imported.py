@@ -39,6 +39,7 @@ class Imported:
         network: Its spec.
         weights: Address -> tensor, as in the `state_dict` of the module that the spec describes.
         names: Address -> name of the tensor in the original.
+        left_out: Names of the tensors of the original that have no address.
         comparison: How its outputs differ from those of the original.
         notes: Parts of the original that the spec leaves out, since they do not change these outputs.
     """
@@ -47,6 +48,7 @@ class Imported:
     text: str
     weights: dict[str, torch.Tensor]
     names: dict[str, str]
+    left_out: tuple[str, ...]
     comparison: OutputComparison
     notes: tuple[str, ...] = ()
 
@@ -62,14 +64,15 @@ class Imported:
     def save(self, spec: str | Path, weights: str | Path | None = None) -> None:
         """Write the spec as YAML, and the weights as safetensors.
 
-        The header of the weights has the names of the tensors in the original, as JSON under `names`.
+        The header of the weights has the names of the tensors in the original, as JSON: address -> name under `names`,
+        and under `left_out` a list of those without an address.
 
         Raises:
             UsageError: A file cannot be written.
         """
         if weights is not None:
             tensors = {name: value.detach().cpu().contiguous() for name, value in self.weights.items()}
-            header = {"format": "pt", "names": json.dumps(self.names)}
+            header = {"format": "pt", "names": json.dumps(self.names), "left_out": json.dumps(self.left_out)}
             write_atomic(Path(weights), save(tensors, header), UsageError)
         write_atomic(Path(spec), self.text.encode(), UsageError)
 
@@ -114,7 +117,8 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     own_samples = [value[0] for value in samples.values()]
     has_training = not isinstance(module, ProgramModule)
     comparison = compare(module, built, names, own_samples, lifted.outputs, has_training=has_training)
-    return Imported(network, text, weights, names, comparison, notes)
+    left_out = tuple(sorted(state.keys() - names.values()))
+    return Imported(network, text, weights, names, left_out, comparison, notes)
 
 
 def _network(lifted: Lifted, source: str) -> tuple[Architecture, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
 from hiresnet_graph.importing.onnx_graph import OnnxModule, check_onnx, read_onnx
 from hiresnet_graph.importing.programs import ProgramModule, read_exported
 from hiresnet_graph.importing.trace import first_line
+from hiresnet_graph.spec.foreign import WEIGHT_SUFFIXES
 
-FORMS = "torchvision:NAME, timm:NAME, python:MODULE:FUNCTION, or a file .onnx or .pt2"
+FORMS = "torchvision:NAME, timm:NAME, python:MODULE:FUNCTION, or a file .onnx, .pt2 or .graphml"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ def read_source(text: str) -> FoundModule:
         if isinstance(program, OnnxModule) and len(shapes) == 1:
             check_onnx(path, program, shapes[0])
         return FoundModule(program, path.stem, shapes[0] if len(shapes) == 1 else ())
+    if suffix in WEIGHT_SUFFIXES:
+        raise UsageError(
+            f"'{text}' holds tensors or a pickled module, not the graph of a network. Write a function without "
+            "arguments that builds the module and loads the file, and import it: 'hrg import python:MODULE:FUNCTION'."
+        )
+    if suffix == ".py":
+        raise UsageError(f"'{text}' is Python code. Name the function in it: 'python:{_module_name(text)}:FUNCTION'.")
     raise UsageError(f"'{text}' is no source of a network. It must be {FORMS}.")
 
 
@@ -95,36 +104,76 @@ def _python(text: str) -> FoundModule:
     path, _, attribute = text.partition(":")
     if not path or not attribute:
         raise UsageError(f"'python:{text}' must be python:MODULE:FUNCTION, like python:mypackage.nets:make_net.")
-    folder = str(Path.cwd())
-    added = folder not in sys.path
-    if added:
-        sys.path.insert(0, folder)
-    try:
-        found: Any = _loaded(lambda: importlib.import_module(path), f"python:{text}")
-    finally:
-        if added:
-            sys.path.remove(folder)
+    if path.endswith(".py") or "/" in path:
+        raise UsageError(
+            f"'python:{text}' names a file, not a module. Write 'python:{_module_name(path)}:{attribute}'."
+        )
+    module = found = _module(path, f"python:{text}")
     for part in attribute.split("."):
         if not hasattr(found, part):
-            hint = did_you_mean(part, [one for one in dir(found) if not one.startswith("_")])
-            raise UsageError(f"'{path}' has no '{attribute}'. {hint}".strip())
+            own = [name for name, value in vars(found).items() if getattr(value, "__module__", "") == module.__name__]
+            raise UsageError(f"'{path}' has no '{attribute}'. {did_you_mean(part, own)}".strip())
         found = getattr(found, part)
     if not isinstance(found, nn.Module):
         if not callable(found):
             raise UsageError(f"'python:{text}' is a {type(found).__name__}, not a module or a function.")
-        function = found
-        found = _loaded(lambda: function(), f"python:{text}")
+        if required := _required(found):
+            raise UsageError(
+                f"'python:{text}' must take no arguments, but requires {', '.join(map(repr, required))}. Write a "
+                f"function without arguments that calls it, like 'def net(): return {attribute}(...)'."
+            )
+        found = _loaded(found, f"python:{text}")
     if not isinstance(found, nn.Module):
         raise UsageError(f"'python:{text}' gives a {type(found).__name__}, not a torch.nn.Module.")
     return FoundModule(found, attribute.rpartition(".")[2])
 
 
+def _module_name(path: str) -> str:
+    """The name by which a file below the current folder is imported: `nets/mine.py` -> `nets.mine`."""
+    return ".".join(part for part in Path(path).with_suffix("").parts if part not in (".", "/"))
+
+
+def _module(path: str, text: str) -> Any:
+    """The module of a dotted name, of the current folder or of an installed package."""
+    folder = str(Path.cwd())
+    added = folder not in sys.path
+    if added:
+        sys.path.insert(0, folder)
+    try:
+        return _loaded(lambda: importlib.import_module(path), text)
+    except UsageError as error:
+        missing = error.__cause__.name if isinstance(error.__cause__, ModuleNotFoundError) else None
+        if missing is None or not f"{path}.".startswith(f"{missing}."):
+            raise
+        raise UsageError(
+            f"'{text}': there is no module '{missing}' in the folder '{folder}', nor an installed one of this name. "
+            "Run the command in the folder of the file."
+        ) from None
+    finally:
+        if added:
+            sys.path.remove(folder)
+
+
+def _required(function: Any) -> list[str]:
+    """The arguments without a default; none if Python does not know them, as for functions written in C."""
+    try:
+        arguments = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    is_variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [one.name for one in arguments if one.default is one.empty and one.kind not in is_variadic]
+
+
 def _loaded(load: Any, text: str) -> Any:
-    """What a function of others returns; their error as a message."""
+    """What a function of others returns; their error as a message, with the last line outside of this package."""
     try:
         return load()
     except (Exception, SystemExit) as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise UsageError(
-            f"'{text}' cannot be loaded: {type(error).__name__}: {first_line(error)} ({place.filename}:{place.lineno})"
-        ) from error
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [
+            f" ({frame.filename}:{frame.lineno})"
+            for frame in frames
+            if not frame.filename.startswith("<frozen ") and frame.filename not in (__file__, importlib.__file__)
+        ]
+        where = lines[-1] if lines else ""
+        raise UsageError(f"'{text}' cannot be loaded: {type(error).__name__}: {first_line(error)}{where}") from error

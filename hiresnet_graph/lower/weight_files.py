@@ -7,6 +7,7 @@ import io
 import json
 import math
 import warnings
+import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -23,6 +24,8 @@ from hiresnet_graph.formats import format_count
 _FILE = "model.safetensors"
 # Of DataParallel and its kin, and of torch.compile.
 _PREFIXES = ("module.", "_orig_mod.")
+# Of the tensors of edges, in the names of a network.
+_EDGES = "edges."
 _SHOWN = 3
 _LONGEST = 120
 
@@ -103,13 +106,15 @@ class Fit(NamedTuple):
         """
         if reinit and self.tensors:
             return ""
-        faults = [f"it lacks '{name}'" for name in self.lacking]
+        faults = [f"'{name}' is {list(found)}, not {list(shape)}" for name, (found, shape) in self.reshaped.items()]
+        faults += [f"it lacks '{name}'" for name in self.lacking]
         faults += [] if allow_unused else [f"'{_short(name)}' is not in the network" for name in self.unused]
-        faults += [f"'{name}' is {list(found)}, not {list(shape)}" for name, (found, shape) in self.reshaped.items()]
         if not faults:
             return ""
         if reinit:
             return f"{self.path}: no tensor of this file fits the network: {'; '.join(faults[:_SHOWN])}."
+        if len(faults) == len(self.lacking) and all(name.startswith(_EDGES) for name in self.lacking):
+            return f"{self.path}: the network has edges that the weights lack: {_some(self.lacking)}."
         more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         return f"{self.path}: these weights belong to another network: {'; '.join(faults[:_SHOWN])}{more}."
 
@@ -167,12 +172,15 @@ def maps_beside(specs: Iterable[Path]) -> tuple[Path, ...]:
 def _renamed(file: WeightFile, path: Path) -> WeightFile | None:
     """The tensors of a file with the addresses of the spec for the names of the original; None if it has neither.
 
+    Tensors that the import saw and left out are left out here, too; those that it never saw keep their names.
+
     Args:
         path: Has the map in its header.
     """
     try:
         with safe_open(path, "pt") as opened:
-            names = json.loads((opened.metadata() or {}).get("names", "{}"))
+            header = opened.metadata() or {}
+            names, left_out = json.loads(header.get("names", "{}")), json.loads(header.get("left_out", "[]"))
             shapes = {address: opened.get_slice(address).get_shape() for address in opened.keys()}  # noqa: SIM118 - it is no mapping
     except (OSError, SafetensorError, ValueError):  # any other file beside the spec
         return None
@@ -189,9 +197,8 @@ def _renamed(file: WeightFile, path: Path) -> WeightFile | None:
         file.note,
         f"Renamed {format_count(len(known), 'tensor')} of {file.path} by the map of the import in {path}.",
     ]
-    if left := tensors.keys() - known:
-        notes.append(f"The import left out {_some(sorted(left))}.")
-    return WeightFile(file.path, moved, " ".join(filter(None, notes)), path)
+    surplus = {name: value for name, value in tensors.items() if name not in known and name not in left_out}
+    return WeightFile(file.path, {**surplus, **moved}, " ".join(filter(None, notes)), path)
 
 
 def _read(path: Path, error: type[HrgError]) -> WeightFile:
@@ -221,6 +228,8 @@ def _file_in(folder: Path, error: type[HrgError]) -> Path:
 
 def _unpickled(path: Path, content: bytes, error: type[HrgError]) -> tuple[Tensors, str]:
     """The tensors of a file of `torch.save`, and which entry has them."""
+    if _is_npz(content):
+        raise error(f"{path}: this is a file of NumPy arrays, such as a data set, not of weights.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -238,6 +247,15 @@ def _unpickled(path: Path, content: bytes, error: type[HrgError]) -> tuple[Tenso
         raise error(f"{path}: holds no dict of tensors by name{several}. Save 'module.state_dict()' alone.")
     ((key, value),) = entries.items()
     return dict(value), f"The weights in {path} are those of its entry '{key}'."
+
+
+def _is_npz(content: bytes) -> bool:
+    """Whether this is a ZIP archive of NumPy arrays alone; the files of `torch.save` are ZIP archives, too."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return all(name.endswith(".npy") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _is_tensors(value: object) -> bool:

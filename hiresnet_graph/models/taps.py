@@ -29,7 +29,7 @@ class _NamedValues:
     """The values of a plan by name and step."""
 
     def __init__(self, plan: Plan) -> None:
-        self.name = plan.name
+        self.plan, self.name = plan, plan.name
         self.by_name: dict[str, dict[int | None, str]] = {}
         for call in plan.calls:
             name = call.name.removesuffix(f".step{call.step}")
@@ -45,9 +45,7 @@ class _NamedValues:
         """The value of a tap."""
         match = _AT_STEP.fullmatch(tap)
         name, step = (match["name"], int(match["step"])) if match else (tap, None)
-        held = self.by_name.get(name)
-        if held is None:
-            raise UsageError(f"'{self.name}' has no node '{name}'. {did_you_mean(name, self.by_name)}")
+        held = self.by_name.get(name) or self._of_module(name)
         if step is None:
             return list(held.values())[-1]
         if step not in held:
@@ -55,3 +53,16 @@ class _NamedValues:
             when = f"it has one at {format_steps(steps)}" if steps else "the network has no time steps"
             raise UsageError(f"'{name}' has no value at step {step}: {when}.")
         return held[step]
+
+    def _of_module(self, name: str) -> dict[int | None, str]:
+        """The value of a module inside a block, by step: the one that others read of the values inside it."""
+        inside = [call for call in self.plan.calls if call.name.startswith(f"{name}.")]
+        if not inside:
+            raise UsageError(f"'{self.name}' has no node '{name}'. {did_you_mean(name, self.by_name)}")
+        own = {call.name for call in inside}
+        read = {value for call in self.plan.calls if call.name not in own for value in call.inputs}
+        ends = [call for call in inside if call.name in read or call.name in self.plan.outputs.values()]
+        held = {call.step: call.name for call in ends}
+        if len(held) != len(ends):
+            raise UsageError(f"'{name}' has several values. Select one: {', '.join(call.name for call in ends)}.")
+        return held

@@ -330,9 +330,12 @@ def _sets(network: ProbedNetwork, candidates: Sequence[str], size: int) -> list[
     title = network.arch.title
     if not candidates:
         remedy = "add '--shortcuts' for those of its blocks, or " if network.shortcuts else ""
+        meeting = ", ".join(network.labels[name] for name in network.branches[:8])
+        more = ", ..." if len(network.branches) > 8 else ""
+        those = f"; these meet others: {meeting}{more}" if meeting else ""
         raise UsageError(
             f"'{title}' has no edges beside the flow, so there is nothing to lesion. Analyse a variant with skips, "
-            f"{remedy}name an edge of the flow with '--edges A>B'."
+            f"{remedy}name an edge of the flow with '--edges A>B'{those}."
         )
     if len(candidates) < size:
         raise UsageError(f"'{title}' has one edge beside the flow, and '--pairs' requires two. Omit '--pairs'.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from hiresnet_graph.errors import UsageError
 
 _IMPORTS = (".onnx", ".pt2")
-_TENSORS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".npz")
+WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".npz")
 
 
 def refuse_foreign(spec: object) -> None:
@@ -32,7 +32,7 @@ def refuse_foreign(spec: object) -> None:
             f"'{text}' is a graph, not a spec. Import it: 'hrg import {text} -o net.yaml --input 3x32x32 --block "
             '"conv width=16"\'.'
         )
-    if suffix in _TENSORS:
+    if suffix in WEIGHT_SUFFIXES:
         raise UsageError(
             f"'{text}' holds weights, and no network. Import the network from its code, 'hrg import "
             "python:MODULE:FUNCTION -o net.yaml --weights net.safetensors'; or give a spec, and these weights with "

@@ -106,10 +106,24 @@ def _class_hint(plan: Plan, classes: int) -> str:
     # With `readout: all`, the output stacks the values of a node.
     stacked = [name for call in outputs if call.shape.steps is not None for name in call.inputs]
     ends = [node for node in plan.nodes if node.value in (*plan.outputs.values(), *stacked)]
-    for registry in (BLOCKS, OPS):
-        if len(ends) == 1 and ends[0].block in registry and (field := registry.get(ends[0].block).classes_field):
-            return f"Set '{ends[0].name}.{field}={classes}'."
+    if len(ends) == 1 and (field := _width_field(plan, ends[0].value)):
+        return f"Set '{field}={classes}'."
     return f"End the spec with a node like 'head: {{block: classifier, classes: {classes}}}'."
+
+
+def _width_field(plan: Plan, value: str) -> str:
+    """The field that sets the size of a vector, like `fc.width`, also behind operations that keep it; or empty."""
+    calls = {call.name: call for call in plan.calls}
+    nodes = {node.value: node for node in plan.nodes}
+    while (call := calls.get(value)) is not None:
+        node = nodes.get(value)
+        for registry in (BLOCKS, OPS):
+            if node is not None and node.block in registry and (field := registry.get(node.block).classes_field):
+                return f"{node.name}.{field}"
+        if [shape.frame for shape in call.input_shapes] != [call.shape.frame]:
+            break
+        value = call.inputs[0]
+    return ""
 
 
 def _outputs(plan: Plan) -> list[Call]:

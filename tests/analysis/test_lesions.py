@@ -113,6 +113,16 @@ def test_edges_are_selected_by_sets_and_by_name(trained: Run) -> None:
     assert network.labels["edges.stem__stage1"] == "stem>stage1"
 
 
+def test_without_skips_the_edges_of_the_flow_that_meet_are_named() -> None:
+    head = "name: net\ninput: {channels: 1, height: 8, width: 8}\n"
+    nodes = "nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 4}, c: relu}\nflow: [a -> b -> c, a -> c]\n"
+    arch = hrg.loads(head + nodes)
+    network = ProbedNetwork(arch, arch.build().eval())
+    with pytest.raises(UsageError, match=r"The meeting edges of the flow of 'net': a>c, b>c\."):
+        network.select("a>d")
+    assert network.select("a>c") == ("flow.a__c",)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -33,6 +33,18 @@ nodes:
   head: {block: token_head, classes: 3}
 flow: [input -> stem -> add -> patches -> class_token -> positions -> encoder -> head, input -> constant -> add]
 """
+GATE = """\
+name: net
+input: {channels: 3, height: 8, width: 8}
+nodes:
+  stem: {block: conv, width: 8, norm: none}
+  pool: {block: pool, pool: adaptive, size: 1}
+  flatten: flatten
+  sigmoid: sigmoid
+  to_map: to_map
+  multiply: {block: identity, merge: multiply}
+flow: [stem -> pool -> flatten -> sigmoid -> to_map -> multiply, stem -> multiply]
+"""
 WITHOUT_ATTENTION = {"swin_tiny"}
 """Their attention is in windows, which the exporter writes with constants in place of the table of offsets."""
 
@@ -60,6 +72,22 @@ def test_layers_that_onnx_writes_as_several_nodes_are_found_again(tmp_path: Path
     assert imported.text == TOKENS
     assert imported.network.plan.digest() == network.plan.digest()
     assert imported.names == {name: name for name in imported.weights}
+
+
+def test_gates_of_channels_are_found_again(tmp_path: Path) -> None:
+    network = hrg.loads(GATE)
+    assert imported_again(network, tmp_path / "net.onnx").text == GATE
+
+
+def test_a_vector_becomes_a_map_by_one_axis_at_a_time() -> None:
+    class Gate(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * torch.sigmoid(x.mean((2, 3))).unsqueeze(-1).unsqueeze(-1)
+
+    imported = from_module(Gate(), input=(3, 4, 5))
+    images = torch.rand(2, 3, 4, 5)
+    assert torch.equal(imported.build()(images), Gate()(images))
+    assert "to_map" in imported.text
 
 
 @pytest.mark.slow

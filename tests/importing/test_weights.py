@@ -57,6 +57,33 @@ def test_tensors_of_the_library_are_found(imported: tuple[Path, nn.Module]) -> N
     )
 
 
+@pytest.mark.parametrize("imported", ["timm"], indirect=True)
+def test_tensors_that_the_import_never_saw_belong_to_another_network(
+    imported: tuple[Path, nn.Module], tmp_path: Path
+) -> None:
+    folder, other = imported
+    larger = {**other.state_dict(), "layer4.1.conv1.weight": torch.zeros(3)}
+    torch.save(larger, tmp_path / "larger.pth")
+    expected = "belong to another network: 'layer4.1.conv1.weight' is not in the network"
+    with pytest.raises(RunError, match=expected):
+        hrg.create_model(folder / "net.yaml", pretrained=tmp_path / "larger.pth")
+    module, specs = hrg.load(folder / "net.yaml").build(), [folder / "net.yaml"]
+    with pytest.raises(RunError, match=expected):
+        load_weights(module, tmp_path / "larger.pth", specs=specs)
+    _, unused = load_weights(module, tmp_path / "larger.pth", specs=specs, reinit=True)
+    assert unused.endswith("has 'layer4.1.conv1.weight', which the network lacks: not used.")
+
+
+def test_tensors_that_the_import_left_out_are_left_out(tmp_path: Path) -> None:
+    module = torchvision.models.googlenet(aux_logits=True, num_classes=4, init_weights=False).eval()
+    imported = from_module(module, input=(3, 32, 32))
+    assert {name.split(".")[0] for name in imported.left_out} == {"aux1", "aux2"}
+    imported.save(tmp_path / "net.yaml", tmp_path / "net.safetensors")
+    torch.save(module.state_dict(), tmp_path / "own.pth")
+    again = hrg.create_model(tmp_path / "net.yaml", pretrained=tmp_path / "own.pth")
+    assert all(torch.equal(value, imported.weights[name]) for name, value in again.state_dict().items())
+
+
 def test_a_run_finds_them_again_and_has_the_key_of_the_imported_weights(imported: tuple[Path, nn.Module]) -> None:
     folder, _ = imported
     network = hrg.load(folder / "net.yaml")

@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_listed_and_keeps_its_values_if_asked_for(tiny: hrg
     save_file(dict(tiny.override({"head.classes": 3}).with_edges("in").build(seed=7).state_dict()), path)
     module = tiny.with_edges("p1").build(seed=5)
     before = {name: value.clone() for name, value in module.state_dict().items()}
-    with pytest.raises(RunError, match="belong to another network: it lacks 'edges"):
+    with pytest.raises(RunError, match=r"belong to another network: 'head.linear.weight' is \[3, "):
         load_weights(module, path)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     lacking, reshaped, unused = load_weights(module, path, reinit=True)
@@ -100,6 +100,16 @@ def test_what_does_not_fit_is_listed_and_keeps_its_values_if_asked_for(tiny: hrg
     assert "'edges.stem__stage2." in unused and unused.endswith("which the network lacks: not used.")
     assert torch.equal(module.state_dict()["head.linear.weight"], before["head.linear.weight"])
     assert not torch.equal(module.state_dict()["stem.conv.weight"], before["stem.conv.weight"])
+
+
+def test_skips_that_the_weights_lack_are_no_other_network(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(dict(tiny.with_edges("none").build().state_dict()), path)
+    with pytest.raises(
+        RunError, match=r"the network has edges that the weights lack: 'edges\.\w+\.conv\.weight'"
+    ) as caught:
+        load_weights(tiny.with_edges("full").build(), path, hint="What to do.")
+    assert str(caught.value).endswith("more tensors. What to do.") and "another network" not in str(caught.value)
 
 
 def test_other_files_are_named_with_what_to_do(tiny: hrg.Architecture, tmp_path: Path) -> None:

@@ -19,6 +19,17 @@ from hiresnet_graph.models import FeatureModel, ImageModel
 
 SMALL: dict[str, Any] = {"width": 4}
 
+NESTED = """\
+name: net
+input: {channels: 1, height: 8, width: 8}
+blocks:
+  two:
+    nodes: {first: {block: conv, width: 4}, second: {block: conv, width: 4}}
+    flow: first -> second
+nodes: {a: two, head: {block: classifier, classes: 3}}
+flow: a -> head
+"""
+
 
 def images(channels: int = 3, size: int = 32, batch: int = 2) -> torch.Tensor:
     return torch.randn(batch, channels, size, size, generator=torch.Generator().manual_seed(0))
@@ -151,6 +162,17 @@ def test_values_of_stages_blocks_and_projections() -> None:
     assert torch.equal(found["stage1.block1.conv1"], values["stage1.block1.conv1"])
     with pytest.raises(UsageError, match="'stem' has no value at step 1: the network has no time steps"):
         net.features(images(), ["stem@1"])
+
+
+def test_modules_inside_blocks_have_the_value_that_they_return() -> None:
+    net = hrg.create_model(hrg.loads(NESTED)).eval()
+    returned: list[torch.Tensor] = []
+    net.get_submodule("a.first").register_forward_hook(lambda module, inputs, output: returned.append(output))
+    found = net.features(torch.rand(2, 1, 8, 8), ["a.first", "a.first.norm", "a"])
+    assert torch.equal(found["a.first"], torch.relu(found["a.first.norm"]))
+    assert not returned or torch.equal(returned[0], found["a.first"])
+    with pytest.raises(UsageError, match=r"'net' has no node 'a\.firs'\. Did you mean"):
+        net.features(torch.rand(2, 1, 8, 8), ["a.firs"])
 
 
 def test_features_use_the_layers_and_modes_of_the_model() -> None:

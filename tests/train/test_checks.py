@@ -55,6 +55,10 @@ ENDS = {
         "Set 'b.classes=10'.",
     ),
     "nodes: {a: flatten, b: {block: linear, width: 5}}\nflow: a -> b\n": ("5", "Set 'b.width=10'."),
+    "nodes: {a: flatten, b: {block: linear, width: 5}, c: {block: fixed_scale, factor: 2.0}}\nflow: a -> b -> c\n": (
+        "5",
+        "Set 'b.width=10'.",
+    ),
     "nodes: {a: {block: conv, width: 4}}\n": (
         "4x8x8",
         "End the spec with a node like 'head: {block: classifier, classes: 10}'.",

@@ -31,7 +31,7 @@ def import_network(
     output: Output,
     weights: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the weights, as safetensors.", show_default=False),
+        typer.Option(metavar="FILE", help="Also write the weights to this file, as safetensors.", show_default=False),
     ] = None,
     input: Annotated[
         list[str] | None,
@@ -63,8 +63,11 @@ def import_network(
     target = check_output_file(output, (), force=force, marks=(_IMPORTED,))
     if weights is not None:
         if weights.suffix.lower() != ".safetensors":
-            raise UsageError(f"'{weights}': weights are written as .safetensors.")
-        weights = check_output_file(weights, (), force=force, marks=(_WEIGHTS,))
+            raise UsageError(
+                f"'--weights {weights}': the weights of the network are written to this file, as .safetensors. To use "
+                f"other weights, give them to a command that takes the spec: 'hrg train {output} --weights {weights}'."
+            )
+        weights = check_output_file(weights, (), force=force, marks=(_WEIGHTS,), option="--weights")
     given = _shapes(input or [])
     if Path(source).suffix.lower() == ".graphml":
         _import_graph(Path(source).expanduser(), target, weights, given, block, head, steps)

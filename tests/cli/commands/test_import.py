@@ -27,6 +27,11 @@ def broken():
     raise ValueError("no such option")
 
 
+def wide(width):
+    return nn.Linear(3, width)
+
+
+Linear = nn.Linear
 number = 3
 """
 
@@ -62,13 +67,18 @@ def test_nothing_is_written_if_something_cannot_be_expressed(hrg, nets):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["resnet18"], "is no source of a network. It must be torchvision:NAME"),
+        (["resnet18"], "or a file .onnx, .pt2 or .graphml."),
         (["torchvision:resnet1"], "torchvision has no classification model 'resnet1'. Did you mean 'resnet18'?"),
         (["torchvision:resnet18@NONE"], "torchvision has no weights 'NONE' of resnet18"),
         (["timm:resnet1"], "timm has no model 'resnet1'"),
         (["timm:resnet18@best"], "timm models take 'pretrained' alone"),
         (["python:some_nets"], "must be python:MODULE:FUNCTION"),
-        (["python:no_such_module:f"], "cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"),
+        (["python:no_such_module:f"], "there is no module 'no_such_module' in the folder '"),
+        (["python:some_nets.py:small"], "names a file, not a module. Write 'python:some_nets:small'"),
+        (["python:some_nets:wide"], "must take no arguments, but requires 'width'. Write a function without arguments"),
+        (["python:some_nets:Sequential"], "has no 'Sequential'. Known: Odd, broken, small, wide."),
+        (["nets/some_nets.py"], "Name the function in it: 'python:nets.some_nets:FUNCTION'"),
+        (["whole.pt"], "not the graph of a network. Write a function without arguments that builds the module"),
         (["python:some_nets:smal"], "'some_nets' has no 'smal'. Did you mean 'small'?"),
         (["python:some_nets:number"], "is a int, not a module or a function"),
         (["python:some_nets:broken", "--input", "3"], "cannot be loaded: ValueError: no such option ("),
@@ -76,11 +86,16 @@ def test_nothing_is_written_if_something_cannot_be_expressed(hrg, nets):
         (["python:some_nets:small", "--input", "3,8,8"], "is no shape. Write it like 3x224x224"),
         (["python:some_nets:small", "--input", "3x8x8", "--input", "3"], "several inputs require different names"),
         (["python:some_nets:small", "--input", "5x8x8"], "does not accept an input of 5x8x8"),
-        (["python:some_nets:small", "--weights", "w.pt"], "weights are written as .safetensors"),
-        (["python:some_nets:small", "-o", "some_nets.py"], "exists already. Choose another name"),
+        (
+            ["python:some_nets:small", "--weights", "w.pt"],
+            "a command that takes the spec: 'hrg train net.yaml --weights w",
+        ),
+        (["python:some_nets:small", "-o", "some_nets.py"], "exists already. Choose another name with '-o'"),
+        (["python:some_nets:small", "--weights", "own.safetensors"], "Choose another name with '--weights'"),
     ],
 )
 def test_wrong_usage(hrg, nets, args, message):
+    (nets / "own.safetensors").write_text("of another program")
     result = hrg("import", *args, *([] if "-o" in args else ["-o", "net.yaml"]))
     assert result.exit_code == 2, result.stderr
     assert message in " ".join(result.stderr.split())
