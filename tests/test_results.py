@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 import sqlite3
 import statistics
@@ -47,3 +48,21 @@ def test_docs_quote_the_activation_of_the_skips() -> None:
     ratios = [row["mean_abs_mean"] / functions[row["target"], row["slot"]] for row in rows if row["kind"] == "skip"]
     how_to = (RESULTS.parent / "docs" / "how-to" / "analyses.md").read_text()
     assert f"{min(ratios):.2f} to {max(ratios):.2f} times as active" in how_to and len(ratios) == 6
+
+
+def test_the_readme_quotes_the_results_of_plain_blocks() -> None:
+    readme, page = (RESULTS.parent / "README.md").read_text(), (RESULTS / "README.md").read_text()
+    rows = re.findall(r"(?m)^\| (original|adjusted|full): [^|]* \| (\d+) \| ([^|]+) \|$", readme)
+    assert [label for label, _, _ in rows] == ["original", "adjusted", "full"]
+    plain = page[page.index("## Plain blocks on CIFAR-10") :]
+    for label, n, accuracy in rows:
+        row = re.search(rf"(?m)^\| {label} \|.*$", plain)
+        assert (
+            row is not None
+            and f"| {accuracy} |" in row[0]
+            and re.search(rf"\| {n}(?: of \d+, \d+ missing)? \|", row[0])
+        )
+    interval = re.search(r"(-[\d.]+) to (\+[\d.]+)\npoints", readme)
+    assert interval is not None
+    low, high = interval.groups()
+    assert re.search(rf"(?m)^\| full \|.*\[{re.escape(low)}, {re.escape(high)}\]", plain)
