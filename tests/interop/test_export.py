@@ -201,7 +201,7 @@ def test_weights_of_another_network_are_refused(tiny: hrg.Architecture, tmp_path
         tiny.export(tmp_path / "model.pt2", weights=tmp_path / "wide.safetensors")
     plain = tiny.variant("original").build()
     save_file(plain.state_dict(), tmp_path / "plain.safetensors")
-    with pytest.raises(UsageError, match=r"it lacks 'edges\..* and \d+ more"):
+    with pytest.raises(UsageError, match=r"edges that the weights lack: 'edges\..* and \d+ more"):
         tiny.export(tmp_path / "model.pt2", weights=tmp_path / "plain.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")
     with pytest.raises(UsageError, match="not a safetensors file"):

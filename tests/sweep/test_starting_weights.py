@@ -100,7 +100,7 @@ def test_keys_of_runs_have_the_content_of_the_weights(folder: Path) -> None:
         (
             "reinit: true",
             "reinit: false",
-            "9:10: variant 'tuned': {folder}/run/model.safetensors: these weights belong to",
+            "9:10: variant 'tuned': {folder}/run/model.safetensors: the network has edges that",
         ),
         (
             "other.pth",
@@ -133,5 +133,5 @@ def test_proposals_of_a_search_start_from_the_weights(folder: Path) -> None:
     plan = space.plan({f"edge {edge}": False for edge in space.edges} | {key: False for key in space.distributions()})
     (request,) = plan.requests.values()
     assert request.weights is not None and Path(request.weights.source) == Path("files/run").absolute()
-    with pytest.raises(UsageError, match="these weights belong to another network"):
+    with pytest.raises(UsageError, match="the network has edges that the weights lack"):
         SearchSpace(Study(network=hrg.loads(TINY), search=search, **{**fields, "reinit": False}))  # type: ignore[arg-type]

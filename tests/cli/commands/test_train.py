@@ -229,7 +229,7 @@ def test_weights_that_do_not_fit_are_listed_and_random(hrg, folder):
     assert hrg("train", *small, "--edges", "none", *short, "-o", "base").exit_code == 0
     refused = hrg("train", *small, *short, "--weights", "base", "-o", "tuned")
     assert refused.exit_code == 2 and not (folder / "tuned").exists()
-    assert "these weights belong to another network: it lacks 'edges." in refused.stderr
+    assert "the network has edges that the weights lack: 'edges." in refused.stderr
     assert "To initialise at random what does not fit: '--reinit'" in refused.stderr
     result = hrg("train", *small, *short, "--weights", "base", "--reinit", "--recipe", "freeze=[stem]", "-o", "tuned")
     assert result.exit_code == 0, result.stderr
@@ -242,7 +242,7 @@ def test_weights_that_do_not_fit_are_listed_and_random(hrg, folder):
     inside = hrg("train", *small, *short, "--weights", "base/model.safetensors", "-o", "base")
     assert inside.exit_code == 2 and "'base/model.safetensors' is read by this command" in inside.stderr
     study = hrg("ablate", *small, "--variants", "none,full", "--weights", "base", "--seeds", "1", *short, "--dry-run")
-    assert study.exit_code == 2 and "variant 'full': base/model.safetensors: these weights belong" in study.stderr
+    assert study.exit_code == 2 and "variant 'full': base/model.safetensors: the network has edges" in study.stderr
     study = hrg(
         "ablate", *small, "--variants", "none,full", "--weights", "base", "--reinit", "--dry-run", "--no-calibrate"
     )
