@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -64,7 +64,12 @@ class Float32Model(BaseModel):
 
     A larger number would become infinite, a smaller one 0, and the result would be another one without a message. All
     fields are checked, so that a new field, or one of a kind of your own, needs no check.
+
+    Class attributes:
+        takes_texts: Whether a number may be given as text, as on a command line.
     """
+
+    takes_texts: ClassVar[bool] = False
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -74,7 +79,8 @@ class Float32Model(BaseModel):
         schema = handler(source)
         for field in _fields(schema):
             inner = field["schema"]
-            _refuse_bools(inner)
+            if not cls.takes_texts:
+                _refuse_bools(inner)
             owner = inner if inner["type"] == "default" else field
             if _may_hold_floats(owner["schema"]):
                 owner["schema"] = core_schema.no_info_after_validator_function(_check, owner["schema"])

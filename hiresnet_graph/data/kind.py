@@ -77,6 +77,7 @@ class DatasetKind(Kind):
     """
 
     argument: ClassVar[str] = ""
+    takes_texts: ClassVar[bool] = True
 
     split_seed: int = 0
     validation_share: float = Field(default=0.1, gt=0, lt=1)

@@ -25,13 +25,12 @@ norms: {eps: 1e-06}
 nodes:
   stem: {block: conv, width: 8, norm: group}
   constant: {block: constant, sizes: [8, 8, 8], value: 0.5}
-  add: identity
   patches: {block: patch_embed, width: 12, patch: 4, norm: layer}
   class_token: class_token
   positions: position_embedding
   encoder: {block: encoder, heads: 2, layer_scale: 1e-06, depth: 2}
   head: {block: token_head, classes: 3}
-flow: [input -> stem -> add -> patches -> class_token -> positions -> encoder -> head, input -> constant -> add]
+flow: [input -> stem -> patches -> class_token -> positions -> encoder -> head, input -> constant -> patches]
 """
 GATE = """\
 name: net

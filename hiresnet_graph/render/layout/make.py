@@ -23,4 +23,6 @@ def make_layout(scene: Scene, direction: Direction = "LR", max_width: float | No
         layout = chain_layout(scene, direction)
         if max_width is None or direction == "TB" or layout.page.width <= max_width:
             return layout
+        wrapped = circuit_layout(scene, direction, max_width)
+        return wrapped if wrapped.page.width < layout.page.width else layout
     return circuit_layout(scene, direction, None if direction == "TB" else max_width)

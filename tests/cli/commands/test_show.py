@@ -97,7 +97,7 @@ def test_the_table_names_nodes_edges_and_totals(hrg):
     assert lines[0].startswith("hiresnet18, full")
     assert lines[1] == "flow  input -> stem -> stage1 -> stage2 -> stage3 -> head"
     row = next(line for line in lines if line.startswith("stage2.block1 "))
-    assert row.split() == ["stage2.block1", "basic", "32x16x16", "13,952", "3.539", "M", "224", "KiB"]
+    assert row.split() == ["stage2.block1", "basic", "32x16x16", "13,952", "3.539", "M", "128", "KiB"]
     skip = next(line for line in lines if line.startswith("stem -> stage3"))
     assert skip.split()[3:5] == ["skip", "add"] and "1,152" in skip
     assert "and 5 shortcuts without a projection" in lines
@@ -303,7 +303,7 @@ def test_a_study_is_shown_with_its_networks_and_published_values(hrg):
     text = hrg("show", "table2").stdout
     assert "\nnetwork  hiresnet18\ndata     cifar10\nrecipe   epochs 80\n" in text
     assert "\nruns     40 runs, 5 seeds for each network; baseline original\n" in text
-    assert "\nfull         273,466  36.62 M      6  89.46 (0.30), n 5\n" in text
+    assert "\nfull         273,466  36.62 M   166 MiB      6  89.46 (0.30), n 5\n" in text
     assert "\nPublished: Lopez and Triesch" in text and "\nDiffers: augmentation (crop and flip);" in text
     data = json.loads(hrg("show", "table1-tiny-imagenet", "--json").stdout)
     cells = {(row["label"], row["setting"]["block"]): row["published"] for row in data["networks"]}
@@ -340,7 +340,7 @@ def test_a_study_is_shown_with_the_weights_that_its_runs_start_from(hrg, tmp_pat
     (tmp_path / "study.yaml").write_text(json.dumps(study))
     lines = hrg("show", tmp_path / "study.yaml").stdout.splitlines()
     assert "weights  w.safetensors" in lines
-    assert [line.split()[-1] for line in lines[-2:]] == [str(tmp_path / "w.safetensors"), "weights"]
+    assert [line.split()[-1] for line in lines[-3:-1]] == [str(tmp_path / "w.safetensors"), "weights"]
     data = json.loads(hrg("show", tmp_path / "study.yaml", "--json").stdout)
     assert [row["weights"] for row in data["networks"]] == [str(tmp_path / "w.safetensors"), None]
     assert [row["same_as"] for row in data["networks"]] == [None, None]
