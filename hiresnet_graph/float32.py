@@ -32,12 +32,12 @@ def _may_hold_floats(schema: Any) -> bool:
     return any(map(_may_hold_floats, schema.values()))
 
 
-def _refuse_bools(schema: Any) -> None:
-    """Make a field of numbers alone strict: `true` is no 1. Fields that may also be something else stay as they are."""
+def _make_strict(schema: Any) -> None:
+    """Make a field of numbers alone strict: `true` and texts are none. Others, which may be something else, stay."""
     if schema["type"] == "float":
         schema["strict"] = True
     elif schema["type"] in ("default", "nullable"):
-        _refuse_bools(schema["schema"])
+        _make_strict(schema["schema"])
 
 
 def _check(value: Any) -> Any:
@@ -80,7 +80,7 @@ class Float32Model(BaseModel):
         for field in _fields(schema):
             inner = field["schema"]
             if not cls.takes_texts:
-                _refuse_bools(inner)
+                _make_strict(inner)
             owner = inner if inner["type"] == "default" else field
             if _may_hold_floats(owner["schema"]):
                 owner["schema"] = core_schema.no_info_after_validator_function(_check, owner["schema"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.cli.failure import problem_data
-from hiresnet_graph.cost import Cost, count, count_folded, count_parts, macs_per_step
+from hiresnet_graph.cost import Cost, count_folded, count_parts, macs_per_step
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.graph import format_scale
 from hiresnet_graph.memory import step_memory
@@ -34,7 +34,7 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
         "name": plan.name,
         "variant": network.chosen,
         "description": str(network.tree.get("description", "")),
-        **_costs(count(plan)),
+        **_costs(sum(parts.values(), Cost())),
         "parameters_folded": count_folded(plan),
         "digest": plan.digest(),
         "inputs": {name: list(shape) for name, shape in plan.inputs.items()},

@@ -1,11 +1,12 @@
 """Small studies that are trained, to compare executors by the bits of their results."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hiresnet_graph as hrg
 from hiresnet_graph.data import DigitsData
+from hiresnet_graph.sweep.executors.base import TaskReport
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
 from hiresnet_graph.sweep.results import NetworkInfo, read_results
@@ -55,3 +56,22 @@ def outcome(record: RunRecord | None) -> Mapping[str, Any]:
 
 def weights(folder: Path) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted(folder.glob("runs/*/model.safetensors"))}
+
+
+class Watched:
+    """An executor that calls a function with each report; stands before the executor among the bases.
+
+    Args:
+        where: The first argument of the executor.
+    """
+
+    def __init__(self, where: Any, watch: Callable[[TaskReport], None], **options: Any) -> None:
+        super().__init__(where, **options)  # type: ignore[call-arg]
+        self.watch, self.seen = watch, list[TaskReport]()
+
+    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
+        found: Sequence[TaskReport] = super().reports(timeout_s)  # type: ignore[misc]
+        for report in found:
+            self.seen.append(report)
+            self.watch(report)
+        return found

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hiresnet_graph.train import (
     Started,
     identify_request,
 )
-from tests.sweep.real_studies import real_study, trained, weights
+from tests.sweep.real_studies import Watched, real_study, trained, weights
 from tests.sweep.test_local import collected, has_ended, is_last, task, worker_of
 
 ray = pytest.importorskip("ray")
@@ -36,19 +36,8 @@ STORE = 80 * 2**20
 ROOT = str(Path(__file__).parents[2])
 
 
-class Watched(RayExecutor):
+class WatchedRay(Watched, RayExecutor):
     """Calls a function with each report."""
-
-    def __init__(self, address: str | None, watch: Callable[[TaskReport], None], **options: Any) -> None:
-        super().__init__(address, **options)
-        self.watch, self.seen = watch, list[TaskReport]()
-
-    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
-        found = super().reports(timeout_s)
-        for report in found:
-            self.seen.append(report)
-            self.watch(report)
-        return found
 
     def said(self, kind: type) -> list[Any]:
         return [report.event for report in self.seen if isinstance(report.event, kind)]
@@ -178,7 +167,7 @@ def test_a_study_continues_when_a_node_is_removed(tmp_path: Path, tiny: hrg.Arch
             cluster.remove_node(node, allow_graceful=False)
             removed.append(report.worker)
 
-    executor = Watched(cluster.address, take_away)
+    executor = WatchedRay(cluster.address, take_away)
     try:
         assert trained(tmp_path / "ray", plan, executor) == expected
     finally:
@@ -211,7 +200,7 @@ def test_checkpoints_are_sent_where_folders_are_not_shared(
             killed.append(int(report.worker.partition(" pid ")[2]))
             os.kill(killed[-1], signal.SIGKILL)
 
-    executor = Watched(cluster.address, kill, shared_folder=False)
+    executor = WatchedRay(cluster.address, kill, shared_folder=False)
     assert trained(tmp_path / "ray", plan, executor) == expected
     assert len(killed) == 2 and len(executor.said(Lost)) == 2
     assert all(one.event.epoch >= 3 for one in executor.seen if one.attempt > 1 and isinstance(one.event, Started))

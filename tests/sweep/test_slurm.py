@@ -23,7 +23,7 @@ from hiresnet_graph.sweep.executors.slurm import SlurmExecutor
 from hiresnet_graph.sweep.executors.slurm_jobs import parse_slurm_options
 from hiresnet_graph.sweep.options import ExecutionOptions
 from hiresnet_graph.train import EpochDone, Finished, Paused, Saved, Started
-from tests.sweep.real_studies import real_study, trained, weights
+from tests.sweep.real_studies import Watched, real_study, trained, weights
 from tests.sweep.test_local import collected, has_ended, is_last, task, worker_of
 
 submitit = pytest.importorskip("submitit")
@@ -248,19 +248,8 @@ def slurm() -> Iterator[Slurm]:
             found.daemons[daemon].wait()
 
 
-class Watched(SlurmExecutor):
+class WatchedSlurm(Watched, SlurmExecutor):
     """Calls a function with each report."""
-
-    def __init__(self, folder: Path, watch: Callable[[TaskReport], None], **options: Any) -> None:
-        super().__init__(folder, **options)
-        self.watch, self.seen = watch, list[TaskReport]()
-
-    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
-        found = super().reports(timeout_s)
-        for report in found:
-            self.seen.append(report)
-            self.watch(report)
-        return found
 
 
 @pytest.mark.slow
@@ -283,7 +272,7 @@ def test_a_job_is_cancelled_and_slurmd_killed_and_the_bits_are_the_same(
             queues.append(slurm.shell("squeue"))
             slurm.start("slurmd", "-D", "-N", slurm.host)
 
-    executor = Watched(tmp_path / "slurm", disturb, options={"time": "10"}, workers=2)
+    executor = WatchedSlurm(tmp_path / "slurm", disturb, options={"time": "10"}, workers=2)
     assert trained(tmp_path / "slurm", plan, executor) == expected
     assert weights(tmp_path / "slurm") == weights(tmp_path / "local") and len(weights(tmp_path / "slurm")) == 4
     assert len(queues) == 2 and all(queue.count("main hrg-") == 2 for queue in queues)
@@ -314,6 +303,6 @@ def test_a_requeued_job_resumes_its_run_and_a_wrong_partition_is_refused(
             requeued.append(report.worker.rpartition(" ")[2])
             slurm.shell("scontrol", "requeue", requeued[0])
 
-    executor = Watched(tmp_path / "slurm", requeue, options={"time": "10", "begin": "now"}, workers=1)
+    executor = WatchedSlurm(tmp_path / "slurm", requeue, options={"time": "10", "begin": "now"}, workers=1)
     assert trained(tmp_path / "slurm", plan, executor) == expected
     assert len(requeued) == 1 and weights(tmp_path / "slurm") == weights(tmp_path / "local")

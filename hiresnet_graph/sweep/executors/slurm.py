@@ -195,8 +195,12 @@ class SlurmExecutor:
 
     def _dismiss(self, worker: _SlurmWorker) -> None:
         """Cancel the job of a worker and forget it."""
-        self._workers.remove(worker)
         self._jobs.cancel([worker.job])
+        self._forget(worker)
+
+    def _forget(self, worker: _SlurmWorker) -> None:
+        """Remove a worker and its mailboxes."""
+        self._workers.remove(worker)
         shutil.rmtree(worker.folder, ignore_errors=True)
 
     def _give_sign(self) -> None:
@@ -222,8 +226,7 @@ class SlurmExecutor:
 
     def _on_ended(self, worker: _SlurmWorker, state: str) -> None:
         """Forget a worker whose job has ended, and report its task."""
-        self._workers.remove(worker)
-        shutil.rmtree(worker.folder, ignore_errors=True)
+        self._forget(worker)
         text = " ".join(filter(None, [f"its job has ended ({state.lower()}).", ENDED[state]]))
         if worker.task is not None:
             self._report(worker, Lost(f"{worker}: {text} Its log: {self._jobs.logs(worker.job)}"))
@@ -270,8 +273,7 @@ class SlurmExecutor:
         elif message.life != worker.life:
             pass  # of an earlier process of a requeued job
         elif isinstance(message, Left):
-            self._workers.remove(worker)
-            shutil.rmtree(worker.folder, ignore_errors=True)
+            self._forget(worker)
             if worker.task is not None:
                 self._waiting.appendleft(worker.task)  # it was sent to a worker that was about to end
         elif worker.sent is not None and message.number == worker.sent.number:

@@ -41,11 +41,9 @@ class Joined(NamedTuple):
     """A worker has started, or has started again after its job was requeued.
 
     Attributes:
-        job: Number of its job.
         life: Distinguishes it from earlier processes of the same job.
     """
 
-    job: str
     host: str
     life: str
     handshake: Handshake
@@ -87,18 +85,13 @@ class Served:
         events, life = Mailbox(folder / EVENTS), f"{os.uname().nodename}-{os.getpid()}-{time.time_ns()}"
         worker = Worker(self._home, self._data)
         tasks = _Tasks(Mailbox(folder / TASKS), life, self._folder / DRIVER, self._orphaned_s)
-        events.write(Joined(_job(), os.uname().nodename, life, worker.handshake(None)))
+        events.write(Joined(os.uname().nodename, life, worker.handshake(None)))
         threading.Thread(target=tasks.receive, daemon=True).start()
         while (task := tasks.next()) is not None:
             last = _work(worker, task, events, life)
             if isinstance(last, Failure) and last.kind != "usage":
                 break  # memory or a device may be in any state: a new process takes the place of this one
         events.write(Left(life))
-
-
-def _job() -> str:
-    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{index}" if array else os.environ.get("SLURM_JOB_ID", str(os.getppid()))
 
 
 def _work(worker: Worker, task: Assigned, events: Mailbox, life: str) -> Any:
