@@ -19,6 +19,7 @@ from hiresnet_graph.errors import (
     Problem,
     SpecError,
     UsageError,
+    first_line,
     is_out_of_memory,
 )
 from hiresnet_graph.formats import format_count
@@ -75,9 +76,9 @@ def _describe(error: Exception, command: str) -> str:
         return "the memory of this machine or device is insufficient. Reduce the width, the depth or the input."
     if package := _missing_package(error):
         return f"the package '{package}' is not installed. 'hrg doctor' lists missing packages."
-    first_line = printable(next(iter(str(error).splitlines()), ""))
+    shown = printable(first_line(error))
     return (
-        f"internal error, {type(error).__name__}: {first_line}\n"
+        f"internal error, {type(error).__name__}: {shown}\n"
         f"This is a bug in hrg. Please report the output of '{command} --debug ...'."
     )
 

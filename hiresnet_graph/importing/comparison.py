@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hiresnet_graph.errors import UnsupportedNetwork
-from hiresnet_graph.importing.trace import first_line
+from hiresnet_graph.importing.trace import foreign_message
 
 _TOLERANCE = 1e-8
 """Largest relative difference of outputs in float64."""
@@ -97,7 +97,7 @@ def compare(
     try:
         reference = copy.deepcopy(original).to(device="cpu", dtype=torch.float64)
     except Exception as error:
-        raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {first_line(error)}") from error
+        raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {foreign_message(error)}") from error
     _share_tensors(reference, imported, names)
     differences = []
     for training in (False, True) if has_training else (False,):
@@ -136,7 +136,7 @@ def _run(network: nn.Module, inputs: Sequence[torch.Tensor], training: bool) -> 
             result = network(*inputs)
     except Exception as error:
         mode = "training" if training else "evaluation"
-        raise UnsupportedNetwork(f"the network fails in {mode} mode in float64: {first_line(error)}") from error
+        raise UnsupportedNetwork(f"the network fails in {mode} mode in float64: {foreign_message(error)}") from error
     return result, means.masks
 
 

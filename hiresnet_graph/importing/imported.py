@@ -23,7 +23,7 @@ from hiresnet_graph.importing.primitives import CLASSES, flatten_trace
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.recorder import record
 from hiresnet_graph.importing.sections import legal_name
-from hiresnet_graph.importing.trace import Fault, ModuleTrace, first_line
+from hiresnet_graph.importing.trace import Fault, ModuleTrace, foreign_message
 from hiresnet_graph.spec.writer import to_yaml
 
 Input = Sequence[int] | torch.Tensor | Mapping[str, Sequence[int] | torch.Tensor]
@@ -166,7 +166,8 @@ def _recorded(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleT
     except (Exception, SystemExit) as error:
         shapes = ", ".join("x".join(map(str, value.shape[1:])) for value in samples.values())
         raise UsageError(
-            f"{type(module).__name__} does not accept an input of {shapes}: {type(error).__name__}: {first_line(error)}"
+            f"{type(module).__name__} does not accept an input of {shapes}: {type(error).__name__}: "
+            f"{foreign_message(error)}"
         ) from error
     finally:
         for part, training in modes.items():

@@ -14,7 +14,7 @@ from hiresnet_graph.errors import MissingToolError, UnsupportedNetwork, UsageErr
 from hiresnet_graph.files import read_bytes
 from hiresnet_graph.importing.onnx_nodes import OnnxNode, joined, read_nodes
 from hiresnet_graph.importing.programs import ProgramModule
-from hiresnet_graph.importing.trace import first_line
+from hiresnet_graph.importing.trace import foreign_message
 from hiresnet_graph.lower.weights import container
 
 _TOLERANCE = 1e-3
@@ -96,7 +96,7 @@ def _computed(node: OnnxNode, operands: Sequence[Any]) -> Any:
         raise UnsupportedNetwork(f"{error} (node '{node.name}')") from None
     except Exception as error:
         where = f"'{node.op_type}' cannot be computed (node '{node.name}')"
-        raise UnsupportedNetwork(f"{where}: {first_line(error)}") from error
+        raise UnsupportedNetwork(f"{where}: {foreign_message(error)}") from error
 
 
 def read_onnx(path: Path) -> OnnxModule:
@@ -123,7 +123,7 @@ def read_onnx(path: Path) -> OnnxModule:
             tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in model.graph.initializer
         }
     except Exception as error:
-        raise UsageError(f"'{path}' is no ONNX file, or is damaged: {first_line(error)}") from error
+        raise UsageError(f"'{path}' is no ONNX file, or is damaged: {foreign_message(error)}") from error
     return OnnxModule(model.graph, arrays)
 
 

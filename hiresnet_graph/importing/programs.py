@@ -13,7 +13,7 @@ from torch import fx, nn
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import read_bytes
-from hiresnet_graph.importing.trace import first_line
+from hiresnet_graph.importing.trace import foreign_message
 
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 OnCall = Callable[[Sequence[tuple[str, str]], str], None]
@@ -93,7 +93,7 @@ def read_exported(path: Path) -> ExportedModule:
     try:
         program = torch.export.load(io.BytesIO(content))
     except Exception as error:
-        raise UsageError(f"'{path}' is no exported program, or is damaged: {first_line(error)}") from error
+        raise UsageError(f"'{path}' is no exported program, or is damaged: {foreign_message(error)}") from error
     finally:
         log.setLevel(level)
     return ExportedModule(program)

@@ -16,7 +16,7 @@ from torch import nn
 from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
 from hiresnet_graph.importing.onnx_graph import OnnxModule, check_onnx, read_onnx
 from hiresnet_graph.importing.programs import ProgramModule, read_exported
-from hiresnet_graph.importing.trace import first_line
+from hiresnet_graph.importing.trace import foreign_message
 from hiresnet_graph.spec.foreign import WEIGHT_SUFFIXES
 
 FORMS = "torchvision:NAME, timm:NAME, python:MODULE:FUNCTION, or a file .onnx, .pt2 or .graphml"
@@ -176,4 +176,6 @@ def _loaded(load: Any, text: str) -> Any:
             if not frame.filename.startswith("<frozen ") and frame.filename not in (__file__, importlib.__file__)
         ]
         where = lines[-1] if lines else ""
-        raise UsageError(f"'{text}' cannot be loaded: {type(error).__name__}: {first_line(error)}{where}") from error
+        raise UsageError(
+            f"'{text}' cannot be loaded: {type(error).__name__}: {foreign_message(error)}{where}"
+        ) from error

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from hiresnet_graph.errors import first_line
+
 T = TypeVar("T")
 _LONGEST = 120
 """Characters of an address in a message."""
@@ -133,9 +135,9 @@ class ModuleTrace:
     names: dict[int, str] = field(default_factory=dict)
 
 
-def first_line(error: BaseException) -> str:
+def foreign_message(error: BaseException) -> str:
     """The first line of the message of an error of others, shortened; the name of its class if there is none."""
-    line = next(iter(str(error).splitlines()), "") or type(error).__name__
+    line = first_line(error) or type(error).__name__
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..."
 
 

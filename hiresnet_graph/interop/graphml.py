@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 
 from hiresnet_graph.blocks import BLOCKS
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import UsageError, first_line
 from hiresnet_graph.interop.networkx import spec_from_networkx
 from hiresnet_graph.ops import OPS
 
@@ -44,7 +44,7 @@ def spec_from_graphml(
     except OSError as error:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}.") from error
     except Exception as error:  # of the XML parser, of networkx, or of a number in the file
-        line = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        line = (first_line(error) or type(error).__name__)[:200]
         raise UsageError(f"'{path}' is no GraphML file, or is damaged: {line}") from error
     graph: nx.DiGraph[Any] = nx.MultiDiGraph() if found.is_directed() else nx.Graph()  # type: ignore[assignment]
     graph.add_nodes_from((node, _node_fields(data, block or {})) for node, data in found.nodes(data=True))

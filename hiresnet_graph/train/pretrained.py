@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import nn
 
 from hiresnet_graph.architecture import Architecture, from_dict
-from hiresnet_graph.errors import HrgError, MissingToolError, RunError, UsageError
+from hiresnet_graph.errors import HrgError, MissingToolError, RunError, UsageError, first_line
 from hiresnet_graph.files import make_folder, parse_json, read_bytes, write_atomic
 from hiresnet_graph.lower.weights import check_weights, load_weights
 from hiresnet_graph.plan import Plan
@@ -170,5 +170,5 @@ def _downloaded(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
     except Exception as error:  # an invalid name, no such repository, no network
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error) or type(error).__name__
         raise RunError(f"'{name}' is not a folder, and cannot be loaded from the Hugging Face hub: {reason}") from error

@@ -18,7 +18,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
-from hiresnet_graph.errors import OutOfMemory, is_out_of_memory
+from hiresnet_graph.errors import OutOfMemory, first_line, is_out_of_memory
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.train.checkpoint import Checkpoint
 from hiresnet_graph.train.environment import torch_settings
@@ -347,6 +347,6 @@ def memory_errors(where: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"{where}: not enough memory ({next(iter(str(error).splitlines()), 'no details')[:200]}). "
+            f"{where}: not enough memory ({(first_line(error) or 'no details')[:200]}). "
             "Choose a smaller recipe.batch_size, or fewer runs at one time."
         ) from error

@@ -132,7 +132,7 @@ def node_of(cluster: Any, worker: str) -> Any:
 def test_all_processes_end_with_a_killed_driver(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from tests.sweep.test_ray import RayExecutor, heard, task
+from tests.sweep.test_ray import RayExecutor, collected, task
 with RayExecutor(workers=1) as executor:
     executor.submit(task("stuck", Path({str(tmp_path)!r})))
     collected(executor, lambda report: True)

@@ -257,7 +257,7 @@ class WatchedSlurm(Watched, SlurmExecutor):
 def test_a_job_is_cancelled_and_slurmd_killed_and_the_bits_are_the_same(
     tmp_path: Path, tiny: hrg.Architecture, slurm: Slurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = real_study(tiny, epochs=12)
+    plan = real_study(tiny, epochs=60)  # long enough to be disturbed, on a fast machine, too
     expected = trained(tmp_path / "local", plan, LocalExecutor(2))
     queues: list[str] = []
     cancelled: list[str] = []
