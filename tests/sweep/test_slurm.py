@@ -1,5 +1,6 @@
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
@@ -275,7 +276,9 @@ def test_a_job_is_cancelled_and_slurmd_killed_and_the_bits_are_the_same(
     executor = WatchedSlurm(tmp_path / "slurm", disturb, options={"time": "10"}, workers=2)
     assert trained(tmp_path / "slurm", plan, executor) == expected
     assert weights(tmp_path / "slurm") == weights(tmp_path / "local") and len(weights(tmp_path / "slurm")) == 4
-    assert len(queues) == 2 and all(queue.count("main hrg-") == 2 for queue in queues)
+    # The first job has left its node; one in its place may wait already.
+    assert [re.findall(r"main hrg-\w+ +root +(R|CG)\b", queue).count("R") for queue in queues] == [2, 1]
+    assert all(queue.count("main hrg-") >= 2 for queue in queues)
     with capsys.disabled():
         print("", *queues, sep="\n")
     paused = [report for report in executor.seen if isinstance(report.event, Paused | Lost)]
