@@ -129,8 +129,10 @@ def test_classes_of_blocks_with_similar_names_differ() -> None:
     data["blocks"]["my_block"] = {"nodes": {"x": "relu"}, "flow": []}
     data["nodes"]["c"] = {"block": "my_block"}
     text = assert_same(hrg.loads(json.dumps(data)).plan)
-    assert 'class MyBlock(nn.Module):\n    """Block \'my-block\': b' in text
-    assert "self.b = MyBlock(2)" in text
+    assert 'class MyBlock(nn.Module):\n    """Block \'my_block\': c' in text
+    assert 'class MyBlock2(nn.Module):\n    """Block \'my-block\': b' in text
+    assert "self.b = MyBlock2(2)" in text
+    assert "self.c = MyBlock()" in text
 
 
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))

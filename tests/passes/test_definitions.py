@@ -39,13 +39,16 @@ LIBRARY = """
     ("change", "found"),
     [
         (("", ""), []),
-        (("flow: a -> b", "flow: a -> q"), []),  # the names of blocks depend on a depth
+        (("flow: a -> b", "flow: a -> q"), ["flow: there is no node 'q'."]),
+        (("groups: 2}", "groups: }"), []),
+        (("groups: 2}\n    nodes:", "groups: }\n    nodes:\n      c.block3: {width: 4}"), []),
+        (("    nodes:", "    nodes:\n      c.block3: {width: 4}"), ["nodes.c.block3: 'c.block3' patches nothing"]),
         (("block: conv, width: $(", "block: nonsense, width: $("), ["nodes.b.block: there is no block 'nonsense'."]),
         (("groups: $groups}", "grups: 1}"), ["nodes.b.grups: unknown key 'grups'."]),
         (("{spatial: $how}", "{spatial: $how, norm: btch}"), ["nodes.c.shortcut.norm: expected 'batch'"]),
         (("$(2 * width)", "$(2 * wdth)"), ["params.k: there is no name 'wdth' here."]),
         (("width // in_width", "wdth // in_width"), ["nodes.b.width: there is no name 'wdth' here."]),
-        (("edges: full", "edges: fll"), []),
+        (("edges: full", "edges: fll"), ["skips.edges: there is no set 'fll'."]),
         (("skips:", "skps:"), ["skps: unknown key 'skps'."]),
     ],
 )

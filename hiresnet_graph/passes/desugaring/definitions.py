@@ -65,7 +65,7 @@ def _check_written(
     try:
         kinds = Kinds(section, problems)
         made = SectionNodes(section, problems, kinds)
-        if any(isinstance(node, dict) and isinstance(node.get("depth"), str) for node in section.nodes.values()):
+        if made.of_unknown_depth:
             return  # the names of blocks depend on it
         calls = [call for call in (*made.nodes, *made.broken) if call not in section.inputs]
         stages = {stage: calls for stage, calls in made.stages.items() if calls}

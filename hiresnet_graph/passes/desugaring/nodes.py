@@ -28,6 +28,7 @@ class SectionNodes(SectionContext):
         broken: Calls, and entries without calls, that have problems.
         stages: Stage -> its calls.
         merges: Call -> the merge that its entry sets for the slot `input`.
+        of_unknown_depth: Stages whose depth depends on an unknown param. They have one block.
 
     Raises:
         TooLarge: There are more nodes than the limit.
@@ -40,6 +41,7 @@ class SectionNodes(SectionContext):
         self.broken: set[str] = set()
         self.stages: dict[str, list[str]] = {}
         self.merges: dict[str, Merge] = {}
+        self.of_unknown_depth: set[str] = set()
         self._used: set[str] = set()
         self._make_inputs()
         written, self._patches = self._entries()
@@ -91,9 +93,10 @@ class SectionNodes(SectionContext):
                 self.nodes[name] = replace(node, patches=patches)
 
     def _check_patches(self, known: list[str]) -> None:
+        partial = self.broken | self.of_unknown_depth
         for address in self._patches:
             first = address.split(".")[0]
-            if address in self._used or first in self.broken or ("*" in first and self.broken):
+            if address in self._used or first in partial or ("*" in first and partial):
                 continue
             message = f"'{address}' patches nothing: there is no such node or block."
             self.problems.add(self.path("nodes", address), message, did_you_mean(address, known), key=True)
@@ -112,7 +115,10 @@ class SectionNodes(SectionContext):
             fields = marked(fields).copy()
             at = fields.value_positions.get("depth")
             depth = evaluated(self.problems, depth, self.section.names, (*path, "depth"), at)
-            fields["depth"] = depth = 1 if isinstance(depth, Unknown) else depth
+            if isinstance(depth, Unknown):
+                self.of_unknown_depth.add(name)
+                depth = 1
+            fields["depth"] = depth
         is_stage = "depth" in fields and depth is not None
         count = depth if is_stage and isinstance(depth, int) and 1 <= depth <= MAX_DEPTH else 1
         if len(self.nodes) + count > MAX_NODES:
