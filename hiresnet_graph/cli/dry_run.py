@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.sweep.prepare import PreparedStudy
 
 _REMARKS = 12  # lines of remarks
+_BUSY = 0.5  # other programs use more than this share of the cores
 
 
 def show_plan(
@@ -64,6 +66,9 @@ def write_remarks(remarks: tuple[str, ...]) -> None:
 
 
 def _write(prepared: PreparedStudy) -> None:
+    from hiresnet_graph.sweep.resources import available_cores
+
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0  # before workers measure
     _write_networks(prepared)
     missing = len(prepared.missing)
     if prepared.data_error:
@@ -78,10 +83,14 @@ def _write(prepared: PreparedStudy) -> None:
     workers = format_count(prepared.execution.workers, "worker")
     write_message(f"Disk: about {format_bytes(prepared.disk_bytes)}. {workers}.")
     if (estimate := prepared.estimate) is not None:
+        is_busy = load > _BUSY * available_cores()
+        others = f" while other programs used the CPU, load {load:.1f}" if is_busy else ""
         write_message(
             f"Time: about {format_duration(estimate.time_s)}, from a few steps of '{prepared.measured_label}' "
-            f"({estimate.images_s:,.0f} images per second in total), scaled by MACs for the others."
+            f"({estimate.images_s:,.0f} images per second in total{others}), scaled by MACs for the others."
         )
+    elif prepared.measured_label:
+        write_message(f"Time: unknown. A few steps of '{prepared.measured_label}' took too long to be measured.")
     write_message("Nothing was trained.")
 
 

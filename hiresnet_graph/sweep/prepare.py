@@ -224,8 +224,18 @@ class PreparedStudy:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is valid and possibly unintended in the data and the networks, in sentences."""
-        return (*(self.dataset.remarks() if self.dataset is not None else ()), *self.networks.remarks())
+        """What is valid and possibly unintended in the data, the networks and the recipes, in sentences."""
+        data = self.dataset.remarks() if self.dataset is not None else ()
+        return (*data, *self.networks.remarks(), *self._speed_remarks)
+
+    @property
+    def _speed_remarks(self) -> tuple[str, ...]:
+        from hiresnet_graph.train.environment import speed_remarks
+
+        if self.options.executor != "local" or not self.missing:
+            return ()
+        precisions = {self.plan.requests[key].recipe.precision for key in self.missing}
+        return speed_remarks(self.devices[0], precisions)
 
     @property
     def messages(self) -> tuple[str, ...]:

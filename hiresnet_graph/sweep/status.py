@@ -51,7 +51,7 @@ class Status:
         is_alive: Whether a driver is training it.
         runs: Each run once, in the order of the study.
         outside: Number of stored runs that are not part of the study any more.
-        epoch_s: Mean computing time of an epoch; None before the first.
+        epoch_s: Mean computing time of an epoch on machines like those that train now; None before the first.
         resume_hint: How to resume an unfinished single run; otherwise empty.
     """
 
@@ -107,7 +107,18 @@ def read_status(folder: Path | str) -> Status:
         outside = database.execute(
             "SELECT count(*) FROM runs WHERE key NOT IN (SELECT key FROM rows WHERE in_study)"
         ).fetchone()[0]
-        epoch_s = database.execute("SELECT avg(time_s) FROM curves WHERE split = 'train'").fetchone()[0]
+        # Epochs that other machines have trained before say nothing about the time left on these.
+        epoch_s = database.execute(
+            """
+            WITH last AS (
+                SELECT key, runs.state AS state, printf('%s %s %s', json_extract(machine, '$.platform'),
+                    json_extract(machine, '$.device'), json_extract(machine, '$.threads')) AS machine
+                FROM runs JOIN attempts USING (key) WHERE n = runs.attempts AND machine IS NOT NULL
+            )
+            SELECT avg(time_s) FROM curves JOIN last USING (key)
+            WHERE split = 'train' AND machine IN (SELECT machine FROM last WHERE state = 'running')
+            """
+        ).fetchone()[0]
     runs = []
     for key, name, network, init, data, state, attempts, epoch, epochs, accuracy, *details, _ in rows:
         now: State = "waiting" if state == "running" and not is_alive else state

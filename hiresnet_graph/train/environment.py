@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,30 @@ def choose_device(name: str) -> torch.device:
         found = f"this machine has {count}" if count else "torch finds none here (see 'hrg doctor')"
         raise UsageError(f"device '{name}' is a GPU, but {found}. Choose '--device cpu' or 'auto'.")
     return torch.device("cuda", device.index or 0)
+
+
+def emulates_bf16() -> bool:
+    """Whether this CPU has no vector instructions for bfloat16, which takes longer than float32 then.
+
+    Source: measured on an AVX2 CPU: the forward and backward pass of a convolution took 23 times as long, of a linear
+    layer 27 times. With AVX512, oneDNN computes bfloat16 with vector instructions.
+    """
+    return platform.machine() in ("x86_64", "AMD64") and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+
+
+def speed_remarks(device: str, precisions: Collection[str]) -> tuple[str, ...]:
+    """Sentences on what makes training with these precisions needlessly slow on a device.
+
+    Raises:
+        UsageError: There is no such device.
+    """
+    if "bf16" not in precisions or choose_device(device).type != "cpu" or not emulates_bf16():
+        return ()
+    return (
+        "Warning: 'precision: bf16' is emulated on this CPU, and takes 20 times as long as fp32 or more: torch finds "
+        f"{torch.backends.cpu.get_cpu_capability()}, and AVX512 is required. Set 'precision: fp32', or use another "
+        "machine.",
+    )
 
 
 def describe_environment(

@@ -105,13 +105,17 @@ def _python() -> tuple[bool, str, Any]:
 def _torch() -> tuple[bool, str, Any]:
     import torch
 
+    from hiresnet_graph.train.environment import emulates_bf16
+
     data = {
         "version": torch.__version__,
         "torchvision": _version("torchvision"),
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "emulates_bf16": emulates_bf16(),
     }
     text = f"{data['version']}, torchvision {data['torchvision']}, {data['threads']} threads, {data['cpu']}"
+    text += " (bf16 is emulated)" if data["emulates_bf16"] else ""
     try:
         import torchvision  # noqa: F401  (one built for another version of torch fails here)
     except Exception as error:

@@ -103,6 +103,7 @@ def search(
     from hiresnet_graph.sweep.search import read_trials
     from hiresnet_graph.sweep.search import search as search_all
     from hiresnet_graph.sweep.search_space import SearchSpace
+    from hiresnet_graph.train.environment import speed_remarks
 
     if dry_run:
         _describe(SearchSpace(requested))
@@ -115,7 +116,8 @@ def search(
         write_message(f"{requested.name or study.stem}: {space.search.sampler}, up to {format_count(budget, 'run')}.")
         if message:
             write_message(message)
-        write_remarks(space.remarks)
+        slow = speed_remarks(device or "auto", [requested.recipe.precision]) if executor == "local" else ()
+        write_remarks((*space.remarks, *slow))
 
     with resume_hint(), progress("run", budget) as meter:
 

@@ -117,7 +117,7 @@ def train(
         _show_parameters(network, recipe)
         return
     check_output_folder(output, RUN_FILES, [*network.files, *([weights] if weights is not None else [])])
-    reporter = _TrainReporter(recipe)
+    reporter = _TrainReporter(recipe, device or "auto")
     dataset = make_dataset(data, download)
     parameters = network.cost().parameters
     reporter.message(f"{network.plan.name}: {parameters:,} parameters, data {data or 'digits'}, seed {seed or 0}.")
@@ -196,7 +196,7 @@ def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: 
     from hiresnet_graph.train.single import read_request, resume_run
 
     network, request = read_request(folder)
-    reporter = _TrainReporter(request.recipe)
+    reporter = _TrainReporter(request.recipe, device or request.device)
     reporter.message(f"{network.plan.name}: resuming in {folder}.")
     with reporter.running(folder):
         record = resume_run(
@@ -214,8 +214,8 @@ def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: 
 class _TrainReporter:
     """Prints the progress and the result of training. Of several processes, the first one prints."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, recipe: Recipe, device: str) -> None:
+        self._recipe, self._device = recipe, device
         self._is_silent = os.environ.get("RANK", "0") != "0"
         self._meter: Meter | None = None
         self._first, self._first_at = (0, 0), 0.0
@@ -228,8 +228,10 @@ class _TrainReporter:
             write_message(text)
 
     def data(self, dataset: Dataset) -> None:
-        """Called before training: print what may be unintended in the data."""
-        for remark in dataset.remarks():
+        """Called before training: print what may be unintended in the data and the precision."""
+        from hiresnet_graph.train.environment import speed_remarks
+
+        for remark in (*dataset.remarks(), *speed_remarks(self._device, [self._recipe.precision])):
             self.message(remark)
 
     @contextmanager

@@ -18,6 +18,25 @@ from tests.sweep.works import MACHINE, Inline, Quick, epoch, record, study
 Hrg = Callable[..., Result]
 
 
+def test_the_time_left_is_that_of_machines_like_those_that_train_now(hrg: Hrg, tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0])
+    done, now = plan.requests
+    other = MACHINE.model_copy(update={"platform": "Linux x86_64 AVX512"})
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        ledger.start_attempt(done, 1, "cpu 0")
+        ledger.record_start(done, 1, other, 0)
+        ledger.record_epoch(done, 1, epoch(1))
+        ledger.finish(done, 1, record(plan.requests[done]))
+        ledger.start_attempt(now, 1, "cpu 0")
+        ledger.record_start(now, 1, MACHINE, 0)
+        ledger.commit()
+        assert hrg("status", tmp_path).stdout.splitlines()[0] == "study: 2 runs; 1 complete, 1 running."
+        ledger.record_epoch(now, 1, epoch(1).model_copy(update={"time_s": 120.0}))
+        ledger.commit()
+        assert "1 running. About 2 min left." in hrg("status", tmp_path).stdout
+
+
 def test_a_study_that_is_being_trained(hrg: Hrg, tmp_path: Path) -> None:
     plan = study(["none", "full"], [0, 1])
     keys = list(plan.requests)
