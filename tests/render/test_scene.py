@@ -122,6 +122,16 @@ def test_colours_depend_on_distance_and_agree_between_variants() -> None:
     assert only["edges.stem__stage2"].hue == 2
 
 
+def test_blocks_that_skips_join_are_levels() -> None:
+    plan = hrg.load("hiresvit_tiny").override({"depth": 3}).plan
+    blocks = ["encoder.block1", "encoder.block2", "encoder.block3"]
+    levels = ["positions", *blocks]
+    found = {(arrow.source, arrow.target): arrow.hue for arrow in arrows(make_scene(plan), "skip").values()}
+    assert found == {(a, b): j - i for i, a in enumerate(levels) for j, b in enumerate(levels) if i < j}
+    between_stages = hrg.load("hiresnet56").plan
+    assert {arrow.distance for arrow in arrows(make_scene(between_stages), "skip").values()} == {1, 2, 3}
+
+
 def test_numbers_in_the_picture_are_those_of_the_cost_table() -> None:
     network = hrg.load("hiresnet18").variant("full")
     scene = make_scene(network.plan, level="stages")

@@ -22,21 +22,22 @@ _MAX_TOOLTIP_LINES = 12
 
 
 def stage_distances(plan: Plan) -> dict[str, int]:
-    """The distance between the ends of each edge, in stages and nodes outside stages; in blocks within a stage."""
+    """The distance between the ends of each edge, in levels: stages, and nodes outside stages.
+
+    Where skips join blocks of a stage, its blocks are the levels; edges within any other stage are counted in blocks.
+    """
     nodes = {node.name: node for node in plan.nodes}
-    unit = {name: i for i, name in enumerate(dict.fromkeys(map(_unit, plan.nodes)))}
+    ends = {end for edge in plan.edges if edge.family == "skip" for end in edge.ends if end in nodes}
+    split = {nodes[end].stage for end in ends}
+    level = {node.name: node.name if node.stage in split else node.stage or node.name for node in plan.nodes}
+    unit = {name: i for i, name in enumerate(dict.fromkeys(level.values()))}
     index = {name: i for i, name in enumerate(nodes)}
     found = {}
     for edge in plan.edges:
         if edge.source in nodes and edge.target in nodes:
-            distance = abs(unit[_unit(nodes[edge.target])] - unit[_unit(nodes[edge.source])])
+            distance = abs(unit[level[edge.target]] - unit[level[edge.source]])
             found[edge.name] = distance or abs(index[edge.target] - index[edge.source])
     return found
-
-
-def _unit(node: NodeRecord) -> str:
-    """The stage of a node, or the node itself outside of stages."""
-    return node.stage or node.name
 
 
 def edge_families(plan: Plan, distances: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
@@ -248,11 +249,11 @@ class BlockScene:
 
     def _end_groups(self, edge: EdgeRecord) -> tuple[str, str]:
         """The stages that the spec names as the ends of an edge between stages; empty for a block."""
-        is_between = _unit(self._nodes[edge.source]) != _unit(self._nodes[edge.target])
-        if not is_between or edge.family in ("flow", "shortcut", "gate") or self._level != "blocks":
+        source, target = self._nodes[edge.source].stage, self._nodes[edge.target].stage
+        if (source and source == target) or edge.family in ("flow", "shortcut", "gate") or self._level != "blocks":
             return "", ""
-        source, target = (end if end in self._stages else "" for end in edge.ends)
-        return source, target
+        first, last = (end if end in self._stages else "" for end in edge.ends)
+        return first, last
 
     def heading(self, edge: EdgeRecord) -> Heading:
         """Where an edge leads in a network with `time`; forward in others."""
