@@ -29,6 +29,7 @@ from hiresnet_graph.report.formats import table_markdown
 from hiresnet_graph.report.questions import saved_analyses
 from hiresnet_graph.sweep.database import LEDGER
 from hiresnet_graph.sweep.results import Results, read_results
+from hiresnet_graph.sweep.study import read_study
 
 HERE = Path(__file__).parent
 FIGURES = ("accuracy", "curves")
@@ -49,6 +50,11 @@ class StudyPage:
     def name(self) -> str:
         """Name of the folder."""
         return self.folder.name
+
+    @property
+    def title(self) -> str:
+        """What is trained, in a few words: the description in the study file."""
+        return read_study(self.folder / "study.yaml").description.rstrip(".")
 
     @cached_property
     def finished(self) -> int:
@@ -181,8 +187,9 @@ def _epochs_to(curves: list[list[float]], level: float) -> str:
 
 def make_files() -> dict[Path, bytes]:
     """The page and its figures by path."""
-    studies = {path.parent.name: StudyPage(path.parent) for path in sorted(HERE.glob(f"*/{LEDGER}"))}
-    studies = {name: study for name, study in studies.items() if study.finished}
+    planned = [StudyPage(path.parent) for path in sorted(HERE.glob("*/study.yaml"))]
+    studies = {study.name: study for study in planned if (study.folder / LEDGER).is_file() and study.finished}
+    open_studies = [study for study in planned if study.name not in studies]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),
         undefined=jinja2.StrictUndefined,
@@ -191,7 +198,8 @@ def make_files() -> dict[Path, bytes]:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown
     )
-    files = {HERE / "README.md": environment.get_template("README.md.jinja").render(studies=studies).encode()}
+    page = environment.get_template("README.md.jinja").render(studies=studies, open_studies=open_studies)
+    files = {HERE / "README.md": page.encode()}
     for study in studies.values():
         files |= study.figures()
     return files
