@@ -27,6 +27,7 @@ from hiresnet_graph.report.figure_data import validation_curves
 from hiresnet_graph.report.figures import WIDTHS_CM, Look, figure_bytes, make_figure
 from hiresnet_graph.report.formats import table_markdown
 from hiresnet_graph.report.questions import saved_analyses
+from hiresnet_graph.report.tables import format_p
 from hiresnet_graph.sweep.database import LEDGER
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.study import read_study
@@ -90,17 +91,18 @@ class StudyPage:
         return table_markdown(report_tables(Report(make_table(self.results)))[0])
 
     def comparison(self) -> str:
-        """Differences from the baseline beside the published ones, in Markdown."""
+        """Differences from the baseline, beside the published ones if there are any, in Markdown."""
         published = self.results.published
+        if published is None:
+            return self._table("differences")
         head = "| variant | published | here | 95 % CI | p (Holm) | detectable | agreement |"
         lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
         comparison = compare(self.results)[0]
         for one in comparison.differences:
-            label, known = one.variants[0], None
-            if published is not None:
-                theirs = published.value_for(label, one.setting)
-                base = published.value_for(comparison.baseline, one.baseline_setting)
-                known = theirs.mean - base.mean if theirs is not None and base is not None else None
+            label = one.variants[0]
+            theirs = published.value_for(label, one.setting)
+            base = published.value_for(comparison.baseline, one.baseline_setting)
+            known = theirs.mean - base.mean if theirs is not None and base is not None else None
             lines.append(_difference_line(label, known, one))
         return "\n".join(lines)
 
@@ -110,7 +112,10 @@ class StudyPage:
 
     def effects(self) -> str:
         """What each edge is worth over all sets of the others, in Markdown."""
-        return table_markdown(report_tables(make_report(self.results, parts=("effects",)))[0])
+        return self._table("effects")
+
+    def _table(self, part: str) -> str:
+        return table_markdown(report_tables(make_report(self.results, parts=(part,)))[0])
 
     def epochs_to(self, *levels: float) -> str:
         """Epochs until a validation accuracy is reached, in Markdown: the mean over seeds, if all reach it."""
@@ -164,7 +169,7 @@ def _difference_line(label: str, known: float | None, one: Difference) -> str:
     if found.interval is None or found.detectable is None or one.p_holm is None:
         return f"| {' | '.join([*cells, '', '', '', 'too few runs'])} |"
     low, high = found.interval
-    cells += [f"[{low:+.2f}, {high:+.2f}]", f"{one.p_holm:.3f}", f"{found.detectable:.2f}"]
+    cells += [f"[{low:+.2f}, {high:+.2f}]", format_p(one.p_holm), f"{found.detectable:.2f}"]
     return f"| {' | '.join([*cells, _agreement(known, found.value, low, high, one.p_holm)])} |"
 
 

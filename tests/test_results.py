@@ -66,3 +66,16 @@ def test_the_readme_quotes_the_results_of_plain_blocks() -> None:
     assert interval is not None
     low, high = interval.groups()
     assert re.search(rf"(?m)^\| full \|.*\[{re.escape(low)}, {re.escape(high)}\]", plain)
+
+
+def test_docs_quote_the_differences_of_the_transformer() -> None:
+    page, readme = (RESULTS / "README.md").read_text(), (RESULTS.parent / "README.md").read_text()
+    measured = page[page.index("## Long skips of a small vision transformer") :]
+    how_to = (RESULTS.parent / "docs" / "how-to" / "transformers.md").read_text()
+    quoted = re.findall(r"(?m)^\| (full|in|out) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", how_to)
+    assert [label for label, *_ in quoted] == ["full", "in", "out"]
+    for label, accuracy, difference, interval in quoted:
+        assert re.search(rf"(?m)^\| {label} \| [^|]*\| [^|]*\| 3 \| {re.escape(accuracy)} \|", measured)
+        assert f"| {label} | 3 | {difference} | {interval} |" in measured
+    cost, low, high = re.search(r"\*cost\* ([\d.]+) points \(95 % CI ([\d.]+) to ([\d.]+)", readme).groups()  # type: ignore[union-attr]
+    assert quoted[0][2:] == (f"-{cost}", f"[-{high}, -{low}]")

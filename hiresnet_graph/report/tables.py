@@ -154,9 +154,9 @@ def _differences(comparison: Comparison, table: Table) -> ReportTable:
             ),
             (number_column("difference"), lambda one: _number(one.estimate and one.estimate.value, "+.2f")),
             (number_column("95 % CI"), lambda one: _interval(one.estimate)),
-            (number_column("p (Holm)"), lambda one: _p(one.p_holm)),
+            (number_column("p (Holm)"), lambda one: format_p(one.p_holm)),
             (number_column("df", 3, in_paper=False), lambda one: _df(one.estimate)),
-            (number_column("p", 4, in_paper=False), lambda one: _p(one.estimate and one.estimate.p)),
+            (number_column("p", 4, in_paper=False), lambda one: format_p(one.estimate and one.estimate.p)),
             (
                 number_column("detectable", 6, in_paper=False),
                 lambda one: _number(one.estimate and one.estimate.detectable),
@@ -238,7 +238,7 @@ def _effects(effects: Effects) -> ReportTable:
         return _number(effect and effect.value, "+.2f"), _interval(effect)
 
     rows = [
-        (one.edge, str(one.pairs), *cells(one.main), _p(one.p_holm), *(cells(one.shapley) if has_shapley else ()))
+        (one.edge, str(one.pairs), *cells(one.main), format_p(one.p_holm), *(cells(one.shapley) if has_shapley else ()))
         for one in effects.edges
     ]
     if effects.total is not None:
@@ -375,7 +375,8 @@ def _df(contrast: Contrast | None) -> str:
     return f"{contrast.df:.0f}" if float(contrast.df).is_integer() else f"{contrast.df:.1f}"
 
 
-def _p(p: float | None) -> str:
+def format_p(p: float | None) -> str:
+    """A p value with three digits."""
     if p is None:
         return "-"
     return f"{p:.3f}" if p >= 0.0005 else "<0.001"
