@@ -14,6 +14,7 @@ what is missing. With `--quick` all sizes are small: it shows that everything ru
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import re
@@ -27,7 +28,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from hiresnet_graph.data.cifar import Cifar10Data
 from hiresnet_graph.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +37,11 @@ _MAX_ENDLESS = 3  # calls that interrupt a part which does not continue where it
 _INCOMPLETE = "Not measured yet"
 _TARGET = re.compile(r"target (?:<=|>=|<) ?.*\b(met|missed|not measured)\b")
 _HRG = ("-m", "hiresnet_graph.cli")
+# What the parts import; the other dependencies of the package are for diagrams, charts, searches and exports.
+_PACKAGES = (
+    *("torch", "torchvision", "numpy", "networkx", "pydantic", "typer", "rich", "PyYAML", "pillow", "safetensors"),
+    *("scikit-learn", "scipy", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,41 @@ def parts_of(device: str, out: Path, quick: bool) -> list[Part]:
     ]
 
 
+def missing_packages() -> list[str]:
+    """The packages of `_PACKAGES` that are not installed for this Python."""
+    found = []
+    for name in _PACKAGES:
+        try:
+            importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found.append(name)
+    return found
+
+
+def device_problem(device: str) -> str:
+    """Why the parts cannot run on a device; empty if they can."""
+    if missing := missing_packages():
+        return (
+            f"{sys.executable} lacks: {' '.join(missing)}. Install them with pip; without network as "
+            "CONTRIBUTING.md describes ('With a GPU'). Or set PYTHON to another Python."
+        )
+    from hiresnet_graph.errors import UsageError
+    from hiresnet_graph.train.environment import choose_device
+
+    try:
+        choose_device(device)
+    except UsageError as error:
+        return f"{error} Without a GPU, '--device cpu --quick' shows that everything runs."
+    return ""
+
+
+def has_cifar() -> bool:
+    """Whether CIFAR-10 is found."""
+    from hiresnet_graph.data.cifar import Cifar10Data
+
+    return Cifar10Data().find() is not None
+
+
 def run_part(part: Part, out: Path, seconds: float) -> int | None:
     """Run the command of a part, with its output in `NAME.log`.
 
@@ -122,7 +162,9 @@ def run_part(part: Part, out: Path, seconds: float) -> int | None:
     Returns:
         Its exit code; None if it was interrupted.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **dict(part.variables)}
+    # Packages may be in folders of PYTHONPATH.
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **dict(part.variables)}
     with (out / f"{part.name}.log").open("a") as log:
         process = subprocess.Popen(
             [sys.executable, *part.arguments], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
@@ -143,7 +185,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, sent)
         try:
             process.wait(wait_s)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
             continue
 
 
@@ -158,6 +200,8 @@ def outcome(part: Part, state: State, out: Path, seconds: float) -> tuple[str, s
     if state.code:
         return "failed", f"exit code {state.code}, see {part.name}.log"
     report = out / part.report
+    if part.report and not report.exists():
+        return "failed", f"wrote no {part.report}, see {part.name}.log"
     if part.report and _INCOMPLETE in report.read_text():
         return "interrupted", "the next call continues it"
     return "finished", ""
@@ -171,7 +215,7 @@ def run_parts(parts: Sequence[Part], states: dict[str, State], out: Path, second
         left_s = seconds - (time.monotonic() - start) - _GRACE_S
         if state.state in ("finished", "failed"):
             continue
-        if part.requires_data and Cifar10Data().find() is None:
+        if part.requires_data and not has_cifar():
             state.state, state.message = "skipped", "CIFAR-10 is not found: set HRG_DATA to its parent folder"
         elif left_s < part.least_s:
             state.message = state.message or "no time was left in this call"
@@ -257,6 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs")
     given = parser.parse_args(arguments)
+    if problem := device_problem(given.device):
+        parser.exit(2, f"benchmarks.gpu: {problem}\n")
     out: Path = given.out.resolve()
     parts = parts_of(given.device, out, given.quick)
     record, settings = out / "parts.json", {"device": given.device, "quick": given.quick}
@@ -277,7 +323,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     save()
     # Commands that a shell starts in the background ignore Ctrl-C, and so would the parts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         run_parts(parts, states, out, 60 * given.minutes, save)
     except KeyboardInterrupt:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import runpy
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,7 @@ def test_parts_for_a_gpu_continue_in_the_next_call(
         gpu.Part("doctor", ("-c", "raise SystemExit(3)"), 60, least_s=0),
         gpu.Part("sweep", ("-c", told), 60, least_s=0, report="sweep.md"),
         gpu.Part("conv_table", ("-c", wait, str(tmp_path / "begun")), 1, least_s=0),
+        gpu.Part("equivalence", ("-c", ""), 60, least_s=0, report="equivalence.md"),
         gpu.Part("table2", ("-c", ""), 60, least_s=0, requires_data=True),
     ]
     monkeypatch.setattr(gpu, "parts_of", lambda *_: parts)
@@ -93,14 +96,52 @@ def test_parts_for_a_gpu_continue_in_the_next_call(
         assert gpu.main(command) == 1
         return [part["state"] for part in json.loads((tmp_path / "parts.json").read_text())["parts"].values()]
 
-    assert states() == ["failed", "finished", "interrupted", "skipped"]
-    assert states() == ["failed", "finished", "finished", "skipped"]
+    assert states() == ["failed", "finished", "interrupted", "failed", "skipped"]
+    assert states() == ["failed", "finished", "finished", "failed", "skipped"]
     text = (tmp_path / "summary.md").read_text()
-    assert "Targets: 0 met, 1 missed, 0 not measured." in text and "propose its removal" in text
+    assert "Targets: 0 met, 1 missed, 1 not measured." in text and "propose its removal" in text
     assert "exit code 3, see doctor.log" in text and "set HRG_DATA" in text
     with pytest.raises(SystemExit):
         gpu.main([*command, "--quick"])
     assert "give another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_part_for_a_gpu_ends_with_its_command_and_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    from benchmarks import gpu
+
+    stop = (
+        "import os, sys, time, pathlib\np = pathlib.Path(sys.argv[1])\n"
+        "if not p.exists():\n    p.write_text(str(os.getpid()))\n    os.kill(os.getppid(), int(sys.argv[2]))\n"
+        "    time.sleep(60)"
+    )
+    begun = tmp_path / "begun"
+    parts = [gpu.Part(name, ("-c", stop, str(begun), str(int(number))), 60, least_s=0) for name in ("doctor", "table2")]
+    monkeypatch.setattr(gpu, "parts_of", lambda *_: parts)
+    handlers = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert gpu.main(["--out", str(tmp_path), "--device", "cpu"]) == 130
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(begun.read_text()), 0)
+        assert gpu.main(["--out", str(tmp_path), "--device", "cpu"]) == 0
+    finally:
+        for one, handler in handlers.items():
+            signal.signal(one, handler)
+    assert "- table2: finished" in (tmp_path / "summary.md").read_text()
+
+
+def test_missing_packages_for_a_gpu_are_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu
+
+    monkeypatch.setattr(gpu, "_PACKAGES", ("numpy", "no-such-package", "nor-this"))
+    with pytest.raises(SystemExit) as ended:
+        gpu.main(["--out", str(tmp_path / "out")])
+    assert ended.value.code == 2 and "lacks: no-such-package nor-this." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_random_graph_has_the_asked_size(monkeypatch: pytest.MonkeyPatch) -> None:

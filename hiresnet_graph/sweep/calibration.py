@@ -39,9 +39,13 @@ def estimate_disk_bytes(networks: Networks, plan: StudyPlan, missing: Collection
         running: Runs that are trained at one time.
     """
     sizes = []
+    known: dict[int, int] = {}  # many runs share a network
     for network in _missing_networks(networks, plan, missing).values():
-        cost = network.architecture.cost()
-        weights = _BYTES * (cost.parameters + cost.buffers)
+        arch = network.architecture
+        if id(arch) not in known:
+            cost = arch.cost()
+            known[id(arch)] = _BYTES * (cost.parameters + cost.buffers)
+        weights = known[id(arch)]
         sizes.append((4 * weights + _RECORD_BYTES + _EPOCH_BYTES * network.recipe.epochs, weights))
     # A checkpoint has the weights, the best ones, and twice as much for the optimizer; the two newest are kept.
     largest = sorted((weights for _, weights in sizes), reverse=True)[:running]
@@ -245,7 +249,8 @@ def _largest_load(sizes: Sequence[int], workers: int) -> int:
 def _missing_networks(networks: Networks, plan: StudyPlan, missing: Collection[str]) -> dict[str, Network]:
     """The network of each missing run, in the order of the study's rows."""
     found: dict[str, Network] = {}
+    keys = frozenset(missing)
     for row in plan.rows:
-        if row.key in missing:
+        if row.key in keys:
             found.setdefault(row.key, networks.members[row.network])
     return found

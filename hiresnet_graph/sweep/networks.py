@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import Problem, SpecError, UsageError, did_you_mean
+from hiresnet_graph.plan import Plan
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.sweep.assignments import check_assignments
 from hiresnet_graph.sweep.controls import ADJUSTED, Control, adjusted, control_of, random_edges
@@ -76,8 +77,12 @@ class Networks:
         remarks = left_out_sentences(self.left_out)
         different = [network for network in self.members if not network.info.same_as]
         warned: dict[str, list[str]] = {}
+        known: dict[int, tuple[Problem, ...]] = {}  # settings of the recipe alone share their networks
         for network in different:
-            for problem in network.architecture.warnings:
+            arch = network.architecture
+            if id(arch) not in known:
+                known[id(arch)] = arch.warnings
+            for problem in known[id(arch)]:
                 warned.setdefault(str(problem), []).append(_full_label(network.info.label, network.info.setting))
         for text, labels in warned.items():
             remarks.append(f"Warning: {'' if len(labels) == len(different) else f'{_some(labels)}: '}{text}")
@@ -409,9 +414,13 @@ def _check_published(published: Published, networks: Iterable[NetworkInfo], prob
 
 def _check_rules(study: Study, members: Sequence[Network], problems: Problems) -> None:
     """Report patterns of a recipe that match in none of its networks."""
-    for recipe in {str(member.recipe): member.recipe for member in members}.values():
-        plans = [member.architecture.plan for member in members if member.recipe == recipe]
-        if error := check_rules(recipe, plans):
+    of_rules: dict[str, tuple[Recipe, dict[int, Plan]]] = {}  # recipes with equal patterns share their networks
+    for member in members:
+        recipe, plan = member.recipe, member.architecture.plan
+        rules = str((recipe.freeze, recipe.lr_scale, recipe.no_decay))
+        of_rules.setdefault(rules, (recipe, {}))[1][id(plan)] = plan
+    for recipe, plans in of_rules.values():
+        if error := check_rules(recipe, list(plans.values())):
             field = error.split(":")[0]
             varied = next((key for key in (field, f"recipe.{field}") if key in study.grid), None)
             problems.add(("grid", varied) if varied else ("recipe", field), error.removeprefix(f"{field}: "))

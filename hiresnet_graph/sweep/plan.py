@@ -111,17 +111,19 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
     rows: dict[tuple[int, int], PlannedRow] = {}
     requests: dict[str, RunRequest] = {}
     origins: dict[str, tuple[NetworkIdentity, Seeds, InitialWeights | None]] = {}
-    identities = [
-        NetworkIdentity(network.info.plan, custom_ops_hash(plan), count_readouts(plan))
-        for network, plan in ((network, network.architecture.plan) for network in networks.members)
-    ]
-    specs = [network.architecture.to_yaml() for network in networks.members]
+    known: dict[int, tuple[NetworkIdentity, str]] = {}  # identity and spec; settings of the recipe alone share them
+    for network in networks.members:
+        arch = network.architecture
+        if id(arch) not in known:
+            identity = NetworkIdentity(network.info.plan, custom_ops_hash(arch.plan), count_readouts(arch.plan))
+            known[id(arch)] = identity, arch.to_yaml()
     for s, seeds in enumerate(study.seed_pairs):
         for n, network in enumerate(networks.members):
-            key = identify_run(identities[n], network.recipe, seeds, matched, network.weights).key
+            identity, spec = known[id(network.architecture)]
+            key = identify_run(identity, network.recipe, seeds, matched, network.weights).key
             rows[n, s] = PlannedRow(n, seeds, key)
-            origins[key] = (identities[n], seeds, network.weights)
-            request = RunRequest(specs[n], network.info.label, seeds, source, network.recipe, weights=network.weights)
+            origins[key] = (identity, seeds, network.weights)
+            request = RunRequest(spec, network.info.label, seeds, source, network.recipe, weights=network.weights)
             requests.setdefault(key, request)
     return StudyPlan(
         name=study.name or networks.architecture,

@@ -184,7 +184,8 @@ class PreparedStudy:
         for key in self.missing:
             if key in runs and runs[key].attempts:
                 continue  # it resumes from its own checkpoint
-            for epochs in lengths:
+            own = self.plan.requests[key].recipe.epochs
+            for epochs in (length for length in lengths if length < own):
                 shorter = runs.get(self.plan.key_with_epochs(key, epochs))
                 if shorter is None or not self.plan.continues(key, shorter.key, epochs):
                     continue

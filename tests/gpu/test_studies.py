@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 def run(folder: Path, *command: str) -> str:
     """The output of a Python command that must succeed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(
         [sys.executable, *command],
         cwd=folder,

@@ -76,7 +76,7 @@ def _write(found: Status, folder: Path) -> None:
     if len(found.runs) > 1:
         write()
         _write_networks(found)
-    unfinished = [run for run in found.runs if run in found.running or (run.state == "waiting" and run.epoch)]
+    unfinished = [run for run in found.runs if run.state == "running" or (run.state == "waiting" and run.epoch)]
     if unfinished:
         write()
         columns = [
