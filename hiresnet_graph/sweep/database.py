@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.sweep.snapshot import is_on_network, snapshot
 
 LEDGER, RUNS = "ledger.sqlite", "runs"
 # Raised when the tables change.
@@ -71,8 +72,6 @@ _JSON = {
     ("trials", "content"): "object",
 }
 """The columns with JSON data, and the type of these."""
-# Where SQLite's write-ahead log must not be used: its shared memory exists on one machine only.
-_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "gluster", "afs", "9p", "fuse.sshfs")
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
@@ -83,10 +82,12 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     """
     database = sqlite3.connect(path, timeout=60, isolation_level=None, cached_statements=64)
     try:
+        if is_on_network(path):
+            # Without shared memory, which exists on one machine only, and visible to other machines after each commit.
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = check_version(database, path)
-        mode = "DELETE" if _is_on_network(path) else "WAL"
-        database.execute(f"PRAGMA journal_mode = {mode}")
-        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA synchronous = {'FULL' if is_on_network(path) else 'NORMAL'}")
         if version == 0:
             database.executescript(
                 f"BEGIN; {_SCHEMA} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
@@ -105,14 +106,19 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 def open_for_reading(path: Path, *, may_be_empty: bool = False) -> Iterator[sqlite3.Connection]:
     """A consistent view of a ledger; nothing is written, even in a writable folder.
 
+    A ledger on a network file system is copied first.
+
     Args:
         may_be_empty: A file without tables is no error.
 
     Raises:
         RunError: The ledger cannot be read, is damaged, or is of another version.
     """
-    with ledger_errors(path):
-        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=60, isolation_level=None)
+    with ExitStack() as stack, ledger_errors(path):
+        file, mode = path.resolve(), "ro"
+        if is_on_network(path):
+            file, mode = stack.enter_context(snapshot(path)), "rw"
+        database = sqlite3.connect(f"{file.as_uri()}?mode={mode}", uri=True, timeout=60, isolation_level=None)
         try:
             version = check_version(database, path)
             if version == 0 and not may_be_empty:
@@ -176,14 +182,3 @@ def ledger_errors(path: Path) -> Iterator[None]:
         if type(error) is not sqlite3.DatabaseError:  # a subclass is a bug of this package
             raise
         raise RunError(f"{path}: is damaged ({' '.join(str(error).split())}). {RESTORE_HINT}") from error
-
-
-def _is_on_network(path: Path) -> bool:
-    """Whether a file lies on a network file system, as far as the operating system shows."""
-    try:
-        mounts = [line.split(" ")[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
-    except OSError:
-        return False
-    real = path.resolve()
-    kinds = {len(at): kind for at, kind in mounts if real.is_relative_to(at.replace("\\040", " "))}
-    return bool(kinds) and kinds[max(kinds)].startswith(_NETWORK_FILE_SYSTEMS)

@@ -1,4 +1,5 @@
 import random
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hiresnet_graph.plan import Plan
 from hiresnet_graph.sweep import Study, plan_study, read_study
 from hiresnet_graph.sweep.isomorphism import wiring
 from hiresnet_graph.sweep.networks import networks_of
+from hiresnet_graph.sweep.prepare import prepare_study
 from hiresnet_graph.train import Recipe, Seeds, identify_request
 
 QUICK = {"epochs": 1, "batch_size": 400}
@@ -189,3 +191,33 @@ def test_run_keys_do_not_depend_on_the_rest_of_the_study(tiny: hrg.Architecture)
     assert set(small.requests) < set(large.requests)
     other = plan_study(Study(network=tiny, variants=["full"], seeds=[1], recipe=QUICK, data="digits:split_seed=1"))
     assert not set(small.requests) & set(other.requests)
+
+
+def test_what_is_computed_of_a_network_does_not_depend_on_the_number_of_recipes(
+    tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grid of thousands of settings would take minutes otherwise."""
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        method = getattr(hrg.Architecture, name)
+
+        def call(self: hrg.Architecture) -> object:
+            calls[name] += 1
+            return method(self)
+
+        monkeypatch.setattr(hrg.Architecture, name, call)
+
+    for name in ("cost", "to_yaml", "standalone"):
+        counted(name)
+
+    def of(rates: tuple[float, ...]) -> tuple[Counter[str], int]:
+        calls.clear()
+        study = Study(network=tiny, variants=("none", "full"), grid={"lr": rates}, seeds=2, data="digits")
+        prepared = prepare_study(study, None, calibrates=False)
+        assert prepared.disk_bytes > 0 and prepared.remarks is not None
+        return Counter(calls), prepared.total
+
+    (few, total), (many, more) = of((0.01,)), of((0.01, 0.02, 0.03))
+    assert few == many and few["to_yaml"] >= 2
+    assert more == 3 * total
