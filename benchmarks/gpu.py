@@ -100,7 +100,7 @@ def parts_of(device: str, out: Path, quick: bool) -> list[Part]:
     sizes = ("--net", "full", "--precision", "bf16,fp32", "--replicas", "4,16,40", "--processes", "4")
     sizes += ("--images", "4500", "--rounds", "3", "--part-minutes", "0.7")
     return [
-        Part("doctor", (*_HRG, "doctor"), 60),
+        Part("doctor", (*_HRG, "doctor"), 120),
         Part(
             "tests",
             tests,
