@@ -7,7 +7,7 @@ The ledger is made of random accuracies, without training. Each command is a pro
 
 from __future__ import annotations
 
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,8 +20,10 @@ from benchmarks.measure import finish, options, table, verdict
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.networks import networks_of
 from hiresnet_graph.sweep.plan import make_plan
+from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.record import Environment, Epoch, RunRecord
+from hiresnet_graph.train.request import RunRequest
 
 EPOCHS, SEEDS = 80, 5
 TARGET_S, TARGET_BYTES, TARGET_PAGE = 10, 10**9, 2 * 10**6
@@ -50,12 +52,15 @@ def make_ledger(folder: Path, *, seeds: int, epochs: int) -> int:
         for row in plan.rows:
             if ledger.run(row.key).state == "waiting":
                 request, network = plan.requests[row.key], plan.networks[row.network]
-                ledger.adopt(row.key, _record(row.key, request, network, rng, epochs))
+                ledger.adopt(row.key, random_record(row.key, request, network, rng, epochs))
         ledger.commit()
     return len(plan.requests)
 
 
-def _record(key: str, request: object, network: object, rng: np.random.Generator, count: int) -> RunRecord:
+def random_record(
+    key: str, request: RunRequest, network: NetworkInfo, rng: np.random.Generator, count: int
+) -> RunRecord:
+    """A record of so many epochs with random accuracies."""
     accuracies = np.sort(rng.uniform(0.2, 0.9, count))
     epochs = tuple(
         Epoch(
@@ -74,14 +79,14 @@ def _record(key: str, request: object, network: object, rng: np.random.Generator
     return RunRecord(
         key=key,
         architecture="hiresnet18",
-        variant=request.label,  # type: ignore[attr-defined]
-        seeds=request.seeds,  # type: ignore[attr-defined]
+        variant=request.label,
+        seeds=request.seeds,
         data="digits",
         data_fingerprint="none",
-        recipe=request.recipe,  # type: ignore[attr-defined]
-        plan=network.plan,  # type: ignore[attr-defined]
-        parameters=network.parameters,  # type: ignore[attr-defined]
-        macs=network.macs,  # type: ignore[attr-defined]
+        recipe=request.recipe,
+        plan=network.plan,
+        parameters=network.parameters,
+        macs=network.macs,
         outcome="complete",
         epochs=epochs,
         machine=MACHINE,
@@ -97,11 +102,14 @@ def _record(key: str, request: object, network: object, rng: np.random.Generator
 
 def measure(*words: str) -> dict[str, float]:
     """Wall and CPU time of a command in seconds, and its peak memory in bytes."""
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run([sys.executable, "-c", "from hiresnet_graph.cli import main; main()", *words], check=True, stdout=-3)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_s": time.monotonic() - start, "cpu_s": cpu, "bytes": after.ru_maxrss * 1024.0}
+    command, start = [sys.executable, "-c", "from hiresnet_graph.cli import main; main()", *words], time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    cpu_s = used.ru_utime + used.ru_stime
+    return {"wall_s": time.monotonic() - start, "cpu_s": cpu_s, "bytes": used.ru_maxrss * 1024.0}
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from hiresnet_graph.sweep.executors.mailbox import Mailbox
 from hiresnet_graph.sweep.executors.slurm import SlurmExecutor
 from hiresnet_graph.sweep.executors.slurm_jobs import parse_slurm_options
 from hiresnet_graph.sweep.options import ExecutionOptions
+from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.train import EpochDone, Finished, Paused, Saved, Started
 from tests.sweep.real_studies import Watched, real_study, trained, weights
 from tests.sweep.test_local import collected, has_ended, is_last, task, worker_of
@@ -309,3 +310,32 @@ def test_a_requeued_job_resumes_its_run_and_a_wrong_partition_is_refused(
     executor = WatchedSlurm(tmp_path / "slurm", requeue, options={"time": "10", "begin": "now"}, workers=1)
     assert trained(tmp_path / "slurm", plan, executor) == expected
     assert len(requeued) == 1 and weights(tmp_path / "slurm") == weights(tmp_path / "local")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_job_reaches_its_time_limit(
+    tmp_path: Path, tiny: hrg.Architecture, slurm: Slurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Slurm signals a job one to two minutes before the limit of three; the run continues in a new job at its step."""
+    trained(tmp_path / "short", real_study(tiny, epochs=4), LocalExecutor(1))
+    times = [row.record.time_s for row in read_results(tmp_path / "short").rows if row.record is not None]
+    # Four minutes in all, if the machine stays as fast.
+    plan = real_study(tiny, epochs=round(240 * 4 / sum(times)))
+    ended: list[str] = []
+
+    def at_the_end(report: TaskReport) -> None:
+        if isinstance(report.event, Paused):
+            ended.append(slurm.shell("squeue", "--Format=JobID,State,TimeUsed,TimeLimit"))
+
+    executor = WatchedSlurm(tmp_path / "slurm", at_the_end, options={"time": "3"}, workers=1)
+    found = trained(tmp_path / "slurm", plan, executor)
+    with capsys.disabled():
+        print("", *ended, sep="\n")
+    assert ended and "3:00" in ended[0]
+    jobs = [report.worker for report in executor.seen if isinstance(report.event, Started)]
+    assert len(set(jobs)) >= 2 and not any(isinstance(report.event, Lost) for report in executor.seen)
+    again = [one.event for one in executor.seen if one.attempt > 1 and isinstance(one.event, Started)]
+    assert again and all(event.epoch > 0 for event in again)
+    assert found == trained(tmp_path / "local", plan, LocalExecutor(2))
+    assert weights(tmp_path / "slurm") == weights(tmp_path / "local")
