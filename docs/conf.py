@@ -76,7 +76,8 @@ def _included(app: Any, path: Path, name: str, content: list[str]) -> None:
 
 
 def _draw(app: Any) -> None:
-    runpy.run_path(str(DOCS / "gallery.py"), run_name="__main__")
+    for script in ("gallery.py", "notebooks.py"):
+        runpy.run_path(str(DOCS / script), run_name="__main__")
 
 
 def setup(app: Any) -> None:

@@ -11,6 +11,9 @@ The blocks of a page run in order, in a temporary folder. Comments before a bloc
     <!-- test: skip: WHY -->         do not run it
     <!-- test: sums -->              check every equation
 
+A picture of `docs/images/tutorials` is drawn by a command of its page, under the same name. To renew it, delete it: the
+test writes what is missing, and fails.
+
 The commands of `bash` and `console` blocks run. In `console` they start with `$ `, and their output is compared;
 `...` matches anything. A `text` block after a `python` block is the output of that block.
 """
@@ -37,8 +40,8 @@ from tests.test_layers import LAYERS
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 REFERENCE = ROOT / "docs" / "reference"
-HOW_TO = ROOT / "docs" / "how-to"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted(HOW_TO.glob("*.md"))]
+FOLDERS = [ROOT / "docs", ROOT / "docs" / "tutorials", ROOT / "docs" / "how-to"]
+PAGES = [README, *(page for folder in FOLDERS for page in sorted(folder.glob("*.md")))]
 ALL = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(REFERENCE.glob("*.md"))]
 LANGUAGES = {"bash", "console", "json", "make", "python", "text", "toml", "yaml"}
 PROGRAMS = {"hrg", "python", "cat", "ls", "cp", "mkdir", "head"}
@@ -256,8 +259,29 @@ def follow(page: Path, folder: Path, slow: bool) -> None:
             behind = block.follows is not None and "slow" in block.follows.marks and block.language == "text"
             if slow or not ("slow" in block.marks or behind):
                 follower.follow(block)
+        check_pictures(page, folder, slow)
     finally:
         follower.close()
+
+
+def shapes(path: Path) -> str:
+    """A diagram without its tooltips, which have numbers of lines."""
+    return re.sub("<title>.*?</title>", "", path.read_text(), flags=re.S)
+
+
+def check_pictures(page: Path, folder: Path, slow: bool) -> None:
+    """Compare the pictures of a tutorial with those that its commands have drawn; charts of trained networks vary."""
+    for name in re.findall(r"]\((\.\./images/tutorials/[^)]*)\)", page.read_text()):
+        picture = (page.parent / name).resolve()
+        drawn = next(folder.rglob(picture.name), None)
+        assert drawn is not None or not slow, f"{page.name}: no command draws {picture.name}"
+        if drawn is None:
+            continue
+        if not picture.exists():
+            picture.write_bytes(drawn.read_bytes())
+            pytest.fail(f"{picture} was missing, and has been written: look at it")
+        is_chart = "tables" in drawn.parts
+        assert is_chart or shapes(picture) == shapes(drawn), f"{picture.name} is not what {page.name} draws: delete it"
 
 
 def page_id(page: Path) -> str:
@@ -274,6 +298,26 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if "<!-- test: slow:" in page.read_text()], ids=page_id)
 def test_a_page_can_be_followed_with_its_slow_parts(page: Path, tmp_path: Path) -> None:
     follow(page, tmp_path, slow=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- notebooks
+
+NOTEBOOKS = {
+    "activity": (["42 responses"], 2),
+    "skips": (["full        69,010 parameters", r"([89]\d|100)% of the test images"], 3),
+}
+"""Notebook -> patterns of what its cells print, and the number of their pictures."""
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "examples" / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_a_notebook_runs(script: Path, tmp_path: Path) -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "notebooks.py"))["page"](script, tmp_path)
+    printed, pictures = NOTEBOOKS[script.stem]
+    for pattern in printed:
+        assert re.search(pattern, page)
+    names = re.findall(r"]\((\S+\.svg)\)", page)
+    assert len(names) == pictures
+    assert all((tmp_path / name).read_text().startswith("<svg") for name in names)
 
 
 # -------------------------------------------------------------------------------------------------------------- links
@@ -305,11 +349,7 @@ def test_links_and_images_lead_somewhere(page: Path) -> None:
 
 
 def test_the_diagram_of_the_readme_is_current(tmp_path: Path) -> None:
-    """Drawn by the command in the README; tooltips, which have numbers of lines, may differ."""
-
-    def shapes(path: Path) -> str:
-        return re.sub("<title>.*?</title>", "", path.read_text(), flags=re.S)
-
+    """Drawn by the command in the README."""
     (command,) = re.findall(r"`(hrg render \S+ [^`]* -o docs/[^`]*)`", README.read_text())
     (tmp_path / "docs" / "images").mkdir(parents=True)
     follower = Follower(tmp_path)
