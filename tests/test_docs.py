@@ -271,7 +271,7 @@ def shapes(path: Path) -> str:
 
 def check_pictures(page: Path, folder: Path, slow: bool) -> None:
     """Compare the pictures of a tutorial with those that its commands have drawn; charts of trained networks vary."""
-    for name in re.findall(r"]\((\.\./images/tutorials/[^)]*)\)", page.read_text()):
+    for name in re.findall(r"]\(((?:\.\./)?images/tutorials/[^)]*)\)", page.read_text()):
         picture = (page.parent / name).resolve()
         drawn = next(folder.rglob(picture.name), None)
         assert drawn is not None or not slow, f"{page.name}: no command draws {picture.name}"

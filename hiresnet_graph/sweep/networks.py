@@ -83,7 +83,7 @@ class Networks:
             if id(arch) not in known:
                 known[id(arch)] = arch.warnings
             for problem in known[id(arch)]:
-                warned.setdefault(str(problem), []).append(_full_label(network.info.label, network.info.setting))
+                warned.setdefault(str(problem), []).append(full_label(network.info.label, network.info.setting))
         for text, labels in warned.items():
             remarks.append(f"Warning: {'' if len(labels) == len(different) else f'{_some(labels)}: '}{text}")
         found: dict[str, list[str]] = {}
@@ -237,7 +237,7 @@ class _NetworkBuilder:
         if reasons and not found:
             hint = "Take 'leave-one-out', write what must stay as 'flow' or 'edges', or set 'prune: dead'."
             self._problems.add(("subsets",), f"no subset is a network: {next(iter(reasons.values()))}", hint)
-        self._left_out |= {_full_label(label, setting.values): reason for label, reason in reasons.items()}
+        self._left_out |= {full_label(label, setting.values): reason for label, reason in reasons.items()}
         return {variant.label: (variant, network) for variant, network in found}
 
     def _compiled(self, variants: list[Variant], setting: Setting) -> _Found:
@@ -452,7 +452,7 @@ def _edge_names(network: Architecture, group: str | None) -> list[str]:
     return [">".join(edge.ends) for edge in network.plan.edges if edge.family == "skip"]
 
 
-def _full_label(label: str, setting: Mapping[str, object]) -> str:
+def full_label(label: str, setting: Mapping[str, object]) -> str:
     """A variant and the values that the grid chose for its network: `adjacent, time.steps=4`."""
     return ", ".join([label, *_network_values(setting)])
 

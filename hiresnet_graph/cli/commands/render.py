@@ -9,11 +9,14 @@ import typer
 from hiresnet_graph.cli.arguments import Changes, Edges, Output, Spec, Variant, architecture
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.output import Force, check_output_file
+from hiresnet_graph.cli.study_summary import refuse_changes
 from hiresnet_graph.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture
+    from hiresnet_graph.plan import Plan
     from hiresnet_graph.render import Direction, Level, ThemeName
+    from hiresnet_graph.sweep import Study
 
 
 def render(
@@ -56,9 +59,10 @@ def render(
     """Draw the diagram as SVG, PDF, PNG, TikZ, a web page, DOT or Mermaid.
 
     The suffix of the file selects the format: .svg, .pdf, .png, .tex, .html, .dot or .mmd. With --diff, the picture
-    shows two networks in one; with --variants, several side by side.
+    shows two networks in one; with --variants, several side by side. Of a study, it shows all networks side by side.
     """
     from hiresnet_graph.render import RenderOptions, render, render_difference, render_sheet
+    from hiresnet_graph.spec.reader import is_study
 
     if diff is not None and variants is not None:
         raise UsageError("'--diff' and '--variants' are two kinds of pictures. Give one of them.")
@@ -72,6 +76,16 @@ def render(
         footer,
         cast("ThemeName", theme),
     )
+    if is_study(spec):
+        from hiresnet_graph.sweep.study import read_study
+
+        given = {"changes": changes, "--variant": variant, "--edges": edges, "--diff": diff, "--variants": variants}
+        refuse_changes(spec, given)
+        study = read_study(spec)
+        target = check_output_file(output, study.base().files, force=force)
+        render_sheet(_study_networks(study), target, options, title=study.name or study.base().name)
+        write_message(f"Wrote {output}.")
+        return
     network = architecture(spec, changes, variant, edges)
     target = check_output_file(output, network.files, force=force)
     if diff is not None:
@@ -84,6 +98,17 @@ def render(
     else:
         render(network.plan, target, options, title=network.title)
     write_message(f"Wrote {output}.")
+
+
+def _study_networks(study: Study) -> list[tuple[str, Plan]]:
+    """Label and plan of each different network of a study."""
+    from hiresnet_graph.sweep.networks import full_label, networks_of
+
+    found: dict[str, tuple[str, Plan]] = {}
+    for member in networks_of(study).members:
+        label = full_label(member.info.label, member.info.setting)
+        found.setdefault(member.info.plan, (label, member.architecture.plan))
+    return list(found.values())
 
 
 def _names(network: Architecture, variants: str) -> list[str]:

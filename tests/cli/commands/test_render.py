@@ -39,9 +39,19 @@ def test_render_draws_two_networks_in_one_picture_or_several_on_a_sheet(hrg, fol
     assert all(f">{name}</text>" in sheet for name in ("original", "full", "in", "out", "p1", "p2", "p3"))
 
 
+def test_the_picture_of_a_study_is_a_sheet_of_its_different_networks(hrg, folder):
+    assert hrg("render", "frnn3-transitions", "-o", "sheet.svg", "--no-counts").exit_code == 0
+    sheet = (folder / "sheet.svg").read_text()
+    assert all(f">{name}</text>" in sheet for name in ("all", "no feedback", "no lateral", "no bypass"))
+    assert ">adjacent</text>" not in sheet  # the same network as without bypasses
+    assert hrg("render", "table1-cifar10", "-o", "grid.svg", "--level", "stages", "--no-counts").exit_code == 0
+    assert ">adjusted, block=resnext</text>" in (folder / "grid.svg").read_text()
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        (["table2", "--edges", "in"], "'table2' is a study, which takes no --edges."),
         (["hiresnet18", "--variants", "ful"], "'hiresnet18' has no variant 'ful'. Did you mean 'full'?"),
         (["unet", "--variants", "all"], "'unet' has no variants, so there is no sheet of them."),
         (["unet", "--variants", "a", "--diff", "unet"], "'--diff' and '--variants' are two kinds of pictures."),
