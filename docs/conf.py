@@ -30,6 +30,7 @@ html_show_sourcelink = False
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
+copybutton_line_continuation_character = "\\"
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
