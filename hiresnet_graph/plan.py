@@ -87,7 +87,7 @@ class Plan:
                 {
                     "name": call.name,
                     "op": call.op.kind,
-                    "fields": call.op.model_dump(mode="json", exclude_defaults=True),
+                    "fields": {name: _number(value) for name, value in _fields(call).items()},
                     "inputs": list(call.inputs),
                     "shape": list(call.shape),
                     **({"weights": call.weights} if call.tensors else {}),
@@ -109,6 +109,15 @@ class Plan:
             entry["owner"], entry["origin"] = call.owner, str(call.origin)
         kinds = {name: shape.kind for name, shape in self.inputs.items()}
         return {"name": self.name, "input_kinds": kinds, **data}
+
+
+def _fields(call: Call) -> dict[str, Any]:
+    return call.op.canonical(*call.input_shapes).model_dump(mode="json", exclude_defaults=True)
+
+
+def _number(value: Any) -> Any:
+    """A number with nine digits, as they do not depend on how it was computed (1 - 0.9 is 0.1); others as they are."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def make_plan(graph: OpGraph) -> Plan:

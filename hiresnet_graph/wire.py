@@ -30,6 +30,7 @@ ActivationName = Literal[
     "hardsigmoid",
     "sigmoid",
     "tanh",
+    "abs",
     "none",
 ]
 Size = int | tuple[int, int]

@@ -1,8 +1,8 @@
 """A network whose edges can be observed and changed while it computes.
 
 Its plan has a probe where each edge arrives at its slot: after the block, the projection, the scale and the gate of the
-edge, before the merge. The block's own value at a slot and its shortcut have probes too. Edges inside blocks that the
-spec defines have none.
+edge, before the merge. The block's own value at a slot and its shortcut have probes too. Of the edges inside blocks
+that the spec defines, shortcuts alone have probes, and only if they are requested.
 
 Axes: B images of a batch.
 """
@@ -50,17 +50,20 @@ class ProbedNetwork:
         arch: The network.
         module: Built from it, with any weights, in evaluation mode. It is not changed.
         output: The name of the output that is looked at; by default the only one.
+        inner: Whether the shortcuts inside blocks that the spec defines have probes, too.
     """
 
-    def __init__(self, arch: Architecture, module: nn.Module, output: str | None = None) -> None:
+    def __init__(
+        self, arch: Architecture, module: nn.Module, output: str | None = None, *, inner: bool = False
+    ) -> None:
         self.arch, self.module, self._output = arch, module, output
-        self.plan: Plan = make_plan(resolve(arch.graph, probes=True))
+        self.plan: Plan = make_plan(resolve(arch.graph, probes=True, inner_probes=inner))
         self.probes = tuple((call, call.op) for call in self.plan.calls if isinstance(call.op, EdgeProbe))
         self._interpreter = Interpreter(self.plan, module)
 
     @cached_property
     def edges(self) -> Mapping[str, EdgeRecord]:
-        """The edges that are computed, by name; without those inside blocks."""
+        """The edges that are computed and have a probe, by name."""
         probed = {probe.edge for _, probe in self.probes}
         return {edge.name: edge for edge in self.plan.edges if edge.name in probed}
 
@@ -95,14 +98,15 @@ class ProbedNetwork:
     def select(self, text: str) -> tuple[str, ...]:
         """The names of the edges of a set, like `stem>stage3`, `in` or `full - p1`.
 
-        A word selects among skips. `A>B` is the skips from A to B; where there are none, the edge of the flow.
+        A word selects among skips. `A>B` is the skips from A to B; where there are none, the edge of the flow, or the
+        shortcut inside a block.
 
         Raises:
             UsageError: The set cannot be read, or selects no edge.
         """
         order = {node.name: i for i, node in enumerate(self.plan.nodes)}
         ends = {name: self.edges[name].ends for name in self.skips}
-        flow = {name: edge.ends for name, edge in self.edges.items() if edge.family == "flow"}
+        flow = {name: edge.ends for name, edge in self.edges.items() if edge.family in ("flow", "shortcut")}
         position = {end: order.get(node, 0) for node, end in self._ends(self.skips)}
         levels = sorted(position, key=lambda end: position[end])
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from hiresnet_graph import ops
-from hiresnet_graph.importing.layers import elementwise, fields, pair_of
-from hiresnet_graph.importing.primitives import STANDARD, AxisOrder, Converter, Inexpressible, Ref, function
+from hiresnet_graph.importing.attention import part
+from hiresnet_graph.importing.layers import elementwise, fields, largest_pixel, pair_of
+from hiresnet_graph.importing.primitives import (
+    STANDARD,
+    AttentionScores,
+    AxisOrder,
+    Converter,
+    Inexpressible,
+    Ref,
+    function,
+)
 from hiresnet_graph.importing.tokens import (
     class_tokens,
-    part,
     permuted,
     picked,
     positions,
@@ -89,6 +98,8 @@ def _reshaped(c: Converter, x: Ref, old: tuple[int, ...], new: tuple[int, ...]) 
         if kind == "standard" and new in ((shape.channels, 1), (shape.channels, 1, 1)):
             pixel = c.emit(OPS.get("to_map")(), x)
             return Ref(pixel.index, AxisOrder("flat")) if len(new) == 2 else pixel
+        if kind == "standard" and len(new) == 3 and not isinstance(shape, Tokens):
+            return c.emit(fields(OPS.get("to_map"), size=pair_of(new[1:])), x)
         raise Inexpressible(f"{c.name} of a vector of {shape} to {list(new)}")
     channels, height, width = shape
     pixels = height * width
@@ -131,6 +142,27 @@ def _mean(c: Converter, input: TracedTensor, dim: Any = None, keepdim: bool = Fa
     return c.emit(ops.Flatten(), pooled)
 
 
+@function("amax")
+def _amax(c: Converter, input: TracedTensor, dim: Any = (), keepdim: bool = False) -> Ref:
+    axes = sorted(int(axis) % len(input.sizes) for axis in (dim if isinstance(dim, tuple | list) else (dim,)))
+    if axes != [2, 3]:
+        raise Inexpressible(f"'amax' of {list(input.sizes)} over the axes {axes}; only height and width are supported")
+    found = largest_pixel(c, c.standard(input))
+    return found if keepdim else c.emit(ops.Flatten(), found)
+
+
+@function("expand", "expand_as", "broadcast_to")
+def _expand(c: Converter, input: TracedTensor, *sizes: Any) -> Ref:
+    assert c.call is not None
+    x, new = c.ref(input), c.call.outputs[0].sizes
+    if new == input.sizes:
+        return x
+    shape = c.shape(x)
+    if x.layout != STANDARD or not isinstance(shape, Map) or shape.spatial != (1, 1) or new[:2] != input.sizes[:2]:
+        raise Inexpressible(f"{c.name} of {list(input.sizes)} to {list(new)}")
+    return c.emit(fields(ops.Resize, size=pair_of(new[2:])), x)
+
+
 @function("cat", "concat", "concatenate")
 def _cat(c: Converter, tensors: Any, dim: int = 0, *, axis: int | None = None) -> Ref:
     if (dim if axis is None else axis) == 1 and (prefixed := class_tokens(c, tensors)) is not None:
@@ -151,6 +183,8 @@ def _chunk(c: Converter, input: TracedTensor, sizes: Any = None, dim: int = 0, *
     assert c.call is not None
     x = c.ref(input)
     features = {"standard": 1, "last": 3, "flat": 1, "flat_last": 2}.get(x.layout.kind)
+    if x.layout == STANDARD:
+        features = 1 + c.shape(x).feature_axis
     if dim % len(input.sizes) != features:
         raise Inexpressible(f"{c.name} along axis {dim} of {list(input.sizes)}, which is not the channels")
     start, parts = 0, []
@@ -225,27 +259,55 @@ def _add(c: Converter, input: Any, other: Any, *, alpha: float = 1) -> Ref:
     if input.depends != other.depends:
         found = positions(c, *((input, other) if input.depends else (other, input)))
         if found is None:
-            raise Inexpressible(f"the sum of {list(input.sizes)} and {list(other.sizes)}, which the network stores")
+            weight = other if input.depends else input
+            what = f"the tensor '{weight.root.name}'" if weight.root.name else "numbers that do not depend on the input"
+            raise Inexpressible(f"the sum of {list(input.sizes)} and {what} {list(weight.sizes)}")
         return found
-    left, right = _alike(c, c.ref(input), c.ref(other))
+    return _sum(c, c.ref(input), c.ref(other), f"the sum of {list(input.sizes)} and {list(other.sizes)}")
+
+
+def _sum(c: Converter, one: Ref, two: Ref, name: str) -> Ref:
+    left, right = _alike(c, one, two)
     if left.layout != right.layout or c.shape(left) != c.shape(right):
-        raise Inexpressible(f"the sum of {list(input.sizes)} and {list(other.sizes)}, whose shapes differ")
+        raise Inexpressible(f"{name}, whose shapes differ")
     return c.emit(ops.Add(), left, right, layout=left.layout)
+
+
+@function("sub", "sub_", "subtract", "__sub__", "__isub__")
+def _sub(c: Converter, input: Any, other: Any, *, alpha: float = 1) -> Ref:
+    if not all(isinstance(one, TracedTensor) and one.depends for one in (input, other)) or alpha != 1:
+        raise Inexpressible("a difference, unless both values depend on the input")
+    name = f"the difference of {list(input.sizes)} and {list(other.sizes)}"
+    return _sum(c, c.ref(input), _scaled(c, other, -1.0), name)
+
+
+@function("neg", "__neg__", "negative")
+def _neg(c: Converter, input: TracedTensor) -> Ref:
+    return _scaled(c, input, -1.0)
 
 
 @function("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply")
 def _mul(c: Converter, input: Any, other: Any) -> Ref:
+    input, other = _number(input), _number(other)
     if not (isinstance(input, TracedTensor) and isinstance(other, TracedTensor)):
         tensor, number = (input, other) if isinstance(input, TracedTensor) else (other, input)
         return _scaled(c, tensor, number)
     if not (input.depends and other.depends):
         return _weighted(c, *((input, other) if input.depends else (other, input)))
-    left, right = c.ref(input), c.ref(other)
+    left, right = (_unexpanded(c, c.ref(one)) for one in (input, other))
     if left.layout != right.layout:
         raise Inexpressible(f"the product of {list(input.sizes)} and {list(other.sizes)}, whose axes differ")
     if not _broadcasts(c.shape(right), c.shape(left)):
         left, right = right, left
     return c.emit(ops.Multiply(), left, right, layout=left.layout)
+
+
+def _unexpanded(c: Converter, x: Ref) -> Ref:
+    """What was expanded from one pixel, which a product does itself."""
+    source = c.primitives[x.index] if x.index >= 0 else None
+    if source is not None and isinstance(source.op, ops.Resize) and c.shape(Ref(source.operands[0])).spatial == (1, 1):
+        return Ref(source.operands[0])
+    return x
 
 
 def _alike(c: Converter, left: Ref, right: Ref) -> tuple[Ref, Ref]:
@@ -262,9 +324,18 @@ def _broadcasts(small: Shape, large: Shape) -> bool:
     return small.broadcasts_to(large)
 
 
+def _number(value: Any) -> Any:
+    """A tensor of one element that is a plain number; anything else as it is."""
+    is_number = isinstance(value, TracedTensor) and not value.depends and not value.root.name and value.sizes == ()
+    return value.tensor.item() if is_number else value
+
+
 def _scaled(c: Converter, tensor: TracedTensor, factor: Any) -> Ref:
     if not isinstance(factor, int | float) or not math.isfinite(factor):
         raise Inexpressible(f"the product of a tensor and {factor!r}")
+    weights = c.refs.get(id(tensor))
+    if isinstance(weights, AttentionScores) and not weights.is_softmax:
+        return replace(weights, scale=weights.scale * factor)
     return elementwise(c, tensor, ops.FixedScale(factor=float(factor)))
 
 
@@ -338,6 +409,7 @@ def _constant(c: Converter, input: TracedTensor, value: float) -> Ref:
 
 @function("div", "true_divide", "__truediv__", "div_")
 def _div(c: Converter, input: Any, other: Any) -> Ref:
+    other = _number(other)
     if isinstance(other, TracedTensor) or not isinstance(input, TracedTensor) or not other:
         raise Inexpressible("a division by a tensor")
     return _scaled(c, input, 1 / other)

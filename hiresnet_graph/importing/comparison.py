@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -109,7 +110,11 @@ def compare(
         pairs = list(zip(leaves, (own[name] for name in outputs), strict=False))
         difference = max((_difference(*pair) for pair in pairs), default=float("inf"))
         if not difference <= _TOLERANCE * max(1.0, *(float(one.abs().max()) for one, _ in pairs)):
-            raise UnsupportedNetwork(f"the imported network has other outputs in {mode} mode: {difference:.1e}.")
+            where = _first_difference(reference, imported, names, inputs, training)
+            hint = " Does its code compute something else in training mode, such as noise?" if training else ""
+            raise UnsupportedNetwork(
+                f"the imported network has other outputs in {mode} mode: {difference:.1e}{where}.{hint}"
+            )
         differences.append(difference)
         # A network with auxiliary outputs in training mode draws masks for them, too.
         left = _unmatched(masks, own_masks)
@@ -125,6 +130,42 @@ def compare(
     if not max(changed, default=0.0) <= _TOLERANCE * 100:
         raise UnsupportedNetwork("the imported network has other running statistics after a step in training mode.")
     return OutputComparison(differences[0], max(differences[1], *changed, 0.0), len(own_masks))
+
+
+def _first_difference(
+    original: nn.Module,
+    imported: nn.Module,
+    names: Mapping[str, str],
+    inputs: Sequence[torch.Tensor],
+    training: bool,
+) -> str:
+    """The first layer with weights whose results differ, as the end of a message; empty if there is none."""
+    layers = {address.rpartition(".")[0]: name.rpartition(".")[0] for address, name in names.items()}
+    results: list[dict[str, torch.Tensor]] = []
+    for network, paths in ((original, {path: path for path in layers.values()}), (imported, layers)):
+        found: dict[str, torch.Tensor] = {}
+        modules = dict(network.named_modules())
+        hooks = [
+            modules[path].register_forward_hook(partial(_keep, found, layer))
+            for path, layer in paths.items()
+            if path in modules
+        ]
+        _run(network, inputs, training)
+        for hook in hooks:
+            hook.remove()
+        results.append(found)
+    expected, own = results
+    for layer, value in expected.items():
+        if layer in own and own[layer].numel() == value.numel():
+            difference = _difference(value.flatten().sort()[0], own[layer].flatten().sort()[0])  # axes may differ
+            if not difference <= _TOLERANCE * max(1.0, float(value.abs().max())):
+                return f", first at the output of '{layer}'"
+    return ""
+
+
+def _keep(found: dict[str, torch.Tensor], layer: str, module: nn.Module, args: Any, result: Any) -> None:
+    if isinstance(result, torch.Tensor):
+        found.setdefault(layer, result.clone())
 
 
 def _run(network: nn.Module, inputs: Sequence[torch.Tensor], training: bool) -> tuple[Any, list[RandomMask]]:

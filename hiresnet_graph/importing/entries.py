@@ -9,6 +9,7 @@ from typing import Any
 from hiresnet_graph.blocks import BLOCKS
 from hiresnet_graph.importing.items import Item, walk
 from hiresnet_graph.importing.primitives import Flat
+from hiresnet_graph.importing.recognition import with_norms
 from hiresnet_graph.importing.regions import Boundaries
 from hiresnet_graph.importing.sections import SectionText, flow_lines, legal_name, own_defaults, section
 from hiresnet_graph.ops import OPS
@@ -19,13 +20,17 @@ class Entries:
 
     Attributes:
         blocks: Name -> entry.
-        defaults: Name -> defaults of its params.
+        defaults: Name -> defaults of its params; and those of norms, with the fields that the file sets for all.
     """
 
-    def __init__(self, flat: Flat, edges: Boundaries, items: Sequence[Item]) -> None:
+    def __init__(self, flat: Flat, edges: Boundaries, items: Sequence[Item], norms: Mapping[str, float]) -> None:
         self.flat, self.edges = flat, edges
         self.blocks: dict[str, Any] = {}
-        self.defaults: dict[str, dict[str, Any]] = {}
+        self.defaults: dict[str, dict[str, Any]] = {
+            kind: with_norms(op.model_construct(), norms).model_dump()
+            for kind, op in ((kind, OPS.get(kind)) for kind in OPS)
+            if op.normalizes
+        }
         groups: dict[int, dict[int, list[Item]]] = {}
         for item in walk(items):
             if item.inner is not None:

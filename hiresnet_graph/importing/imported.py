@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.errors import UnsupportedNetwork, UsageError
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.importing import axes, layers, tokens  # noqa: F401 - they register what the functions of torch are
+from hiresnet_graph.importing import attention, axes, layers, tokens  # noqa: F401 - they register what the functions of torch are
 from hiresnet_graph.importing.comparison import OutputComparison, compare
 from hiresnet_graph.importing.lifting import Lifted, lift
 from hiresnet_graph.importing.module_paths import with_module_paths
@@ -157,6 +158,7 @@ def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
 def _recorded(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleTrace:
     """The trace of a module in evaluation mode; its own modes and random state stay as they are."""
     modes = {part: part.training for part in module.modules()}
+    _check_arguments(module, samples)
     module.eval()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -172,6 +174,22 @@ def _recorded(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleT
     finally:
         for part, training in modes.items():
             part.training = training
+
+
+def _check_arguments(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> None:
+    """Refuse another number of inputs than `forward` requires."""
+    try:
+        arguments = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # written in C
+        return
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [one.name for one in arguments if one.default is one.empty and one.kind in positional]
+    if len(samples) < len(required):
+        names, options = ", ".join(map(repr, required)), " ".join(f"--input {name}=SHAPE" for name in required)
+        raise UsageError(
+            f"{type(module).__name__} requires {len(required)} inputs: {names}. Give the shape of each: '{options}', "
+            "or in Python a mapping of names to shapes."
+        )
 
 
 def _check_sharing(title: str, names: Mapping[str, str]) -> None:

@@ -6,7 +6,9 @@ from typing import Any
 
 from hiresnet_graph import ops
 from hiresnet_graph.importing.primitives import (
+    DROPOUT,
     STANDARD,
+    AttentionScores,
     Converter,
     Inexpressible,
     Ref,
@@ -193,6 +195,28 @@ def _group_norm(
     return c.emit(op, x, weight=c.stored(weight), bias=c.stored(bias))
 
 
+@function("instance_norm")
+def _instance_norm(
+    c: Converter,
+    input: TracedTensor,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: TracedTensor | None = None,
+    bias: TracedTensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Ref:
+    if running_mean is not None or running_var is not None:
+        raise Inexpressible("an instance norm with running statistics. Build it with track_running_stats=False")
+    if weight is None or bias is None:
+        raise Inexpressible(
+            "an instance norm without scale and shift. Build it with affine=True; scales of 1 and shifts of 0 change "
+            "nothing"
+        )
+    return _group_norm(c, input, input.sizes[1], weight, bias, eps)
+
+
 def elementwise(c: Converter, input: TracedTensor, op: Op) -> Ref:
     """An operation on single elements, whatever the order of the axes is."""
     x = c.ref(input)
@@ -216,6 +240,9 @@ def _register_activations() -> None:
         "sigmoid_": "sigmoid",
         "tanh": "tanh",
         "tanh_": "tanh",
+        "abs": "abs",
+        "abs_": "abs",
+        "absolute": "abs",
     }.items():
         op = OPS.get(kind)
 
@@ -247,6 +274,12 @@ def _clamp(c: Converter, input: TracedTensor, min: Any = None, max: Any = None) 
 @function("leaky_relu", "leaky_relu_")
 def _leaky_relu(c: Converter, input: TracedTensor, negative_slope: float = 0.01, inplace: bool = False) -> Ref:
     return elementwise(c, input, fields(OPS.get("leaky_relu"), slope=negative_slope))
+
+
+@function("prelu")
+def _prelu(c: Converter, input: TracedTensor, weight: TracedTensor) -> Ref:
+    op = fields(OPS.get("prelu"), per_channel=weight.sizes != (1,))
+    return c.emit(op, c.standard(input), weight=c.stored(weight))
 
 
 @function("gelu", "gelu_")
@@ -299,7 +332,17 @@ def _channel_shuffle(c: Converter, input: TracedTensor, groups: int) -> Ref:
 
 @function("dropout", "dropout_")
 def _dropout(c: Converter, input: TracedTensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Ref:
+    weights = c.refs.get(id(input))
+    if isinstance(weights, AttentionScores):
+        if p:
+            raise Inexpressible(DROPOUT)
+        return weights
     return c.ref(input) if p == 0 else elementwise(c, input, ops.Dropout(p=rounded(p)))
+
+
+@function("dropout2d", "feature_dropout")
+def _dropout2d(c: Converter, input: TracedTensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Ref:
+    return c.ref(input) if p == 0 else c.emit(ops.Dropout2d(p=rounded(p)), c.standard(input))
 
 
 def _pool(
@@ -341,6 +384,18 @@ def _max_pool2d(
     if pair_of(dilation) != 1 or return_indices:
         raise Inexpressible("'max_pool2d' with a dilation, or with indices")
     return _pool(c, ops.MaxPool, input, kernel_size, stride, padding, ceil_mode)
+
+
+@function("adaptive_max_pool2d")
+def _adaptive_max_pool2d(c: Converter, input: TracedTensor, output_size: Any, return_indices: bool = False) -> Ref:
+    if tuple(_two(output_size)) != (1, 1) or return_indices:
+        raise Inexpressible("'adaptive_max_pool2d' to more than one pixel, or with indices")
+    return largest_pixel(c, c.standard(input))
+
+
+def largest_pixel(c: Converter, x: Ref) -> Ref:
+    """The largest value of each channel, as a map of one pixel."""
+    return c.emit(fields(ops.MaxPool, kernel_size=pair_of(c.shape(x).spatial)), x)
 
 
 @function("avg_pool2d")

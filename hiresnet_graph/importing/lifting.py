@@ -33,7 +33,7 @@ def lift(flat: Flat, name: str, description: str = "") -> Lifted:
     root = tree_of(flat)
     lifter = Lifter(flat, root, norms)
     items = lifter.items(root)
-    entries = Entries(flat, lifter.edges, items)
+    entries = Entries(flat, lifter.edges, items, norms)
     inputs = _input_names(flat)
     outputs = list(dict.fromkeys(flat.outputs.values()))
     text = section(items, inputs, outputs, "", lifter.edges, entries.defaults)
@@ -76,9 +76,17 @@ def share_parts(text: SectionText) -> None:
             continue
         weights = legal_name(f"{members[0]}.weights")
         for part in members:
-            text.nodes.setdefault(part, {})["weights"] = weights
+            for address in _uses(text, part):
+                text.nodes.setdefault(address, {})["weights"] = weights
             for tensor, _ in tensors_of:
                 text.tensors[f"{weights}.{tensor}"] = text.tensors.pop(f"{part}.{tensor}")
+
+
+def _uses(text: SectionText, part: str) -> list[str]:
+    """The addresses of a part: one in each node that shares its weights as a whole, under the name of these weights."""
+    named = [(name, fields["weights"]) for name, fields in text.nodes.items() if "weights" in fields]
+    found = [name + part.removeprefix(whole) for name, whole in named if f"{part}.".startswith(f"{whole}.")]
+    return found or [part]
 
 
 def common_norms(flat: Flat) -> dict[str, float]:

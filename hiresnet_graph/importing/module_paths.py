@@ -47,7 +47,7 @@ def with_module_paths(flat: Flat) -> Flat:
 def _leaf(flat: Flat, index: int) -> Path | None:
     """The address of the layer whose weights a primitive has; None without weights."""
     names = [stored.name for stored in flat.primitives[index].stored.values()]
-    return tuple(names[0].split(".")[:-1]) or ("weights",) if names else None
+    return tuple(names[0].split(".")[:-1]) or (flat.primitives[index].op.kind,) if names else None
 
 
 def _guess(flat: Flat, index: int, paths: list[Path], following: Path) -> Path:

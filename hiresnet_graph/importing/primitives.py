@@ -50,6 +50,20 @@ class Ref:
     layout: AxisOrder = STANDARD
 
 
+@dataclass(frozen=True, slots=True)
+class AttentionScores(Ref):
+    """The products of all queries and keys, which are no value of an operation; `index` has the queries.
+
+    Attributes:
+        scale: The factor of the products.
+        is_softmax: Whether they have been normalised.
+    """
+
+    keys: Ref = Ref(0)
+    scale: float = 1.0
+    is_softmax: bool = False
+
+
 def sizes_of(shape: Tokens, layout: AxisOrder) -> tuple[int, ...] | None:
     """The sizes of tokens in some order of the axes, without the batch; None if the batch is not in front."""
     (length, width), groups, (rows, columns) = shape.sizes, layout.groups or 1, shape.grid or (0, 0)
@@ -60,6 +74,8 @@ def sizes_of(shape: Tokens, layout: AxisOrder) -> tuple[int, ...] | None:
         "in_three": (length, 3, groups, width // 3 // groups),
         "apart": None,
         "in_heads": (groups, length, width // groups),
+        "in_heads_last": (groups, width // groups, length),
+        "key_last": (groups, width // 3 // groups, length),
         "merged": (length, groups, width // groups),
         "split": (rows // groups, groups, columns // groups, groups, width),
         "patches": (rows // groups, columns // groups, groups, groups, width),
@@ -104,6 +120,11 @@ class _Unknown(Exception):
 
 
 _STAND_INS = -1_000_000
+_COMPUTED = (
+    "has a weight that is computed, not stored in the state_dict. If by weight_norm or spectral_norm, store the result "
+    "first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), or remove_spectral_norm(layer)"
+)
+DROPOUT = "dropout of the weights of attention. Set its probability to 0; blocks have dropout after their linear maps"
 Handler = Callable[..., Any]
 H = TypeVar("H", bound=Handler)
 FUNCTIONS: dict[str, Handler] = {}
@@ -307,7 +328,7 @@ class Converter:
             raise Inexpressible(f"'{call.function}': the field '{where}' cannot be {detail['input']!r}") from None
         refs = result if isinstance(result, tuple) else (result,)
         for output, ref in zip(call.outputs, refs, strict=True):
-            expected = self.sizes(ref)
+            expected = None if isinstance(ref, AttentionScores) else self.sizes(ref)
             if expected is not None and tuple(expected) != output.sizes[1:]:
                 raise Inexpressible(
                     f"'{call.function}' gives {list(output.sizes)}, which is no layout of a feature map or a vector"
@@ -355,6 +376,8 @@ class Converter:
             raise Inexpressible(f"{self.name} of a constant, or of a tensor that the network stores")
         if id(value) not in self.refs:
             raise _Unknown
+        if isinstance(self.refs[id(value)], AttentionScores):
+            raise Inexpressible(f"{self.name} of the weights of attention")
         return self.refs[id(value)]
 
     def standard(self, value: Any) -> Ref:
@@ -405,14 +428,14 @@ class Converter:
             shape: The shape in which the operation has it.
         """
         if not isinstance(value, TracedTensor) or not value.name:
-            raise Inexpressible(f"{self.name} has a weight that is computed, not stored in the state_dict")
+            raise Inexpressible(f"{self.name} {_COMPUTED}")
         return Stored(value.name, value.sizes if shape is None else shape)
 
     def parameter(self, tensor: Any) -> Stored:
         """A tensor of a module that is known as a whole."""
         name = self.trace.names.get(id(tensor))
         if name is None:
-            raise Inexpressible(f"{self.name} has a weight that is computed, not stored in the state_dict")
+            raise Inexpressible(f"{self.name} {_COMPUTED}")
         assert self.call is not None
         path = self.call.frames[-1].path
         self.consumed |= {own for own in self.buffers if own.startswith(f"{path}.")}

@@ -5,7 +5,6 @@ Names of classes play no part: a candidate is expanded, and both graphs are comp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
@@ -46,14 +45,7 @@ class Recognised(NamedTuple):
 
 def operation_key(op: Op, shape: Shape) -> Key:
     """Equal for operations that compute the same, however they are written."""
-    fields = op.model_dump()
-    if isinstance(op, ops.Conv2d) and op.padding is None:
-        kernel, dilation = pair(op.kernel_size), pair(op.dilation)
-        fields["padding"] = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
-    if isinstance(op, ops.GroupNorm) and op.groups is None:
-        fields["groups"] = math.gcd(32, shape.channels)
-    if fields.get("stride", 0) is None:
-        fields["stride"] = fields["kernel_size"]
+    fields = op.canonical(shape).model_dump()
     for name in ("padding", "output_padding", "stride", "kernel_size", "dilation", "size"):
         if isinstance(fields.get(name), int | tuple):
             fields[name] = pair(fields[name])

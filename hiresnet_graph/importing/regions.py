@@ -177,7 +177,7 @@ def is_projection(fields: dict[str, object], kind: str) -> bool:
     return (
         kind == "conv2d"
         and fields["kernel_size"] == (1, 1)
-        and fields["padding"] == (0, 0)
+        and fields["padding"] is None
         and fields["groups"] == 1
         and not fields["bias"]
     )

@@ -40,7 +40,7 @@ from hiresnet_graph.ops.combine import (
     Multiply,
 )
 from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear, transposed_geometry
-from hiresnet_graph.ops.dropout import Dropout, RandomDrop, StochasticDepth
+from hiresnet_graph.ops.dropout import Dropout, Dropout2d, RandomDrop, StochasticDepth
 from hiresnet_graph.ops.norm import BatchNorm, ChannelLayerNorm, GroupNorm, LayerNorm, ScaleShift
 from hiresnet_graph.ops.pool import AdaptiveAvgPool, AvgPool, Flatten, MaxPool, Resize, Subsample
 from hiresnet_graph.ops.probe import EdgeProbe
@@ -81,6 +81,7 @@ __all__ = [
     "DotProductAttention",
     "DropPrefix",
     "Dropout",
+    "Dropout2d",
     "EdgeProbe",
     "Factor",
     "FitGrid",

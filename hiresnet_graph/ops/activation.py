@@ -6,18 +6,24 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.ops.base import (
     OPS,
     Apply,
     Arg,
+    Factor,
+    Layer,
     Op,
     Saves,
     Signature,
+    Tensor,
+    constant_tensor,
 )
 from hiresnet_graph.shapes import Shape
 
 _LEAKY_RELU = Signature("input slope")
 _ELU = Signature("input alpha")
+_PRELU = Signature("", num_parameters=1, init=0.25)
 
 
 class Activation(Op):
@@ -74,6 +80,49 @@ class LeakyReLU(Activation):
     def apply(self, *inputs: Shape) -> Apply:
         """`torch.nn.functional.leaky_relu`."""
         return Apply("torch.nn.functional.leaky_relu", (Arg(0), self.slope), signature=_LEAKY_RELU)
+
+
+@OPS.register
+class PReLU(Op):
+    """x for positive x, a learned slope times x for negative x (He et al. 2015).
+
+    Attributes:
+        per_channel: Whether each channel has a slope of its own.
+        init: Initial value of the slopes.
+    """
+
+    kind: ClassVar[str] = "prelu"
+    parameter_group: ClassVar[str] = "scales"
+    examples = ({"per_channel": True, "init": 0.1}, {})
+    short_name: ClassVar[str] = "PReLU"
+    per_channel: bool = False
+    init: Factor = 0.25
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Same as the input."""
+        if self.per_channel and inputs[0].feature_axis:
+            raise ShapeError("PReLU cannot have a slope for each feature of tokens.", "Set 'per_channel: false'.")
+        return inputs[0]
+
+    def _count(self, shape: Shape) -> int:
+        return shape.channels if self.per_channel else 1
+
+    def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
+        """One slope, or one for each channel."""
+        return (constant_tensor("weight", (self._count(inputs[0]),), self.init),)
+
+    def layer(self, *inputs: Shape) -> Layer:
+        """`torch.nn.PReLU`."""
+        kwargs = _PRELU.kwargs(num_parameters=self._count(inputs[0]), init=self.init)
+        return Layer("torch.nn.PReLU", (), kwargs, _PRELU)
+
+
+@OPS.register
+class Abs(Activation):
+    """The absolute value."""
+
+    kind: ClassVar[str] = "abs"
+    function: ClassVar[str] = "torch.abs"
 
 
 @OPS.register

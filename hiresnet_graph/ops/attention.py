@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -106,6 +106,11 @@ class DotProductAttention(Op):
             )
         shift = tuple(0 if size <= inner else self.shift % inner for size, inner in zip(grid, window, strict=True))
         return grid, window, (shift[0], shift[1])
+
+    def canonical(self, *inputs: Shape) -> Self:
+        """Without the shift of a single window."""
+        is_idle = self.shift > 0 and self.windows(inputs[0])[2] == (0, 0)
+        return self.changed({"shift": 0}) if is_idle else self
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """A bias for each offset and head, if positions are relative."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field
 
@@ -253,6 +253,10 @@ class Op(Kind):
         Raises:
             ShapeError: The operation does not accept these inputs.
         """
+
+    def canonical(self, *inputs: Shape) -> Self:
+        """The same operation on inputs of these shapes, without fields that are written but change nothing."""
+        return self
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Parameters and buffers for inputs of these shapes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.ops.base import (
@@ -108,10 +108,15 @@ class Conv2d(Op):
     bias: bool = True
 
     def _padding(self) -> tuple[int, int]:
-        if self.padding is not None:
-            return pair(self.padding)
+        return self._half() if self.padding is None else pair(self.padding)
+
+    def _half(self) -> tuple[int, int]:
         (kh, kw), (dh, dw) = pair(self.kernel_size), pair(self.dilation)
         return dh * (kh - 1) // 2, dw * (kw - 1) // 2
+
+    def canonical(self, *inputs: Shape) -> Self:
+        """Without a padding that is half of the kernel."""
+        return self.changed({"padding": None}) if self._padding() == self._half() else self
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1."""

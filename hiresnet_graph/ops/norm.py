@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
@@ -223,6 +223,11 @@ class GroupNorm(Norm):
 
     def _groups(self, channels: int) -> int:
         return self.groups or math.gcd(32, channels)
+
+    def canonical(self, *inputs: Shape) -> Self:
+        """Without the default number of groups."""
+        is_default = self.groups == math.gcd(32, inputs[0].channels)
+        return self.changed({"groups": None}) if is_default else self
 
     def tensors(self, *inputs: Shape) -> tuple[Tensor, ...]:
         """Scale and shift [channels]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.ops.base import (
@@ -55,6 +55,10 @@ class Pool(Op):
 
     def _stride(self) -> tuple[int, int]:
         return pair(self.kernel_size if self.stride is None else self.stride)
+
+    def canonical(self, *inputs: Shape) -> Self:
+        """Without a stride that is the kernel size."""
+        return self.changed({"stride": None}) if self._stride() == pair(self.kernel_size) else self
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: (size + 2 padding - kernel) / stride + 1, rounded down, or up with `ceil_mode`.

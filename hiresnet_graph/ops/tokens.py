@@ -50,26 +50,41 @@ class ToTokens(Op):
 
 @OPS.register
 class ToMap(Op):
-    """Tokens of a grid as a feature map; or a vector as one of 1x1 size, for example to weight channels."""
+    """Tokens of a grid as a feature map; or a vector as one of 1x1 size, for example to weight channels.
+
+    Attributes:
+        size: Height and width, of a vector alone; it then has this many values for each channel, as in generators.
+    """
 
     kind: ClassVar[str] = "to_map"
     saves: ClassVar[Saves] = "nothing"
     is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     channelwise: ClassVar[bool] = True
+    size: Pair | None = None
 
     def shape(self, *inputs: Shape) -> Map:
-        """Height and width of the grid, or 1x1."""
+        """Height and width of the grid, or `size`."""
         if isinstance(inputs[0], Vector) and inputs[0].steps is None:
-            return Map(inputs[0].channels, 1, 1)
+            height, width = pair(1 if self.size is None else self.size)
+            if inputs[0].channels % (height * width):
+                raise ShapeError(
+                    f"A map of {height}x{width} requires a multiple of {height * width} values, not {inputs[0]}.",
+                    "Change 'size'.",
+                )
+            return Map(inputs[0].channels // (height * width), height, width)
+        if self.size is not None:
+            raise ShapeError(f"The 'size' of 'to_map' is for vectors, not {inputs[0].describe()}.", "Remove it.")
         if isinstance(inputs[0], Map):
             raise ShapeError(f"'to_map' requires tokens or a vector, not {inputs[0].describe()}.", "Remove it.")
         x, grid = require_grid("'to_map'", inputs[0])
         return Map(x.channels, *grid)
 
     def apply(self, *inputs: Shape) -> Apply:
-        """The tokens in rows, after the features; or two axes of length 1 at the end."""
+        """The tokens in rows, after the features; or two axes more at the end."""
         x = inputs[0]
+        if self.size is not None:
+            return Apply("torch.unflatten", (Arg(0), 1, tuple(self.shape(x))))
         if isinstance(x, Tokens):
             return Apply("torch.unflatten", (Apply("torch.transpose", (Arg(0), 1, 2)), 2, x.grid))
         return Apply("operator.getitem", (Arg(0), (_EVERY, _EVERY, None, None)))
@@ -208,7 +223,6 @@ class TransposeTokens(Op):
     saves: ClassVar[Saves] = "nothing"
     is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
-    examples = ({},)
     short_name: ClassVar[str] = "transpose"
     grid: tuple[Count, Count] | None = None
 

@@ -15,16 +15,16 @@ PASSES = (unroll, cse, prune)
 __all__ = ["PASSES", "Original", "cse", "desugar", "expand", "prune", "resolve", "simplify", "unroll"]
 
 
-def resolve(graph: BlockGraph, *, probes: bool = False) -> OpGraph:
+def resolve(graph: BlockGraph, *, probes: bool = False, inner_probes: bool = False) -> OpGraph:
     """The operations that a network computes: its graph expanded and simplified.
 
     Args:
-        probes: As for `expand`.
+        probes, inner_probes: As for `expand`.
 
     Raises:
         SpecError: Shapes do not fit, or a network in time has too few steps.
     """
-    return simplify(expand(graph, probes=probes))
+    return simplify(expand(graph, probes=probes, inner_probes=inner_probes))
 
 
 def simplify(graph: OpGraph) -> OpGraph:

@@ -47,16 +47,17 @@ from hiresnet_graph.spec.model import TimeSpec
 from hiresnet_graph.wire import Wire
 
 
-def expand(graph: BlockGraph, *, probes: bool = False) -> OpGraph:
+def expand(graph: BlockGraph, *, probes: bool = False, inner_probes: bool = False) -> OpGraph:
     """The graph of primitive operations; of one step, if the graph has `time`.
 
     Args:
         probes: Whether each value that arrives at a slot of a node passes through an `EdgeProbe`, except in blocks.
+        inner_probes: Whether blocks that the spec defines have probes, too, where a shortcut arrives at a sum.
 
     Raises:
         SpecError: Shapes do not fit, or a patch names a part that does not exist; with all such errors.
     """
-    expansion = Expansion(probes=probes, norms=graph.norms)
+    expansion = Expansion(probes=probes, inner_probes=inner_probes, norms=graph.norms)
     try:
         values = _expand(expansion, graph, Scope())
     except TooLarge:

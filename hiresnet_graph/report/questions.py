@@ -301,7 +301,7 @@ def _lesions(
     from hiresnet_graph.analysis import lesion
     from hiresnet_graph.analysis.lesions import random_sets
 
-    network = _probed(trained)
+    network = _probed(trained, inner=True)
     candidates = (*network.skips, *network.shortcuts) if shortcuts else network.skips
     sets = [network.select(edges)] if edges is not None else _sets(network, candidates, 2 if pairs else 1)
     controls = random_sets(candidates, min(len(sets[0]), len(candidates)), draws, seed) if draws else []
@@ -347,10 +347,10 @@ def _sets(network: ProbedNetwork, candidates: Sequence[str], size: int) -> list[
     return found
 
 
-def _probed(trained: TrainedNetwork) -> ProbedNetwork:
+def _probed(trained: TrainedNetwork, *, inner: bool = False) -> ProbedNetwork:
     from hiresnet_graph.analysis import ProbedNetwork
 
-    return ProbedNetwork(trained.arch, trained.module, next(iter(trained.recipe.outputs), None))
+    return ProbedNetwork(trained.arch, trained.module, next(iter(trained.recipe.outputs), None), inner=inner)
 
 
 def _name(*words: str) -> str:

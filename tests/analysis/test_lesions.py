@@ -123,6 +123,50 @@ def test_without_skips_the_edges_of_the_flow_that_meet_are_named() -> None:
     assert network.select("a>c") == ("flow.a__c",)
 
 
+NESTED = """
+name: nested
+input: {channels: 1, height: 8, width: 8}
+blocks:
+  twice:
+    params: {width: null}
+    nodes:
+      conv: {block: conv, width: $width}
+      add: identity
+      last: {block: conv, width: $width}
+      gate: sigmoid
+      product: {block: identity, merge: multiply}
+      sum: relu
+    flow: [input -> conv -> add -> last -> product -> sum, last -> gate -> product, add -> sum]
+    edges: [{from: input, to: add, projection: {spatial: stride}}]
+nodes: {stem: {block: conv, width: 4}, stage: {block: twice, width: 6, depth: 2}, head: {block: classifier, classes: 3}}
+flow: stem -> stage -> head
+"""
+
+
+def test_shortcuts_inside_blocks_of_the_spec() -> None:
+    arch = hrg.loads(NESTED)
+    module = arch.build(seed=1).eval()
+    network = ProbedNetwork(arch, module, inner=True)
+    names = [f"stage.block{number}.{edge}" for number in (1, 2) for edge in ("input>add", "add>sum")]
+    assert sorted(network.shortcuts) == sorted(names)
+    assert [network.labels[name] for name in names] == names and network.skips == ()
+    assert network.select("stage.block2.add>sum") == (names[3],)
+    assert ProbedNetwork(arch, module).shortcuts == ()
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name, old, new in (
+        ("add>sum", "last -> gate -> product, add -> sum]", "last -> gate -> product]"),
+        ("input>add", "    edges: [{from: input, to: add, projection: {spatial: stride}}]\n", ""),
+    ):
+        assert old in NESTED
+        without = hrg.loads(NESTED.replace(old, new)).build().eval()
+        without.load_state_dict({key: module.state_dict()[key] for key in without.state_dict()})
+        both = frozenset(one for one in names if one.endswith(name))
+        with torch.no_grad():
+            intact, found = outputs(network, x, [both])
+            assert torch.equal(intact, module(x))
+            assert torch.allclose(found, without(x), atol=1e-6) and not torch.allclose(found, intact, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

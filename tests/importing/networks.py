@@ -59,6 +59,92 @@ class Recurrent(nn.Module):
         return x
 
 
+class Attention(nn.Module):
+    """As in many tutorials: products of matrices, queries, keys and values apart or as parts of one map."""
+
+    def __init__(self, width: int, heads: int, *, together: bool) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.maps = nn.ModuleList([nn.Linear(width, size) for size in ([3 * width] if together else 3 * [width])])
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.maps[0](x).chunk(3, dim=-1) if len(self.maps) == 1 else [part(x) for part in self.maps]
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
+        weights = (q @ k.transpose(-2, -1) * self.scale).softmax(dim=-1)
+        return self.out((weights @ v).transpose(1, 2).flatten(2))
+
+
+class TokenNet(nn.Module):
+    """Two layers of attention on patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 2, 2)
+        self.apart, self.together = Attention(8, 2, together=False), Attention(8, 4, together=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = x + self.apart(x)
+        x = x + self.together(x)
+        return self.head(x.mean(1))
+
+
+class Generator(nn.Module):
+    """A vector becomes a map; learned slopes, norms of channels, and the largest pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 32)
+        self.net = nn.Sequential(
+            nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.PReLU(), nn.InstanceNorm2d(8, affine=True), nn.Dropout2d(0.2)
+        )
+        self.gate, self.slope = nn.Linear(8, 8), nn.PReLU(8)
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        x = self.net(self.first(z).view(-1, 8, 2, 2))
+        gate = torch.sigmoid(self.gate(x.amax((2, 3)))).view(-1, 8, 1, 1)
+        x = self.slope(x * gate.expand_as(x))
+        return torch.abs(x - F.adaptive_max_pool2d(x, 1).expand_as(x))
+
+
+class Undecided(nn.Module):
+    """Four things without a form in a spec, for which there is a remedy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 2, 2))
+        self.norm = nn.InstanceNorm2d(8)
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+        x = self.attention(x, x, x)[0]
+        return F.log_softmax(x.mean(1), dim=1)
+
+
+class SharedParts(nn.Module):
+    """A convolution that is called twice, and once more as a part of a residual block."""
+
+    class Block(nn.Module):
+        def __init__(self, conv: nn.Conv2d) -> None:
+            super().__init__()
+            self.conv1, self.norm1 = conv, nn.BatchNorm2d(4)
+            self.conv2, self.norm2 = nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.relu(x + self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1, bias=False)
+        self.block = SharedParts.Block(self.conv)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(torch.tanh(self.conv(torch.tanh(self.conv(x)))))
+
+
 class TwoHeads(nn.Module):
     """Two inputs, two outputs."""
 
@@ -115,11 +201,11 @@ class NoisyTraining(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
+        self.conv, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.conv(x)
-        return 2 * y if self.training else y
+        return F.relu(self.last(2 * y if self.training else y))
 
 
 def hostile() -> nn.Module:

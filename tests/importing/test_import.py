@@ -149,7 +149,7 @@ def test_a_vision_transformer() -> None:
         nodes:
           conv_proj: {block: patch_embed, width: 16, patch: 8}
           class_token: class_token
-          position_embedding: position_embedding
+          position_embedding: {block: position_embedding, grid: [4, 4]}
           layers: {block: encoder, heads: 2, hidden: 24, depth: 2}
           heads: {block: token_head, classes: 5}
         flow: conv_proj -> class_token -> position_embedding -> layers -> heads
@@ -199,12 +199,67 @@ def test_code_of_a_user() -> None:
     assert not module.training and module.stem[0].weight.grad is None
 
 
+def test_attention_that_is_written_as_products() -> None:
+    module = trained(networks.TokenNet())
+    imported = from_module(module, input=(3, 6, 6))
+    assert imported.comparison.evaluation < 1e-14 and imported.comparison.training < 1e-14
+    products = [call for call in imported.network.plan.calls if call.op.kind == "dot_product_attention"]
+    assert [call.op.model_dump()["heads"] for call in products] == [2, 4]
+    assert imported.text.count("merge: concat") == 1  # the queries, keys and values that are maps of their own
+    assert imported.network.cost().parameters == sum(value.numel() for value in module.parameters())
+    x = torch.rand(3, 3, 6, 6)
+    assert torch.allclose(imported.build()(x), module.eval()(x), atol=1e-6)
+
+
+def test_a_generator() -> None:
+    module = trained(networks.Generator())
+    imported = from_module(module, input=(6,))
+    assert imported.comparison.evaluation < 1e-14 and imported.comparison.training < 1e-12
+    assert imported.comparison.masks == 1
+    z = torch.rand(3, 6)
+    assert torch.allclose(imported.build()(z), module.eval()(z), atol=1e-6)
+    for line in (
+        "{block: to_map, size: 2}",
+        "slope: {block: prelu, per_channel: true",
+        "{block: group_norm, groups: 8}",
+        "abs: abs",
+    ):
+        assert line in imported.text, imported.text
+
+
+def test_norms_that_differ_from_the_others_keep_their_fields() -> None:
+    rare = [nn.BatchNorm2d(3, eps=1e-3, momentum=0.01) for _ in range(3)]
+    module = trained(nn.Sequential(*rare, nn.BatchNorm2d(3)))
+    imported = from_module(module, input=(3, 4, 4))
+    assert "norms: {eps: 0.001, momentum: 0.01}" in imported.text
+    assert "{block: batch_norm, eps: 1e-05, momentum: 0.1}" in imported.text
+
+
+def test_remedies() -> None:
+    with pytest.raises(UnsupportedNetwork) as caught:
+        from_module(networks.Undecided(), input=(3, 8, 8))
+    for part in ("remove_parametrizations(layer, 'weight')", "Build it with affine=True", "Set its probability to 0"):
+        assert part in str(caught.value)
+    with pytest.raises(UnsupportedNetwork, match="If it is the last operation, remove it"):
+        from_module(nn.Sequential(nn.Linear(3, 4), nn.LogSoftmax(dim=1)), input=(3,))
+    with pytest.raises(UsageError, match=r"TwoHeads requires 2 inputs: 'image', 'context'.*--input context=SHAPE"):
+        from_module(networks.TwoHeads(), input=(3, 9, 7))
+
+
 def test_weights_of_several_steps_are_shared() -> None:
     module = trained(networks.Recurrent())
     imported = from_module(module, input=(3, 6, 6))
     assert imported.text.count("weights: conv_conv_weights") == 3
     assert imported.network.cost().parameters == sum(value.numel() for value in module.parameters())
     assert is_equal(module.eval(), imported.build(), (3, 6, 6))
+
+
+def test_weights_of_nodes_and_of_parts_of_blocks_are_shared() -> None:
+    module = trained(networks.SharedParts())
+    imported = from_module(module, input=(4, 6, 6))
+    assert "block: basic" in imported.text and imported.text.count("weights: conv_conv_weights") == 3, imported.text
+    assert set(imported.names) == set(imported.weights)
+    assert is_equal(module.eval(), imported.build(), (4, 6, 6))
 
 
 def test_the_module_stays_as_it_is() -> None:
@@ -252,7 +307,7 @@ def test_hidden_state() -> None:
 
 
 def test_a_difference_in_training_mode_is_found() -> None:
-    with pytest.raises(UnsupportedNetwork, match="other outputs in training mode"):
+    with pytest.raises(UnsupportedNetwork, match=r"other outputs in training mode: .*, first at the output of 'last'"):
         from_module(networks.NoisyTraining(), input=(3, 8, 8))
 
 

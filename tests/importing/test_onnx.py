@@ -27,7 +27,7 @@ nodes:
   constant: {block: constant, sizes: [8, 8, 8], value: 0.5}
   patches: {block: patch_embed, width: 12, patch: 4, norm: layer}
   class_token: class_token
-  positions: position_embedding
+  positions: {block: position_embedding, grid: [2, 2]}
   encoder: {block: encoder, heads: 2, layer_scale: 1e-06, depth: 2}
   head: {block: token_head, classes: 3}
 flow: [input -> stem -> patches -> class_token -> positions -> encoder -> head, input -> constant -> patches]

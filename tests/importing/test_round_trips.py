@@ -18,7 +18,7 @@ QUICK = ("resnet20", "densenet40", "cornet_z", "unet", "hiresnet18", "hiresnet18
 
 
 def expected(name: str) -> str:
-    return "wiring" if name in OTHER_NAMES else "calls"
+    return "wiring" if name in OTHER_NAMES else "digest"
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -323,7 +323,7 @@ def test_activation_checkpointing_by_block(arch: hrg.Architecture) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_wrapping_by_block_on_two_processes() -> None:
-    """Each block is a unit of FSDP2; the gradients are those of DistributedDataParallel."""
+    """Each block is a unit of FSDP2, also when it is recomputed; the gradients are those of DistributedDataParallel."""
     script = Path(__file__).with_name("two_processes.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, timeout=280)

@@ -1,4 +1,7 @@
-"""Networks in two processes (gloo): sharded by block with FSDP2, and replicated with DistributedDataParallel."""
+"""Networks in two processes (gloo): sharded by block with FSDP2, and replicated with DistributedDataParallel.
+
+The sharded networks also recompute each block in the backward pass, by activation checkpointing.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
+    _CHECKPOINT_PREFIX,
+    apply_activation_checkpointing,
+)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import cross_entropy
@@ -31,16 +38,20 @@ def compare(name: str, rank: int) -> None:
     replicated = DistributedDataParallel(arch.build().eval())
     cross_entropy(replicated(images), labels).backward()  # type: ignore[no-untyped-call]
     gradients = {name: value.grad for name, value in replicated.module.named_parameters()}
-    sharded = arch.build().eval()
     mesh = init_device_mesh("cpu", (2,))
     blocks = [record.name for record in arch.plan.nodes if record.block != "input"]
-    for path in [*blocks, ""]:
-        fully_shard(sharded.get_submodule(path), mesh=mesh)
-    cross_entropy(sharded(images), labels).backward()  # type: ignore[no-untyped-call]
-    held = dict(sharded.named_parameters())
-    assert held.keys() == gradients.keys()
-    for key, value in held.items():
-        torch.testing.assert_close(value.grad.full_tensor(), gradients[key])  # type: ignore[union-attr]
+    for is_checkpointed in (False, True):
+        sharded = arch.build().eval()
+        if is_checkpointed:
+            parts = {sharded.get_submodule(path) for path in blocks}
+            apply_activation_checkpointing(sharded, check_fn=parts.__contains__)
+        for path in [*blocks, ""]:
+            fully_shard(sharded.get_submodule(path), mesh=mesh)
+        cross_entropy(sharded(images), labels).backward()  # type: ignore[no-untyped-call]
+        held = {key.replace(_CHECKPOINT_PREFIX, ""): value for key, value in sharded.named_parameters()}
+        assert held.keys() == gradients.keys()
+        for key, value in held.items():
+            torch.testing.assert_close(value.grad.full_tensor(), gradients[key])  # type: ignore[union-attr]
     if rank == 0:
         print(name, "equal", flush=True)
 

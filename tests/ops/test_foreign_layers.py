@@ -37,6 +37,8 @@ FUNCTIONS: list[tuple[str, dict[str, Any], Any]] = [
     ("hardswish", {}, nn.Hardswish()),
     ("mish", {}, nn.Mish()),
     ("elu", {"alpha": 0.4}, nn.ELU(0.4)),
+    ("abs", {}, torch.abs),
+    ("prelu", {"per_channel": True}, nn.PReLU(12)),
     ("gelu_tanh", {}, nn.GELU(approximate="tanh")),
     ("constant", {"value": 2.5}, lambda x: torch.full_like(x, 2.5)),
 ]

@@ -42,7 +42,7 @@ def lesion(
     ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Replace two edges at a time.")] = False,
     shortcuts: Annotated[
-        bool, typer.Option("--shortcuts", help="Also replace the shortcuts of blocks, like that of 'basic'.")
+        bool, typer.Option("--shortcuts", help="Also replace the shortcuts of blocks, also of those in 'blocks'.")
     ] = False,
     replacement: Annotated[
         With,

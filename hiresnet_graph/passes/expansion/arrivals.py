@@ -14,6 +14,7 @@ from hiresnet_graph.passes.expansion.recorder import CallRecorder, computed_fiel
 from hiresnet_graph.passes.expansion.state import Failed, Value
 from hiresnet_graph.passes.step import anchor_name
 from hiresnet_graph.shapes import Shape
+from hiresnet_graph.traversal import reachable
 from hiresnet_graph.wire import Wire
 
 
@@ -139,14 +140,28 @@ class Arrivals:
             scale = edge.scale or (merge.scale if several else None)
             scale = None if scale == FixedScale(factor=1) else scale
             wire = self._gated(edge, wire if scale is None else wire.apply(scale))
-            if self._has_probes:
-                probe = EdgeProbe(edge=edge.name, target=self.name, slot=edge.slot, alone=not several)
+            inner = self._inner_shortcut(edge) if isinstance(merge, AddMerge) else None
+            if self._has_probes or inner is not None:
+                name = edge.name if inner is None else inner.name
+                probe = EdgeProbe(edge=name, target=self.name, slot=edge.slot, alone=not several)
                 wire = self.calls.probe(wire, probe, f"{anchor_name(scope)}probe")
+            if inner is not None:
+                self._record(inner, merge.kind, wire.shape if projected else None, scale)
             if self.calls.time is not None and not anchored:
                 wire = self.calls.anchor(anchor_name(scope), "arrival", wire.shape, wire.name)
         if self.calls.scope.is_top:
             self._record(edge, merge.kind if several else "", wire.shape if projected else None, scale)
         return wire
+
+    def _inner_shortcut(self, edge: BlockEdge) -> BlockEdge | None:
+        """An edge of a block that the spec defines, by its full name, if it lies beside a path with the same ends."""
+        calls = self.calls
+        if not calls.expansion.inner_probes or calls.scope.is_top or calls.time is not None or edge.delay:
+            return None
+        others = [one.source for one in self.edges if one is not edge and one.slot == edge.slot]
+        behind = reachable(others, lambda name: [one.source for one in calls.graph.incoming(name)])
+        ends = calls.scope.below(edge.ends[0]), edge.ends[1]
+        return replace(edge, name=">".join(ends), family="shortcut", ends=ends) if edge.source in behind else None
 
     @property
     def _has_probes(self) -> bool:

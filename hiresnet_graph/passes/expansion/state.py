@@ -71,11 +71,12 @@ class Expansion:
         used_patches, unused_patches: Keys of the patches that found their part; the problems of those that did not.
         blocks: Number of blocks so far, for the limit.
         probes: Whether the values at the slots of the network pass through probes.
+        inner_probes: Whether those of shortcuts in blocks that the spec defines do, too.
         norms: Fields of all norms that do not set them.
     """
 
-    def __init__(self, *, probes: bool, norms: Mapping[str, float]) -> None:
-        self.probes, self.norms = probes, norms
+    def __init__(self, *, probes: bool, inner_probes: bool, norms: Mapping[str, float]) -> None:
+        self.probes, self.inner_probes, self.norms = probes, inner_probes, norms
         self.nodes: list[OpNode] = []
         self.calls: set[str] = set()
         self.values: dict[str, Value] = {}
