@@ -5,7 +5,7 @@
 All 64 subsets of the skips of a small hiresnet18, 32 settings of the recipe, 10 seeds, 12 epochs. Seven eighths of the
 runs have records with random accuracies. Worker processes "train" the others: runs that compute nothing and report an
 epoch each second. Each command is a process of its own; targets are for its CPU time, which other programs on the
-machine disturb less, and for its peak memory; the system counts the memory of this process, 0.7 GB with torch, as well.
+machine disturb less, and for its peak memory.
 """
 
 from __future__ import annotations
@@ -177,7 +177,6 @@ def main() -> None:
     text = (
         f"{runs:,} runs, {len(plan.networks):,} networks with settings, {runs - len(unfinished):,} runs finished.\n\n"
         f"{table(head, rows)}\n\n"
-        "Peak memory is at least that of the process that measures, 0.7 GB with torch.\n"
         f"{workers} workers report {workers / EPOCH_S:g} epochs a second; {rate:.1f} a second were recorded while "
         f"`status` and `report` read the ledger.\n"
         f"Ledger: {size / 1e6:.1f} MB, {1e6 * filled_s / (runs * EPOCHS):.0f} µs of CPU time for each epoch. "

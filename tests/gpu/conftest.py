@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.filterwarnings("default"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many tests of this folder were skipped, and why."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", []) if "tests/gpu/" in report.nodeid]
+    reasons = Counter(str(text[2]).removeprefix("Skipped: ") for text in skipped if isinstance(text, tuple))
+    for reason, count in reasons.items():
+        terminalreporter.write_line(f"tests/gpu: {count} skipped: {reason}")
+
+
 @pytest.fixture(scope="session")
 def device() -> str:
     """The device of the tests: `HRG_TEST_DEVICE`, or the first GPU. Without either, the test is skipped."""
@@ -36,7 +45,7 @@ def gpu(device: str) -> torch.device:
     """The GPU, for what exists on GPUs alone. On the CPU the test is skipped."""
     if device == "cpu":
         pytest.skip("requires a GPU: the device of the tests is the CPU")
-    return torch.device(device)
+    return torch.device("cuda", torch.device(device).index or 0)  # some functions of torch require the index
 
 
 @pytest.fixture

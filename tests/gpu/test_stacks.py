@@ -136,10 +136,11 @@ def memory_of_five(tiny: hrg.Architecture, device: str, monkeypatch: pytest.Monk
         yield wide
         return
     torch.cuda.empty_cache()
-    limit = torch.cuda.memory_reserved(device) + predicted_bytes(wide.plan, 5, RECIPE.batch_size, False)
-    torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(device).total_memory, device)
+    index = torch.device(device).index or 0
+    limit = torch.cuda.memory_reserved(index) + predicted_bytes(wide.plan, 5, RECIPE.batch_size, False)
+    torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(index).total_memory, index)
     yield wide
-    torch.cuda.set_per_process_memory_fraction(1.0, device)
+    torch.cuda.set_per_process_memory_fraction(1.0, index)
 
 
 def test_a_stack_that_does_not_fit_is_halved(memory_of_five: hrg.Architecture, device: str, tmp_path: Path) -> None:
