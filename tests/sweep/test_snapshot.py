@@ -94,12 +94,20 @@ def test_network_file_systems_are_known(network: Path, kind: str) -> None:
     assert not snapshot.is_on_network(network / LEDGER)
 
 
+def slow_copy(source: Path, target: Path) -> None:
+    with source.open("rb") as read, target.open("wb") as written:
+        while chunk := read.read(1 << 16):
+            written.write(chunk)
+            time.sleep(0.004)
+
+
 @pytest.mark.parametrize("runs", [300, pytest.param(6000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("writes_to_network", [True, False])
 def test_copies_are_consistent_while_the_ledger_is_written(
-    network: Path, tmp_path: Path, writes_to_network: bool, runs: int
+    network: Path, tmp_path: Path, writes_to_network: bool, runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also on another machine than the one to whose disk it is written."""
+    """Also on another machine than the one to whose disk it is written; copies are slow, as over a network."""
+    monkeypatch.setattr(snapshot.shutil, "copyfile", slow_copy)
     mounts = snapshot._MOUNTS if writes_to_network else Path("/proc/mounts")
     with writer(network / "study", mounts, runs):
         assert_consistent_while_written(network / "study", 4 if runs < 1000 else 20)
