@@ -1017,7 +1017,7 @@ NET = hrg.load("hiresnet18")
         ("nodes.stage9.width", 3, "", "stage9"),
         ("blocks.x", 3, "1:10", "an entry of 'blocks'"),
         ("name", 3, "1:6", "text, got 3"),
-        ("flow", "stem", "1:1", "there is no param 'flow'"),
+        ("flow", "stem", "1:1", "there is no param 'flow'. Change 'flow' in 'variants' of the spec"),
     ],
 )
 def test_override(key: str, value: Any, place: str, words: str) -> None:

@@ -394,7 +394,10 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
             return ["params", key]
         if key in ("name", "description", "outputs", "prune"):
             return [key]
-        hint = did_you_mean(key, params) or "The spec has no params."
+        if key in ArchitectureSpec.model_fields:
+            hint = f"Change '{key}' in 'variants' of the spec, or in a file that 'extends' it."
+        else:
+            hint = did_you_mean(key, params) or "The spec has no params."
         problems.append(Problem(f"there is no param '{key}'.", position, key, hint))
         return None
     if not all(parts):

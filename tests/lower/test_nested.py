@@ -104,7 +104,7 @@ def test_hooks_fire_once_on_each_node_and_block(arch: hrg.Architecture) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings(NO_INPUT_GRADIENTS)
 def test_hooks_fire_once_on_each_node_and_block_of_the_shipped_specs() -> None:
     names = [name for name, arch in all_networks() if not assert_hooks_fire_once(arch)]
