@@ -12,14 +12,29 @@ import typer
 from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError, did_you_mean, similar
 from hiresnet_graph.files import is_file
 from hiresnet_graph.seeding import MAX_SEED
-from hiresnet_graph.shipped import spec_names
+from hiresnet_graph.shipped import spec_names, study_names
 
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture
 
+
+def shipped_specs(incomplete: str) -> list[str]:
+    """The names of shipped specs that begin like this, for the completion of a shell; it completes files itself."""
+    return [name for name in spec_names() if name.startswith(incomplete)]
+
+
+def shipped_specs_and_studies(incomplete: str) -> list[str]:
+    """The same with studies."""
+    return [name for name in (*study_names(), *spec_names()) if name.startswith(incomplete)]
+
+
 Spec = Annotated[
     str,
-    typer.Argument(metavar="SPEC", help="A spec file or the name of a shipped spec; SPEC@VARIANT selects a variant."),
+    typer.Argument(
+        metavar="SPEC",
+        help="A spec file or the name of a shipped spec; SPEC@VARIANT selects a variant.",
+        autocompletion=shipped_specs,
+    ),
 ]
 Changes = Annotated[
     list[str] | None,

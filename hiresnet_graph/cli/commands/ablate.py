@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hiresnet_graph.cli.arguments import Changes, Edges, Group, Prune, Reinit, Weights
+from hiresnet_graph.cli.arguments import Changes, Edges, Group, Prune, Reinit, Weights, shipped_specs_and_studies
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.dry_run import announce_measuring, show_plan, write_remarks
 from hiresnet_graph.cli.output import check_study_folder
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 StudyOrSpec = Annotated[
     str,
     typer.Argument(
-        metavar="STUDY|SPEC", help="A study file or the name of a shipped study; or a spec, with what to compare."
+        metavar="STUDY|SPEC",
+        help="A study file or the name of a shipped study; or a spec, with what to compare.",
+        autocompletion=shipped_specs_and_studies,
     ),
 ]
 Output = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from hiresnet_graph.cli.arguments import Json, architecture, split_changes
+from hiresnet_graph.cli.arguments import Json, architecture, shipped_specs, split_changes
 from hiresnet_graph.cli.console import write, write_json, write_table
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, format_bytes, format_percent, format_si, number_column
@@ -23,6 +23,7 @@ def diff(
         typer.Argument(
             metavar="A [K=V]... [B] [K=V]...",
             help="Two networks, each a spec (or SPEC@VARIANT) followed by its changes; or one spec and its changes.",
+            autocompletion=shipped_specs,
         ),
     ],
     json: Json = False,

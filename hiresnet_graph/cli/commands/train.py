@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.cli import failure
-from hiresnet_graph.cli.arguments import Changes, Edges, Reinit, Variant, Weights, architecture, check_reinit
+from hiresnet_graph.cli.arguments import (
+    Changes,
+    Edges,
+    Reinit,
+    Variant,
+    Weights,
+    architecture,
+    check_reinit,
+    shipped_specs,
+)
 from hiresnet_graph.cli.console import write, write_message, write_table
 from hiresnet_graph.cli.output import check_output_folder
 from hiresnet_graph.cli.progress import Meter, progress
@@ -48,6 +57,7 @@ OptionalSpec = Annotated[
         metavar="SPEC",
         help="A spec file or the name of a shipped spec; SPEC@VARIANT selects a variant.",
         show_default=False,
+        autocompletion=shipped_specs,
     ),
 ]
 Folder = Annotated[

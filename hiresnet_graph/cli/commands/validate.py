@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from hiresnet_graph.cli import failure
-from hiresnet_graph.cli.arguments import Json, architecture, split_changes
+from hiresnet_graph.cli.arguments import Json, architecture, shipped_specs_and_studies, split_changes
 from hiresnet_graph.cli.console import has_colors, styled, write, write_json, write_message
 from hiresnet_graph.cli.failure import problem_data
 from hiresnet_graph.cli.progress import progress
@@ -27,6 +27,7 @@ def validate(
         typer.Argument(
             metavar="SPEC...",
             help="Spec or study files, or names of shipped ones; changes (K=V) follow their spec.",
+            autocompletion=shipped_specs_and_studies,
         ),
     ],
     json: Json = False,
