@@ -201,6 +201,9 @@ CASES: dict[str, Case] = {
     "two underscores": case(but("  head =>   «a__b: relu\n  head"), "'a__b' is not a valid name", "without '__'"),
     "dash in a name": case(but("  head =>   «a-b: relu\n  head"), "'a-b' is not a valid name"),
     "node called input": case(but("  head =>   «input: relu\n  head"), "'input' is already an input"),
+    "a list of nodes as flow": case(
+        but("flow: a -> b -> head => flow: «[a, b, head]"), "a list holds chains", "Write 'flow: a -> b -> ...'."
+    ),
     "unknown node in flow": case(but("-> b => -> «bb"), "flow: there is no node 'bb'", "Did you mean 'b'?"),
     "unknown node in edges": case(but(more="edges: [{from: a, to: «heat}]\n"), "edges[0].to", "Did you mean 'head'?"),
     "unknown node in a list": case(but(more="edges: [{from: [a, «c], to: head}]\n"), "edges[0].from[1]", "node 'c'"),
@@ -471,6 +474,9 @@ CASES: dict[str, Case] = {
     "a block that is itself": case(with_block("blocks: {cell: «{block: cell}}\n"), "cell -> cell"),
     "a block inside itself": case(
         with_block("blocks: {cell: {nodes: {x: «cell}}}\n"), "limit is 32", "must not contain itself"
+    ),
+    "a product as text": case(
+        but("{block: basic, width: 8 => {block: basic, width: «2 * 4"), "whole number, got '2 * 4'", "Write '$(2 * 4)'"
     ),
     # patches
     "patch of nothing": case(

@@ -116,11 +116,16 @@ def _read_mapping(given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
 
 def _make(name: str, fields: Mapping[str, Any]) -> DatasetKind:
     if name not in DATASETS:
+        if (head := name.split(",")[0]) in DATASETS:
+            fields_text = name.removeprefix(head).lstrip(", ")
+            raise UsageError(f"data: fields follow a colon: '{head}:{fields_text}', not '{name}'.")
         is_file = name.endswith(".npz")
         if is_file or os.path.isdir(name):
             hint = f"Did you mean '{'npz' if is_file else 'imagefolder'}:{name}'?"
         else:
+            own = "For others, write their arrays with numpy and use 'npz:FILE', or their images and 'imagefolder:DIR'."
             hint = did_you_mean(name, DATASETS)
+            hint = f"{hint} {own}" if hint.startswith("Known") else hint
         raise UsageError(f"data: there is no data set '{name}'. {hint}".strip())
     kind = DATASETS.get(name)
     if kind.argument and kind.argument not in fields:

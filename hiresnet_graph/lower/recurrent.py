@@ -127,7 +127,7 @@ class Recurrent(fx.GraphModule):
             )
         changed = OpGraph(folded.name, folded.nodes, folded.outputs, folded.records, time)
         plan = make_plan(simplify(changed))
-        copies = _Copies(self.meta["copies"].layers, time)
+        copies = _Copies(self.meta["copies"].layers, time, self.meta["copies"].compiled)
         calls = tuple(replace(call, weights=copies.weights_of(call)) if call.tensors else call for call in plan.calls)
         return _module(self, replace(plan, calls=calls), base)
 
@@ -194,7 +194,7 @@ def _module(root: nn.Module, plan: Plan, tensors: Plan) -> Recurrent:
     nest(module, writer)
     time = _folded(plan).time
     assert time is not None
-    module.meta.update(plan=plan, tensors=tensors, copies=_Copies(layers, time), writer=writer)
+    module.meta.update(plan=plan, tensors=tensors, copies=_Copies(layers, time, time), writer=writer)
     module.training = root.training  # layers keep their own mode
     return module
 
@@ -213,10 +213,15 @@ def _folded(plan: Plan) -> OpGraph:
 
 
 class _Copies:
-    """The existing weights, and the choice among them for each call."""
+    """The existing weights, and the choice among them for each call.
 
-    def __init__(self, layers: Mapping[str, Layer], time: TimeSpec) -> None:
-        self.layers = layers
+    Args:
+        time: That of the network that uses them.
+        compiled: That of the network whose weights they are.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer], time: TimeSpec, compiled: TimeSpec) -> None:
+        self.layers, self.compiled = layers, compiled
         self.past = time.past
         self.steps: dict[str, list[int]] = {}
         for name in layers:
@@ -256,8 +261,11 @@ class _Copies:
     def unused(self, weights: str, call: str) -> _Unavailable:
         """The message for weights that the compiled network does not use at any step."""
         what = "no weights" if call == weights else f"no weights '{weights}'"
+        remedy = (
+            f"with more than {self.compiled.steps} 'steps'" if self.compiled.readout == "all" else "with 'readout: all'"
+        )
         return _Unavailable(
-            f"'{call}' has {what}: as compiled, it reaches the readout at no step. Compile it with 'readout: all'."
+            f"'{call}' has {what}: as compiled, it reaches the readout at no step. Compile and train it {remedy}."
         )
 
 

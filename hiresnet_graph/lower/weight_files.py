@@ -205,7 +205,8 @@ def _read(path: Path, error: type[HrgError]) -> WeightFile:
     try:
         # From bytes, not mapped: the file may be replaced while the module is in use.
         content = read_bytes(path)
-        if content.startswith((b"PK", b"\x80")):
+        # A safetensors file begins with the length of its header, whose first byte may be that of a pickle.
+        if content.startswith((b"PK", b"\x80")) and content[8:9] != b"{":
             return WeightFile(path, *_unpickled(path, content, error))
         return WeightFile(path, load(content))
     except OSError as reason:

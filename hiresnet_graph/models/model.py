@@ -97,15 +97,17 @@ class ImageModel(_Over):
         """The last feature map of each resolution."""
         return feature_info(self.plan)
 
-    def features(self, images: torch.Tensor | Sequence[torch.Tensor], taps: Sequence[str]) -> dict[str, torch.Tensor]:
+    def features(
+        self, images: torch.Tensor | Sequence[torch.Tensor], taps: str | Sequence[str]
+    ) -> dict[str, torch.Tensor]:
         """Values inside the network, by name.
 
         What they do not depend on is not computed. They are values of the plan, also where a module returns several.
 
         Args:
             images: The input; several inputs as a sequence.
-            taps: Nodes, stages, projections (`edges.stem__stage3`) and parts of blocks (`stage2.block1.conv1`). In a
-                network with `time`, `V4@3` is the value at step 3, and `V4` the last one.
+            taps: One or several nodes, stages, projections (`edges.stem__stage3`) or parts of blocks
+                (`stage2.block1.conv1`). In a network with `time`, `V4@3` is the value at step 3, and `V4` the last one.
 
         Raises:
             UsageError: There is no such value.

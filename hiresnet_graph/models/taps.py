@@ -12,7 +12,7 @@ from hiresnet_graph.plan import Plan
 _AT_STEP = re.compile(r"(?P<name>.+)@(?P<step>[0-9]+)")
 
 
-def find_values(plan: Plan, taps: Iterable[str]) -> dict[str, str]:
+def find_values(plan: Plan, taps: str | Iterable[str]) -> dict[str, str]:
     """Tap -> the name of its value in the plan.
 
     A tap is a node, a stage (the value of its last block), a projection or a part of a block (`stage2.block1.conv1`).
@@ -22,7 +22,7 @@ def find_values(plan: Plan, taps: Iterable[str]) -> dict[str, str]:
         UsageError: There is no such value, or none at this step.
     """
     found = _NamedValues(plan)
-    return {tap: found.find(tap) for tap in taps}
+    return {tap: found.find(tap) for tap in ([taps] if isinstance(taps, str) else taps)}
 
 
 class _NamedValues:
@@ -48,11 +48,20 @@ class _NamedValues:
         held = self.by_name.get(name) or self._of_module(name)
         if step is None:
             return list(held.values())[-1]
+        if step not in held and (once := self._arriving(name, held, step)):
+            return once
         if step not in held:
             steps = tuple(found for found in held if found is not None)
             when = f"it has one at {format_steps(steps)}" if steps else "the network has no time steps"
             raise UsageError(f"'{name}' has no value at step {step}: {when}.")
         return held[step]
+
+    def _arriving(self, name: str, held: dict[int | None, str], step: int) -> str:
+        """The value that an edge brings at a step without computing it again, since its source is constant; or none."""
+        if all(edge.name != name for edge in self.plan.edges):
+            return ""
+        read = {value for call in self.plan.calls if call.step == step for value in call.inputs}
+        return next((value for value in held.values() if value in read), "")
 
     def _of_module(self, name: str) -> dict[int | None, str]:
         """The value of a module inside a block, by step: the one that others read of the values inside it."""

@@ -27,6 +27,7 @@ class EdgeProbe(Op):
     saves: ClassVar[Saves] = "nothing"
     is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
+    pure: ClassVar[bool] = False  # a value that is computed once arrives at each step
     edge: str
     target: str
     slot: str

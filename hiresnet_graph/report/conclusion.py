@@ -12,6 +12,7 @@ from hiresnet_graph.report.statistics import Comparison, Difference, compare
 from hiresnet_graph.sweep.results import Results
 
 _NAMED = 4  # networks or edges in a sentence
+_MOST = 100.0  # points by which accuracies can differ
 
 
 def conclude(results: Results, baseline: str | None = None, comparison: Comparison | None = None) -> str:
@@ -69,8 +70,8 @@ def _of_differences(comparison: Comparison) -> str:
     if rest:
         names = _list([_name(one) for one in rest])
         sentences.append(
-            f"No difference from {comparison.baseline} was found for {names}; true differences below "
-            f"{_limit([one.estimate for one in rest])} points would often be missed with these runs."
+            f"No difference from {comparison.baseline} was found for {names}; "
+            f"{_missed('differences', [one.estimate for one in rest])}."
         )
     return " ".join(sentences)
 
@@ -95,8 +96,8 @@ def _of_edges(effects: Effects) -> str:
             sentences.append(f"{number} more edges have an effect." if number > 1 else "1 more edge has an effect.")
     if rest:
         sentences.append(
-            f"No effect was found of {_list([one.edge for one in rest])}; true effects below "
-            f"{_limit([one.main for one in rest])} points would often be missed with these runs."
+            f"No effect was found of {_list([one.edge for one in rest])}; "
+            f"{_missed('effects', [one.main for one in rest])}."
         )
     return " ".join(sentences)
 
@@ -121,9 +122,12 @@ def _evidence(contrast: Contrast, p_holm: float | None) -> str:
     return f"95 % CI {low:+.2f} to {high:+.2f}, {p} after Holm's correction"
 
 
-def _limit(contrasts: Sequence[Contrast | None]) -> str:
-    """The largest of the true differences that are found with 80 % power."""
-    return f"{max((one.detectable or 0.0) for one in contrasts if one is not None):.2f}"
+def _missed(what: str, contrasts: Sequence[Contrast | None]) -> str:
+    """Which of the true differences or effects are found with less than 80 % power."""
+    limit = max((one.detectable or 0.0) for one in contrasts if one is not None)
+    if limit > _MOST:
+        return "with so few runs even the largest possible one would often be missed, so train more seeds"
+    return f"true {what} below {limit:.2f} points would often be missed with these runs"
 
 
 def _name(one: Difference) -> str:

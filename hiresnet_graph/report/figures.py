@@ -141,7 +141,7 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     rows = band_rows(results)
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there are no learning curves.")
-    base = draw_chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d"))
+    base = draw_chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d", tickMinStep=1))
     y = alt.Y("mean:Q").title("validation accuracy (%)").scale(zero=False)
     color = label_color(look, rows, "stroke")
     band = base.mark_area(strokeWidth=0).encode(

@@ -317,7 +317,7 @@ def _caption(readouts: Readouts) -> str:
         f"{readouts.architecture} on {readouts.data}: {readouts.part} accuracy in percent with the weights of the "
         "epoch of best validation, and with those of the last"
         + ("; mean (standard deviation, ddof 1) over seeds." if has_spread else "."),
-        "*: read out in training.",
+        "*: read out in training; at other steps the network was never trained to answer.",
     ]
     if readouts.left_out:
         sentences.append(f"Excluded, as they do not run in time: {', '.join(readouts.left_out)}.")

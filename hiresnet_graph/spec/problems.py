@@ -310,6 +310,9 @@ def _value_hint(details: Sequence[Any], key: str) -> str:
     )
     if isinstance(value, str):
         name = similar(value, re.findall(r"'([^']+)'", expected))
+        is_number = any(_expected(one) in ("a number", "a whole number") for one in details)
+        if is_number and re.search(r"\w\s*[-+*/]", value):
+            return f"Write '$({value})'."
         return f"Did you mean '{name}'?" if name else ""
     if isinstance(value, float) and value.is_integer() and any(_expected(one) == "a whole number" for one in details):
         return f"Write {int(value)}, or in a template 'round(...)' or '//'."

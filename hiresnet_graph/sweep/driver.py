@@ -59,7 +59,7 @@ class Interrupted(KeyboardInterrupt):
     def __init__(
         self, done: int, total: int, out: Path, saved: Mapping[str, int] | None = None, *, is_budget: bool = False
     ) -> None:
-        self.done, self.saved = done, dict(saved or {})
+        self.done, self.saved = done, {name: epoch for name, epoch in (saved or {}).items() if epoch}
         finished = f"{done} of {'a budget of ' * is_budget}{format_count(total, 'run')} {'is' if total == 1 else 'are'}"
         shown = [f"{name} (epoch {epoch})" for name, epoch in list(self.saved.items())[:_SHOWN_RUNS]]
         more = len(self.saved) - len(shown)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import hiresnet_graph as hrg
 from hiresnet_graph.analysis import ProbedNetwork, measure_contributions
 from hiresnet_graph.lower.interpreter import Interpreter
 from hiresnet_graph.train import Run
@@ -61,6 +62,42 @@ def test_shares_sum_to_one_at_each_merge_and_step() -> None:
     for call in merges:
         ours = sorted(one.mean_abs for one in found if (one.target, one.step) == (call.owner, call.step))
         assert ours == pytest.approx(sorted(seen[name].abs().mean().item() for name in call.inputs), rel=1e-5)
+
+
+TWO_AREAS = """
+name: two_areas
+input: {channels: 1, height: 8, width: 8}
+blocks:
+  area: {nodes: {norm: batch_norm, relu: relu}, flow: norm -> relu}
+  conv3: {block: conv2d, kernel_size: 3, bias: false, width: 4}
+nodes: {V1: area, V2: area, head: {block: classifier, classes: 10}}
+flow: V2 -> head
+edges: [{from: input, to: V1, block: conv3}]
+transitions:
+  V1: {V1: conv3, V2: {block: conv3, delay: 0}}
+  V2: {V1: conv3}
+time: {steps: 3, input: every, readout: all}
+"""
+
+
+@pytest.mark.parametrize("text", [TWO_AREAS, "{name: small, extends: blt, params: {width: 4, size: 16}}"])
+def test_an_input_that_is_projected_once_contributes_at_each_step(text: str) -> None:
+    arch = hrg.loads(text)
+    module = arch.build(seed=1).eval()
+    x = torch.randn(3, *tuple(arch.plan.inputs["input"].frame), generator=torch.Generator().manual_seed(0))
+    network = ProbedNetwork(arch, module)
+    with torch.no_grad():
+        found = measure_contributions(network, [x])
+        seen = Interpreter(arch.plan, module).run({"input": x})
+    merges = [call for call in arch.plan.calls if call.op.kind == "add" and ".input.add" in call.name]
+    assert {call.step for call in merges if "edges.input__V1.conv.step0" in call.inputs} == {
+        *range(1, arch.timing.steps)
+    }
+    for call in merges:
+        at_call = [one for one in found if (one.target, one.step) == (call.owner, call.step)]
+        ours = sorted(one.mean_abs for one in at_call)
+        assert ours == pytest.approx(sorted(seen[name].abs().mean().item() for name in call.inputs), rel=1e-5)
+        assert sum(one.share or 0.0 for one in at_call) == pytest.approx(1)
 
 
 def test_probes_change_neither_the_function_nor_the_tensors(trained: Run, images) -> None:

@@ -112,6 +112,11 @@ def test_download_applies_to_data_sets_that_can_be_downloaded() -> None:
     ("given", "message"),
     [
         ("digit", r"^data: there is no data set 'digit'\. Did you mean 'digits'\?$"),
+        ("digits,mean=0,std=1", r"^data: fields follow a colon: 'digits:mean=0,std=1', not 'digits,mean=0,std=1'\.$"),
+        (
+            "mnist",
+            r"Known: .*, npz, .*\. For others, write their arrays with numpy and use 'npz:FILE', or their images",
+        ),
         ("tiny_imagenet", r"Did you mean 'tiny-imagenet'\?"),
         ("zzz", r"Known: cifar10, cifar100, digits, imagefolder, npz, synthetic, tiny-imagenet\."),
         ("", r"there is no data set ''"),

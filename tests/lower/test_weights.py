@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError
@@ -39,6 +39,23 @@ def test_a_folder_stands_for_the_best_weights_of_its_run(tiny: hrg.Architecture,
     save_file(dict(trained.state_dict()), tmp_path / "model.safetensors")
     assert load_weights(module, tmp_path) == []
     assert all(torch.equal(value, module.state_dict()[name]) for name, value in trained.state_dict().items())
+
+
+@pytest.mark.parametrize("length", [0x1C80, 0x4B50], ids=["as a pickle", "as a ZIP archive"])
+def test_the_length_of_a_header_does_not_make_it_another_file(
+    tiny: hrg.Architecture, tmp_path: Path, length: int
+) -> None:
+    """The header of a safetensors file may be padded with spaces, and begins with its length."""
+    module = tiny.build(seed=1)
+    content = save(module.state_dict())
+    old = int.from_bytes(content[:8], "little")
+    assert old <= length
+    path = tmp_path / "padded.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + content[8 : 8 + old].ljust(length) + content[8 + old :])
+    assert path.read_bytes().startswith((b"\x80", b"PK"))
+    other = tiny.build(seed=2)
+    load_weights(other, path)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in module.state_dict().items())
 
 
 @pytest.mark.parametrize("is_zip", [True, False])

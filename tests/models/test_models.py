@@ -146,6 +146,10 @@ def test_values_inside_by_node_and_step() -> None:
     assert torch.equal(found["head"], net(x))
     assert torch.equal(found["edges.V1__V2@2"], values["edges.V1__V2.conv.step2"])
     assert torch.equal(found["V2.norm@1"], values["V2.norm.step1"])
+    # The input is the same at each step, so that its edge is computed once; it arrives at each.
+    assert torch.equal(net.features(x, "edges.input__V1@3")["edges.input__V1@3"], values["edges.input__V1.conv.step0"])
+    with pytest.raises(UsageError, match=r"'V1.norm' has no value at step 9"):
+        net.features(x, ["V1.norm@9"])
     with pytest.raises(UsageError, match=r"'V4' has no value at step 9: it has one at steps 0 to 5\."):
         net.features(x, ["V4@9"])
     with pytest.raises(UsageError, match=r"has no node 'V44'\. Did you mean 'V4'\?"):

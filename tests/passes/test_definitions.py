@@ -71,7 +71,11 @@ def test_what_does_not_depend_on_a_use_is_checked(change: tuple[str, str], found
             ["one.nodes.a.block: there", "one.nodes.b.block: there"],
         ),
         ("  one: {nodes: {a: relu, b: relu}, flow: a -> q}\n", ["one.flow: there is no node 'q'."]),
-        ("  one: {nodes: {a: relu, b: relu}, flow: [a, b]}\n", ["one.nodes.b: no path leads from the input to 'b'."]),
+        (
+            "  one: {nodes: {a: relu, b: relu}, flow: [a, b]}\n",
+            ["one.flow: a list holds chains, and none of these has a '->'."],
+        ),
+        ("  one: {nodes: {a: relu, b: relu}, flow: a}\n", ["one.nodes.b: no path leads from the input to 'b'."]),
         (
             "  one: {nodes: {a: relu, b: relu, c: relu}, flow: [a -> b, a -> c]}\n",
             ["one.nodes.b: there are 2 ends: b, c."],

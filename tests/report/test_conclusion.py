@@ -38,6 +38,14 @@ def test_what_cannot_be_concluded_is_said() -> None:
     assert "not tested" in conclude(study(Net("a", LOW), Net("b", HIGH), is_search=True))
 
 
+def test_differences_beyond_all_accuracies_are_not_called_detectable() -> None:
+    noise = conclude(study(Net("base", (78.55, 36.77)), Net("long", (40.0, 87.0))))
+    assert noise == (
+        "No difference from base was found for long; with so few runs even the largest possible one would often be "
+        "missed, so train more seeds."
+    )
+
+
 def test_rows_of_a_grid_are_named_with_their_settings() -> None:
     slow, fast = {"recipe.lr": 0.01, "width": 8}, {"recipe.lr": 0.1, "width": 8}
     nets = [Net(label, row, setting=at) for at in (slow, fast) for label, row in (("base", LOW), ("new", LOW[::-1]))]

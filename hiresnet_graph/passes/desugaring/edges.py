@@ -127,6 +127,11 @@ class SectionEdges(SectionContext):
 
     def _add_flow(self) -> None:
         seen: dict[tuple[str, str], Path] = {}
+        chains = [text for text, _ in self.section.flow]
+        if len(chains) > 1 and not any("->" in text for text in chains) and not self.section.edges:
+            message = "a list holds chains, and none of these has a '->'."
+            self.problems.add(self.path("flow"), message, f"Write 'flow: {chains[0]} -> {chains[1]} -> ...'.")
+            return
         for text, path in self.section.flow:
             previous: End | None = None
             for link in self._chain(text, path):
