@@ -151,13 +151,20 @@ def network_with_weights(
         reinit: Tensors that do not fit have their initial values, instead of an error.
         data: The data set.
         device: As for `train`.
-        message: Called with what does not fit of the weights.
+        message: Called with what does not fit of the weights, and with the normalisation if the data do not give it.
 
     Raises:
         UsageError: Network and data do not go together.
         SpecError: The spec is wrong.
     """
     dataset = match_input(load_dataset(data), arch.plan)
+    if dataset.normalization is None and weights.is_file():  # a run has the normalisation of its data
+        mean, std = (", ".join(f"{value / 255:.3f}" for value in stats.flatten()) for stats in dataset.channel_stats)
+        theirs = f"{data}{',' if ':' in data else ':'}mean=M,std=S"
+        message(
+            f"Images are normalised with the mean ({mean}) and the standard deviation ({std}) of the training images. "
+            f"Weights that were trained with others need theirs: '--data {theirs}'."
+        )
     load_module = partial(_loaded, weights, reinit, message)
     open_network = partial(open_trained, f"{weights}, analysed", arch, load_module, dataset, Recipe(), device=device)
     subject = Subject(arch.chosen or arch.name, {}, (), (partial(open_network, threads=1),))

@@ -29,6 +29,16 @@ def test_contributions_of_a_study_are_printed_drawn_and_saved(hrg, study):
     assert hrg("status", "study").exit_code == 0 and hrg("report", "study").exit_code == 0
 
 
+def test_the_normalisation_of_weights_from_outside_is_said(hrg, study):
+    weights = "study/runs/full-seed0/model.safetensors"
+    command = ("analyze", "lesion", "small.yaml@full", "--weights", weights, "--part", "validation")
+    said = hrg(*command).stderr
+    assert said.startswith("Images are normalised with the mean (0.30") and "of the training images." in said
+    assert "need theirs: '--data digits:mean=M,std=S'." in said
+    assert "normalised" not in hrg(*command, "--data", "digits:mean=0,std=1").stderr
+    assert "normalised" not in hrg(*command[:4], "study/runs/full-seed0").stderr
+
+
 def test_lesions_of_a_run_and_of_its_weights_agree(hrg, study):
     run = hrg("analyze", "lesion", "study/runs/full-seed0", "--random", "2", "--with", "mean", "-f", "csv")
     weights = "study/runs/full-seed0/model.safetensors"
