@@ -292,13 +292,20 @@ def functions_of(code: CodeType) -> Iterator[CodeType]:
 
 
 def replace_functions(file: str, source: bytes) -> None:
-    """Give all functions of a file the code of another version of it that has the same lines."""
+    """Give all functions of a file the code of another version of it that has the same lines.
+
+    Caches of this package are cleared. Those of others must not be: torch keeps registrations in some.
+    """
     new = {(code.co_qualname, code.co_firstlineno): code for code in functions_of(compile(source, file, "exec"))}
     for function in gc.get_objects():
         if type(function) is FunctionType and function.__code__.co_filename == file:
             function.__code__ = new[function.__code__.co_qualname, function.__code__.co_firstlineno]
         elif type(function) is _lru_cache_wrapper:
-            function.cache_clear()
+            cached = getattr(function, "__wrapped__", None)
+            if type(cached) is FunctionType and (
+                cached.__code__.co_filename == file or cached.__module__.startswith("hiresnet_graph")
+            ):
+                function.cache_clear()
 
 
 class _Runner:

@@ -195,7 +195,7 @@ def test_of_several_processes_one_prints(monkeypatch, capsys):
 
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        reporter = _TrainReporter(Recipe(epochs=3))
+        reporter = _TrainReporter(Recipe(epochs=3), "cpu")
         reporter.message("a network")
         with reporter.running(Path("folder")):
             for step in (1, 2):
@@ -212,7 +212,7 @@ def test_a_terminal_of_any_width_has_a_bar_on_one_line(columns, monkeypatch, cap
     monkeypatch.setattr("hiresnet_graph.cli.progress.has_colors", lambda stream: True)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    reporter = _TrainReporter(Recipe(epochs=20))
+    reporter = _TrainReporter(Recipe(epochs=20), "cpu")
     numbers = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "validation_top_k")
     with reporter.running(Path("folder")):
         reporter.epoch(Epoch(epoch=5, lr=0.1, time_s=60, **dict.fromkeys(numbers, 0.5)))
