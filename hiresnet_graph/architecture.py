@@ -95,7 +95,7 @@ class Architecture(Document):
         """The steps at which nodes hold values; None for a network without `time`."""
         return None if self.plan.folded is None else timing(self.plan.folded)
 
-    @property
+    @cached_property
     def warnings(self) -> tuple[Problem, ...]:
         """What is allowed but probably unintended.
 

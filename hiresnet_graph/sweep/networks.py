@@ -77,12 +77,8 @@ class Networks:
         remarks = left_out_sentences(self.left_out)
         different = [network for network in self.members if not network.info.same_as]
         warned: dict[str, list[str]] = {}
-        known: dict[int, tuple[Problem, ...]] = {}  # settings of the recipe alone share their networks
         for network in different:
-            arch = network.architecture
-            if id(arch) not in known:
-                known[id(arch)] = arch.warnings
-            for problem in known[id(arch)]:
+            for problem in network.architecture.warnings:
                 warned.setdefault(str(problem), []).append(full_label(network.info.label, network.info.setting))
         for text, labels in warned.items():
             remarks.append(f"Warning: {'' if len(labels) == len(different) else f'{_some(labels)}: '}{text}")
