@@ -22,7 +22,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -322,17 +323,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     out.mkdir(parents=True, exist_ok=True)
     save()
-    # Commands that a shell starts in the background ignore Ctrl-C, and so would the parts.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     try:
-        run_parts(parts, states, out, 60 * given.minutes, save)
+        with _interruptible():
+            run_parts(parts, states, out, 60 * given.minutes, save)
     except KeyboardInterrupt:
         print("Interrupted: the same command continues.", file=sys.stderr)
         return 130
     table_of(out)
     print((out / "summary.md").read_text())
     return int(any(state.state == "failed" for state in states.values()))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM interrupt, also in commands that a shell starts in the background."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported: the workers of pytest-xdist already use every core.
@@ -40,6 +41,20 @@ variants:
   original: {edges: none}
   full: {edges: full}
 """
+
+
+_HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """What handles signals is as it was before the test: a handler that is left would change the tests after it."""
+    before = [signal.getsignal(number) for number in _HANDLED]
+    yield
+    after = [signal.getsignal(number) for number in _HANDLED]
+    for number, handler in zip(_HANDLED, before, strict=True):
+        signal.signal(number, handler)
+    assert after == before
 
 
 @pytest.fixture
