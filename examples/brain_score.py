@@ -1,6 +1,7 @@
 """A wrapper like those of Brain-Score: names of layers to arrays of images: `python examples/brain_score.py`."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ class ActivationsModel:
         layers: Nodes, stages or blocks, with a time step as in `V4@3`.
     """
 
-    def __init__(self, identifier: str, layers: Sequence[str], **params: object) -> None:
+    def __init__(self, identifier: str, layers: Sequence[str], **params: Any) -> None:
         self.identifier, self.layers = identifier, tuple(layers)
         self.model = hrg.create_model(identifier, **params).eval()
 

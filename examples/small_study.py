@@ -10,10 +10,10 @@ def main() -> None:
     net = hrg.load("hiresnet18").override({"width": 4, "input.channels": 1, "input.height": 8, "input.width": 8})
     study = hrg.Study(
         network=net,
-        variants=["none", "full"],
-        controls=["adjusted"],  # "none", as large as "full"
+        variants=("none", "full"),
+        controls=("adjusted",),  # "none", as large as "full"
         seeds=2,
-        recipe={"epochs": 2},
+        recipe=hrg.Recipe(epochs=2),
         data="digits",
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -56,3 +56,13 @@ def test_the_wheel_has_the_specs_and_the_mark_of_types(tmp_path: Path) -> None:
     ).stdout
     assert str(tmp_path / "installed") in out
     assert "273466" in out
+
+
+@pytest.mark.slow
+def test_pyright_finds_the_types_of_what_examples_use() -> None:
+    # Those that read data with scikit-learn are left out: it has no types.
+    examples = ["brain_score", "compare_edges", "grad_cam", "own_kinds", "small_study"]
+    files = [f"examples/{name}.py" for name in examples]
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert "0 errors, 0 warnings" in done.stdout, done.stdout + done.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 
@@ -31,6 +31,48 @@ def list_models(filter: str | Sequence[str] = "", *, variants: bool = False) -> 
     if variants:
         names = [full for name in names for full in (name, *(f"{name}@{variant}" for variant in load(name).variants))]
     return [name for name in names if not any(patterns) or any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+@overload
+def create_model(
+    name_or_path: str | Path | Architecture,
+    *,
+    pretrained: bool | str | Path = ...,
+    num_classes: int | None = ...,
+    in_chans: int | None = ...,
+    features_only: Literal[False] = ...,
+    out_indices: Sequence[int] | None = ...,
+    seed: int = ...,
+    **params: Any,
+) -> ImageModel: ...
+
+
+@overload
+def create_model(
+    name_or_path: str | Path | Architecture,
+    *,
+    pretrained: bool | str | Path = ...,
+    num_classes: int | None = ...,
+    in_chans: int | None = ...,
+    features_only: Literal[True],
+    out_indices: Sequence[int] | None = ...,
+    seed: int = ...,
+    **params: Any,
+) -> FeatureModel: ...
+
+
+@overload
+def create_model(
+    name_or_path: str | Path | Architecture,
+    *,
+    pretrained: bool | str | Path = ...,
+    num_classes: int | None = ...,
+    in_chans: int | None = ...,
+    features_only: bool,
+    out_indices: Sequence[int] | None = ...,
+    seed: int = ...,
+    **params: Any,
+) -> ImageModel | FeatureModel: ...
 
 
 def create_model(
