@@ -173,7 +173,7 @@ def network_with_weights(
 
 def _loaded(path: Path, reinit: bool, message: Callable[[str], None], arch: Architecture) -> nn.Module:
     module = arch.build()
-    hint = "For initial values of what does not fit: '--reinit'."
+    hint = "To keep initial values for what does not fit: '--reinit'."
     for sentence in load_weights(module, path, specs=arch.files, reinit=reinit, hint=hint):
         message(sentence)
     return module.eval()

@@ -167,9 +167,11 @@ def _recorded(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleT
         raise
     except (Exception, SystemExit) as error:
         shapes = ", ".join("x".join(map(str, value.shape[1:])) for value in samples.values())
+        flat = next((tuple(value.shape[1:]) for value in samples.values() if value.dim() == 3), None)
+        hint = f". An image has channels, too, like '3x{flat[0]}x{flat[1]}'." if flat else ""
         raise UsageError(
             f"{type(module).__name__} does not accept an input of {shapes}: {type(error).__name__}: "
-            f"{foreign_message(error)}"
+            f"{foreign_message(error)}{hint}"
         ) from error
     finally:
         for part, training in modes.items():

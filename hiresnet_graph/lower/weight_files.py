@@ -97,12 +97,13 @@ class Fit(NamedTuple):
         """The tensors of the network that the file does not give."""
         return (*self.lacking, *self.reshaped)
 
-    def refusal(self, *, reinit: bool = False, allow_unused: bool = False) -> str:
-        """Why the weights are not those of the network; empty if they are, or if the rest may be random.
+    def refusal(self, *, reinit: bool = False, allow_unused: bool = False, hint: str = "") -> str:
+        """Why the weights are not those of the network; empty if they are, or if the rest may keep initial values.
 
         Args:
-            reinit: Tensors that do not fit are initialised at random.
+            reinit: Tensors that do not fit keep their initial values.
             allow_unused: The network may lack tensors of the file.
+            hint: What to do, unless that is done already (`reinit`).
         """
         if reinit and self.tensors:
             return ""
@@ -114,9 +115,11 @@ class Fit(NamedTuple):
         if reinit:
             return f"{self.path}: no tensor of this file fits the network: {'; '.join(faults[:_SHOWN])}."
         if len(faults) == len(self.lacking) and all(name.startswith(_EDGES) for name in self.lacking):
-            return f"{self.path}: the network has edges that the weights lack: {_some(self.lacking)}."
+            fault = f"the network has edges that the weights lack: {_some(self.lacking)}."
+            return f"{self.path}: {fault} {hint}".rstrip()
         more = f", and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        return f"{self.path}: these weights belong to another network: {'; '.join(faults[:_SHOWN])}{more}."
+        fault = f"these weights belong to another network: {'; '.join(faults[:_SHOWN])}{more}."
+        return f"{self.path}: {fault} {hint}".rstrip()
 
     def sentences(self) -> list[str]:
         """What was changed and what does not fit, as sentences."""
@@ -124,9 +127,9 @@ class Fit(NamedTuple):
         if self.prefix:
             found.append(f"Removed the prefix '{self.prefix}' from the names of the weights in {self.path}.")
         if self.lacking:
-            found.append(f"{self.path} lacks {_some(self.lacking)}: initialised at random.")
+            found.append(f"{self.path} lacks {_some(self.lacking)}: initial values are kept.")
         if self.reshaped:
-            found.append(f"{self.path} has {_some(tuple(self.reshaped))} in another shape: initialised at random.")
+            found.append(f"{self.path} has {_some(tuple(self.reshaped))} in another shape: initial values are kept.")
         if self.unused:
             found.append(f"{self.path} has {_some(self.unused)}, which the network lacks: not used.")
         return found

@@ -197,8 +197,8 @@ def load_weights(
     """
     file = read_weights(path, error, maps_beside(specs))
     fit = Fit.of(file, {name: tuple(value.shape) for name, value in module.state_dict().items()})
-    if refusal := fit.refusal(reinit=reinit):
-        raise error(f"{refusal} {hint}".rstrip())
+    if refusal := fit.refusal(reinit=reinit, hint=hint):
+        raise error(refusal)
     module.load_state_dict(fit.tensors, strict=False)
     return [*([file.note] if file.note else []), *fit.sentences()]
 

@@ -24,7 +24,7 @@ class StartingWeights:
     """Finds the weights of each network, and checks that they fit.
 
     Attributes:
-        sentences: What does not fit and is initialised at random, or is not used: by label.
+        sentences: What does not fit and keeps its initial values, or is not used: by label.
     """
 
     def __init__(self, study: Study, problems: Problems) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.lower.weight_files import Fit, WeightFile
     from hiresnet_graph.plan import Plan
 
-REINIT_HINT = "To initialise at random what does not fit: '--reinit', or 'reinit: true' in a study."
+REINIT_HINT = "To keep initial values for what does not fit: '--reinit', or 'reinit: true' in a study."
 
 
 class InitialWeights(BaseModel):
@@ -24,7 +24,7 @@ class InitialWeights(BaseModel):
         source: The path of a file, or of the folder of a run.
         digest: A hash of all tensors in it; part of the key of the run.
         names: The file whose map renamed the tensors, those of another library; empty for none.
-        reinit: Whether tensors that do not fit are initialised at random, from the seed of the run. Without it, all
+        reinit: Whether tensors that do not fit keep their initial values, from the seed of the run. Without it, all
             tensors of the network must be in the file; the file may have more, as those of edges that were removed.
     """
 
@@ -53,8 +53,8 @@ class InitialWeights(BaseModel):
             if file.digest() != self.digest:
                 raise RunError(f"{file.path}: these weights have changed since the run was requested.")
         fit = Fit.of(file, shapes_of(plan))
-        if refusal := fit.refusal(reinit=self.reinit, allow_unused=True):
-            raise UsageError(f"{refusal} {REINIT_HINT}")
+        if refusal := fit.refusal(reinit=self.reinit, allow_unused=True, hint=REINIT_HINT):
+            raise UsageError(refusal)
         return fit
 
 

@@ -355,6 +355,7 @@ def test_a_name_of_a_megabyte() -> None:
     [
         (nn.Linear(3, 4), (5, 3), "images"),
         (nn.Conv2d(3, 4, 3), (4, 8, 8), "does not accept an input of 4x8x8: RuntimeError"),
+        (nn.Conv2d(3, 4, 3), (8, 9), r"input of 8x9: RuntimeError.* An image has channels, too, like '3x8x9'\."),
         (nn.Conv2d(3, 4, 3), (0, 8), "must be a shape"),
         (nn.LSTM(3, 4), (3,), "lstm"),
         ("resnet18", (3,), "requires a torch.nn.Module, not a str"),

@@ -53,9 +53,13 @@ def test_options_are_those_of_sbatch() -> None:
         "gres": "gpu:1,shard:2",
         "mem-per-cpu": "2G",
     }
+    for enough in ("0", "3", "3:00", "0:03:00", "1-0", "1-12:30", "0-00:03", "UNLIMITED"):
+        assert parse_slurm_options(f"time={enough}") == {"time": enough}
     for text, message in {
         "gpu": "must be options of sbatch like 'partition=gpu,time=60,gres=gpu:1', not 'gpu'",
         "time=1": r"time=1 is too short: a worker saves its run 60 s before the end.* Set 3 minutes or more",
+        "time=1:30": r"time=1:30 is too short",
+        "time=00:02:59": r"time=00:02:59 is too short",
         "array=0-9": "'array' cannot be set: '--jobs' sets the number of jobs",
         "qos=a,qos=b": "'qos' is set twice",
     }.items():

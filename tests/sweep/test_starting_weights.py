@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_said_for_each_variant(folder: Path) -> None:
     (sentence,) = remarks
     assert (
         sentence.startswith(f"tuned: {folder / 'run' / 'model.safetensors'} lacks 'edges.")
-        and "initialised at random" in sentence
+        and "initial values are kept" in sentence
     )
 
 

@@ -80,7 +80,7 @@ def test_what_does_not_fit_is_an_error_or_random(tiny: hrg.Architecture, base: P
     full = tiny.with_edges("full").override({"head.classes": 7})
     with pytest.raises(
         UsageError,
-        match=r"belong to another network: 'head\.linear\.weight' is .* To initialise at random .* '--reinit'",
+        match=r"belong to another network: 'head\.linear\.weight' is .* To keep initial values .* '--reinit'",
     ):
         train(full, out=tmp_path, recipe=QUICK, weights=base)
     assert not list(tmp_path.iterdir())
@@ -90,9 +90,9 @@ def test_what_does_not_fit_is_an_error_or_random(tiny: hrg.Architecture, base: P
     assert set(fit.tensors) | set(fit.drawn) == set(full.plan.tensors())
     first, second = fit.sentences()
     assert first.startswith(f"{base / 'model.safetensors'} lacks 'edges.") and first.endswith(
-        ": initialised at random."
+        ": initial values are kept."
     )
-    assert "'head.linear.weight', 'head.linear.bias' in another shape: initialised at random." in second
+    assert "'head.linear.weight', 'head.linear.bias' in another shape: initial values are kept." in second
     alien = hrg.loads(SMALL.replace("stem", "trunk").replace("classes: 10", "classes: 11"))
     with pytest.raises(UsageError, match="no tensor of this file fits the network"):
         initial_weights(base, reinit=True)[0].fit(alien.plan)

@@ -83,12 +83,29 @@ def parse_slurm_options(text: str) -> dict[str, str]:
         if name in found:
             raise UsageError(f"slurm: '{name}' is set twice. Leave one out.")
         found[name] = value
-    if re.fullmatch(r"0*[12]", found.get("time", "")):
+    if 0 < _time_s(found.get("time", "0")) < 3 * SAVE_S:  # 0: no limit
         raise UsageError(
             f"slurm: time={found['time']} is too short: a worker saves its run {SAVE_S} s before the end, and "
             "loads torch and the data first. Set 3 minutes or more."
         )
     return found
+
+
+def _time_s(text: str) -> int:
+    """Seconds of a time limit as `sbatch` reads it, like `90`, `1:30`, `2:00:00` or `1-12`; 0 for another text.
+
+    Source: the manual page of sbatch, `--time`.
+    """
+    form = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if form is None:
+        return 0
+    days, *parts = form.groups()
+    numbers = [int(part) for part in parts if part is not None]
+    if days is not None:  # hours come first
+        units = (3600, 60, 1)
+    else:  # a single number is in minutes
+        units = (3600, 60, 1) if len(numbers) == 3 else (60, 1)
+    return 86400 * int(days or 0) + sum(unit * number for unit, number in zip(units, numbers, strict=False))
 
 
 class SlurmJobs:

@@ -230,7 +230,7 @@ def test_weights_that_do_not_fit_are_listed_and_random(hrg, folder):
     refused = hrg("train", *small, *short, "--weights", "base", "-o", "tuned")
     assert refused.exit_code == 2 and not (folder / "tuned").exists()
     assert "the network has edges that the weights lack: 'edges." in refused.stderr
-    assert "To initialise at random what does not fit: '--reinit'" in refused.stderr
+    assert "To keep initial values for what does not fit: '--reinit'" in refused.stderr
     result = hrg("train", *small, *short, "--weights", "base", "--reinit", "--recipe", "freeze=[stem]", "-o", "tuned")
     assert result.exit_code == 0, result.stderr
     assert "base/model.safetensors lacks 'edges.stage1__stage2.conv.weight', " in result.stderr
