@@ -15,14 +15,20 @@ _NAMED = 4  # networks or edges in a sentence
 _MOST = 100.0  # points by which accuracies can differ
 
 
-def conclude(results: Results, baseline: str | None = None, comparison: Comparison | None = None) -> str:
+def conclude(
+    results: Results,
+    baseline: str | None = None,
+    comparisons: Sequence[Comparison] = (),
+    effects: Sequence[Effects] = (),
+) -> str:
     """The conclusion of a study: of edges, if its variants are subsets of edges, else of differences from the baseline.
 
     A difference counts as found if its p value after Holm's correction is below 0.05.
 
     Args:
         baseline: Label of a variant (default: the baseline of the study, or its first variant).
-        comparison: The one at equal settings with this baseline, if it was made already.
+        comparisons: The one at equal settings with this baseline, if it was made already.
+        effects: Those of the edges, if they were computed already.
 
     Raises:
         UsageError: The variant is unknown.
@@ -42,9 +48,9 @@ def conclude(results: Results, baseline: str | None = None, comparison: Comparis
     elif len(networks) < 2:
         sentences.append("There is one network, so there is nothing to compare.")
     elif results.subsets_of:
-        sentences += [_of_edges(effects) for effects in edge_effects(results)[:1]]
+        sentences += [_of_edges(found) for found in (effects or edge_effects(results))[:1]]
     else:
-        sentences.append(_of_differences(comparison or compare(results, baseline)[0]))
+        sentences.append(_of_differences((comparisons or compare(results, baseline))[0]))
     return " ".join(sentences)
 
 

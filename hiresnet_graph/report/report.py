@@ -68,14 +68,16 @@ def make_report(results: Results, baseline: str | None = None, parts: Sequence[s
         )
     if "differences" in parts and len(unique_networks(results)) < 2:
         raise UsageError(f"'{results.name}' has one network, so there is nothing to compare it with.")
+    differences = compare(results, baseline) if "differences" in parts else ()
+    effects = edge_effects(results) if "effects" in parts else ()
     return Report(
         table=make_table(results),
         parts=tuple(part for part in PARTS if part in parts),
-        differences=compare(results, baseline) if "differences" in parts else (),
-        effects=edge_effects(results) if "effects" in parts else (),
+        differences=differences,
+        effects=effects,
         pareto=pareto_front(results) if "pareto" in parts else (),
         curves=tuple(learning_curves(results)) if "curves" in parts else (),
-        conclusion=conclude(results, baseline) if len(results.networks) > 1 else "",
+        conclusion=conclude(results, baseline, differences[:1], effects) if len(results.networks) > 1 else "",
     )
 
 

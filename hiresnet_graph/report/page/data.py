@@ -38,7 +38,7 @@ def page_data(results: Results, baseline: str | None = None) -> Json:
     return {
         "name": results.name,
         "architecture": results.architecture,
-        "conclusion": conclude(results, baseline),
+        "conclusion": report.conclusion or conclude(results, baseline),
         "baseline": _baseline(results, baseline),
         "networks": _networks(results, report),
         "comparisons": {} if results.is_search else _comparisons(results, report, baseline),
@@ -137,12 +137,12 @@ def _comparisons(results: Results, report: Report, baseline: str | None) -> Json
     labels = list(dict.fromkeys(network.label for network in results.networks))
     chosen = labels if len(unique_networks(results)) <= MAX_BASELINES else [baseline or results.baseline or labels[0]]
     found: Json = {}
-    of_edges = conclude(results, baseline) if results.subsets_of else ""
+    of_edges = report.conclusion if results.subsets_of else ""
     for label in chosen:
         comparison = compare(results, label)[0]
         # With the table, so that the caption does not repeat what that of the table says.
         table = report_tables(replace(report, parts=("table", "differences"), differences=(comparison,)))[1]
-        about = {"caption": table.caption, "conclusion": of_edges or conclude(results, label, comparison)}
+        about = {"caption": table.caption, "conclusion": of_edges or conclude(results, label, [comparison])}
         for name, row in _by_network(results, comparison, table).items():
             found[name] = {"differences": [row.get(other) for other in labels_of(results)], **about}
     return found

@@ -101,10 +101,8 @@ def _time_s(text: str) -> int:
         return 0
     days, *parts = form.groups()
     numbers = [int(part) for part in parts if part is not None]
-    if days is not None:  # hours come first
-        units = (3600, 60, 1)
-    else:  # a single number is in minutes
-        units = (3600, 60, 1) if len(numbers) == 3 else (60, 1)
+    # After days the first number is hours; alone it is minutes.
+    units = (60, 1) if days is None and len(numbers) < 3 else (3600, 60, 1)
     return 86400 * int(days or 0) + sum(unit * number for unit, number in zip(units, numbers, strict=False))
 
 
