@@ -110,8 +110,10 @@ class Dataset:
         return None if isinstance(self.images, ImageFiles) else count_duplicates(self.images, self.split)
 
     def remarks(self) -> tuple[str, ...]:
-        """What is valid and possibly unintended, in sentences: skipped files, and images in several parts."""
+        """What is valid and possibly unintended, in sentences: skipped files, conversion, images in several parts."""
         found = [f"Data '{self.name}': skipped {self.skipped}."] if self.skipped else []
+        if self.shape != self.stored_shape:
+            found.append(f"Data '{self.name}': images of {self.stored_shape} are converted to {self.shape}.")
         if self.duplicates and (text := describe_duplicates(self.duplicates, self.split)):
             found.append(f"Warning: data '{self.name}': {text}")
         return tuple(found)
