@@ -9,6 +9,7 @@ from hiresnet_graph.architecture import Architecture, load
 from hiresnet_graph.errors import HrgError
 from hiresnet_graph.spec.reader import parse
 from hiresnet_graph.sweep.database import LEDGER, RUNS, open_for_reading
+from hiresnet_graph.sweep.networks import network_of
 from hiresnet_graph.sweep.results import study_row
 from hiresnet_graph.sweep.study import study_of
 
@@ -23,15 +24,15 @@ def stored_network(folder: Path) -> Architecture | None:
         return _load(folder / "spec.yaml")
     with open_for_reading(folder / LEDGER) as database:
         found = database.execute(
-            "SELECT runs.folder, networks.edges FROM networks JOIN rows ON rows.network = networks.id "
+            "SELECT runs.folder, label, parameters, macs, edges FROM networks JOIN rows ON rows.network = networks.id "
             "JOIN runs USING (key) WHERE networks.in_study "
             "ORDER BY json_array_length(networks.edges) DESC, networks.place, runs.folder LIMIT 1"
         ).fetchone()
         text = study_row(database, folder)["text"]
     if found is None:
         return None
-    name, edges = found
-    return _load(folder / RUNS / name / "spec.yaml") or _of_study(text, edges)
+    name, *facts = found
+    return _load(folder / RUNS / name / "spec.yaml") or _of_study(text, *facts)
 
 
 def _load(path: Path) -> Architecture | None:
@@ -41,11 +42,14 @@ def _load(path: Path) -> Architecture | None:
         return None
 
 
-def _of_study(text: str, edges: str) -> Architecture | None:
+def _of_study(text: str, label: str, parameters: int, macs: int, edges: str) -> Architecture | None:
+    """A network as the file of its study describes it; None if it is not the one that was counted."""
     try:
         study = study_of(parse(text, "study"))
-        network = study.base().with_edges(json.loads(edges), study.group)
-        _ = network.plan
+        base = network_of(study)
+        is_variant = label in base.variants and study.group is None
+        network = base.variant(label) if is_variant else base.with_edges(json.loads(edges), study.group)
+        cost = network.cost()
     except HrgError:
         return None
-    return network
+    return network if (cost.parameters, cost.macs) == (parameters, macs) else None

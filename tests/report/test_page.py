@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
@@ -358,3 +360,18 @@ def _use(page: Any) -> None:
     theme = page.evaluate("document.documentElement.dataset.theme")
     page.click("#theme")
     assert page.evaluate("document.documentElement.dataset.theme") != theme
+
+
+@pytest.mark.parametrize(
+    "ledger", sorted(Path(__file__).parents[2].glob("results/*/ledger.sqlite")), ids=lambda path: path.parent.name
+)
+def test_the_network_of_a_study_without_runs_is_that_of_its_file(ledger: Path, tmp_path: Path) -> None:
+    network = stored_network(ledger.parent)
+    assert network is not None
+    counted = {(one.label, one.parameters, one.macs) for one in read_results(ledger.parent).networks}
+    assert (network.chosen, network.cost().parameters, network.cost().macs) in counted
+    # A spec that has changed since then is not drawn in its place.
+    shutil.copy(ledger, tmp_path)
+    with closing(sqlite3.connect(tmp_path / ledger.name)) as database, database:
+        database.execute("UPDATE networks SET macs = macs + 1")
+    assert stored_network(tmp_path) is None

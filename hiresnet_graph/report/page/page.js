@@ -293,8 +293,10 @@ function markChosen() {
 function listVariants() {
   const variants = new Map(data.networks.map((one) => [one.variant, one]));
   if (new Set(data.networks.map((one) => one.edges.join())).size < 2) return;
-  for (const one of variants.values()) {
-    if (one.variant === (one.edges.join(" + ") || "none")) continue;
+  // Variants that are named by their edges need no explanation.
+  const isNamed = (one) => one.edges.length && one.variant === one.edges.join(" + ");
+  const explained = [...variants.values()].filter((one) => !isNamed(one));
+  for (const one of explained.some((one) => one.edges.length) ? explained : []) {
     const item = element("div", "", { "data-variant": one.variant });
     const skips = one.edges.length ? one.edges.join(", ") : "no skips";
     item.append(element("dt", one.variant), element("dd", skips));
