@@ -45,9 +45,21 @@ def test_all_are_there() -> None:
     assert {"build", "cli_start", "conv_table", "equivalence", "graph_size", "step", "sweep"} <= set(NAMES)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("checkouts", "scale"))) for name in NAMES]
-)
+LONG = {
+    "alternatives",
+    "checkouts",
+    "equivalence",
+    "graph_size",
+    "memory",
+    "report",
+    "scale",
+    "sweep",
+    "throughput",
+    "unroll",
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in NAMES])
 def test_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / f"{name}.json"
     monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", "--quick", "--json", str(file)])

@@ -182,10 +182,12 @@ def test_a_picture_of_thousands_of_boxes_is_refused(plan: Plan, tmp_path: Path) 
     assert render(many, tmp_path / "net.dot").stat().st_size > 0
 
 
-def test_too_many_steps_are_refused_with_a_hint(tmp_path: Path) -> None:
-    network = hrg.loads(STATES).override({"steps": 700})
+def test_too_many_steps_are_refused_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hiresnet_graph.render.draw._MAX_BOXES", 150)
+    network = hrg.loads(STATES).override({"steps": 70})
     with pytest.raises(
-        UsageError, match=r'2,099 boxes, .* Use level="stages" or fewer steps, or write a \.dot or \.mmd file'
+        UsageError,
+        match=r'209 boxes, more than 150\. .*Use level="stages" or fewer steps, or write a \.dot or \.mmd file',
     ):
         network.render(tmp_path / "net.svg", unrolled=True)
     assert network.render(tmp_path / "net.svg").stat().st_size > 0

@@ -59,7 +59,7 @@ def test_a_study_shows_the_memory_of_each_network(hrg):
     rows = json.loads(hrg("show", "table2-hiresnet56", "--json").stdout)["networks"]
     sizes = {row["label"]: row["training_bytes"] for row in rows}
     assert sizes["full"] > sizes["in"] > sizes["none"] > 300 * 2**20
-    assert "Training is the estimated memory of a training step of one run." in hrg("show", "table2-hiresnet56").stdout
+    assert "Training is the estimated memory of a training step of one run." in hrg("show", "table2").stdout
 
 
 @pytest.mark.parametrize("name", spec_names())
