@@ -25,8 +25,9 @@ _UNTOLD = ("--base", "--json", "--parts", "--minutes")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked for; `more` has what only one benchmark knows."""
+    """What the benchmark is about, and what the command line asked for; `more` has what only one benchmark knows."""
 
+    title: str
     quick: bool
     json: Path | None
     threads: int
@@ -48,7 +49,8 @@ def options(
     if more is not None:
         more(parser)
     given = parser.parse_args()
-    return Options(given.quick, given.json, given.threads, given)
+    title = (doc or "").strip().partition("\n")[0]
+    return Options(title, given.quick, given.json, given.threads, given)
 
 
 # ---------------------------------------------------------------------------------------------------------- timing
@@ -215,7 +217,7 @@ def finish(name: str, text: str, results: dict[str, Any], given: Options) -> Non
     )
     if (gpu := where["gpu"]) is not None:
         line = f"{gpu['name']}, CUDA {gpu['cuda']}, cuDNN {gpu['cudnn']}, {line}"
-    report = f"# {name}\n\n`{_command(name)}`\n{line}\n\n{text}\n"
+    report = f"# {name}\n\n{given.title}\n\n`{_command(name)}`\n{line}\n\n{text}\n"
     print(report)
     keep(name, results, given)
     if given.json is not None:
