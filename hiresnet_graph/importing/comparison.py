@@ -12,13 +12,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hiresnet_graph.errors import UnsupportedNetwork
-from hiresnet_graph.importing.trace import foreign_message
+from hiresnet_graph.importing.trace import ModuleInputs, foreign_message
 
 _TOLERANCE = 1e-8
 """Largest relative difference of outputs in float64."""
 _NOISE = 1e-7
 """Difference between probabilities that are equal but for rounding."""
-_BATCH = 2
+_BATCHES = (2, 3)
+"""Numbers of samples; what depends on them differs if the recording had another one."""
 
 
 class OutputComparison(NamedTuple):
@@ -77,7 +78,7 @@ def compare(
     original: nn.Module,
     imported: nn.Module,
     names: Mapping[str, str],
-    samples: Sequence[torch.Tensor],
+    call: ModuleInputs,
     outputs: Sequence[str],
     *,
     has_training: bool = True,
@@ -86,81 +87,124 @@ def compare(
 
     Args:
         names: Address in the imported network -> name in the original.
-        samples: One sample of each input, without a batch axis, for its shape.
-        outputs: Names of the outputs of the imported network, in the order of those of the original.
+        call: The arguments of the original when it was recorded, for their shapes.
+        outputs: The output of the imported network for each result of the original, in order.
         has_training: Whether the original has a training mode.
 
     Raises:
         UnsupportedNetwork: The outputs differ.
     """
     generator = torch.Generator().manual_seed(0)
-    inputs = [torch.randn(_BATCH, *one.shape, generator=generator, dtype=torch.float64) for one in samples]
+    batch = next(size for size in _BATCHES if all(len(tensor) != size for tensor in call.tensors.values()))
+    samples = {
+        name: torch.randn(batch, *tensor.shape[1:], generator=generator, dtype=torch.float64)
+        for name, tensor in call.tensors.items()
+    }
+    call = call._replace(tensors=samples)
     try:
         reference = copy.deepcopy(original).to(device="cpu", dtype=torch.float64)
     except Exception as error:
         raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {foreign_message(error)}") from error
     _share_tensors(reference, imported, names)
-    differences = []
-    for training in (False, True) if has_training else (False,):
+    pair = _Pair(reference, imported, names, call, outputs)
+    evaluation, _ = pair.difference(training=False)
+    if not has_training:
+        return OutputComparison(evaluation, None, 0)
+    training, masks = pair.difference(training=True)
+    state, own_state = reference.state_dict(), imported.state_dict()
+    changed = {
+        name: _difference(state[name].reshape(own_state[new].shape), own_state[new]) for new, name in names.items()
+    }
+    wrong = next((name for name, difference in changed.items() if not difference <= _TOLERANCE * 100), None)
+    if wrong is not None:
+        raise UnsupportedNetwork(
+            f"the imported network has other running statistics after a step in training mode, first '{wrong}'. "
+            "Does this norm have momentum=None, a cumulative average? Set a number, like 0.1."
+        )
+    return OutputComparison(evaluation, max(training, *changed.values(), 0.0), masks)
+
+
+class _Pair(NamedTuple):
+    """A network and the imported one, with the arguments on which they are compared."""
+
+    original: nn.Module
+    imported: nn.Module
+    names: Mapping[str, str]
+    call: ModuleInputs
+    outputs: Sequence[str]
+
+    def difference(self, *, training: bool) -> tuple[float, int]:
+        """The largest difference of outputs in one mode, and the number of random masks.
+
+        Raises:
+            UnsupportedNetwork: The outputs or the random masks differ.
+        """
         mode = "training" if training else "evaluation"
-        expected, masks = _run(reference, inputs, training)
-        found, own_masks = _run(imported, inputs, training)
-        own = found if isinstance(found, dict) else {outputs[0]: found}
+        expected, masks = _run(self.original, self.call, training)
+        found, own_masks = _run(self.imported, self.own_call, training)
+        own = found if isinstance(found, dict) else {self.outputs[0]: found}
         leaves = _leaves(expected)
-        pairs = list(zip(leaves, (own[name] for name in outputs), strict=False))
+        pairs = list(zip(leaves, (own[name] for name in self.outputs), strict=False))
         difference = max((_difference(*pair) for pair in pairs), default=float("inf"))
         if not difference <= _TOLERANCE * max(1.0, *(float(one.abs().max()) for one, _ in pairs)):
-            where = _first_difference(reference, imported, names, inputs, training)
-            hint = " Does its code compute something else in training mode, such as noise?" if training else ""
+            cause = "with the size of the batch"
+            if training:
+                cause = "something else in training mode, such as noise, or keep a norm in evaluation mode"
+            if not all(bool(one.isfinite().all()) for one in leaves):
+                raise UnsupportedNetwork(
+                    f"the outputs of the network in {mode} mode are not finite. Check its weights."
+                )
             raise UnsupportedNetwork(
-                f"the imported network has other outputs in {mode} mode: {difference:.1e}{where}.{hint}"
+                f"the imported network has other outputs in {mode} mode: {difference:.1e}"
+                f"{self.first_difference(training=training)}. Does its code compute {cause}?"
             )
-        differences.append(difference)
         # A network with auxiliary outputs in training mode draws masks for them, too.
         left = _unmatched(masks, own_masks)
-        if left is None or (left and len(leaves) == len(outputs)):
+        if left is None or (left and len(leaves) == len(self.outputs)):
             raise UnsupportedNetwork(
                 f"the imported network draws other random masks in {mode} mode: {len(own_masks)} instead of "
-                f"{len(masks)}, or with other probabilities."
+                f"{len(masks)}, or with other probabilities. Dropout must be part of both modes: use nn.Dropout, or "
+                "'F.dropout(x, p, self.training)' outside of conditions."
             )
-    if not has_training:
-        return OutputComparison(differences[0], None, 0)
-    state, own_state = reference.state_dict(), imported.state_dict()
-    changed = [_difference(state[name].reshape(own_state[new].shape), own_state[new]) for new, name in names.items()]
-    if not max(changed, default=0.0) <= _TOLERANCE * 100:
-        raise UnsupportedNetwork("the imported network has other running statistics after a step in training mode.")
-    return OutputComparison(differences[0], max(differences[1], *changed, 0.0), len(own_masks))
+        return difference, len(own_masks)
+
+    @property
+    def own_call(self) -> ModuleInputs:
+        """The arguments for the imported network, which has no names for them."""
+        return ModuleInputs(self.call.tensors)
+
+    def first_difference(self, *, training: bool) -> str:
+        """The first layer with weights whose results differ, as the end of a message; empty if there is none."""
+        layers = {address.rpartition(".")[0]: name.rpartition(".")[0] for address, name in self.names.items()}
+        expected = _results(self.original, self.call, {path: path for path in layers.values()}, training)
+        own = _results(self.imported, self.own_call, layers, training)
+        for layer, value in expected.items():
+            if layer in own and own[layer].numel() == value.numel():
+                difference = _difference(value.flatten().sort()[0], own[layer].flatten().sort()[0])  # axes may differ
+                if not difference <= _TOLERANCE * max(1.0, float(value.abs().max())):
+                    return f", first at the output of '{layer}'"
+        return ""
 
 
-def _first_difference(
-    original: nn.Module,
-    imported: nn.Module,
-    names: Mapping[str, str],
-    inputs: Sequence[torch.Tensor],
-    training: bool,
-) -> str:
-    """The first layer with weights whose results differ, as the end of a message; empty if there is none."""
-    layers = {address.rpartition(".")[0]: name.rpartition(".")[0] for address, name in names.items()}
-    results: list[dict[str, torch.Tensor]] = []
-    for network, paths in ((original, {path: path for path in layers.values()}), (imported, layers)):
-        found: dict[str, torch.Tensor] = {}
-        modules = dict(network.named_modules())
-        hooks = [
-            modules[path].register_forward_hook(partial(_keep, found, layer))
-            for path, layer in paths.items()
-            if path in modules
-        ]
-        _run(network, inputs, training)
-        for hook in hooks:
-            hook.remove()
-        results.append(found)
-    expected, own = results
-    for layer, value in expected.items():
-        if layer in own and own[layer].numel() == value.numel():
-            difference = _difference(value.flatten().sort()[0], own[layer].flatten().sort()[0])  # axes may differ
-            if not difference <= _TOLERANCE * max(1.0, float(value.abs().max())):
-                return f", first at the output of '{layer}'"
-    return ""
+def _results(
+    network: nn.Module, call: ModuleInputs, layers: Mapping[str, str], training: bool
+) -> dict[str, torch.Tensor]:
+    """Layer of the original -> its first result.
+
+    Args:
+        layers: Address in the network -> that of the same layer in the original.
+    """
+    found: dict[str, torch.Tensor] = {}
+    modules = dict(network.named_modules())
+    hooks = [
+        modules[path].register_forward_hook(partial(_keep, found, layer))
+        for path, layer in layers.items()
+        if path in modules
+    ]
+    _run(network, call, training)
+    for hook in hooks:
+        hook.remove()
+    return found
 
 
 def _keep(found: dict[str, torch.Tensor], layer: str, module: nn.Module, args: Any, result: Any) -> None:
@@ -168,13 +212,13 @@ def _keep(found: dict[str, torch.Tensor], layer: str, module: nn.Module, args: A
         found.setdefault(layer, result.clone())
 
 
-def _run(network: nn.Module, inputs: Sequence[torch.Tensor], training: bool) -> tuple[Any, list[RandomMask]]:
+def _run(network: nn.Module, call: ModuleInputs, training: bool) -> tuple[Any, list[RandomMask]]:
     """The result of a network, and the random masks that it draws."""
     network.train(training)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanMasks() as means:
             torch.manual_seed(0)
-            result = network(*inputs)
+            result = call.run(network)
     except Exception as error:
         mode = "training" if training else "evaluation"
         raise UnsupportedNetwork(f"the network fails in {mode} mode in float64: {foreign_message(error)}") from error

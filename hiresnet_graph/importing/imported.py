@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.errors import UnsupportedNetwork, UsageError
@@ -20,11 +21,11 @@ from hiresnet_graph.importing import attention, axes, layers, tokens  # noqa: F4
 from hiresnet_graph.importing.comparison import OutputComparison, compare
 from hiresnet_graph.importing.lifting import Lifted, lift
 from hiresnet_graph.importing.module_paths import with_module_paths
-from hiresnet_graph.importing.primitives import CLASSES, flatten_trace
+from hiresnet_graph.importing.primitives import CLASSES, Flat, flatten_trace
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.recorder import record
 from hiresnet_graph.importing.sections import legal_name
-from hiresnet_graph.importing.trace import Fault, ModuleTrace, foreign_message
+from hiresnet_graph.importing.trace import Fault, ModuleInputs, ModuleTrace, foreign_message, stored_tensors
 from hiresnet_graph.spec.writer import to_yaml
 
 Input = Sequence[int] | torch.Tensor | Mapping[str, Sequence[int] | torch.Tensor]
@@ -95,16 +96,19 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         UsageError: This is no module, or it does not accept the input.
     """
     _check(module)
-    samples = _samples(module, input)
-    trace = _recorded(module, samples)
+    call = _call_of(module, _samples(module, input))
+    trace = _recorded(module, call)
     title = name or type(module).__name__
     if len(trace.outputs) == 0 and not trace.faults:
         trace.faults.append(Fault("it returns no tensor", "", "output"))
-    flat = flatten_trace(trace, module.state_dict())
+    tensors = stored_tensors(module)
+    flat = flatten_trace(trace, tensors)
+    if not flat.faults:
+        flat.faults += _unconnected(flat)
     if flat.faults:
         raise _unsupported(title, flat.faults)
     lifted = lift(with_module_paths(flat), legal_name(name or title))
-    state = {key: value.detach() for key, value in module.state_dict().items()}
+    state = {key: value.detach() for key, value in tensors.items()}
     names = {address: stored.name for address, stored in lifted.tensors.items()}
     _check_sharing(title, names)
     network, text = _network(lifted, source)
@@ -114,10 +118,13 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         address: state[names[address]].reshape(shape) if address in names else built.state_dict()[address]
         for address, shape in shapes.items()
     }
-    notes = _notes(module, trace, flat.consumed | set(names.values()))
-    own_samples = [value[0] for value in samples.values()]
+    notes = (
+        *_left_out(module, trace, flat.consumed | set(names.values())),
+        *_constants(module, names),
+        *_equal_results(flat),
+    )
     has_training = not isinstance(module, ProgramModule)
-    comparison = compare(module, built, names, own_samples, lifted.outputs, has_training=has_training)
+    comparison = compare(module, built, names, call, lifted.outputs, has_training=has_training)
     left_out = tuple(sorted(state.keys() - names.values()))
     return Imported(network, text, weights, names, left_out, comparison, notes)
 
@@ -133,8 +140,17 @@ def _network(lifted: Lifted, source: str) -> tuple[Architecture, str]:
 def _check(module: object) -> None:
     if not isinstance(module, nn.Module):
         raise UsageError(f"from_module requires a torch.nn.Module, not a {type(module).__name__}.")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise UsageError("a TorchScript module runs outside of Python. Import the module that it was made of.")
+    for path, part in module.named_modules():
+        where = f"its part '{path}' is" if path else "this is"
+        if isinstance(part, torch.jit.ScriptModule):
+            raise UsageError(
+                f"{where} a TorchScript module, which runs outside of Python. Use the module that it was made of."
+            )
+        if any(is_lazy(value) for value in (*part._parameters.values(), *part._buffers.values())):
+            raise UsageError(
+                f"{where} a {type(part).__name__}, whose sizes are still open. Call the network once with a batch of "
+                "images before the import."
+            )
 
 
 def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
@@ -155,19 +171,19 @@ def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
     return found
 
 
-def _recorded(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleTrace:
+def _recorded(module: nn.Module, call: ModuleInputs) -> ModuleTrace:
     """The trace of a module in evaluation mode; its own modes and random state stay as they are."""
     modes = {part: part.training for part in module.modules()}
-    _check_arguments(module, samples)
     module.eval()
     try:
         with torch.random.fork_rng(devices=[]):
-            return record(module, samples, tuple(CLASSES))
+            return record(module, call, tuple(CLASSES))
     except (UsageError, UnsupportedNetwork):
         raise
     except (Exception, SystemExit) as error:
-        shapes = ", ".join("x".join(map(str, value.shape[1:])) for value in samples.values())
-        flat = next((tuple(value.shape[1:]) for value in samples.values() if value.dim() == 3), None)
+        values = call.tensors.values()
+        shapes = ", ".join("x".join(map(str, value.shape[1:])) for value in values)
+        flat = next((tuple(value.shape[1:]) for value in values if value.dim() == 3), None)
         hint = f". An image has channels, too, like '3x{flat[0]}x{flat[1]}'." if flat else ""
         raise UsageError(
             f"{type(module).__name__} does not accept an input of {shapes}: {type(error).__name__}: "
@@ -178,20 +194,40 @@ def _recorded(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleT
             part.training = training
 
 
-def _check_arguments(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> None:
-    """Refuse another number of inputs than `forward` requires."""
+def _call_of(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleInputs:
+    """The samples as arguments of `forward`, by their names if there are several.
+
+    Raises:
+        UsageError: `forward` requires others, or has none of such a name.
+    """
     try:
-        arguments = inspect.signature(module.forward).parameters.values()
+        arguments = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):  # written in C
-        return
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [one.name for one in arguments if one.default is one.empty and one.kind in positional]
+        return ModuleInputs(samples)
+    title, kinds = type(module).__name__, inspect.Parameter
+    named = [one for one in arguments if one.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
+    required = [one.name for one in named if one.default is one.empty]
     if len(samples) < len(required):
         names, options = ", ".join(map(repr, required)), " ".join(f"--input {name}=SHAPE" for name in required)
         raise UsageError(
-            f"{type(module).__name__} requires {len(required)} inputs: {names}. Give the shape of each: '{options}', "
+            f"{title} requires {len(required)} inputs: {names}. Give the shape of each: '{options}', "
             "or in Python a mapping of names to shapes."
         )
+    known = [one.name for one in named]
+    if len(samples) == 1 or len(named) < len(arguments):
+        return ModuleInputs(samples)
+    unknown = next((name for name in samples if name not in known), None)
+    if unknown is not None or not set(required) <= samples.keys():
+        wrong = next(name for name in required if name not in samples) if unknown is None else unknown
+        problem = f"requires the input '{wrong}'" if unknown is None else f"has no input '{wrong}'"
+        raise UsageError(f"{title} {problem}. Its inputs are {', '.join(map(repr, known))}.")
+    by_position = [
+        one.name
+        for index, one in enumerate(named)
+        if one.kind is not kinds.KEYWORD_ONLY and all(name in samples for name in known[: index + 1])
+    ]
+    ordered = {name: samples[name] for name in known if name in samples}
+    return ModuleInputs(ordered, frozenset(ordered) - set(by_position))
 
 
 def _check_sharing(title: str, names: Mapping[str, str]) -> None:
@@ -199,7 +235,8 @@ def _check_sharing(title: str, names: Mapping[str, str]) -> None:
     for address, name in names.items():
         addresses.setdefault(name, []).append(address)
     shared = [
-        f"'{name}' is shared between {' and '.join(map(repr, users))}, which share no other weights"
+        f"'{name}' is shared between {' and '.join(map(repr, users))}, which share no other weights. Share all tensors "
+        "of these layers, or give each its own"
         for name, users in addresses.items()
         if len(users) > 1
     ]
@@ -207,11 +244,57 @@ def _check_sharing(title: str, names: Mapping[str, str]) -> None:
         raise UnsupportedNetwork(f"{title} cannot be imported: {'; '.join(shared)}.", shared)
 
 
-def _notes(module: nn.Module, trace: ModuleTrace, used: set[str]) -> tuple[str, ...]:
+def _unconnected(flat: Flat) -> list[Fault]:
+    """Faults of a network that computes nothing, or does not use an input."""
+    read = {operand for primitive in flat.primitives for operand in primitive.operands} | set(flat.outputs.values())
+    if not flat.primitives:
+        return [Fault("it computes nothing: its result is its input", "", "output")]
+    return [
+        Fault(f"its result does not depend on the input '{name}'. Give only the others", "", "input")
+        for number, name in enumerate(flat.inputs)
+        if -1 - number not in read
+    ]
+
+
+def _constants(module: nn.Module, names: Mapping[str, str]) -> tuple[str, ...]:
+    """What training here changes and training of the original does not: frozen parameters, and buffers that scale."""
+    if isinstance(module, ProgramModule):
+        return ()
+    frozen = {name for name, value in stored_tensors(module).items() if not value.requires_grad}
+    addresses = [
+        address
+        for address, name in names.items()
+        if name in frozen and not address.endswith(("running_mean", "running_var", "num_batches_tracked"))
+    ]
+    fixed = list(dict.fromkeys(address.rpartition(".")[0] for address in addresses))
+    if not fixed:
+        return ()
+    more = f" and {len(fixed) - _PLACES} more" if len(fixed) > _PLACES else ""
+    listed = ", ".join(map(repr, fixed[:_PLACES]))
+    return (
+        f"the original does not train {listed}{more}: buffers, or requires_grad=False. A spec cannot say so; set "
+        f"'freeze' in the recipe, like --recipe 'freeze=[{fixed[0]}]'",
+    )
+
+
+def _equal_results(flat: Flat) -> tuple[str, ...]:
+    """Results of the original that are one output of the spec."""
+    named: dict[int, list[str]] = {}
+    for name, value in flat.outputs.items():
+        named.setdefault(value, []).append(name)
+    several = [names for names in named.values() if len(names) > 1]
+    return tuple(
+        f"the results {' and '.join(map(repr, names))} are equal: the spec has one output" for names in several
+    )
+
+
+def _left_out(module: nn.Module, trace: ModuleTrace, used: set[str]) -> tuple[str, ...]:
     """What the spec leaves out: tensors that the outputs do not depend on, by module."""
     left: dict[str, int] = {}
-    for name in module.state_dict():
-        if name not in used and not name.endswith("num_batches_tracked"):
+    tensors = stored_tensors(module)
+    known = {id(tensors[name]) for name in used if name in tensors}
+    for name, value in tensors.items():
+        if id(value) not in known and not name.endswith("num_batches_tracked"):
             path = name.rpartition(".")[0]
             left[path] = left.get(path, 0) + 1
     tops: dict[str, int] = {}

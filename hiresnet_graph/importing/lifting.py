@@ -18,7 +18,7 @@ class Lifted(NamedTuple):
 
     Attributes:
         tensors: Address -> tensor of the original.
-        outputs: The nodes that come out, in the order of the results of the original.
+        outputs: The node of each result of the original, in order.
     """
 
     spec: dict[str, Any]
@@ -54,7 +54,8 @@ def lift(flat: Flat, name: str, description: str = "") -> Lifted:
     inner = {name for chain in text.flow for name in chain[:-1]}
     if len(text.outputs) > 1 or text.outputs[0] in inner:
         spec["outputs"] = text.outputs
-    return Lifted(spec, text.tensors, text.outputs)
+    nodes = dict(zip(outputs, text.outputs, strict=True))
+    return Lifted(spec, text.tensors, [nodes[value] for value in flat.outputs.values()])
 
 
 def share_parts(text: SectionText) -> None:
@@ -71,7 +72,9 @@ def share_parts(text: SectionText) -> None:
     for part, tensors in parts.items():
         groups.setdefault(tuple((tensor, stored.name) for tensor, stored in tensors.items()), []).append(part)
     for tensors_of, members in groups.items():
-        is_whole = all(f"{part}.{tensor}" in text.tensors for part in members for tensor, _ in tensors_of)
+        own = [address.rpartition(".") for address in text.tensors]
+        counts = [sum(1 for layer, _, _ in own if layer == part) for part in members]
+        is_whole = all(count == len(tensors_of) for count in counts)
         if len(members) < 2 or not is_whole or any(part.startswith("edges.") for part in members):
             continue
         weights = legal_name(f"{members[0]}.weights")

@@ -18,7 +18,16 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from hiresnet_graph.importing.programs import ProgramModule
-from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor, values_in
+from hiresnet_graph.importing.trace import (
+    Fault,
+    ModuleCall,
+    ModuleInputs,
+    ModuleTrace,
+    Recorded,
+    TracedTensor,
+    stored_tensors,
+    values_in,
+)
 
 _TORCH = f"{Path(torch.__file__).parent}/"
 _OWN = f"{Path(__file__).parent}/"
@@ -29,22 +38,26 @@ _READS = frozenset(
 )
 # Batch norms count their batches and update their statistics in place, which is part of the operation.
 _UPDATES = frozenset({"batch_norm", "native_batch_norm", "instance_norm"})
+_NO_GRADIENTS = (
+    "it stops or replaces gradients, by torch.no_grad(), checkpoints with use_reentrant=True or an autograd.Function. "
+    "Remove that for the import, and freeze parts with 'freeze' in the recipe of a training"
+)
 
 
-def record(module: nn.Module, inputs: Mapping[str, torch.Tensor], whole: Sequence[str] = ()) -> ModuleTrace:
+def record(module: nn.Module, call: ModuleInputs, whole: Sequence[str] = ()) -> ModuleTrace:
     """Run a module in its present mode and record its calls.
 
     Args:
-        inputs: The arguments of its `forward`, in order.
         whole: Dotted paths of classes of modules that are recorded as one call.
     """
+    inputs = call.tensors
     values = {name: TracedTensor(tensor, is_input=True, depends=True) for name, tensor in inputs.items()}
     recorder = _Recorder(module, ModuleTrace(values), frozenset(whole))
     before = _plain_state(module)
     if isinstance(module, ProgramModule):
         module.on_call = recorder.enter_program
-    with torch.no_grad(), recorder.hooks(module), recorder:
-        result = module(*inputs.values())
+    with _without_gradients(module), recorder.hooks(module), recorder:
+        result = call.run(module)
     if isinstance(module, ProgramModule):
         module.on_call = None
     recorder.finish(result)
@@ -54,6 +67,20 @@ def record(module: nn.Module, inputs: Mapping[str, torch.Tensor], whole: Sequenc
             Fault(f"it keeps a state between calls: the attribute '{attribute}' changes", path, "found after the call")
         )
     return recorder.trace
+
+
+@contextmanager
+def _without_gradients(module: nn.Module) -> Iterator[None]:
+    """Keep no graph for gradients, and leave them switched on, so that code which switches them off is noticed."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 class _Recorder(TorchFunctionMode):
@@ -68,9 +95,10 @@ class _Recorder(TorchFunctionMode):
         self.program_calls: dict[str, int] = {}
         self.values: dict[int, TracedTensor] = {}
         self.stored: dict[int, list[TracedTensor]] = {}
-        for name, tensor in module.state_dict(keep_vars=True).items():
-            self.add(TracedTensor(tensor, name))
-            trace.names.setdefault(id(tensor), name)
+        for name, tensor in stored_tensors(module).items():
+            if id(tensor) not in trace.names:  # the first name of a tensor that has several
+                self.add(TracedTensor(tensor, name))
+                trace.names[id(tensor)] = name
         for value in trace.inputs.values():
             self.add(value)
 
@@ -131,6 +159,8 @@ class _Recorder(TorchFunctionMode):
         operands = [self.value(tensor) for tensor in tensors]
         recorded = self._replaced(args), {key: self._replaced(value) for key, value in kwargs.items()}
         depends = any(operand.depends for operand in operands)
+        if depends and not torch.is_grad_enabled():
+            self.fault(_NO_GRADIENTS)
         if name not in _UPDATES:
             for tensor in changed:
                 self._overwritten(tensor, name)
@@ -139,6 +169,9 @@ class _Recorder(TorchFunctionMode):
         return result
 
     def _output(self, tensor: torch.Tensor, operands: list[TracedTensor], depends: bool) -> TracedTensor:
+        known = self.values.get(id(tensor))
+        if known is not None and known.name:  # of `weight.to(x.dtype)`, for example
+            return known
         storage = _storage(tensor)
         base = None
         if not depends:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -92,6 +92,23 @@ class Recorded:
         return values_in((self.args, self.kwargs), TracedTensor)
 
 
+class ModuleInputs(NamedTuple):
+    """The arguments of one call of a module.
+
+    Attributes:
+        tensors: By name, in the order of the inputs of the spec.
+        keywords: Names of those that are passed by keyword; the others come first, and are passed by position.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    keywords: frozenset[str] = frozenset()
+
+    def run(self, module: torch.nn.Module) -> Any:
+        """What the module returns."""
+        named = {name: tensor for name, tensor in self.tensors.items() if name in self.keywords}
+        return module(*(tensor for name, tensor in self.tensors.items() if name not in named), **named)
+
+
 class Fault(NamedTuple):
     """Something in a module that no spec can express.
 
@@ -133,6 +150,12 @@ class ModuleTrace:
     faults: list[Fault] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
+
+
+def stored_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors of the `state_dict`, which may have other things, too; the parameters themselves."""
+    state = module.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def foreign_message(error: BaseException) -> str:

@@ -1,0 +1,190 @@
+"""Modules of users that are unusual: shared weights, inputs by name, parts without gradients, sizes of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from hiresnet_graph.errors import UnsupportedNetwork, UsageError
+from hiresnet_graph.importing import from_module
+
+IMAGE = (3, 8, 8)
+
+
+class Written(nn.Module):
+    """A module of one function, which gets the module and its inputs, and of parts and tensors."""
+
+    def __init__(self, function: Callable[..., Any], **parts: Any) -> None:
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            if isinstance(part, torch.Tensor) and not isinstance(part, nn.Parameter):
+                self.register_buffer(name, part)
+            else:
+                setattr(self, name, part)
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.function(self, *inputs)
+
+
+def check_equal(module: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Import a module, compare it for several sizes of the batch, and return the import."""
+    imported = from_module(module, input=shape)
+    built = imported.build()
+    module.eval()
+    for batch in (1, 3, 4):
+        x = torch.rand(batch, *shape, generator=torch.Generator().manual_seed(batch))
+        with torch.no_grad():
+            torch.testing.assert_close(built(x), module(x))
+    return imported
+
+
+def refused(module: nn.Module, shape: Any = IMAGE) -> str:
+    """The error of an import."""
+    with pytest.raises((UnsupportedNetwork, UsageError)) as caught:
+        from_module(module, input=shape)
+    return str(caught.value)
+
+
+class Difference(nn.Module):
+    """Two inputs that are no equals, and an optional one between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, a: torch.Tensor, mask: torch.Tensor | None = None, *, b: torch.Tensor) -> torch.Tensor:
+        return self.linear(a) - b if mask is None else mask
+
+
+def test_inputs_belong_to_arguments_by_name() -> None:
+    module = Difference()
+    imported = from_module(module, input={"b": (6,), "a": (6,)})
+    assert list(imported.network.plan.inputs) == ["a", "b"]
+    a, b = torch.rand(2, 4, 6)
+    torch.testing.assert_close(imported.build()(a, b), module(a, b=b))
+    assert "Difference has no input 'c'. Its inputs are 'a', 'mask', 'b'." in refused(module, {"a": (6,), "c": (6,)})
+    assert "requires the input 'b'" in refused(module, {"a": (6,), "mask": (6,)})
+
+
+def test_an_input_that_is_not_used() -> None:
+    class First(nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return F.relu(a)
+
+    assert "its result does not depend on the input 'b'" in refused(First(), {"a": (6,), "b": (6,)})
+    assert "computes nothing" in refused(nn.Identity())
+
+
+def test_a_number_that_is_the_size_of_the_batch() -> None:
+    module = Written(lambda own, x: own.conv(x) / len(x), conv=nn.Conv2d(3, 4, 3))
+    assert "Does its code compute with the size of the batch?" in refused(module)
+
+
+class Straight(torch.autograd.Function):
+    """A function with a gradient of its own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        return gradients[0]
+
+
+def _backbone(own: Any, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        x = own.conv(x)
+    return F.relu(x)
+
+
+@pytest.mark.parametrize("function", [_backbone, lambda own, x: Straight.apply(own.conv(x))])
+def test_gradients_that_are_stopped_or_replaced(function: Callable[..., Any]) -> None:
+    module = Written(function, conv=nn.Conv2d(3, 4, 3))
+    message = refused(module)
+    assert "stops or replaces gradients" in message and "test_modules.py:" in message
+    assert all(parameter.requires_grad for parameter in module.parameters())
+
+
+def test_what_the_original_does_not_train_is_noted() -> None:
+    conv = nn.Conv2d(3, 4, 3)
+    conv.bias.requires_grad_(False)  # type: ignore[union-attr]
+    module = Written(lambda own, x: own.conv(x * own.scale), conv=conv, scale=torch.tensor(0.5))
+    (note,) = check_equal(module, IMAGE).notes
+    assert "the original does not train 'scale', 'conv'" in note and "freeze=[scale]" in note
+    assert not conv.bias.requires_grad and conv.weight.requires_grad  # type: ignore[union-attr]
+
+
+def test_several_names_of_one_layer() -> None:
+    module = Written(lambda own, x: own.second(F.relu(own.first(x))), first=nn.Conv2d(3, 3, 3, padding=1))
+    module.second = module.first
+    imported = check_equal(module, IMAGE)
+    assert imported.notes == () and imported.left_out == ("second.bias", "second.weight")
+    assert set(imported.names.values()) == {"first.weight", "first.bias"}
+
+
+def test_layers_that_share_one_of_their_tensors() -> None:
+    module = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6))
+    module[2].weight = module[0].weight
+    assert "'0.weight' is shared between" in refused(module, (6,))
+
+
+def test_weights_that_are_converted_to_the_type_that_they_have() -> None:
+    module = Written(lambda own, x: F.conv2d(x, own.weight.to(x.dtype)), weight=nn.Parameter(torch.rand(4, 3, 3, 3)))
+    check_equal(module, IMAGE)
+
+
+def test_results_that_are_returned_twice() -> None:
+    def function(own: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = own.conv(x)
+        return y, y, F.relu(y)
+
+    imported = from_module(Written(function, conv=nn.Conv2d(3, 4, 3)), input=IMAGE)
+    assert imported.notes == ("the results 'output1' and 'output2' are equal: the spec has one output",)
+
+
+def test_a_state_dict_with_more_than_tensors() -> None:
+    class Versioned(nn.Conv2d):
+        def get_extra_state(self) -> dict[str, int]:
+            return {"version": 1}
+
+        def set_extra_state(self, state: Any) -> None:
+            assert state == {"version": 1}
+
+    check_equal(Versioned(3, 4, 3), IMAGE)
+
+
+def test_a_cumulative_average_is_named() -> None:
+    message = refused(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None)))
+    assert "first '1.running_mean'" in message and "momentum=None" in message
+
+
+def _broken() -> nn.Module:
+    """A convolution with a weight that is no number."""
+    conv = nn.Conv2d(3, 4, 3)
+    nn.init.constant_(conv.weight, float("nan"))
+    return conv
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (nn.Sequential(nn.LazyConv2d(4, 3)), "its part '0' is a LazyConv2d, whose sizes are still open. Call"),
+        (Written(lambda own, x: F.dropout(x, 0.5)), "use nn.Dropout, or 'F.dropout(x, p, self.training)'"),
+        (_broken(), "not finite"),
+    ],
+)
+def test_remedies(module: nn.Module, message: str) -> None:
+    assert message in refused(module)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+def test_a_part_that_is_torchscript() -> None:
+    module = nn.Sequential(nn.ReLU(), torch.jit.script(nn.Conv2d(3, 4, 3)))
+    assert "its part '1' is a TorchScript module" in refused(module)
