@@ -129,6 +129,7 @@ class BlockEdge:
         weights: Name of the weights, if it differs from that of the edge.
         per_step: The tensors with a copy for each time step; None for the default of the graph.
         ends: Source and target as the spec names them (a stage instead of its last block).
+        distance: Number of levels from source to target; None for edges that are not between levels of skips.
     """
 
     source: str
@@ -149,6 +150,7 @@ class BlockEdge:
     weights: str = ""
     per_step: PerStep | None = None
     ends: tuple[str, str] = ("", "")
+    distance: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class EdgeRecord:
         scale: Its factor; None without one.
         gate: The node whose value it is multiplied by, or empty.
         at: Steps at which it is open; None for all.
+        distance: As in `BlockEdge`.
     """
 
     name: str
@@ -223,6 +226,7 @@ class EdgeRecord:
     scale: Scale | None = None
     gate: str = ""
     at: tuple[int, ...] | None = None
+    distance: int | None = None
 
 
 def format_scale(scale: Scale | None) -> str:

@@ -61,6 +61,7 @@ def summarize(network: Architecture, calls: bool = False) -> dict[str, Any]:
                 "projection": edge.projection or "identity",
                 "scale": format_scale(edge.scale) or None,
                 "gate": edge.gate or None,
+                "distance": edge.distance,
                 "delay": edge.delay,
                 "at": None if edge.at is None else list(edge.at),
                 **_costs(parts.get(edge.name, Cost())),

@@ -132,6 +132,18 @@ def test_blocks_that_skips_join_are_levels() -> None:
     assert {arrow.distance for arrow in arrows(make_scene(between_stages), "skip").values()} == {1, 2, 3}
 
 
+def test_the_distance_of_a_skip_is_counted_in_its_levels() -> None:
+    """As `p1` counts it: nodes that are no level between the ends do not matter."""
+    network = hrg.load("hiresnet18").override({"skips.levels": ["stem", "stage2", "stage3"]})
+    found = arrows(make_scene(network.variant("p1").plan), "skip").values()
+    assert [(arrow.source, arrow.distance) for arrow in found] == [("stem", 1), ("stage2.block3", 1)]
+    assert {"skip", "p1"} <= set(next(iter(found)).families)
+    (long,) = (edge for edge in network.variant("p2").plan.edges if edge.family == "skip")
+    assert (long.ends, long.distance) == (("stem", "stage3"), 2)
+    (written,) = (edge for edge in network.with_edges("stage1>stage3").plan.edges if edge.family == "skip")
+    assert written.distance is None  # stage1 is no level
+
+
 def test_numbers_in_the_picture_are_those_of_the_cost_table() -> None:
     network = hrg.load("hiresnet18").variant("full")
     scene = make_scene(network.plan, level="stages")

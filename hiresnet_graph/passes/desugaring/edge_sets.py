@@ -33,8 +33,10 @@ class EdgeSetReader:
         self.addresses, self.problems, self.check_size = addresses, problems, check_size
         self._index = {name: i for i, name in enumerate(nodes)}
 
-    def skips(self, spec: SkipSpec, path: Path, slot: str, depth: Mapping[str, int]) -> list[Pair]:
-        """The edges that a group of skips selects, in the order of nodes.
+    def skips(self, spec: SkipSpec, path: Path, slot: str, depth: Mapping[str, int]) -> list[tuple[Pair, int | None]]:
+        """The edges that a group of skips selects, in the order of nodes, each with its distance in levels.
+
+        The distance is that of `p1`, `p2`, ...; None if an end is no level.
 
         Args:
             depth: Position of each node along the flow, which orders the levels.
@@ -77,7 +79,12 @@ class EdgeSetReader:
                 self.problems.add((*path, "levels"), message, "Remove it.")
                 return []
             ends[source, target] = (self.addresses.sources(levels[source])[0], targets[target])
-        return sorted((ends[key] for key in chosen), key=self._position)
+        number = {call: i for i, call in enumerate(levels)}
+
+        def distance(key: tuple[str, str]) -> int | None:
+            return abs(number[key[1]] - number[key[0]]) if number.keys() >= {*key} else None
+
+        return [(ends[key], distance(key)) for key in sorted(chosen, key=lambda key: self._position(ends[key]))]
 
     def _position(self, pair: Pair) -> tuple[int, str, int]:
         source, target = pair

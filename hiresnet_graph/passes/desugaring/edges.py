@@ -271,15 +271,15 @@ class SectionEdges(SectionContext):
                 continue
             merge = fields["merge"]
             slot = spec.slot or (merge.default_slot if merge is not None else "output")
-            pairs = self._sets.skips(spec, path, slot, flow_depth(self.nodes, self.edges))
+            chosen = self._sets.skips(spec, path, slot, flow_depth(self.nodes, self.edges))
             prefix = f"edges.{group}." if group else "edges."
-            for source, target in pairs:
+            for (source, target), distance in chosen:
                 name = f"{prefix}{_plain(source)}__{_plain(target)}"
                 if not self._is_new(name, (*path, "edges")):
                     continue
                 if spec.delay is None:
                     self.undelayed.add(name)
-                self._add(source, target, (*path, "edges"), "skip", name, slot, **fields)
+                self._add(source, target, (*path, "edges"), "skip", name, slot, **fields, distance=distance)
 
     def _connection(self, spec: ConnectionSpec, path: Path, default: Projection) -> dict[str, Any] | None:
         """What entries of `skips`, `edges` and `transitions` have in common, as fields of an edge."""

@@ -242,6 +242,7 @@ class Arrivals:
                 scale,
                 edge.gate or "",
                 edge.at,
+                edge.distance,
             )
         )
 

@@ -22,9 +22,10 @@ _MAX_TOOLTIP_LINES = 12
 
 
 def stage_distances(plan: Plan) -> dict[str, int]:
-    """The distance between the ends of each edge, in levels: stages, and nodes outside stages.
+    """The distance between the ends of each edge: for skips in levels, so that `p2` has those of distance 2.
 
-    Where skips join blocks of a stage, its blocks are the levels; edges within any other stage are counted in blocks.
+    For others, stages and nodes outside stages count as levels. Where skips join blocks of a stage, its blocks are the
+    levels; edges within any other stage are counted in blocks.
     """
     nodes = {node.name: node for node in plan.nodes}
     ends = {end for edge in plan.edges if edge.family == "skip" for end in edge.ends if end in nodes}
@@ -36,7 +37,7 @@ def stage_distances(plan: Plan) -> dict[str, int]:
     for edge in plan.edges:
         if edge.source in nodes and edge.target in nodes:
             distance = abs(unit[level[edge.target]] - unit[level[edge.source]])
-            found[edge.name] = distance or abs(index[edge.target] - index[edge.source])
+            found[edge.name] = edge.distance or distance or abs(index[edge.target] - index[edge.source])
     return found
 
 
