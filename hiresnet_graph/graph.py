@@ -229,13 +229,6 @@ class EdgeRecord:
     distance: int | None = None
 
 
-def format_scale(scale: Scale | None) -> str:
-    """The factor of an edge, like `learned`, `gate from -2` (its initial value) or `0.5`; empty for none."""
-    if scale is None or isinstance(scale, FixedScale):
-        return "" if scale is None else f"{scale.factor:g}"
-    return ("gate" if scale.sigmoid else "learned") + ("" if scale.init is None else f" from {scale.init:g}")
-
-
 class Records(NamedTuple):
     """What the nodes and edges of an `OpGraph` were in the block graph."""
 

@@ -9,8 +9,8 @@ from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.cli.failure import problem_data
 from hiresnet_graph.cost import Cost, count_folded, count_parts, macs_per_step
 from hiresnet_graph.errors import SpecError, UsageError
-from hiresnet_graph.graph import format_scale
 from hiresnet_graph.memory import step_memory
+from hiresnet_graph.ops import format_scale
 from hiresnet_graph.passes.timing import along_flow, format_step_ranges
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape

@@ -11,7 +11,7 @@ import networkx as nx
 
 from hiresnet_graph.cost import Cost, count_parts
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.graph import format_scale
+from hiresnet_graph.ops import format_scale
 from hiresnet_graph.passes.names import name_fault
 from hiresnet_graph.passes.timing import format_step_ranges
 from hiresnet_graph.plan import Plan

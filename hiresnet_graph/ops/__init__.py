@@ -38,6 +38,7 @@ from hiresnet_graph.ops.combine import (
     LearnedScale,
     Mean,
     Multiply,
+    format_scale,
 )
 from hiresnet_graph.ops.conv import Conv2d, ConvTranspose2d, Linear, transposed_geometry
 from hiresnet_graph.ops.dropout import Dropout, Dropout2d, RandomDrop, StochasticDepth
@@ -126,6 +127,7 @@ __all__ = [
     "TransposeTokens",
     "Weight",
     "Zeros",
+    "format_scale",
     "pair",
     "require_grid",
     "require_map",

@@ -208,3 +208,10 @@ class FixedScale(Op):
     def label(self, *, brief: bool = False) -> str:
         """`scale 0.5`."""
         return f"scale {self.factor:g}"
+
+
+def format_scale(scale: LearnedScale | FixedScale | None) -> str:
+    """The factor of an edge, like `learned`, `gate from -2` (its initial value) or `0.5`; empty for none."""
+    if scale is None or isinstance(scale, FixedScale):
+        return "" if scale is None else f"{scale.factor:g}"
+    return ("gate" if scale.sigmoid else "learned") + ("" if scale.init is None else f" from {scale.init:g}")

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from hiresnet_graph.cost import Cost, count_parts
-from hiresnet_graph.graph import EdgeRecord, NodeRecord, format_scale
+from hiresnet_graph.graph import EdgeRecord, NodeRecord
+from hiresnet_graph.ops import format_scale
 from hiresnet_graph.passes.timing import format_step_ranges, timing
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.render.scene.labels import EdgeLabels, edge_tooltip, format_cost, format_origin, format_parameters

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hiresnet_graph.cost import Cost
 from hiresnet_graph.formats import format_si
-from hiresnet_graph.graph import EdgeRecord, OpGraph, Origin, format_scale
-from hiresnet_graph.ops import Identity, Op
+from hiresnet_graph.graph import EdgeRecord, OpGraph, Origin
+from hiresnet_graph.ops import Identity, Op, format_scale
 from hiresnet_graph.passes.timing import format_step_ranges
 from hiresnet_graph.plan import Call, Plan
 from hiresnet_graph.shapes import Shape
