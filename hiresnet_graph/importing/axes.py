@@ -40,20 +40,21 @@ _ORDERS = {
 }
 
 
-@function("contiguous", "clone", "alias", "detach", "to", "float", "double", "type_as")
+@function("contiguous", "clone", "alias", "detach", "get data", "to", "float", "double", "type_as")
 def _same(c: Converter, input: TracedTensor, *args: Any, **kwargs: Any) -> Ref:
     assert c.call is not None
     if c.call.outputs[0].tensor.dtype != input.tensor.dtype:
         raise Inexpressible(f"{c.name} to {c.call.outputs[0].tensor.dtype}: a network has one type of numbers")
-    if c.call.function == "detach":
-        raise Inexpressible("'detach', which stops gradients")
+    if c.call.function in ("detach", "get data"):
+        raise Inexpressible(f"'{c.call.function.removeprefix('get ')}', which stops gradients")
     return c.ref(input)
 
 
 @function("permute")
-def _permute(c: Converter, input: TracedTensor, *dims: Any) -> Ref:
+def _permute(c: Converter, input: TracedTensor, *given: Any, dims: Any = None) -> Ref:
     x = c.ref(input)
-    order = dims[0] if len(dims) == 1 and isinstance(dims[0], tuple | list) else dims
+    given = given if dims is None else (dims,)
+    order = given[0] if len(given) == 1 and isinstance(given[0], tuple | list) else given
     axes = tuple(int(axis) % len(input.sizes) for axis in order)
     if axes == tuple(range(len(axes))):
         return x
@@ -73,6 +74,11 @@ def _transpose(c: Converter, input: TracedTensor, dim0: int, dim1: int) -> Ref:
     axes = list(range(len(input.sizes)))
     axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
     return _permute(c, input, tuple(axes))
+
+
+@function("get mT")
+def _last_axes(c: Converter, input: TracedTensor) -> Ref:
+    return _transpose(c, input, -2, -1)
 
 
 @function("flatten", "view", "reshape", "squeeze", "unsqueeze", "view_as", "reshape_as", "unflatten")
@@ -130,6 +136,7 @@ def _reshaped(c: Converter, x: Ref, old: tuple[int, ...], new: tuple[int, ...]) 
 def _mean(c: Converter, input: TracedTensor, dim: Any = None, keepdim: bool = False, **kwargs: Any) -> Ref:
     x = c.ref(input)
     rank = len(input.sizes)
+    dim, keepdim = kwargs.get("axis", dim), kwargs.get("keepdims", keepdim)
     axes = sorted(int(axis) % rank for axis in (dim if isinstance(dim, tuple | list) else (dim,)) if axis is not None)
     if not keepdim and (mean := token_mean(c, x, axes)) is not None:
         return mean
@@ -200,6 +207,9 @@ def _getitem(c: Converter, input: TracedTensor, index: Any) -> Ref:
     assert c.call is not None
     x = c.ref(input)
     keys = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in keys and None not in keys:
+        place = keys.index(Ellipsis)
+        keys[place : place + 1] = [slice(None)] * (len(input.sizes) - len(keys) + 1)
     sizes = c.call.outputs[0].sizes
     if x.layout.kind == "apart" and len(keys) == 1 and isinstance(keys[0], int):
         return part(x, keys[0])
@@ -241,9 +251,8 @@ def _is_step(key: Any) -> bool:
 
 def _key(key: Any) -> str:
     if isinstance(key, slice):
-        return (
-            ":".join("" if part is None else str(part) for part in (key.start, key.stop)) if key != slice(None) else ":"
-        )
+        ends = [key.start, key.stop, *([] if key.step is None else [key.step])]
+        return ":".join("" if end is None else str(end) for end in ends)
     return "..." if key is Ellipsis else "a tensor" if isinstance(key, TracedTensor) else str(key)
 
 
@@ -268,9 +277,20 @@ def _add(c: Converter, input: Any, other: Any, *, alpha: float = 1) -> Ref:
 
 def _sum(c: Converter, one: Ref, two: Ref, name: str) -> Ref:
     left, right = _alike(c, one, two)
+    left, right = _spread(c, left, c.shape(right)), _spread(c, right, c.shape(left))
     if left.layout != right.layout or c.shape(left) != c.shape(right):
         raise Inexpressible(f"{name}, whose shapes differ")
     return c.emit(ops.Add(), left, right, layout=left.layout)
+
+
+def _spread(c: Converter, x: Ref, target: Shape) -> Ref:
+    """A map of one pixel with the height and width of another map; any other value as it is."""
+    shape = c.shape(x)
+    if not isinstance(shape, Map) or not isinstance(target, Map) or shape.channels != target.channels:
+        return x
+    if shape.spatial != (1, 1) or target.spatial == (1, 1):
+        return x
+    return Ref(c.emit(fields(ops.Resize, size=pair_of(target.spatial)), Ref(x.index)).index, x.layout)
 
 
 @function("sub", "sub_", "subtract", "__sub__", "__isub__")
@@ -297,8 +317,10 @@ def _mul(c: Converter, input: Any, other: Any) -> Ref:
     left, right = (_unexpanded(c, c.ref(one)) for one in (input, other))
     if left.layout != right.layout:
         raise Inexpressible(f"the product of {list(input.sizes)} and {list(other.sizes)}, whose axes differ")
-    if not _broadcasts(c.shape(right), c.shape(left)):
+    if not c.shape(right).broadcasts_to(c.shape(left)):
         left, right = right, left
+    if c.shape(left) != c.shape(right) and not c.shape(left).spatial:
+        raise Inexpressible(f"the product of {list(input.sizes)} and {list(other.sizes)}, whose shapes differ")
     return c.emit(ops.Multiply(), left, right, layout=left.layout)
 
 
@@ -320,10 +342,6 @@ def _alike(c: Converter, left: Ref, right: Ref) -> tuple[Ref, Ref]:
     return pair[0], pair[1]
 
 
-def _broadcasts(small: Shape, large: Shape) -> bool:
-    return small.broadcasts_to(large)
-
-
 def _number(value: Any) -> Any:
     """A tensor of one element that is a plain number; anything else as it is."""
     is_number = isinstance(value, TracedTensor) and not value.depends and not value.root.name and value.sizes == ()
@@ -342,8 +360,8 @@ def _scaled(c: Converter, tensor: TracedTensor, factor: Any) -> Ref:
 def _weighted(c: Converter, tensor: TracedTensor, weight: TracedTensor) -> Ref:
     root = weight.root
     x = c.ref(tensor)
-    if root.sizes == () and root.name:
-        return c.emit(ops.LearnedScale(), x, layout=x.layout, weight=c.stored(root))
+    if root.name and (root.sizes == () or (math.prod(root.sizes) == 1 and set(weight.sizes) <= {1})):
+        return c.emit(ops.LearnedScale(), x, layout=x.layout, weight=c.stored(root, ()))
     channels = c.shape(x).channels
     first = {"standard": 1, "last": len(tensor.sizes) - 1, "flat_last": 2, "flat": 1}.get(x.layout.kind, 0)
     if isinstance(c.shape(x), Tokens):
@@ -352,7 +370,8 @@ def _weighted(c: Converter, tensor: TracedTensor, weight: TracedTensor) -> Ref:
     along[first] = channels
     padded = (1,) * (len(along) - len(weight.sizes)) + weight.sizes
     if not root.name or math.prod(root.sizes) != channels or padded != tuple(along):
-        raise Inexpressible(f"the product of a tensor and the weights '{root.name or 'computed'}' {list(weight.sizes)}")
+        what = f"the weights '{root.name}'" if root.name else "numbers outside of its state_dict, of the shape"
+        raise Inexpressible(f"the product of a tensor and {what} {list(weight.sizes)}")
     return c.emit(ops.ChannelScale(), x, layout=x.layout, weight=c.stored(root, (channels,)))
 
 

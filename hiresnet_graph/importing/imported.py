@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from hiresnet_graph.architecture import Architecture, loads
-from hiresnet_graph.errors import UnsupportedNetwork, UsageError
+from hiresnet_graph.errors import SpecError, UnsupportedNetwork, UsageError
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.importing import attention, axes, layers, tokens  # noqa: F401 - they register what the functions of torch are
@@ -111,7 +111,7 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     state = {key: value.detach() for key, value in tensors.items()}
     names = {address: stored.name for address, stored in lifted.tensors.items()}
     _check_sharing(title, names)
-    network, text = _network(lifted, source)
+    network, text = _network(title, lifted, source)
     built = network.build()
     shapes = {key: tuple(value.shape) for key, value in built.state_dict().items()}
     weights = {
@@ -129,11 +129,14 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     return Imported(network, text, weights, names, left_out, comparison, notes)
 
 
-def _network(lifted: Lifted, source: str) -> tuple[Architecture, str]:
+def _network(title: str, lifted: Lifted, source: str) -> tuple[Architecture, str]:
     header = f"# Imported from {source}.\n" if source else ""
     text = header + to_yaml(lifted.spec)
-    network = loads(text, str(lifted.spec["name"]))
-    _ = network.plan
+    try:
+        network = loads(text, str(lifted.spec["name"]))
+        _ = network.plan
+    except SpecError as error:
+        raise UnsupportedNetwork(f"{title} cannot be imported: its spec would be wrong. {error}") from error
     return network, text
 
 

@@ -227,7 +227,8 @@ class Lifter:
         removed: set[int] = set()
         for item in items:
             inner = by_output.get(item.operands[0]) if item.merge == "add" else None
-            if inner is not None and inner.merge == "add" and inner.is_merge and self._is_read_once(inner):
+            is_sum = inner is not None and inner.merge == "add" and inner.is_merge and self._is_read_once(inner)
+            if inner is not None and is_sum and not set(inner.operands) & set(item.operands):
                 # (a + b) + c
                 item.operands = [*inner.operands, *item.operands[1:]]
                 item.members |= inner.members

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
+
+import torch
+import torch.nn.functional as F
 
 from hiresnet_graph import ops
 from hiresnet_graph.importing.primitives import (
@@ -19,6 +23,8 @@ from hiresnet_graph.importing.primitives import (
 from hiresnet_graph.importing.trace import TracedTensor
 from hiresnet_graph.ops import OPS, Op
 from hiresnet_graph.shapes import Map
+
+_UNCHANGED = "scales of 1 and shifts of 0 change nothing"
 
 
 def fields(kind: type[Op], **values: Any) -> Op:
@@ -141,7 +147,7 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Ref:
     if running_mean is None or running_var is None:
-        raise Inexpressible("a batch norm without running statistics")
+        raise Inexpressible("a batch norm without running statistics. Build it with track_running_stats=True")
     if momentum is None:
         raise Inexpressible("a batch norm with 'momentum=None', a cumulative average")
     if (weight is None) != (bias is None):
@@ -186,7 +192,7 @@ def _group_norm(
     *rest: Any,
 ) -> Ref:
     if weight is None or bias is None:
-        raise Inexpressible("a group norm without scale and shift")
+        raise Inexpressible(f"a group norm without scale and shift. Build it with affine=True; {_UNCHANGED}")
     x = c.standard(input)
     if num_groups == 1 and isinstance(c.shape(x), Map):
         op: Op = fields(ops.LayerNorm, eps=rounded(eps))
@@ -210,10 +216,7 @@ def _instance_norm(
     if running_mean is not None or running_var is not None:
         raise Inexpressible("an instance norm with running statistics. Build it with track_running_stats=False")
     if weight is None or bias is None:
-        raise Inexpressible(
-            "an instance norm without scale and shift. Build it with affine=True; scales of 1 and shifts of 0 change "
-            "nothing"
-        )
+        raise Inexpressible(f"an instance norm without scale and shift. Build it with affine=True; {_UNCHANGED}")
     return _group_norm(c, input, input.sizes[1], weight, bias, eps)
 
 
@@ -264,7 +267,7 @@ def _hardtanh(
     return elementwise(c, input, OPS.get("relu6")())
 
 
-@function("clamp", "clip")
+@function("clamp", "clip", "clamp_min")
 def _clamp(c: Converter, input: TracedTensor, min: Any = None, max: Any = None) -> Ref:
     if (min, max) == (0, None):
         return elementwise(c, input, ops.ReLU())
@@ -304,7 +307,7 @@ def _layer_norm(
 ) -> Ref:
     x = c.ref(input)
     if weight is None or bias is None:
-        raise Inexpressible("a layer norm without scale and shift")
+        raise Inexpressible(f"a layer norm without scale or shift. Build it with both; {_UNCHANGED}")
     if x.layout != STANDARD:
         x = c.as_tokens(x)
     shape = c.shape(x)
@@ -337,11 +340,18 @@ def _dropout(c: Converter, input: TracedTensor, p: float = 0.5, training: bool =
         if p:
             raise Inexpressible(DROPOUT)
         return weights
+    _check_dropout(c, p, training)
     return c.ref(input) if p == 0 else elementwise(c, input, ops.Dropout(p=rounded(p)))
+
+
+def _check_dropout(c: Converter, p: float, training: bool) -> None:
+    if p and training:
+        raise Inexpressible(f"{c.name} in evaluation mode, too. Pass 'training=self.training', or use nn.Dropout")
 
 
 @function("dropout2d", "feature_dropout")
 def _dropout2d(c: Converter, input: TracedTensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Ref:
+    _check_dropout(c, p, training)
     return c.ref(input) if p == 0 else c.emit(ops.Dropout2d(p=rounded(p)), c.standard(input))
 
 
@@ -446,11 +456,24 @@ def _interpolate(
     if mode not in ("nearest", "bilinear") or align_corners or antialias:
         raise Inexpressible(f"'interpolate' with the mode '{mode}', aligned corners or antialiasing")
     assert c.call is not None
-    if isinstance(scale_factor, int | float) and int(scale_factor) == scale_factor:
-        op = fields(ops.Resize, mode=mode, scale=int(scale_factor))
-    else:
-        op = fields(ops.Resize, mode=mode, size=pair_of(c.call.outputs[0].sizes[2:]))
-    return c.emit(op, c.standard(input))
+    x, found = c.standard(input), c.call.outputs[0].sizes[2:]
+    scales = None if scale_factor is None or recompute_scale_factor else _two(scale_factor)
+    if scales is not None and not _is_ratio(scales, input.sizes[2:], found, mode):
+        raise Inexpressible(
+            f"'interpolate' by {scale_factor}, which is not {list(found)} / {list(input.sizes[2:])}. Give it the size, "
+            "or 'recompute_scale_factor=True'"
+        )
+    target = {"size": pair_of(found)}
+    if scales is not None and scales[0] == scales[1] == int(scales[0]):
+        target = {"scale": int(scales[0])}
+    return c.emit(fields(ops.Resize, mode=mode, **target), x)
+
+
+def _is_ratio(scales: tuple[Any, Any], old: tuple[int, ...], new: tuple[int, ...], mode: str) -> bool:
+    """Whether interpolation by these factors reads the same pixels as interpolation to the size that they give."""
+    ramp = torch.arange(math.prod(old), dtype=torch.float64).view(1, 1, *old)
+    expected = F.interpolate(ramp, size=new, mode=mode)
+    return torch.allclose(F.interpolate(ramp, scale_factor=scales, mode=mode), expected)
 
 
 @whole("torch.nn.modules.linear.Identity")

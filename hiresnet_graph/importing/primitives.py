@@ -8,7 +8,7 @@ found as what it is.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +16,16 @@ from pydantic import ValidationError
 
 from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
-from hiresnet_graph.ops import ChannelLayerNorm, LayerNorm, Op, StochasticDepth, ToMap, ToTokens, TransposeTokens
+from hiresnet_graph.ops import (
+    ChannelLayerNorm,
+    Identity,
+    LayerNorm,
+    Op,
+    StochasticDepth,
+    ToMap,
+    ToTokens,
+    TransposeTokens,
+)
 from hiresnet_graph.shapes import Map, Shape, Tokens, Vector
 
 
@@ -121,8 +130,9 @@ class _Unknown(Exception):
 
 _STAND_INS = -1_000_000
 _COMPUTED = (
-    "has a weight that is computed, not stored in the state_dict. If by weight_norm or spectral_norm, store the result "
-    "first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), or remove_spectral_norm(layer)"
+    "has a weight that is computed, not stored in the state_dict. If by weight_norm, spectral_norm or pruning, store "
+    "the result first: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight'), "
+    "remove_spectral_norm(layer) or torch.nn.utils.prune.remove(layer, 'weight')"
 )
 DROPOUT = "dropout of the weights of attention. Set its probability to 0; blocks have dropout after their linear maps"
 Handler = Callable[..., Any]
@@ -415,6 +425,14 @@ class Converter:
         op = TransposeTokens(grid=fitting[-1]) if fitting else TransposeTokens()
         return self.emit(op, Ref(x.index))
 
+    def _distinct(self, operands: Sequence[Ref]) -> tuple[Ref, ...]:
+        """Operands with copies of those that are there already: a spec has one edge between two nodes."""
+        found: list[Ref] = []
+        for operand in operands:
+            known = any(operand.index == other.index for other in found)
+            found.append(self.emit(Identity(), operand, layout=operand.layout) if known else operand)
+        return tuple(found)
+
     @property
     def name(self) -> str:
         """The function that is converted, in quotes."""
@@ -449,6 +467,8 @@ class Converter:
             stored: Its tensors.
         """
         assert self.call is not None
+        if len(operands) != len({operand.index for operand in operands}):
+            operands = self._distinct(operands)
         shapes = [self.shape(operand) for operand in operands]
         given = {name: tensor for name, tensor in stored.items() if tensor is not None}
         shape = op.shape(*shapes)

@@ -37,6 +37,7 @@ _READS = frozenset(
     | {"allclose", "equal", "is_nonzero", "item", "numpy", "tolist"}
 )
 # Batch norms count their batches and update their statistics in place, which is part of the operation.
+_REPEATS = frozenset({"repeat", "tile"})
 _UPDATES = frozenset({"batch_norm", "native_batch_norm", "instance_norm"})
 _NO_GRADIENTS = (
     "it stops or replaces gradients, by torch.no_grad(), checkpoints with use_reentrant=True or an autograd.Function. "
@@ -164,11 +165,11 @@ class _Recorder(TorchFunctionMode):
         if name not in _UPDATES:
             for tensor in changed:
                 self._overwritten(tensor, name)
-        outputs = tuple(self._output(tensor, operands, depends) for tensor in results)
+        outputs = tuple(self._output(tensor, name, operands, depends) for tensor in results)
         self.trace.calls.append(Recorded(name, *recorded, outputs, tuple(self.frames), self.location or _location()))
         return result
 
-    def _output(self, tensor: torch.Tensor, operands: list[TracedTensor], depends: bool) -> TracedTensor:
+    def _output(self, tensor: torch.Tensor, function: str, operands: list[TracedTensor], depends: bool) -> TracedTensor:
         known = self.values.get(id(tensor))
         if known is not None and known.name:  # of `weight.to(x.dtype)`, for example
             return known
@@ -176,6 +177,8 @@ class _Recorder(TorchFunctionMode):
         base = None
         if not depends:
             base = next((value for value in operands if _storage(value.tensor) == storage and storage), None)
+            if function in _REPEATS and operands[0].sizes == (1, *tensor.shape[1:]):  # for each sample
+                base = operands[0]
         value = TracedTensor(tensor, depends=depends, base=base)
         self.add(value)
         return value

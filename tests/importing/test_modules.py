@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils import prune
 
 from hiresnet_graph.errors import UnsupportedNetwork, UsageError
 from hiresnet_graph.importing import from_module
@@ -176,7 +177,8 @@ def _broken() -> nn.Module:
     ("module", "message"),
     [
         (nn.Sequential(nn.LazyConv2d(4, 3)), "its part '0' is a LazyConv2d, whose sizes are still open. Call"),
-        (Written(lambda own, x: F.dropout(x, 0.5)), "use nn.Dropout, or 'F.dropout(x, p, self.training)'"),
+        (Written(lambda own, x: F.dropout(x, 0.5)), "Pass 'training=self.training'"),
+        (Written(lambda own, x: F.dropout(x, 0.5, False)), "use nn.Dropout, or 'F.dropout(x, p, self.training)'"),
         (_broken(), "not finite"),
     ],
 )
@@ -188,3 +190,70 @@ def test_remedies(module: nn.Module, message: str) -> None:
 def test_a_part_that_is_torchscript() -> None:
     module = nn.Sequential(nn.ReLU(), torch.jit.script(nn.Conv2d(3, 4, 3)))
     assert "its part '1' is a TorchScript module" in refused(module)
+
+
+def _class_token(own: Any, x: torch.Tensor) -> torch.Tensor:
+    tokens = own.patches(x).flatten(2).mT
+    return own.head(torch.cat([own.token.repeat(len(x), 1, 1), tokens], dim=1)[:, 0])
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda own, x: own.conv(x) * own.scale,
+        lambda own, x: x + own.conv(x).mean(axis=(2, 3), keepdims=True),
+        lambda own, x: x.permute(dims=(0, 2, 3, 1)).mean(axis=(1, 2)),
+        lambda own, x: own.conv(x)[..., ::2, ::2],
+        lambda own, x: F.interpolate(x, scale_factor=0.6),
+        lambda own, x: F.interpolate(x, scale_factor=1.6, mode="bilinear", recompute_scale_factor=True),
+        _class_token,
+    ],
+)
+def test_what_users_write(function: Callable[..., Any]) -> None:
+    layers = {"conv": nn.Conv2d(3, 3, 1), "patches": nn.Conv2d(3, 4, 4, 4), "head": nn.Linear(4, 2)}
+    tensors = {"scale": nn.Parameter(torch.full((1,), 0.3)), "token": nn.Parameter(torch.rand(1, 1, 4))}
+    check_equal(Written(function, **layers, **tensors), (3, 7, 7))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y: y * y,
+        lambda x, y: y + y,
+        lambda x, y: torch.cat([y, x, y], 1),
+        lambda x, y: (x + y) + x,
+        lambda x, y: F.relu(x + y + y),
+        lambda x, y: x * x,
+    ],
+)
+def test_values_that_are_used_twice_by_one_operation(function: Callable[..., Any]) -> None:
+    module = Written(lambda own, x: function(x, own.conv(x)), conv=nn.Conv2d(3, 3, 3, padding=1))
+    assert check_equal(module, IMAGE).comparison.evaluation < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda own, x: F.interpolate(x, scale_factor=1.6, mode="bilinear"), "or 'recompute_scale_factor=True': in "),
+        (lambda own, x: F.layer_norm(x.mean((2, 3)), (3,)), "Build it with both; scales of 1 and shifts of 0 change"),
+        (lambda own, x: F.group_norm(x, 3), "Build it with affine=True"),
+        (lambda own, x: F.batch_norm(x, None, None, training=True), "Build it with track_running_stats=True"),
+        (lambda own, x: F.relu(x.data), "'data', which stops gradients"),
+        (lambda own, x: x[:, :, ::2, 1:-1], "'[:, :, ::2, 1:-1]' of a tensor of [2, 3, 7, 7]"),
+        (
+            lambda own, x: x.mean((2, 3)) * x.mean((2, 3))[:, :1],
+            "the product of [2, 3] and [2, 1], whose",
+        ),
+        (lambda own, x: x * torch.arange(7.0), "numbers outside of its state_dict"),
+    ],
+)
+def test_operations_that_no_spec_can_express(function: Callable[..., Any], message: str) -> None:
+    assert message in refused(Written(function), (3, 7, 7))
+
+
+def test_a_pruned_layer() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3))
+    prune.l1_unstructured(module[0], "weight", 0.5)
+    assert "torch.nn.utils.prune.remove(layer, 'weight')" in refused(module)
+    prune.remove(module[0], "weight")
+    check_equal(module, IMAGE)
