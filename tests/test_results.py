@@ -62,10 +62,12 @@ def test_the_readme_quotes_the_results_of_plain_blocks() -> None:
             and f"| {accuracy} |" in row[0]
             and re.search(rf"\| {n}(?: of \d+, \d+ missing)? \|", row[0])
         )
-    interval = re.search(r"(-[\d.]+) to (\+[\d.]+)\npoints", readme)
-    assert interval is not None
-    low, high = interval.groups()
-    assert re.search(rf"(?m)^\| full \|.*\[{re.escape(low)}, {re.escape(high)}\]", plain)
+    quoted = re.search(r"full - original is (\S+) points \(95 % CI (\S+) to (\S+), p = (\S+) after Holm", readme)
+    assert quoted is not None
+    difference, low, high, p = quoted.groups()
+    assert re.search(
+        rf"(?m)^\| full \| [^|]* \| {re.escape(difference)} \| \[\+{low}, \+{high}\] \| {p} \|.*\| yes:", plain
+    )
 
 
 def test_docs_quote_the_differences_of_the_transformer() -> None:
