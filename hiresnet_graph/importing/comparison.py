@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hiresnet_graph.errors import UnsupportedNetwork
+from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.trace import ModuleInputs, foreign_message
 
 _TOLERANCE = 1e-8
@@ -80,8 +81,6 @@ def compare(
     names: Mapping[str, str],
     call: ModuleInputs,
     outputs: Sequence[str],
-    *,
-    has_training: bool = True,
 ) -> OutputComparison:
     """Run both networks on the same random numbers, in float64.
 
@@ -89,13 +88,14 @@ def compare(
         names: Address in the imported network -> name in the original.
         call: The arguments of the original when it was recorded, for their shapes.
         outputs: The output of the imported network for each result of the original, in order.
-        has_training: Whether the original has a training mode.
 
     Raises:
         UnsupportedNetwork: The outputs differ.
     """
     generator = torch.Generator().manual_seed(0)
-    batch = next(size for size in _BATCHES if all(len(tensor) != size for tensor in call.tensors.values()))
+    program = original if isinstance(original, ProgramModule) else None
+    recorded = {len(tensor) for tensor in call.tensors.values()}
+    batch = (program.batch if program else None) or next(size for size in _BATCHES if size not in recorded)
     samples = {
         name: torch.randn(batch, *tensor.shape[1:], generator=generator, dtype=torch.float64)
         for name, tensor in call.tensors.items()
@@ -108,12 +108,12 @@ def compare(
     _share_tensors(reference, imported, names)
     pair = _Pair(reference, imported, names, call, outputs)
     evaluation, _ = pair.difference(training=False)
-    if not has_training:
+    if program is not None:  # without a training mode
         return OutputComparison(evaluation, None, 0)
     training, masks = pair.difference(training=True)
     state, own_state = reference.state_dict(), imported.state_dict()
     changed = {
-        name: _difference(state[name].reshape(own_state[new].shape), own_state[new]) for new, name in names.items()
+        name: max_difference(state[name].reshape(own_state[new].shape), own_state[new]) for new, name in names.items()
     }
     wrong = next((name for name, difference in changed.items() if not difference <= _TOLERANCE * 100), None)
     if wrong is not None:
@@ -145,11 +145,11 @@ class _Pair(NamedTuple):
         own = found if isinstance(found, dict) else {self.outputs[0]: found}
         leaves = _leaves(expected)
         pairs = list(zip(leaves, (own[name] for name in self.outputs), strict=False))
-        difference = max((_difference(*pair) for pair in pairs), default=float("inf"))
+        difference = max((max_difference(*pair) for pair in pairs), default=float("inf"))
         if not difference <= _TOLERANCE * max(1.0, *(float(one.abs().max()) for one, _ in pairs)):
             cause = "with the size of the batch"
             if training:
-                cause = "something else in training mode, such as noise, or keep a norm in evaluation mode"
+                cause = "something else in training mode, such as noise or a loss, or keep a norm in evaluation mode"
             if not all(bool(one.isfinite().all()) for one in leaves):
                 raise UnsupportedNetwork(
                     f"the outputs of the network in {mode} mode are not finite. Check its weights."
@@ -180,7 +180,8 @@ class _Pair(NamedTuple):
         own = _results(self.imported, self.own_call, layers, training)
         for layer, value in expected.items():
             if layer in own and own[layer].numel() == value.numel():
-                difference = _difference(value.flatten().sort()[0], own[layer].flatten().sort()[0])  # axes may differ
+                # Their axes may differ.
+                difference = max_difference(value.flatten().sort()[0], own[layer].flatten().sort()[0])
                 if not difference <= _TOLERANCE * max(1.0, float(value.abs().max())):
                     return f", first at the output of '{layer}'"
         return ""
@@ -255,7 +256,8 @@ def _leaves(result: Any) -> list[torch.Tensor]:
     return [leaf for item in result for leaf in _leaves(item)] if isinstance(result, list | tuple) else []
 
 
-def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+def max_difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest absolute difference of elements; infinity if the shapes differ."""
     if one.shape != other.shape:
         return float("inf")
     return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0

@@ -123,8 +123,7 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         *_constants(module, names),
         *_equal_results(flat),
     )
-    has_training = not isinstance(module, ProgramModule)
-    comparison = compare(module, built, names, call, lifted.outputs, has_training=has_training)
+    comparison = compare(module, built, names, call, lifted.outputs)
     left_out = tuple(sorted(state.keys() - names.values()))
     return Imported(network, text, weights, names, left_out, comparison, notes)
 
@@ -161,6 +160,7 @@ def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
     given = dict(input) if isinstance(input, Mapping) else {"input": input}
     first = next((value for value in module.parameters() if value.is_floating_point()), torch.zeros(()))
     found: dict[str, torch.Tensor] = {}
+    size = (module.batch if isinstance(module, ProgramModule) else None) or 2
     for name, value in given.items():
         if isinstance(value, torch.Tensor):
             found[name] = value
@@ -169,7 +169,7 @@ def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
         if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise UsageError(f"the input must be a shape like (3, 224, 224), not {value!r}.")
         generator = torch.Generator().manual_seed(0)
-        batch = torch.randn(2, *sizes, generator=generator)
+        batch = torch.randn(size, *sizes, generator=generator)
         found[name] = batch.to(device=first.device, dtype=first.dtype)
     return found
 
@@ -177,8 +177,8 @@ def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
 def _recorded(module: nn.Module, call: ModuleInputs) -> ModuleTrace:
     """The trace of a module in evaluation mode; its own modes and random state stay as they are."""
     modes = {part: part.training for part in module.modules()}
-    module.eval()
     try:
+        module.eval()
         with torch.random.fork_rng(devices=[]):
             return record(module, call, tuple(CLASSES))
     except (UsageError, UnsupportedNetwork):
@@ -203,11 +203,14 @@ def _call_of(module: nn.Module, samples: Mapping[str, torch.Tensor]) -> ModuleIn
     Raises:
         UsageError: `forward` requires others, or has none of such a name.
     """
+    kinds = inspect.Parameter
     try:
         arguments = list(inspect.signature(module.forward).parameters.values())
     except (TypeError, ValueError):  # written in C
         return ModuleInputs(samples)
-    title, kinds = type(module).__name__, inspect.Parameter
+    if isinstance(module, ProgramModule):
+        arguments = [kinds(legal_name(name), kinds.POSITIONAL_ONLY) for name in module.inputs]
+    title = type(module).__name__
     named = [one for one in arguments if one.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
     required = [one.name for one in named if one.default is one.empty]
     if len(samples) < len(required):

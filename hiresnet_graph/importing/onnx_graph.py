@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 
 from hiresnet_graph.errors import MissingToolError, UnsupportedNetwork, UsageError
 from hiresnet_graph.files import read_bytes
+from hiresnet_graph.importing.comparison import max_difference
 from hiresnet_graph.importing.onnx_nodes import OnnxNode, joined, read_nodes
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.trace import foreign_message
@@ -36,7 +38,9 @@ class OnnxModule(ProgramModule):
 
     def __init__(self, graph: Any, arrays: dict[str, torch.Tensor]) -> None:
         super().__init__()
-        self.inputs = [value.name for value in graph.input if value.name not in arrays]
+        inputs = {value.name: value.type.tensor_type.shape.dim for value in graph.input if value.name not in arrays}
+        self.inputs = tuple(inputs)
+        self.batch = next((int(sizes[0].dim_value) for sizes in inputs.values() if sizes), 0) or None
         self.outputs = [value.name for value in graph.output]
         self.nodes, arrays = joined(read_nodes(graph), arrays, self.outputs)
         self.constants: dict[str, torch.Tensor] = {}
@@ -46,11 +50,7 @@ class OnnxModule(ProgramModule):
                 self._register(name, value)
             else:
                 self.constants[name] = value
-        self.samples = tuple(
-            tuple(int(size.dim_value) for size in value.type.tensor_type.shape.dim)[1:]
-            for value in graph.input
-            if value.name in self.inputs
-        )
+        self.samples = tuple(tuple(int(size.dim_value) for size in sizes)[1:] for sizes in inputs.values())
         unknown = [f"{node.op_type} (node '{node.name}')" for node in self.nodes if node.op_type not in OPERATIONS]
         if unknown:
             raise UnsupportedNetwork(
@@ -119,9 +119,11 @@ def read_onnx(path: Path) -> OnnxModule:
     try:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
-        arrays = {
-            tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in model.graph.initializer
-        }
+        stored = [(tensor.name, tensor) for tensor in model.graph.initializer]
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                stored.append((node.output[0], node.attribute[0].t))
+        arrays = {name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for name, tensor in stored}
     except Exception as error:
         raise UsageError(f"'{path}' is no ONNX file, or is damaged: {foreign_message(error)}") from error
     return OnnxModule(model.graph, arrays)
@@ -153,8 +155,10 @@ def _conv_transpose(
     a: Attributes, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     x, padding = _symmetric(a, x, 2)
-    extra = a.get("output_padding", 0)
-    return F.conv_transpose2d(x, weight, bias, a.get("strides", 1), padding, extra, a.get("group", 1))
+    if "output_shape" in a:
+        raise UnsupportedNetwork("'ConvTranspose' with the size of its output, which decides on the padding.")
+    extra, strides, dilations = a.get("output_padding", 0), a.get("strides", 1), a.get("dilations", 1)
+    return F.conv_transpose2d(x, weight, bias, strides, padding, extra, a.get("group", 1), dilations)
 
 
 def _gemm(a: Attributes, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -177,8 +181,10 @@ def _max_pool(a: Attributes, x: torch.Tensor) -> torch.Tensor:
 
 
 def _average_pool(a: Attributes, x: torch.Tensor) -> torch.Tensor:
-    x, padding = _symmetric(a, x, 2)
+    x, padding = _symmetric(a, given := x, 2)
     counts = bool(a.get("count_include_pad", 0))
+    if set(a.get("dilations", [1])) != {1} or (x is not given and not counts):
+        raise UnsupportedNetwork("'AveragePool' with a dilation, or with different padding of both ends, not counted.")
     return F.avg_pool2d(x, a["kernel_shape"], a.get("strides", 1), padding, bool(a.get("ceil_mode", 0)), counts)
 
 
@@ -199,7 +205,8 @@ def _reshape(a: Attributes, x: torch.Tensor, sizes: torch.Tensor) -> torch.Tenso
 
 
 def _flatten(a: Attributes, x: torch.Tensor) -> torch.Tensor:
-    return torch.flatten(x, a.get("axis", 1))
+    axis = a.get("axis", 1) % x.dim()
+    return torch.flatten(x, 1) if axis == 1 else x.reshape(math.prod(x.shape[:axis]), -1)
 
 
 def _squeeze(a: Attributes, x: torch.Tensor, axes: Any = None) -> torch.Tensor:
@@ -231,16 +238,28 @@ def _slice(a: Attributes, x: torch.Tensor, starts: Any, ends: Any, axes: Any = N
 
 def _split(a: Attributes, x: torch.Tensor, sizes: Any = None) -> tuple[torch.Tensor, ...]:
     axis, given = a.get("axis", 0), a.get("split", sizes)
-    parts = _numbers(given) if given is not None else x.shape[axis] // a["num_outputs"]
+    parts = _numbers(given) if given is not None else -(-x.shape[axis] // a["num_outputs"])
     return tuple(torch.split(x, parts, dim=axis))
 
 
 def _resize(a: Attributes, x: torch.Tensor, roi: Any = None, scales: Any = None, sizes: Any = None) -> torch.Tensor:
     mode = {b"nearest": "nearest", b"linear": "bilinear"}.get(a.get("mode", b"nearest"), "bicubic")
+    pixels = a.get("coordinate_transformation_mode", b"half_pixel").decode()
+    rounding = a.get("nearest_mode", b"round_prefer_floor").decode() if mode == "nearest" else ""
+    # As torch computes it; the second one finds the same pixels if the factors are whole numbers.
+    known = {("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")}
+    known |= {("half_pixel", ""), ("pytorch_half_pixel", "")}
+    if (pixels, rounding) not in known or a.get("antialias", 0) or "axes" in a:
+        raise UnsupportedNetwork(f"'Resize' with the coordinates '{pixels}', {rounding or mode}, antialiasing or axes.")
     if sizes is not None:
-        return F.interpolate(x, size=_numbers(sizes)[2:], mode=mode)
-    factors = [float(scale) for scale in scales.tolist()][2:]
-    return F.interpolate(x, scale_factor=factors[0], mode=mode)
+        target = _numbers(sizes)[2:]
+        factors = [new / old for new, old in zip(target, x.shape[2:], strict=True)]
+    else:
+        factors = [float(scale) for scale in scales.tolist()][2:]
+        target = None
+    if rounding == "round_prefer_floor" and any(factor != int(factor) for factor in factors):
+        raise UnsupportedNetwork("'Resize' to the nearest pixel by a factor that is no whole number.")
+    return F.interpolate(x, target, None if target else tuple(factors), mode)
 
 
 def _layer_norm(a: Attributes, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -307,6 +326,7 @@ def _restride(a: Attributes, x: torch.Tensor, index: torch.Tensor) -> torch.Tens
 
 
 OPERATIONS: dict[str, Operation] = {
+    "Abs": lambda a, x: torch.abs(x),
     "Add": lambda a, x, y: x + y,
     "Attention": _attention,
     "AveragePool": _average_pool,
@@ -325,6 +345,7 @@ OPERATIONS: dict[str, Operation] = {
     "Gelu": lambda a, x: F.gelu(x, approximate=a.get("approximate", b"none").decode()),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda a, x: F.adaptive_avg_pool2d(x, 1),
+    "GlobalMaxPool": lambda a, x: F.adaptive_max_pool2d(x, 1),
     "GroupNorm": _group_norm,
     "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda a, x: F.hardswish(x),
@@ -339,6 +360,7 @@ OPERATIONS: dict[str, Operation] = {
     "MaxPool": _max_pool,
     "Mish": lambda a, x: F.mish(x),
     "Mul": lambda a, x, y: _times(x, y),
+    "Neg": lambda a, x: -x,
     "Pad": _pad,
     "Range": lambda a, start, limit, step: torch.arange(start.item(), limit.item(), step.item()),
     "ReduceMean": _reduce_mean,
@@ -352,6 +374,7 @@ OPERATIONS: dict[str, Operation] = {
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
+    "Sub": lambda a, x, y: x - y,
     "Sum": lambda a, *xs: sum(xs[1:], start=xs[0]),
     "Tanh": lambda a, x: torch.tanh(x),
     "Transpose": lambda a, x: x.permute(tuple(a["perm"])),
@@ -366,7 +389,7 @@ def check_onnx(path: Path, module: OnnxModule, shape: tuple[int, ...]) -> None:
     Raises:
         UnsupportedNetwork: Outputs differ.
     """
-    images = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(module.batch or 1, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         found = module(images)
     values = list(found.values()) if isinstance(found, dict) else [found]
@@ -392,4 +415,4 @@ def largest_difference(path: Path, module: OnnxModule, inputs: Sequence[torch.Te
         found = module(*inputs)
     values = list(found.values()) if isinstance(found, dict) else [found]
     pairs = zip(expected, values, strict=True)
-    return max(float((torch.from_numpy(one) - other).abs().max()) for one, other in pairs)
+    return max(max_difference(torch.from_numpy(one), other) for one, other in pairs)

@@ -58,6 +58,10 @@ def read_nodes(graph: Any) -> list[OnnxNode]:
     found = []
     for index, node in enumerate(graph.node):
         attributes = {one.name: _plain(onnx.helper.get_attribute_value(one)) for one in node.attribute}
+        if node.op_type == "Constant" and "value" in attributes:
+            continue  # an array
+        if node.op_type == "Split":
+            attributes.setdefault("num_outputs", len(node.output))
         name = (node.name or str(index))[:_LONGEST]
         found.append(OnnxNode(node.op_type, list(node.input), list(node.output), attributes, name, _layer(node)))
     return found

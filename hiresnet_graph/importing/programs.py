@@ -24,9 +24,13 @@ class ProgramModule(nn.Module):
 
     Attributes:
         on_call: Called before each call: address and class of the modules that it was part of, and its location.
+        inputs: Names of its inputs, in order.
+        batch: The only number of samples that it accepts; None if it accepts any.
     """
 
     on_call: OnCall | None = None
+    inputs: tuple[str, ...] = ()
+    batch: int | None = None
 
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of one sample of each input."""
@@ -50,8 +54,10 @@ class ExportedModule(ProgramModule):
         for name, buffer in module.named_buffers(recurse=False):
             self.register_buffer(name, buffer)
         self.program = module.graph
-        values = [node.meta["val"] for node in self.program.nodes if node.op == "placeholder"]
-        self.samples = tuple(tuple(int(size) for size in value.shape[1:]) for value in values)
+        inputs = {node.name: node.meta["val"].shape for node in self.program.nodes if node.op == "placeholder"}
+        self.inputs = tuple(inputs)
+        self.samples = tuple(tuple(int(size) for size in shape[1:]) for shape in inputs.values())
+        self.batch = next((shape[0] for shape in inputs.values() if shape and isinstance(shape[0], int)), None)
 
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of one sample of each input."""

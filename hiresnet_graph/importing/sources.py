@@ -6,8 +6,8 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import nn
 from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
 from hiresnet_graph.importing.onnx_graph import OnnxModule, check_onnx, read_onnx
 from hiresnet_graph.importing.programs import ProgramModule, read_exported
+from hiresnet_graph.importing.sections import legal_name
 from hiresnet_graph.importing.trace import foreign_message
 from hiresnet_graph.spec.foreign import WEIGHT_SUFFIXES
 
@@ -28,12 +29,12 @@ class FoundModule:
 
     Attributes:
         name: For the spec.
-        shape: Shape of one sample of its input, where the source gives it.
+        shapes: Shape of one sample of each input by name, where the source gives it.
     """
 
     module: nn.Module
     name: str
-    shape: tuple[int, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def read_source(text: str) -> FoundModule:
@@ -57,7 +58,7 @@ def read_source(text: str) -> FoundModule:
         shapes = program.shapes()
         if isinstance(program, OnnxModule) and len(shapes) == 1:
             check_onnx(path, program, shapes[0])
-        return FoundModule(program, path.stem, shapes[0] if len(shapes) == 1 else ())
+        return FoundModule(program, path.stem, dict(zip(map(legal_name, program.inputs), shapes, strict=False)))
     if suffix in WEIGHT_SUFFIXES:
         raise UsageError(
             f"'{text}' holds tensors or a pickled module, not the graph of a network. Write a function without "
@@ -81,7 +82,7 @@ def _torchvision(text: str) -> FoundModule:
     module = _loaded(lambda: torchvision.models.get_model(name, weights=weights or None), text)
     crop = enum.DEFAULT.transforms().crop_size
     size = crop[0] if isinstance(crop, Sequence) else int(crop)
-    return FoundModule(module, name, (3, size, size))
+    return FoundModule(module, name, {"input": (3, size, size)})
 
 
 def _timm(text: str) -> FoundModule:
@@ -97,7 +98,7 @@ def _timm(text: str) -> FoundModule:
         raise UsageError(f"timm has no model '{name}'. {did_you_mean(name.partition('.')[0], known)}".strip())
     module = _loaded(lambda: timm.create_model(name, pretrained=bool(weights)), text)
     size = tuple(int(value) for value in module.pretrained_cfg.get("input_size", (3, 224, 224)))
-    return FoundModule(module, name.partition(".")[0], size)
+    return FoundModule(module, name.partition(".")[0], {"input": size})
 
 
 def _python(text: str) -> FoundModule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,8 +45,8 @@ def onnx_file(path: Path, nodes: list[onnx.NodeProto], *, batch: str | int = "ba
 def test_an_exported_program_is_the_spec_of_its_module(tmp_path: Path) -> None:
     module = trained(networks.HandWritten())
     found = read_source(str(exported(module, tmp_path / "net.pt2", 3, 8, 8)))
-    assert found.shape == (3, 8, 8)
-    imported = from_module(found.module, input=found.shape, name="HandWritten")
+    assert list(found.shapes.values()) == [(3, 8, 8)]
+    imported = from_module(found.module, input=found.shapes, name="HandWritten")
     direct = from_module(module, input=(3, 8, 8))
     assert computed(imported.network.plan) == computed(direct.network.plan)
     assert "blocks_0: {block: residual, width: 4, depth: 2}" in imported.text
@@ -107,7 +108,7 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     images = torch.rand(2, 3, 8, 8)
     assert largest_difference(path, module, [images]) < 1e-5
     found = read_source(str(path))
-    imported = from_module(found.module, input=found.shape, name="net")
+    imported = from_module(found.module, input=found.shapes, name="net")
     assert "{block: pad, padding: [0, 1, 0, 1]}" in imported.text
     assert "{block: pool, pool: avg, kernel_size: 3, stride: 2, padding: 1, count_include_pad: false}" in imported.text
     assert imported.names["head.linear.weight"] == "head.weight"
@@ -122,7 +123,7 @@ def test_equal_tensors_of_batch_norms_that_an_onnx_file_stores_once(tmp_path: Pa
     ones, zeros = np.ones(3, np.float32), np.zeros(3, np.float32)
     path = onnx_file(tmp_path / "net.onnx", norms, one__weight=ones, one__bias=zeros)
     found = read_source(str(path))
-    imported = from_module(found.module, input=found.shape, name="net")
+    imported = from_module(found.module, input=found.shapes, name="net")
     assert imported.network.cost().parameters == 12
     images = torch.rand(2, 3, 8, 8)
     assert torch.allclose(imported.build()(images), images, atol=1e-4)
@@ -170,3 +171,73 @@ def test_long_names_are_shortened(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedNetwork) as caught:
         read_onnx(path)
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_a_program_of_one_size_of_the_batch(tmp_path: Path, batch: int) -> None:
+    module = trained(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 2))).eval()
+    path, images = tmp_path / "net.pt2", torch.rand(3, 3, 8, 8)
+    torch.export.save(torch.export.export(module, (torch.rand(batch, 3, 8, 8),)), path)
+    found = read_source(str(path))
+    assert torch.allclose(from_module(found.module, input=found.shapes).build()(images), module(images), atol=1e-6)
+    nodes, sizes = [helper.make_node("Reshape", ["x", "sizes"], ["y"])], np.array([batch, 192], np.int64)
+    found = read_source(str(onnx_file(tmp_path / "net.onnx", nodes, batch=batch, sizes=sizes)))
+    assert from_module(found.module, input=found.shapes).build()(images).shape == (3, 192)
+
+
+def test_inputs_of_a_program_belong_together_by_name(tmp_path: Path) -> None:
+    class Difference(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return torch.relu(a) - b
+
+    path = tmp_path / "net.pt2"
+    torch.export.save(torch.export.export(Difference(), (torch.rand(2, 6), torch.rand(2, 6))), path)
+    found = read_source(str(path))
+    assert found.shapes == {"a": (6,), "b": (6,)}
+    a, b = torch.rand(2, 3, 6)
+    for shapes in (found.shapes, {"b": (6,), "a": (6,)}):
+        assert torch.equal(from_module(found.module, input=shapes).build()(a, b), torch.relu(a) - b)
+    with pytest.raises(UsageError, match=r"has no input 'c'\. Its inputs are 'a', 'b'"):
+        from_module(found.module, input={"a": (6,), "c": (6,)})
+
+
+def test_operations_of_onnx_with_two_factors_and_constants(tmp_path: Path) -> None:
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 3], np.float32))
+    nodes = [
+        helper.make_node("Constant", [], ["scales"], value=scales),
+        helper.make_node("Resize", ["x", "", "scales"], ["a"], mode="linear"),
+        helper.make_node("Split", ["a"], ["b", "c"], axis=1, num_outputs=2),
+        helper.make_node("Neg", ["c"], ["d"]),
+        helper.make_node("Concat", ["d", "b"], ["e"], axis=1),
+        helper.make_node("GlobalMaxPool", ["e"], ["f"]),
+        helper.make_node("Flatten", ["f"], ["y"]),
+    ]
+    path = onnx_file(tmp_path / "net.onnx", nodes)
+    module, images = read_onnx(path), torch.rand(2, 3, 8, 8)
+    difference = largest_difference(path, module, [images])
+    assert difference is not None and difference < 1e-5
+    assert torch.allclose(from_module(module, input=(3, 8, 8)).build()(images), module(images), atol=1e-6)
+
+
+KERNEL = {"kernel_shape": [2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs", "fields", "message"),
+    [
+        ("Resize", ["x", "", "s"], {"coordinate_transformation_mode": "align_corners"}, "align_corners"),
+        ("Resize", ["x", "", "s"], {"nearest_mode": "ceil"}, "'half_pixel', ceil"),
+        ("ConvTranspose", ["x", "w"], {**KERNEL, "dilations": [2, 2]}, "'conv_transpose2d' with a dilation"),
+        ("AveragePool", ["x"], {**KERNEL, "pads": [0, 0, 1, 1]}, "different padding of both ends"),
+        ("AveragePool", ["x"], {**KERNEL, "dilations": [2, 2]}, "'AveragePool' with a dilation"),
+        ("Flatten", ["x"], {"axis": 2}, "which changes the batch axis"),
+    ],
+)
+def test_fields_of_onnx_operations_are_not_dropped(
+    tmp_path: Path, kind: str, inputs: list[str], fields: dict[str, Any], message: str
+) -> None:
+    arrays = {"s": np.array([1, 1, 2, 2], np.float32), "w": np.ones((3, 4, 2, 2), np.float32)}
+    used = {name: array for name, array in arrays.items() if name in inputs}
+    path = onnx_file(tmp_path / "net.onnx", [helper.make_node(kind, inputs, ["y"], **fields)], **used)
+    with pytest.raises(UnsupportedNetwork, match=message):
+        from_module(read_onnx(path), input=(3, 8, 8))

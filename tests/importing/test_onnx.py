@@ -54,8 +54,8 @@ def imported_again(network: hrg.Architecture, path: Path) -> Imported:
         warnings.simplefilter("ignore")
         network.export(path)
     found = read_source(str(path))
-    imported = from_module(found.module, input=found.shape, name=network.name)
-    images = torch.rand(2, *found.shape, generator=torch.Generator().manual_seed(0))
+    imported = from_module(found.module, input=found.shapes, name=network.name)
+    images = torch.rand(2, *next(iter(found.shapes.values())), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, result = network.build().eval()(images), imported.build()(images)
     if not isinstance(expected, dict):

@@ -79,7 +79,7 @@ def import_network(
     from hiresnet_graph.importing.sources import read_source
 
     found = read_source(source)
-    shapes = given or ({"input": found.shape} if found.shape else {})
+    shapes = given or found.shapes
     if not shapes:
         raise UsageError(f"'{source}' does not give the shape of its input. Set '--input', like '--input 3x224x224'.")
     imported = from_module(found.module, input=shapes, name=found.name, source=source)
