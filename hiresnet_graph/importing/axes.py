@@ -38,6 +38,8 @@ _ORDERS = {
     ("flat_last", (0, 2, 1)): "flat",
     ("grouped", (0, 2, 1, 3, 4)): "swapped",
 }
+_CHANNELS = {"standard": 1, "last": 3, "flat": 1, "flat_last": 2}
+"""Order of the axes of a map -> the axis of its channels."""
 
 
 @function("contiguous", "clone", "alias", "detach", "get data", "to", "float", "double", "type_as")
@@ -177,7 +179,7 @@ def _cat(c: Converter, tensors: Any, dim: int = 0, *, axis: int | None = None) -
     refs = [c.ref(tensor) for tensor in tensors]
     layouts = {ref.layout for ref in refs}
     place = (dim if axis is None else axis) % len(tensors[0].sizes)
-    features = {"standard": 1, "last": 3, "flat": 1, "flat_last": 2}.get(refs[0].layout.kind)
+    features = _CHANNELS.get(refs[0].layout.kind)
     if len(layouts) > 1 or place != features:
         raise Inexpressible(f"'cat' along axis {place} of {list(tensors[0].sizes)}, which is not the channels")
     if len(refs) == 1:
@@ -189,7 +191,7 @@ def _cat(c: Converter, tensors: Any, dim: int = 0, *, axis: int | None = None) -
 def _chunk(c: Converter, input: TracedTensor, sizes: Any = None, dim: int = 0, **kwargs: Any) -> tuple[Ref, ...]:
     assert c.call is not None
     x = c.ref(input)
-    features = {"standard": 1, "last": 3, "flat": 1, "flat_last": 2}.get(x.layout.kind)
+    features = _CHANNELS.get(x.layout.kind)
     if x.layout == STANDARD:
         features = 1 + c.shape(x).feature_axis
     if dim % len(input.sizes) != features:

@@ -216,6 +216,7 @@ def _keep(found: dict[str, torch.Tensor], layer: str, module: nn.Module, args: A
 def _run(network: nn.Module, call: ModuleInputs, training: bool) -> tuple[Any, list[RandomMask]]:
     """The result of a network, and the random masks that it draws."""
     network.train(training)
+    call = call.copy()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanMasks() as means:
             torch.manual_seed(0)

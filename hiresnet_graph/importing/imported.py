@@ -29,7 +29,7 @@ from hiresnet_graph.importing.trace import Fault, ModuleInputs, ModuleTrace, for
 from hiresnet_graph.spec.writer import to_yaml
 
 Input = Sequence[int] | torch.Tensor | Mapping[str, Sequence[int] | torch.Tensor]
-_PLACES = 4
+_SHOWN = 4
 """Locations that are shown of one fault."""
 
 
@@ -180,7 +180,7 @@ def _recorded(module: nn.Module, call: ModuleInputs) -> ModuleTrace:
     try:
         module.eval()
         with torch.random.fork_rng(devices=[]):
-            return record(module, call, tuple(CLASSES))
+            return record(module, call.copy(), tuple(CLASSES))
     except (UsageError, UnsupportedNetwork):
         raise
     except (Exception, SystemExit) as error:
@@ -275,8 +275,8 @@ def _constants(module: nn.Module, names: Mapping[str, str]) -> tuple[str, ...]:
     fixed = list(dict.fromkeys(address.rpartition(".")[0] for address in addresses))
     if not fixed:
         return ()
-    more = f" and {len(fixed) - _PLACES} more" if len(fixed) > _PLACES else ""
-    listed = ", ".join(map(repr, fixed[:_PLACES]))
+    more = f" and {len(fixed) - _SHOWN} more" if len(fixed) > _SHOWN else ""
+    listed = ", ".join(map(repr, fixed[:_SHOWN]))
     return (
         f"the original does not train {listed}{more}: buffers, or requires_grad=False. A spec cannot say so; set "
         f"'freeze' in the recipe, like --recipe 'freeze=[{fixed[0]}]'",
@@ -318,13 +318,13 @@ def _left_out(module: nn.Module, trace: ModuleTrace, used: set[str]) -> tuple[st
 
 def _unsupported(title: str, faults: Sequence[Fault]) -> UnsupportedNetwork:
     """All faults in one message; equal ones in one line."""
-    places: dict[str, list[str]] = {}
+    locations: dict[str, list[str]] = {}
     for fault in faults:
-        places.setdefault(fault.what, []).append(fault.place)
+        locations.setdefault(fault.what, []).append(fault.where)
     lines = []
-    for what, found in places.items():
-        more = f" and {len(found) - _PLACES} more" if len(found) > _PLACES else ""
-        lines.append(f"  {what}: in {', '.join(found[:_PLACES])}{more}")
+    for what, found in locations.items():
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        lines.append(f"  {what}: in {', '.join(found[:_SHOWN])}{more}")
     count = "one thing" if len(lines) == 1 else f"{len(lines)} things"
     return UnsupportedNetwork(
         "\n".join([f"{title} cannot be imported: {count} in it cannot be expressed in a spec.", *lines]),

@@ -15,7 +15,7 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import read_bytes
 from hiresnet_graph.importing.trace import foreign_message
 
-_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
+_LOCATION = re.compile(r'File "([^"]+)", line (\d+)')
 OnCall = Callable[[Sequence[tuple[str, str]], str], None]
 
 
@@ -76,8 +76,8 @@ class _Interpreter(fx.Interpreter):
     def run_node(self, node: fx.Node) -> Any:
         if node.op == "call_function" and self.own.on_call is not None:
             modules = [(str(path), str(kind)) for path, kind in node.meta.get("nn_module_stack", {}).values()]
-            places = _PLACE.findall(node.meta.get("stack_trace") or "")
-            self.own.on_call(modules, f"{places[-1][0]}:{places[-1][1]}" if places else f"node '{node.name}'")
+            locations = _LOCATION.findall(node.meta.get("stack_trace") or "")
+            self.own.on_call(modules, f"{locations[-1][0]}:{locations[-1][1]}" if locations else f"node '{node.name}'")
         return super().run_node(node)
 
 

@@ -67,7 +67,7 @@ def section(
     """The section of some items.
 
     Args:
-        inputs: TracedTensor -> name of the input that it is.
+        inputs: Value -> name of the input that it is.
         outputs: The values that come out.
         base: Address of the module that the section was.
         defaults: Entry of `blocks` -> defaults of its params.

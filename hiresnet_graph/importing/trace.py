@@ -103,6 +103,10 @@ class ModuleInputs(NamedTuple):
     tensors: Mapping[str, torch.Tensor]
     keywords: frozenset[str] = frozenset()
 
+    def copy(self) -> ModuleInputs:
+        """With tensors of its own, since a module may change its arguments in place."""
+        return self._replace(tensors={name: tensor.clone() for name, tensor in self.tensors.items()})
+
     def run(self, module: torch.nn.Module) -> Any:
         """What the module returns."""
         named = {name: tensor for name, tensor in self.tensors.items() if name in self.keywords}
@@ -123,13 +127,13 @@ class Fault(NamedTuple):
     location: str
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         """Where it happens, as a text."""
         path = self.path if len(self.path) <= _LONGEST else f"{self.path[:_LONGEST]}..."
         return f"'{path}' at {self.location}" if path else self.location
 
     def __str__(self) -> str:
-        return f"{self.what} (in {self.place})"
+        return f"{self.what} (in {self.where})"
 
 
 @dataclass(slots=True)

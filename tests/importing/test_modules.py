@@ -257,3 +257,12 @@ def test_a_pruned_layer() -> None:
     assert "torch.nn.utils.prune.remove(layer, 'weight')" in refused(module)
     prune.remove(module[0], "weight")
     check_equal(module, IMAGE)
+
+
+def test_a_module_that_changes_its_input_in_place() -> None:
+    module = Written(lambda own, x: own.conv(x.mul_(3)), conv=nn.Conv2d(3, 4, 3))
+    batch = torch.rand(2, *IMAGE)
+    before = batch.clone()
+    built = from_module(module, input=batch).build()
+    assert torch.equal(batch, before)
+    torch.testing.assert_close(built(batch), module(before))
