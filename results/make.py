@@ -81,10 +81,10 @@ class StudyPage:
 
     @property
     def continued(self) -> str:
-        """How many of the finished runs were interrupted and continued: `2 runs`; empty if none."""
+        """How many of the finished runs were interrupted and taken up again: `2 runs were`; empty if none."""
         rows = self.results.rows
         count = len({row.key for row in rows if row.record is not None and row.attempts > 1})
-        return format_count(count, "run") if count else ""
+        return f"{format_count(count, 'run')} {'was' if count == 1 else 'were'}" if count else ""
 
     def table(self) -> str:
         """Accuracies with the published ones, in Markdown."""

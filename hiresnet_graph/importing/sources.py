@@ -30,11 +30,13 @@ class FoundModule:
     Attributes:
         name: For the spec.
         shapes: Shape of one sample of each input by name, where the source gives it.
+        trained: The name of the same network with trained weights, if it has random ones; else empty.
     """
 
     module: nn.Module
     name: str
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    trained: str = ""
 
 
 def read_source(text: str) -> FoundModule:
@@ -82,7 +84,7 @@ def _torchvision(text: str) -> FoundModule:
     module = _loaded(lambda: torchvision.models.get_model(name, weights=weights or None), text)
     crop = enum.DEFAULT.transforms().crop_size
     size = crop[0] if isinstance(crop, Sequence) else int(crop)
-    return FoundModule(module, name, {"input": (3, size, size)})
+    return FoundModule(module, name, {"input": (3, size, size)}, "" if weights else f"torchvision:{name}@DEFAULT")
 
 
 def _timm(text: str) -> FoundModule:
@@ -98,7 +100,9 @@ def _timm(text: str) -> FoundModule:
         raise UsageError(f"timm has no model '{name}'. {did_you_mean(name.partition('.')[0], known)}".strip())
     module = _loaded(lambda: timm.create_model(name, pretrained=bool(weights)), text)
     size = tuple(int(value) for value in module.pretrained_cfg.get("input_size", (3, 224, 224)))
-    return FoundModule(module, name.partition(".")[0], {"input": size})
+    has_weights = bool(weights) or not timm.is_model_pretrained(name)
+    trained = "" if has_weights else f"timm:{name}@pretrained"
+    return FoundModule(module, name.partition(".")[0], {"input": size}, trained)
 
 
 def _python(text: str) -> FoundModule:

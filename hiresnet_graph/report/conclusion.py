@@ -60,7 +60,7 @@ def _of_differences(comparison: Comparison) -> str:
         if any(one.estimate is not None and one.estimate.df > 0 for one in comparison.differences):
             return (
                 "Nothing can be concluded about differences: each is the same with every seed, so its error cannot be "
-                "estimated."
+                "estimated. Train more seeds."
             )
         return (
             "Nothing can be concluded about differences: the spread over seeds is unknown. Train at least three seeds "

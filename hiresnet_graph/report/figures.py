@@ -80,6 +80,17 @@ def finish_figure(rows: Sequence[FigureRow], chart: Any, look: Look) -> Figure:
     return {**chart.properties(data=alt.NamedData(_ROWS)).to_dict(), "datasets": {_ROWS: list(rows)}}
 
 
+CAPTIONS = {
+    "accuracy": "A dot is a run, a mark the mean of its network.",
+    "curves": "Mean over seeds, in a band of one standard deviation to each side.",
+    "pareto": (
+        "Mean over seeds, with one standard deviation to each side. The grey steps join the Pareto front: the networks "
+        "that no other beats with as few parameters."
+    ),
+}
+"""What the marks of a figure are, where its axes and its legend do not say it."""
+
+
 def make_figures(results: Results, look: Look | None = None) -> dict[str, Figure]:
     """All figures that a study has data for."""
     found = {}

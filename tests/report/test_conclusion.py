@@ -61,7 +61,7 @@ def test_differences_without_any_spread_are_not_called_unknown() -> None:
     higher = tuple(score + 5 for score in LOW)
     assert conclude(study(Net("base", LOW), Net("new", higher))) == (
         "Nothing can be concluded about differences: each is the same with every seed, so its error cannot be "
-        "estimated."
+        "estimated. Train more seeds."
     )
 
 

@@ -87,6 +87,8 @@ def import_network(
     lines, parameters = len(imported.text.splitlines()), imported.network.cost().parameters
     for note in imported.notes:
         write_message(f"Note: {note}.")
+    if weights is not None and found.trained:
+        write_message(f"The weights are random. '{found.trained}' downloads trained ones.")
     write_message(f"Compared with the original: {imported.comparison}.")
     written = f"Wrote {output}: {imported.network.name}, {lines} lines, {parameters:,} parameters."
     write_message(written if weights is None else f"{written}\nWrote {weights}.")
