@@ -30,7 +30,7 @@ from hiresnet_graph.spec.writer import to_yaml
 
 Input = Sequence[int] | torch.Tensor | Mapping[str, Sequence[int] | torch.Tensor]
 _SHOWN = 4
-"""Locations that are shown of one fault."""
+"""How many are listed of one thing."""
 
 
 @dataclass(frozen=True, repr=False)
