@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def memory_is_given_back(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a slow test, whose network may be large: the allocator would keep its memory beside that of the next one."""
+    """After a slow test, whose network may be large: the allocator would keep its memory."""
     yield
     if request.node.get_closest_marker("slow") is not None:
         gc.collect()
