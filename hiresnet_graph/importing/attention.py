@@ -17,6 +17,7 @@ from hiresnet_graph.importing.primitives import (
     Converter,
     Inexpressible,
     Ref,
+    Stored,
     function,
     whole,
 )
@@ -210,8 +211,34 @@ def _windows(c: Converter, module: Any, input: TracedTensor) -> Ref:
 
 @whole("hiresnet_graph.ops.layers.WindowAttention")
 def _own_windows(c: Converter, module: Any, input: TracedTensor) -> Ref:
-    window = module.window[0] if module.window[0] == module.window[1] else tuple(module.window)
-    product = ops.DotProductAttention(
-        heads=module.heads, window=window, shift=max(module.shift), relative_positions=True
-    )
-    return c.emit(product, c.standard(input), weight=c.parameter(module.weight))
+    weight = c.parameter(module.weight)
+    return _in_windows(c, c.standard(input), weight, module.heads, module.grid, module.window, module.shift)
+
+
+@function("relative_window_attention")
+def _windows_of_a_file(
+    c: Converter,
+    qkv: TracedTensor,
+    offsets: TracedTensor,
+    heads: int,
+    grid: tuple[int, int],
+    window: tuple[int, int],
+    shift: tuple[int, int],
+) -> Ref:
+    return _in_windows(c, c.standard(qkv), c.stored(offsets), heads, grid, window, shift)
+
+
+def _in_windows(
+    c: Converter,
+    x: Ref,
+    offsets: Stored,
+    heads: int,
+    grid: tuple[int, int],
+    window: tuple[int, int],
+    shift: tuple[int, int],
+) -> Ref:
+    size = window[0] if window[0] == window[1] else tuple(window)
+    product = ops.DotProductAttention(heads=heads, window=size, shift=max(shift), relative_positions=True)
+    if product.windows(c.shape(x)) != (tuple(grid), tuple(window), tuple(shift)):
+        raise Inexpressible(f"attention in windows of a grid of {list(grid)} with tokens of {c.shape(x)}")
+    return c.emit(product, x, weight=offsets)

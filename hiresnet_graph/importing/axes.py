@@ -20,6 +20,7 @@ from hiresnet_graph.importing.primitives import (
 )
 from hiresnet_graph.importing.tokens import (
     class_tokens,
+    padded,
     permuted,
     picked,
     positions,
@@ -380,6 +381,8 @@ def _weighted(c: Converter, tensor: TracedTensor, weight: TracedTensor) -> Ref:
 @function("pad")
 def _pad(c: Converter, input: TracedTensor, pad: Any, mode: str = "constant", value: float | None = None) -> Ref:
     names = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate"}
+    if mode == "constant" and not value and (grid := padded(c, c.ref(input), [int(number) for number in pad])):
+        return grid
     x = c.standard(input)
     left, right, top, bottom, *more = [int(number) for number in pad] + [0] * (4 - len(pad))
     if not any((left, right, top, bottom, *more)):

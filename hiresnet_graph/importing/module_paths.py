@@ -14,6 +14,8 @@ from hiresnet_graph.importing.trace import ModuleCall
 _ENDINGS = ACTIVATIONS | {"add", "multiply", "mean", "concat"}
 """Operations without weights with which modules often end."""
 _SHORTCUTS = frozenset({"subsample", "pad_channels"})
+_BEGINNINGS = _SHORTCUTS | {"fit_grid", "merge_patches"}
+"""Operations without weights that are in the module of what reads them."""
 Path = tuple[str, ...]
 
 
@@ -66,13 +68,13 @@ def _guess(flat: Flat, index: int, paths: list[Path], following: Path) -> Path:
 
 
 def _move_into_readers(flat: Flat, paths: list[Path]) -> None:
-    """Put the parts of shortcuts without weights where their sums are."""
+    """Put parts of shortcuts without weights where their sums are, and other operations where their readers are."""
     readers: dict[int, list[int]] = {}
     for index, primitive in enumerate(flat.primitives):
         for operand in primitive.operands:
             readers.setdefault(operand, []).append(index)
     for index in reversed(range(len(paths))):
-        if flat.primitives[index].op.kind in _SHORTCUTS and len(readers.get(index, ())) == 1:
+        if flat.primitives[index].op.kind in _BEGINNINGS and len(readers.get(index, ())) == 1:
             paths[index] = max(paths[index], paths[readers[index][0]], key=len)
 
 

@@ -15,6 +15,7 @@ from hiresnet_graph.errors import MissingToolError, UnsupportedNetwork, UsageErr
 from hiresnet_graph.files import read_bytes
 from hiresnet_graph.importing.comparison import max_difference
 from hiresnet_graph.importing.onnx_nodes import OnnxNode, joined, read_nodes
+from hiresnet_graph.importing.onnx_windows import WindowLayout, relative_window_attention, with_windows
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.trace import foreign_message
 from hiresnet_graph.lower.weights import container
@@ -42,7 +43,8 @@ class OnnxModule(ProgramModule):
         self.inputs = tuple(inputs)
         self.batch = next((int(sizes[0].dim_value) for sizes in inputs.values() if sizes), 0) or None
         self.outputs = [value.name for value in graph.output]
-        self.nodes, arrays = joined(read_nodes(graph), arrays, self.outputs)
+        nodes, arrays = with_windows(read_nodes(graph), arrays, self.outputs, self.batch or 2, _computed)
+        self.nodes, arrays = joined(nodes, arrays, self.outputs)
         self.constants: dict[str, torch.Tensor] = {}
         self.addresses: dict[str, str] = {}
         for name, value in arrays.items():
@@ -291,6 +293,14 @@ def _attention(a: Attributes, query: torch.Tensor, key: torch.Tensor, value: tor
     return F.scaled_dot_product_attention(query, key, value, scale=None if is_usual else a["scale"])
 
 
+def _window_attention(a: Attributes, x: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
+    layout: WindowLayout = a["layout"]
+    length, channels = layout.sizes
+    if x.shape[1:] != (length, 3 * channels):
+        raise UnsupportedNetwork(f"attention in windows of {list(x.shape)}; it requires {length} tokens.")
+    return relative_window_attention(x, offsets, layout.heads, layout.grid, layout.window, layout.shift)
+
+
 def _times(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
     return x * (float(factor) if factor.numel() == 1 and x.is_floating_point() else factor)
 
@@ -379,6 +389,7 @@ OPERATIONS: dict[str, Operation] = {
     "Tanh": lambda a, x: torch.tanh(x),
     "Transpose": lambda a, x: x.permute(tuple(a["perm"])),
     "Unsqueeze": _unsqueeze,
+    "WindowAttention": _window_attention,
 }
 """Operation of ONNX -> its form in torch, given its attributes and operands."""
 

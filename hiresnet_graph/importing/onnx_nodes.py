@@ -25,6 +25,7 @@ _LINEAR = ("weight", "bias")
 _PARAMETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "Gemm", "Linear", "LayerNormalization", "GroupNorm"), _LINEAR),
     "BatchNormalization": ("weight", "bias", "running_mean", "running_var"),
+    "WindowAttention": ("weight",),
 }
 """Operation -> names of its tensors, which are its operands after the first."""
 _NORMS = frozenset({"BatchNormalization", "GroupNorm", "LayerNormalization"})
@@ -35,7 +36,8 @@ class OnnxNode:
     """One node.
 
     Attributes:
-        op_type: Name of its operation; `Linear`, `GroupNorm`, `Attention`, `Select` and `Restride` stand for several.
+        op_type: Name of its operation; `Linear`, `GroupNorm`, `Attention`, `WindowAttention`, `Select` and `Restride`
+            stand for several.
         layer: Address of the layer that it was in torch; empty if the file does not say.
     """
 
@@ -188,6 +190,8 @@ class _Joining:
         product = self.source(node.inputs[0], "MatMul") if node.op_type == "Softmax" else None
         result = self.reader(node, "MatMul")
         if product is None or result is None or result.inputs[0] != node.outputs[0]:
+            return None
+        if node.attributes.get("axis", -1) not in (-1, 3):
             return None
         scale, members, operands = 1.0, [], []
         for value in product.inputs:

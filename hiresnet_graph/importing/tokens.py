@@ -47,12 +47,12 @@ def reshaped(c: Converter, x: Ref, new: tuple[int, ...]) -> Ref | None:
         return Ref(x.index)
     if kind == "standard" and shape.grid is not None and not shape.prefix and new == (*shape.grid, width):
         return Ref(x.index, AxisOrder("grid"))
-    if kind == "standard" and shape.grid is not None and not shape.prefix and len(new) == 5:
+    if kind in ("standard", "grid") and shape.grid is not None and not shape.prefix and len(new) == 5:
         split = AxisOrder("split", new[1])
         return Ref(x.index, split) if new == sizes_of(shape, split) else None
-    if kind == "patches" and new == (*new[:2], x.layout.groups**2 * width):
+    if kind == "patches" and new[-1] == x.layout.groups**2 * width and len(new) in (2, 3):
         merged = c.emit(fields(OPS.get("merge_patches"), size=x.layout.groups), Ref(x.index))
-        return Ref(merged.index, AxisOrder("grid"))
+        return merged if len(new) == 2 else Ref(merged.index, AxisOrder("grid"))
     if kind == "features_first" and shape.grid is not None and new == (width, *shape.grid):
         return c.emit(ops.ToMap(), Ref(x.index))
     if kind == "standard" and len(new) == 4 and new[:2] == (length, 3) and 3 * new[2] * new[3] == width:
@@ -72,6 +72,16 @@ def fitted(c: Converter, x: Ref, grid: tuple[int, int]) -> Ref:
     shape = c.shape(x)
     assert isinstance(shape, Tokens)
     return Ref(x.index) if shape.grid == grid else c.emit(ops.FitGrid(grid=grid), Ref(x.index))
+
+
+def padded(c: Converter, x: Ref, pad: list[int]) -> Ref | None:
+    """Tokens with zeros after the last rows and columns, or without these; None if the padding is another one."""
+    shape = c.shape(x)
+    left, right, before, columns, above, rows = (pad + [0] * 6)[:6]
+    if x.layout.kind != "grid" or any((left, right, before, above, *pad[6:])):
+        return None
+    assert isinstance(shape, Tokens) and shape.grid is not None
+    return Ref(fitted(c, x, (shape.grid[0] + rows, shape.grid[1] + columns)).index, AxisOrder("grid"))
 
 
 @whole("torchvision.models.swin_transformer.PatchMerging")
