@@ -5,9 +5,9 @@
 Compiled networks against the same ones written by hand: `resnet50` (batch 4 at 224x224) against torchvision's, and
 `hiresnet18` with all skips (batch 100 at 32x32) against `benchmarks/handwritten.py`; `vit_tiny` (batch 2 at 224x224)
 against timm's, and `hiresvit_tiny` with all skips (batch 8 at 32x32) against `benchmarks/handwritten.py`. Weights are
-copied, and outputs must be equal bit for bit, in train and eval mode, before anything is timed. The target is for CPU time,
-which other programs disturb less. One thread unless told
-otherwise: with more, a busy machine is measured rather than the network.
+copied, and outputs must be equal bit for bit, in train and eval mode, before anything is timed. The target is for CPU
+time, which other programs disturb less. One thread unless told otherwise: with more, a busy machine is
+measured rather than the network.
 
 Memory is told twice: what autograd keeps for the backward pass (exact), and by how much the resident size of a fresh
 process grows from the built network to the end of two steps.
