@@ -68,7 +68,7 @@ def _captions(report: Report) -> Json:
     table = report_tables(replace(report, parts=("table",)))[0]
     others = [one for one in report_tables(report) if one.part not in ("table", "differences")]
     caption = f"{table.caption_for_paper} {report.table.origin}".strip()
-    found = {"table": caption, **CAPTIONS}
+    found: Json = {"table": caption, **CAPTIONS}
     for one in others:
         found[one.part] = f"{CAPTIONS.get(one.part, '')} {one.caption}".strip()
     return found
