@@ -85,4 +85,4 @@ def test_a_shipped_spec_equals_float64_on_the_cpu(name: str, device: str) -> Non
     net = hrg.load(name).override(SMALL[name]) if name in SMALL else small(name)
     exact = computed(net, "cpu", torch.float64)
     assert distance(computed(net, device, torch.float64), exact) < 1e-8
-    assert distance(computed(net, device, torch.float32), exact) < 0.1
+    assert distance(computed(net, device, torch.float32), exact) < 0.5
