@@ -368,8 +368,8 @@ def _use(page: Any) -> None:
 def test_the_network_of_a_study_without_runs_is_that_of_its_file(ledger: Path, tmp_path: Path) -> None:
     network = stored_network(ledger.parent)
     assert network is not None
-    counted = {(one.label, one.parameters, one.macs) for one in read_results(ledger.parent).networks}
-    assert (network.chosen, network.cost().parameters, network.cost().macs) in counted
+    counted = {(one.parameters, one.macs) for one in read_results(ledger.parent).networks}
+    assert (network.cost().parameters, network.cost().macs) in counted
     # A spec that has changed since then is not drawn in its place.
     shutil.copy(ledger, tmp_path)
     with closing(sqlite3.connect(tmp_path / ledger.name)) as database, database:
