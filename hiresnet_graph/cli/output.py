@@ -120,8 +120,9 @@ def check_study_folder(folder: Path, study: Study) -> None:
         UsageError: It would.
         SpecError: The spec of the network cannot be read.
     """
-    from hiresnet_graph.sweep.database import LEDGER, RUNS
-    from hiresnet_graph.sweep.lock import LOCK
+    from hiresnet_graph.sweep.database import RUNS
+    from hiresnet_graph.train.lock import LOCK
+    from hiresnet_graph.train.record import LEDGER
 
     position = study.tree.position
     own = [] if position is None else [Path(position.source.name)]

@@ -8,10 +8,11 @@ from pathlib import Path
 from hiresnet_graph.architecture import Architecture, load
 from hiresnet_graph.errors import HrgError
 from hiresnet_graph.spec.reader import parse
-from hiresnet_graph.sweep.database import LEDGER, RUNS, open_for_reading
+from hiresnet_graph.sweep.database import RUNS, open_for_reading
 from hiresnet_graph.sweep.networks import network_of
 from hiresnet_graph.sweep.results import study_row
 from hiresnet_graph.sweep.study import study_of
+from hiresnet_graph.train.record import LEDGER
 
 
 def stored_network(folder: Path) -> Architecture | None:

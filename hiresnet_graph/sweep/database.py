@@ -11,7 +11,7 @@ from typing import Literal, get_args
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.sweep.snapshot import is_on_network, snapshot
 
-LEDGER, RUNS = "ledger.sqlite", "runs"
+RUNS = "runs"
 # Raised when the tables change.
 VERSION = 1
 APPLICATION = 0x68726731  # distinguishes a ledger from other SQLite files

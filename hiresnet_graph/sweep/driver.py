@@ -34,7 +34,7 @@ from hiresnet_graph.train.events import (
     StackEnded,
     Started,
 )
-from hiresnet_graph.train.record import Epoch, RunRecord
+from hiresnet_graph.train.record import Epoch, RunRecord, stored_cursors
 from hiresnet_graph.train.request import RunRequest
 
 RunTask = Callable[[RunRequest, Path, int | None], Callable[[], Iterator[Event]]]
@@ -53,15 +53,16 @@ class Interrupted(KeyboardInterrupt):
 
     Args:
         total: Runs of the study, or the budget of a search.
-        saved: Names of the unfinished runs with a checkpoint, and its epoch.
+        saved: Names of the unfinished runs with a checkpoint, and the number of epochs that were finished then.
     """
 
     def __init__(
         self, done: int, total: int, out: Path, saved: Mapping[str, int] | None = None, *, is_budget: bool = False
     ) -> None:
-        self.done, self.saved = done, {name: epoch for name, epoch in (saved or {}).items() if epoch}
+        self.done, self.saved = done, dict(saved or {})
         finished = f"{done} of {'a budget of ' * is_budget}{format_count(total, 'run')} {'is' if total == 1 else 'are'}"
-        shown = [f"{name} (epoch {epoch})" for name, epoch in list(self.saved.items())[:_SHOWN_RUNS]]
+        states = {name: f"epoch {epoch}" if epoch else "in epoch 1" for name, epoch in self.saved.items()}
+        shown = [f"{name} ({state})" for name, state in list(states.items())[:_SHOWN_RUNS]]
         more = len(self.saved) - len(shown)
         names = ", ".join([*shown, *([f"and {more} more"] if more else [])])
         resumable = f" Checkpoints are saved of {names}." if names else ""
@@ -272,11 +273,9 @@ class Driver:
         self._commit()
 
     def _saved(self) -> dict[str, int]:
-        """Names of the unfinished runs with a checkpoint, and its epoch."""
-        from hiresnet_graph.train.checkpoint import last_cursor
-
-        cursors = {run.folder.name: last_cursor(run.folder) for run in self._ledger.missing() if run.attempts}
-        return {name: cursor[0] for name, cursor in cursors.items() if cursor is not None}
+        """Names of the unfinished runs with a checkpoint, and the number of epochs that were finished then."""
+        cursors = {run.folder.name: stored_cursors(run.folder) for run in self._ledger.missing() if run.attempts}
+        return {name: stored[0][0] for name, stored in cursors.items() if stored}
 
     # ---- reports of the executor
 

@@ -26,7 +26,6 @@ from hiresnet_graph.files import make_folder
 from hiresnet_graph.sweep.compatibility import canonical, changes_refusal, single_run_refusal
 from hiresnet_graph.sweep.database import (
     FINAL,
-    LEDGER,
     RUNS,
     STATES,
     State,
@@ -36,9 +35,9 @@ from hiresnet_graph.sweep.database import (
     open_for_writing,
 )
 from hiresnet_graph.sweep.execution import ExecutionPlan
-from hiresnet_graph.sweep.lock import FolderLock
 from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.train.record import Environment, Epoch, RunRecord, Seeds
+from hiresnet_graph.train.lock import FolderLock
+from hiresnet_graph.train.record import LEDGER, Environment, Epoch, RunRecord, Seeds
 
 AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "lost", "paused"]
 

@@ -25,7 +25,7 @@ from hiresnet_graph.sweep.plan import StudyPlan, make_plan
 from hiresnet_graph.sweep.resources import device_kind, memory_budget
 from hiresnet_graph.sweep.stacks import RunGroup, RunStack, find_groups, stack_runs
 from hiresnet_graph.sweep.study import Study, read_study
-from hiresnet_graph.train.record import START, Backend, Cursor
+from hiresnet_graph.train.record import START, Backend, Cursor, stored_cursors
 
 if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
@@ -193,6 +193,13 @@ class PreparedStudy:
                     found[key] = shorter.folder
                     break
         return found
+
+    @cached_property
+    def resumed(self) -> tuple[str, ...]:
+        """Keys of the missing runs that resume from checkpoints of their own."""
+        runs = self.stored.runs
+        started = (key for key in self.missing if key in runs and runs[key].attempts)
+        return tuple(key for key in started if stored_cursors(runs[key].folder))
 
     def _cursors(self, key: str) -> set[Cursor]:
         from hiresnet_graph.train.checkpoint import resume_points

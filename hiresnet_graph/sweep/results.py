@@ -17,9 +17,10 @@ from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.formats import Column, format_count, html_table, number_column
 from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.spec.reader import parse
-from hiresnet_graph.sweep.database import FINAL, LEDGER, RESTORE_HINT, State, open_for_reading
+from hiresnet_graph.sweep.database import FINAL, RESTORE_HINT, State, open_for_reading
 from hiresnet_graph.sweep.published import Published
-from hiresnet_graph.train.record import RunRecord, Seeds, read_record, read_settings
+from hiresnet_graph.train.lock import is_locked
+from hiresnet_graph.train.record import LEDGER, RunRecord, Seeds, read_record, read_settings, study_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -268,10 +269,11 @@ def network_rows(database: sqlite3.Connection) -> tuple[tuple[NetworkInfo, ...],
 
 def resume_hint(folder: Path) -> str:
     """How to resume the unfinished run of a folder; a run of a study is resumed with its study."""
-    study = folder.resolve().parent.parent
-    if (study / LEDGER).exists():
+    if (study := study_folder(folder)) is not None:
         return f"It belongs to a study: {shlex.join(['hrg', 'status', str(study)])}"
-    return f"Unless it is being trained now, resume it with: {shlex.join(['hrg', 'train', '--resume', str(folder)])}"
+    if is_locked(folder):
+        return "It is being trained now."
+    return f"It is not being trained. Resume it with: {shlex.join(['hrg', 'train', '--resume', str(folder)])}"
 
 
 def no_results(folder: Path) -> RunError:

@@ -38,7 +38,7 @@ from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.seeding import draw_integer
 from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.spec.reader import parse
-from hiresnet_graph.sweep.database import FINAL, LEDGER, RESTORE_HINT, open_for_reading
+from hiresnet_graph.sweep.database import FINAL, RESTORE_HINT, open_for_reading
 from hiresnet_graph.sweep.driver import Driver, Interrupted
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors import Executor
@@ -50,6 +50,7 @@ from hiresnet_graph.sweep.resources import device_kind
 from hiresnet_graph.sweep.results import NetworkInfo, Results, read_results
 from hiresnet_graph.sweep.search_space import SearchSpace
 from hiresnet_graph.sweep.study import Study, read_study, study_of
+from hiresnet_graph.train.record import LEDGER
 from hiresnet_graph.train.request import RunRequest
 
 if TYPE_CHECKING:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import parse_json
-from hiresnet_graph.sweep.database import LEDGER, State, open_for_reading
-from hiresnet_graph.sweep.lock import is_locked
+from hiresnet_graph.sweep.database import RUNS, State, open_for_reading
 from hiresnet_graph.sweep.results import NetworkInfo, network_rows, no_results, resume_hint, study_row
-from hiresnet_graph.train.record import METRICS, Seeds, read_record, read_settings
+from hiresnet_graph.train.lock import is_locked
+from hiresnet_graph.train.record import LEDGER, METRICS, Seeds, read_record, read_settings, stored_cursors, study_folder
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class RunStatus:
         message: Error message of the last failed attempt.
         traceback: Traceback of that attempt.
         replicas: Runs in the program of the last attempt.
+        has_checkpoint: Whether a run that waits has a checkpoint, perhaps in its first epoch.
     """
 
     key: str
@@ -41,6 +45,12 @@ class RunStatus:
     message: str
     traceback: str
     replicas: int = 1
+    has_checkpoint: bool = False
+
+    @property
+    def is_started(self) -> bool:
+        """Whether a run that is trained next resumes."""
+        return self.epoch > 0 or self.has_checkpoint
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Status:
     """The progress of a study.
 
     Attributes:
-        is_alive: Whether a driver is training it.
+        is_alive: Whether a process is training it.
         runs: Each run once, in the order of the study.
         outside: Number of stored runs that are not part of the study any more.
         epoch_s: Mean computing time of an epoch on machines like those that train now; None before the first.
@@ -123,14 +133,17 @@ def read_status(folder: Path | str) -> Status:
     for key, name, network, init, data, state, attempts, epoch, epochs, accuracy, *details, _ in rows:
         now: State = "waiting" if state == "running" and not is_alive else state
         seeds = Seeds(init, data)
-        runs.append(RunStatus(key, name, index[network], seeds, now, attempts, epoch or 0, epochs, accuracy, *details))
+        run = RunStatus(key, name, index[network], seeds, now, attempts, epoch or 0, epochs, accuracy, *details)
+        saved = now == "waiting" and attempts > 0 and bool(stored_cursors(folder / RUNS / name))
+        runs.append(dataclasses.replace(run, has_checkpoint=saved))
     return Status(study["name"], is_alive, networks, tuple(runs), outside, epoch_s)
 
 
 def _single_status(folder: Path) -> Status:
-    """The status of a run outside of studies. Whether it is being trained is unknown."""
+    """The status of the run in a folder: of a single run, or of one run of a study."""
     record = read_record(folder) if folder.is_dir() else None
-    found = record or (read_settings(folder) if folder.is_dir() else None)
+    settings = read_settings(folder) if record is None and folder.is_dir() else None
+    found = record or settings
     if found is None:
         raise no_results(folder)
     try:
@@ -140,22 +153,34 @@ def _single_status(folder: Path) -> Status:
         times = [float(line["time_s"]) for line in lines if line["split"] == "train"]
     except (OSError, ValueError, TypeError, KeyError):  # missing, being written, or changed by others
         validations, times = [], []
+    is_alive = record is None and _is_trained(folder)
     run = RunStatus(
         key=found.key,
         name=folder.name,
         network=0,
         seeds=found.seeds,
-        state=record.outcome if record else "waiting",
+        state=record.outcome if record else "running" if is_alive else "waiting",
         attempts=1,
         epoch=validations[-1][0] if validations else 0,
         epochs=found.recipe.epochs,
         validation_accuracy=validations[-1][1] if validations else None,
-        worker=record.machine.device if record else "",
+        worker=record.machine.device if record else "" if settings is None else settings.device,
         message="",
         traceback="",
         replicas=record.machine.replicas if record else 1,
+        has_checkpoint=record is None and bool(stored_cursors(folder)),
     )
     network = NetworkInfo(found.variant or found.architecture, {}, found.plan, 0, 0)
     epoch_s = sum(times) / len(times) if times else None
-    hint = "" if record else resume_hint(folder)
-    return Status(found.architecture, False, (network,), (run,), 0, epoch_s, hint)
+    hint = "" if record or is_alive else resume_hint(folder)
+    return Status(found.architecture, is_alive, (network,), (run,), 0, epoch_s, hint)
+
+
+def _is_trained(folder: Path) -> bool:
+    """Whether a process trains the unfinished run in a folder: its own, or the driver of its study."""
+    study = study_folder(folder)
+    if study is None:
+        return is_locked(folder)
+    with suppress(RunError):  # the study may be damaged
+        return any(run.name == folder.resolve().name for run in read_status(study).running)
+    return False

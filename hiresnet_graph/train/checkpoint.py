@@ -20,9 +20,8 @@ from safetensors.torch import load, save
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import make_folder, parse_json, write_atomic
 from hiresnet_graph.train.events import Files
-from hiresnet_graph.train.record import START, Cursor, Epoch
+from hiresnet_graph.train.record import CHECKPOINTS, START, Cursor, Epoch, stored_cursors
 
-FOLDER = "checkpoints"
 _RETAINED = 2
 
 
@@ -67,7 +66,7 @@ def save_checkpoint(folder: Path, counters: Counters, tensors: Mapping[str, torc
     content = save({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     state = counters.model_copy(update={"strides": strides}).model_dump(mode="json")
     about = {"digest": _digest(content), "own": _digest(_canonical(state)), "state": state}
-    name = f"{FOLDER}/{counters.epoch}-{counters.step}"
+    name = f"{CHECKPOINTS}/{counters.epoch}-{counters.step}"
     files = ((f"{name}.safetensors", content), (f"{name}.json", json.dumps(about).encode()))
     write_checkpoint(folder, files)
     return files
@@ -79,30 +78,25 @@ def write_checkpoint(folder: Path, files: Files) -> None:
     Raises:
         RunError: They cannot be written.
     """
-    make_folder(folder / FOLDER)
+    make_folder(folder / CHECKPOINTS)
     for name, content in files:
         write_atomic(folder / name, content)
-    for old in _cursors(folder)[_RETAINED:]:
+    for old in stored_cursors(folder)[_RETAINED:]:
         _delete(folder, old)
 
 
 def load_checkpoint(folder: Path, cursor: Cursor | None = None) -> Checkpoint | None:
     """The newest undamaged checkpoint of a run, or the one at a cursor; None if there is none."""
-    for at in _cursors(folder) if cursor is None else [cursor]:
-        found = _read(folder / FOLDER / "-".join(map(str, at)))
+    for at in stored_cursors(folder) if cursor is None else [cursor]:
+        found = _read(folder / CHECKPOINTS / "-".join(map(str, at)))
         if found is not None and (found.counters.epoch, found.counters.step) == at:
             return found
     return None
 
 
-def last_cursor(folder: Path) -> Cursor | None:
-    """The cursor of the newest checkpoint of a run, damaged or not; None if there is none."""
-    return next(iter(_cursors(folder)), None)
-
-
 def resume_points(folder: Path) -> set[Cursor]:
     """Where a run can resume: its undamaged checkpoints; and its start, if at most one checkpoint was ever written."""
-    cursors = _cursors(folder)
+    cursors = stored_cursors(folder)
     found = {cursor for cursor in cursors if load_checkpoint(folder, cursor) is not None}
     return found if len(cursors) >= _RETAINED and found else {*found, START}
 
@@ -112,33 +106,22 @@ def checkpoint_files(folder: Path) -> Files:
     found = load_checkpoint(folder)
     if found is None:
         return ()
-    name = f"{FOLDER}/{found.counters.epoch}-{found.counters.step}"
+    name = f"{CHECKPOINTS}/{found.counters.epoch}-{found.counters.step}"
     return tuple((f"{name}.{suffix}", (folder / f"{name}.{suffix}").read_bytes()) for suffix in ("safetensors", "json"))
 
 
 def delete_checkpoints(folder: Path, *, after: Cursor | None = None) -> None:
     """Delete all checkpoints of a run, or those after a cursor."""
-    for cursor in _cursors(folder):
+    for cursor in stored_cursors(folder):
         if after is None or cursor > after:
             _delete(folder, cursor)
-    path = folder / FOLDER
+    path = folder / CHECKPOINTS
     if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
         path.rmdir()
 
 
-def _cursors(folder: Path) -> list[Cursor]:
-    """The cursors of all checkpoints, newest first, damaged or not."""
-    found = set()
-    path = folder / FOLDER
-    for file in path.iterdir() if path.is_dir() else ():
-        epoch, _, step = file.stem.partition("-")
-        if epoch.isdecimal() and step.isdecimal():
-            found.add((int(epoch), int(step)))
-    return sorted(found, reverse=True)
-
-
 def _delete(folder: Path, cursor: Cursor) -> None:
-    path = folder / FOLDER / "-".join(map(str, cursor))
+    path = folder / CHECKPOINTS / "-".join(map(str, cursor))
     for suffix in (".json", ".safetensors"):  # without the first it is not a checkpoint
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

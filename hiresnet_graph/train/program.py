@@ -7,17 +7,20 @@ stopped anywhere resumes as if it had not been.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 from hiresnet_graph.architecture import Architecture, loads
 from hiresnet_graph.data.dataset import Dataset
+from hiresnet_graph.files import make_folder
 from hiresnet_graph.train.checkpoint import load_checkpoint
 from hiresnet_graph.train.environment import choose_device, retain_freed_memory
 from hiresnet_graph.train.events import Event, Finished, Started
+from hiresnet_graph.train.lock import FolderLock
 from hiresnet_graph.train.loop import train_runs
 from hiresnet_graph.train.parallel import SINGLE_PROCESS, Processes
 from hiresnet_graph.train.prepare import PreparedRun, prepare_run
+from hiresnet_graph.train.record import START, Cursor
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.single_trainer import SingleTrainer
 from hiresnet_graph.train.trainer import Condition, OnStep
@@ -33,7 +36,9 @@ def run(
     dataset: Dataset | None = None,
     ship_files: bool = False,
     fresh: bool = False,
+    lock: Path | None = None,
     on_data: Callable[[Dataset], None] | None = None,
+    on_resume: Callable[[Cursor], None] | None = None,
     on_step: OnStep | None = None,
     processes: Processes = SINGLE_PROCESS,
 ) -> Generator[Event, None, None]:
@@ -48,13 +53,15 @@ def run(
         dataset: The data of `request.data`, if they are loaded already.
         ship_files: Whether events carry the files that they announce.
         fresh: Start over, replacing any run in the folder.
+        lock: Folder whose lock is held during training, if its file system has locks.
         on_data: Called with the data before training.
+        on_resume: Called with the finished epochs, and steps of the next one, where a run is resumed.
         on_step: Called after each step.
         processes: Those that train this one network together.
 
     Raises:
         SpecError: The spec is wrong.
-        UsageError: Network, data, recipe and device do not go together, or the folder holds another run.
+        UsageError: Network, data, recipe and device do not go together, or the folder holds another run or is in use.
         RunError: A file cannot be written, or memory is short (OutOfMemory).
         KeyboardInterrupt: Ctrl-C; a checkpoint was written before.
     """
@@ -68,15 +75,23 @@ def run(
         yield Started(len(finished.epochs), finished.machine)
         yield Finished(finished, prepared.result_files() if ship_files else ())
         return
-    if on_data is not None:
-        on_data(prepared.dataset)
-    retain_freed_memory()
-    trainer = SingleTrainer(prepared, device, processes)
-    _start(prepared, trainer, processes, fresh)
-    events = train_runs(trainer, until=until, stop=stop, on_step=on_step, ship_files=ship_files)
-    with closing(events):
-        for _, event in events:
-            yield event
+    with _locked(lock if processes.is_first else None):
+        if on_data is not None:
+            on_data(prepared.dataset)
+        retain_freed_memory()
+        trainer = SingleTrainer(prepared, device, processes)
+        _start(prepared, trainer, processes, fresh)
+        if on_resume is not None and trainer.state.cursor != START:
+            on_resume(trainer.state.cursor)
+        events = train_runs(trainer, until=until, stop=stop, on_step=on_step, ship_files=ship_files)
+        with closing(events):
+            for _, event in events:
+                yield event
+
+
+def _locked(folder: Path | None) -> AbstractContextManager[object]:
+    """The lock of a folder; without one, nothing."""
+    return nullcontext() if folder is None else FolderLock(make_folder(folder), is_required=False)
 
 
 def _start(prepared: PreparedRun, trainer: SingleTrainer, processes: Processes, fresh: bool) -> None:

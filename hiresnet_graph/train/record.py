@@ -2,7 +2,7 @@
 
 `result.json` is written last and atomically: a folder that has it holds a finished run. The other files are
 `spec.yaml`, `metrics.jsonl`, `model.safetensors` (best validation epoch), `last.safetensors`, `optimizer.safetensors`
-(what more epochs would start from), and `checkpoints/` while the run is trained.
+(what more epochs would start from), `checkpoints/` while the run is trained, and `lock` if it belongs to no study.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ RUN_FILES = (RESULT, SPEC, METRICS, BEST, LAST, OPTIMIZER, SETTINGS)
 Cursor = tuple[int, int]
 """Progress of a run: the number of finished epochs, and of finished steps of the next one."""
 START: Cursor = (0, 0)
+LEDGER = "ledger.sqlite"
+"""The file that marks the folder of a study."""
+CHECKPOINTS = "checkpoints"
+"""The folder of the checkpoints in that of a run."""
 
 
 class _Record(BaseModel):
@@ -219,6 +223,23 @@ def read_record(folder: Path) -> RunRecord | None:
         ) from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def study_folder(folder: Path) -> Path | None:
+    """The folder of the study that the run in a folder belongs to; None for a single run."""
+    study = folder.resolve().parent.parent
+    return study if (study / LEDGER).exists() else None
+
+
+def stored_cursors(folder: Path) -> list[Cursor]:
+    """The cursors of all checkpoints of a run, newest first, damaged or not."""
+    found = set()
+    path = folder / CHECKPOINTS
+    for file in path.iterdir() if path.is_dir() else ():
+        epoch, _, step = file.stem.partition("-")
+        if epoch.isdecimal() and step.isdecimal():
+            found.add((int(epoch), int(step)))
+    return sorted(found, reverse=True)
 
 
 class Settings(_Record):

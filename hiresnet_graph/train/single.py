@@ -21,13 +21,20 @@ from hiresnet_graph.train.parameter_rules import check_rules
 from hiresnet_graph.train.prepare import InMemoryData, stored_source
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import SETTINGS, SPEC, Epoch, RunRecord, Seeds, read_settings
+from hiresnet_graph.train.record import (
+    LEDGER,
+    SETTINGS,
+    SPEC,
+    Cursor,
+    Epoch,
+    RunRecord,
+    Seeds,
+    read_settings,
+    study_folder,
+)
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.tensorboard import Board
 from hiresnet_graph.train.trainer import OnStep
-
-# The file that marks the folder of a study.
-_LEDGER = "ledger.sqlite"
 
 
 def train(
@@ -42,6 +49,7 @@ def train(
     label: str = "",
     on_weights: Callable[[str], None] | None = None,
     on_data: Callable[[Dataset], None] | None = None,
+    on_resume: Callable[[Cursor], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: OnStep | None = None,
     device: str = "auto",
@@ -66,6 +74,7 @@ def train(
         on_weights: Called with what does not fit, in sentences.
         label: Name of the variant in the record; by default the variant of the spec.
         on_data: Called with the data before training; not for a run that is finished.
+        on_resume: Called with the number of finished epochs, and of steps of the next one, if the run is resumed.
         on_epoch: Called after each epoch that is trained here.
         on_step: Called after each step with the number of the epoch, the step, and the steps of an epoch.
         device: `cpu`, `cuda`, `cuda:N`, or `auto`: a GPU if there is one.
@@ -77,19 +86,17 @@ def train(
 
     Raises:
         SpecError: The spec is wrong.
-        UsageError: Network, data, recipe and device do not go together, or the folder holds another run.
+        UsageError: Network, data, recipe and device do not go together, or the folder holds another run or is in use.
         RunError: A file cannot be written, or memory is short (OutOfMemory).
         MissingToolError: TensorBoard is requested and not installed.
         KeyboardInterrupt: Ctrl-C, or the process was terminated; a checkpoint was written before.
     """
-    _refuse_study(Path(out))
     recipe = recipe or Recipe()
     initial = _check_start(arch, recipe, weights, reinit, on_weights)
     source = InMemoryData() if isinstance(data, Dataset) else data_source(data)
-    seeds = seed if isinstance(seed, Seeds) else Seeds(seed, seed)
-    execution = (device, threads, checkpoint_s, data_workers)
-    request = RunRequest(arch.to_yaml(), label or arch.chosen or "", seeds, source, recipe, *execution, initial)
-    observers = _Observers(on_data, on_epoch, on_step, tensorboard)
+    network = (arch.to_yaml(), label or arch.chosen or "", seed if isinstance(seed, Seeds) else Seeds(seed, seed))
+    request = RunRequest(*network, source, recipe, device, threads, checkpoint_s, data_workers, initial)
+    observers = _Observers(on_data, on_resume, on_epoch, on_step, tensorboard)
     return _execute(request, Path(out), arch, observers, data if isinstance(data, Dataset) else None, resume)
 
 
@@ -121,6 +128,7 @@ def resume_run(
     folder: Path | str,
     *,
     on_data: Callable[[Dataset], None] | None = None,
+    on_resume: Callable[[Cursor], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_step: OnStep | None = None,
     device: str | None = None,
@@ -131,6 +139,7 @@ def resume_run(
 
     Args:
         on_data: As for `train`.
+        on_resume: As for `train`.
         on_epoch: As for `train`.
         on_step: As for `train`.
         device: Instead of the one that the run was started with.
@@ -139,12 +148,12 @@ def resume_run(
 
     Raises:
         RunError: The folder holds no run that `train` has started.
-        UsageError: It holds a study.
+        UsageError: It holds a study, or another process trains in it.
     """
     arch, request = read_request(folder)
     changes: dict[str, Any] = {"device": device, "threads": threads}
     request = dataclasses.replace(request, **{name: value for name, value in changes.items() if value is not None})
-    return _execute(request, Path(folder), arch, _Observers(on_data, on_epoch, on_step, tensorboard))
+    return _execute(request, Path(folder), arch, _Observers(on_data, on_resume, on_epoch, on_step, tensorboard))
 
 
 def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
@@ -178,7 +187,7 @@ def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
 
 def _refuse_study(folder: Path) -> None:
     """Refuse the folder of a study."""
-    if (folder / _LEDGER).exists():
+    if (folder / LEDGER).exists():
         raise UsageError(
             f"{folder} holds a study, not a run: resume it by the command that started it ('hrg ablate' or "
             "'hrg search'), or choose another folder."
@@ -189,6 +198,7 @@ class _Observers(NamedTuple):
     """What is called, and whether TensorBoard gets curves, as `train` describes them."""
 
     on_data: Callable[[Dataset], None] | None
+    on_resume: Callable[[Cursor], None] | None
     on_epoch: Callable[[Epoch], None] | None
     on_step: OnStep | None
     tensorboard: bool
@@ -202,6 +212,7 @@ def _execute(
     dataset: Dataset | None = None,
     resume: bool = True,
 ) -> RunRecord:
+    _refuse_study(folder)
     with join_processes(request.device) as processes, _deferred_termination() as stop:
         board = Board(folder) if observers.tensorboard and processes.is_first else None
         events = run(
@@ -211,7 +222,9 @@ def _execute(
             arch=arch,
             dataset=dataset,
             fresh=not resume,
+            lock=study_folder(folder) or folder,
             on_data=observers.on_data,
+            on_resume=observers.on_resume,
             on_step=observers.on_step,
             processes=processes,
         )

@@ -294,3 +294,11 @@ def test_a_stopped_ablation_names_the_runs_with_checkpoints(tmp_path, number):
     assert re.fullmatch(pattern, last), log.read_text()
     done = subprocess.run([*PROGRAM, "status", str(out)], capture_output=True, text=True, env=environment(), check=True)
     assert done.stdout.startswith("hiresnet18: 2 runs; 2 paused.\n")
+    again = [*PROGRAM, *map(str, args)]
+    with log.open("wb") as stderr:
+        running = subprocess.Popen(again, stderr=stderr, env=environment())
+        while b"resumed" not in log.read_bytes() and running.poll() is None and time.monotonic() < limit:
+            time.sleep(0.1)
+        running.send_signal(number)
+        running.wait(60)
+    assert "hiresnet18: 2 networks on digits, 2 runs, of which 2 are resumed.\n" in log.read_text()

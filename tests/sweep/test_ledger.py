@@ -15,11 +15,11 @@ import pytest
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
 from hiresnet_graph.sweep.ledger import Ledger, StoredStudy, read_stored, run_folder
-from hiresnet_graph.sweep.lock import is_locked
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.train import Recipe, Seeds
+from hiresnet_graph.train.lock import is_locked
 from tests.sweep.works import MACHINE, epoch, record, study
 
 

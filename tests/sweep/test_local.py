@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from hiresnet_graph.errors import RunError, UsageError
-from hiresnet_graph.sweep.database import LEDGER
 from hiresnet_graph.sweep.executors import Failure, LocalExecutor, Lost, Task, TaskReport, local
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import Finished, Paused, Started
+from hiresnet_graph.train.record import LEDGER
 from tests.sweep.works import Quick, study
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux shows them")

@@ -70,7 +70,7 @@ def test_a_single_run_is_a_study_of_one_row(tiny: hrg.Architecture, tmp_path: Pa
     (tmp_path / "result.json").unlink()
     status = read_status(tmp_path)
     assert (status.runs[0].state, status.runs[0].epoch) == ("waiting", 1)
-    hint = f"Unless it is being trained now, resume it with: hrg train --resume {tmp_path}"
+    hint = f"It is not being trained. Resume it with: hrg train --resume {tmp_path}"
     assert status.resume_hint == hint
     with pytest.raises(RunError) as caught:
         read_results(tmp_path)

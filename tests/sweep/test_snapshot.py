@@ -15,10 +15,11 @@ import pytest
 
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.sweep import snapshot
-from hiresnet_graph.sweep.database import LEDGER, open_for_reading
+from hiresnet_graph.sweep.database import open_for_reading
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.train.record import LEDGER
 from tests.sweep.works import epoch, record, study
 
 ROOT = Path(__file__).parents[2]

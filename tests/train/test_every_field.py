@@ -16,8 +16,8 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.data.split import Split
 from hiresnet_graph.train import Paused, Recipe, RunRequest
-from hiresnet_graph.train.checkpoint import last_cursor
 from hiresnet_graph.train.recipe import EXECUTION_FIELDS
+from hiresnet_graph.train.record import stored_cursors
 from tests.train.runs import events_of, finish, request, result_of
 from tests.train.states import states
 
@@ -105,7 +105,7 @@ def stop_at(requested: RunRequest, folder: Path, epoch: int, step: int) -> None:
         "stop": lambda: reached[-1:] == [(epoch, step)],
     }
     assert isinstance(events_of(requested, folder, dataset=data(), **options)[-1], Paused)
-    assert last_cursor(folder) == (epoch - 1, step)
+    assert stored_cursors(folder)[0] == (epoch - 1, step)
 
 
 def test_all_fields_are_tested() -> None:

@@ -219,10 +219,12 @@ class _Shown:
         """Show what will be trained."""
         plan = prepared.plan
         self._names, self.kept = _run_names(plan), prepared.done
+        states = {"finished": prepared.done, "resumed": len(prepared.resumed)}
+        parts = [f"{count} {'is' if count == 1 else 'are'} {state}" for state, count in states.items() if count]
         networks = len({network.plan for network in plan.networks})
         write_message(
             f"{plan.name}: {format_count(networks, 'network')} on {plan.data}, {format_count(prepared.total, 'run')}"
-            + (f", {prepared.done} of them finished." if prepared.done else ".")
+            + (f", of which {' and '.join(parts)}." if parts else ".")
         )
         self._meter.start(prepared.done, prepared.total)
         for message in prepared.messages:

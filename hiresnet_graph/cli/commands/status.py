@@ -76,7 +76,7 @@ def _write(found: Status, folder: Path) -> None:
     if len(found.runs) > 1:
         write()
         _write_networks(found)
-    unfinished = [run for run in found.runs if run.state == "running" or (run.state == "waiting" and run.epoch)]
+    unfinished = [run for run in found.runs if run.state == "running" or (run.state == "waiting" and run.is_started)]
     if unfinished:
         write()
         columns = [
@@ -108,7 +108,7 @@ def _states(found: Status) -> list[str]:
 
 def _state(run: RunStatus, found: Status) -> str:
     """The state of a run; a waiting one is paused if it has been trained, and is not being resumed."""
-    return "paused" if run.state == "waiting" and run.epoch and not found.is_alive else run.state
+    return "paused" if run.state == "waiting" and run.is_started and not found.is_alive else run.state
 
 
 def _left(found: Status) -> str:

@@ -43,13 +43,14 @@ from hiresnet_graph.cli.training import (
     recipe_fields,
 )
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.formats import Column, format_duration, format_value, number_column
+from hiresnet_graph.formats import Column, format_count, format_duration, format_value, number_column
 from hiresnet_graph.seeding import MAX_SEED
 
 if TYPE_CHECKING:
     from hiresnet_graph.architecture import Architecture
     from hiresnet_graph.data.dataset import Dataset
     from hiresnet_graph.train import Epoch, Recipe, RunRecord
+    from hiresnet_graph.train.record import Cursor
 
 OptionalSpec = Annotated[
     str | None,
@@ -118,6 +119,7 @@ def train(
         missing = "a SPEC" if spec is None else "a folder, --output DIR,"
         raise UsageError(f"{missing} is required: 'hrg train SPEC --output DIR', or 'hrg train --resume DIR'.")
     from hiresnet_graph.train import make_recipe
+    from hiresnet_graph.train.lock import LOCK
     from hiresnet_graph.train.record import RUN_FILES
 
     check_reinit(weights, reinit)
@@ -126,7 +128,7 @@ def train(
     if dry_run or output is None:
         _show_parameters(network, recipe)
         return
-    check_output_folder(output, RUN_FILES, [*network.files, *([weights] if weights is not None else [])])
+    check_output_folder(output, (*RUN_FILES, LOCK), [*network.files, *([weights] if weights is not None else [])])
     reporter = _TrainReporter(recipe, device or "auto")
     dataset = make_dataset(data, download)
     parameters = network.cost().parameters
@@ -146,6 +148,7 @@ def train(
             reinit=reinit,
             on_weights=reporter.message,
             on_data=reporter.data,
+            on_resume=reporter.resume,
             on_epoch=reporter.epoch,
             on_step=reporter.step,
             device=device or "auto",
@@ -207,11 +210,12 @@ def _resume(folder: Path, device: str | None, threads: int | None, tensorboard: 
 
     network, request = read_request(folder)
     reporter = _TrainReporter(request.recipe, device or request.device)
-    reporter.message(f"{network.plan.name}: resuming in {folder}.")
+    reporter.message(f"{network.plan.name}: the run in {folder}.")
     with reporter.running(folder):
         record = resume_run(
             folder,
             on_data=reporter.data,
+            on_resume=reporter.resume,
             on_epoch=reporter.epoch,
             on_step=reporter.step,
             device=device,
@@ -244,6 +248,10 @@ class _TrainReporter:
         for remark in (*dataset.remarks(), *speed_remarks(self._device, [self._recipe.precision])):
             self.message(remark)
 
+    def resume(self, cursor: Cursor) -> None:
+        """Called where a run is resumed: print its progress."""
+        self.message(f"The run is resumed: {cursor[0]} of {format_count(self._recipe.epochs, 'epoch')} finished.")
+
     @contextmanager
     def running(self, folder: Path) -> Iterator[None]:
         """Show progress; an interruption says how to resume."""
@@ -251,12 +259,15 @@ class _TrainReporter:
             with contextlib.nullcontext() if self._is_silent else progress("epoch", self._recipe.epochs) as self._meter:
                 yield
         except KeyboardInterrupt:
+            from hiresnet_graph.train.record import stored_cursors
+
             if self._is_silent:
                 raise typer.Exit(failure.INTERRUPTED) from None
             command = shlex.join(["hrg", "train", "--resume", str(folder)])
             saved = f"a checkpoint is in {folder}. Resume with: {command}"
-            has_checkpoint = (folder / "checkpoints").is_dir()
-            raise KeyboardInterrupt(f"Interrupted: {saved if has_checkpoint else 'nothing was trained yet.'}") from None
+            raise KeyboardInterrupt(
+                f"Interrupted: {saved if stored_cursors(folder) else 'nothing was trained yet.'}"
+            ) from None
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Called after each step."""

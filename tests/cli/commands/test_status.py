@@ -81,6 +81,22 @@ def test_a_study_that_is_being_trained(hrg: Hrg, tmp_path: Path) -> None:
     assert "1 complete, 1 paused, 2 waiting." in after and "It is not being trained" in after and "paused" in after
 
 
+def test_a_checkpoint_in_the_first_epoch_makes_a_run_paused(hrg: Hrg, tmp_path: Path) -> None:
+    plan = study(["none", "full"], [0])
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        for key in plan.requests:
+            ledger.start_attempt(key, 1, "cpu 0")
+            ledger.record_start(key, 1, MACHINE, 0)
+            ledger.pause(key, 1, 0)
+    checkpoints = tmp_path / "runs" / "full-seed0" / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "0-7.json").touch()
+    lines = hrg("status", tmp_path).stdout.splitlines()
+    assert lines[0] == "study: 2 runs; 1 paused, 1 waiting."
+    assert [line.split() for line in lines if line.startswith("full-seed0")] == [["full-seed0", "0/2", "1", "paused"]]
+
+
 def test_runs_of_a_stack_share_the_time_of_their_program(hrg: Hrg, tmp_path: Path) -> None:
     plan = study(["none", "full"], [0, 1])
     with Ledger.open(tmp_path) as ledger:

@@ -4,12 +4,16 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import typer
 
 from hiresnet_graph.cli.commands.train import _TrainReporter
+from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.train.single_trainer import SingleTrainer
 from tests.train.states import TEXT
 
@@ -122,9 +126,63 @@ def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(hrg, folder, monkeyp
     assert result.stderr.splitlines()[-1] == (
         "Interrupted: a checkpoint is in run. Resume with: hrg train --resume run"
     )
+    status = hrg("status", "run").stdout
+    assert "1 run; 1 paused." in status and "It is not being trained. Resume it with: hrg train --resume run" in status
     resumed = hrg("train", "--resume", "run", "--threads", "1")
     assert resumed.exit_code == 0 and "epoch 1/3" not in resumed.stderr and "epoch 3/3" in resumed.stderr
+    assert "The run is resumed: 1 of 3 epochs finished.\n" in resumed.stderr
     assert (folder / "run/last.safetensors").read_bytes() == (folder / "full/last.safetensors").read_bytes()
+
+
+def test_the_same_command_resumes_a_run_in_its_first_epoch_and_says_so(hrg, folder, monkeypatch):
+    args = ["train", *SMALL, "--epochs", "2", "-o", "run"]
+    train_step, steps = SingleTrainer._train_step, []
+
+    def pressed(self, *others):
+        steps.append(1)
+        if len(steps) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return train_step(self, *others)
+
+    monkeypatch.setattr(SingleTrainer, "_train_step", pressed)
+    first = hrg(*args)
+    assert first.exit_code == 130 and "a checkpoint is in run" in first.stderr and "resumed" not in first.stderr
+    status = hrg("status", "run").stdout
+    assert "1 run; 1 paused." in status and "0/2" in status.splitlines()[-1]
+    again = hrg(*args)
+    assert again.exit_code == 0 and "The run is resumed: 0 of 2 epochs finished.\n" in again.stderr
+    assert "resumed" not in hrg(*args).stderr
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(hrg, folder):
+    args = [*SMALL, "--epochs", "1000", "-o", "run"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "hiresnet_graph.cli", "train", *args], stderr=subprocess.DEVNULL
+    ) as running:
+        limit = time.monotonic() + 120
+        while not (folder / "run" / "run.json").exists() and running.poll() is None and time.monotonic() < limit:
+            time.sleep(0.1)
+        status = hrg("status", "run").stdout.splitlines()
+        assert "1 run; 1 running." in status[0] and status[1] == "It is being trained now."
+        assert json.loads(hrg("status", "run", "--json").stdout)["alive"] is True
+        assert "It is being trained now." in hrg("report", "run").stderr
+        for command in (["train", *args], ["train", *args, "--fresh"], ["train", "--resume", "run"]):
+            second = hrg(*command)
+            assert second.exit_code == 2 and f"run is in use: process {running.pid} on " in second.stderr
+        running.kill()
+    after = hrg("status", "run").stdout
+    assert "running" not in after and "It is not being trained. Resume it with: hrg train --resume run" in after
+
+
+def test_a_run_of_a_study_is_not_trained_beside_its_study(hrg, folder):
+    common = ["--epochs", "1", "--batch-size", "1294"]
+    assert hrg("ablate", *SMALL, "--variants", "none", "--seeds", "1", *common, "-o", "study").exit_code == 0
+    run = folder / "study" / "runs" / "none-seed0"
+    (run / "result.json").unlink()
+    with Ledger.open(folder / "study"):
+        second = hrg("train", "--resume", run)
+        assert second.exit_code == 2 and "study is in use" in second.stderr
+    assert hrg("train", "--resume", run).exit_code == 0
 
 
 def test_warnings_are_printed_before_training(hrg, folder):
