@@ -127,7 +127,9 @@ class ProbedNetwork:
         bare = chosen & named - set(ends.values())
         found += [name for name, pair in flow.items() if pair in bare]
         if not found:
-            raise UsageError(f"edges '{text}' selects no edge of '{self.arch.title}'.{self._known()}")
+            close = similar(text, list(self.labels.values()))
+            hint = f" Did you mean '{close}'?" if close else ""
+            raise UsageError(f"edges '{text}' selects no edge of '{self.arch.title}'.{hint}{self._known()}")
         return tuple(found)
 
     def _ends(self, names: Iterable[str]) -> list[tuple[str, str]]:

@@ -72,7 +72,7 @@ class Output:
     ) -> None:
         """Analyse the networks of the source, print the result, save it with a study, and draw its figure."""
         reads = [self.source, *([weights] if weights is not None else [])]
-        figure = None if self.plot is None else check_figure_file(self.plot, reads, force=self.force)
+        figure = None if self.plot is None else check_figure_file(self.plot, reads, force=self.force, option="--plot")
         check_reinit(weights, reinit)
         for option, given in (("--data", data), (" ".join(changes or ()), changes)):
             if given and weights is None:

@@ -110,7 +110,8 @@ def architecture(
         SpecError: The spec cannot be read, or it has no such variant, param or field.
     """
     if is_change(spec) and not is_file(spec):
-        raise UsageError(f"'{spec}' is a change, but the spec comes first: 'hrg show SPEC {spec}'.")
+        name = next((word for word in changes or () if not is_change(word)), "SPEC")
+        raise UsageError(f"'{spec}' is a change, but the spec comes first. Write '{name} {spec}'.")
     from hiresnet_graph.architecture import load, split_variant
 
     name, chosen = split_variant(spec)

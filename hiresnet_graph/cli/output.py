@@ -74,12 +74,15 @@ def check_output_file(
     return target
 
 
-def check_figure_file(target: Path, reads: Iterable[Path], *, force: bool) -> tuple[Path, FigureFormat]:
+def check_figure_file(
+    target: Path, reads: Iterable[Path], *, force: bool, option: str = "-o"
+) -> tuple[Path, FigureFormat]:
     """The path of a figure and its format, checked before it is computed.
 
     Args:
         reads: As for `check_output_file`.
         force: As for `check_output_file`.
+        option: The option that names the file.
 
     Raises:
         UsageError: The suffix is none of a figure, or the file cannot be written.
@@ -89,7 +92,7 @@ def check_figure_file(target: Path, reads: Iterable[Path], *, force: bool) -> tu
     format = next((one for one in FIGURE_FORMATS if target.suffix.lower() == f".{one}"), None)
     if format is None:
         raise UsageError(f"'{target}': a figure is written as .svg, .pdf or .png.")
-    return check_output_file(target, reads, force=force), format
+    return check_output_file(target, reads, force=force, option=option), format
 
 
 def check_output_folder(folder: Path, files: Iterable[str], reads: Iterable[Path], below: str = "") -> None:

@@ -156,13 +156,19 @@ class Document:
         return _with_blocks(_variant_patch(patch, self.tree, name, []))
 
     def as_extension(self, name: str, base: str) -> MarkedDict:
-        """The overrides alone, as a spec called `name` that extends `base` (a shipped spec or a file).
+        """The changes of the chosen variant and the overrides alone, as a spec called `name` that extends `base`.
+
+        Args:
+            base: A shipped spec or a file.
 
         Raises:
-            SpecError: An override changes nothing that exists.
+            SpecError: A change changes nothing that exists.
         """
         problems: list[Problem] = []
         extension = MarkedDict({"name": name, "extends": base})
+        if self.chosen is not None and isinstance(changes := self.tree["variants"][self.chosen], MarkedDict):
+            changes = changes.without("name")
+            extension = _laid(extension, _variant_patch(changes, self.tree, self.chosen, problems))
         for override in self.overrides:
             patch = _override_patch(self.tree, override, problems)
             extension = _laid(extension, patch) if patch is not None else extension

@@ -298,6 +298,17 @@ def test_a_file_beside_the_spec_comes_before_one_that_ships(tmp_path: Path) -> N
     assert hrg.load(tmp_path / "net.yaml").plan.digest() == net().plan.digest()
 
 
+def test_an_extension_holds_the_changes_of_the_variant(tmp_path: Path) -> None:
+    variants = "variants:\n  small: {name: other, nodes: {stage1: {width: 3, depth: null}}}\n"
+    (tmp_path / "base.yaml").write_text(f"{BASE}{variants}")
+    changed = hrg.load(tmp_path / "base.yaml").variant("small").override({"stage1.hidden": 5})
+    extension = changed.as_extension("changed", "base.yaml")
+    assert extension["nodes"] == {"stage1": {"width": 3, "depth": None, "hidden": 5}}
+    (tmp_path / "changed.yaml").write_text(to_yaml(extension))
+    assert hrg.load(tmp_path / "changed.yaml").plan.digest() == changed.plan.digest()
+    assert extension["name"] == "changed"
+
+
 def test_an_extension_holds_the_overrides_alone() -> None:
     changed = net().override({"stage1.block1.hidden": 5, "width": 6})
     extension = changed.as_extension("changed", "base.yaml")

@@ -31,15 +31,13 @@ def adjust(
     """Widen a baseline to a given number of parameters.
 
     The hidden channels of residual blocks, and of the linear maps of transformers, are widened until the network is as
-    large as another one. The result is a short spec that extends the given one.
+    large as another one. The result is a short spec that extends the given one, with the changes of its variant.
     """
     from hiresnet_graph.architecture import split_variant
     from hiresnet_graph.matching import adjust as widen
     from hiresnet_graph.spec.writer import to_yaml
 
-    name, variant = split_variant(spec)
-    if variant is not None:
-        raise UsageError(f"a spec cannot extend a variant. Give the changes of '{variant}', like '--edges none'.")
+    name, _ = split_variant(spec)
     network = architecture(spec, changes, edges=edges)
     if output is not None:
         output = check_output_file(output, network.files, force=force, marks=(_ADJUSTED, b"extends: "))

@@ -62,7 +62,7 @@ def readout(
     is 1 if no step can be read out.
     """
     requested = None if steps is None else _parse_steps(steps)
-    figure = None if plot is None else check_figure_file(plot, [folder], force=force)
+    figure = None if plot is None else check_figure_file(plot, [folder], force=force, option="--plot")
 
     from hiresnet_graph.report.figures import figure_bytes
     from hiresnet_graph.report.readout import READOUT_FORMATS, make_readouts, readout_figure, readout_table

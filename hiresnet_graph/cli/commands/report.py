@@ -163,7 +163,7 @@ def _write_page(folder: Path, target: Path, baseline: str | None, watch: bool, f
     from hiresnet_graph.report.files import make_page
     from hiresnet_graph.sweep.results import read_results
 
-    target = check_output_file(target, [folder], force=force, marks=(b"<html",))
+    target = check_output_file(target, [folder], force=force, marks=(b"<html",), option="--html")
     while True:
         results = read_results(folder)
         again = watch and any(row.state in ("waiting", "running") for row in results.rows)
