@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hiresnet_graph.errors import HrgError, RunError, UsageError
+from hiresnet_graph.errors import HrgError, RunError, UsageError, similar
 
 
 def write_atomic(path: Path, content: bytes, error: type[HrgError] = RunError) -> None:
@@ -86,6 +86,16 @@ def check_output(target: Path) -> None:
         raise UsageError(f"the folder '{target.parent}' of '{target.name}' does not exist. Create it first.")
     if not os.access(target.parent, os.W_OK):
         raise UsageError(f"'{target}' cannot be written: no permission to write into '{target.parent}'.")
+
+
+def similar_folder(path: Path) -> str:
+    """A sentence with the folder that a missing one was probably meant to be; empty if none beside it is similar."""
+    try:
+        beside = [one.name for one in path.parent.iterdir() if one.is_dir()]
+    except OSError:
+        return ""
+    close = similar(path.name, beside)
+    return f"Did you mean '{path.with_name(close)}'?" if close else ""
 
 
 def make_folder(path: Path) -> Path:

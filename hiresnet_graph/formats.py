@@ -83,6 +83,7 @@ class Column(NamedTuple):
         is_number: Right-aligned.
         wraps: Long cells continue on the next line; otherwise a cell is one line.
         in_paper: Included in LaTeX tables.
+        name: What a column without a header is called in messages.
     """
 
     header: str
@@ -90,11 +91,12 @@ class Column(NamedTuple):
     is_number: bool = False
     wraps: bool = False
     in_paper: bool = True
+    name: str = ""
 
 
-def number_column(header: str, priority: int = 9, *, in_paper: bool = True) -> Column:
+def number_column(header: str, priority: int = 9, *, in_paper: bool = True, name: str = "") -> Column:
     """A column of numbers."""
-    return Column(header, priority, is_number=True, in_paper=in_paper)
+    return Column(header, priority, is_number=True, in_paper=in_paper, name=name)
 
 
 def html_table(columns: Sequence[Column], rows: Iterable[Sequence[str]], title: str = "", caption: str = "") -> str:

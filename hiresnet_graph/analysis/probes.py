@@ -9,6 +9,7 @@ Axes: B images of a batch.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
@@ -17,7 +18,7 @@ import torch
 from torch import nn
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.errors import ExpressionError, UsageError
+from hiresnet_graph.errors import ExpressionError, UsageError, similar
 from hiresnet_graph.graph import EdgeRecord
 from hiresnet_graph.lower.interpreter import Interpreter, Visit
 from hiresnet_graph.ops import EdgeProbe
@@ -119,7 +120,7 @@ class ProbedNetwork:
         try:
             chosen = EdgeSet.parse(text).select(levels, single)
         except ExpressionError as error:
-            hint = f" {error.hint}" if error.hint else ""
+            hint = f" {error.hint}" if error.hint else self._similar_edge(text)
             raise UsageError(
                 f"edges '{text}', character {error.offset + 1}: {error.message}{hint}{self._known()}"
             ) from None
@@ -127,8 +128,7 @@ class ProbedNetwork:
         bare = chosen & named - set(ends.values())
         found += [name for name, pair in flow.items() if pair in bare]
         if not found:
-            close = similar(text, list(self.labels.values()))
-            hint = f" Did you mean '{close}'?" if close else ""
+            hint = self._similar_edge(text)
             raise UsageError(f"edges '{text}' selects no edge of '{self.arch.title}'.{hint}{self._known()}")
         return tuple(found)
 
@@ -139,6 +139,13 @@ class ProbedNetwork:
             edge = self.edges[name]
             found += [(edge.source, edge.ends[0]), (edge.target, edge.ends[1])]
         return found
+
+    def _similar_edge(self, text: str) -> str:
+        """The edge that an unknown one in a set was probably meant to be, as a sentence; empty if there is none."""
+        labels = list(self.labels.values())
+        unknown = (word for word in re.findall(r"[\w.]+>[\w.]+", text) if word not in labels)
+        close = next(filter(None, (similar(word, labels) for word in unknown)), "")
+        return f" Did you mean '{close}'?" if close else ""
 
     def _known(self) -> str:
         labels = [self.labels[name] for name in self.skips or self.branches]

@@ -61,10 +61,20 @@ def write(text: str = "") -> None:
     print(clean(text, sys.stdout))
 
 
-def write_prose(text: str, stream: IO[str] | None = None) -> None:
-    """Print sentences, wrapped at the width of the terminal: to stdout, or to another stream."""
+def write_prose(text: str, stream: IO[str] | None = None, *, indent: int = 0) -> None:
+    """Print sentences, wrapped at the width of the terminal: to stdout, or to another stream.
+
+    Args:
+        indent: Spaces before each line but the first.
+    """
     stream = stream or sys.stdout
-    lines = textwrap.wrap(clean(text, stream), terminal_width(), break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(
+        clean(text, stream),
+        terminal_width(),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     print("\n".join(lines), file=stream)
 
 
@@ -130,7 +140,7 @@ def write_table(
         console.print(table)
     # rich pads each line with spaces; without them the output can be copied and compared.
     write("\n".join(line.rstrip() for line in capture.get().splitlines()))
-    omitted = [column.header for i, column in enumerate(columns) if i not in shown and column.header]
-    if omitted:
-        note = f"Omitted at {available} columns: {', '.join(omitted)}. Use a wider window, or --json."
+    omitted = [column.header or column.name for i, column in enumerate(columns) if i not in shown]
+    if any(omitted):
+        note = f"Omitted at {available} columns: {', '.join(filter(None, omitted))}. Use a wider window, or --json."
         write_prose(note, sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from typer.core import TyperCommand, TyperGroup
 
 from hiresnet_graph.cli.failure import report_json_error
+from hiresnet_graph.errors import similar
 
 # The class of typer's errors of usage, and where a context notes that `--json` was given.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -38,6 +40,9 @@ class Command(TyperCommand):
                 from hiresnet_graph.spec.problems import explain
 
                 error.message = explain(error.__cause__)[0].message
+            if match := re.fullmatch(r"'(.*)' is not one of (.*)", error.message):
+                close = similar(match[1], re.findall(r"'(.*?)'", match[2]))
+                error.message += f" Did you mean '{close}'?" if close else ""
             if wants_json(ctx):
                 report_json_error(error.format_message())
             raise

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.architecture import Architecture
-from hiresnet_graph.cli.console import styled, write, write_json, write_message, write_table
+from hiresnet_graph.cli.console import styled, write, write_json, write_message, write_prose, write_table
 from hiresnet_graph.cli.summary import (
     format_factor,
     format_shape,
@@ -209,18 +209,18 @@ def _write_shares(data: dict[str, Any]) -> None:
     columns = [
         Column("share of"),
         number_column("parameters", 8),
-        number_column("", 7),
+        number_column("", 7, name="% of parameters"),
         number_column("MACs", 6),
-        number_column("", 5),
+        number_column("", 5, name="% of MACs"),
         number_column("memory", 4),
-        number_column("", 3),
+        number_column("", 3, name="% of memory"),
     ]
     write_table(columns, rows, ["all", parameters, "", macs, "", size, ""])
     if data["parameters_folded"] != data["parameters"]:
-        write(f"{data['parameters_folded']:,} parameters with one copy of every weight for all steps.")
+        write_prose(f"{data['parameters_folded']:,} parameters with one copy of every weight for all steps.")
     if data["time"]:
-        write(f"MACs by step  {_by_step(data['time']['macs_per_step'])}")
-    write("Memory is what is stored for the backward pass, as float32; MACs and memory are for one sample.")
+        write_prose(f"MACs by step  {_by_step(data['time']['macs_per_step'])}")
+    write_prose("Memory is what is stored for the backward pass, as float32; MACs and memory are for one sample.")
     _write_training(data["training"])
 
 
@@ -234,8 +234,8 @@ def _write_training(training: dict[str, Any]) -> None:
         skips = "" if plain is None else f" (skips {format_bytes(training[key] - plain[key])})"
         return format_bytes(training[key]) + skips
 
-    write(f"Training on batches of {training['batch_size']:,} ({how}) takes about {size('peak_bytes')},")
-    write(f"of which {size('stored_bytes')} are stored for the backward pass.")
+    write_prose(f"Training on batches of {training['batch_size']:,} ({how}) takes about {size('peak_bytes')},")
+    write_prose(f"of which {size('stored_bytes')} are stored for the backward pass.")
 
 
 def _by_step(macs: Sequence[int]) -> str:

@@ -1,11 +1,13 @@
 """Output files and folders of commands: what a command may replace, and what it never does.
 
 No command writes over a file that it reads, whatever it is called on the command line; nor, without `--force`, over a
-file that none of its kind has written.
+file that none of its kind has written. Specs and source, which people edit, end with a seal: a comment with the digest
+of what precedes it. Without it, or with another digest, they count as those of a person.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,18 +16,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.files import check_output
+from hiresnet_graph.files import check_output, make_folder, write_atomic
 
 if TYPE_CHECKING:
     from hiresnet_graph.report.figures import FigureFormat
     from hiresnet_graph.sweep import Study
 
-Force = Annotated[bool, typer.Option("--force", help="Replace a file that this command has not written.")]
+_FORCE = "Replace a file that this command has not written, or a spec or source that was edited since."
+Force = Annotated[bool, typer.Option("--force", help=_FORCE)]
 
 _HEAD_BYTES = 4096
-# Texts that the beginning of a file of each format has, if a command of `hrg` has written it.
+_SEALED = (".py", ".yaml", ".yml")
+_SEAL = b"# Written by hrg, digest %s: an edited file is replaced with --force only.\n"
+# Texts that the beginning of a file of each other format has, if a command of `hrg` has written it.
 _MARKS = {
-    ".py": (b'"""', b" parameters, ", b" multiply-adds for "),
     ".pt2": (b"PK\x03\x04",),
     ".onnx": (b"pytorch",),
     ".svg": (b"<svg",),
@@ -39,26 +43,25 @@ _MARKS = {
 def check_output_file(
     target: Path, reads: Iterable[Path], *, force: bool, marks: Iterable[bytes] | None = None, option: str = "-o"
 ) -> Path:
-    """The path of an output file, checked before its content is computed.
+    """The path of an output file, checked before its content is computed. Its folder is created if it is missing.
 
     Args:
         reads: Files that the command reads, and folders of runs or studies.
         force: Whether a file of another kind may be replaced.
         marks: Texts that the beginning of a file of the same kind has (default: by the suffix; none for a suffix that
-            is not known here).
+            is not known here). A spec or source must also be sealed.
         option: The option that names the file.
 
     Raises:
         UsageError: The file cannot be written, is read by this command, or is of another kind.
+        RunError: Its folder cannot be created.
     """
     target = target.expanduser()
+    make_folder(target.parent)
     check_output(target)
     if not target.is_file() or not target.stat().st_size:
         return target
-    marks = _MARKS.get(target.suffix.lower(), ()) if marks is None else marks
-    with target.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    is_own = bool(marks) and all(mark in head for mark in marks)
+    is_own = _is_own(target, _MARKS.get(target.suffix.lower(), ()) if marks is None else tuple(marks))
     for read in reads:
         if _is_same(target, read):
             also = "" if os.path.abspath(target) == os.path.abspath(read) else f" (as '{read}')"
@@ -68,10 +71,40 @@ def check_output_file(
                 f"'{target}' belongs to '{read}', which this command reads. Choose another name with '{option}'."
             )
     if not is_own and not force:
-        raise UsageError(
-            f"'{target}' exists already. Choose another name with '{option}', or replace it with '--force'."
-        )
+        state = "was edited since hrg wrote it" if _has_seal(target) else "exists already"
+        raise UsageError(f"'{target}' {state}. Choose another name with '{option}', or replace it with '--force'.")
     return target
+
+
+def _is_own(target: Path, marks: tuple[bytes, ...]) -> bool:
+    """Whether a file of this kind was written by `hrg`, and, if people edit such files, is as it was written."""
+    if target.suffix.lower() in _SEALED:
+        content = target.read_bytes()
+        *lines, last = content.splitlines(keepends=True)
+        return last == _seal(b"".join(lines)) and all(mark in content[:_HEAD_BYTES] for mark in marks)
+    with target.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return bool(marks) and all(mark in head for mark in marks)
+
+
+def _has_seal(target: Path) -> bool:
+    """Whether a file has the seal of a spec or source, right or wrong."""
+    return target.suffix.lower() in _SEALED and _SEAL.split(b"%s")[0] in target.read_bytes()
+
+
+def _seal(content: bytes) -> bytes:
+    return _SEAL % hashlib.blake2b(content, digest_size=8).hexdigest().encode()
+
+
+def seal(target: Path) -> None:
+    """Add the seal to a spec or source that was just written; files of other formats stay as they are.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    if target.suffix.lower() in _SEALED and target.is_file():
+        content = target.read_bytes()
+        write_atomic(target, content + _seal(content), UsageError)
 
 
 def check_figure_file(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hiresnet_graph.cli.console import styled, write, write_table
+from hiresnet_graph.cli.console import styled, write, write_prose, write_table
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, format_bytes, format_count, format_si, format_value, number_column
 
@@ -89,7 +89,8 @@ def write_study(study: Study, data: dict[str, Any]) -> None:
     )
     _write_networks(data)
     for sentence in study.published.sentences() if study.published is not None else ():
-        write(f"\n{sentence}")
+        write()
+        write_prose(sentence)
 
 
 def _described(search: SearchSettings) -> str:
@@ -119,7 +120,7 @@ def _write_networks(data: dict[str, Any]) -> None:
         cells += [_accuracy(row["published"])] if data["published"] else []
         rows.append([*cells, *([row["weights"] or "random weights"] if has_weights else [])])
     write_table(columns, rows)
-    write("Training is the estimated memory of a training step of one run.")
+    write_prose("Training is the estimated memory of a training step of one run.")
 
 
 def _accuracy(value: dict[str, Any] | None) -> str:

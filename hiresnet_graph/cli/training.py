@@ -37,7 +37,7 @@ Epochs = Annotated[
 
 def _above_zero(value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
-        raise typer.BadParameter(f"expected a number greater than 0, got {value:g}.")
+        raise typer.BadParameter(f"expected a number greater than 0, got '{value:g}'.")
     return value
 
 

@@ -72,7 +72,7 @@ def export(
         raise UsageError(f"{found}; the suffix must be one of {', '.join(_SUFFIXES)}.{closest}")
     if suffix in (".py", ".json"):
         if weights is not None:
-            raise UsageError(f"a {target.suffix} file holds no weights. Omit 'weights', or write .pt2 or .onnx.")
+            raise UsageError(f"a {target.suffix} file holds no weights. Omit them, or write .pt2 or .onnx.")
         if dynamic != "batch" or inference:
             option = "inference" if inference else "dynamic"
             raise UsageError(f"'{option}' does not apply to {suffix} files. Omit it, or write .pt2 or .onnx.")

@@ -180,7 +180,7 @@ def to_svg(plan: Plan, options: RenderOptions | None = None, *, title: str | Non
 
 
 def _closest(kind: str) -> str:
-    hint = did_you_mean(kind, FORMATS) if kind else ""
+    hint = did_you_mean(f".{kind}", [f".{name}" for name in FORMATS]) if kind else ""
     return hint if hint.startswith("Did") else ""
 
 

@@ -217,9 +217,11 @@ def answer(
         seeds[label] = subject.seeds
         rows += [AnalysisRow(subject.label, subject.setting, *row) for row in found]
     if not rows:
-        reasons = left_out.values()
+        if not left_out:
+            raise UsageError(f"{source.name}: there is nothing to analyse.")
         # The longest one lists the edges of a network; those without edges have shorter ones.
-        raise UsageError(max(reasons, key=len, default=f"{source.name}: there is nothing to analyse."))
+        label = max(left_out, key=lambda label: len(left_out[label]))
+        raise UsageError(left_out[label] if len(left_out) == 1 else f"'{label}': {left_out[label]}")
     return Analysis(
         question,
         name or question.name,

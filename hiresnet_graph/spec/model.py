@@ -32,8 +32,8 @@ class InputSpec(Model):
     """The shape of one input: a feature map; with `length` or `grid`, tokens; with `channels` alone, a vector."""
 
     channels: Count = Field(description="Channels of an image, features of a token, or the length of a vector.")
-    height: Count | None = Field(None, description="Pixels.")
-    width: Count | None = Field(None, description="Pixels.")
+    height: Count | None = Field(None, description="Pixels; that of `width`, if a feature map has no other.")
+    width: Count | None = Field(None, description="Pixels; that of `height`, if a feature map has no other.")
     length: Count | None = Field(None, description="Number of tokens.")
     grid: tuple[Count, Count] | None = Field(None, description="Height and width that tokens came from.")
     prefix: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] | None = Field(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from hiresnet_graph.errors import RunError, SpecError, UsageError
+from hiresnet_graph.files import similar_folder
 from hiresnet_graph.formats import Column, format_count, html_table, number_column
 from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.spec.reader import parse
@@ -284,7 +285,8 @@ def no_results(folder: Path) -> RunError:
             f"'hrg train {folder} -o DIR' create one; give DIR."
         )
     if not folder.is_dir():
-        return RunError(f"{folder}: there is no such folder. 'hrg ablate ... -o {folder}' creates one with a study.")
+        creates = f"'hrg ablate ... -o {folder}' creates one with a study, 'hrg train ... -o {folder}' one with a run."
+        return RunError(f"{folder}: there is no such folder. {similar_folder(folder) or creates}")
     return RunError(
         f"{folder}: holds no study and no finished run. 'hrg ablate' and 'hrg train' create one; give the folder that "
         "was their '--output'."

@@ -19,6 +19,8 @@ RULES = {
     "one-at-a-time": "no edge, and each edge alone",
     "random:K": "K different random subsets; random:K,SEED draws others",
 }
+RULE_FORMS = [*RULES, "size:A-B"]
+"""What rules look like."""
 _SIZE = re.compile(r"size:(\d{1,9})(?:-(\d{1,9}))?")
 _RANDOM = re.compile(r"random:(\d{1,9})(?:,\s*(\d{1,18}))?")
 
@@ -87,8 +89,7 @@ def _sizes(edges: int, rule: str) -> list[int]:
         return [0, 1] if edges else [0]
     match = _SIZE.fullmatch(rule)
     if match is None:
-        known = [name for name in RULES if not name.endswith(":K")]
-        hint = did_you_mean(rule, [*known, "size:K", "random:K"])
+        hint = did_you_mean(rule, RULE_FORMS)
         if rule.startswith("size"):
             hint = "Write 'size:2' or 'size:1-3'."
         elif is_random(rule):

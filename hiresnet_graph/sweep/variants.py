@@ -12,7 +12,7 @@ from hiresnet_graph.errors import ExpressionError, Source, SpecError, UsageError
 from hiresnet_graph.graph import BlockEdge, EdgeRecord
 from hiresnet_graph.spec.edge_set import EdgeSet
 from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at
-from hiresnet_graph.sweep.subsets import RULES, subsets
+from hiresnet_graph.sweep.subsets import RULE_FORMS, RULES, subsets
 
 StudyPath = tuple[str | int, ...]
 TRANSITIONS = "transitions"
@@ -113,8 +113,13 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
             return Variant(label, variant=value, path=path)
         if re.fullmatch(r"[A-Za-z]\w*", value) and not _is_set(value):
             sets = ("all", "adjacent", "forward") if group == TRANSITIONS else ("none", "full", "in", "out")
-            known = [*arch.variants, *sets]
-            raise UsageError(f"'{value}' is neither a variant nor an edge set. {did_you_mean(value, known)}")
+            hint = did_you_mean(value, [*arch.variants, *sets])
+            if hint.startswith("Did") and arch.variants:
+                hint += f" Variants of '{arch.name}': {', '.join(arch.variants)}."
+            raise UsageError(f"'{value}' is neither a variant nor an edge set. {hint}")
+        words = re.split(r"[;\s]+", value)
+        if len(words) > 1 and all(map(str.isidentifier, words)) and {*words} & {*arch.variants}:
+            raise UsageError(f"'{value}' is no edge set. Variants are separated by commas: '{','.join(words)}'.")
         return Variant(label, value, group, path=path)
     if not isinstance(value, Mapping):
         raise UsageError(
@@ -161,7 +166,7 @@ def enumerate_variants(arch: Architecture, rule: str, group: str | None = None) 
     if rule == "family":
         return _families(arch, group)
     if rule.split(":")[0] not in {name.split(":")[0] for name in RULES}:
-        raise UsageError(f"there is no subset rule '{rule}'. {did_you_mean(rule, [*RULES, 'family'])}")
+        raise UsageError(f"there is no subset rule '{rule}'. {did_you_mean(rule, [*RULE_FORMS, 'family'])}")
     edges = edges_of(arch, group)
     return [_subset(subset, edges, rule, group) for subset in subsets(edges, rule)]
 

@@ -14,6 +14,7 @@ from hiresnet_graph.architecture import Architecture, load
 from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.files import similar_folder
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
 from hiresnet_graph.train.initial_weights import InitialWeights, initial_weights
 from hiresnet_graph.train.parallel import join_processes
@@ -166,7 +167,8 @@ def read_request(folder: Path | str) -> tuple[Architecture, RunRequest]:
     _refuse_study(Path(folder))
     settings, spec = read_settings(Path(folder)), Path(folder) / SPEC
     if settings is None or not spec.exists():
-        raise RunError(f"{folder}: there is no run to resume: {SETTINGS} or {SPEC} is missing.")
+        hint = "" if Path(folder).is_dir() else f" {similar_folder(Path(folder))}".rstrip()
+        raise RunError(f"{folder}: there is no run to resume: {SETTINGS} or {SPEC} is missing.{hint}")
     source = stored_source(settings)
     if source is None:
         raise RunError(f"{folder}: this run was trained on images in memory. Resume it where they are created.")

@@ -77,6 +77,29 @@ def test_a_file_of_another_kind_is_replaced_with_force_only(hrg, folder, specs, 
         assert (folder / name).read_text() == written
 
 
+@pytest.mark.parametrize(
+    ("args", "name"), [(["adjust", "net.yaml", "-p", "9000"], "out.yaml"), (["compile", "net.yaml"], "out.py")]
+)
+def test_an_edited_spec_or_source_is_replaced_with_force_only(hrg, folder, specs, args, name):
+    path = folder / "new" / "folder" / name
+    assert hrg(*args, "-o", path).exit_code == 0, "the folder is created"
+    written = path.read_text()
+    for edited in (written.replace("net", "nett", 1), f"{written}# mine\n", written.replace("\n", "\n\n", 1)):
+        path.write_text(edited)
+        result = hrg(*args, "-o", path)
+        assert result.exit_code == 2 and f"'{path}' was edited since hrg wrote it." in result.stderr
+        assert path.read_text() == edited
+    assert hrg(*args, "-o", path, "--force").exit_code == 0 and path.read_text() == written
+    assert hrg(*args, "-o", path).exit_code == 0 and path.read_text() == written
+
+
+def test_folders_of_output_files_are_created(hrg, folder, specs):
+    assert hrg("render", "net.yaml", "-o", "docs/images/net.svg").exit_code == 0
+    assert (folder / "docs" / "images" / "net.svg").exists()
+    result = hrg("render", "net.yaml", "-o", "net.yaml/net.svg")
+    assert result.exit_code == 1 and "net.yaml is a file" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["train", "ablate"])
 def test_training_does_not_replace_the_spec_that_it_reads(hrg, folder, specs, command):
     (folder / "spec.yaml").write_text(NET)

@@ -57,6 +57,11 @@ def test_sentences_fit_the_terminal(hrg, net, folder, monkeypatch):
     assert max(map(len, (result.stdout + result.stderr).splitlines())) <= 60, result.stdout + result.stderr
     text = " ".join(result.stdout.split())
     assert "1 epoch, batch 100" in text and "seed 0." in text and "Omitted at 60 columns: " in result.stderr
+    for command in (["show", "hiresnet18"], ["doctor"]):
+        result = hrg(*command)
+        words = [line for line in result.stdout.splitlines() if line.split("  ")[0] not in ("hiresnet18", "ok", "flow")]
+        assert max(map(len, words)) <= 60, words
+    assert "% of memory" in " ".join(hrg("show", "hiresnet18").stderr.split())
     monkeypatch.setenv("COLUMNS", "200")
     wide = hrg("report", "run").stdout
     assert "top-5" not in wide and "validation" in wide  # of three classes, the top 5 contain every one

@@ -119,7 +119,7 @@ def test_an_unknown_suffix_is_an_error_with_the_known_ones(plan: Plan, tmp_path:
 
 
 def test_a_misspelled_suffix_has_a_suggestion(plan: Plan, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Did you mean 'svg'"):
+    with pytest.raises(UsageError, match=r"Did you mean '\.svg'"):
         render(plan, tmp_path / "net.svgz")
 
 

@@ -10,6 +10,7 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import Source, SpecError
 from hiresnet_graph.spec.document import parse_document, read_document
+from hiresnet_graph.spec.writer import to_yaml
 
 BASE = """\
 name: base
@@ -299,14 +300,15 @@ def test_a_file_beside_the_spec_comes_before_one_that_ships(tmp_path: Path) -> N
 
 
 def test_an_extension_holds_the_changes_of_the_variant(tmp_path: Path) -> None:
-    variants = "variants:\n  small: {name: other, nodes: {stage1: {width: 3, depth: null}}}\n"
-    (tmp_path / "base.yaml").write_text(f"{BASE}{variants}")
-    changed = hrg.load(tmp_path / "base.yaml").variant("small").override({"stage1.hidden": 5})
-    extension = changed.as_extension("changed", "base.yaml")
-    assert extension["nodes"] == {"stage1": {"width": 3, "depth": None, "hidden": 5}}
-    (tmp_path / "changed.yaml").write_text(to_yaml(extension))
-    assert hrg.load(tmp_path / "changed.yaml").plan.digest() == changed.plan.digest()
-    assert extension["name"] == "changed"
+    variant = "variants:\n  small: {name: other, nodes: {stage1: {width: 3, shortcut: null}}}\n"
+    (tmp_path / "base.yaml").write_text(BASE.replace("variants:\n", variant))
+    for name in ("small", "none", "wide", "bare"):
+        changed = hrg.load(tmp_path / "base.yaml").variant(name).override({"stage1.hidden": 5})
+        extension = changed.as_extension("changed", "base.yaml")
+        (tmp_path / "changed.yaml").write_text(to_yaml(extension))
+        found = hrg.load(tmp_path / "changed.yaml")
+        assert found.plan.digest() == changed.plan.digest() and found.name == "changed"
+    assert extension["skips"] is None
 
 
 def test_an_extension_holds_the_overrides_alone() -> None:

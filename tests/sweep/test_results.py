@@ -11,6 +11,7 @@ from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train import Recipe, train
+from hiresnet_graph.train.single import resume_run
 from tests.sweep.works import Inline, Quick, record, study
 
 
@@ -82,7 +83,7 @@ def test_a_single_run_is_a_study_of_one_row(tiny: hrg.Architecture, tmp_path: Pa
 
 
 def test_a_folder_without_results_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"there is no such folder\. 'hrg ablate .*-o .*nowhere' creates one"):
+    with pytest.raises(RunError, match=r"no such folder\. 'hrg ablate .*nowhere' creates .* 'hrg train .*nowhere' one"):
         read_results(tmp_path / "nowhere")
     with pytest.raises(RunError, match=r"holds no study and no finished run\. 'hrg ablate' and 'hrg train' create one"):
         read_results(tmp_path)
@@ -91,6 +92,9 @@ def test_a_folder_without_results_is_reported(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="holds no study"):
             read(tmp_path)
     (tmp_path / "run").mkdir()
+    for read in (read_results, read_status, resume_run):
+        with pytest.raises(RunError, match=f"Did you mean '{tmp_path / 'run'}'"):
+            read(tmp_path / "runs")
     (tmp_path / "run" / "result.json").write_text("{}")
     with pytest.raises(RunError, match=r"result\.json: .*This is not a result of this version"):
         read_results(tmp_path / "run")

@@ -10,7 +10,7 @@ import typer
 from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, architecture
 from hiresnet_graph.cli.commands.schema import schema_line
 from hiresnet_graph.cli.console import write, write_message
-from hiresnet_graph.cli.output import Force, check_output_file
+from hiresnet_graph.cli.output import Force, check_output_file, seal
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import is_file, write_atomic
 
@@ -51,5 +51,6 @@ def adjust(
         write(text.rstrip("\n"))
     else:
         write_atomic(output, (schema_line() + text).encode(), UsageError)
+        seal(output)
     wrote = f"Wrote {output}: " if output else ""
     write_message(f"{wrote}{found.parameters:,} parameters, {abs(found.off):,} off the target.")

@@ -20,7 +20,7 @@ from hiresnet_graph.cli.arguments import (
     check_reinit,
 )
 from hiresnet_graph.cli.console import write_message
-from hiresnet_graph.cli.output import Force, check_output_file
+from hiresnet_graph.cli.output import Force, check_output_file, seal
 
 
 class Dynamic(StrEnum):
@@ -68,4 +68,5 @@ def compile_network(
         inference=inference,
         message=write_message,
     )
+    seal(target)
     write_message(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")

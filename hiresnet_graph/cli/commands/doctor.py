@@ -15,7 +15,7 @@ import typer
 from hiresnet_graph import __version__
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Json
-from hiresnet_graph.cli.console import styled, write, write_json, write_message
+from hiresnet_graph.cli.console import styled, write_json, write_message, write_prose
 from hiresnet_graph.errors import first_line
 
 _NEEDED = (
@@ -68,7 +68,7 @@ def doctor(json: Json = False) -> None:
     else:
         for name, result in found.items():
             mark = styled("ok    ", "green", sys.stdout) if result["ok"] else styled("failed", "red", sys.stdout)
-            write(f"{mark}  {name:<9} {result['text']}")
+            write_prose(f"{mark}  {name:<9} {result['text']}", indent=18)
     if failed:
         write_message(f"Failed checks: {', '.join(failed)}.")
         raise typer.Exit(failure.FINDINGS)

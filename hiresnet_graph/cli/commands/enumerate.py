@@ -60,9 +60,8 @@ def enumerate_subsets(
     for i, row in enumerate(rows, 1):
         label = f"{row['label']} (= {row['same_as']})" if row["same_as"] else row["label"]
         cells.append([str(i), label, f"{row['parameters']:,}", format_si(row["macs"])])
-    write_table(
-        [number_column("", 1), Column("variant"), number_column("parameters", 8), number_column("MACs", 5)], cells
-    )
+    columns = [number_column("", 1, name="number"), Column("variant"), number_column("parameters", 8)]
+    write_table([*columns, number_column("MACs", 5)], cells)
     counts = [format_count(len(rows), "variant"), format_count(len(first), "different network")]
     write_message(f"{', '.join([*counts, *([f'{len(left_out)} left out'] if left_out else [])])}.")
     for sentence in left_out_sentences(left_out):

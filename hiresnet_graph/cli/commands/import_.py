@@ -10,7 +10,7 @@ import typer
 
 from hiresnet_graph.cli.arguments import Output
 from hiresnet_graph.cli.console import write_message
-from hiresnet_graph.cli.output import Force, check_output_file
+from hiresnet_graph.cli.output import Force, check_output_file, seal
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.spec.reader import parse_value
@@ -84,6 +84,7 @@ def import_network(
         raise UsageError(f"'{source}' does not give the shape of its input. Set '--input', like '--input 3x224x224'.")
     imported = from_module(found.module, input=shapes, name=found.name, source=source)
     imported.save(target, weights)
+    seal(target)
     lines, parameters = len(imported.text.splitlines()), imported.network.cost().parameters
     for note in imported.notes:
         write_message(f"Note: {note}.")
@@ -117,6 +118,7 @@ def _import_graph(
     network = from_dict(spec_from_graphml(source, input=sizes, block=own, head=last, steps=steps))
     cost = network.cost()
     write_atomic(target, f"# Imported from {source}.\n{network.to_yaml()}".encode(), UsageError)
+    seal(target)
     nodes, edges = len(network.plan.nodes) - 1, len(network.plan.edges)
     write_message(f"Wrote {target}: {network.name}, {nodes} nodes, {edges} edges, {cost.parameters:,} parameters.")
 

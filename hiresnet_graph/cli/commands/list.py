@@ -43,7 +43,7 @@ def list_available(
         write_json({name.value: rows for name, rows in listings.items()})
         return
     for i, (name, rows) in enumerate(listings.items()):
-        columns = [Column(name.value, 11), Column("", 10, wraps=True)]
+        columns = [Column(name.value, 11), Column("", 10, wraps=True, name="description")]
         if name is Listing.SPECS:
             columns.insert(1, number_column("parameters", 1))
         if name is Listing.DATASETS:

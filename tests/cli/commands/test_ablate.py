@@ -77,6 +77,15 @@ def test_subsets_are_taken_of_the_given_edges(hrg):
     assert both.exit_code == 2 and "both set the edges" in both.stderr
 
 
+def test_wrong_separators_and_names_of_variants(hrg):
+    result = hrg("ablate", *SMALL, "--variants", "full;in", "--dry-run")
+    assert result.exit_code == 2 and "Variants are separated by commas: 'full,in'." in result.stderr
+    for names in ("inn", "full,inn"):
+        result = hrg("ablate", *SMALL, "--variants", names, "--dry-run")
+        assert result.exit_code == 2 and "Did you mean 'in'? Variants of 'hiresnet18': original, full," in result.stderr
+    assert "is given twice" in hrg("ablate", *SMALL, "--variants", "full - p2,full - p2", "--dry-run").stderr
+
+
 def test_a_wrong_recipe_on_the_command_line_names_its_option(hrg):
     words = ["--recipe", "optimizer=adm", "--recipe", "lrr=1"]
     for args in (["ablate", "study.yaml"], ["ablate", *SMALL, "--variants", "none"], ["train", *SMALL]):

@@ -33,7 +33,7 @@ def test_adjust_of_a_variant_has_its_changes(hrg, folder, variant):
     assert [edge.name for edge in found.plan.edges] == [edge.name for edge in plain.plan.edges]
 
 
-@pytest.mark.parametrize("args", [["hiresnet18", "-p", "5"], ["hiresnet18@fulll", "-p", "300000"], ["vgg16", "-p", "9"]])
+@pytest.mark.parametrize("args", [["hiresnet18", "-p", "5"], ["hiresnet18@full", "-p", "5"], ["vgg16", "-p", "9"]])
 def test_adjust_errors_are_wrong_usage(hrg, args):
     result = hrg("adjust", *args)
     assert result.exit_code == 2 and result.stderr.startswith("hrg adjust: ")

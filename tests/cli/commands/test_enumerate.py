@@ -29,3 +29,4 @@ def test_enumerate_without_skips_has_a_hint(hrg):
     assert result.exit_code == 2 and "no skips" in result.stderr
     result = hrg("enumerate", "hiresnet18", "--subsets", "al")
     assert result.exit_code == 2 and "Did you mean 'all'?" in result.stderr
+    assert "random:K, size:A-B, size:K." in hrg("enumerate", "hiresnet18", "--subsets", "foo").stderr

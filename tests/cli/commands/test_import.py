@@ -55,6 +55,9 @@ def test_a_network_and_its_weights(hrg, nets):
     assert torch.equal(torch.export.load("net.pt2").module()(images), names["small"]()(images))
     assert hrg("import", "python:some_nets:small", "--input=3x8x9", "-o", "net.yaml").exit_code == 0, "its own file"
     assert hg.load("net.yaml").plan.inputs["input"].spatial == (8, 9)
+    (nets / "net.yaml").write_text((nets / "net.yaml").read_text().replace("small", "mine"))
+    again = hrg("import", "python:some_nets:small", "--input=3x8x9", "-o", "net.yaml")
+    assert again.exit_code == 2 and "'net.yaml' was edited since hrg wrote it." in again.stderr
 
 
 def test_nothing_is_written_if_something_cannot_be_expressed(hrg, nets):

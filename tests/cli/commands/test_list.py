@@ -49,3 +49,4 @@ def test_list_of_specs_has_parameters(hrg):
 def test_list_of_an_unknown_kind_is_wrong_usage(hrg):
     result = hrg("list", "layers")
     assert result.exit_code == 2 and "'blocks'" in result.stderr
+    assert "Did you mean 'blocks'?" in hrg("list", "block").stderr

@@ -63,7 +63,6 @@ def test_if_no_step_can_be_read_out_the_reason_and_a_hint_are_printed(hrg, folde
         (["run", "--steps", ""], "got ''."),
         (["run", "--steps", "-1"], "got '-1'."),
         (["run", "--plot", "x.gif"], "'x.gif': a figure is written as .svg, .pdf or .png."),
-        (["run", "--plot", "no/x.svg"], "the folder 'no' of 'x.svg' does not exist. Create it first."),
         (["run", "--part", "train"], "'test', 'validation'"),
     ],
 )

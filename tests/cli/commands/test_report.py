@@ -125,7 +125,8 @@ def test_a_page_a_folder_and_a_figure(hrg: Call, folder: Path, tmp_path: Path, m
         (["--plot", "curves"], "--plot: name the file with '-o', like '-o figure.pdf' (.svg, .pdf or .png)."),
         (["--watch"], "--watch: name the page with '--html', like '--html report.html'."),
         (["--plot", "curves", "-o", "figure.gif"], "'figure.gif': a figure is written as .svg, .pdf or .png."),
-        (["--html", "nowhere/report.html"], "the folder 'nowhere' of 'report.html' does not exist. Create it first."),
+        (["--plot", "curve"], "is not one of 'accuracy', 'curves', 'effects', 'pareto'. Did you mean 'curves'?"),
+        (["--what", "effect"], "Did you mean 'effects'?"),
     ],
 )
 def test_mistakes_with_files(hrg: Call, folder: Path, words: list[str], message: str) -> None:
@@ -137,6 +138,8 @@ def test_mistakes_with_files(hrg: Call, folder: Path, words: list[str], message:
 def test_a_file_of_others_is_not_replaced(hrg: Call, folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "thesis.html"
     other.write_text("my notes")
+    refused = hrg("report", folder, "--html", other).stderr
+    assert "exists already. Choose another name with '--html', or replace it with '--force'." in refused
     result = hrg("report", folder, "--html", other)
     assert result.exit_code == 2 and "exists already" in result.stderr
     assert other.read_text() == "my notes"
