@@ -78,7 +78,7 @@ def test_lesions_of_shortcuts(hrg, study):
         (["lesion", "study/runs/original-seed0"], 2, "'small' has no edges beside the flow, so there is nothing to"),
         (["lesion", "study", "--edges", "stem>stage7"], 2, "edges 'stem>stage7', character 1: 'stem>stage7' selects"),
         (["lesion", "study", "--edges", "stem>stag2"], 2, "Did you mean 'stem>stage2'?"),
-        (["lesion", "study", "--edges", "stem>stag2"], 2, "hrg analyze: 'full': edges 'stem>stag2'"),
+        (["lesion", "study", "--edges", "stem>stag2"], 2, "hrg analyze lesion: 'full': edges 'stem>stag2'"),
         (["lesion", "study", "--part", "tset"], 2, "Did you mean 'test'?"),
         (["lesion", "study", "--edges", "none"], 2, "edges 'none' selects no edge of 'small'."),
         (["lesion", "study", "--edges", "in", "--pairs"], 2, "'--edges' and '--pairs' both select what is replaced."),
