@@ -27,7 +27,7 @@ Force = Annotated[bool, typer.Option("--force", help=_FORCE)]
 
 _HEAD_BYTES = 4096
 _SEALED = (".py", ".yaml", ".yml")
-_SEAL = b"# Written by hrg, digest %s: an edited file is replaced with --force only.\n"
+_SEAL = b"# Written by hrg, digest %s.\n"
 # Texts that the beginning of a file of each other format has, if a command of `hrg` has written it.
 _MARKS = {
     ".pt2": (b"PK\x03\x04",),

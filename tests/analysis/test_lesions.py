@@ -172,8 +172,8 @@ def test_shortcuts_inside_blocks_of_the_spec() -> None:
     [
         (
             "stem>stage3",
-            "edges 'stem>stage3', character 1: 'stem>stage3' selects nothing: it stands for no edge. The edges beside "
-            "the flow of 'small': stem>stage1, stage1>stage2, stem>stage2.",
+            "edges 'stem>stage3', character 1: 'stem>stage3' selects nothing: it stands for no edge. Did you mean "
+            "'stem>stage2'? The edges beside the flow of 'small': stem>stage1, stage1>stage2, stem>stage2.",
         ),
         ("none", "edges 'none' selects no edge of 'small'. The edges beside the flow of 'small': stem>stage1"),
         ("stem>", "edges 'stem>', character 6: expected a node's name after '>', got the end."),
