@@ -191,7 +191,7 @@ def test_spread_holds_the_median() -> None:
 def asked(file: Path | None, parts: str | None = None, minutes: float | None = None) -> Any:
     from benchmarks.measure import Options
 
-    return Options(False, file, 1, argparse.Namespace(parts=parts, minutes=minutes))
+    return Options("", False, file, 1, argparse.Namespace(parts=parts, minutes=minutes))
 
 
 def test_a_second_call_adds_the_parts_that_are_missing(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import torch
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.train import Recipe, from_pretrained, load_run, save_pretrained, train
-from hiresnet_graph.train.checkpoint import FOLDER, Counters, delete_checkpoints, load_checkpoint, save_checkpoint
-from hiresnet_graph.train.record import BEST, SPEC
+from hiresnet_graph.train.checkpoint import Counters, delete_checkpoints, load_checkpoint, save_checkpoint
+from hiresnet_graph.train.record import BEST, CHECKPOINTS, SPEC
 
 TEXT = """
 name: net
@@ -154,7 +154,7 @@ def counters(epoch: int) -> Counters:
 def test_a_checkpoint_of_brackets_is_damaged(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, counters(1), {"x": torch.ones(2)})
     save_checkpoint(tmp_path, counters(2), {"x": torch.ones(2)})
-    (tmp_path / FOLDER / "2-0.json").write_text("[" * 100_000)
+    (tmp_path / CHECKPOINTS / "2-0.json").write_text("[" * 100_000)
     found = load_checkpoint(tmp_path)
     assert found is not None and found.counters.epoch == 1
 
@@ -163,8 +163,8 @@ def test_a_checkpoint_of_brackets_is_damaged(tmp_path: Path) -> None:
 def test_checkpoints_may_be_a_link(tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / FOLDER).symlink_to(tmp_path / "scratch")
+    (tmp_path / "run" / CHECKPOINTS).symlink_to(tmp_path / "scratch")
     save_checkpoint(tmp_path / "run", counters(1), {"x": torch.ones(2)})
     assert load_checkpoint(tmp_path / "run") is not None
     delete_checkpoints(tmp_path / "run")
-    assert (tmp_path / "run" / FOLDER).is_symlink() and not list((tmp_path / "scratch").iterdir())
+    assert (tmp_path / "run" / CHECKPOINTS).is_symlink() and not list((tmp_path / "scratch").iterdir())
