@@ -29,9 +29,9 @@ from hiresnet_graph.report.figures import WIDTHS_CM, Look, figure_bytes, make_fi
 from hiresnet_graph.report.formats import table_markdown
 from hiresnet_graph.report.questions import saved_analyses
 from hiresnet_graph.report.tables import format_p
-from hiresnet_graph.train.record import LEDGER
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.study import read_study
+from hiresnet_graph.train.record import LEDGER
 
 HERE = Path(__file__).parent
 FIGURES = ("accuracy", "curves")
