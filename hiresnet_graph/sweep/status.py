@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,12 +129,14 @@ def read_status(folder: Path | str) -> Status:
             """
         ).fetchone()[0]
     runs = []
-    for key, name, network, init, data, state, attempts, epoch, epochs, accuracy, *details, _ in rows:
+    for key, name, network, init, data, state, attempts, epoch, epochs, accuracy, *last in rows:
+        worker, message, traceback, replicas, _ = last
         now: State = "waiting" if state == "running" and not is_alive else state
         seeds = Seeds(init, data)
-        run = RunStatus(key, name, index[network], seeds, now, attempts, epoch or 0, epochs, accuracy, *details)
         saved = now == "waiting" and attempts > 0 and bool(stored_cursors(folder / RUNS / name))
-        runs.append(dataclasses.replace(run, has_checkpoint=saved))
+        progress = (attempts, epoch or 0, epochs, accuracy)
+        place = index[network]
+        runs.append(RunStatus(key, name, place, seeds, now, *progress, worker, message, traceback, replicas, saved))
     return Status(study["name"], is_alive, networks, tuple(runs), outside, epoch_s)
 
 
