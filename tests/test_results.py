@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from hiresnet_graph.sweep.prepare import prepare_study
+
 RESULTS = Path(__file__).parent.parent / "results"
 LEDGERS = sorted(RESULTS.glob("*/ledger.sqlite"))
 
@@ -27,6 +29,13 @@ def test_pages_are_made_of_the_ledgers() -> None:
     make_files = runpy.run_path(str(RESULTS / "make.py"))["make_files"]
     stale = [path.name for path, content in make_files().items() if path.read_bytes() != content]
     assert not stale, "run 'make results'"
+
+
+@pytest.mark.parametrize("study", sorted(RESULTS.glob("*/study.yaml")), ids=lambda path: path.parent.name)
+def test_every_study_can_be_trained(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRG_DATA", "nowhere")
+    prepared = prepare_study(study, None, calibrates=False)
+    assert prepared.plan.rows and prepared.knows_classes
 
 
 @pytest.mark.parametrize("ledger", LEDGERS, ids=lambda path: path.parent.name)

@@ -72,9 +72,8 @@ def _write(prepared: PreparedStudy) -> None:
     _write_networks(prepared)
     missing = len(prepared.missing)
     if prepared.data_error:
-        write_message(
-            f"The data are missing, so classes were not checked, and finished runs are unknown: {prepared.data_error}"
-        )
+        unchecked = "" if prepared.knows_classes else "classes were not checked, and "
+        write_message(f"The data are missing, so {unchecked}finished runs are unknown: {prepared.data_error}")
     else:
         write_message(f"{prepared.done} done, {format_count(missing, 'run')} to train.")
     write_remarks(prepared.remarks)

@@ -95,6 +95,7 @@ class Cifar10Data(_CifarData):
     """
 
     kind: ClassVar[str] = "cifar10"
+    known_classes: ClassVar[int | None] = 10
     reader: ClassVar[str] = "CIFAR10"
     folder: ClassVar[str] = "cifar-10-batches-py"
     address: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -110,6 +111,7 @@ class Cifar100Data(_CifarData):
     """
 
     kind: ClassVar[str] = "cifar100"
+    known_classes: ClassVar[int | None] = 100
     reader: ClassVar[str] = "CIFAR100"
     folder: ClassVar[str] = "cifar-100-python"
     address: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"

@@ -67,6 +67,7 @@ class DatasetKind(Kind):
 
     Class attributes:
         argument: The field whose value may directly follow the name, as in `npz:FILE`; none if empty.
+        known_classes: Number of classes, if it is known before the data are loaded.
 
     Attributes:
         split_seed: Random seed of the split; equal for all runs that are compared.
@@ -77,6 +78,7 @@ class DatasetKind(Kind):
     """
 
     argument: ClassVar[str] = ""
+    known_classes: ClassVar[int | None] = None
     takes_texts: ClassVar[bool] = True
 
     split_seed: int = 0

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.sweep.networks import Networks, networks_of
+from hiresnet_graph.sweep.networks import Network, Networks, networks_of
 from hiresnet_graph.sweep.results import NetworkInfo
 from hiresnet_graph.sweep.study import Study, fail
 from hiresnet_graph.train.checks import (
     check_batch_size,
     check_class_weights,
     check_losses,
+    check_outputs,
     check_smallest_batch,
     count_readouts,
     match_input,
@@ -98,15 +99,19 @@ def make_plan(study: Study, networks: Networks, source: DatasetKind, dataset: Da
     """The plan of a study whose networks are compiled.
 
     Args:
-        dataset: The loaded data. Without them, what depends on the data is not checked, and keys distinguish runs but
-            are not those of the ledger.
+        dataset: The loaded data. Without them, what depends on the data is not checked (except for the number of
+            classes, where it is known), and keys distinguish runs but are not those of the ledger.
 
     Raises:
         SpecError, UsageError: Data and networks, or data and recipe, do not fit.
     """
     from hiresnet_graph.train.identity import NetworkIdentity, custom_ops_hash, identify_run
 
-    matched = None if dataset is None else _matched(study, networks, dataset)
+    if dataset is None:
+        matched = None
+        _check_known_classes(study, networks, source)
+    else:
+        matched = _matched(study, networks, dataset)
     augment = "none" if matched is None else matched.standard_augmentation
     rows: dict[tuple[int, int], PlannedRow] = {}
     requests: dict[str, RunRequest] = {}
@@ -170,8 +175,7 @@ def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:
         ends = str(
             [*plan.inputs.items(), *((name, shapes.get(value)) for name, value in plan.outputs.items()), *outputs]
         )
-        if message := check_losses(outputs, plan):
-            fail(study, _field_path(study, "losses"), f"variant '{network.info.label}': {message}")
+        _check_losses(study, network)
         if ends not in found:
             try:
                 found[ends] = match_input(dataset, plan, outputs)
@@ -188,6 +192,22 @@ def _matched(study: Study, networks: Networks, dataset: Dataset) -> Dataset:
         message = "the networks take images of different shapes, so they cannot be compared in one study."
         fail(study, ("network",), message)
     return found.popitem()[1]
+
+
+def _check_known_classes(study: Study, networks: Networks, source: DatasetKind) -> None:
+    if (classes := source.known_classes) is None:
+        return
+    for network in networks.members:
+        _check_losses(study, network)
+        try:
+            check_outputs(source.kind, classes, network.architecture.plan, network.recipe.outputs)
+        except UsageError as error:
+            fail(study, ("data",), f"variant '{network.info.label}': {error}")
+
+
+def _check_losses(study: Study, network: Network) -> None:
+    if message := check_losses(network.recipe.outputs, network.architecture.plan):
+        fail(study, _field_path(study, "losses"), f"variant '{network.info.label}': {message}")
 
 
 def _field_path(study: Study, name: str) -> tuple[str, str]:

@@ -70,6 +70,11 @@ class PreparedStudy:
             raise UsageError(prepared.refusal)
         return prepared
 
+    @property
+    def knows_classes(self) -> bool:
+        """Whether the networks were checked against the number of classes: some data sets state it beforehand."""
+        return self.dataset is not None or self.study.data_source().known_classes is not None
+
     # ---- runs
 
     @property

@@ -41,16 +41,26 @@ def match_input(dataset: Dataset, plan: Plan, outputs: Sequence[str] = ()) -> Da
             f"'{plan.name}' takes {', '.join(f'{name} ({shape})' for name, shape in plan.inputs.items())}; "
             "training requires one input of channels x height x width."
         )
-    _check_outputs(dataset, plan, outputs)
+    check_outputs(dataset.name, dataset.classes, plan, outputs)
     return dataset.with_shape(shapes[0])
 
 
-def _check_outputs(dataset: Dataset, plan: Plan, outputs: Sequence[str]) -> None:
+def check_outputs(data: str, classes: int, plan: Plan, outputs: Sequence[str] = ()) -> None:
+    """Check that the outputs that are trained give one score for each class.
+
+    Args:
+        data: Name of the data set.
+        classes: Its number of classes.
+        outputs: Names of the outputs that are trained; by default the only one.
+
+    Raises:
+        UsageError: They do not; or several outputs are trained that differ in their readout steps.
+    """
     if message := check_losses(outputs, plan):
         raise UsageError(f"recipe.losses: {message}")
     shapes = {call.name: call.shape for call in plan.calls}
     scores = [shapes.get(plan.outputs[name]) for name in outputs or plan.outputs]
-    is_fitting = all(shape is not None and shape.frame == Vector(dataset.classes) for shape in scores)
+    is_fitting = all(shape is not None and shape.frame == Vector(classes) for shape in scores)
     if len(scores) > 1 and not outputs and is_fitting:
         weights = ", ".join(f"{name}: {0.3 if i else 1}" for i, name in enumerate(plan.outputs))
         raise UsageError(
@@ -58,14 +68,10 @@ def _check_outputs(dataset: Dataset, plan: Plan, outputs: Sequence[str]) -> None
             f"the recipe, the main one first, like 'losses: {{{weights}}}'."
         )
     if not is_fitting or (len(scores) > 1 and not outputs):
-        one = (
-            f"outputs of {dataset.classes} values for 'losses'"
-            if outputs
-            else f"one output of {dataset.classes} values"
-        )
+        one = f"outputs of {classes} values for 'losses'" if outputs else f"one output of {classes} values"
         raise UsageError(
-            f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{dataset.name}' has "
-            f"{dataset.classes} classes: training requires {one}. {_class_hint(plan, dataset.classes)}"
+            f"'{plan.name}' gives {', '.join(str(shape) for shape in scores)}, but data '{data}' has "
+            f"{classes} classes: training requires {one}. {_class_hint(plan, classes)}"
         )
     if len(steps := {shape.steps or 1 for shape in scores if shape is not None}) > 1:
         raise UsageError(

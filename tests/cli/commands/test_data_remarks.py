@@ -81,9 +81,14 @@ def test_a_dry_run_refuses_data_that_are_wrong_but_not_those_that_are_missing(
     hrg: Callable[..., Result], folder: Path, data: str
 ) -> None:
     study = ("ablate", "net.yaml", "--variants", "base,more", "--seeds", "1", *SHORT, "--dry-run", "--no-calibrate")
-    for missing in ("npz:b.npz", "imagefolder:pets", "cifar10:root=there"):
+    for missing in ("npz:b.npz", "imagefolder:pets"):
         result = hrg(*study, "--data", missing)
         assert result.exit_code == 0 and "The data are missing, so classes were not checked" in result.stderr
+    for name, classes in (("cifar10", 10), ("cifar100", 100)):
+        result = hrg(*study, f"head.classes={classes}", "--data", f"{name}:root=there")
+        assert result.exit_code == 0 and "The data are missing, so finished runs are unknown" in result.stderr
+        result = hrg(*study, f"head.classes={classes - 1}", "--data", f"{name}:root=there")
+        assert result.exit_code == 2 and f"Set 'head.classes={classes}'." in result.stderr
     for name in ("train", "val", "valid"):
         (folder / "parts" / name).mkdir(parents=True)
     (folder / "one" / "a").mkdir(parents=True)
