@@ -9,6 +9,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
+from pygments.lexers.shell import BashSessionLexer
+
 project = "hiresnet_graph"
 author = "the developers of hiresnet_graph"
 copyright = "2026, the developers of hiresnet_graph"
@@ -26,6 +28,9 @@ html_title = "hiresnet_graph"
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+html_use_index = False  # no page has entries for it
+# Not dashes: `--` begins an option.
+smartquotes_action = "qe"
 # Prompts are not copied, and neither is what a command prints.
 copybutton_prompt_text = r"\$ "
 copybutton_prompt_is_regexp = True
@@ -83,8 +88,16 @@ def _draw(app: Any) -> None:
         runpy.run_path(str(DOCS / script), run_name="__main__")
 
 
+class SessionLexer(BashSessionLexer):
+    """Commands after `$ ` and what they print, which may begin with `#`, as comments of a printed file do."""
+
+    _ps1rgx = re.compile(r"^(\$ )(.*\n?)")
+    _venv = re.compile(r"(?!)")  # of no environment: what is printed may begin with a bracket
+
+
 def setup(app: Any) -> None:
     """Connect the steps before and while pages are read."""
+    app.add_lexer("console", SessionLexer)
     app.connect("builder-inited", _draw)
     app.connect("source-read", _read)
     app.connect("include-read", _included)

@@ -16,6 +16,7 @@ class DenseLayerBlock(Block):
     """`growth` new channels, computed from the input and concatenated to it.
 
     Attributes:
+        growth: Number of new channels.
         bottleneck: Channels of the 1x1 convolution before the 3x3, in multiples of `growth`; 0 omits it.
         dropout: Dropout probability of the new channels.
 

@@ -27,8 +27,11 @@ class PoolBlock(Block):
     """Pooling: the maximum or mean of each window; with `adaptive`, means over windows that give `size` outputs.
 
     Attributes:
+        pool: The maximum (`max`) or the mean (`avg`) of each window, or means over windows that give `size` outputs.
         stride: Default: 1 with padding (which keeps height and width), otherwise the kernel size.
+        ceil_mode: Round height and width up instead of down.
         count_include_pad: Whether the zeros of the padding count in means.
+        size: Height and width of the output of `adaptive`.
     """
 
     kind: ClassVar[str] = "pool"
@@ -81,6 +84,8 @@ class UpsampleBlock(Block):
     """Multiplies height and width by `scale`, by interpolation or by a transposed convolution (`deconv`).
 
     Attributes:
+        mode: Interpolation (`nearest`, `bilinear`), or a transposed convolution (`deconv`).
+        scale: Factor of height and width.
         width: Output channels of a transposed convolution (default: those of the input).
     """
 

@@ -37,6 +37,7 @@ class SwinBlock(Block):
         window: Height and width of the windows.
         shift: Rows and columns by which the windows are shifted; half of the window in every second block.
         hidden: Features between the two linear maps (default: 4 times the width).
+        qkv_bias: Whether the linear map to queries, keys and values has a bias.
         drop_path: Probability that a branch is dropped for a sample (stochastic depth).
 
     Source: Liu et al. 2021, arXiv:2103.14030.

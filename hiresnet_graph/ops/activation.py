@@ -70,7 +70,11 @@ class ReLU6(Activation):
 
 @OPS.register
 class LeakyReLU(Activation):
-    """x for positive x, `slope` x for negative x."""
+    """x for positive x, `slope` x for negative x.
+
+    Attributes:
+        slope: The factor of negative values.
+    """
 
     kind: ClassVar[str] = "leaky_relu"
     examples = ({"slope": 0.2},)
@@ -150,7 +154,11 @@ class GELUTanh(Activation):
 
 @OPS.register
 class ELU(Activation):
-    """x for positive x, `alpha` (exp(x) - 1) for negative x (Clevert et al. 2016)."""
+    """x for positive x, `alpha` (exp(x) - 1) for negative x (Clevert et al. 2016).
+
+    Attributes:
+        alpha: The limit for large negative values is `-alpha`.
+    """
 
     kind: ClassVar[str] = "elu"
     examples = ({"alpha": 0.5},)

@@ -70,7 +70,11 @@ class PadChannels(Op):
 
 @OPS.register
 class SliceChannels(Op):
-    """`width` channels from `start` on."""
+    """`width` channels from `start` on.
+
+    Attributes:
+        start: The first channel, from 0.
+    """
 
     kind: ClassVar[str] = "slice_channels"
     saves: ClassVar[Saves] = "nothing"
@@ -99,7 +103,11 @@ class SliceChannels(Op):
 
 @OPS.register
 class ChannelShuffle(Op):
-    """The channels of a feature map, taken from `groups` groups in turn (Zhang et al. 2018, ShuffleNet)."""
+    """The channels of a feature map, taken from `groups` groups in turn (Zhang et al. 2018, ShuffleNet).
+
+    Attributes:
+        groups: Number of groups of consecutive channels.
+    """
 
     kind: ClassVar[str] = "channel_shuffle"
     saves: ClassVar[Saves] = "nothing"

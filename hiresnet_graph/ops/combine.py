@@ -182,7 +182,11 @@ class LearnedScale(Op):
 
 @OPS.register
 class FixedScale(Op):
-    """A constant factor: `factor` times the input."""
+    """A constant factor: `factor` times the input.
+
+    Attributes:
+        factor: The constant.
+    """
 
     kind: ClassVar[str] = "fixed_scale"
     saves: ClassVar[Saves] = "nothing"

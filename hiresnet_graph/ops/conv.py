@@ -206,7 +206,13 @@ class Conv2d(Op):
 
 @OPS.register
 class ConvTranspose2d(Op):
-    """A transposed convolution; with kernel = stride, it multiplies height and width by `stride`."""
+    """A transposed convolution; with kernel = stride, it multiplies height and width by `stride`.
+
+    Attributes:
+        stride: Distance in pixels between the windows of the output.
+        padding: Number of rows and columns removed at each border of the output.
+        output_padding: Number of rows and columns added at the end of the output.
+    """
 
     kind: ClassVar[str] = "conv_transpose2d"
     is_low_precision: ClassVar[bool] = True

@@ -190,6 +190,7 @@ class GroupNorm(Norm):
     """Group norm (Wu & He 2018); the default number of groups is the greatest common divisor of 32 and the channels.
 
     Attributes:
+        groups: Number of groups of channels, each of which has its own mean and variance.
         scale: Initial value of the scale.
     """
 
@@ -322,6 +323,12 @@ class LocalResponseNorm(Op):
     """Local response norm: x / (k + alpha * mean of x^2 over `size` neighbouring channels)^beta.
 
     It has no parameters. Source: Krizhevsky et al. 2012 (AlexNet), with the mean as in torch.
+
+    Attributes:
+        size: Number of channels of the mean.
+        alpha: Factor of the mean.
+        beta: Exponent of the divisor.
+        k: Constant term of the divisor.
     """
 
     kind: ClassVar[str] = "local_response_norm"

@@ -43,7 +43,11 @@ _ADAPTIVE_POOL = Signature("input size")
 
 
 class Pool(Op):
-    """A sliding window over a feature map; the default stride is the kernel size."""
+    """A sliding window over a feature map; the default stride is the kernel size.
+
+    Attributes:
+        ceil_mode: Round height and width up instead of down.
+    """
 
     part: ClassVar[str] = "pool"
     channelwise: ClassVar[bool] = True
@@ -205,7 +209,12 @@ class Subsample(Op):
 
 @OPS.register
 class Resize(Op):
-    """Interpolation of height and width by the factor `scale`, or to `size`."""
+    """Interpolation of height and width by the factor `scale`, or to `size`.
+
+    Attributes:
+        mode: The nearest pixel, or bilinear interpolation.
+        scale: Factor of height and width.
+    """
 
     kind: ClassVar[str] = "resize"
     saves: ClassVar[Saves] = "nothing"

@@ -119,6 +119,7 @@ class PadPrefix(Op):
 
     Attributes:
         count: Number of new tokens.
+        fill: The values of the new tokens: zeros, or the mean of all tokens.
     """
 
     kind: ClassVar[str] = "pad_prefix"
@@ -167,7 +168,11 @@ class CopyPrefix(Op):
 
 @OPS.register
 class SelectToken(Op):
-    """One token as a vector; by default the class token, which is the first."""
+    """One token as a vector; by default the class token, which is the first.
+
+    Attributes:
+        index: Position of the token, from 0.
+    """
 
     kind: ClassVar[str] = "select_token"
     saves: ClassVar[Saves] = "nothing"
@@ -245,6 +250,9 @@ class MergePatches(Op):
     """Tokens of `size` x `size` neighbours as one token with the features of all (Liu et al. 2021, Swin).
 
     The features are those of the columns of the patch, from left to right, as in torchvision.
+
+    Attributes:
+        size: Height and width of a patch, in tokens.
     """
 
     kind: ClassVar[str] = "merge_patches"
