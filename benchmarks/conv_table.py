@@ -404,7 +404,7 @@ def measured(
 
 
 def remarks_of(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """What is the matter with a way, and where."""
+    """What is wrong with a way, and where."""
     found: dict[str, list[str]] = {}
 
     def note(name: str, what: str, mistake: str, where: str) -> None:
@@ -521,7 +521,7 @@ def main() -> None:
     sections = [
         f"{line}Batch {batch}, {given.threads} threads of the CPU, median of {rounds} rounds in turns. There is no "
         "target: the tables say which way is the fastest, how much of the bandwidth it has if it moves each number "
-        "once (more than all where numbers stay in caches), and what is the matter with a way."
+        "once (more than all where numbers stay in caches), and what is wrong with a way."
     ]
     bytes_per_s = done.get("bandwidth", {}).get("bytes_per_s", math.inf)
     for name, found in done.items():
@@ -535,7 +535,8 @@ def main() -> None:
         ]
         remarks = remarks_of(found["cells"])
         sections.append(
-            "\n".join(f"- {what} in {', '.join(places)}" for what, places in remarks.items()) or "All right."
+            "\n".join(f"- {what} in {', '.join(places)}" for what, places in remarks.items())
+            or "Nothing is wrong with any of them."
         )
     finish("conv_table", "\n\n".join(sections), results, given)
 

@@ -177,9 +177,10 @@ def verdict(value: float, target: float) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Rows in columns as Markdown: the first column to the left, the others to the right."""
-    cells = [[str(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[k]) for row in cells) for k in range(len(head))]
+    """Rows in columns as Markdown: the first column to the left, the others to the right; no column without values."""
+    filled = [k for k in range(len(head)) if not rows or any(str(row[k]) for row in rows)]
+    cells = [[str(row[k]) for k in filled] for row in (head, *rows)]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(filled))]
     lines = [
         "| "
         + " | ".join(

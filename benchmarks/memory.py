@@ -146,7 +146,7 @@ def main() -> None:
             mebibytes(blocks.estimated),
             mebibytes(blocks.measured),
             f"{blocks.ratio:.3f}",
-            f"{100 * (1 - blocks.measured / plain.measured):.0f} %",
+            f"{round(100 * (1 - blocks.measured / plain.measured))} %",
         )
         for plain, blocks in found
     ]

@@ -33,7 +33,7 @@ options
 """
 STUDIES_HEAD = """# Studies
 
-Every shipped study: a sheet of its networks (of very deep ones, their network alone), the commands that show and train
+Every shipped study: a sheet of its networks (of large studies, their network alone), the commands that show and train
 it, and the table of accuracies where it was run. Nothing was
 run with the full schedule of a paper yet; the tables are those of the shorter studies in the [results](../results.md),
 which say how they differ.
@@ -50,12 +50,18 @@ OPTIONS = (
     ("Directions", "resnet20", ["--direction LR", "--direction TB"]),
     ("Networks in time", "frnn3", ["", "--unrolled"]),
     ("Two networks in one picture", "hiresnet18@in", ["--diff hiresnet18@out", "--level stages --diff resnet20"]),
-    ("Variants on a sheet", "hiresnet18", ["--level stages --variants all --no-counts"]),
+    (
+        "Variants on a sheet",
+        "hiresnet18",
+        ["--level stages --variants all --no-counts", "--level stages --variants in,out,p3 --columns 1 --width double"],
+    ),
     ("The networks of a study", "digits", ["--level stages --no-counts"]),
 )
 """Titles, specs, and options of each picture."""
-DEEP = 300
-"""Of a network with more calls, the page of studies shows one diagram: that of all would take minutes."""
+COLUMN = 832
+"""Width of the text of a page, in pixels. Pictures of the gallery fill it, unless their natural size is smaller."""
+DEEP, MANY = 300, 10
+"""Of a network with more calls, or a study with more variants, the page of studies shows one diagram, not all."""
 RUN = {
     "table1-cifar10": ["plain_cifar10"],
     "table1-cifar100": ["plain_cifar100"],
@@ -73,13 +79,18 @@ def printed(*words: str) -> str:
     return done.stdout
 
 
-def picture(name: str, options: str, file: str, text: str) -> str:
-    """Draw a picture; its command and the picture, which leads to the file in its full size."""
+def picture(name: str, options: str, file: str, text: str, *, enlarged: bool = True) -> str:
+    """Draw a picture; its command and the picture, which leads to the file in its full size.
+
+    Args:
+        enlarged: Show it as large as the page allows, up to its natural size, rather than in the width of the options.
+    """
     printed("render", name, *shlex.split(options), "-o", str(FOLDER / file), "--force")
     command = " ".join(filter(None, ("hrg render", name, options, "-o net.svg")))
-    drawn = re.search(r'<svg[^>]* width="([\d.]+)pt"', (FOLDER / file).read_text(encoding="utf-8"))
+    width = r'viewBox="\S+ \S+ ([\d.]+) ' if enlarged else r' width="([\d.]+)pt"'
+    drawn = re.search(f"<svg[^>]*{width}", (FOLDER / file).read_text(encoding="utf-8"))
     assert drawn is not None, file
-    pixels = round(float(drawn[1]) / 0.75)
+    pixels = min(round(float(drawn[1]) / 0.75), COLUMN)
     return f"`{command}`\n\n```{{image}} {file}\n:alt: {text}\n:width: {pixels}px\n```"
 
 
@@ -113,12 +124,13 @@ def study_section(name: str, measured: dict[str, str]) -> str:
     path = study_path(name)
     assert path is not None
     network = study.base()
-    is_deep = len(network.plan.calls) > DEEP
-    drawn = network.name if is_deep else name
+    is_large = len(network.plan.calls) > DEEP or len(study.variants or ()) > MANY
+    drawn = network.name if is_large else name
+    options = "--level stages --no-counts --width double" + ("" if is_large else " --columns 1")
     parts = [
         f"## {name}",
         study.description,
-        picture(drawn, "--level stages --no-counts --width double", f"study-{name}.svg", f"Diagram of {drawn}"),
+        picture(drawn, options, f"study-{name}.svg", f"Diagram of {drawn}"),
         f"`hrg show {name}` lists its networks and runs; `hrg ablate {name} -o runs/{name}` trains them.",
         *(f"*With less computing*: {measured.pop(folder)}" for folder in RUN.get(name, ())),
         source(path, f"specs/studies/{name}.yaml"),
@@ -144,7 +156,7 @@ def option_section(title: str, spec: str, options: list[str]) -> str:
     """The pictures of a kind of option."""
     stem = f"option-{title.lower().replace(' ', '-')}"
     pictures = [
-        picture(spec, option, f"{stem}-{i}.svg", f"{title}: {option or 'without options'}")
+        picture(spec, option, f"{stem}-{i}.svg", f"{title}: {option or 'without options'}", enlarged=False)
         for i, option in enumerate(options)
     ]
     return "\n\n".join([f"## {title}", *pictures, ""])

@@ -77,7 +77,7 @@ def page(script: Path, folder: Path) -> str:
             name = f"{script.stem}-{number}.svg"
             (folder / name).write_text(svg, encoding="utf-8")
             parts.append(f"![{title}: the value of this cell]({name})")
-    source = f"<small>The notebook is `examples/notebooks/{script.name}`.</small>"
+    source = f"The notebook is `examples/notebooks/{script.name}`."
     return "\n\n".join([parts[0], source, *parts[1:], ""])
 
 

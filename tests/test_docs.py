@@ -333,6 +333,16 @@ def without_code(text: str) -> str:
     return re.sub(r"(?ms)^```.*?^```$", "", text)
 
 
+def test_no_line_is_a_comment_and_no_field_lacks_its_meaning() -> None:
+    found = []
+    for page in [*PAGES, *sorted(REFERENCE.glob("*.md"))]:
+        for number, line in enumerate(page.read_text().splitlines(), start=1):
+            # The site leaves out a line with a percent sign at its start.
+            if line.startswith("%") or (page.parent == REFERENCE and re.search(r"\| *\|$", line)):
+                found.append(f"{page.name}:{number}: {line}")
+    assert found == []
+
+
 @pytest.mark.parametrize("page", ALL, ids=page_id)
 def test_links_and_images_lead_somewhere(page: Path) -> None:
     text = re.sub(r"`[^`\n]*`", "", without_code(page.read_text()))

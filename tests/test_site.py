@@ -118,6 +118,27 @@ def test_a_word_that_is_nowhere_is_not_found(site: Site) -> None:
     assert site.find("zygomorphic") == set()
 
 
+def test_options_keep_their_hyphens_and_only_commands_have_prompts(site: Site) -> None:
+    texts = {name: html.unescape(re.sub(r"<[^>]+>", "", text)) for name, text in site.pages.items()}
+    assert "With --weights" in texts["reference/cli.html"]
+    dashes = {name: re.findall(r"[\s(\u2018']\u2013[a-z]\S*", text) for name, text in texts.items()}
+    assert {name: found for name, found in dashes.items() if found} == {}
+    prompts = {prompt for text in site.pages.values() for prompt in re.findall(r'<span class="gp">(.*?)</span>', text)}
+    assert prompts == {"$ "}
+    assert "gp-VirtualEnv" not in "".join(site.pages.values())
+
+
+def test_names_in_the_pictures_of_the_gallery_can_be_read(site: Site) -> None:
+    small = []
+    for page in ("index", "studies"):
+        for src, pixels in re.findall(r'src="([^"]+\.svg)" style="width: (\d+)px', site.pages[f"gallery/{page}.html"]):
+            svg = (site.folder / "gallery" / src).read_text()
+            (width,) = re.findall(r'<svg[^>]* viewBox="\S+ \S+ ([\d.]+) ', svg)
+            size = max(map(float, re.findall(r'font-size="([\d.]+)', svg))) * int(pixels) / float(width)
+            small += [f"{src}: {size:.1f} px"] if size < 9 else []
+    assert small == []
+
+
 def test_the_gallery_shows_every_spec_and_study(site: Site) -> None:
     for page, names, command in (
         ("index", spec_names(), "hrg render {0} --level stages --width double"),

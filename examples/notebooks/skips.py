@@ -56,7 +56,7 @@ with torch.no_grad():
 shares = [{"target": one.target, "value": one.edge, "kind": one.kind, "share": one.share} for one in found]
 chart = alt.Chart(alt.InlineData(shares)).mark_bar()
 chart.encode(
-    alt.X("share:Q").title("share of the sum"),
+    alt.X("share:Q").axis(tickCount=7).title("share of the sum"),
     alt.Y("value:N").title(None).sort("-x"),
     alt.Color("kind:N").title(None).scale(range=["#999999", "#0072b2"]),
     alt.Row("target:N").title(None).header(labelAngle=0, labelAlign="left"),
@@ -74,7 +74,7 @@ with torch.no_grad():
     intact, *without = lesion(probed, lambda: [(test_images, test_labels)], sets)
 losses = [{"skip": skip, "points": 100 * (value - intact)} for skip, value in zip(skips, without, strict=True)]
 alt.Chart(alt.InlineData(losses)).mark_bar(color="#d55e00").encode(
-    alt.X("points:Q").title("accuracy without it, minus intact, in points"),
+    alt.X("points:Q").axis(tickCount=7).title("accuracy without it, minus intact, in points"),
     alt.Y("skip:N").title(None).sort(None),
 ).properties(width=420)
 

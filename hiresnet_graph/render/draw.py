@@ -121,12 +121,22 @@ def render_difference(
 
 
 def render_sheet(
-    plans: Sequence[tuple[str, Plan]], path: str | Path, options: RenderOptions | None = None, *, title: str = ""
+    plans: Sequence[tuple[str, Plan]],
+    path: str | Path,
+    options: RenderOptions | None = None,
+    *,
+    title: str = "",
+    columns: int | None = None,
 ) -> Path:
     """Write one picture of several networks, each below its name.
 
+    Args:
+        title: Name of the picture (default: that of the first network).
+        columns: Number of networks side by side; with a width, a network that would be too small is wrapped into rows.
+            Default: a sheet with about the proportions of a page.
+
     Raises:
-        UsageError: There is no network, the suffix is not that of a picture, or as for `render`.
+        UsageError: There is no network, `columns` is below 1, the suffix is not that of a picture, or as for `render`.
     """
     target, kind = _target(path)
     if kind not in _PICTURES:
@@ -134,10 +144,12 @@ def render_sheet(
         raise UsageError(f"a sheet of several networks is a picture; the suffix must be one of {known}, not .{kind}.")
     if not plans:
         raise UsageError("a sheet needs at least one network.")
+    if columns is not None and columns < 1:
+        raise UsageError(f"a sheet needs at least one column, not {columns}.")
     options = options or RenderOptions()
-    natural = replace(options, width="")
-    pictures = [(name, _picture(_scene(plan, natural, name), natural)) for name, plan in plans]
-    write_atomic(target, _PICTURES[kind](make_sheet(pictures, title or plans[0][0], options)), UsageError)
+    one = replace(options, width=str(options.width_cm / columns) if columns and options.width_cm else "")
+    pictures = [(name, _picture(_scene(plan, one, name), one)) for name, plan in plans]
+    write_atomic(target, _PICTURES[kind](make_sheet(pictures, title or plans[0][0], options, columns)), UsageError)
     return target
 
 

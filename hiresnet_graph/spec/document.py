@@ -57,7 +57,7 @@ class Document:
 
     @property
     def name(self) -> str:
-        """Of the network."""
+        """Name of the network."""
         return str(self.tree.get("name", ""))
 
     @property

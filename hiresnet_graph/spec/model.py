@@ -150,7 +150,7 @@ class TimeSpec(Model):
 
     steps: Annotated[int, Field(ge=1, le=MAX_STEPS, strict=True)] = Field(description="Number of time steps.")
     delay: Literal[0, 1] = Field(
-        0, description="Of flow and skips that give none, except from the input and into an output, where it is 0."
+        0, description="Default delay of flow and skips; from the input and into an output it is 0."
     )
     input: Literal["first", "every", "sequence"] = Field(
         "every", description="The input holds x at step 0, at every step, or x[:, t]."
@@ -189,7 +189,8 @@ class SectionSpec(Model):
     skips: dict[str, Any] | None = Field(None, description="A group of skips, or named groups.")
     edges: list[dict[str, Any]] = Field(default_factory=list, description="Single edges.")
     transitions: dict[str, Any] | None = Field(
-        None, description="Edges that take one time step, as a matrix: row -> column -> block; `edges` chooses of them."
+        None,
+        description="Edges that take one time step, as a matrix: row -> column -> block; `edges` selects some of them.",
     )
     time: dict[str, Any] | None = Field(None, description="Steps, delays and readout of a recurrent network.")
 

@@ -79,6 +79,26 @@ def test_a_sheet_has_all_networks_below_their_names(tmp_path: Path) -> None:
     assert root.get("width") == "496.06pt"
 
 
+def test_a_sheet_has_as_many_columns_as_given(tmp_path: Path) -> None:
+    network = hrg.load("hiresnet50")
+    plans = [(name, network.variant(name).plan) for name in ("none", "in", "out")]
+    options = RenderOptions(level="stages", width="double")
+    width = {}
+    for columns in (1, 2, 3, 8):
+        sheet = render_sheet(plans, tmp_path / f"{columns}.svg", options, columns=columns)
+        root = ElementTree.parse(sheet).getroot()
+        titles = {t.text: (float(t.get("x", 0)), float(t.get("y", 0))) for t in root.iter(f"{SVG}text")}
+        assert len({titles[name][0] for name, _ in plans}) == min(columns, 3), columns
+        assert len({titles[name][1] for name, _ in plans}) == {1: 3, 2: 2}.get(columns, 1), columns
+        assert root.get("width") == "496.06pt"
+        width[columns] = float(root.get("viewBox", "").split()[2])
+    natural = render_sheet(plans, tmp_path / "natural.svg", RenderOptions(level="stages"), columns=1)
+    box = ElementTree.parse(natural).getroot().get("viewBox", "")
+    assert width[1] < 0.9 * float(box.split()[2])  # wrapped into rows, which are not as small
+    with pytest.raises(UsageError, match="at least one column, not 0"):
+        render_sheet(plans, tmp_path / "net.svg", columns=0)
+
+
 def test_a_sheet_is_a_picture(tmp_path: Path) -> None:
     plan = hrg.load("hiresnet18").plan
     with pytest.raises(UsageError, match=r"must be one of \.svg, \.pdf, \.png, \.tex, \.html, not \.dot"):

@@ -54,6 +54,10 @@ def render(
         str | None,
         typer.Option(metavar="NAMES", help="Draw these variants on one sheet: names with commas, or all."),
     ] = None,
+    columns: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Networks side by side on a sheet.", show_default="(as on a page)"),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Draw the diagram as SVG, PDF, PNG, TikZ, a web page, DOT or Mermaid.
@@ -76,6 +80,8 @@ def render(
         footer,
         cast("ThemeName", theme),
     )
+    if columns is not None and variants is None and not is_study(spec):
+        raise UsageError("'--columns' is for a sheet of several networks. Add '--variants', or give a study.")
     if is_study(spec):
         from hiresnet_graph.sweep.study import read_study
 
@@ -83,7 +89,7 @@ def render(
         refuse_changes(spec, given)
         study = read_study(spec)
         target = check_output_file(output, study.base().files, force=force)
-        render_sheet(_study_networks(study), target, options, title=study.name or study.base().name)
+        render_sheet(_study_networks(study), target, options, title=study.name or study.base().name, columns=columns)
         write_message(f"Wrote {output}.")
         return
     network = architecture(spec, changes, variant, edges)
@@ -94,7 +100,7 @@ def render(
         render_difference((titles[0], network.plan), (titles[1], other.plan), target, options)
     elif variants is not None:
         shown = [(name, _variant(network, name).plan) for name in _names(network, variants)]
-        render_sheet(shown, target, options, title=network.title)
+        render_sheet(shown, target, options, title=network.title, columns=columns)
     else:
         render(network.plan, target, options, title=network.title)
     write_message(f"Wrote {output}.")

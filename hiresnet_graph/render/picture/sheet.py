@@ -16,12 +16,18 @@ _ASPECT = 1.4
 """Width of a sheet for its height, as nearly as whole pictures allow."""
 
 
-def make_sheet(pictures: Sequence[tuple[str, Picture]], title: str, options: RenderOptions) -> Picture:
-    """One picture of several with their names, in the width of the options."""
+def make_sheet(
+    pictures: Sequence[tuple[str, Picture]], title: str, options: RenderOptions, columns: int | None = None
+) -> Picture:
+    """One picture of several with their names, in the width of the options.
+
+    Args:
+        columns: Number of pictures side by side (default: a sheet with about the proportions of a page).
+    """
     width = max(picture.page.width for _, picture in pictures)
-    rows = _rows(pictures, width)
+    columns = min(columns or _columns(pictures, width), len(pictures))
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     heights = [max(picture.page.height for _, picture in row) + _HEADER for row in rows]
-    columns = max(map(len, rows))
     page = Rect(0, 0, columns * (width + _GAP) - _GAP, sum(heights) + _GAP * (len(rows) - 1))
     panels: list[Panel] = []
     links: list[Link] = []
@@ -41,16 +47,15 @@ def make_sheet(pictures: Sequence[tuple[str, Picture]], title: str, options: Ren
     return Picture(title, page, tuple(panels), tuple(links), tuple(texts), first.theme, first.font, scale)
 
 
-def _rows(pictures: Sequence[tuple[str, Picture]], width: float) -> list[tuple[tuple[str, Picture], ...]]:
-    """The pictures in rows, so that the sheet has about the proportions of a page."""
+def _columns(pictures: Sequence[tuple[str, Picture]], width: float) -> int:
+    """How many pictures side by side give a sheet with about the proportions of a page."""
     height = max(picture.page.height for _, picture in pictures) + _HEADER + _GAP
 
     def misfit(columns: int) -> float:
         aspect = columns * (width + _GAP) / (ceil(len(pictures) / columns) * height)
         return max(aspect / _ASPECT, _ASPECT / aspect)
 
-    columns = min(range(1, len(pictures) + 1), key=misfit)
-    return [tuple(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
+    return min(range(1, len(pictures) + 1), key=misfit)
 
 
 def _moved(point: Point, by: Point) -> Point:

@@ -55,6 +55,10 @@ def test_the_picture_of_a_study_is_a_sheet_of_its_different_networks(hrg, folder
         (["hiresnet18", "--variants", "ful"], "'hiresnet18' has no variant 'ful'. Did you mean 'full'?"),
         (["unet", "--variants", "all"], "'unet' has no variants, so there is no sheet of them."),
         (["unet", "--variants", "a", "--diff", "unet"], "'--diff' and '--variants' are two kinds of pictures."),
+        (
+            ["unet", "--columns", "2"],
+            "'--columns' is for a sheet of several networks. Add '--variants', or give a study.",
+        ),
         (["unet", "--width", "wide"], "the width 'wide' must be single, double, or a number of centimetres"),
     ],
 )
