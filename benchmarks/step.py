@@ -5,7 +5,9 @@
 Compiled networks against the same ones written by hand: `resnet50` (batch 4 at 224x224) against torchvision's, and
 `hiresnet18` with all skips (batch 100 at 32x32) against `benchmarks/handwritten.py`; `vit_tiny` (batch 2 at 224x224)
 against timm's, and `hiresvit_tiny` with all skips (batch 8 at 32x32) against `benchmarks/handwritten.py`. Weights are
-copied, and outputs must be equal bit for bit, in train and eval mode, before anything is timed. The target is for CPU
+copied, and outputs must be equal bit for bit, in train and eval mode, before anything is timed. A second pair shows
+what it costs that a compiled network is nested, a module for each node and block: against the same code without modules
+in between, as `torch.fx` traces it. The target is for CPU
 time, which other programs disturb less. One thread unless told otherwise: with more, a busy machine is
 measured rather than the network.
 
@@ -29,7 +31,7 @@ from typing import Any
 import timm
 import torch
 import torchvision.models
-from torch import nn
+from torch import fx, nn
 from torch.nn.functional import cross_entropy
 
 import hiresnet_graph as hrg
@@ -239,6 +241,13 @@ def measured(case: Case, given: Options) -> tuple[Pair, dict[str, Any]]:
     return pair, memory
 
 
+def nested_pair(case: Case, given: Options) -> Pair:
+    """The compiled network against its straight-line code, which calls the layers directly."""
+    nested, data = case.ours().train(), case.data()
+    straight = fx.symbolic_trace(nested)
+    return in_turns(step_of(nested, *data), step_of(straight, *data), case.rounds, warm_up=1 if given.quick else 3)
+
+
 def _more(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--networks", nargs="+", default=(), metavar="NAME", help="those to measure (default: all)")
 
@@ -247,7 +256,7 @@ def main() -> None:
     """Run the benchmark."""
     given = options(__doc__, more=_more)
     torch.set_num_threads(given.threads)
-    rows, memory_rows, results = [], [], {}
+    rows, straight_rows, memory_rows, results = [], [], [], {}
     for case in cases(given.quick, given.more.networks):
         pair, memory = measured(case, given)
         met = verdict(pair.cpu_ratio.median, TARGET)
@@ -257,7 +266,12 @@ def main() -> None:
                 ours, theirs = memory[kind]["ours"], memory[kind]["by hand"]
                 ratio = f"{ours / theirs:.3f}" if ours and theirs else "unknown"
                 memory_rows.append((f"{case.name}, {title}", mebibytes(ours), mebibytes(theirs), ratio))
+        nested = nested_pair(case, given)
+        straight_rows.append(
+            ratio_row(f"{case.name}, batch {case.batch}", nested, 1.0, verdict(nested.cpu_ratio.low, 1.0))
+        )
         results[case.name] = {
+            "nested": nested,
             "batch": case.batch,
             "size": case.size,
             "target": TARGET,
@@ -270,6 +284,8 @@ def main() -> None:
             f"Threads: {given.threads}. Outputs are equal bit for bit. By hand: torchvision for resnet50, "
             "timm for vit_tiny, `benchmarks/handwritten.py` for hiresnet18 and hiresvit_tiny.",
             table(("one step", "ours", "by hand", "ratio (95 %)", "of CPU time", "target", ""), rows),
+            "Nested, as compiled, and straight: met where 1.00 is in the interval.",
+            table(("one step", "nested", "straight", "ratio (95 %)", "of CPU time", "target", ""), straight_rows),
             table(("memory", "ours", "by hand", "ratio"), memory_rows),
         ]
     )

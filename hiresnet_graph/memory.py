@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from hiresnet_graph.plan import Call, Plan, inplace_calls
+from hiresnet_graph.plan import Call, Plan, inplace_calls, inplace_sums
 
 FLOAT32_BYTES = 4
 _LOW_BYTES = 2
@@ -96,7 +96,7 @@ class _TrainingStep:
     def __init__(self, plan: Plan, batch: int, low_precision: bool, trained: Collection[str] | None) -> None:
         self.batch, self.is_low, self.outputs = batch, low_precision, plan.outputs
         self.trained = set(plan.tensors() if trained is None else trained)
-        self.inplace = inplace_calls(plan)
+        self.inplace = inplace_calls(plan).keys() | inplace_sums(plan).keys()
         self.kept = {*plan.inputs, *plan.outputs.values()}
         self.unread = _readers(plan.calls)
         self.live = self.peak = 0

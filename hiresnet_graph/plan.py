@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from hiresnet_graph.errors import Problem
 from hiresnet_graph.graph import EdgeRecord, NodeRecord, OpGraph, Origin
-from hiresnet_graph.ops import Apply, Layer, Op, Remark, Tensor
+from hiresnet_graph.ops import Apply, Arg, ChainedApply, Layer, Op, Remark, Tensor
 from hiresnet_graph.shapes import Shape
 
 
@@ -190,20 +190,48 @@ def remarks(plan: Plan) -> tuple[Problem, ...]:
 
 
 def inplace_calls(plan: Plan) -> dict[str, Apply]:
-    """The calls that overwrite their operand: name -> function with `inplace`.
+    """The functions of one value that overwrite it: name -> function with `inplace`.
 
     As in a hand-written ReLU after batch norm: equal bits and less memory traffic (2 % of a step of `hiresnet18`,
     `benchmarks/step.py`). The operand has one reader and comes from a layer or a sum of the same node or edge; inputs,
     outputs and values of nodes are never overwritten. A hook on the layer that made the operand sees the overwritten
     value, as in torchvision's networks.
     """
+    found: dict[str, Apply] = {}
+    for call in _overwriting(plan):
+        if call.op.has_inplace:
+            apply = call.op.apply(*call.input_shapes)
+            assert apply is not None
+            found[call.name] = replace(apply, kwargs={**apply.kwargs, "inplace": True})
+    return found
+
+
+def inplace_sums(plan: Plan) -> dict[str, Apply]:
+    """The sums that are computed in the memory of their first operand: name -> function.
+
+    As in a hand-written `out += shortcut`: equal bits and less memory traffic (`benchmarks/step.py`). The operand is
+    one that `inplace_calls` could overwrite, too. Under mixed precision, a sum in place would keep the type of its
+    first operand, so all operands must have 16 bits there.
+    """
+    low: set[str] = set()
+    for call in plan.calls:
+        if call.op.is_low_precision or (call.op.keeps_precision and low.issuperset(call.inputs)):
+            low.add(call.name)
+    return {
+        call.name: ChainedApply(".add_", tuple(map(Arg, range(len(call.inputs)))))
+        for call in _overwriting(plan)
+        if call.op.kind == "add" and len(call.inputs) > 1 and low.issuperset(call.inputs)
+    }
+
+
+def _overwriting(plan: Plan) -> Iterator[Call]:
+    """The calls whose first operand nothing else needs."""
     readers = Counter(name for call in plan.calls for name in call.inputs)
     retained = {*plan.outputs.values(), *(node.value for node in plan.nodes)}
     made: dict[str, Call] = {}
-    found: dict[str, Apply] = {}
     for call in plan.calls:
         made[call.name] = call
-        operand = made.get(call.inputs[0]) if call.op.has_inplace else None
+        operand = made.get(call.inputs[0]) if call.inputs else None
         if (
             operand is not None
             and operand.op.overwritable
@@ -212,7 +240,4 @@ def inplace_calls(plan: Plan) -> dict[str, Apply]:
             and operand.name not in retained
             and readers[operand.name] == 1
         ):
-            apply = call.op.apply(*call.input_shapes)
-            assert apply is not None
-            found[call.name] = replace(apply, kwargs={**apply.kwargs, "inplace": True})
-    return found
+            yield call

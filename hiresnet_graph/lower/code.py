@@ -12,7 +12,7 @@ from torch import fx
 from hiresnet_graph.identifiers import argument_names
 from hiresnet_graph.lower.weights import find
 from hiresnet_graph.ops import Apply, Arg, ChainedApply, Layer, Weight
-from hiresnet_graph.plan import Call, Plan, inplace_calls, layers_by_weight
+from hiresnet_graph.plan import Call, Plan, inplace_calls, inplace_sums, layers_by_weight
 from hiresnet_graph.tree import ModuleTree, ModuleUse, container_of, is_below, make_tree
 
 
@@ -27,7 +27,7 @@ class GraphWriter:
         self.plan = plan
         self.layers = layers or {name: layer for name, (layer, _) in layers_by_weight(plan).items()}
         self.tree: ModuleTree = make_tree(plan, self.layers)
-        self.inplace = inplace_calls(plan)
+        self.inplace = inplace_calls(plan) | inplace_sums(plan)
         self.labels = {value: node for node, held in self.tree.values.items() for _, value in held}
         self.uses: dict[str, list[ModuleUse]] = {}
         for call in self.tree.root.all():
@@ -144,6 +144,8 @@ class GraphWriter:
             apply = self.inplace.get(call.name, apply)
 
         def function(target: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
+            if target.startswith("."):
+                return graph.call_method(target[1:], args, kwargs)
             return graph.call_function(find(target), args, kwargs)
 
         node: fx.Node = evaluate(apply, inputs, weight, function)

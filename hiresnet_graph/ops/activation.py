@@ -36,6 +36,7 @@ class Activation(Op):
     """
 
     channelwise: ClassVar[bool] = True
+    keeps_precision: ClassVar[bool] = True
     function: ClassVar[str] = ""
     transcendental: ClassVar[bool] = False
 

@@ -221,6 +221,7 @@ class Op(Kind):
         shares_gradient: The gradients of its operands are views of that of its result.
         saves: What it stores for its backward pass, if that is one of these: `saved`.
         is_low_precision: Mixed precision computes it with 16-bit numbers, whatever its operands are.
+        keeps_precision: Mixed precision computes it with 16-bit numbers if all its operands have 16 bits.
         counts_activations: Its output counts as activations, as in pycls (Radosavovic et al. 2020).
         short_name: Its name in diagrams; by default its kind.
         classes_field: The field with the number of classes, if its output can be the scores of a classifier.
@@ -241,6 +242,7 @@ class Op(Kind):
     is_view: ClassVar[bool] = False
     shares_gradient: ClassVar[bool] = False
     is_low_precision: ClassVar[bool] = False
+    keeps_precision: ClassVar[bool] = False
     saves: ClassVar[Saves] = "operands"
     counts_activations: ClassVar[bool] = False
     short_name: ClassVar[str] = ""

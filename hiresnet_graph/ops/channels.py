@@ -39,6 +39,7 @@ class PadChannels(Op):
     """
 
     kind: ClassVar[str] = "pad_channels"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"width": 11}, {"width": 13, "side": "end"})
@@ -77,6 +78,7 @@ class SliceChannels(Op):
     """
 
     kind: ClassVar[str] = "slice_channels"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
@@ -110,6 +112,7 @@ class ChannelShuffle(Op):
     """
 
     kind: ClassVar[str] = "channel_shuffle"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     examples = ({"groups": 4},)

@@ -70,6 +70,7 @@ class Add(Fold):
     """The sum, from the first input to the last."""
 
     kind: ClassVar[str] = "add"
+    keeps_precision: ClassVar[bool] = True
     shares_gradient: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
@@ -83,6 +84,7 @@ class Mean(Fold):
     """The mean: the sum of the inputs divided by their number."""
 
     kind: ClassVar[str] = "mean"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     averages: ClassVar[bool] = True
@@ -94,6 +96,7 @@ class Multiply(Fold):
     """The product. A factor with 1 channel, or of 1x1 size, is broadcast."""
 
     kind: ClassVar[str] = "multiply"
+    keeps_precision: ClassVar[bool] = True
     function: ClassVar[str] = "operator.mul"
 
     def shape(self, *inputs: Shape) -> Shape:
@@ -116,6 +119,7 @@ class Concat(Op):
     """Concatenation along the channels."""
 
     kind: ClassVar[str] = "concat"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     shares_gradient: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
@@ -189,6 +193,7 @@ class FixedScale(Op):
     """
 
     kind: ClassVar[str] = "fixed_scale"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_affine: ClassVar[bool] = True
     maps_channels: ClassVar[bool] = True

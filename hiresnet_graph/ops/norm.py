@@ -94,6 +94,7 @@ class BatchNorm(Norm):
     """
 
     kind: ClassVar[str] = "batch_norm"
+    keeps_precision: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     maps_channels: ClassVar[bool] = True
     examples = ({"affine": False}, {"momentum": 0.2}, {"scale": 0}, {})

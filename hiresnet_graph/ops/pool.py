@@ -51,6 +51,7 @@ class Pool(Op):
 
     part: ClassVar[str] = "pool"
     channelwise: ClassVar[bool] = True
+    keeps_precision: ClassVar[bool] = True
     counts_activations: ClassVar[bool] = True
     kernel_size: Pair
     stride: Pair | None = None
@@ -143,6 +144,7 @@ class AdaptiveAvgPool(Op):
     """Means over windows that give exactly `size` outputs; size 1 is global average pooling."""
 
     kind: ClassVar[str] = "adaptive_avg_pool"
+    keeps_precision: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
     examples = ({"size": [2, 3]}, {"size": 2})
     part: ClassVar[str] = "pool"
@@ -175,6 +177,7 @@ class Subsample(Op):
     """
 
     kind: ClassVar[str] = "subsample"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
@@ -249,6 +252,7 @@ class Flatten(Op):
     """All elements as one vector."""
 
     kind: ClassVar[str] = "flatten"
+    keeps_precision: ClassVar[bool] = True
     saves: ClassVar[Saves] = "nothing"
     is_view: ClassVar[bool] = True
     is_affine: ClassVar[bool] = True
