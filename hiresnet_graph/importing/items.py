@@ -31,6 +31,7 @@ class Item:
         inner: For an entry of `blocks`: the nodes of this use.
         structure: For an entry of `blocks`: equal for uses of one entry.
         free: Fields that change nothing here.
+        slots: Inner primitive -> the slot where edges add to its value.
         projections: Operand -> the projection on its edge, with its tensors.
     """
 
@@ -46,6 +47,7 @@ class Item:
     structure: int = 0
     kind: str = ""
     free: frozenset[str] = frozenset()
+    slots: Mapping[int, str] = field(default_factory=dict)
     projections: dict[int, tuple[dict[str, Any], dict[str, Stored]]] = field(default_factory=dict)
 
     @property
@@ -134,7 +136,7 @@ class Lifter:
         known = self._recognised(members, source, output)
         if known is not None:
             item = Item(path, known.block, known.fields, [source], output, members, known.tensors)
-            item.free = known.free
+            item.free, item.slots = known.free, known.slots
             return item
         count = self.counts[structure]
         is_part = (len(members) < 3 and count < _OFTEN) or region.frame.kind == "Sequential"

@@ -10,6 +10,9 @@ from hiresnet_graph.importing.items import Lifter
 from hiresnet_graph.importing.primitives import Flat, Stored
 from hiresnet_graph.importing.regions import join_concatenations, tree_of
 from hiresnet_graph.importing.sections import SectionText, flow_lines, legal_name, section
+from hiresnet_graph.importing.skip_section import SkipPlaces, skips_key
+from hiresnet_graph.importing.skips import LongSkip, find_skips, without_skips
+from hiresnet_graph.importing.wiring import computes
 from hiresnet_graph.shapes import Map, Shape
 
 
@@ -28,8 +31,58 @@ class Lifted(NamedTuple):
 
 def lift(flat: Flat, name: str, description: str = "") -> Lifted:
     """The spec of a network."""
-    flat = join_concatenations(flat)
+    head = {"name": name, **({"description": description} if description else {})}
     norms = common_norms(flat)
+    skips = find_skips(flat)
+    with_skips = _with_skips(flat, head, norms, skips) if skips else None
+    plain = _draft(flat, head, norms).lifted
+    return with_skips if with_skips is not None and _size(with_skips) <= _size(plain) else plain
+
+
+class _Draft(NamedTuple):
+    """A spec without the key `skips`, and the section and the network that it was made of."""
+
+    lifted: Lifted
+    text: SectionText
+    flat: Flat
+
+
+def _with_skips(flat: Flat, head: Mapping[str, Any], norms: dict[str, float], skips: list[LongSkip]) -> Lifted | None:
+    """The spec with the key `skips`; None if none of the long skips can be an edge of it.
+
+    A skip that cannot be one becomes nodes, with which the network is lifted again.
+    """
+    while True:
+        reduced = without_skips(flat, skips) if skips else None
+        if reduced is None:
+            return None
+        draft = _draft(reduced.flat, head, norms)
+        index = {id(primitive): number for number, primitive in enumerate(draft.flat.primitives)}
+        primitives = reduced.flat.primitives
+        values = {old: new if new < 0 else index[id(primitives[new])] for old, new in reduced.values.items()}
+        places = SkipPlaces(flat, values, draft.text, _input_names(flat), norms)
+        found = {skip: edge for skip in skips if (edge := places.edge(skip)) is not None}
+        edges = {edge.ends: edge for edge in found.values()}
+        if len(edges) == len(skips):
+            break
+        skips = [skip for skip, edge in found.items() if edges[edge.ends] is edge]
+    stages = {name: len(items) for name, items in draft.text.blocks.items() if len(items) > 1}
+    for brief in (True, False):
+        key, tensors = skips_key(list(edges.values()), stages, brief=brief)
+        lifted = draft.lifted._replace(
+            spec={**draft.lifted.spec, "skips": key}, tensors={**draft.lifted.tensors, **tensors}
+        )
+        if computes(lifted.spec, lifted.tensors, flat):
+            return lifted
+    return None
+
+
+def _size(lifted: Lifted) -> int:
+    return len(lifted.spec["nodes"]) + len(lifted.spec.get("blocks", ()))
+
+
+def _draft(flat: Flat, head: Mapping[str, Any], norms: dict[str, float]) -> _Draft:
+    flat = join_concatenations(flat)
     root = tree_of(flat)
     lifter = Lifter(flat, root, norms)
     items = lifter.items(root)
@@ -38,9 +91,7 @@ def lift(flat: Flat, name: str, description: str = "") -> Lifted:
     outputs = list(dict.fromkeys(flat.outputs.values()))
     text = section(items, inputs, outputs, "", lifter.edges, entries.defaults)
     share_parts(text)
-    spec: dict[str, Any] = {"name": name}
-    if description:
-        spec["description"] = description
+    spec: dict[str, Any] = dict(head)
     spec["input"] = _inputs(flat, inputs)
     if norms:
         spec["norms"] = norms
@@ -55,7 +106,7 @@ def lift(flat: Flat, name: str, description: str = "") -> Lifted:
     if len(text.outputs) > 1 or text.outputs[0] in inner:
         spec["outputs"] = text.outputs
     nodes = dict(zip(outputs, text.outputs, strict=True))
-    return Lifted(spec, text.tensors, [nodes[value] for value in flat.outputs.values()])
+    return _Draft(Lifted(spec, text.tensors, [nodes[value] for value in flat.outputs.values()]), text, flat)
 
 
 def share_parts(text: SectionText) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, get_args
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast, get_args
 
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from hiresnet_graph.errors import ShapeError
 from hiresnet_graph.importing.primitives import Flat, Stored
 from hiresnet_graph.importing.token_candidates import token_candidates
 from hiresnet_graph.ops import Op, pair
+from hiresnet_graph.projections import StandardProjection
 from hiresnet_graph.registry import Kind
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.wire import ActivationName, Builder, Wire
@@ -35,12 +37,14 @@ class Recognised(NamedTuple):
     Attributes:
         tensors: Address below the block -> tensor of the original.
         free: Fields that change nothing for this input.
+        slots: Inner value of the network -> slot of the block where edges add to it.
     """
 
     block: str
     fields: dict[str, Any]
     tensors: dict[str, Stored]
     free: frozenset[str] = frozenset()
+    slots: Mapping[int, str] = MappingProxyType({})
 
 
 def operation_key(op: Op, shape: Shape) -> Key:
@@ -117,6 +121,19 @@ def _by_hash(operands: Sequence[int], hashes: Sequence[int]) -> list[int]:
     return sorted(operands, key=lambda index: hash("input") if index == INPUT else hashes[index])
 
 
+class Expanded(NamedTuple):
+    """The calls of a block or of a projection.
+
+    Attributes:
+        names: Of each call, below the node or edge.
+        slots: Slot -> the call to whose value its edges add; its input is none.
+    """
+
+    calls: Calls
+    names: list[str]
+    slots: dict[str, int]
+
+
 class _Recording(Builder):
     """The calls of a block, named like those of a node.
 
@@ -129,6 +146,7 @@ class _Recording(Builder):
         self.names: dict[str, int] = {"": INPUT}
         self.keys: list[Key] = []
         self.operands: list[tuple[int, ...]] = []
+        self.slots: dict[str, int] = {}
 
     def call(self, op: Op, inputs: tuple[Wire, ...], scope: str, part: str | None) -> Wire:
         base = f"{scope}.{part or op.part or op.kind}"
@@ -144,9 +162,8 @@ class _Recording(Builder):
         return Wire(self, name, op.shape(*shapes), inputs[0].scope)
 
     def join(self, wire: Wire, slot: str, operands: tuple[Wire, ...]) -> Wire:
-        if not operands:
-            return wire
-        joined = replace(wire, scope=f"{wire.scope}.{slot}").add(*operands)
+        joined = replace(wire, scope=f"{wire.scope}.{slot}").add(*operands) if operands else wire
+        self.slots[slot] = self.names[joined.name]
         return replace(joined, scope=wire.scope)
 
     def shortcut(self, wire: Wire, target: Shape, scope: str, project: Callable[[Wire, Shape], Wire]) -> Wire:
@@ -158,18 +175,31 @@ class _Recording(Builder):
 
 def expanded(
     kind: type[Kind], fields: Mapping[str, Any], shape: Shape, norms: Mapping[str, float]
-) -> tuple[Calls, list[str]] | None:
-    """The calls of a block for an input of this shape, and their names; None if it does not accept them."""
+) -> Expanded | None:
+    """The calls of a block for an input of this shape; None if it does not accept them, or computes nothing."""
+
+    def apply(x: Wire) -> Wire:
+        block: Any = kind.model_validate(fields)
+        return cast("Wire", block.expand(x))
+
+    return _recorded(apply, shape, norms)
+
+
+def projected(fields: Mapping[str, Any], source: Shape, target: Shape, norms: Mapping[str, float]) -> Expanded | None:
+    """The calls of the standard projection between two shapes; None if it does not accept them, or computes nothing."""
+    return _recorded(lambda x: StandardProjection.model_validate(fields).project(x, target), source, norms)
+
+
+def _recorded(apply: Callable[[Wire], Wire], shape: Shape, norms: Mapping[str, float]) -> Expanded | None:
     builder = _Recording(norms)
     try:
-        block: Any = kind.model_validate(fields)
-        out = block.expand(Wire(builder, "", shape, ""))
+        out = apply(Wire(builder, "", shape, ""))
     except (ValidationError, ShapeError):
         return None
     if out.name == "":
         return None
     names = [name.removeprefix(".") for name in builder.names if name]
-    return Calls(builder.keys, builder.operands, builder.names[out.name]), names
+    return Expanded(Calls(builder.keys, builder.operands, builder.names[out.name]), names, builder.slots)
 
 
 def calls_of(
@@ -207,18 +237,18 @@ def recognise(
         found = expanded(BLOCKS.get(block), fields, flat.shape(source), norms)
         if found is None:
             continue
-        calls, names = found
-        pairs = pairing(own, calls)
+        pairs = pairing(own, found.calls)
         if pairs is None:
             continue
         tensors = {
-            f"{names[pairs[place]]}.{name}": stored
+            f"{found.names[pairs[place]]}.{name}": stored
             for place, index in enumerate(order)
             for name, stored in flat.primitives[index].stored.items()
         }
         adds = any(isinstance(op, ops.Add) for op in operations)
         free = frozenset({"drop_path"}) if block == "mbconv" and not adds else frozenset()
-        return Recognised(block, fields, tensors, free)
+        slots = {order[place]: slot for place, call in pairs.items() for slot, at in found.slots.items() if call == at}
+        return Recognised(block, fields, tensors, free, slots)
     return None
 
 

@@ -47,6 +47,7 @@ class SectionText:
     Attributes:
         projections: Edges with a projection: source, target, projection.
         tensors: Address -> tensor of the original.
+        blocks: The items of each node, in order.
     """
 
     nodes: dict[str, dict[str, Any]]
@@ -54,6 +55,7 @@ class SectionText:
     projections: list[tuple[str, str, dict[str, Any] | None]]
     outputs: list[str]
     tensors: dict[str, Stored]
+    blocks: dict[str, list[Item]]
 
 
 def section(
@@ -76,7 +78,7 @@ def section(
     _name(nodes, base, {*inputs.values()})
     sources = dict(inputs) | {node.items[-1].output: node.name for node in nodes}
     place = {name: index for index, name in enumerate([*inputs.values(), *(node.name for node in nodes)])}
-    text = SectionText({}, [], [], [sources[output] for output in outputs], {})
+    text = SectionText({}, [], [], [sources[output] for output in outputs], {}, {node.name: node.items for node in nodes})
     sharing: dict[tuple[str, ...], str] = {}  # tensors -> the first node that uses them
     links: list[tuple[str, str]] = []
     for node in nodes:

@@ -1,0 +1,277 @@
+"""Long skips as the key `skips` of a spec: between which nodes, at which slot, with which projection and factor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hiresnet_graph import ops
+from hiresnet_graph.importing.items import Item
+from hiresnet_graph.importing.primitives import Flat, Stored
+from hiresnet_graph.importing.recognition import Calls, operation_key, pairing, projected
+from hiresnet_graph.importing.sections import SectionText
+from hiresnet_graph.importing.skips import LongSkip
+from hiresnet_graph.ops import Op, pair
+from hiresnet_graph.shapes import Shape, Tokens
+from hiresnet_graph.spec.edge_set import EdgeSet
+
+_SPATIAL = {"avg_pool": "avg", "max_pool": "max", "subsample": "stride", "adaptive_avg_pool": "adaptive"}
+_SPATIAL |= {"conv_transpose2d": "deconv"}
+_NORMS = {"batch_norm": "batch", "group_norm": "group", "layer_norm": "layer", "layer_norm2d": "layer2d"}
+
+
+@dataclass(eq=False, slots=True)
+class SkipEdge:
+    """A long skip between two nodes.
+
+    Attributes:
+        ends: Names of source and target.
+        place: Of the source and of the target in the order of the network.
+        scale: The value of the key `scale`.
+        projection: Fields of a projection that computes it.
+        tensors: Address below the edge -> tensor of the original.
+    """
+
+    ends: tuple[str, str]
+    place: tuple[int, int]
+    slot: str
+    scale: str | float | None
+    shapes: tuple[Shape, Shape]
+    calls: Calls
+    operations: list[tuple[Op, Mapping[str, Stored]]]
+    norms: Mapping[str, float]
+    projection: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, Stored] = field(default_factory=dict)
+
+    def fit(self, fields: Mapping[str, Any]) -> bool:
+        """Whether a projection computes it; if so, its tensors get their addresses."""
+        found = projected(fields, *self.shapes, self.norms)
+        pairs = pairing(self.calls, found.calls) if found is not None and self.calls.keys else None
+        if pairs is None and (found is not None or self.calls.keys):
+            return False
+        for place, (_, stored) in enumerate(self.operations):
+            assert found is not None and pairs is not None
+            self.tensors |= {f"{found.names[pairs[place]]}.{name}": value for name, value in stored.items()}
+        return True
+
+
+class SkipPlaces:
+    """Where long skips start and end in a section that was made without them.
+
+    Args:
+        flat: The network with its skips.
+        values: Value of this network -> the same value of the network of the section, or what is left of a sum.
+        inputs: Value -> name of the input that it is.
+        norms: Fields of all norms that do not set them.
+    """
+
+    def __init__(
+        self,
+        flat: Flat,
+        values: Mapping[int, int],
+        text: SectionText,
+        inputs: Mapping[int, str],
+        norms: Mapping[str, float],
+    ) -> None:
+        self.flat, self.values, self.norms = flat, values, norms
+        self.readers: dict[int, list[int]] = {}
+        for index, primitive in enumerate(flat.primitives):
+            for operand in primitive.operands:
+                self.readers.setdefault(operand, []).append(index)
+        self.same: dict[int, list[int]] = {}
+        for old in sorted(values):
+            self.same.setdefault(values[old], []).append(old)
+        self.names = dict(inputs)
+        self.slots: dict[int, tuple[str, str]] = {}
+        self.items: list[tuple[str, Item]] = []
+        for node, items in text.blocks.items():
+            for number, item in enumerate(items, 1):
+                block = f"{node}.block{number}"
+                self.names[item.output] = node if number == len(items) else block
+                self.items.append((node if number == 1 else block, item))
+                self.slots |= {value: (self.names[item.output], slot) for value, slot in item.slots.items()}
+        self.slots |= {item.output: (self.names[item.output], "output") for _, item in self.items}
+
+    def edge(self, skip: LongSkip) -> SkipEdge | None:
+        """A skip as an edge; None if no edge of the section can be it."""
+        start = self.values.get(skip.source)
+        target = self._target(skip.top)
+        if start is None or start not in self.names or target is None:
+            return None
+        if not self._is_replaced(start) and skip.source != self.same[start][0]:
+            return None  # the sum is no value of a node: it is made at the input of the next one
+        members = [index for index in skip.members if not isinstance(self.flat.primitives[index].op, ops.Identity)]
+        scale: str | float | None = None
+        tensors: dict[str, Stored] = {}
+        last = self.flat.primitives[members[-1]] if members else None
+        if last is not None and isinstance(last.op, ops.LearnedScale | ops.FixedScale):
+            scale = last.op.factor if isinstance(last.op, ops.FixedScale) else "learned"
+            tensors = {f"scale.{name}": stored for name, stored in last.stored.items()}
+            members = members[:-1]
+        edge = self._edge_of(skip, members, (self.names[start], target[0]), target[1], scale)
+        edge.tensors = tensors
+        own = [op for op, _ in edge.operations]
+        for fields in _projections(own, *edge.shapes):
+            if edge.fit(fields):
+                edge.projection = fields
+                return edge
+        return None
+
+    def _edge_of(
+        self, skip: LongSkip, members: Sequence[int], ends: tuple[str, str], slot: str, scale: str | float | None
+    ) -> SkipEdge:
+        primitives = [self.flat.primitives[index] for index in members]
+        source, target = self.flat.shape(skip.source), self.flat.shape(skip.top)
+        before = [source, *(one.shape for one in primitives)]
+        keys = [operation_key(one.op, shape) for one, shape in zip(primitives, before, strict=False)]
+        calls = Calls(keys, [(number - 1,) for number in range(len(keys))], len(keys) - 1)
+        operations = [(one.op, one.stored) for one in primitives]
+        place = self.values[skip.source], self.values[skip.top]
+        return SkipEdge(ends, place, slot, scale, (source, target), calls, operations, self.norms)
+
+    def _is_replaced(self, value: int) -> bool:
+        """Whether what is left of a sum is read by this sum alone, so that the sum takes its place."""
+        *inner, _ = self.same[value]
+        results = set(self.flat.outputs.values())
+        return all(one not in results and set(self.readers[one]) <= set(self.same[value]) for one in inner)
+
+    def _target(self, top: int) -> tuple[str, str] | None:
+        """The node and the slot at which a sum is made."""
+        value = self.values[top]
+        if value in self.slots and self._is_replaced(value):
+            return self.slots[value]
+        if top in self.flat.outputs.values():
+            return None
+        readers = {self.values.get(reader) for reader in self.readers.get(top, ())}
+        for name, item in self.items:
+            if readers <= item.members and value in item.operands and item.merge in (None, "add"):
+                return name, "input"
+        return None
+
+
+def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int], *, brief: bool) -> tuple[Any, dict[str, Stored]]:
+    """The value of the key `skips`, and the address of each tensor of the edges.
+
+    Args:
+        stages: Stage -> number of its blocks.
+        brief: Whether levels and a named edge set may stand for the edges.
+    """
+    groups = [
+        (fields, group)
+        for alike in _alike(edges, lambda edge: (edge.slot, edge.scale))
+        for fields, group in _with_one_projection(alike)
+    ]
+    names = _group_names(groups)
+    found: dict[str, Any] = {}
+    tensors: dict[str, Stored] = {}
+    for name, (fields, group) in zip(names, groups, strict=True):
+        entry = _levels(group, stages) if brief else None
+        entry = entry or {"edges": [f"{edge.ends[0]}>{edge.ends[1]}" for edge in group]}
+        if group[0].slot != "output":
+            entry["slot"] = group[0].slot
+        if fields:
+            entry["projection"] = fields
+        if group[0].scale is not None:
+            entry["scale"] = group[0].scale
+        found[name] = entry
+        for edge in group:
+            ends = "__".join(end.replace(".", "_") for end in edge.ends)
+            prefix = f"edges.{name}.{ends}" if name else f"edges.{ends}"
+            tensors |= {f"{prefix}.{address}": stored for address, stored in edge.tensors.items()}
+    return found.get("", found), tensors
+
+
+def _alike(edges: Sequence[SkipEdge], key: Any) -> list[list[SkipEdge]]:
+    found: dict[Any, list[SkipEdge]] = {}
+    for edge in edges:
+        found.setdefault(key(edge), []).append(edge)
+    return list(found.values())
+
+
+def _with_one_projection(edges: Sequence[SkipEdge]) -> Iterator[tuple[dict[str, Any], list[SkipEdge]]]:
+    """The edges in groups, each with the fields of a projection that computes all of its edges."""
+    left = list(edges)
+    while left:
+        fields: dict[str, Any] = {}
+        for edge in left:
+            if all(fields.get(name, value) == value for name, value in edge.projection.items()):
+                fields |= edge.projection
+        group = [edge for edge in left if edge.fit(fields)]
+        if not group:
+            fields = left[0].projection
+            group = [edge for edge in left if edge.fit(fields)]
+        yield fields, group
+        left = [edge for edge in left if edge not in group]
+
+
+def _group_names(groups: Sequence[tuple[dict[str, Any], list[SkipEdge]]]) -> list[str]:
+    """A name for each group by what distinguishes it; none for one group alone."""
+    if len(groups) == 1:
+        return [""]
+    slots = [group[0].slot for _, group in groups]
+    spatial = [str(fields.get("spatial", "avg")) for fields, _ in groups]
+    for names in (slots, spatial, [f"{slot}_{kind}" for slot, kind in zip(slots, spatial, strict=True)]):
+        if len(set(names)) == len(names):
+            return names
+    return [f"group{number}" for number in range(1, len(groups) + 1)]
+
+
+def _levels(edges: Sequence[SkipEdge], stages: Mapping[str, int]) -> dict[str, Any] | None:
+    """Levels and a named edge set, if these edges are one and there are more than two."""
+    places = {name: place for edge in edges for name, place in zip(edge.ends, edge.place, strict=True)}
+    levels = sorted(places, key=lambda name: places[name])
+    pairs = frozenset(edge.ends for edge in edges)
+    if len(edges) < 3:
+        return None
+    spans = [f"p{distance}" for distance in range(1, len(levels))]
+    for family in ("full", "in", "out", *spans, *(f"full - {one}" for one in ("in", "out", *spans))):
+        if EdgeSet.parse(family).select(levels, lambda *_: ()) == pairs:
+            return {"levels": _short(levels, stages), "edges": family}
+    return None
+
+
+def _short(levels: Sequence[str], stages: Mapping[str, int]) -> list[str] | str:
+    """Levels with a word or a pattern for all stages or blocks."""
+    blocks = {
+        stage: [*(f"{stage}.block{number}" for number in range(1, depth)), stage] for stage, depth in stages.items()
+    }
+    words = {"blocks": [name for names in blocks.values() for name in names], "stages": list(stages)}
+    words |= {f"{stage}.block*": names for stage, names in blocks.items()}
+    found = list(levels)
+    for word, names in words.items():
+        if len(names) > 1 and set(names) <= set(found):
+            first = found.index(names[0])
+            found[first] = word
+            found = [name for name in found if name not in names]
+    return found[0] if len(found) == 1 else found
+
+
+def _projections(operations: Sequence[Op], source: Shape, target: Shape) -> Iterator[dict[str, Any]]:
+    """Fields of the standard projection that may compute these operations."""
+    if not operations:
+        yield {}
+        return
+    kinds = [op.kind for op in operations]
+    layers = [op for op in operations if isinstance(op, ops.Conv2d | ops.Linear)]
+    fields: dict[str, Any] = {}
+    strided = any(isinstance(op, ops.Conv2d) and pair(op.stride) != (1, 1) for op in layers)
+    spatial = next((_SPATIAL[kind] for kind in kinds if kind in _SPATIAL), "stride" if strided else "avg")
+    resized = next((op for op in operations if isinstance(op, ops.Resize)), None)
+    spatial = spatial if resized is None else resized.mode
+    if spatial != "avg":
+        fields["spatial"] = spatial
+    padded = next((op for op in operations if isinstance(op, ops.PadChannels)), None)
+    if padded is not None:
+        fields["channels"] = "pad" if padded.side == "both" else "pad_end"
+    elif "slice_channels" in kinds:
+        fields["channels"] = "slice"
+    elif not layers:
+        fields["channels"] = "none"
+    norm = next((_NORMS[kind] for kind in kinds if kind in _NORMS), "none")
+    if norm != ("layer" if isinstance(target, Tokens) else "batch"):
+        fields["norm"] = norm
+    if layers and layers[0].bias != (norm == "none"):
+        fields["bias"] = layers[0].bias
+    yield fields
+    yield {**fields, "when": "always"}
