@@ -61,7 +61,7 @@ def _with_skips(flat: Flat, head: Mapping[str, Any], norms: dict[str, float], sk
         primitives = reduced.flat.primitives
         values = {old: new if new < 0 else index[id(primitives[new])] for old, new in reduced.values.items()}
         places = SkipPlaces(flat, values, draft.text, _input_names(flat), norms)
-        found = {skip: edge for skip in skips if (edge := places.edge(skip)) is not None}
+        found = places.edges(skips)
         edges = {edge.ends: edge for edge in found.values()}
         if len(edges) == len(skips):
             break

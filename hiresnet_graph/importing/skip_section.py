@@ -16,7 +16,9 @@ from hiresnet_graph.ops import Op, pair
 from hiresnet_graph.shapes import Shape, Tokens
 from hiresnet_graph.spec.edge_set import EdgeSet
 
+_FIELDS = ("spatial", "channels", "norm", "bias", "when")
 _SPATIAL = {"avg_pool": "avg", "max_pool": "max", "subsample": "stride", "adaptive_avg_pool": "adaptive"}
+_SLOTS = ("output", "residual", "input")
 _SPATIAL |= {"conv_transpose2d": "deconv"}
 _NORMS = {"batch_norm": "batch", "group_norm": "group", "layer_norm": "layer", "layer_norm2d": "layer2d"}
 
@@ -93,11 +95,21 @@ class SkipPlaces:
                 self.slots |= {value: (self.names[item.output], slot) for value, slot in item.slots.items()}
         self.slots |= {item.output: (self.names[item.output], "output") for _, item in self.items}
 
-    def edge(self, skip: LongSkip) -> SkipEdge | None:
-        """A skip as an edge; None if no edge of the section can be it."""
+    def edges(self, skips: Sequence[LongSkip]) -> dict[LongSkip, SkipEdge]:
+        """The skips that can be edges of the section, at one slot if there is one for all."""
+        targets = {skip.top: self._targets(skip.top) for skip in skips}
+        common = [slot for slot in _SLOTS if all(slot in found for found in targets.values())]
+        edges: dict[LongSkip, SkipEdge] = {}
+        for skip in skips:
+            slot = next((slot for slot in [*common, *_SLOTS] if slot in targets[skip.top]), None)
+            edge = None if slot is None else self._edge(skip, targets[skip.top][slot], slot)
+            if edge is not None:
+                edges[skip] = edge
+        return edges
+
+    def _edge(self, skip: LongSkip, target: str, slot: str) -> SkipEdge | None:
         start = self.values.get(skip.source)
-        target = self._target(skip.top)
-        if start is None or start not in self.names or target is None:
+        if start is None or start not in self.names:
             return None
         if not self._is_replaced(start) and skip.source != self.same[start][0]:
             return None  # the sum is no value of a node: it is made at the input of the next one
@@ -109,10 +121,9 @@ class SkipPlaces:
             scale = last.op.factor if isinstance(last.op, ops.FixedScale) else "learned"
             tensors = {f"scale.{name}": stored for name, stored in last.stored.items()}
             members = members[:-1]
-        edge = self._edge_of(skip, members, (self.names[start], target[0]), target[1], scale)
+        edge = self._edge_of(skip, members, (self.names[start], target), slot, scale)
         edge.tensors = tensors
-        own = [op for op, _ in edge.operations]
-        for fields in _projections(own, *edge.shapes):
+        for fields in _projections([op for op, _ in edge.operations], *edge.shapes):
             if edge.fit(fields):
                 edge.projection = fields
                 return edge
@@ -136,18 +147,19 @@ class SkipPlaces:
         results = set(self.flat.outputs.values())
         return all(one not in results and set(self.readers[one]) <= set(self.same[value]) for one in inner)
 
-    def _target(self, top: int) -> tuple[str, str] | None:
-        """The node and the slot at which a sum is made."""
+    def _targets(self, top: int) -> dict[str, str]:
+        """Where a sum can be made: slot -> node."""
         value = self.values[top]
+        found: dict[str, str] = {}
         if value in self.slots and self._is_replaced(value):
-            return self.slots[value]
-        if top in self.flat.outputs.values():
-            return None
+            node, slot = self.slots[value]
+            found[slot] = node
         readers = {self.values.get(reader) for reader in self.readers.get(top, ())}
         for name, item in self.items:
-            if readers <= item.members and value in item.operands and item.merge in (None, "add"):
-                return name, "input"
-        return None
+            is_read = readers <= item.members and value in item.operands and item.merge in (None, "add")
+            if is_read and top not in self.flat.outputs.values():
+                found["input"] = name
+        return found
 
 
 def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int], *, brief: bool) -> tuple[Any, dict[str, Stored]]:
@@ -171,7 +183,7 @@ def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int], *, brief: bo
         if group[0].slot != "output":
             entry["slot"] = group[0].slot
         if fields:
-            entry["projection"] = fields
+            entry["projection"] = {name: fields[name] for name in _FIELDS if name in fields}
         if group[0].scale is not None:
             entry["scale"] = group[0].scale
         found[name] = entry
@@ -206,10 +218,10 @@ def _with_one_projection(edges: Sequence[SkipEdge]) -> Iterator[tuple[dict[str, 
 
 
 def _group_names(groups: Sequence[tuple[dict[str, Any], list[SkipEdge]]]) -> list[str]:
-    """A name for each group by what distinguishes it; none for one group alone."""
+    """A name for each group by what distinguishes it; an empty one for one group alone."""
     if len(groups) == 1:
         return [""]
-    slots = [group[0].slot for _, group in groups]
+    slots = [f"{group[0].slot}s" for _, group in groups]  # `input` is no name
     spatial = [str(fields.get("spatial", "avg")) for fields, _ in groups]
     for names in (slots, spatial, [f"{slot}_{kind}" for slot, kind in zip(slots, spatial, strict=True)]):
         if len(set(names)) == len(names):

@@ -64,13 +64,16 @@ def find_skips(flat: Flat) -> list[LongSkip]:
 
 
 def without_skips(flat: Flat, skips: Collection[LongSkip]) -> ReducedFlat | None:
-    """A network without skips; None if a sum would then add one value twice."""
-    dropped = {index for skip in skips for index in skip.members}
+    """A network without skips, and without what only they read; None if a sum would then add one value twice."""
     cut = {skip.sum for skip in skips}
+    needed = set(flat.outputs.values())
+    for index in reversed(range(len(flat.primitives))):
+        if index in needed:
+            needed |= {one for one in flat.primitives[index].operands if (index, one) not in cut}
     values = {-1 - number: -1 - number for number in range(len(flat.inputs))}
     primitives: list[Primitive] = []
     for index, primitive in enumerate(flat.primitives):
-        if index in dropped:
+        if index not in needed:
             continue
         operands = tuple(values[operand] for operand in primitive.operands if (index, operand) not in cut)
         if len(operands) == 1 < len(primitive.operands):
@@ -142,12 +145,19 @@ class _Finder:
                     terms.append((index, operand))
         return sorted(additions), sorted(terms)
 
-    def _chain(self, value: int) -> tuple[int, tuple[int, ...]]:
-        """The value that another one is made of by operations of an edge, and these operations in order."""
+    def _chain(self, value: int, before: Collection[int] = ()) -> tuple[int, tuple[int, ...]]:
+        """The value that another one is made of by operations of an edge, and these operations in order.
+
+        Operations without weights may have other readers: edges to targets of one size can share their pooling.
+
+        Args:
+            before: Values that have their own place on the path to the sum, where it ends.
+        """
         members: list[int] = []
-        while value >= 0 and self._is_alone(value):
+        while value >= 0 and self.left.get(value, value) not in before:
             primitive = self.flat.primitives[value]
             is_own = all(self.users[stored.name] == 1 for stored in primitive.stored.values())
+            is_own = is_own and (self._is_alone(value) or not primitive.stored) and value not in self.results
             if primitive.op.kind not in _ON_EDGES or len(primitive.operands) != 1 or not is_own:
                 break
             members.append(value)
@@ -161,7 +171,7 @@ class _Finder:
         before = self._ancestors(value)
         own: list[int] = []
         for term in terms:
-            source, members = self._chain(term[1])
+            source, members = self._chain(term[1], before)
             start = self.left.get(source, source)
             if term == main or start not in before:
                 continue
