@@ -67,8 +67,7 @@ def _with_skips(flat: Flat, head: Mapping[str, Any], norms: dict[str, float], sk
             break
         skips = [skip for skip, edge in found.items() if edges[edge.ends] is edge]
     stages = {name: len(items) for name, items in draft.text.blocks.items() if len(items) > 1}
-    for brief in (True, False):
-        key, tensors = skips_key(list(edges.values()), stages, brief=brief)
+    for key, tensors in skips_key(list(edges.values()), stages):
         lifted = draft.lifted._replace(
             spec={**draft.lifted.spec, "skips": key}, tensors={**draft.lifted.tensors, **tensors}
         )

@@ -173,9 +173,7 @@ class _Recording(Builder):
         raise ShapeError("a block of a spec is no registered block.")
 
 
-def expanded(
-    kind: type[Kind], fields: Mapping[str, Any], shape: Shape, norms: Mapping[str, float]
-) -> Expanded | None:
+def expanded(kind: type[Kind], fields: Mapping[str, Any], shape: Shape, norms: Mapping[str, float]) -> Expanded | None:
     """The calls of a block for an input of this shape; None if it does not accept them, or computes nothing."""
 
     def apply(x: Wire) -> Wire:

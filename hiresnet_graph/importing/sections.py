@@ -78,7 +78,9 @@ def section(
     _name(nodes, base, {*inputs.values()})
     sources = dict(inputs) | {node.items[-1].output: node.name for node in nodes}
     place = {name: index for index, name in enumerate([*inputs.values(), *(node.name for node in nodes)])}
-    text = SectionText({}, [], [], [sources[output] for output in outputs], {}, {node.name: node.items for node in nodes})
+    text = SectionText(
+        {}, [], [], [sources[output] for output in outputs], {}, {node.name: node.items for node in nodes}
+    )
     sharing: dict[tuple[str, ...], str] = {}  # tensors -> the first node that uses them
     links: list[tuple[str, str]] = []
     for node in nodes:

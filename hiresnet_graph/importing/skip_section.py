@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from hiresnet_graph import ops
@@ -15,6 +16,7 @@ from hiresnet_graph.importing.skips import LongSkip
 from hiresnet_graph.ops import Op, pair
 from hiresnet_graph.shapes import Shape, Tokens
 from hiresnet_graph.spec.edge_set import EdgeSet
+from hiresnet_graph.traversal import topological_order
 
 _FIELDS = ("spatial", "channels", "norm", "bias", "when")
 _SPATIAL = {"avg_pool": "avg", "max_pool": "max", "subsample": "stride", "adaptive_avg_pool": "adaptive"}
@@ -29,6 +31,7 @@ class SkipEdge:
 
     Attributes:
         ends: Names of source and target.
+        is_last: As of `LongSkip`.
         place: Of the source and of the target in the order of the network.
         scale: The value of the key `scale`.
         projection: Fields of a projection that computes it.
@@ -36,6 +39,7 @@ class SkipEdge:
     """
 
     ends: tuple[str, str]
+    is_last: bool
     place: tuple[int, int]
     slot: str
     scale: str | float | None
@@ -139,7 +143,7 @@ class SkipPlaces:
         calls = Calls(keys, [(number - 1,) for number in range(len(keys))], len(keys) - 1)
         operations = [(one.op, one.stored) for one in primitives]
         place = self.values[skip.source], self.values[skip.top]
-        return SkipEdge(ends, place, slot, scale, (source, target), calls, operations, self.norms)
+        return SkipEdge(ends, skip.is_last, place, slot, scale, (source, target), calls, operations, self.norms)
 
     def _is_replaced(self, value: int) -> bool:
         """Whether what is left of a sum is read by this sum alone, so that the sum takes its place."""
@@ -162,12 +166,12 @@ class SkipPlaces:
         return found
 
 
-def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int], *, brief: bool) -> tuple[Any, dict[str, Stored]]:
-    """The value of the key `skips`, and the address of each tensor of the edges.
+def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int]) -> Iterator[tuple[Any, dict[str, Stored]]]:
+    """Values of the key `skips` that may be these edges, best first, with the address of each tensor of the edges.
 
     Args:
+        edges: In the order in which they are added.
         stages: Stage -> number of its blocks.
-        brief: Whether levels and a named edge set may stand for the edges.
     """
     groups = [
         (fields, group)
@@ -175,23 +179,58 @@ def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int], *, brief: bo
         for fields, group in _with_one_projection(alike)
     ]
     names = _group_names(groups)
-    found: dict[str, Any] = {}
     tensors: dict[str, Stored] = {}
-    for name, (fields, group) in zip(names, groups, strict=True):
-        entry = _levels(group, stages) if brief else None
-        entry = entry or {"edges": [f"{edge.ends[0]}>{edge.ends[1]}" for edge in group]}
-        if group[0].slot != "output":
-            entry["slot"] = group[0].slot
-        if fields:
-            entry["projection"] = {name: fields[name] for name in _FIELDS if name in fields}
-        if group[0].scale is not None:
-            entry["scale"] = group[0].scale
-        found[name] = entry
+    for name, (_, group) in zip(names, groups, strict=True):
         for edge in group:
             ends = "__".join(end.replace(".", "_") for end in edge.ends)
             prefix = f"edges.{name}.{ends}" if name else f"edges.{ends}"
             tensors |= {f"{prefix}.{address}": stored for address, stored in edge.tensors.items()}
-    return found.get("", found), tensors
+    order = _order(edges) if len(groups) == 1 and edges[0].slot != "input" else []
+    for merge in [{"kind": "add", "order": order}, None] if order else [None]:
+        for is_brief in (True, False):
+            found = {
+                name: _entry(fields, group, stages, merge, is_brief=is_brief)
+                for name, (fields, group) in zip(names, groups, strict=True)
+            }
+            yield found.get("", found), tensors
+
+
+def _entry(
+    fields: Mapping[str, Any], group: Sequence[SkipEdge], stages: Mapping[str, int], merge: Any, *, is_brief: bool
+) -> dict[str, Any]:
+    """A group of skips.
+
+    Args:
+        is_brief: Whether levels and a named edge set may stand for the edges.
+    """
+    entry = (_levels(group, stages) if is_brief else None) or {
+        "edges": [f"{edge.ends[0]}>{edge.ends[1]}" for edge in group]
+    }
+    if group[0].slot != "output":
+        entry["slot"] = group[0].slot
+    if merge is not None:
+        entry["merge"] = merge
+    if fields:
+        entry["projection"] = {name: fields[name] for name in _FIELDS if name in fields}
+    if group[0].scale is not None:
+        entry["scale"] = group[0].scale
+    return entry
+
+
+def _order(edges: Sequence[SkipEdge]) -> list[str]:
+    """The sources in the order in which all sums add them; empty if it is the usual one, or if there is none."""
+    sums = _alike(edges, lambda edge: edge.ends[1])
+    usual = [sorted(group, key=lambda edge: -edge.place[0]) for group in sums]
+    if usual == sums or not all(edge.is_last for edge in edges):
+        return []
+    sources = list(dict.fromkeys(edge.ends[0] for edge in edges))
+    number = {name: index for index, name in enumerate(sources)}
+    followers: list[list[int]] = [[] for _ in sources]
+    for group in sums:
+        for one, other in pairwise(group):
+            followers[number[one.ends[0]]].append(number[other.ends[0]])
+    found = [sources[index] for index in topological_order(followers)]
+    return found if len(found) == len(sources) else []
 
 
 def _alike(edges: Sequence[SkipEdge], key: Any) -> list[list[SkipEdge]]:
@@ -231,26 +270,28 @@ def _group_names(groups: Sequence[tuple[dict[str, Any], list[SkipEdge]]]) -> lis
 
 def _levels(edges: Sequence[SkipEdge], stages: Mapping[str, int]) -> dict[str, Any] | None:
     """Levels and a named edge set, if these edges are one and there are more than two."""
-    places = {name: place for edge in edges for name, place in zip(edge.ends, edge.place, strict=True)}
-    levels = sorted(places, key=lambda name: places[name])
-    pairs = frozenset(edge.ends for edge in edges)
     if len(edges) < 3:
         return None
-    spans = [f"p{distance}" for distance in range(1, len(levels))]
-    for family in ("full", "in", "out", *spans, *(f"full - {one}" for one in ("in", "out", *spans))):
-        if EdgeSet.parse(family).select(levels, lambda *_: ()) == pairs:
-            return {"levels": _short(levels, stages), "edges": family}
+    last = {stage: f"{stage}.block{depth}" for stage, depth in stages.items()}
+    first = {stage: f"{stage}.block1" for stage in stages} if edges[0].slot == "input" else last
+    blocks = [(last.get(edge.ends[0], edge.ends[0]), first.get(edge.ends[1], edge.ends[1])) for edge in edges]
+    for pairs in ([edge.ends for edge in edges], blocks):
+        places = {pair[end]: edge.place[end] for edge, pair in zip(edges, pairs, strict=True) for end in (0, 1)}
+        levels = sorted(places, key=lambda name: places[name])
+        spans = [f"p{distance}" for distance in range(1, len(levels))]
+        for family in ("full", "in", "out", *spans, *(f"full - {one}" for one in ("in", "out", *spans))):
+            if EdgeSet.parse(family).select(levels, lambda *_: ()) == frozenset(pairs):
+                return {"levels": _short(levels, stages), "edges": family}
     return None
 
 
 def _short(levels: Sequence[str], stages: Mapping[str, int]) -> list[str] | str:
     """Levels with a word or a pattern for all stages or blocks."""
-    blocks = {
-        stage: [*(f"{stage}.block{number}" for number in range(1, depth)), stage] for stage, depth in stages.items()
-    }
+    blocks = {stage: [f"{stage}.block{number}" for number in range(1, depth + 1)] for stage, depth in stages.items()}
+    # Beside its other blocks, a stage is its last block.
+    found = [blocks[one][-1] if one in blocks and blocks[one][0] in levels else one for one in levels]
     words = {"blocks": [name for names in blocks.values() for name in names], "stages": list(stages)}
     words |= {f"{stage}.block*": names for stage, names in blocks.items()}
-    found = list(levels)
     for word, names in words.items():
         if len(names) > 1 and set(names) <= set(found):
             first = found.index(names[0])

@@ -37,12 +37,14 @@ class LongSkip:
         top: The addition whose value is the whole sum.
         source: The value that it starts from.
         members: The primitives between source and sum, in order.
+        is_last: Whether the skips of this sum are added after the other terms, or in one pair with the only other one.
     """
 
     sum: tuple[int, int]
     top: int
     source: int
     members: tuple[int, ...]
+    is_last: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +86,7 @@ def without_skips(flat: Flat, skips: Collection[LongSkip]) -> ReducedFlat | None
         values[index] = len(primitives)
         primitives.append(replace(primitive, operands=operands))
     outputs = {name: values[index] for name, index in flat.outputs.items()}
-    return ReducedFlat(
-        Flat(flat.inputs, flat.input_shapes, primitives, outputs, flat.faults, flat.consumed), values
-    )
+    return ReducedFlat(Flat(flat.inputs, flat.input_shapes, primitives, outputs, flat.faults, flat.consumed), values)
 
 
 class _Finder:
@@ -143,7 +143,8 @@ class _Finder:
                     stack.append(operand)
                 else:
                     terms.append((index, operand))
-        return sorted(additions), sorted(terms)
+        place = {term: self.flat.primitives[term[0]].operands.index(term[1]) for term in terms}
+        return sorted(additions), sorted(terms, key=lambda term: (term[0], place[term]))
 
     def _chain(self, value: int, before: Collection[int] = ()) -> tuple[int, tuple[int, ...]]:
         """The value that another one is made of by operations of an edge, and these operations in order.
@@ -170,16 +171,20 @@ class _Finder:
         value = self.left.get(main[1], main[1])
         before = self._ancestors(value)
         own: list[int] = []
-        for term in terms:
+        found: dict[int, LongSkip] = {}  # place in the sum -> skip
+        for place, term in enumerate(terms):
             source, members = self._chain(term[1], before)
             start = self.left.get(source, source)
             if term == main or start not in before:
                 continue
             if self._is_long(start, value, before, top):
-                self.skips.append(LongSkip(term, top, source, members))
+                found[place] = LongSkip(term, top, source, members)
                 self.cut.add(term)
             else:
                 own.append(start)
+        others = [place for place in range(len(terms)) if place not in found]
+        is_last = others == list(range(len(others))) or others == [1]
+        self.skips += [replace(skip, is_last=is_last) for skip in found.values()]
         for index in additions:
             operands = list(self._operands(index))
             if len(operands) == 1 < len(self.flat.primitives[index].operands):
