@@ -30,23 +30,23 @@ class SkipEdge:
     """A long skip between two nodes.
 
     Attributes:
-        ends: Names of source and target.
-        is_last: As of `LongSkip`.
-        place: Of the source and of the target in the order of the network.
         scale: The value of the key `scale`.
+        is_last: As of `LongSkip`.
+        ends: Names of source and target.
+        place: The values of both.
         projection: Fields of a projection that computes it.
         tensors: Address below the edge -> tensor of the original.
     """
 
-    ends: tuple[str, str]
-    is_last: bool
-    place: tuple[int, int]
     slot: str
     scale: str | float | None
+    is_last: bool
     shapes: tuple[Shape, Shape]
     calls: Calls
     operations: list[tuple[Op, Mapping[str, Stored]]]
     norms: Mapping[str, float]
+    ends: tuple[str, str] = ("", "")
+    place: tuple[int, int] = (0, 0)
     projection: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, Stored] = field(default_factory=dict)
 
@@ -89,15 +89,15 @@ class SkipPlaces:
         for old in sorted(values):
             self.same.setdefault(values[old], []).append(old)
         self.names = dict(inputs)
-        self.slots: dict[int, tuple[str, str]] = {}
+        self.slots: dict[int, tuple[str, Item]] = {}
         self.items: list[tuple[str, Item]] = []
         for node, items in text.blocks.items():
             for number, item in enumerate(items, 1):
                 block = f"{node}.block{number}"
                 self.names[item.output] = node if number == len(items) else block
                 self.items.append((node if number == 1 else block, item))
-                self.slots |= {value: (self.names[item.output], slot) for value, slot in item.slots.items()}
-        self.slots |= {item.output: (self.names[item.output], "output") for _, item in self.items}
+                self.slots |= {value: (slot, item) for value, slot in item.slots.items()}
+        self.slots |= {item.output: ("output", item) for _, item in self.items}
 
     def edges(self, skips: Sequence[LongSkip]) -> dict[LongSkip, SkipEdge]:
         """The skips that can be edges of the section, at one slot if there is one for all."""
@@ -111,7 +111,7 @@ class SkipPlaces:
                 edges[skip] = edge
         return edges
 
-    def _edge(self, skip: LongSkip, target: str, slot: str) -> SkipEdge | None:
+    def _edge(self, skip: LongSkip, target: tuple[str, int], slot: str) -> SkipEdge | None:
         start = self.values.get(skip.source)
         if start is None or start not in self.names:
             return None
@@ -125,7 +125,8 @@ class SkipPlaces:
             scale = last.op.factor if isinstance(last.op, ops.FixedScale) else "learned"
             tensors = {f"scale.{name}": stored for name, stored in last.stored.items()}
             members = members[:-1]
-        edge = self._edge_of(skip, members, (self.names[start], target), slot, scale)
+        edge = self._edge_of(skip, members, slot, scale)
+        edge.ends, edge.place = (self.names[start], target[0]), (start, target[1])
         edge.tensors = tensors
         for fields in _projections([op for op, _ in edge.operations], *edge.shapes):
             if edge.fit(fields):
@@ -133,17 +134,14 @@ class SkipPlaces:
                 return edge
         return None
 
-    def _edge_of(
-        self, skip: LongSkip, members: Sequence[int], ends: tuple[str, str], slot: str, scale: str | float | None
-    ) -> SkipEdge:
+    def _edge_of(self, skip: LongSkip, members: Sequence[int], slot: str, scale: str | float | None) -> SkipEdge:
         primitives = [self.flat.primitives[index] for index in members]
         source, target = self.flat.shape(skip.source), self.flat.shape(skip.top)
         before = [source, *(one.shape for one in primitives)]
         keys = [operation_key(one.op, shape) for one, shape in zip(primitives, before, strict=False)]
         calls = Calls(keys, [(number - 1,) for number in range(len(keys))], len(keys) - 1)
         operations = [(one.op, one.stored) for one in primitives]
-        place = self.values[skip.source], self.values[skip.top]
-        return SkipEdge(ends, skip.is_last, place, slot, scale, (source, target), calls, operations, self.norms)
+        return SkipEdge(slot, scale, skip.is_last, (source, target), calls, operations, self.norms)
 
     def _is_replaced(self, value: int) -> bool:
         """Whether what is left of a sum is read by this sum alone, so that the sum takes its place."""
@@ -151,18 +149,18 @@ class SkipPlaces:
         results = set(self.flat.outputs.values())
         return all(one not in results and set(self.readers[one]) <= set(self.same[value]) for one in inner)
 
-    def _targets(self, top: int) -> dict[str, str]:
-        """Where a sum can be made: slot -> node."""
+    def _targets(self, top: int) -> dict[str, tuple[str, int]]:
+        """Where a sum can be made: slot -> name and value of the node."""
         value = self.values[top]
-        found: dict[str, str] = {}
+        found: dict[str, tuple[str, int]] = {}
         if value in self.slots and self._is_replaced(value):
-            node, slot = self.slots[value]
-            found[slot] = node
+            slot, item = self.slots[value]
+            found[slot] = self.names[item.output], item.output
         readers = {self.values.get(reader) for reader in self.readers.get(top, ())}
         for name, item in self.items:
             is_read = readers <= item.members and value in item.operands and item.merge in (None, "add")
             if is_read and top not in self.flat.outputs.values():
-                found["input"] = name
+                found["input"] = name, item.output
         return found
 
 

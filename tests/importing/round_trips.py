@@ -88,8 +88,12 @@ def _operation(call: Call) -> Any:
 
 
 def round_trip(name: str) -> str:
-    """How alike a shipped network and the import of its module are: `digest`, `wiring` or `outputs` are the same."""
-    network = small(name)
+    """How alike a shipped network and the import of its module are, as `likeness` says it."""
+    return likeness(small(name))
+
+
+def likeness(network: hrg.Architecture) -> str:
+    """How alike a network and the import of its module are: `digest`, `wiring` or `outputs` are the same."""
     shapes = {key: tuple(shape.frame) for key, shape in network.plan.inputs.items()}
     imported = from_module(network.build().eval(), input=shapes, name=network.name)
     again = imported.network.plan
