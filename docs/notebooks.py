@@ -74,7 +74,7 @@ def page(script: Path, folder: Path) -> str:
             parts.append(f"```text\n{printed.rstrip()}\n```")
         svg = picture(value)
         if svg is not None:
-            name = f"{script.stem}-{number}.svg"
+            name = f"{script.stem}-{number}{'-chart' if hasattr(value, 'to_dict') else ''}.svg"
             (folder / name).write_text(svg, encoding="utf-8")
             parts.append(f"![{title}: the value of this cell]({name})")
     source = f"The notebook is `examples/notebooks/{script.name}`."

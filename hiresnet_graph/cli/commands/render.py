@@ -56,7 +56,7 @@ def render(
     ] = None,
     columns: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Networks side by side on a sheet.", show_default="(as on a page)"),
+        typer.Option(metavar="N", min=1, help="Networks side by side on a sheet.", show_default="as on a page"),
     ] = None,
     force: Force = False,
 ) -> None:

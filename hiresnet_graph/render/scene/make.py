@@ -108,7 +108,7 @@ def _caption(
 ) -> tuple[str, ...]:
     lines = [_counts_caption(title, plan) if counts else title]
     if plan.folded is not None and plan.folded.time is not None:
-        lines[0] += f"{'' if counts else ':'} in {format_count(plan.folded.time.steps, 'step')}"
+        lines[0] += f"{' in' if counts else ':'} {format_count(plan.folded.time.steps, 'step')}"
         lines += _time_caption(plan.folded, boxes, arrows)
     else:
         lines += _distance_caption(arrows)
