@@ -6,6 +6,7 @@ the command line is written by typer, that of Python by griffe. Kinds of other p
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 import subprocess
@@ -481,7 +482,21 @@ def _python() -> str:
                 documented_objects.add(target.path)
                 parts.append(griffe2md.render_object_docs(target, _STYLE).strip() + "\n")
     # Links to the anchors of a site that does not exist here.
-    return _wrapped_signatures(re.sub(r"\[([^]]*)]\(#[^)]*\)", r"\1", "\n".join(parts)))
+    page = re.sub(r"\[([^]]*)]\(#[^)]*\)", r"\1", "\n".join(parts))
+    # Types in HTML would get the quotes of prose.
+    page = re.sub(r"<code>([^<`]*)</code>", lambda code: f"`{html.unescape(code[1])}`", page)
+    page = re.sub(
+        r"(?s)<details [^>]*>\n<summary>Class attributes</summary>\n(.*?)\n</details>", _class_attributes, page
+    )
+    return _wrapped_signatures(page)
+
+
+def _class_attributes(match: re.Match[str]) -> str:
+    """A section that griffe does not know, in the form of attributes."""
+    lines = re.sub(r"\n +", " ", match[1].strip()).splitlines()
+    return "\n".join(
+        ["**Class attributes:**\n", *(re.sub(r"^(\w+): ", "- **\\1** \N{EN DASH} ", line) for line in lines)]
+    )
 
 
 def _wrapped_signatures(page: str) -> str:

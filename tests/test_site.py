@@ -126,6 +126,7 @@ def test_options_keep_their_hyphens_and_only_commands_have_prompts(site: Site) -
     prompts = {prompt for text in site.pages.values() for prompt in re.findall(r'<span class="gp">(.*?)</span>', text)}
     assert prompts == {"$ "}
     assert "gp-VirtualEnv" not in "".join(site.pages.values())
+    assert re.findall(r'<(?:code|span class="pre")[^>]*>[^<]*[\u2018\u2019]', site.pages["reference/python.html"]) == []
 
 
 def test_names_in_the_pictures_of_the_gallery_can_be_read(site: Site) -> None:
