@@ -26,12 +26,14 @@ class SectionNode:
 
     Attributes:
         patches: Fields of single blocks of a stage that differ, by the number of the block.
+        own: In a tied stage, the tensors that each block has for itself; None in others.
     """
 
     path: str
     items: list[Item]
     fields: dict[str, Any]
     patches: dict[int, dict[str, Any]] = field(default_factory=dict)
+    own: set[Stored] | None = None
     name: str = ""
 
     @property
@@ -102,7 +104,9 @@ def section(
             continue
         for number, item in enumerate(node.items, 1):
             address = f"{node.name}.block{number}" if node.is_stage else node.name
-            text.tensors |= stored_below(address, item.tensors)
+            shared = {} if node.own is None else {k: v for k, v in item.tensors.items() if v not in node.own}
+            text.tensors |= stored_below(address, {k: v for k, v in item.tensors.items() if k not in shared})
+            text.tensors |= stored_below(node.name, shared)
     text.flow = chains(links, place)
     return text
 
@@ -141,21 +145,23 @@ def _stages(
     while start < len(items):
         run = [items[start]]
         fields: StageFields | None = None
-        while start + len(run) < len(items) and _follows(run[-1], items[start + len(run)], base, edges):
+        while start + len(run) < len(items) and _follows(run, items[start + len(run)], base, edges):
             longer = _common_fields([*run, items[start + len(run)]], defaults)
             if longer is None:
                 break
             run.append(items[start + len(run)])
             fields = longer
+        if fields is not None and _shares(run[0], run[1]) and not _is_alone(run, edges):
+            run, fields = run[:1], None
         start += len(run)
         own = own_defaults(run[0].block, defaults)
         if fields is None:
             plain = {name: value for name, value in run[0].fields.items() if name not in own or own[name] != value}
             found.append(SectionNode(run[0].path, run, {"block": run[0].block, **plain}))
         else:
-            found.append(
-                SectionNode(run[0].path, run, {"block": run[0].block, **fields[0], "depth": len(run)}, fields[1])
-            )
+            tied = {"weights": "shared"} if _shares(run[0], run[1]) else {}
+            stage = {"block": run[0].block, **fields[0], "depth": len(run), **tied}
+            found.append(SectionNode(run[0].path, run, stage, fields[1], _norms(run, edges) if tied else None))
     for node in found:
         container = node.path.rpartition(".")[0]
         inside = [item for item in items if item.path.startswith(f"{container}.")]
@@ -165,10 +171,11 @@ def _stages(
     return found
 
 
-def _follows(one: Item, other: Item, base: str, edges: Boundaries) -> bool:
-    """Whether two items may be blocks of one stage: parts of a container, or numbered parts of the section itself."""
+def _follows(run: Sequence[Item], other: Item, base: str, edges: Boundaries) -> bool:
+    """Whether an item may be the next block of a stage: a part of a container, or a numbered part of the section."""
+    one = run[-1]
     parent, _, name = other.path.rpartition(".")
-    return (
+    is_next = (
         (parent != base or name.isdigit())
         and one.block == other.block
         and (one.block in BLOCKS or one.inner is not None)
@@ -179,8 +186,43 @@ def _follows(one: Item, other: Item, base: str, edges: Boundaries) -> bool:
         == sum(1 for index in edges.readers.get(one.output, ()) if index in other.members)
         and one.output not in edges.results
         and one.path.rpartition(".")[0] == parent
-        and not (set(one.tensors.values()) & set(other.tensors.values()))
     )
+    if is_next and _shares(one, other):
+        return not base and one.inner is None and _is_tied([*run, other], edges)
+    return is_next and not (len(run) > 1 and _shares(run[0], run[1]))
+
+
+def _shares(one: Item, other: Item) -> bool:
+    return not set(one.tensors.values()).isdisjoint(other.tensors.values())
+
+
+def _is_tied(run: Sequence[Item], edges: Boundaries) -> bool:
+    """Whether blocks share all weights, but each has norms of its own."""
+    by_address: dict[str, list[Stored]] = {}
+    for item in run:
+        for address, stored in item.tensors.items():
+            by_address.setdefault(address, []).append(stored)
+    own = _norms(run, edges)
+    shared = [group for group in by_address.values() if own.isdisjoint(group)]
+    norms = [stored for group in by_address.values() for stored in group if stored in own]
+    return (
+        0 < len(norms) == len(own)
+        and all(len(set(group)) == 1 for group in shared)
+        and len({group[0] for group in shared}) == len(shared)
+    )
+
+
+def _is_alone(run: Sequence[Item], edges: Boundaries) -> bool:
+    """Whether nothing else has the weights of some blocks."""
+    tensors = {stored for item in run for stored in item.tensors.values()}
+    uses = [stored for primitive in edges.flat.primitives for stored in primitive.stored.values() if stored in tensors]
+    return len(uses) == sum(len(item.tensors) for item in run)
+
+
+def _norms(run: Sequence[Item], edges: Boundaries) -> set[Stored]:
+    """The tensors of the norms of some blocks."""
+    primitives = [edges.flat.primitives[index] for item in run for index in item.members]
+    return {stored for one in primitives if one.op.normalizes for stored in one.stored.values()}
 
 
 def own_defaults(block: str, defaults: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -145,6 +145,33 @@ class SharedParts(nn.Module):
         return self.block(torch.tanh(self.conv(torch.tanh(self.conv(x)))))
 
 
+class TiedBlocks(nn.Module):
+    """Residual blocks with the same two convolutions, and norms of their own.
+
+    Args:
+        elsewhere: Whether the first convolution is called once more, outside of the blocks.
+    """
+
+    class Block(nn.Module):
+        def __init__(self, first: nn.Conv2d, second: nn.Conv2d) -> None:
+            super().__init__()
+            self.first, self.second = first, second
+            self.norm1, self.norm2 = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.relu(x + self.norm2(self.second(F.relu(self.norm1(self.first(x))))))
+
+    def __init__(self, *, elsewhere: bool = False) -> None:
+        super().__init__()
+        convs = [nn.Conv2d(4, 4, 3, padding=1, bias=False) for _ in range(2)]
+        self.conv = convs[0] if elsewhere else nn.Identity()
+        self.area = nn.Sequential(*(self.Block(*convs) for _ in range(3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.area(torch.tanh(self.conv(x)))
+        return y
+
+
 class TwoHeads(nn.Module):
     """Two inputs, two outputs."""
 

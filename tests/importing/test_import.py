@@ -262,6 +262,23 @@ def test_weights_of_nodes_and_of_parts_of_blocks_are_shared() -> None:
     assert is_equal(module.eval(), imported.build(), (4, 6, 6))
 
 
+def test_blocks_with_the_same_weights_and_their_own_norms_are_a_tied_stage() -> None:
+    module = trained(networks.TiedBlocks())
+    imported = from_module(module, input=(4, 6, 6))
+    assert "area: {block: basic, width: 4, depth: 3, weights: shared}" in imported.text
+    assert imported.names["area.conv1.weight"] == "area.0.first.weight"
+    assert imported.names["area.block3.norm2.weight"] == "area.2.norm2.weight"
+    assert imported.network.cost().parameters == sum(value.numel() for value in module.parameters())
+    assert is_equal(module.eval(), imported.build(), (4, 6, 6))
+
+
+def test_blocks_whose_weights_are_used_elsewhere_are_no_tied_stage() -> None:
+    module = trained(networks.TiedBlocks(elsewhere=True))
+    imported = from_module(module, input=(4, 6, 6))
+    assert "depth" not in imported.text and imported.text.count("weights: conv_conv_weights") == 4
+    assert is_equal(module.eval(), imported.build(), (4, 6, 6))
+
+
 def test_the_module_stays_as_it_is() -> None:
     module = networks.HandWritten()
     module.stem.eval()
