@@ -47,6 +47,13 @@ def nothing(report: TaskReport) -> None:
     pass
 
 
+def add_node(cluster: Any) -> None:
+    """A node of one CPU, without the handler of SIGTERM that Ray sets in the process that starts it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    cluster.add_node(num_cpus=1, object_store_memory=STORE)
+    signal.signal(signal.SIGTERM, handler)
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """Two nodes of one CPU each, which are ended afterwards."""
@@ -54,11 +61,13 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        handler = signal.getsignal(signal.SIGTERM)
         cluster = Cluster(
             True, head_node_args={"num_cpus": 1, "object_store_memory": STORE, "include_dashboard": False}
         )
+        signal.signal(signal.SIGTERM, handler)
         try:
-            cluster.add_node(num_cpus=1, object_store_memory=STORE)
+            add_node(cluster)
             yield cluster
         finally:
             cluster.shutdown()
@@ -172,7 +181,7 @@ def test_a_study_continues_when_a_node_is_removed(tmp_path: Path, tiny: hrg.Arch
         assert trained(tmp_path / "ray", plan, executor) == expected
     finally:
         for _ in removed:
-            cluster.add_node(num_cpus=1, object_store_memory=STORE)
+            add_node(cluster)
     (lost,) = (report for report in executor.seen if isinstance(report.event, Lost))
     assert lost.worker == removed[0] and re.search("cannot be reached|has died", lost.event.reason)
     # only the epochs since the last checkpoint were repeated
