@@ -63,10 +63,13 @@ class Lifter:
         flat: The network.
         root: Its regions.
         norms: Fields of all norms that do not set them.
+        sources: Values that skips start from: where they are merges, these are nodes.
     """
 
-    def __init__(self, flat: Flat, root: Region, norms: Mapping[str, float]) -> None:
-        self.flat, self.norms = flat, norms
+    def __init__(
+        self, flat: Flat, root: Region, norms: Mapping[str, float], sources: Collection[int] = frozenset()
+    ) -> None:
+        self.flat, self.norms, self.sources = flat, norms, sources
         self.edges = Boundaries(flat, norms)
         self.structures: dict[Region, tuple[int, int, int]] = {}
         self.counts: dict[int, int] = {}
@@ -220,7 +223,7 @@ class Lifter:
         return Item(path, known.block, known.fields, sources, results[0], members, known.tensors)
 
     def _is_read_once(self, item: Item) -> bool:
-        is_result = item.output in self.edges.results
+        is_result = item.output in self.edges.results or item.output in self.sources
         return not is_result and len(self.edges.readers.get(item.output, ())) == 1
 
     def _absorb_merges(self, items: list[Item]) -> list[Item]:

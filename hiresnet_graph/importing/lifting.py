@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from hiresnet_graph.importing.entries import Entries
@@ -56,9 +56,12 @@ def _with_skips(flat: Flat, head: Mapping[str, Any], norms: dict[str, float], sk
         reduced = without_skips(flat, skips) if skips else None
         if reduced is None:
             return None
-        draft = _draft(reduced.flat, head, norms)
-        index = {id(primitive): number for number, primitive in enumerate(draft.flat.primitives)}
         primitives = reduced.flat.primitives
+        starts = {
+            id(primitives[reduced.values[skip.source]]) for skip in skips if reduced.values.get(skip.source, -1) >= 0
+        }
+        draft = _draft(reduced.flat, head, norms, starts)
+        index = {id(primitive): number for number, primitive in enumerate(draft.flat.primitives)}
         values = {old: new if new < 0 else index[id(primitives[new])] for old, new in reduced.values.items()}
         places = SkipPlaces(flat, values, draft.text, _input_names(flat), norms)
         found = places.edges(skips)
@@ -80,10 +83,16 @@ def _size(lifted: Lifted) -> int:
     return len(lifted.spec["nodes"]) + len(lifted.spec.get("blocks", ()))
 
 
-def _draft(flat: Flat, head: Mapping[str, Any], norms: dict[str, float]) -> _Draft:
+def _draft(flat: Flat, head: Mapping[str, Any], norms: dict[str, float], starts: Collection[int] = ()) -> _Draft:
+    """A draft of a network.
+
+    Args:
+        starts: Identities of the primitives whose values skips start from.
+    """
     flat = join_concatenations(flat)
     root = tree_of(flat)
-    lifter = Lifter(flat, root, norms)
+    sources = {index for index, primitive in enumerate(flat.primitives) if id(primitive) in starts}
+    lifter = Lifter(flat, root, norms, sources)
     items = lifter.items(root)
     entries = Entries(flat, lifter.edges, items, norms)
     inputs = _input_names(flat)

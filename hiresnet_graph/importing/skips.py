@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from hiresnet_graph import ops
 from hiresnet_graph.importing.primitives import Flat, Primitive
+from hiresnet_graph.importing.recognition import ACTIVATIONS
 from hiresnet_graph.importing.regions import own_frames
 
 _ON_EDGES = frozenset(
@@ -170,18 +171,17 @@ class _Finder:
         main = max(terms, key=lambda term: self._chain(term[1])[0])
         value = self.left.get(main[1], main[1])
         before = self._ancestors(value)
-        own: list[int] = []
-        found: dict[int, LongSkip] = {}  # place in the sum -> skip
+        starts = {}  # place in the sum -> value that an edge could start from, its operations
         for place, term in enumerate(terms):
             source, members = self._chain(term[1], before)
-            start = self.left.get(source, source)
-            if term == main or start not in before:
-                continue
-            if self._is_long(start, value, before, top):
-                found[place] = LongSkip(term, top, source, members)
-                self.cut.add(term)
-            else:
-                own.append(start)
+            if term != main and self.left.get(source, source) in before:
+                starts[place] = source, members
+        long = {place for place, (source, _) in starts.items() if self._is_long(source, value, before, top)}
+        if long and value >= 0 and self.flat.primitives[value].op.kind in ACTIVATIONS:
+            long = set(starts)  # a block with a shortcut of its own adds it before its last activation
+        found = {place: LongSkip(terms[place], top, *starts[place]) for place in sorted(long)}
+        own = [self.left.get(source, source) for place, (source, _) in starts.items() if place not in long]
+        self.cut |= {terms[place] for place in found}
         others = [place for place in range(len(terms)) if place not in found]
         is_last = others == list(range(len(others))) or others == [1]
         self.skips += [replace(skip, is_last=is_last) for skip in found.values()]
@@ -209,6 +209,7 @@ class _Finder:
         It is if each path between them goes through the sum of a residual block that starts there, or if the paths
         have more layers than a block without shortcut has.
         """
+        source = self.left.get(source, source)
         on_paths = _bottlenecks(source, value, before)
         if any(self.residual.get(index, source - 1) >= source for index in on_paths):
             return True

@@ -76,6 +76,19 @@ class Activated(Stages):
         return x3 + F.relu(self.skip13(x1)) + torch.tanh(self.skip23(x2))
 
 
+class FromSum(Stages):
+    """A skip from a sum that no projection makes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip12 = projection(4, 8, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x1 = self.layer1(self.entry(x))
+        x2 = self.layer2(x1) + F.relu(self.skip12(x1))
+        return self.fc((self.layer3(x2) + self.skip23(x2)).mean((2, 3)))
+
+
 class Both(Stages):
     """The value of the last stage is used with a skip and without."""
 

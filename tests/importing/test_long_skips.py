@@ -32,6 +32,7 @@ VARIANTS = [
     ("hiresnet18", "p2", {**SMALL, "skips.slot": "input"}),
     ("hiresnet18", "full", BLOCKS),
     ("hiresnet18", "p1", BLOCKS),
+    ("hiresnet18", "full", {**BLOCKS, "params.block": "plain", "skips.levels": ["stem", "stage2.block*", "stage3"]}),
     ("hiresnet18", "full", {**SMALL, "skips.projection": {"spatial": "max", "when": "always"}}),
     ("hiresnet18", "full", {**SMALL, "skips.projection": {"spatial": "stride", "norm": "none", "bias": False}}),
     ("hiresnet18", "full", {**SMALL, "skips.projection": {"spatial": "adaptive", "norm": "layer2d"}}),
@@ -125,6 +126,18 @@ def test_what_no_projection_computes_stays_nodes() -> None:
     assert spec["skips"] is None
     assert {name: spec["nodes"][name] for name in RESNET} == RESNET
     assert spec["nodes"]["skip13_1"] == {"block": "conv", "width": 16, "kernel_size": 1}
+
+
+def test_a_sum_that_stays_a_node_is_the_source_of_skips() -> None:
+    imported, spec = imported_from(long_skips.FromSum())
+    assert spec["nodes"] == {
+        **RESNET,
+        "skip12": {"block": "conv", "width": 8, "kernel_size": 1, "stride": 2, "activation": "none"},
+        "relu": "relu",
+        "add": "identity",
+    }
+    assert spec["skips"] == {"edges": ["add>layer3"]}
+    assert imported.comparison[:2] == (0, 0)
 
 
 def test_a_sum_beside_its_first_term_is_no_value_of_a_stage() -> None:
