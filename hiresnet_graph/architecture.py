@@ -91,6 +91,12 @@ class Architecture(Document):
             return make_plan(resolve(self.graph))
 
     @property
+    def _has_time(self) -> bool:
+        """Whether the network, or an entry of its `blocks`, has `time`."""
+        tree = self.patched()
+        return any("time" in entry for entry in (tree, *tree.get("blocks", {}).values()))
+
+    @property
     def timing(self) -> Timing | None:
         """The steps at which nodes hold values; None for a network without `time`."""
         return None if self.plan.folded is None else timing(self.plan.folded)
@@ -119,7 +125,10 @@ class Architecture(Document):
         from hiresnet_graph.lower import build
 
         with gc_paused():
-            return build(self.plan, seed)
+            module = build(self.plan, seed)
+        if self._has_time:  # its code is unrolled, and does not tell the steps
+            module.meta["spec"] = self.to_json()
+        return module
 
     def build_inference(self, trained: nn.Module) -> nn.Module:
         """A module for inference with the outputs of a trained one, up to rounding, in fewer operations.

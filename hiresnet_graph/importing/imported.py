@@ -7,10 +7,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import fx, nn
 from torch.nn.parameter import is_lazy
 
 from hiresnet_graph.architecture import Architecture, loads
@@ -19,7 +20,7 @@ from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.importing import attention, axes, layers, tokens  # noqa: F401 - they register what the functions of torch are
 from hiresnet_graph.importing.comparison import OutputComparison, compare
-from hiresnet_graph.importing.lifting import Lifted, lift
+from hiresnet_graph.importing.lifting import lift
 from hiresnet_graph.importing.module_paths import with_module_paths
 from hiresnet_graph.importing.primitives import CLASSES, Flat, flatten_trace
 from hiresnet_graph.importing.programs import ProgramModule
@@ -83,8 +84,9 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     """A spec of a PyTorch module, with its weights.
 
     The module runs once, in evaluation mode, and the torch functions that it calls become nodes: modules that repeat
-    become stages or entries of `blocks`, and those that compute what a registered block does become that block. The
-    result is compared with the module in both modes. The module itself is not changed.
+    become stages or entries of `blocks`, and those that compute what a registered block does become that block. A
+    built network with `time` is the one that it was built from, if its layers are still the same. The result is
+    compared with the module in both modes. The module itself is not changed.
 
     Args:
         input: Shape of one sample, like (3, 224, 224); or a batch; or a mapping with one of them for each argument.
@@ -97,6 +99,8 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     """
     _check(module)
     call = _call_of(module, _samples(module, input))
+    if isinstance(module, fx.GraphModule) and (found := _in_time(module, call, name, source)) is not None:
+        return found
     trace = _recorded(module, call)
     title = name or type(module).__name__
     if len(trace.outputs) == 0 and not trace.faults:
@@ -111,7 +115,7 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     state = {key: value.detach() for key, value in tensors.items()}
     names = {address: stored.name for address, stored in lifted.tensors.items()}
     _check_sharing(title, names)
-    network, text = _network(title, lifted, source)
+    network, text = _network(title, lifted.spec, source)
     built = network.build()
     shapes = {key: tuple(value.shape) for key, value in built.state_dict().items()}
     weights = {
@@ -128,11 +132,29 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
     return Imported(network, text, weights, names, left_out, comparison, notes)
 
 
-def _network(title: str, lifted: Lifted, source: str) -> tuple[Architecture, str]:
-    header = f"# Imported from {source}.\n" if source else ""
-    text = header + to_yaml(lifted.spec)
+def _in_time(module: fx.GraphModule, call: ModuleInputs, name: str | None, source: str) -> Imported | None:
+    """A network in time, by the spec that it was built from; None if it is another one now."""
+    if (built_from := module.meta.get("spec")) is None:
+        return None
+    spec: dict[str, Any] = json.loads(built_from)
+    network, text = _network("", spec | ({"name": legal_name(name)} if name else {}), source)
+    state = module.state_dict()
+    tensors = network.plan.tensors()
+    if {key: tuple(value.shape) for key, value in state.items()} != {k: t.shape for k, t in tensors.items()}:
+        return None
+    names = {address: address for address in tensors}
     try:
-        network = loads(text, str(lifted.spec["name"]))
+        comparison = compare(module, network.build(), names, call, tuple(network.plan.outputs))
+    except UnsupportedNetwork:  # a layer was replaced by another one with such tensors
+        return None
+    return Imported(network, text, state, names, (), comparison, _constants(module, names))
+
+
+def _network(title: str, spec: Mapping[str, Any], source: str) -> tuple[Architecture, str]:
+    header = f"# Imported from {source}.\n" if source else ""
+    text = header + to_yaml(spec)
+    try:
+        network = loads(text, str(spec["name"]))
         _ = network.plan
     except SpecError as error:
         raise UnsupportedNetwork(f"{title} cannot be imported: its spec would be wrong. {error}") from error

@@ -87,15 +87,22 @@ def _operation(call: Call) -> Any:
     return kind, sorted(found.items()), tuple(call.shape)
 
 
-def round_trip(name: str) -> str:
+def round_trip(name: str, *, unrolled: bool = False) -> str:
     """How alike a shipped network and the import of its module are, as `likeness` says it."""
-    return likeness(small(name))
+    return likeness(small(name), unrolled=unrolled)
 
 
-def likeness(network: hrg.Architecture) -> str:
-    """How alike a network and the import of its module are: `digest`, `wiring` or `outputs` are the same."""
+def likeness(network: hrg.Architecture, *, unrolled: bool = False) -> str:
+    """How alike a network and the import of its module are: `digest`, `wiring` or `outputs` are the same.
+
+    Args:
+        unrolled: A network with time is imported from its code alone.
+    """
     shapes = {key: tuple(shape.frame) for key, shape in network.plan.inputs.items()}
-    imported = from_module(network.build().eval(), input=shapes, name=network.name)
+    module = network.build().eval()
+    if unrolled:
+        del module.meta["spec"]
+    imported = from_module(module, input=shapes, name=network.name)
     again = imported.network.plan
     if network.plan.digest() == again.digest():
         return "digest"
