@@ -126,7 +126,7 @@ class Architecture(Document):
 
         with gc_paused():
             module = build(self.plan, seed)
-        if self._has_time:  # its code is unrolled, and does not tell the steps
+        if self._has_time:  # its unrolled code has no steps
             module.meta["spec"] = self.to_json()
         return module
 
