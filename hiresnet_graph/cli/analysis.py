@@ -76,6 +76,8 @@ class Output:
         check_reinit(weights, reinit)
         for option, given in (("--data", data), (" ".join(changes or ()), changes)):
             if given and weights is None:
+                if self.source.is_file():
+                    raise UsageError(f"{option}: '{self.source}' is no folder of a run. Give its '--weights', too.")
                 raise UsageError(f"{option}: '{self.source}' has its own network and data. Use it with '--weights'.")
 
         from hiresnet_graph.analysis.sources import find_networks, network_with_weights

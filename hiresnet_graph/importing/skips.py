@@ -75,10 +75,15 @@ def without_skips(flat: Flat, skips: Collection[LongSkip]) -> ReducedFlat | None
             needed |= {one for one in flat.primitives[index].operands if (index, one) not in cut}
     values = {-1 - number: -1 - number for number in range(len(flat.inputs))}
     primitives: list[Primitive] = []
+    empty: set[int] = set()  # sums of skips alone, which other sums add
     for index, primitive in enumerate(flat.primitives):
         if index not in needed:
             continue
-        operands = tuple(values[operand] for operand in primitive.operands if (index, operand) not in cut)
+        kept = [one for one in primitive.operands if (index, one) not in cut and one not in empty]
+        if primitive.operands and not kept:
+            empty.add(index)
+            continue
+        operands = tuple(values[operand] for operand in kept)
         if len(operands) == 1 < len(primitive.operands):
             values[index] = operands[0]
             continue
@@ -187,6 +192,8 @@ class _Finder:
         self.skips += [replace(skip, is_last=is_last) for skip in found.values()]
         for index in additions:
             operands = list(self._operands(index))
+            if not operands:  # a sum of skips alone
+                self.cut.add((self.readers[index][0], index))
             if len(operands) == 1 < len(self.flat.primitives[index].operands):
                 self.left[index] = operands[0]
         if own:

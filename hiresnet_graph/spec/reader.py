@@ -20,6 +20,7 @@ from hiresnet_graph.errors import MAX_PROBLEMS, Position, Problem, Source, SpecE
 from hiresnet_graph.files import is_file
 from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.shipped import study_path
+from hiresnet_graph.spec.foreign import refuse_foreign
 from hiresnet_graph.spec.marked import MarkedDict, MarkedList, format_path, position_in
 from hiresnet_graph.spec.scalar import TYPED, resolve
 from hiresnet_graph.spec.syntax import (
@@ -64,7 +65,9 @@ def read(path: Path) -> MarkedDict:
 
     Raises:
         SpecError: The file cannot be read, is not valid YAML, exceeds a limit, or is not a mapping; with all errors.
+        UsageError: It is the file of another program, by its suffix.
     """
+    refuse_foreign(path)
     name = str(path)
     try:
         if path.is_dir():
@@ -106,6 +109,7 @@ def is_study(name: str) -> bool:
 
     Raises:
         SpecError: The file cannot be read.
+        UsageError: It is the file of another program, by its suffix.
     """
     if not (name.endswith(SUFFIXES) or is_file(name)):
         return study_path(name) is not None

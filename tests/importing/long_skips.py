@@ -162,3 +162,26 @@ class OwnShortcuts(nn.Module):
         x = F.relu(self.entry(x))
         x = x + F.relu(self.two(F.relu(self.one(x))))
         return self.fc(self.deep(x).mean((2, 3)))
+
+
+class Summed(nn.Module):
+    """Each block reads the sum of all values before it, from the first to the last, as `sum(values)` adds them.
+
+    Args:
+        sums_all: The classifier reads the sum of all, too.
+        is_residual: Blocks add their own input.
+    """
+
+    def __init__(self, depth: int, sums_all: bool, is_residual: bool) -> None:
+        super().__init__()
+        self.retina = nn.Conv2d(3, 4, 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(depth))
+        self.fc = nn.Linear(4, 10)
+        self.sums_all, self.is_residual = sums_all, is_residual
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = [F.relu(self.retina(x))]
+        for block in self.blocks:
+            x = sum(values[1:], values[0])
+            values.append(F.relu(block(x)) + x if self.is_residual else F.relu(block(x)))
+        return self.fc((sum(values[1:], values[0]) if self.sums_all else values[-1]).mean((2, 3)))

@@ -184,3 +184,17 @@ def test_weights_of_skips_by_their_original_names(tmp_path: Path) -> None:
     module = hrg.create_model(tmp_path / "net.yaml", pretrained=tmp_path / "other.pth").eval()
     images = torch.rand(2, *SHAPE)
     assert torch.equal(module(images), other(images))
+
+
+@pytest.mark.parametrize("is_residual", [False, True])
+@pytest.mark.parametrize("sums_all", [False, True])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_sums_of_all_values_before(depth: int, sums_all: bool, is_residual: bool) -> None:
+    """A sum may be of skips alone, which another one adds: (a + b) + c."""
+    torch.manual_seed(0)
+    module = long_skips.Summed(depth, sums_all, is_residual).eval()
+    imported = from_module(module, input=SHAPE)
+    images = torch.rand(2, *SHAPE)
+    assert torch.allclose(imported.build()(images), module(images), atol=1e-6)
+    if depth > 2:
+        assert len(imported.network.plan.edges) >= depth - 1

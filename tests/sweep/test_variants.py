@@ -81,6 +81,9 @@ def test_groups_of_skips_are_separate() -> None:
 def test_a_network_without_skips_has_no_subsets(tiny: hrg.Architecture) -> None:
     with pytest.raises(UsageError, match="'tiny' has no skips to take subsets of"):
         enumerate_variants(tiny.with_edges("none"), "all")
+    without = {key: value for key, value in tiny.tree.items() if key not in ("skips", "variants")}
+    with pytest.raises(UsageError, match=r"no key 'skips': move the edges that may be absent from 'flow' to it"):
+        enumerate_variants(hrg.from_dict(without), "all")
 
 
 def named(arch: hrg.Architecture, names: list[str] | dict[str, object]) -> list[Variant]:

@@ -163,6 +163,8 @@ def _write_page(folder: Path, target: Path, baseline: str | None, watch: bool, f
     from hiresnet_graph.report.files import make_page
     from hiresnet_graph.sweep.results import read_results
 
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html: '{target}' must end in .html: a page is written in no other format.")
     target = check_output_file(target, [folder], force=force, marks=(b"<html",), option="--html")
     while True:
         results = read_results(folder)
