@@ -87,7 +87,7 @@ def test_lesions_of_shortcuts(hrg, study):
         (["lesion", "study", "--with", "noise"], 2, "'zero', 'mean', 'resample'"),
         (["contributions", "study", "--plot", "a.gif"], 2, "'a.gif': a figure is written as .svg, .pdf or .png."),
         (["contributions", "study", "--data", "digits"], 2, "--data: 'study' has its own network and data."),
-        (["contributions", "small.yaml", "--data", "digits"], 2, "--data: 'small.yaml' is no folder of a run. Give its"),
+        (["contributions", "small.yaml", "--data", "digits"], 2, "--data: 'small.yaml' is no folder of a run."),
         (["contributions", "study", "width=2"], 2, "width=2: 'study' has its own network and data."),
         (["contributions", "study", "--reinit"], 2, "it requires '--weights FILE'."),
         (
