@@ -10,6 +10,7 @@ differs from what would be written.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -204,7 +205,12 @@ def _epochs_to(curves: list[list[float]], level: float) -> str:
 
 def make_files() -> dict[Path, bytes]:
     """The page and its figures by path."""
-    planned = [StudyPage(path.parent) for path in sorted(HERE.glob("*/study.yaml"))]
+    with contextlib.chdir(HERE.parent):  # commands in the page name folders of the repository
+        return {HERE.parent / path: content for path, content in _make_files(Path(HERE.name)).items()}
+
+
+def _make_files(folder: Path) -> dict[Path, bytes]:
+    planned = [StudyPage(path.parent) for path in sorted(folder.glob("*/study.yaml"))]
     studies = {study.name: study for study in planned if (study.folder / LEDGER).is_file() and study.finished}
     open_studies = [study for study in planned if study.name not in studies]
     environment = jinja2.Environment(
@@ -216,7 +222,7 @@ def make_files() -> dict[Path, bytes]:
         autoescape=False,  # Markdown
     )
     page = environment.get_template("README.md.jinja").render(studies=studies, open_studies=open_studies)
-    files = {HERE / "README.md": page.encode()}
+    files = {folder / "README.md": page.encode()}
     for study in studies.values():
         files |= study.figures()
     return files

@@ -29,6 +29,7 @@ def test_pages_are_made_of_the_ledgers() -> None:
     make_files = runpy.run_path(str(RESULTS / "make.py"))["make_files"]
     stale = [path.name for path, content in make_files().items() if path.read_bytes() != content]
     assert not stale, "run 'make results'"
+    assert str(RESULTS.parent) not in (RESULTS / "README.md").read_text(), "the page names a folder of this machine"
 
 
 @pytest.mark.parametrize("study", sorted(RESULTS.glob("*/study.yaml")), ids=lambda path: path.parent.name)
@@ -71,12 +72,12 @@ def test_the_readme_quotes_the_results_of_plain_blocks() -> None:
             and f"| {accuracy} |" in row[0]
             and re.search(rf"\| {n}(?: of \d+, \d+ missing)? \|", row[0])
         )
-    quoted = re.search(r"full - original is (\S+) points \(95 % CI (\S+) to (\S+), p = (\S+) after Holm", readme)
-    assert quoted is not None
-    difference, low, high, p = quoted.groups()
-    assert re.search(
-        rf"(?m)^\| full \| [^|]* \| {re.escape(difference)} \| \[\+{low}, \+{high}\] \| {p} \|.*\| yes:", plain
-    )
+    quoted = re.findall(r"full - original is (\S+) points \(95 % CI (\S+) to (\S+), p = (\S+) after Holm", readme)
+    assert len(quoted) == 2
+    for title, (difference, low, high, p) in zip(("CIFAR-10", "CIFAR-100"), quoted, strict=True):
+        plain = page[page.index(f"## Plain blocks on {title}\n") :]
+        row = rf"\| full \| [^|]* \| {re.escape(difference)} \| \[\+{low}, \+{high}\] \| {p} \|.*\| yes:"
+        assert re.search(r"(?m)^\| full \| [+-].*$", plain)[0] == re.search(rf"(?m)^{row}.*$", plain)[0]  # type: ignore[index]
 
 
 def test_docs_quote_the_differences_of_the_transformer() -> None:
