@@ -18,8 +18,8 @@ TORCHVISION = (
     "resnet50",
     "resnet101",
     "resnext50_32x4d",
-    "wide_resnet50_2",
-    "vgg16",
+    pytest.param("wide_resnet50_2", marks=pytest.mark.slow),
+    pytest.param("vgg16", marks=pytest.mark.slow),
     "densenet121",
 )
 
