@@ -137,7 +137,7 @@ def _in_time(module: fx.GraphModule, call: ModuleInputs, name: str | None, sourc
     if (built_from := module.meta.get("spec")) is None:
         return None
     spec: dict[str, Any] = json.loads(built_from)
-    network, text = _network("", spec | ({"name": legal_name(name)} if name else {}), source)
+    network, text = _network(str(spec["name"]), spec | ({"name": legal_name(name)} if name else {}), source)
     state = module.state_dict()
     tensors = network.plan.tensors()
     if {key: tuple(value.shape) for key, value in state.items()} != {k: t.shape for k, t in tensors.items()}:

@@ -19,9 +19,14 @@ from hiresnet_graph.spec.edge_set import EdgeSet
 from hiresnet_graph.traversal import topological_order
 
 _FIELDS = ("spatial", "channels", "norm", "bias", "when")
-_SPATIAL = {"avg_pool": "avg", "max_pool": "max", "subsample": "stride", "adaptive_avg_pool": "adaptive"}
+_SPATIAL = {
+    "avg_pool": "avg",
+    "max_pool": "max",
+    "subsample": "stride",
+    "adaptive_avg_pool": "adaptive",
+    "conv_transpose2d": "deconv",
+}
 _SLOTS = ("output", "residual", "input")
-_SPATIAL |= {"conv_transpose2d": "deconv"}
 _NORMS = {"batch_norm": "batch", "group_norm": "group", "layer_norm": "layer", "layer_norm2d": "layer2d"}
 
 

@@ -237,13 +237,15 @@ def edges_of(arch: Architecture, group: str | None = None) -> list[str]:
         raise UsageError(f"'{arch.name}' has no {noun}. {did_you_mean(group, known)}".strip())
     if groups:
         raise UsageError(f"the skips of '{arch.name}' are in groups. Choose one: {', '.join(groups)}.")
-    hint = f"Its transitions are the group '{TRANSITIONS}'." if has_transitions else ""
-    if "skips" in arch.tree:
-        hint = hint or "Start from a larger set, like 'skips.edges=full'."
-    hint = hint or (
-        "Its spec has no key 'skips': move the edges that may be absent from 'flow' to it, like 'skips: {edges: "
-        "[A>B]}'. 'hrg analyze lesion' tests edges of the flow without training."
-    )
+    if has_transitions:
+        hint = f"Its transitions are the group '{TRANSITIONS}'."
+    elif "skips" in arch.tree:
+        hint = "Start from a larger set, like 'skips.edges=full'."
+    else:
+        hint = (
+            "Its spec has no key 'skips': move the edges that may be absent from 'flow' to it, like 'skips: {edges: "
+            "[A>B]}'. 'hrg analyze lesion' tests edges of the flow without training."
+        )
     raise UsageError(f"'{arch.name}' has no skips to take subsets of. {hint}")
 
 
