@@ -126,6 +126,7 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         *_left_out(module, trace, flat.consumed | set(names.values())),
         *_constants(module, names),
         *_equal_results(flat),
+        *_autocast(trace),
     )
     comparison = compare(module, built, names, call, lifted.outputs)
     left_out = tuple(sorted(state.keys() - names.values()))
@@ -313,6 +314,18 @@ def _equal_results(flat: Flat) -> tuple[str, ...]:
     several = [names for names in named.values() if len(names) > 1]
     return tuple(
         f"the results {' and '.join(map(repr, names))} are equal: the spec has one output" for names in several
+    )
+
+
+def _autocast(trace: ModuleTrace) -> tuple[str, ...]:
+    """What the original does in mixed precision alone."""
+    locations = list(trace.autocast)
+    if not locations:
+        return ()
+    more = f" and {len(locations) - _SHOWN} more" if len(locations) > _SHOWN else ""
+    return (
+        f"the original computes within torch.autocast at {', '.join(locations[:_SHOWN])}{more}, which changes nothing "
+        "in this run. A spec cannot say so: with 'precision: bf16' in a recipe, results may differ",
     )
 
 

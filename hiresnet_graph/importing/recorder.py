@@ -43,6 +43,10 @@ _NO_GRADIENTS = (
     "it stops or replaces gradients, by torch.no_grad(), checkpoints with use_reentrant=True or an autograd.Function. "
     "Remove that for the import, and freeze parts with 'freeze' in the recipe of a training"
 )
+_AUTOCAST = (
+    "it chooses the precision of its layers, by torch.autocast. Remove that for the import, and set 'precision' in the "
+    "recipe of a training"
+)
 
 
 def record(module: nn.Module, call: ModuleInputs, whole: Sequence[str] = ()) -> ModuleTrace:
@@ -93,6 +97,7 @@ class _Recorder(TorchFunctionMode):
         self.paused = 0
         self.number = 0
         self.location = ""
+        self.autocast_depth = _autocast_depth()
         self.program_calls: dict[str, int] = {}
         self.values: dict[int, TracedTensor] = {}
         self.stored: dict[int, list[TracedTensor]] = {}
@@ -162,6 +167,11 @@ class _Recorder(TorchFunctionMode):
         depends = any(operand.depends for operand in operands)
         if depends and not torch.is_grad_enabled():
             self.fault(_NO_GRADIENTS)
+        if depends and _autocast_depth() > self.autocast_depth:
+            if torch.is_autocast_enabled(results[0].device.type):
+                self.fault(_AUTOCAST)
+            else:  # it is switched off, or on for another device
+                self.trace.autocast.setdefault(self.location or _location())
         if name not in _UPDATES:
             for tensor in changed:
                 self._overwritten(tensor, name)
@@ -269,6 +279,13 @@ class _Recorder(TorchFunctionMode):
                 self.trace.faults.append(Fault(f"its result is a {type(tensor).__name__}, not a tensor", "", name))
                 continue
             self.trace.outputs[name] = self.value(tensor)
+
+
+def _autocast_depth() -> int:
+    """The number of `torch.autocast` contexts around the code that runs now."""
+    depth: int = torch.autocast_increment_nesting() - 1
+    torch.autocast_decrement_nesting()
+    return depth
 
 
 def _storage(tensor: torch.Tensor) -> int:

@@ -146,6 +146,7 @@ class ModuleTrace:
         faults: What happened that no spec can express.
         called: Addresses of the modules that were called.
         names: Identity of each tensor of the `state_dict` -> its name.
+        autocast: Locations within `torch.autocast` that changes nothing in this run, in order.
     """
 
     inputs: dict[str, TracedTensor]
@@ -154,6 +155,7 @@ class ModuleTrace:
     faults: list[Fault] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
+    autocast: dict[str, None] = field(default_factory=dict)
 
 
 def stored_tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -113,6 +113,25 @@ def test_gradients_that_are_stopped_or_replaced(function: Callable[..., Any]) ->
     assert all(parameter.requires_grad for parameter in module.parameters())
 
 
+def test_precision_that_the_code_chooses() -> None:
+    def mixed(own: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            x = own.conv(x)
+        return F.relu(x.float())
+
+    def exact(own: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", enabled=False):
+            x = own.conv(x)
+        return F.relu(x)
+
+    message = refused(Written(mixed, conv=nn.Conv2d(3, 4, 3)))
+    assert "chooses the precision of its layers, by torch.autocast" in message and "test_modules.py:" in message
+    with torch.autocast("cpu", enabled=False):  # of the caller
+        (note,) = check_equal(Written(exact, conv=nn.Conv2d(3, 4, 3)), IMAGE).notes
+    line = exact.__code__.co_firstlineno + 2
+    assert f"within torch.autocast at {__file__}:{line}, which" in note
+
+
 def test_what_the_original_does_not_train_is_noted() -> None:
     conv = nn.Conv2d(3, 4, 3)
     conv.bias.requires_grad_(False)  # type: ignore[union-attr]
