@@ -11,6 +11,7 @@ from hiresnet_graph.cli.training import command_line, with_download
 from hiresnet_graph.errors import SpecError, UsageError
 
 if TYPE_CHECKING:
+    from hiresnet_graph.architecture import Architecture
     from hiresnet_graph.sweep import Study
 
 
@@ -100,13 +101,22 @@ def study_of_arguments(
         network = architecture(name, changes, None, edges)
         _ = network.plan
         if not {"variants", "subsets", "grid"} & set(given):
-            raise UsageError(
-                "nothing to compare: give '--variants none,full', '--subsets leave-one-out', or '--grid K=V,W'."
-            )
+            whole = "full" if _has_edges(network, "full") else network.chosen or network.name
+            skips = f"'--variants none,{whole}', '--subsets leave-one-out', or " if _has_edges(network, "none") else ""
+            raise UsageError(f"nothing to compare: give {skips}'--grid K=V,W'.")
         overrides = {key: value for key, value, *_ in network.overrides}
         fields = {"network": name, **({"changes": overrides} if overrides else {}), **given}
         study = study_of(MarkedDict({key: value for key, value in fields.items() if value is not None}))
     return with_download(study) if download else study
+
+
+def _has_edges(network: Architecture, edges: str) -> bool:
+    """Whether an edge set is one of the network's skips."""
+    try:
+        _ = network.with_edges(edges).plan
+    except SpecError:
+        return False
+    return True
 
 
 def _patched(study: Study, given: dict[str, object]) -> Study:

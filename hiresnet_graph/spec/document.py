@@ -326,7 +326,7 @@ def _with_blocks(tree: MarkedDict) -> MarkedDict:
 
 
 def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: list[Problem]) -> MarkedDict:
-    """A variant as a patch of the tree: `edges` as a text means `skips.edges`."""
+    """A variant as a patch of the tree: `edges` as a text means `skips.edges`, of all groups if it is `none`."""
     edges = patch.get("edges")
     is_set = isinstance(edges, str) or (
         isinstance(edges, list) and bool(edges) and all(isinstance(item, str) for item in edges)
@@ -335,7 +335,8 @@ def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: lis
         return patch
     position = patch.value_positions.get("edges", patch.position)
     skips = tree.get("skips")
-    if not isinstance(skips, dict) or not is_one_group(skips):
+    groups = _groups_without_edges(tree, edges)
+    if not groups and (not isinstance(skips, dict) or not is_one_group(skips)):
         found, hint = "the spec has no skips", "Add 'skips' to the file, or give a list of edges."
         if isinstance(skips, dict) and skips:
             found = f"the skips are in named groups: {', '.join(skips)}"
@@ -344,9 +345,10 @@ def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: lis
         problems.append(Problem(message, position, f"variants.{name}.edges", hint))
         return MarkedDict()
     changed = patch.without("edges")
-    inner = MarkedDict({"edges": edges}, position)
-    if position is not None:
-        inner.key_positions["edges"] = inner.value_positions["edges"] = position
+    marks = {} if position is None else {"edges": position}
+    inner = MarkedDict({"edges": edges}, position, marks, {**marks})
+    if groups:
+        inner = MarkedDict(dict.fromkeys(groups, inner), position)
     own = changed.get("skips")
     changed["skips"] = merge(own, inner) if isinstance(own, MarkedDict) else inner
     return changed
@@ -379,14 +381,23 @@ def _override(values: Mapping[str, Any], key: str, source: Source | None) -> Ove
 def _override_patch(tree: MarkedDict, override: Override, problems: list[Problem]) -> MarkedDict | None:
     """One override as a patch of the tree, or None after its error is reported."""
     key, value, position, value_position = override
-    path = _override_path(tree, key, position, problems)
-    if path is None:
-        return None
-    patch: Any = marked(value, value_position)
-    for part in reversed(path):
-        patch = MarkedDict({part: patch}, position, {part: position}, {part: value_position})
-    assert isinstance(patch, MarkedDict)
-    return patch
+    groups = _groups_without_edges(tree, value) if key == "skips.edges" else []
+    paths: list[list[str] | None] = [["skips", group, "edges"] for group in groups]
+    patches = MarkedDict()
+    for path in paths or [_override_path(tree, key, position, problems)]:
+        if path is None:
+            return None
+        patch: Any = marked(value, value_position)
+        for part in reversed(path):
+            patch = MarkedDict({part: patch}, position, {part: position}, {part: value_position})
+        patches = merge(patches, patch) if patches else patch
+    return patches
+
+
+def _groups_without_edges(tree: MarkedDict, edges: Any) -> list[str]:
+    """The named groups of skips, if the edge set is `none`: the only one that means the same in all of them."""
+    skips = tree.get("skips")
+    return list(skips) if edges == "none" and isinstance(skips, dict) and not is_one_group(skips) else []
 
 
 def _override_path(tree: MarkedDict, key: str, position: Position, problems: list[Problem]) -> list[str] | None:
@@ -429,7 +440,7 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
                     key,
                     "They are one group: write '--edges EXPR'."
                     if is_one_group(tree["skips"])
-                    else f"Groups: {groups}. Write '--edges GROUP=EXPR'.",
+                    else f"Groups: {groups}. Write '--edges GROUP=EXPR', or 'none' for no skips at all.",
                 )
             )
             return None

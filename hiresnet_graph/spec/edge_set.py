@@ -90,7 +90,8 @@ class _Family:
             return frozenset()
         count = len(levels)
         if count == 0:
-            self.where.fail(f"'{self}' counts over levels, and there are none.", "Give 'levels:', like [stem, stages].")
+            hint = "Give 'levels:', like [stem, stages], or name edges, like 'stem>stage2 + stem>stage3'."
+            self.where.fail(f"'{self}' counts over levels, and there are none.", hint)
         if count == 1 and self.word not in ("all", "lateral", "adjacent"):
             self.where.fail(f"'{self}' selects nothing: there is one level only, x0.", "Give two levels or more.")
         last = count - 1

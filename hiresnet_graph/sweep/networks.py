@@ -30,6 +30,7 @@ from hiresnet_graph.sweep.variants import (
     edges_of,
     entries_of,
     enumerate_variants,
+    name_of,
     override,
     valid_variants,
     variant_of,
@@ -208,7 +209,7 @@ class _NetworkBuilder:
         elif study.variants is not None:
             return self._named_variants(arch, study.variants)
         elif study.grid:
-            return [Variant(arch.chosen or arch.name)]
+            return [Variant(name_of(arch))]
         else:
             hint = "Write 'variants: [none, full]' or 'subsets: leave-one-out'."
             problems.add((), "a study requires something to compare: 'variants', 'subsets' or 'grid'.", hint)

@@ -3,7 +3,7 @@
     name: does the long skip matter
     network: hiresnet18                  # a spec: its file or a shipped name (with @VARIANT), or the spec itself
     changes: {width: 8}                  # as `key=value` on the command line
-    variants: [none, full, full - p3]    # variants of the spec, or edge sets; or label -> changes
+    variants: [none, full, full - p3]    # variants of the spec, edge sets, its name; or label -> changes
     subsets: leave-one-out               # instead of variants: a rule over the edges of the group, or `family`
     prune: dead                          # leave out nodes that no input reaches; see the key of specs
     group: long                          # the group of edge sets, if the spec names groups; or transitions
@@ -75,8 +75,8 @@ class Study(BaseModel):
         description: A sentence about it.
         network: A network; or its spec, as a file, a shipped name (both with an optional `@VARIANT`) or a mapping.
         changes: Changed params or fields of the network, like `{"width": 8, "stage2.depth": 5}`.
-        variants: Variants of the spec, and edge sets. Or label -> one of these, or label -> a mapping of changes:
-            `edges` (an edge set), `variant` (of the spec), and any keys of `changes`.
+        variants: Variants of the spec, edge sets, and the name of the network, as it is. Or label -> one of these, or
+            label -> a mapping of changes: `edges` (an edge set), `variant` (of the spec), and any keys of `changes`.
         subsets: Instead of variants, a rule: one of `RULES`, or `family`.
         prune: `dead` leaves out nodes that no input reaches or that reach no output, as the key of a spec.
         group: The group of skips that edge sets refer to, if the spec names its groups; or `transitions`.

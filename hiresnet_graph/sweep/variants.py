@@ -101,7 +101,8 @@ def entries_of(names: Iterable[str] | Mapping[str, Any]) -> list[tuple[StudyPath
 
 
 def variant_of(arch: Architecture, label: str, value: Any, group: str | None = None, path: StudyPath = ()) -> Variant:
-    """The variant of an entry: the name of a variant of the spec, an edge set, or a mapping of changes.
+    """The variant of an entry: the name of a variant of the spec, an edge set, the name of the network (as it is), or a
+    mapping of changes.
 
     Raises:
         UsageError: The entry is none of these, or the spec has no such variant.
@@ -111,9 +112,11 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
     if isinstance(value, str):
         if value in arch.variants:
             return Variant(label, variant=value, path=path)
+        if value == name_of(arch) and not _is_set(value):
+            return Variant(label, path=path)
         if re.fullmatch(r"[A-Za-z]\w*", value) and not _is_set(value):
             sets = ("all", "adjacent", "forward") if group == TRANSITIONS else ("none", "full", "in", "out")
-            hint = did_you_mean(value, [*arch.variants, *sets])
+            hint = did_you_mean(value, [*arch.variants, *sets, name_of(arch)])
             if hint.startswith("Did") and arch.variants:
                 hint += f" Variants of '{arch.name}': {', '.join(arch.variants)}."
             raise UsageError(f"'{value}' is neither a variant nor an edge set. {hint}")
@@ -138,6 +141,11 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
             f"'{arch.name}' has no variant '{variant}'. {did_you_mean(str(variant), arch.variants)}".strip()
         )
     return Variant(label, edges, group if edges is not None else None, variant, changes, weights, path)
+
+
+def name_of(arch: Architecture) -> str:
+    """What a study calls the network as it is: its variant or its name."""
+    return arch.chosen or arch.name
 
 
 def _is_set(word: str) -> bool:

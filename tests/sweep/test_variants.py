@@ -78,6 +78,15 @@ def test_groups_of_skips_are_separate() -> None:
         enumerate_variants(arch, "all", "shrt")
 
 
+def test_none_is_without_the_skips_of_all_groups() -> None:
+    arch = hrg.from_dict({**grouped().tree, "variants": {"bare": {"edges": "none"}}})
+    (none, whole) = named(arch, ["none", "grouped"])
+    assert edges_of(none.apply(arch)) == edges_of(arch.variant("bare")) == set()
+    assert whole.apply(arch).plan.digest() == arch.plan.digest() and len(edges_of(arch)) == 3
+    with pytest.raises(SpecError, match="Write '--edges GROUP=EXPR', or 'none' for no skips at all"):
+        _ = arch.with_edges("full").plan
+
+
 def test_a_network_without_skips_has_no_subsets(tiny: hrg.Architecture) -> None:
     with pytest.raises(UsageError, match="'tiny' has no skips to take subsets of"):
         enumerate_variants(tiny.with_edges("none"), "all")
@@ -96,6 +105,8 @@ def test_named_variants_are_those_of_the_spec_or_edge_sets(tiny: hrg.Architectur
     assert edges_of(variants[0].apply(tiny)) == set()
     assert edges_of(variants[1].apply(tiny)) == {("stem", "stage1"), ("stem", "stage2")}
     assert edges_of(variants[2].apply(tiny)) == {("stem", "stage2")}
+    assert named(tiny, ["tiny", "in"]) == [Variant("tiny"), Variant("in", "in")]
+    assert named(tiny.variant("full"), ["full"]) == [Variant("full", variant="full")]
     with pytest.raises(UsageError, match="'orginal' is neither a variant nor an edge set"):
         named(tiny, ["orginal"])
     with pytest.raises(SpecError, match="nowhere"):
