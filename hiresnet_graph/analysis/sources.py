@@ -24,7 +24,7 @@ from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import RunRecord
 from hiresnet_graph.train.run_folder import Run, load_run
-from hiresnet_graph.train.trained import TrainedNetwork, dataset_of_run, open_trained, stored_dataset
+from hiresnet_graph.train.trained import TrainedNetwork, open_trained, stored_dataset
 
 Opener = Callable[[], AbstractContextManager[TrainedNetwork]]
 _WEIGHTS = (".safetensors", ".pth", ".pt", ".bin")
@@ -85,14 +85,14 @@ def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
             f"spec with its weights: '{source if is_spec else 'SPEC'} --weights {'FILE' if is_spec else source}'."
         )
     results = read_results(source)
-    runs = finished_runs(source, results)
+    runs = _finished_runs(source, results)
     dataset = cache(partial(stored_dataset, next(iter(runs.values()))[0].folder))
     subjects = tuple(
         Subject(
             results.networks[index].label,
             results.networks[index].setting,
             tuple(str(run.record.seeds) for run in found),
-            tuple(partial(_open_run, run, dataset, device) for run in found),
+            tuple(partial(_open, run, dataset, device) for run in found),
             tuple(run.record for run in found),
             skip_labels(found[0].architecture.plan.edges),
         )
@@ -104,7 +104,7 @@ def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
     )
 
 
-def finished_runs(folder: Path, results: Results) -> dict[int, list[Run]]:
+def _finished_runs(folder: Path, results: Results) -> dict[int, list[Run]]:
     """The finished runs of each network of a study that is not the same as another; or the run of a folder.
 
     Raises:
@@ -122,17 +122,8 @@ def finished_runs(folder: Path, results: Results) -> dict[int, list[Run]]:
     return found
 
 
-def _open_run(run: Run, dataset: Callable[[], Dataset], device: str) -> AbstractContextManager[TrainedNetwork]:
-    arch = run.architecture
-    return open_trained(
-        f"{run.folder}, analysed",
-        arch,
-        run.load_into,
-        dataset_of_run(run.folder, run.record, arch, dataset()),
-        run.record.recipe,
-        device=device,
-        threads=run.record.machine.threads,
-    )
+def _open(run: Run, dataset: Callable[[], Dataset], device: str) -> AbstractContextManager[TrainedNetwork]:
+    return run.open(data=dataset(), device=device)
 
 
 def network_with_weights(

@@ -6,14 +6,6 @@ from hiresnet_graph.report.effects import EdgeEffect, Effects, edge_effects
 from hiresnet_graph.report.formats import FORMATS, to_csv, to_json, to_latex, to_markdown
 from hiresnet_graph.report.model import AccuracyModel, Contrast, Interval, fit
 from hiresnet_graph.report.pareto import ParetoPoint, pareto_front
-from hiresnet_graph.report.readout import (
-    ReadoutRow,
-    Readouts,
-    make_readouts,
-    readout_figure,
-    readouts_csv,
-    readouts_json,
-)
 from hiresnet_graph.report.report import PARTS, Report, available_parts, make_report
 from hiresnet_graph.report.scores import Spread
 from hiresnet_graph.report.statistics import Comparison, Difference, compare
@@ -32,8 +24,6 @@ __all__ = [
     "Effects",
     "Interval",
     "ParetoPoint",
-    "ReadoutRow",
-    "Readouts",
     "Report",
     "ReportTable",
     "Row",
@@ -45,13 +35,9 @@ __all__ = [
     "edge_effects",
     "fit",
     "learning_curves",
-    "make_readouts",
     "make_report",
     "make_table",
     "pareto_front",
-    "readout_figure",
-    "readouts_csv",
-    "readouts_json",
     "report_tables",
     "summarize",
     "to_csv",

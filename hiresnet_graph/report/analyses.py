@@ -63,6 +63,8 @@ class Question(NamedTuple):
         reference: Beginning of the first key of rows that the others are compared with.
         is_matrix: The two keys are drawn as a matrix.
         series: The key along which numbers are a series: drawn from left to right, and in tables only at three values.
+        curve: The key along which numbers are drawn as a line for each network, with filled dots where the key after
+            it is true.
         quantities: What is measured. The first one is drawn.
         caption: What the numbers are, in sentences.
     """
@@ -78,6 +80,7 @@ class Question(NamedTuple):
     reference: str = ""
     is_matrix: bool = False
     series: str = ""
+    curve: str = ""
 
 
 class MeasuredRow(NamedTuple):
@@ -269,7 +272,7 @@ def analysis_table(analysis: Analysis) -> ReportTable:
     columns = list(question.keys.values())
 
     def key_cell(i: int) -> Callable[[AnalysisRow], str]:
-        return lambda row: "" if row.keys[i] is None else str(row.keys[i])
+        return lambda row: _key_cell(row.keys[i])
 
     def cell(i: int) -> Callable[[AnalysisRow], str]:
         return lambda row: _cell(row.values[i], question.quantities[i].form)
@@ -277,7 +280,7 @@ def analysis_table(analysis: Analysis) -> ReportTable:
     cells: list[tuple[Column, Callable[[Any], str]]] = [
         *([(Column("variant"), lambda row: row.variant), *grid_cells(analysis.settings)] if has_several else []),
         *((columns[i], key_cell(i)) for i in shown_keys),
-        *([(number_column("n", 7), lambda row: str(len(row.values[0])))] if has_n else []),
+        *([(number_column("n", 7), lambda row: str(_count(row)))] if has_n else []),
         *((number_column(question.quantities[i].header), cell(i)) for i in shown),
     ]
     headers, rows = fill(_shown_rows(analysis), cells)
@@ -395,7 +398,7 @@ def _records(analysis: Analysis) -> list[Record]:
             "variant": row.variant,
             "setting": dict(row.setting),
             **dict(zip(question.keys, row.keys, strict=True)),
-            "n": len(row.values[0]),
+            "n": _count(row),
             **{
                 name: value
                 for one, values in zip(question.quantities, row.values, strict=True)
@@ -409,8 +412,19 @@ def _records(analysis: Analysis) -> list[Record]:
     ]
 
 
+def _count(row: AnalysisRow) -> int:
+    """Number of runs with a value of the first quantity."""
+    return sum(value is not None for value in row.values[0])
+
+
 def _is_known(values: Sequence[float | None]) -> bool:
     return any(value is not None for value in values)
+
+
+def _key_cell(key: Key) -> str:
+    if isinstance(key, bool):
+        return "yes" if key else "no"
+    return "" if key is None else str(key)
 
 
 def _cell(values: Sequence[float | None], form: str) -> str:

@@ -1,4 +1,4 @@
-"""The figure of an analysis: bars, a matrix, or cells along a series, for all networks."""
+"""The figure of an analysis: bars, a matrix, cells along a series, or a curve, for all networks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from hiresnet_graph.formats import one_line
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow, label_of_row, mean_of
 from hiresnet_graph.report.figure_data import FigureRow
 from hiresnet_graph.report.figures import (
+    DASHES,
+    FIGURE_SHAPE,
     GROUP,
     ROW_PX,
     Figure,
@@ -18,6 +20,7 @@ from hiresnet_graph.report.figures import (
     draw_chart,
     finish_figure,
     label_color,
+    label_cycle,
     line_px,
     order_of,
     place_bars,
@@ -31,16 +34,21 @@ _CELL_PX = 12
 _MAX_TICKS = 5
 _PX_PER_LETTER = 6
 _LEGEND_PX = 100
+_READ, _NOT_READ = "read out in training", "not read out in training"
+_MAX_CURVE_TICKS = 12
 
 
 def analysis_figure(analysis: Analysis, look: Look | None = None) -> Figure:
-    """The first quantity of each row: as bars with one standard deviation over seeds, as a matrix, or along a series.
+    """The first quantity of each row: as bars with one standard deviation over seeds, as a matrix, along a series, or
+    as a curve.
 
     Numbers that others are compared with, as of random edges, are dashed lines, too.
     """
     look = (look or Look())._replace(networks=analysis.networks)
     if analysis.question.is_matrix:
         return _matrix(analysis, look)
+    if analysis.question.curve:
+        return _curve(analysis, look)
     return _series(analysis, look) if analysis.question.series else _bars(analysis, look)
 
 
@@ -152,6 +160,58 @@ def _series(analysis: Analysis, look: Look) -> Figure:
         tooltip=["label:N", "name:N", "at:O", "value:Q"],
     )
     return finish_figure(rows, cells.properties(height=_CELL_PX * len(lines)), look)
+
+
+def _curve(analysis: Analysis, look: Look) -> Figure:
+    """The first quantity against a key: a line for each network, with one standard deviation over seeds.
+
+    Dots are filled where the next key is true. Lines have gaps where the key skips a number.
+    """
+    import altair as alt
+
+    rows = _curve_rows(analysis)
+    places = [int(str(row["at"])) for row in rows]
+    ticks = list(range(min(places), max(places) + 1, math.ceil((max(places) - min(places) + 1) / _MAX_CURVE_TICKS)))
+    quantity = analysis.question.quantities[0]
+    has_bars = any(row["low"] != row["high"] for row in rows)
+    title = f"{analysis.part} {quantity.header} ({'%, mean ± standard deviation' if has_bars else '%'})"
+    color = label_color(look, rows, "stroke") if len(order_of(rows)) > 1 else label_color(look, rows)
+    x = alt.X("at:Q").title("readout step (counted from 0)").axis(values=ticks, format="d")
+    domain = [min(places) - 0.5, max(places) + 0.5]
+    base = draw_chart(look).encode(x=x.scale(domain=domain, nice=False), color=color)
+    y = alt.Y("value:Q").title(title).scale(zero=False)
+    line = base.mark_line(strokeWidth=1.4).encode(
+        y=y, detail="piece:N", strokeDash=label_cycle(look, rows, alt.StrokeDash, DASHES, "")
+    )
+    bars = base.mark_rule().encode(y=alt.Y("low:Q").title(title), y2="high:Q")
+    marks = alt.Scale(domain=[_READ, _NOT_READ], range=["circle", "diamond"])
+    key = alt.Legend(title=None, orient="bottom", labelLimit=0)
+    is_mixed = len({row["read"] for row in rows}) > 1
+    dots = base.mark_point(size=40, opacity=1, strokeWidth=1.4).encode(
+        y=y,
+        shape=alt.Shape("read:N", scale=marks).legend(key if is_mixed else None),
+        fill=alt.condition(f"datum.read == '{_READ}'", color, alt.value("white")),
+        tooltip=["label:N", "at:Q", "value:Q", "low:Q", "high:Q", "read:N"],
+    )
+    return finish_figure(rows, alt.layer(line, bars, dots).properties(height=look.width_px * FIGURE_SHAPE), look)
+
+
+def _curve_rows(analysis: Analysis) -> list[FigureRow]:
+    at = list(analysis.question.keys).index(analysis.question.curve)
+    found: list[FigureRow] = []
+    pieces: dict[str, tuple[int, int]] = {}  # network -> its last step, and the number of its line
+    for row in analysis.rows:
+        value = spread(row.values[0])
+        if value is None:
+            continue
+        label, step, std = label_of_row(row), int(str(row.keys[at])), value.std or 0.0
+        last, piece = pieces.get(label, (step - 1, 0))
+        piece += step != last + 1
+        pieces[label] = step, piece
+        read = _READ if row.keys[at + 1] else _NOT_READ
+        values = {"value": value.mean, "low": value.mean - std, "high": value.mean + std}
+        found.append({"label": label, "at": step, "piece": piece, "read": read, **values})
+    return found
 
 
 def _log_ticks(values: Sequence[float]) -> list[float]:

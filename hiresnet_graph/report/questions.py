@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.formats import Column, format_count, number_column
+from hiresnet_graph.passes.timing import format_step_ranges
 from hiresnet_graph.report.analyses import (
     FOLDER,
     Analysis,
@@ -27,12 +28,14 @@ from hiresnet_graph.report.analyses import (
     read_analysis,
     within_study,
 )
+from hiresnet_graph.report.scores import percent
 
 if TYPE_CHECKING:
     from hiresnet_graph.analysis import ProbedNetwork, Replacement, Representations
     from hiresnet_graph.analysis.sources import AnalysisSource, Subject
     from hiresnet_graph.sweep.results import Results
     from hiresnet_graph.train.evaluation import Part
+    from hiresnet_graph.train.readout import Past
     from hiresnet_graph.train.trained import TrainedNetwork
 
 CONTRIBUTIONS = Question(
@@ -94,7 +97,22 @@ GRADIENTS = Question(
     "steps of an epoch.",
     series="epoch",
 )
-QUESTIONS = {question.name: question for question in (ATTRIBUTION, CONTRIBUTIONS, GRADIENTS, LESION, SIMILARITY)}
+READOUT = Question(
+    "readout",
+    "accuracy at other readout steps",
+    {"step": number_column("step"), "trained": Column("in training"), "reason": Column("why not", 6, wraps=True)},
+    (
+        Quantity("accuracy", "accuracy", ".2f"),
+        Quantity("top_k", "top-k", ".2f"),
+        Quantity("loss", "loss", ".4f"),
+    ),
+    "Steps are counted from 0. in training: whether training read out this step; at others, the network was never "
+    "trained to answer. accuracy: in percent; loss: cross-entropy.",
+    curve="step",
+)
+QUESTIONS = {
+    question.name: question for question in (ATTRIBUTION, CONTRIBUTIONS, GRADIENTS, LESION, READOUT, SIMILARITY)
+}
 _MAX_LESIONS = 1_000
 _SPELLED = {">": "_to_", "+": "_or_", ",": "_or_", "&": "_and_", "*": "_any_", "(": "_open_", ")": "_close_", " ": ""}
 """How the signs of edge sets are written in names of files."""
@@ -205,6 +223,53 @@ def make_attributions(source: AnalysisSource, *, part: Part = "test") -> Analysi
 
     found = analyse(source, ATTRIBUTION, measure, combine_runs, part=part, name=_name("attribution", part))
     return replace(found, note=_METHODS[len(is_linear) > 1 or not is_linear.pop()])
+
+
+def make_readouts(
+    source: AnalysisSource, *, steps: Sequence[int] | None = None, part: Part = "test", past: Past | None = None
+) -> Analysis:
+    """The accuracy of networks in time at several readout steps; see `Run.readout`.
+
+    Args:
+        steps: Counted from 0. By default those of training, from the first one at which the output depends on the
+            input.
+        past: With `last`, a norm beyond its copies uses the last one (default: as in the spec).
+
+    Raises:
+        UsageError: No network runs in time, or none can be read out at these steps.
+    """
+    from hiresnet_graph.train.readout import evaluate_steps
+
+    counted: set[int] = set()
+
+    def measure(trained: TrainedNetwork) -> list[MeasuredRow]:
+        points = evaluate_steps(trained, steps, part=part, past=past)
+        if all(point.scores is None for point in points):
+            raise UsageError(
+                f"'{trained.arch.title}': no step can be read out: {points[0].reason} Train with 'time.readout=all', "
+                "so that every step has its norms; beyond the steps of training, '--past last' uses the last norms."
+            )
+        counted.add(trained.recipe.top_k)
+        return [
+            MeasuredRow(
+                (point.step, point.trained, point.reason or None),
+                (None, None, None)
+                if (scores := point.scores) is None
+                else (percent(scores.accuracy), percent(scores.top_k), scores.loss),
+            )
+            for point in points
+        ]
+
+    ranges = "" if steps is None else format_step_ranges(sorted(set(steps))).replace(" ", "")
+    given = {"--steps": ranges, "--past": past or ""}
+    options = " ".join(f"{option} {value}" for option, value in given.items() if value)
+    words = (f"steps {ranges}" if ranges else "", f"past {past}" if past else "", "" if part == "test" else part)
+    name = _name("readout", *(word.replace(" ", "-").replace(",", "_") for word in words))
+    found = analyse(source, READOUT, measure, combine_runs, part=part, name=name, options=options)
+    note = f"top-k: one of the {' or '.join(map(str, sorted(counted)))} most probable classes is right."
+    return replace(
+        found, note=note, detail=", ".join(word for word in (*words, "" if part == "test" else part) if word)
+    )
 
 
 def make_gradients(source: AnalysisSource) -> Analysis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hiresnet_graph.data.dataset import Dataset
     from hiresnet_graph.train.evaluation import Part
     from hiresnet_graph.train.readout import Past, ReadoutPoint
+    from hiresnet_graph.train.trained import TrainedNetwork
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,11 @@ class Run:
         Raises:
             RunError: The weights are missing, or are not those of the network.
         """
-        return self.load_into(self.architecture, which)
-
-    def load_into(self, arch: Architecture, which: Literal["best", "last"] = "best") -> nn.Module:
-        """As `model`, for a network with the same tensors as that of the run."""
         from hiresnet_graph.lower.weights import load_weights
 
         if self.record.outcome != "complete":
             raise RunError(f"{self.folder}: the run has {self.record.outcome}, so it has no weights.")
-        module = arch.build()
+        module = self.architecture.build()
         load_weights(module, self.folder / (BEST if which == "best" else LAST))
         return module.eval()
 
@@ -128,16 +126,34 @@ class Run:
         """
         from hiresnet_graph.train.readout import evaluate_steps
 
-        return evaluate_steps(
-            self.folder,
-            self.record,
-            self.architecture,
-            lambda arch: self.load_into(arch, which),
-            steps,
-            part=part,
-            past=past,
-            data=data,
+        with self.open(which, data=data, device=device) as network:
+            return evaluate_steps(network, steps, part=part, past=past)
+
+    def open(
+        self, which: Literal["best", "last"] = "best", *, data: Dataset | None = None, device: str = "auto"
+    ) -> AbstractContextManager[TrainedNetwork]:
+        """The trained network with its data: within the context it is on the device, and computes no gradients.
+
+        Args:
+            which: The weights of the best validation epoch, or of the last epoch.
+            data: Those that the run was trained on, if they were passed in memory.
+            device: As for `train`.
+
+        Raises:
+            RunError: The weights are missing, or the data have changed.
+            UsageError: The data cannot be found.
+        """
+        from hiresnet_graph.train.trained import dataset_of_run, open_trained
+
+        arch = self.architecture
+        return open_trained(
+            str(self.folder),
+            arch,
+            lambda _: self.model(which),
+            dataset_of_run(self.folder, self.record, arch, data),
+            self.record.recipe,
             device=device,
+            threads=self.record.machine.threads,
         )
 
     def preprocess(self, images: np.ndarray | torch.Tensor) -> torch.Tensor:

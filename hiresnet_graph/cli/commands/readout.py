@@ -1,7 +1,4 @@
-"""`hrg analyze readout`: accuracy of a trained network in time at other readout steps.
-
-torch is imported inside the command, once its arguments are known to be valid.
-"""
+"""`hrg analyze readout`: accuracy of a trained network in time at other readout steps."""
 
 from __future__ import annotations
 
@@ -10,14 +7,21 @@ from typing import Annotated
 
 import typer
 
-from hiresnet_graph.cli import failure
-from hiresnet_graph.cli.analysis import DataPart, FolderPath, FormatOption, Json, PartOption, PlotFile
-from hiresnet_graph.cli.commands.report import Format, write_report_table
-from hiresnet_graph.cli.console import write, write_message
-from hiresnet_graph.cli.output import Force, check_figure_file
+from hiresnet_graph.cli.analysis import (
+    DataPart,
+    FormatOption,
+    Json,
+    Output,
+    PartOption,
+    PlotFile,
+    SourcePath,
+    WeightsData,
+)
+from hiresnet_graph.cli.arguments import Changes, Reinit, Weights
+from hiresnet_graph.cli.commands.report import Format
+from hiresnet_graph.cli.output import Force
 from hiresnet_graph.cli.training import Device
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.files import write_atomic
 
 _MOST_STEPS = 10_000
 
@@ -45,10 +49,14 @@ PastOption = Annotated[
 
 
 def readout(
-    folder: FolderPath,
+    source: SourcePath,
+    changes: Changes = None,
     steps: StepRanges = None,
-    part: PartOption = DataPart.TEST,
     past: PastOption = None,
+    weights: Weights = None,
+    reinit: Reinit = False,
+    data: WeightsData = None,
+    part: PartOption = DataPart.TEST,
     format: FormatOption = Format.TABLE,
     json: Json = False,
     plot: PlotFile = None,
@@ -58,37 +66,20 @@ def readout(
     """Evaluate a trained network in time at other readout steps.
 
     Prints the accuracy at each readout step; for a study, the mean (standard deviation) over seeds of each network. A
-    step that lacks tensors (with one norm per step, steps at which training read out nothing) is marked. The exit code
-    is 1 if no step can be read out.
+    step that lacks tensors (with one norm per step, steps at which training read out nothing) is marked.
     """
     requested = None if steps is None else _parse_steps(steps)
-    figure = None if plot is None else check_figure_file(plot, [folder], force=force, option="--plot")
 
-    from hiresnet_graph.report.figures import figure_bytes
-    from hiresnet_graph.report.readout import READOUT_FORMATS, make_readouts, readout_figure, readout_table
+    from hiresnet_graph.report.questions import make_readouts
 
-    found = make_readouts(
-        folder,
-        requested,
-        part=part.value,
-        past=None if past is None else past.value,
-        device=device or "auto",
+    Output(source, format, json, plot, force).run(
+        lambda found: make_readouts(found, steps=requested, part=part.value, past=None if past is None else past.value),
+        changes=changes,
+        weights=weights,
+        reinit=reinit,
+        data=data,
+        device=device,
     )
-    format = Format.JSON if json else format
-    if format is Format.TABLE:
-        write_report_table(readout_table(found))
-    else:
-        write(READOUT_FORMATS[format.value](found).rstrip("\n"))
-    if all(row.accuracy is None for row in found.rows):
-        write_message(
-            f"No step can be read out: {found.rows[0].reason} Train with 'time.readout=all', so that every step has "
-            "its norms; beyond the steps of training, '--past last' uses the last norms."
-        )
-        raise typer.Exit(failure.FINDINGS)
-    if figure is not None:
-        target, suffix = figure
-        write_atomic(target, figure_bytes(readout_figure(found), suffix), UsageError)
-        write_message(f"Wrote {target}.")
 
 
 def _parse_steps(text: str) -> list[int]:
