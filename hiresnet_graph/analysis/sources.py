@@ -11,11 +11,12 @@ from pathlib import Path
 from torch import nn
 
 from hiresnet_graph.analysis.probes import skip_labels
-from hiresnet_graph.architecture import Architecture
+from hiresnet_graph.architecture import Architecture, split_variant
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.lower.weights import load_weights
+from hiresnet_graph.shipped import spec_path
 from hiresnet_graph.spec.reader import SUFFIXES
 from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results, read_results
@@ -78,8 +79,10 @@ def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
         UsageError: There is no finished run, or the source is no folder.
         RunError: The folder is none of a run or a study, or a file cannot be read.
     """
-    if source.is_file() or source.suffix in _WEIGHTS:
-        is_spec = source.suffix in SUFFIXES
+    file = source if source.exists() else Path(split_variant(str(source))[0])
+    is_shipped = not file.exists() and spec_path(str(file)) is not None
+    if file.is_file() or file.suffix in _WEIGHTS or is_shipped:
+        is_spec = file.suffix in SUFFIXES or is_shipped
         raise UsageError(
             f"'{source}' is {'a spec' if is_spec else 'a file of weights'}, not the folder of a run or a study. Give a "
             f"spec with its weights: '{source if is_spec else 'SPEC'} --weights {'FILE' if is_spec else source}'."

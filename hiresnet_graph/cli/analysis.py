@@ -75,9 +75,7 @@ class Output:
         figure = None if self.plot is None else check_figure_file(self.plot, reads, force=self.force, option="--plot")
         check_reinit(weights, reinit)
         for option, given in (("--data", data), (" ".join(changes or ()), changes)):
-            if given and weights is None:
-                if self.source.is_file():
-                    raise UsageError(f"{option}: '{self.source}' is no folder of a run. Give its '--weights', too.")
+            if given and weights is None and self.source.is_dir():
                 raise UsageError(f"{option}: '{self.source}' has its own network and data. Use it with '--weights'.")
 
         from hiresnet_graph.analysis.sources import find_networks, network_with_weights

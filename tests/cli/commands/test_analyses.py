@@ -87,7 +87,7 @@ def test_lesions_of_shortcuts(hrg, study):
         (["lesion", "study", "--with", "noise"], 2, "'zero', 'mean', 'resample'"),
         (["contributions", "study", "--plot", "a.gif"], 2, "'a.gif': a figure is written as .svg, .pdf or .png."),
         (["contributions", "study", "--data", "digits"], 2, "--data: 'study' has its own network and data."),
-        (["contributions", "small.yaml", "--data", "digits"], 2, "--data: 'small.yaml' is no folder of a run."),
+        (["contributions", "small.yaml", "--data", "digits"], 2, "Give a spec with its weights: 'small.yaml --weights"),
         (["contributions", "study", "width=2"], 2, "width=2: 'study' has its own network and data."),
         (["contributions", "study", "--reinit"], 2, "it requires '--weights FILE'."),
         (
@@ -96,6 +96,8 @@ def test_lesions_of_shortcuts(hrg, study):
             "is a file of weights, not the folder of a run",
         ),
         (["contributions", "small.yaml"], 2, "'small.yaml' is a spec, not the folder of a run or a study."),
+        (["lesion", "small.yaml@full"], 2, "'small.yaml@full' is a spec, not the folder of a run or a study."),
+        (["readout", "frnn3", "width=2"], 2, "'frnn3' is a spec, not the folder of a run or a study."),
         (
             ["contributions", "small.yaml", "--weights", "lost.safetensors"],
             1,
