@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,17 +131,6 @@ class StudyPage:
     def analyses(self) -> dict[str, Analysis]:
         """The analyses in the folder, by name."""
         return {analysis.name: analysis for analysis in saved_analyses(self.folder, self.results)}
-
-    def readouts(self) -> str:
-        """Test accuracy at each readout step, from `readout.json`, in Markdown; empty without the file."""
-        path = self.folder / "readout.json"
-        if not path.is_file():
-            return ""
-        lines = ["| variant | readout step | n | test accuracy |", "| --- | ---: | ---: | ---: |"]
-        for row in json.loads(path.read_text())["rows"]:
-            accuracy = f"{row['accuracy_mean']:.2f} ({row['accuracy_std']:.2f})"
-            lines.append(f"| {row['variant']} | {row['step']} | {row['n']} | {accuracy} |")
-        return "\n".join(lines)
 
     def analysis(self, name: str) -> str:
         """An analysis in Markdown."""

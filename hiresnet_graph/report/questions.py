@@ -110,8 +110,9 @@ READOUT = Question(
     "trained to answer. accuracy: in percent; loss: cross-entropy.",
     curve="step",
 )
+# In the order of a report: what removing an edge does comes first, and what has the most rows last.
 QUESTIONS = {
-    question.name: question for question in (ATTRIBUTION, CONTRIBUTIONS, GRADIENTS, LESION, READOUT, SIMILARITY)
+    question.name: question for question in (READOUT, LESION, ATTRIBUTION, SIMILARITY, CONTRIBUTIONS, GRADIENTS)
 }
 _MAX_LESIONS = 1_000
 _SPELLED = {">": "_to_", "+": "_or_", ",": "_or_", "&": "_and_", "*": "_any_", "(": "_open_", ")": "_close_", " ": ""}
@@ -339,7 +340,7 @@ def _finite(value: float) -> float | None:
 
 
 def saved_analyses(study: Path, results: Results) -> list[Analysis]:
-    """The analyses in the folder of a study, by name. Files of other names are ignored.
+    """The analyses in the folder of a study, in the order of a report. Files of other names are ignored.
 
     Args:
         results: Those of the study.
@@ -348,8 +349,12 @@ def saved_analyses(study: Path, results: Results) -> list[Analysis]:
         RunError: One of them cannot be read.
     """
     paths = sorted((study / FOLDER).glob("*.json"), key=lambda path: path.stem)
-    known = [(path, QUESTIONS[name]) for path in paths if (name := path.stem.split("-")[0]) in QUESTIONS]
-    return [within_study(read_analysis(path, question), results, study) for path, question in known]
+    return [
+        within_study(read_analysis(path, question), results, study)
+        for name, question in QUESTIONS.items()
+        for path in paths
+        if path.stem.split("-")[0] == name
+    ]
 
 
 def _lesions(

@@ -12,6 +12,7 @@ from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.report.analyses import FORMATS, Analysis, analysis_table, save_analysis
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figures import figure_bytes
+from hiresnet_graph.report.files import make_page
 from hiresnet_graph.report.questions import make_readouts, saved_analyses
 from hiresnet_graph.sweep import Study, ablate, read_results
 from hiresnet_graph.train import Recipe, train
@@ -73,7 +74,9 @@ def test_it_is_saved_with_the_study_and_read_again(study: Path) -> None:
     found = readouts(study)
     path = save_analysis(found, study)
     (again,) = saved_analyses(study, read_results(study))
+    page = make_page(study, read_results(study))
     path.unlink()
+    assert '"analysis-readout"' in page and '"Accuracy at other readout steps"' in page
     assert path.name == "readout.json" and again.warning == ""
     assert analysis_table(again) == analysis_table(found)
     assert analysis_figure(again)["datasets"] == analysis_figure(found)["datasets"]

@@ -24,8 +24,6 @@ _TITLES = {
     "effects": "Effects of the edges",
     "pareto": "Accuracy and size",
 }
-# What removing an edge does comes first, and what has the most rows last.
-_ANALYSES = ("lesion", "attribution", "similarity", "contributions", "gradients")
 
 
 def html_page(
@@ -53,7 +51,7 @@ def html_page(
     figures = make_figures(results, Look(_WIDTH_CM, is_interactive=True))
     data["charts"] = {kind: _stored(figure, labels_of(results)) for kind, figure in figures.items()}
     data["titles"] = dict(_TITLES)
-    for analysis in sorted(analyses, key=lambda one: _ANALYSES.index(one.question.name)):
+    for analysis in analyses:
         _add_analysis(data, analysis)
     data["spec"], data["study"] = spec, results.text
     parts = {
