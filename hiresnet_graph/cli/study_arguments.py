@@ -101,13 +101,19 @@ def study_of_arguments(
         network = architecture(name, changes, None, edges)
         _ = network.plan
         if not {"variants", "subsets", "grid"} & set(given):
-            whole = "full" if _has_edges(network, "full") else network.chosen or network.name
-            skips = f"'--variants none,{whole}', '--subsets leave-one-out', or " if _has_edges(network, "none") else ""
-            raise UsageError(f"nothing to compare: give {skips}'--grid K=V,W'.")
+            raise UsageError(f"nothing to compare: give {_what_to_compare(network)}'--grid K=V,W'.")
         overrides = {key: value for key, value, *_ in network.overrides}
         fields = {"network": name, **({"changes": overrides} if overrides else {}), **given}
         study = study_of(MarkedDict({key: value for key, value in fields.items() if value is not None}))
     return with_download(study) if download else study
+
+
+def _what_to_compare(network: Architecture) -> str:
+    """Options that compare edge sets of a network; empty if it has no edges to compare."""
+    if _has_edges(network, "none"):
+        whole = "full" if _has_edges(network, "full") else network.chosen or network.name
+        return f"'--variants none,{whole}', '--subsets leave-one-out', or "
+    return "'--group transitions --subsets family' or " if network.tree.get("transitions") else ""
 
 
 def _has_edges(network: Architecture, edges: str) -> bool:

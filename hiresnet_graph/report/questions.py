@@ -110,7 +110,7 @@ READOUT = Question(
     "trained to answer. accuracy: in percent; loss: cross-entropy.",
     curve="step",
 )
-# In the order of a report: what removing an edge does comes first, and what has the most rows last.
+# In the order of a report: times, then what removing an edge does, and last what has the most rows.
 QUESTIONS = {
     question.name: question for question in (READOUT, LESION, ATTRIBUTION, SIMILARITY, CONTRIBUTIONS, GRADIENTS)
 }
@@ -268,9 +268,7 @@ def make_readouts(
     name = _name("readout", *(word.replace(" ", "-").replace(",", "_") for word in words))
     found = analyse(source, READOUT, measure, combine_runs, part=part, name=name, options=options)
     note = f"top-k: one of the {' or '.join(map(str, sorted(counted)))} most probable classes is right."
-    return replace(
-        found, note=note, detail=", ".join(word for word in (*words, "" if part == "test" else part) if word)
-    )
+    return replace(found, note=note, detail=", ".join(filter(None, words)))
 
 
 def make_gradients(source: AnalysisSource) -> Analysis:

@@ -51,6 +51,7 @@ def test_each_network_of_a_study_is_read_out_over_its_seeds(study: Path) -> None
 def test_formats_for_people_and_for_programs(study: Path) -> None:
     found = readouts(study, steps=[4, 3], part="validation")
     assert (found.name, found.options) == ("readout-steps-3-4-validation", "--steps 3-4 --part validation")
+    assert found.title == "accuracy at other readout steps: steps 3-4, validation"
     table = analysis_table(found)
     names = [column.header for column in table.columns]
     assert names == ["variant", "step", "in training", "why not", "n", "accuracy", "top-k", "loss"]

@@ -291,6 +291,19 @@ def test_errors_are_wrong_usage_and_write_nothing(hrg, folder, args, message):
         assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("spec", "options"),
+    [
+        ("hiresnet18", "'--variants none,full', '--subsets leave-one-out', or '--grid K=V,W'"),
+        ("unet", "'--variants none,unet', '--subsets leave-one-out', or '--grid K=V,W'"),
+        ("frnn3", "'--group transitions --subsets family' or '--grid K=V,W'"),
+        ("resnet18", "'--grid K=V,W'"),
+    ],
+)
+def test_what_a_network_offers_to_compare_is_named(hrg, spec, options):
+    assert hrg("ablate", spec, "--dry-run").stderr.strip() == f"hrg ablate: nothing to compare: give {options}."
+
+
 def test_training_requires_a_folder(hrg):
     result = hrg("ablate", "study.yaml")
     assert result.exit_code == 2 and "'--output DIR'" in result.stderr
