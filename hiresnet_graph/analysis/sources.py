@@ -15,6 +15,7 @@ from hiresnet_graph.architecture import Architecture, split_variant
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.lower.weight_files import REINIT_HINT
 from hiresnet_graph.lower.weights import load_weights
 from hiresnet_graph.shipped import spec_path
 from hiresnet_graph.spec.reader import SUFFIXES
@@ -167,7 +168,6 @@ def network_with_weights(
 
 def _loaded(path: Path, reinit: bool, message: Callable[[str], None], arch: Architecture) -> nn.Module:
     module = arch.build()
-    hint = "To keep initial values for what does not fit: '--reinit'."
-    for sentence in load_weights(module, path, specs=arch.files, reinit=reinit, hint=hint):
+    for sentence in load_weights(module, path, specs=arch.files, reinit=reinit, hint=REINIT_HINT):
         message(sentence)
     return module.eval()

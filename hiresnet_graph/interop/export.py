@@ -145,13 +145,13 @@ def _module(
 ) -> nn.Module:
     """The module in eval mode."""
     from hiresnet_graph.lower import build
+    from hiresnet_graph.lower.weight_files import REINIT_HINT
     from hiresnet_graph.lower.weights import load_weights
 
     module = build(plan, seed).eval()
     if weights is not None:
-        hint = "To keep initial values for what does not fit: '--reinit'."
         path = Path(weights).expanduser()
-        for note in load_weights(module, path, UsageError, specs=specs, reinit=reinit, hint=hint):
+        for note in load_weights(module, path, UsageError, specs=specs, reinit=reinit, hint=REINIT_HINT):
             message(note)
     return module
 

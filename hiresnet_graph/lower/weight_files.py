@@ -28,6 +28,8 @@ _PREFIXES = ("module.", "_orig_mod.")
 _EDGES = "edges."
 _SHOWN = 3
 _LONGEST = 120
+REINIT_HINT = "To keep initial values for what does not fit: '--reinit'."
+"""What to do about weights that do not fit, where the command line has this option."""
 
 Tensors = dict[str, torch.Tensor]
 Shapes = Mapping[str, tuple[int, ...]]

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from hiresnet_graph.lower.weight_files import Fit, WeightFile
     from hiresnet_graph.plan import Plan
 
-REINIT_HINT = "To keep initial values for what does not fit: '--reinit', or 'reinit: true' in a study."
-
 
 class InitialWeights(BaseModel):
     """The weights that a run starts from.
@@ -45,7 +43,7 @@ class InitialWeights(BaseModel):
             RunError: The file cannot be read, or has changed.
             UsageError: They do not fit.
         """
-        from hiresnet_graph.lower.weight_files import Fit, read_weights
+        from hiresnet_graph.lower.weight_files import REINIT_HINT, Fit, read_weights
         from hiresnet_graph.lower.weights import shapes_of
 
         if file is None:
@@ -53,7 +51,8 @@ class InitialWeights(BaseModel):
             if file.digest() != self.digest:
                 raise RunError(f"{file.path}: these weights have changed since the run was requested.")
         fit = Fit.of(file, shapes_of(plan))
-        if refusal := fit.refusal(reinit=self.reinit, allow_unused=True, hint=REINIT_HINT):
+        hint = f"{REINIT_HINT.removesuffix('.')}, or 'reinit: true' in a study."
+        if refusal := fit.refusal(reinit=self.reinit, allow_unused=True, hint=hint):
             raise UsageError(refusal)
         return fit
 
