@@ -758,7 +758,7 @@ CASES: dict[str, Case] = {
     "extends a name no file can have": case("name: x\nextends: «" + "x" * 5000 + "\n", "there is no file"),
     "variant of a set without skips": case(but(more="variants: {v: {edges: «none}}\n"), "the spec has no skips"),
     "variant of a set with named skips": case(
-        but(more="skips: {g: {edges: [a>b]}, h: {edges: [a>b], slot: input}}\nvariants: {v: {edges: «none}}\n"),
+        but(more="skips: {g: {edges: [a>b]}, h: {edges: [a>b], slot: input}}\nvariants: {v: {edges: «full}}\n"),
         "the skips are in named groups: g, h",
         "{g: {edges: ...}}",
     ),

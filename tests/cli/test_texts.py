@@ -16,7 +16,7 @@ def net(folder):
     return "net.yaml"
 
 
-@pytest.mark.parametrize("command", [["report"], ["status"], ["analyze", "readout"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["report"], ["status"]], ids=" ".join)
 def test_a_file_is_not_the_folder_of_a_study(hrg, net, command):
     result = hrg(*command, net)
     assert result.exit_code == 1
