@@ -16,6 +16,9 @@ from tests.render.lines import crossed, overlaps
 from tests.render.networks import CELL, DELAYS, FIRE, SIDES, STATES, STREAMS, TREE, TWICE, ZEROS
 from tests.strategies import make as make_spec
 
+LARGE = ("blt", "densenet121", "frnn4", "frnn4_imagenet", "hiresnet101", "hiresnet110", "resnet101", "resnet110")
+"""Networks whose layouts take seconds."""
+
 BRANCHES = """
 name: branches
 input: {channels: 2, height: 8, width: 8}
@@ -209,7 +212,9 @@ def test_wires_between_calls_cross_no_box(name: str, direction: Direction) -> No
 # lines that lie on one another show connections that do not exist
 
 
-@pytest.mark.parametrize("name", spec_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in spec_names()]
+)
 def test_no_line_of_a_shipped_network_lies_on_another(name: str) -> None:
     plan = hrg.load(name).plan
     for level in ("stages", "blocks", "ops"):
@@ -264,7 +269,7 @@ def test_no_line_of_a_wrapped_network_lies_on_another(name: str, width: float, l
         assert not first.overlaps(second), f"{a} and {b} overlap"
 
 
-@pytest.mark.parametrize("text", [TREE, CELL, DELAYS, SIDES, STREAMS])
+@pytest.mark.parametrize("text", [TREE, CELL, pytest.param(DELAYS, marks=pytest.mark.slow), SIDES, STREAMS])
 def test_a_network_that_branches_is_wrapped_too(text: str) -> None:
     for level in ("blocks", "ops"):
         scene = make_scene(hrg.loads(text).plan, level=level)

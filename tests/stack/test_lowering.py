@@ -206,7 +206,7 @@ def test_the_rules_for_tokens_on_gpus_compute_the_same(
         assert_equals_single_modules(own, plan)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 7, 8, 9, 17])
+@pytest.mark.parametrize("channels", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 9)), 7, 8, 17])
 @pytest.mark.parametrize("kind", sorted({kind for kind, _, _ in CASES} - {"dropout", "dropout2d"}))
 def test_gradients_are_right_at_any_width(kind: str, channels: int) -> None:
     """Slots are padded, so that the tensors of one element are strided views, and those of whole slots are dense."""
@@ -253,7 +253,7 @@ def test_a_feature_axis_that_is_not_the_first(kind: str, shape: Shape) -> None:
             assert_equals_single_modules(Stacked(plan, [plan] * 3, dtype=torch.float64), plan)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("dtype", [pytest.param(torch.float64, marks=pytest.mark.slow), torch.float32])
 @pytest.mark.parametrize(("kind", "fields", "shapes"), CASES, ids=NAMES)
 def test_the_position_of_a_replica_changes_no_bit(
     kind: str, fields: dict[str, Any], shapes: tuple[Shape, ...], dtype: torch.dtype
