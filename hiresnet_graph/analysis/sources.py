@@ -15,6 +15,7 @@ from hiresnet_graph.architecture import Architecture, split_variant
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.lower.weight_files import REINIT_HINT
 from hiresnet_graph.lower.weights import load_weights
 from hiresnet_graph.shipped import spec_path
@@ -24,7 +25,7 @@ from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.recipe import Recipe
-from hiresnet_graph.train.record import RunRecord
+from hiresnet_graph.train.record import BEST, LEDGER, RESULT, RunRecord
 from hiresnet_graph.train.run_folder import Run, load_run
 from hiresnet_graph.train.trained import TrainedNetwork, open_trained, stored_dataset
 
@@ -59,6 +60,7 @@ class AnalysisSource:
     Attributes:
         results: Of the run or the study; None for a file of weights.
         study: Folder of the study; None for a single network.
+        absent: Names of finished runs whose weights are not in the folder.
     """
 
     name: str
@@ -67,6 +69,7 @@ class AnalysisSource:
     subjects: tuple[Subject, ...]
     results: Results | None = None
     study: Path | None = None
+    absent: tuple[str, ...] = ()
 
 
 def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
@@ -89,7 +92,7 @@ def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
             f"spec with its weights: '{source if is_spec else 'SPEC'} --weights {'FILE' if is_spec else source}'."
         )
     results = read_results(source)
-    runs = _finished_runs(source, results)
+    runs, absent = _finished_runs(source, results)
     dataset = cache(partial(stored_dataset, next(iter(runs.values()))[0].folder))
     subjects = tuple(
         Subject(
@@ -102,28 +105,40 @@ def find_networks(source: Path, *, device: str = "auto") -> AnalysisSource:
         )
         for index, found in runs.items()
     )
-    is_study = (source / RUNS).is_dir()
+    is_study = (source / LEDGER).exists()
     return AnalysisSource(
-        results.name, results.architecture, results.data, subjects, results, source if is_study else None
+        results.name, results.architecture, results.data, subjects, results, source if is_study else None, absent
     )
 
 
-def _finished_runs(folder: Path, results: Results) -> dict[int, list[Run]]:
-    """The finished runs of each network of a study that is not the same as another; or the run of a folder.
+def _finished_runs(folder: Path, results: Results) -> tuple[dict[int, list[Run]], tuple[str, ...]]:
+    """The finished runs of each network of a study that is not the same as another, and the names of those whose
+    weights are elsewhere; or the run of a folder.
 
     Raises:
-        UsageError: There are none.
+        UsageError: There are none, or none with weights.
     """
     names = {run.key: run.name for run in read_status(folder).runs}
-    is_study = (folder / RUNS).is_dir()
+    is_study = (folder / LEDGER).exists()
     found: dict[int, list[Run]] = {}
+    absent: list[str] = []
     for row in results.rows:
-        if row.state == "complete" and not results.networks[row.network].same_as:
-            found.setdefault(row.network, []).append(load_run(folder / RUNS / names[row.key] if is_study else folder))
+        if row.state != "complete" or results.networks[row.network].same_as:
+            continue
+        place = folder / RUNS / names[row.key] if is_study else folder
+        if is_study and not all((place / file).exists() for file in (RESULT, BEST)):
+            absent.append(names[row.key])
+            continue
+        found.setdefault(row.network, []).append(load_run(place))
+    if absent and not found:
+        raise UsageError(
+            f"{folder}: the weights of its {format_count(len(absent), 'finished run')} are not in its folder '{RUNS}'; "
+            "the ledger has numbers alone. Copy that folder from where they were trained, or train them again."
+        )
     if not found:
         states = ", ".join(dict.fromkeys(row.state for row in results.rows))
         raise UsageError(f"{folder}: contains no complete run to analyse ({states}). Finish one first.")
-    return found
+    return found, tuple(absent)
 
 
 def _open(run: Run, dataset: Callable[[], Dataset], device: str) -> AbstractContextManager[TrainedNetwork]:

@@ -95,6 +95,8 @@ class Output:
                 device=target_device,
                 message=write_message,
             )
+        if source.absent:
+            write_message(f"Left out, since their weights are not in the folder: {', '.join(source.absent)}.")
         found = make(source)
         format = Format.JSON if self.json else self.format
         if format is Format.TABLE:

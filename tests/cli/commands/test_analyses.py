@@ -29,6 +29,19 @@ def test_contributions_of_a_study_are_printed_drawn_and_saved(hrg, study):
     assert hrg("status", "study").exit_code == 0 and hrg("report", "study").exit_code == 0
 
 
+def test_runs_whose_weights_are_elsewhere_are_left_out(hrg, study):
+    """As in a folder with the ledger of another machine."""
+    (study / "runs" / "full-seed0" / "model.safetensors").unlink()
+    left = sorted(path.name for path in (study / "runs").glob("full-*") if path.name != "full-seed0")
+    result = hrg("analyze", "contributions", "study", "--json")
+    assert "Left out, since their weights are not in the folder: full-seed0." in result.stderr and left
+    rows = json.loads(result.stdout)["rows"]
+    assert {row["n"] for row in rows if row["variant"] == "full"} == {len(left)}
+    shutil.rmtree(study / "runs")
+    result = hrg("analyze", "contributions", "study")
+    assert result.exit_code == 2 and "finished runs are not in its folder 'runs'; the ledger has" in result.stderr
+
+
 def test_the_normalisation_of_weights_from_outside_is_said(hrg, study):
     weights = "study/runs/full-seed0/model.safetensors"
     command = ("analyze", "lesion", "small.yaml@full", "--weights", weights, "--part", "validation")
