@@ -23,6 +23,7 @@ from hiresnet_graph.spec.reader import SUFFIXES
 from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.variants import name_of
 from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import BEST, LEDGER, RESULT, RunRecord
@@ -177,7 +178,7 @@ def network_with_weights(
         )
     load_module = partial(_loaded, weights, reinit, message)
     open_network = partial(open_trained, f"{weights}, analysed", arch, load_module, dataset, Recipe(), device=device)
-    subject = Subject(arch.chosen or arch.name, {}, (), (partial(open_network, threads=1),))
+    subject = Subject(name_of(arch), {}, (), (partial(open_network, threads=1),))
     return AnalysisSource(weights.name, arch.title, dataset.name, (subject,))
 
 

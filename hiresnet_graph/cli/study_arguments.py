@@ -110,8 +110,10 @@ def study_of_arguments(
 
 def _what_to_compare(network: Architecture) -> str:
     """Options that compare edge sets of a network; empty if it has no edges to compare."""
+    from hiresnet_graph.sweep.variants import name_of
+
     if _has_edges(network, "none"):
-        whole = "full" if _has_edges(network, "full") else network.chosen or network.name
+        whole = "full" if _has_edges(network, "full") else name_of(network)
         return f"'--variants none,{whole}', '--subsets leave-one-out', or "
     return "'--group transitions --subsets family' or " if network.tree.get("transitions") else ""
 
