@@ -19,13 +19,14 @@ from statistics import fmean
 
 import jinja2
 
+from hiresnet_graph.figure_style import WIDTHS_CM
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.report import Difference, Report, compare, conclude, make_report, make_table, report_tables
 from hiresnet_graph.report.analyses import Analysis, analysis_table
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figure_data import validation_curves
-from hiresnet_graph.report.figures import WIDTHS_CM, Look, figure_bytes, make_figure
+from hiresnet_graph.report.figures import Look, figure_bytes, make_figure
 from hiresnet_graph.report.formats import table_markdown
 from hiresnet_graph.report.questions import saved_analyses
 from hiresnet_graph.report.tables import format_p
@@ -93,19 +94,36 @@ class StudyPage:
 
     def comparison(self) -> str:
         """Differences from the baseline, beside the published ones if there are any, in Markdown."""
-        published = self.results.published
-        if published is None:
+        if self.results.published is None:
             return self._table("differences")
         head = "| variant | published | here | 95 % CI | p (Holm) | detectable | agreement |"
         lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
         comparison = compare(self.results)[0]
         for one in comparison.differences:
-            label = one.variants[0]
-            theirs = published.value_for(label, one.setting)
-            base = published.value_for(comparison.baseline, one.baseline_setting)
-            known = theirs.mean - base.mean if theirs is not None and base is not None else None
-            lines.append(_difference_line(label, known, one))
+            lines.append(f"| {self._difference_cells(one.variants[0], comparison.baseline, one)} |")
         return "\n".join(lines)
+
+    def difference(self, label: str, baseline: str) -> str:
+        """One difference beside the published one, as cells of a Markdown table: what is compared, and the rest."""
+        one = next(one for one in compare(self.results, baseline)[0].differences if label in one.variants)
+        return self._difference_cells(f"{label} - {baseline}", baseline, one)
+
+    def _difference_cells(self, name: str, baseline: str, one: Difference) -> str:
+        known = None
+        if published := self.results.published:
+            theirs = published.value_for(one.variants[0], one.setting)
+            base = published.value_for(baseline, one.baseline_setting)
+            known = theirs.mean - base.mean if theirs is not None and base is not None else None
+        cells = [name, "" if known is None else f"{known:+.2f}"]
+        found = one.estimate
+        if found is None:
+            return " | ".join([*cells, "", "", "", "", "no runs yet"])
+        cells.append(f"{found.value:+.2f}")
+        if found.interval is None or found.detectable is None or one.p_holm is None:
+            return " | ".join([*cells, "", "", "", "too few runs"])
+        low, high = found.interval
+        cells += [f"[{low:+.2f}, {high:+.2f}]", format_p(one.p_holm), f"{found.detectable:.2f}"]
+        return " | ".join([*cells, _agreement(known, found.value, low, high, one.p_holm)])
 
     def conclusion(self) -> str:
         """What may be concluded, in one or two sentences."""
@@ -138,11 +156,21 @@ class StudyPage:
 
     def skip_ratios(self) -> str:
         """The activation of each skip divided by that of the function at its target, in Markdown: mean over seeds."""
+        lines = ["| network | at | skip | skip / function |", "| --- | --- | --- | ---: |"]
+        return "\n".join([*lines, *(f"| {' | '.join(keys)} | {ratio:.2f} |" for *keys, ratio in self._skip_ratios)])
+
+    def skip_range(self) -> str:
+        """The smallest and the largest of these ratios: `0.37 to 0.51`."""
+        ratios = [ratio for *_, ratio in self._skip_ratios]
+        return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+    @cached_property
+    def _skip_ratios(self) -> list[tuple[str, str, str, float]]:
         analysis = self.analyses["contributions"]
         keys = list(analysis.question.keys)
         activation = [quantity.name for quantity in analysis.question.quantities].index("mean_abs")
         functions: dict[tuple[object, ...], float] = {}
-        lines = ["| network | at | skip | skip / function |", "| --- | --- | --- | ---: |"]
+        ratios = []
         for row in analysis.rows:
             key = dict(zip(keys, row.keys, strict=True))
             at = (row.variant, key["target"], key["slot"])
@@ -150,8 +178,8 @@ class StudyPage:
             if key["kind"] == "function":
                 functions[at] = mean
             elif key["kind"] == "skip":
-                lines.append(f"| {row.variant} | {key['target']} | {key['edge']} | {mean / functions[at]:.2f} |")
-        return "\n".join(lines)
+                ratios.append((row.variant, str(key["target"]), str(key["edge"]), mean / functions[at]))
+        return ratios
 
     def figures(self) -> dict[Path, bytes]:
         """The figures of the study by path."""
@@ -161,24 +189,11 @@ class StudyPage:
         return {self.folder / f"{name}.svg": figure_bytes(figure, "svg") for name, figure in found.items()}
 
 
-def _difference_line(label: str, known: float | None, one: Difference) -> str:
-    cells = [label, "" if known is None else f"{known:+.2f}"]
-    if one.estimate is None:
-        return f"| {' | '.join([*cells, '', '', '', '', 'no runs yet'])} |"
-    found = one.estimate
-    cells.append(f"{found.value:+.2f}")
-    if found.interval is None or found.detectable is None or one.p_holm is None:
-        return f"| {' | '.join([*cells, '', '', '', 'too few runs'])} |"
-    low, high = found.interval
-    cells += [f"[{low:+.2f}, {high:+.2f}]", format_p(one.p_holm), f"{found.detectable:.2f}"]
-    return f"| {' | '.join([*cells, _agreement(known, found.value, low, high, one.p_holm)])} |"
-
-
 def _agreement(known: float | None, value: float, low: float, high: float, p: float) -> str:
     """Whether a difference is found, and what that says about a published one."""
     is_found = p < 0.05
     if known is None:
-        return "found" if is_found else "not found"
+        return "a difference is found" if is_found else "no difference found"
     if is_found:
         return "yes: found, same direction" if value * known > 0 else "no: found in the other direction"
     inside = "within" if low <= known <= high else "outside"

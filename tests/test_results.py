@@ -91,3 +91,21 @@ def test_docs_quote_the_differences_of_the_transformer() -> None:
         assert f"| {label} | 3 | {difference} | {interval} |" in measured
     cost, low, high = re.search(r"\*cost\* ([\d.]+) points \(95 % CI ([\d.]+) to ([\d.]+)", readme).groups()  # type: ignore[union-attr]
     assert quoted[0][2:] == (f"-{cost}", f"[-{high}, -{low}]")
+
+
+def test_the_summary_says_what_is_measured() -> None:
+    page = (RESULTS / "README.md").read_text()
+    summary = page[page.index("## In short") : page.index("\n## ", page.index("## In short") + 1)]
+    assert "improve plain blocks, CIFAR-10](#plain-blocks-on-cifar-10) | full - original | +1.77 |" in summary
+    # The sentences below the table.
+    for title, verdict in (
+        ("improve plain blocks, CIFAR-10]", "yes: found, same direction"),
+        ("improve plain blocks, CIFAR-100]", "yes: found, same direction"),
+        ("improve residual blocks, CIFAR-10]", "open: no difference found, the published one is within the interval"),
+    ):
+        assert re.search(rf"(?m)^\| \[[^|]*{title}.*\| {verdict} \|$", summary), title
+    assert re.search(
+        r"(?m)^\| \[Do long skips help transformers\?\].*\| -[\d.]+ .*\| a difference is found \|$", summary
+    )
+    for anchor in re.findall(r"\]\(#([^)]+)\)", summary):
+        assert re.search(rf"(?m)^## {anchor.replace('-', '[ ,:-]+')}$", page, re.IGNORECASE), anchor
