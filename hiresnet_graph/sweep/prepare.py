@@ -263,7 +263,8 @@ class PreparedStudy:
             )
         if self.options.stack == AUTO and self._frozen is None and self.options.executor != "local":
             found.append("Each run is computed by itself: 'auto' measures workers of this machine only.")
-        if outside := len(self.stored.runs.keys() - self.plan.requests.keys()):
+        begun = {key for key, run in self.stored.runs.items() if run.attempts}
+        if outside := len(begun - self.plan.requests.keys()):
             verb = "is" if outside == 1 else "are"
             found.append(f"{format_count(outside, 'run')} of an earlier plan {verb} kept, and left out of the results.")
         return tuple(filter(None, found))

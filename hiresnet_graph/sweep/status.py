@@ -59,7 +59,7 @@ class Status:
     Attributes:
         is_alive: Whether a process is training it.
         runs: Each run once, in the order of the study.
-        outside: Number of stored runs that are not part of the study any more.
+        outside: Number of runs that were begun and are not part of the study any more.
         epoch_s: Mean computing time of an epoch on machines like those that train now; None before the first.
         resume_hint: How to resume an unfinished single run; otherwise empty.
     """
@@ -112,9 +112,8 @@ def read_status(folder: Path | str) -> Status:
             WHERE in_study AND (n IS NULL OR n = attempts) GROUP BY key ORDER BY first
             """
         ).fetchall()
-        # The runs that no row of the study refers to any more.
         outside = database.execute(
-            "SELECT count(*) FROM runs WHERE key NOT IN (SELECT key FROM rows WHERE in_study)"
+            "SELECT count(*) FROM runs WHERE attempts > 0 AND key NOT IN (SELECT key FROM rows WHERE in_study)"
         ).fetchone()[0]
         # Epochs that other machines have trained before say nothing about the time left on these.
         epoch_s = database.execute(
