@@ -3,6 +3,8 @@
 import hashlib
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import torch
 import torchvision.transforms as transforms
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from hiresnet_graph.data import DATASETS, ImageFolderData, SyntheticData, TinyImagenetData, load_dataset
 from hiresnet_graph.data.dataset import Dataset
@@ -45,10 +48,21 @@ def test_digits_are_the_images_of_scikit_learn() -> None:
     assert digits.images.dtype == torch.uint8
     assert (int(digits.images.min()), int(digits.images.max())) == (0, 255)
     assert sizes(digits) == [1294, 144, 359]
+    theirs = load_digits()
+    assert torch.equal(digits.images, torch.from_numpy(theirs.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1))
+    assert digits.labels_N.tolist() == theirs.target.tolist()
     # the first image is a zero: dark in the middle, bright beside it
     assert digits.labels_N[0] == 0
     assert digits.images[0, 0, 3].tolist() == [0, 64, 191, 0, 0, 128, 128, 0]
     check_stratified(digits)
+
+
+def test_digits_are_read_without_importing_scikit_learn() -> None:
+    program = (
+        "import sys; import hiresnet_graph.data as data; data.load_dataset('digits'); print('sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_the_split_depends_on_the_fields_of_the_kind_only() -> None:
