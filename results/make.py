@@ -12,30 +12,37 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
 import jinja2
+from scipy.stats import t
 
 from hiresnet_graph.figure_style import WIDTHS_CM
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.report import Difference, Report, compare, conclude, make_report, make_table, report_tables
+from hiresnet_graph.report import Difference, Report, compare, make_report, make_table, report_tables
 from hiresnet_graph.report.analyses import Analysis, analysis_table
 from hiresnet_graph.report.analysis_figures import analysis_figure
-from hiresnet_graph.report.figure_data import validation_curves
 from hiresnet_graph.report.figures import Look, figure_bytes, make_figure
 from hiresnet_graph.report.formats import table_markdown
+from hiresnet_graph.report.model import ALPHA, corrected, fit
 from hiresnet_graph.report.questions import saved_analyses
-from hiresnet_graph.report.tables import format_p
+from hiresnet_graph.report.scores import finished, unique_networks
+from hiresnet_graph.report.tables import error_sentence, format_p
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.study import read_study
-from hiresnet_graph.train.record import LEDGER
+from hiresnet_graph.train.record import LEDGER, RunRecord, Seeds
 
 HERE = Path(__file__).parent
 FIGURES = ("accuracy", "curves")
+CONTROLLED = ("full", "adjusted")
+"""A network, and the one without skips that was widened to as many parameters."""
+PAIR_HEAD = ["compared", "published", "here", "95 % CI", "p", "p (Holm)", "detectable", "found"]
+EQUAL_ERRORS = "With so few seeds, that the networks have equal errors is an assumption."
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +53,8 @@ class StudyPage:
 
     @cached_property
     def results(self) -> Results:
-        """All runs of the ledger."""
-        return read_results(self.folder)
+        """All runs of the ledger; what is published is that of the study file."""
+        return replace(read_results(self.folder), published=read_study(self.folder / "study.yaml").published)
 
     @property
     def name(self) -> str:
@@ -69,11 +76,9 @@ class StudyPage:
         """Number of runs of the study."""
         return len({row.key for row in self.results.rows})
 
-    def runs_of(self, label: str) -> str:
-        """How many finished runs a network has: `1 run`."""
-        rows = self.results.rows
-        keys = {row.key for row in rows if row.record is not None and self.results.networks[row.network].label == label}
-        return format_count(len(keys), "run")
+    def networks_of(self, name: str, label: str) -> str:
+        """Of how many trained networks an analysis is: `1 trained network`."""
+        return format_count(len(self.analyses[name].seeds[label]), "trained network")
 
     @property
     def hours(self) -> float:
@@ -92,42 +97,75 @@ class StudyPage:
         """Accuracies with the published ones, in Markdown."""
         return table_markdown(report_tables(Report(make_table(self.results)))[0])
 
+    @cached_property
+    def differences(self) -> dict[tuple[str, str], Difference]:
+        """All differences on the page, by the two networks: one family of tests.
+
+        They are from the baseline of the study; and of the network with all skips from the one that was widened to as
+        many parameters.
+        """
+        first, (controlled, control) = compare(self.results)[0], CONTROLLED
+        found = {(one.variants[0], first.baseline): one for one in first.differences}
+        if {controlled, control} <= {network.label for network in self.results.networks}:
+            others = compare(self.results, control)[0].differences
+            found[controlled, control] = next(one for one in others if controlled in one.variants)
+        p_values = corrected([one.estimate and one.estimate.p for one in found.values()])
+        tests = sum(p is not None for p in p_values)
+        return {
+            pair: one._replace(estimate=one.estimate and one.estimate.among(tests), p_holm=p)
+            for (pair, one), p in zip(found.items(), p_values, strict=True)
+        }
+
     def comparison(self) -> str:
-        """Differences from the baseline, beside the published ones if there are any, in Markdown."""
-        if self.results.published is None:
-            return self._table("differences")
-        head = "| variant | published | here | 95 % CI | p (Holm) | detectable | agreement |"
-        lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | --- |"]
-        comparison = compare(self.results)[0]
-        for one in comparison.differences:
-            lines.append(f"| {self._difference_cells(one.variants[0], comparison.baseline, one)} |")
-        return "\n".join(lines)
+        """All differences, beside the published ones if there are any, in Markdown."""
+        has_published = self.results.published is not None
+        lines = [_line(PAIR_HEAD, has_published), _line(["---", *["---:"] * 6, "---"], has_published)]
+        lines += [_line(self._cells(*pair), has_published) for pair in self.differences]
+        tests = next((one.estimate.tests for one in self.differences.values() if one.estimate is not None), 0)
+        pooled = all(one.is_pooled for one in self.differences.values())
+        caption = [
+            "In points of test accuracy at the epoch of best validation.",
+            error_sentence(pooled, "networks"),
+            *([EQUAL_ERRORS] if pooled and min(one.n for one in self.differences.values()) < 4 else []),
+            f"Holm: corrected for {format_count(tests, 'test')}; intervals are not corrected.",
+        ]
+        return "\n".join([*lines, "", " ".join(caption)])
+
+    def is_found(self, label: str, baseline: str) -> bool:
+        """Whether one of the differences is significant after the correction."""
+        p = self.differences[label, baseline].p_holm
+        return p is not None and p < ALPHA
 
     def difference(self, label: str, baseline: str) -> str:
-        """One difference beside the published one, as cells of a Markdown table: what is compared, and the rest."""
-        one = next(one for one in compare(self.results, baseline)[0].differences if label in one.variants)
-        return self._difference_cells(f"{label} - {baseline}", baseline, one)
+        """One of the differences, as cells of a Markdown table."""
+        return " | ".join(self._cells(label, baseline))
 
-    def _difference_cells(self, name: str, baseline: str, one: Difference) -> str:
-        known = None
-        if published := self.results.published:
-            theirs = published.value_for(one.variants[0], one.setting)
-            base = published.value_for(baseline, one.baseline_setting)
-            known = theirs.mean - base.mean if theirs is not None and base is not None else None
-        cells = [name, "" if known is None else f"{known:+.2f}"]
+    def _cells(self, label: str, baseline: str) -> list[str]:
+        one, sign = self.differences.get((label, baseline)), 1
+        if one is None:
+            one, sign = self.differences[baseline, label], -1
+        known, published = self._published(label, baseline)
+        cells = [f"{label} - {baseline}", published]
         found = one.estimate
-        if found is None:
-            return " | ".join([*cells, "", "", "", "", "no runs yet"])
-        cells.append(f"{found.value:+.2f}")
-        if found.interval is None or found.detectable is None or one.p_holm is None:
-            return " | ".join([*cells, "", "", "", "too few runs"])
-        low, high = found.interval
-        cells += [f"[{low:+.2f}, {high:+.2f}]", format_p(one.p_holm), f"{found.detectable:.2f}"]
-        return " | ".join([*cells, _agreement(known, found.value, low, high, one.p_holm)])
+        if found is None or found.interval is None or found.detectable is None or one.p_holm is None:
+            return [*cells, "" if found is None else f"{sign * found.value:+.2f}", "", "", "", "", "too few runs"]
+        value, (low, high) = sign * found.value, sorted(sign * end for end in found.interval)
+        cells += [f"{value:+.2f}", f"[{low:+.2f}, {high:+.2f}]", format_p(found.p), format_p(one.p_holm)]
+        return [*cells, f"{found.detectable:.2f}", _verdict(known, value, low, high, one.p_holm)]
 
-    def conclusion(self) -> str:
-        """What may be concluded, in one or two sentences."""
-        return conclude(self.results)
+    def _published(self, label: str, baseline: str) -> tuple[float | None, str]:
+        """The published difference between two networks, also as a cell with the interval of Welch's test."""
+        published = self.results.published
+        pair = [published.value_for(name, {}) for name in (label, baseline)] if published is not None else []
+        known = [value for value in pair if value is not None]
+        if len(known) < 2:
+            return None, ""
+        value = known[0].mean - known[1].mean
+        shares = [(one.std**2 / one.n, one.n - 1) for one in known if one.std is not None and one.n is not None]
+        variance = sum(share for share, _ in shares)
+        df = variance**2 / sum(share**2 / df for share, df in shares)
+        half = float(t.ppf(0.975, df)) * variance**0.5
+        return value, f"{value:+.2f} [{value - half:+.2f}, {value + half:+.2f}]"
 
     def effects(self) -> str:
         """What each edge is worth over all sets of the others, in Markdown."""
@@ -137,13 +175,18 @@ class StudyPage:
         return table_markdown(report_tables(make_report(self.results, parts=(part,)))[0])
 
     def epochs_to(self, *levels: float) -> str:
-        """Epochs until a validation accuracy is reached, in Markdown: the mean over seeds, if all reach it."""
-        head = " | ".join(f"{level:g} %" for level in levels)
-        lines = [f"| variant | {head} |", "| --- |" + " ---: |" * len(levels)]
-        for label, curves in validation_curves(self.results).items():
-            if curves:
-                lines.append(f"| {label} | {' | '.join(_epochs_to(curves, level) for level in levels)} |")
-        return "\n".join(lines)
+        """Epochs until a validation accuracy is reached, in Markdown: means over seeds, and differences with intervals.
+
+        There is no mean if a seed never reaches it.
+        """
+        runs, networks = finished(self.results), unique_networks(self.results)
+        labels = [self.results.networks[one.position].label for one in networks]
+        columns = [[_epochs_to(runs[one.position], level) for one in networks] for level in levels]
+        pair = {labels.index(CONTROLLED[0]): 1.0, labels.index(self.results.baseline or labels[0]): -1.0}
+        rows = [[label, *(_mean_epochs(column[i]) for column in columns)] for i, label in enumerate(labels)]
+        rows.append([" - ".join(labels[i] for i in pair), *(_epochs_between(column, pair) for column in columns)])
+        head = ["variant", *(f"{level:g} %" for level in levels)]
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---", *["---:"] * len(levels)], *rows])
 
     @cached_property
     def analyses(self) -> dict[str, Analysis]:
@@ -189,21 +232,46 @@ class StudyPage:
         return {self.folder / f"{name}.svg": figure_bytes(figure, "svg") for name, figure in found.items()}
 
 
-def _agreement(known: float | None, value: float, low: float, high: float, p: float) -> str:
+def _line(cells: Sequence[str], has_published: bool) -> str:
+    """A line of a table of differences, whose second cell is published."""
+    return f"| {' | '.join(cells if has_published else [cells[0], *cells[2:]])} |"
+
+
+def _verdict(known: float | None, value: float, low: float, high: float, p: float) -> str:
     """Whether a difference is found, and what that says about a published one."""
-    is_found = p < 0.05
-    if known is None:
-        return "a difference is found" if is_found else "no difference found"
-    if is_found:
-        return "yes: found, same direction" if value * known > 0 else "no: found in the other direction"
-    inside = "within" if low <= known <= high else "outside"
-    return f"open: no difference found, the published one is {inside} the interval"
+    if p < ALPHA:
+        direction = (
+            "" if known is None else ", as published" if value * known > 0 else ", against the published direction"
+        )
+        return f"yes{direction}"
+    text = "no" if low <= 0 <= high else "no, but 0 is outside the interval"
+    return text if known is None else f"{text}; the published one is {'inside' if low <= known <= high else 'outside'}"
 
 
-def _epochs_to(curves: list[list[float]], level: float) -> str:
-    epochs = [next((i for i, value in enumerate(curve, start=1) if value >= level), None) for curve in curves]
-    never = epochs.count(None)
-    return f"{never} of {len(epochs)} never" if never else f"{fmean(epoch or 0 for epoch in epochs):.1f}"
+def _epochs_to(runs: Mapping[Seeds, RunRecord], level: float) -> dict[Seeds, float | None]:
+    """The epoch at which each run reaches a validation accuracy in percent; None if it never does."""
+    curves = {seeds: [100 * epoch.validation_accuracy for epoch in run.epochs] for seeds, run in runs.items()}
+    return {
+        seeds: next((float(i) for i, value in enumerate(curve, start=1) if value >= level), None)
+        for seeds, curve in curves.items()
+    }
+
+
+def _mean_epochs(found: Mapping[Seeds, float | None]) -> str:
+    reached = [epoch for epoch in found.values() if epoch is not None]
+    never = len(found) - len(reached)
+    return f"{never} of {len(found)} never" if never else f"{fmean(reached):.1f}"
+
+
+def _epochs_between(column: Sequence[Mapping[Seeds, float | None]], pair: Mapping[int, float]) -> str:
+    """The difference of two networks with its interval, if all of their runs reach the level."""
+    reached = [{seeds: epoch for seeds, epoch in found.items() if epoch is not None} for found in column]
+    if any(len(reached[i]) < len(column[i]) for i in pair):
+        return "-"
+    found = fit(reached).contrast(pair)
+    if found is None or found.interval is None:
+        return "-" if found is None else f"{found.value:+.1f}"
+    return f"{found.value:+.1f} [{found.interval.low:+.1f}, {found.interval.high:+.1f}]"
 
 
 def make_files() -> dict[Path, bytes]:

@@ -24,7 +24,7 @@ class EdgeEffect(NamedTuple):
 
     Attributes:
         pairs: Number of pairs of subsets in the study that differ only by this edge and have runs.
-        main: Mean over these pairs; None if there are none.
+        main: Mean over these pairs, as one of the tests of all edges; None if there are none.
         p_holm: p value of `main`, corrected for all edges.
         shapley: None unless every subset has a run.
     """
@@ -82,8 +82,13 @@ def _effects(results: Results, runs: Sequence[Scores], at: str, setting: Setting
         main = model.contrast(_mean_difference(pairs)) if pairs else None
         shapley = model.contrast(_shapley_weights(edge, index)) if is_complete else None
         found.append(EdgeEffect(edge, len(pairs), main, None, shapley))
-    holm = corrected([one.main and one.main.p for one in found])
-    ranked = sorted((one._replace(p_holm=p) for one, p in zip(found, holm, strict=True)), key=_rank)
+    p_values = [one.main and one.main.p for one in found]
+    tests = sum(p is not None for p in p_values)
+    effects = (
+        one._replace(main=one.main and one.main.among(tests), p_holm=p)
+        for one, p in zip(found, corrected(p_values), strict=True)
+    )
+    ranked = sorted(effects, key=_rank)
     total = model.contrast({index[frozenset(edges)]: 1.0, index[frozenset()]: -1.0}) if is_complete else None
     return Effects(setting, tuple(ranked), total, missing, model.is_pooled)
 

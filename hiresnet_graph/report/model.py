@@ -42,8 +42,9 @@ class Contrast(NamedTuple):
         interval: None if the spread is unknown or zero.
         df: Degrees of freedom of the error; of unequal errors by Welch and Satterthwaite, so not always whole.
         p: p value of a two-sided t test; None without interval.
-        detectable: The smallest true value that this test finds with 80 % power at alpha 0.05, without correction for
-            several tests, given the estimated error; None without interval.
+        detectable: The smallest true value that this test finds with 80 % power at alpha 0.05 given the estimated
+            error, or at a smaller alpha as one of several tests; None without interval.
+        tests: Number of these tests.
     """
 
     value: float
@@ -51,6 +52,17 @@ class Contrast(NamedTuple):
     df: float
     p: float | None
     detectable: float | None
+    tests: int = 1
+
+    def among(self, tests: int) -> Contrast:
+        """The same contrast as one of several tests, each at alpha 0.05 divided by their number.
+
+        This is the first and strictest step of Holm's correction, so what is detectable here is detectable there.
+        """
+        if self.detectable is None:
+            return self
+        factor = _noncentrality(self.df, tests) / _noncentrality(self.df, self.tests)
+        return self._replace(detectable=self.detectable * factor, tests=tests)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,12 +251,12 @@ def _contrast(value: float, error: float, df: float) -> Contrast:
         return Contrast(value, None, df, None, None)
     half = error * float(t.ppf(1 - ALPHA / 2, df))
     p = 2 * float(t.sf(abs(value) / error, df))
-    return Contrast(value, Interval(value - half, value + half), df, p, error * _noncentrality(df))
+    return Contrast(value, Interval(value - half, value + half), df, p, error * _noncentrality(df, 1))
 
 
 @lru_cache(maxsize=4096)
-def _noncentrality(df: float) -> float:
-    """The true value, in standard errors, that is found with the power `POWER`.
+def _noncentrality(df: float, tests: int) -> float:
+    """The true value, in standard errors, that is found with the power `POWER` at `ALPHA` divided by the tests.
 
     The t statistic of such a value follows the noncentral t distribution. Its far tail, with the wrong sign, has a
     probability below 0.00001 and is neglected.
@@ -253,7 +265,7 @@ def _noncentrality(df: float) -> float:
     from scipy.special import nctdtr
     from scipy.stats import t
 
-    critical = float(t.ppf(1 - ALPHA / 2, df))
+    critical = float(t.ppf(1 - ALPHA / (2 * tests), df))
     return float(brentq(lambda distance: 1 - nctdtr(df, distance, critical) - POWER, critical, 1.5 * critical + 1))
 
 

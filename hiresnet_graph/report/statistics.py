@@ -21,7 +21,8 @@ class Difference(NamedTuple):
         n: Number of finished runs of the network.
         baseline_setting: Setting of the baseline: the same, unless each network is at its best one.
         baseline_n: Number of finished runs of the baseline.
-        estimate: The difference in the report's model; None if the runs do not connect the two networks.
+        estimate: The difference in the report's model, as one of the tests of the comparison; None if the runs do not
+            connect the two networks.
         is_pooled: Whether its error is pooled over the networks; else each of the two has its own.
         p_holm: Its p value, corrected for all tests of the comparison.
     """
@@ -111,8 +112,12 @@ def _best(results: Results, networks: Sequence[UniqueNetwork]) -> list[UniqueNet
 
 def _comparison(baseline: str, at_best: bool, equal: tuple[str, ...], found: Sequence[Difference]) -> Comparison:
     p_values = [difference.estimate and difference.estimate.p for difference in found]
-    differences = (one._replace(p_holm=p) for one, p in zip(found, corrected(p_values), strict=True))
-    return Comparison(baseline, at_best, equal, tuple(differences), sum(p is not None for p in p_values))
+    tests = sum(p is not None for p in p_values)
+    differences = (
+        one._replace(estimate=one.estimate and one.estimate.among(tests), p_holm=p)
+        for one, p in zip(found, corrected(p_values), strict=True)
+    )
+    return Comparison(baseline, at_best, equal, tuple(differences), tests)
 
 
 def _differences(

@@ -197,7 +197,7 @@ def _differences_caption(comparison: Comparison, has_all: bool) -> str:
         sentences.append(f"Holm: corrected for {format_count(comparison.tests, 'test')}; intervals are not corrected.")
     if has_all:
         sentences.append(
-            "detectable: the smallest true difference that would be found with 80 % power at alpha 0.05 (uncorrected)."
+            "detectable: the smallest true difference that would be found (p (Holm) < 0.05) with at least 80 % power."
         )
     if comparison.at_best:
         at = next((format_setting(one.baseline_setting) for one in comparison.differences), "")

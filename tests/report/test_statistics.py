@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.optimize import brentq
 from statsmodels.formula.api import ols
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -80,8 +81,8 @@ def test_the_model_is_network_plus_seed(gaps: int) -> None:
         assert found.interval == pytest.approx(tuple(model.conf_int().loc[name]))
         assert found.p == pytest.approx(model.pvalues[name])
         assert found.df == model.df_resid == 20 - gaps
-        # A true difference of this size is found with 80 % power, by the noncentral t distribution.
-        critical = stats.t.ppf(0.975, found.df)
+        # A true difference of this size is found with 80 % power among four tests, by the noncentral t distribution.
+        critical = stats.t.ppf(1 - 0.025 / 4, found.df)
         assert stats.nct.sf(critical, found.df, found.detectable / model.bse[name]) == pytest.approx(0.8, abs=1e-6)
     holm = multipletests([model.pvalues[name] for name in names], method="holm")[1]
     assert [one.p_holm for one in comparison.differences] == pytest.approx(list(holm))
@@ -199,6 +200,24 @@ def test_the_type_i_error_of_the_pooled_test_is_5_percent() -> None:
         covered += other.interval.low < 0.7 < other.interval.high
     assert stats.binomtest(found, studies, 0.05).pvalue > 0.01
     assert stats.binomtest(covered, studies, 0.95).pvalue > 0.01
+
+
+def test_a_detectable_difference_is_found_with_80_percent_power_after_the_correction() -> None:
+    rng, studies, found = np.random.default_rng(4), 400, 0
+    error = 0.8  # of a difference between two means of five runs
+    critical = stats.t.ppf(1 - 0.025 / 7, 28)  # one of seven tests; the error of eight networks is pooled
+    size = error * brentq(lambda distance: stats.nct.sf(critical, 28, distance) - 0.8, 0, 10)
+    limits = []
+    for _ in range(studies):
+        values = rng.normal(scale=error * math.sqrt(5 / 2), size=(8, 5)) + 80
+        values[1] += size
+        nets = [Net(f"n{i}", list(row)) for i, row in enumerate(values)]
+        one = compare(study(*nets))[0].differences[0]
+        assert one.estimate is not None and one.estimate.detectable is not None and one.p_holm is not None
+        found += one.p_holm < 0.05
+        limits.append(one.estimate.detectable)
+    assert np.mean(limits) == pytest.approx(size, rel=0.02)
+    assert stats.binomtest(found, studies, 0.8).pvalue > 0.01
 
 
 def test_the_detectable_difference_is_found_with_80_percent_power() -> None:
