@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,12 @@ from typing import Any
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.train.recipe import FIXED_RATES, Recipe
-from hiresnet_graph.train.record import RESULT, SETTINGS
+from hiresnet_graph.train.record import has_run
 
 
 def single_run_refusal(folder: Path) -> str:
     """Why no study can be trained in the folder of a single run, finished or not; empty for other folders."""
-    # Unlike `Path.exists`, False in a folder that cannot be read.
-    if not any(os.path.exists(folder / name) for name in (RESULT, SETTINGS)):
-        return ""
-    return f"{folder} holds a single run. Choose another folder for a study."
+    return f"{folder} holds a single run. Choose another folder for a study." if has_run(folder) else ""
 
 
 def changes_refusal(read: Callable[[str], list[Any]], folder: Path, plan: StudyPlan) -> str:

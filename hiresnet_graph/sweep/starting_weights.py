@@ -14,6 +14,7 @@ from hiresnet_graph.spec.reader import SUFFIXES
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.sweep.variants import StudyPath, Variant
 from hiresnet_graph.train.initial_weights import InitialWeights, initial_weights
+from hiresnet_graph.train.record import weights_file
 
 if TYPE_CHECKING:
     from hiresnet_graph.lower.weight_files import WeightFile
@@ -84,9 +85,8 @@ def _fault(fields: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path, specs: tuple[Path, ...], reinit: bool) -> tuple[InitialWeights, WeightFile]:
-    file = path / "model.safetensors" if path.is_dir() else path
     try:
-        stat = file.stat()
+        stat = weights_file(path).stat()
     except OSError:
         return initial_weights(path, reinit=reinit)  # which says what is wrong
     return _cached(path, specs, reinit, stat.st_mtime_ns, stat.st_size)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +42,14 @@ from hiresnet_graph.train.record import (
     Preprocessing,
     RunRecord,
     Settings,
+    has_run,
     read_record,
     read_settings,
+    weights_file,
 )
 from hiresnet_graph.train.request import RunRequest
 from hiresnet_graph.train.state import TrainingState, Weights
-from hiresnet_graph.train.tensorboard import FOLDER as TENSORBOARD
+from hiresnet_graph.train.tensorboard import delete_curves
 
 
 class InMemoryData(DatasetKind):
@@ -157,7 +158,7 @@ class PreparedRun:
             UsageError: There is one.
         """
         folder = self.folder
-        if not any((folder / name).exists() for name in (SETTINGS, RESULT)):
+        if not has_run(folder):
             for name in RUN_FILES:
                 if (folder / name).exists():
                     raise UsageError(
@@ -166,22 +167,29 @@ class PreparedRun:
                     )
 
     def clear_folder(self) -> None:
-        """Delete the files of a run from the folder, and nothing else.
+        """Delete the files of the run in the folder, and nothing else: in a folder without a run, nothing at all.
 
         Raises:
-            UsageError: A file of these names is not of a run.
+            UsageError: A file of these names is not of a run, or this run starts from the weights in the folder.
             RunError: A file cannot be deleted.
         """
         folder = self.folder
         self._refuse_other_files()
+        if not has_run(folder):
+            return
+        source = None if self.request.weights is None else weights_file(Path(self.request.weights.source)).resolve()
+        if source is not None and source in {folder.resolve() / name for name in RUN_FILES}:
+            raise UsageError(
+                f"{folder} holds the weights that this run starts from, and starting over would delete them. Choose "
+                "another folder."
+            )
         try:
+            delete_checkpoints(folder)
+            delete_curves(folder)
             for name in RUN_FILES:
                 (folder / name).unlink(missing_ok=True)
-            if (folder / TENSORBOARD).is_dir():
-                shutil.rmtree(folder / TENSORBOARD)
         except OSError as error:
             raise RunError(f"{error.filename or folder}: cannot be deleted: {error.strerror}.") from error
-        delete_checkpoints(folder)
 
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Check that a checkpoint belongs to this run.

@@ -95,17 +95,18 @@ def _locked(folder: Path | None) -> AbstractContextManager[object]:
 
 
 def _start(prepared: PreparedRun, trainer: SingleTrainer, processes: Processes, fresh: bool) -> None:
-    """Restore the newest checkpoint, and write the files that a run begins with."""
-    if processes.is_first:
-        if fresh:
-            prepared.clear_folder()
-        else:
-            prepared.continue_shorter()
-    checkpoint = processes.broadcast(load_checkpoint(prepared.folder) if processes.is_first else None)
+    """Restore the newest checkpoint, or initialise the network; then write the files that a run begins with."""
+    checkpoint = None
+    if processes.is_first and not fresh:
+        prepared.continue_shorter()
+        checkpoint = load_checkpoint(prepared.folder)
+    checkpoint = processes.broadcast(checkpoint)
     if checkpoint is not None:
         prepared.check_checkpoint(checkpoint)
         trainer.restore(0, checkpoint)
     else:
         trainer.initialize(0)
     if processes.is_first:
+        if fresh:  # last: what makes the start fail deletes nothing
+            prepared.clear_folder()
         prepared.write_start(trainer.state.epochs)

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
@@ -223,6 +224,20 @@ def read_record(folder: Path) -> RunRecord | None:
         ) from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a folder holds a run, finished or not."""
+    # Unlike `Path.exists`, False in a folder that cannot be read.
+    return any(os.path.exists(folder / name) for name in (RESULT, SETTINGS))
+
+
+def weights_file(source: Path) -> Path:
+    """The file with the weights that a path leads to: itself, or that of the best epoch in the folder of a run.
+
+    It need not exist.
+    """
+    return source / BEST if source.is_dir() else source
 
 
 def study_folder(folder: Path) -> Path | None:

@@ -23,6 +23,7 @@ from hiresnet_graph.train.prepare import InMemoryData, stored_source
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import (
+    CHECKPOINTS,
     LEDGER,
     SETTINGS,
     SPEC,
@@ -30,7 +31,9 @@ from hiresnet_graph.train.record import (
     Epoch,
     RunRecord,
     Seeds,
+    has_run,
     read_settings,
+    stored_cursors,
     study_folder,
 )
 from hiresnet_graph.train.request import RunRequest
@@ -196,6 +199,15 @@ def _refuse_study(folder: Path) -> None:
         )
 
 
+def _refuse_checkpoints(folder: Path) -> None:
+    """Refuse a folder with files that a run would read or delete as its checkpoints, and that no run has written."""
+    if not has_run(folder) and (found := stored_cursors(folder)):
+        raise UsageError(
+            f"{folder} holds no run, but files '{CHECKPOINTS}/{'-'.join(map(str, found[0]))}.*', which a run would "
+            "take for its checkpoints. Choose another folder, or move these files."
+        )
+
+
 class _Observers(NamedTuple):
     """What is called, and whether TensorBoard gets curves, as `train` describes them."""
 
@@ -215,6 +227,7 @@ def _execute(
     resume: bool = True,
 ) -> RunRecord:
     _refuse_study(folder)
+    _refuse_checkpoints(folder)
     with join_processes(request.device) as processes, _deferred_termination() as stop:
         board = Board(folder) if observers.tensorboard and processes.is_first else None
         events = run(

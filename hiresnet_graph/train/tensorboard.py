@@ -12,7 +12,20 @@ from hiresnet_graph.train.record import Epoch, RunRecord
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-FOLDER = "tensorboard"
+_FOLDER, _FILES = "tensorboard", "events.out.tfevents.*"
+
+
+def delete_curves(folder: Path) -> None:
+    """Delete the curves from the folder of a run, and the folder that they leave empty.
+
+    Raises:
+        OSError: A file cannot be deleted.
+    """
+    path = folder / _FOLDER
+    for file in path.glob(_FILES):
+        file.unlink()
+    if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+        path.rmdir()
 
 
 class Board:
@@ -30,14 +43,13 @@ class Board:
                 "TensorBoard is not installed. 'pip install tensorboard', or omit '--tensorboard': the curves are also "
                 "in metrics.jsonl."
             ) from None
-        self._path, self._make = folder / FOLDER, SummaryWriter
+        self._folder, self._make = folder, SummaryWriter
         self._epochs = 0
 
     @cached_property
     def _writer(self) -> SummaryWriter:
-        for old in self._path.glob("events.out.tfevents.*"):
-            old.unlink()
-        return self._make(str(self._path))
+        delete_curves(self._folder)
+        return self._make(str(self._folder / _FOLDER))
 
     def add(self, epoch: Epoch) -> None:
         """Write an epoch."""

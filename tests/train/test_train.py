@@ -14,6 +14,7 @@ from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import MissingToolError, RunError, UsageError
 from hiresnet_graph.train import Epoch, Recipe, RunRecord, Seeds, read_record, train
 from hiresnet_graph.train.single import read_request, resume_run
+from hiresnet_graph.train.single_trainer import SingleTrainer
 from tests.train.runs import events_of, finish, request, result_of
 
 QUICK = Recipe(epochs=3, batch_size=200)
@@ -98,6 +99,7 @@ def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture,
     first = train(tiny, out=tmp_path, recipe=QUICK)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "tensorboard").mkdir()
+    (tmp_path / "tensorboard" / "events.out.tfevents.0").write_text("")
     with pytest.raises(UsageError, match="the batch size is 2,000, but data"):
         train(tiny, out=tmp_path, recipe=Recipe(batch_size=2000), resume=False)
     assert read_record(tmp_path) == first
@@ -105,6 +107,61 @@ def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture,
     assert read_record(tmp_path) == second != first
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name == "tensorboard"]
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_starting_over_never_deletes_the_weights_that_the_run_starts_from(
+    tiny: hrg.Architecture, tmp_path: Path
+) -> None:
+    folder, quick = tmp_path / "run", Recipe(epochs=1, batch_size=500)
+    train(tiny, out=folder, recipe=quick)
+    before = files_in(folder)
+    (tmp_path / "link").symlink_to(folder)
+    for weights in (folder, folder / "model.safetensors", folder / "last.safetensors", tmp_path / "link"):
+        with pytest.raises(UsageError, match="holds the weights that this run starts from"):
+            train(tiny, out=folder, recipe=quick, weights=weights, resume=False)
+        assert files_in(folder) == before
+    own = folder / "own.safetensors"  # in the folder, but no file of the run
+    own.write_bytes((folder / "model.safetensors").read_bytes())
+    record = train(tiny, out=folder, recipe=quick, weights=own, resume=False)
+    assert record.weights is not None and record.weights.source == str(own) and read_record(folder) == record
+
+
+def test_a_start_that_fails_deletes_nothing(
+    tiny: hrg.Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny, out=tmp_path, recipe=Recipe(epochs=1, batch_size=500))
+    before = files_in(tmp_path)
+
+    def fail(trainer: SingleTrainer, index: int) -> None:
+        raise RunError("no memory")
+
+    monkeypatch.setattr(SingleTrainer, "initialize", fail)
+    with pytest.raises(RunError, match="no memory"):
+        train(tiny, out=tmp_path, recipe=QUICK, resume=False)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_files_that_no_run_has_written_are_never_deleted(tiny: hrg.Architecture, tmp_path: Path, resume: bool) -> None:
+    quick = Recipe(epochs=1, batch_size=500)
+    foreign = [tmp_path / name for name in ("tensorboard/notes.txt", "checkpoints/notes.txt")]
+    for file in foreign:
+        file.parent.mkdir()
+        file.write_text("mine")
+    own = tmp_path / "checkpoints" / "10-0.safetensors"
+    own.write_text("mine")
+    before = files_in(tmp_path)
+    with pytest.raises(UsageError, match=r"holds no run, but files 'checkpoints/10-0\.\*'"):
+        train(tiny, out=tmp_path, recipe=quick, resume=resume)
+    assert files_in(tmp_path) == before
+    own.unlink()
+    for again in (resume, False):
+        train(tiny, out=tmp_path, recipe=quick, resume=again)
+        assert [file.read_text() for file in foreign] == ["mine", "mine"]
 
 
 def test_an_invalid_result_is_reported(tmp_path: Path) -> None:

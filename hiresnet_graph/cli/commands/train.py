@@ -120,7 +120,7 @@ def train(
         raise UsageError(f"{missing} is required: 'hrg train SPEC --output DIR', or 'hrg train --resume DIR'.")
     from hiresnet_graph.train import make_recipe
     from hiresnet_graph.train.lock import LOCK
-    from hiresnet_graph.train.record import RUN_FILES
+    from hiresnet_graph.train.record import RUN_FILES, weights_file
 
     check_reinit(weights, reinit)
     network = architecture(spec, changes, variant, edges)
@@ -128,7 +128,9 @@ def train(
     if dry_run or output is None:
         _show_parameters(network, recipe)
         return
-    check_output_folder(output, (*RUN_FILES, LOCK), [*network.files, *([weights] if weights is not None else [])])
+    check_output_folder(
+        output, (*RUN_FILES, LOCK), [*network.files, *([] if weights is None else [weights_file(weights)])]
+    )
     reporter = _TrainReporter(recipe, device or "auto")
     dataset = make_dataset(data, download)
     parameters = network.cost().parameters

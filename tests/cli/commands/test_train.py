@@ -51,6 +51,17 @@ def test_train_never_replaces_a_run_without_fresh(hrg, folder):
     assert record_of(folder)["seeds"] == [0, 0]
 
 
+def test_a_run_is_never_replaced_by_one_that_starts_from_it(hrg, folder):
+    assert hrg("train", *SMALL, "--epochs", "1", "-o", "run").exit_code == 0
+    record = record_of(folder)
+    for weights in ("run", "run/model.safetensors", folder / "run"):
+        for option in ([], ["--fresh"]):
+            again = hrg("train", *SMALL, "--epochs", "1", "--weights", weights, "-o", "run", *option)
+            assert again.exit_code == 2 and "--fresh" not in again.stderr
+            assert "model.safetensors' is read by this command, and training would replace it in 'run'" in again.stderr
+    assert record_of(folder) == record and (folder / "run" / "model.safetensors").exists()
+
+
 def test_a_dry_run_lists_how_parameters_are_trained(hrg, folder):
     fields = ["no_decay=[norms, biases]", "weight_decay=0.05", "freeze=[stem]", "lr_scale={head: 2}"]
     options = [word for field in fields for word in ("--recipe", field)]
