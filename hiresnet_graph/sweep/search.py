@@ -25,6 +25,7 @@ proposals that it would have made. Test images have no influence.
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 import warnings
 from collections import deque
@@ -59,7 +60,9 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-Outcome = Literal["asked", "complete", "pruned", "known", "too-large", "no-network"]
+Outcome = Literal["asked", "complete", "diverged", "pruned", "known", "too-large", "no-network"]
+_TRAINED: tuple[Outcome, ...] = ("asked", "complete", "diverged", "pruned")
+"""The outcomes of proposals that have runs of their own."""
 
 # This many proposals in a row without a new network end a search.
 _PATIENCE = 500
@@ -70,12 +73,12 @@ class Trial(BaseModel):
 
     Attributes:
         params: Choices of the sampler.
-        outcome: `asked` while it is trained; `known` if an earlier trial had the same network; `too-large` or
-            `no-network` (its edges make no valid network) if it is not trained.
+        outcome: `asked` while it is trained; `diverged` if one of its runs was; `known` if an earlier trial had the
+            same network; `too-large` or `no-network` (its edges make no valid network) if it is not trained.
         label: The edges of the network, as an edge set.
         setting: The other choices.
         keys: Keys of its runs.
-        values: One for each objective; empty if it was pruned or not trained.
+        values: One for each objective; empty if it was pruned, has diverged, or was not trained.
         memory: State that the sampler keeps with the trial.
     """
 
@@ -182,7 +185,7 @@ class SearchLoop:
                     f"{ledger.folder} holds a search of other runs: its network, data, recipe or seeds have changed. "
                     "Choose another folder."
                 )
-            if trial.outcome in ("asked", "complete", "pruned"):
+            if trial.outcome in _TRAINED:
                 self._add(plan)
 
     def _refuse_another_search(self) -> None:
@@ -211,7 +214,8 @@ class SearchLoop:
             self._join()
         else:
             batch = self._propose_batch()
-        ended = sum(len(trial.keys) for trial in self._trials.values() if trial.outcome in ("complete", "pruned"))
+        has_ended = set(_TRAINED) - {"asked"}
+        ended = sum(len(trial.keys) for trial in self._trials.values() if trial.outcome in has_ended)
         unreported: list[int] = []
 
         def report() -> None:
@@ -307,7 +311,9 @@ class SearchLoop:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampling = optuna.create_study(directions=directions, sampler=self._sampler())
         distributions = self._space.distributions()
-        sampling.add_trials([_frozen(trial, distributions) for trial in self._trials.values()])
+        outcomes = {trial.keys: trial.outcome for trial in self._trials.values() if trial.outcome in _TRAINED}
+        for trial in self._trials.values():
+            sampling.add_trial(_frozen(trial, outcomes.get(trial.keys, trial.outcome), distributions))
         return sampling
 
     def _sampler(self) -> BaseSampler:
@@ -327,27 +333,27 @@ class SearchLoop:
 
     def _train(self, driver: Driver, batch: Sequence[int]) -> None:
         """Train the networks of a batch: all to the end, or with successive halving."""
-        trials = [self._trials[number] for number in batch]
+        numbers = list(batch)
         halving, epochs = self._search.halving, self._space.study.recipe.epochs
         rung = halving.first if halving is not None else epochs
         while halving is not None and rung < epochs:
-            self._train_until(driver, trials, rung)
-            ranked = sorted(trials, key=lambda trial: -self._accuracy(trial))  # of equal ones, the first proposed
-            trials = ranked[: max(1, len(ranked) // halving.factor)]
-            for trial in ranked[len(trials) :]:
-                for key in trial.keys:
+            self._train_until(driver, numbers, rung)
+            ranked = self._ranked(numbers, rung)
+            numbers = ranked[: max(1, len(ranked) // halving.factor)]
+            for number in ranked[len(numbers) :]:
+                for key in self._trials[number].keys:
                     self._ledger.prune(key)
             rung *= halving.factor
-        self._train_until(driver, trials, None)
+        self._train_until(driver, numbers, None)
 
-    def _train_until(self, driver: Driver, trials: Sequence[Trial], until: int | None) -> None:
+    def _train_until(self, driver: Driver, numbers: Sequence[int], until: int | None) -> None:
         """Train the runs of trials up to an epoch, or to their ends.
 
         Raises:
             RunError: A run has failed; the others were trained.
         """
         waiting: deque[str] = deque()
-        for key in (key for trial in trials for key in trial.keys):
+        for key in (key for number in numbers for key in self._trials[number].keys):
             run = self._ledger.run(key)
             is_done = until is not None and run.paused_at is not None and run.paused_at >= until
             if run.state not in FINAL and not is_done:
@@ -365,9 +371,15 @@ class SearchLoop:
         if failures:
             raise RunError("\n".join([*failures, "All other runs are kept. The same command tries again."]))
 
-    def _accuracy(self, trial: Trial) -> float:
-        """Mean over the seeds of the best validation accuracy so far; 0 for a run without one."""
-        return statistics.fmean(self._ledger.best_validation(key) or 0.0 for key in trial.keys)
+    def _ranked(self, numbers: Sequence[int], rung: int) -> list[int]:
+        """Trials by their accuracy at a rung, the best one first; of equal ones, the first proposed.
+
+        Later epochs have no influence, so a resumed search repeats the decisions that were made before.
+        """
+        self._ledger.commit()
+        best = _best_accuracies(self._ledger.folder, rung)
+        accuracies = {number: _accuracy(self._trials[number], best.get) for number in numbers}
+        return sorted(numbers, key=lambda number: (-accuracies[number], number))
 
     # ---- results
 
@@ -380,9 +392,12 @@ class SearchLoop:
         states = {self._ledger.run(key).state for key in trial.keys}
         values: tuple[float, ...] = ()
         outcome: Outcome = "pruned" if "pruned" in states else "complete"
-        if states <= {"complete", "diverged"}:
+        if "diverged" in states and outcome == "complete":
+            outcome = "diverged"
+        elif states == {"complete"}:
             costs = {"parameters": float(trial.parameters), "macs": float(trial.macs)}
-            values = tuple(costs.get(name, self._accuracy(trial)) for name in self._search.objectives)
+            accuracy = _accuracy(trial, self._ledger.best_validation)
+            values = tuple(costs.get(name, accuracy) for name in self._search.objectives)
         if trial.outcome == "known":
             outcome = "known"
         return trial.model_copy(update={"outcome": outcome, "values": values})
@@ -414,13 +429,37 @@ class SearchLoop:
         self._ledger.freeze_execution(self._execution)
 
 
-def _frozen(trial: Trial, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+def _accuracy(trial: Trial, best: Callable[[str], float | None]) -> float:
+    """Mean over the seeds of a trial of their best validation accuracies; below all others if one has none."""
+    found = [best(key) for key in trial.keys]
+    return statistics.fmean(each for each in found if each is not None) if None not in found else -math.inf
+
+
+def _best_accuracies(folder: Path, rung: int) -> dict[str, float]:
+    """The best validation accuracy of each run up to a rung; none of a run that diverged before its end."""
+    with open_for_reading(folder / LEDGER) as database:
+        found = database.execute(
+            """
+            SELECT key, max(iif(epoch <= :rung, accuracy, NULL)) FROM curves JOIN runs USING (key)
+            WHERE split = 'validation' GROUP BY key HAVING state != 'diverged' OR max(epoch) >= :rung
+            """,
+            {"rung": rung},
+        )
+        return dict(found.fetchall())
+
+
+def _frozen(trial: Trial, outcome: Outcome, distributions: dict[str, BaseDistribution]) -> FrozenTrial:
+    """A trial for Optuna.
+
+    Args:
+        outcome: That of the trial that has trained its network.
+    """
     from optuna.trial import TrialState, create_trial
 
-    # A proposal that is being trained counts as running, so that the next differs; a pruned one has no value.
-    state = TrialState.COMPLETE if trial.values else TrialState.RUNNING
-    if not trial.values and trial.outcome in ("pruned", "too-large", "no-network"):
-        state = TrialState.PRUNED
+    # A proposal that is being trained counts as running, so that the next differs.
+    state = TrialState.COMPLETE if trial.values else TrialState.PRUNED
+    if not trial.values and outcome == "asked":
+        state = TrialState.RUNNING
     return create_trial(
         params=trial.params,
         distributions=distributions,
