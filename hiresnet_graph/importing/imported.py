@@ -26,6 +26,7 @@ from hiresnet_graph.importing.primitives import CLASSES, Flat, flatten_trace
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.recorder import record
 from hiresnet_graph.importing.sections import legal_name
+from hiresnet_graph.importing.starting_values import other_starts, with_starting_values
 from hiresnet_graph.importing.trace import Fault, ModuleInputs, ModuleTrace, foreign_message, stored_tensors
 from hiresnet_graph.spec.writer import to_yaml
 
@@ -111,7 +112,8 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         flat.faults += _unconnected(flat)
     if flat.faults:
         raise _unsupported(title, flat.faults)
-    lifted = lift(with_module_paths(flat), legal_name(name or title))
+    flat = with_starting_values(with_module_paths(flat), tensors)
+    lifted = lift(flat, legal_name(name or title))
     state = {key: value.detach() for key, value in tensors.items()}
     names = {address: stored.name for address, stored in lifted.tensors.items()}
     _check_sharing(title, names)
@@ -127,6 +129,7 @@ def from_module(module: nn.Module, *, input: Input, name: str | None = None, sou
         *_constants(module, names),
         *_equal_results(flat),
         *_autocast(trace),
+        *other_starts(network.plan, names, state),
     )
     comparison = compare(module, built, names, call, lifted.outputs)
     left_out = tuple(sorted(state.keys() - names.values()))

@@ -44,7 +44,7 @@ class SkipEdge:
     """
 
     slot: str
-    scale: str | float | None
+    scale: str | float | dict[str, Any] | None
     is_last: bool
     shapes: tuple[Shape, Shape]
     calls: Calls
@@ -123,11 +123,11 @@ class SkipPlaces:
         if not self._is_replaced(start) and skip.source != self.same[start][0]:
             return None  # the sum is no value of a node: it is made at the input of the next one
         members = [index for index in skip.members if not isinstance(self.flat.primitives[index].op, ops.Identity)]
-        scale: str | float | None = None
+        scale: str | float | dict[str, Any] | None = None
         tensors: dict[str, Stored] = {}
         last = self.flat.primitives[members[-1]] if members else None
         if last is not None and isinstance(last.op, ops.LearnedScale | ops.FixedScale):
-            scale = last.op.factor if isinstance(last.op, ops.FixedScale) else "learned"
+            scale = last.op.factor if isinstance(last.op, ops.FixedScale) else _learned(last.op)
             tensors = {f"scale.{name}": stored for name, stored in last.stored.items()}
             members = members[:-1]
         edge = self._edge_of(skip, members, slot, scale)
@@ -139,7 +139,9 @@ class SkipPlaces:
                 return edge
         return None
 
-    def _edge_of(self, skip: LongSkip, members: Sequence[int], slot: str, scale: str | float | None) -> SkipEdge:
+    def _edge_of(
+        self, skip: LongSkip, members: Sequence[int], slot: str, scale: str | float | dict[str, Any] | None
+    ) -> SkipEdge:
         primitives = [self.flat.primitives[index] for index in members]
         source, target = self.flat.shape(skip.source), self.flat.shape(skip.top)
         before = [source, *(one.shape for one in primitives)]
@@ -169,6 +171,10 @@ class SkipPlaces:
         return found
 
 
+def _learned(scale: ops.LearnedScale) -> str | dict[str, Any]:
+    return "learned" if scale.init is None else {"learned": True, "init": scale.init}
+
+
 def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int]) -> Iterator[tuple[Any, dict[str, Stored]]]:
     """Values of the key `skips` that may be these edges, best first, with the address of each tensor of the edges.
 
@@ -178,7 +184,7 @@ def skips_key(edges: Sequence[SkipEdge], stages: Mapping[str, int]) -> Iterator[
     """
     groups = [
         (fields, group)
-        for alike in _alike(edges, lambda edge: (edge.slot, edge.scale))
+        for alike in _alike(edges, lambda edge: (edge.slot, repr(edge.scale)))
         for fields, group in _with_one_projection(alike)
     ]
     names = _group_names(groups)

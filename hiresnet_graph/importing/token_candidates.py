@@ -34,8 +34,8 @@ def token_candidates(found: Sequence[Op], source: Shape, activation: str) -> Can
     if len(products) == 1 and len(linear) == 4:
         yield from _attention(products[0], linear, found, common)
     if len(convs) == 1 and len(linear) == 2:
-        scale = {} if "layer_scale" in kinds else {"layer_scale": None}
-        yield "convnext", {**_without({"kernel_size": convs[0].kernel_size}, kernel_size=7), **common, **scale}
+        own = {"kernel_size": convs[0].kernel_size, "layer_scale": _layer_scale(found)}
+        yield "convnext", {**_without(own, kernel_size=7, layer_scale=1e-6), **common}
     if len(linear) == 4 and "transpose_tokens" in kinds:
         tokens = {"tokens_hidden": linear[0].width}
         yield "mixer", {**_without(tokens, tokens_hidden=max(1, source.channels // 2)), **common}
@@ -58,12 +58,16 @@ def _attention(
         own = _without({"window": product.window, "shift": product.shift}, window=7, shift=0)
         yield "swin", {"heads": product.heads, **own, **common, **bias}
         return
-    scale = next((op.model_dump()["init"] for op in found if op.kind == "layer_scale"), None)
+    scale = _layer_scale(found)
     fields = {"heads": product.heads, **common, **bias, **({} if scale is None else {"layer_scale": scale})}
     dropout = _probability(found, "dropout")
     fields |= {"dropout": dropout} if dropout else {}
     yield "encoder", fields
     yield "encoder", {**fields, "norm_first": False}
+
+
+def _layer_scale(found: Sequence[Op]) -> float | None:
+    return next((float(op.model_dump()["init"]) for op in found if op.kind == "layer_scale"), None)
 
 
 def _hidden(linear: Sequence[ops.Linear], source: Shape) -> int:

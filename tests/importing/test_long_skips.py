@@ -38,6 +38,7 @@ VARIANTS = [
     ("hiresnet18", "full", {**SMALL, "skips.projection": {"spatial": "adaptive", "norm": "layer2d"}}),
     ("hiresnet18", "full", {**SMALL, "skips.projection": {"channels": "pad_end", "norm": "none"}}),
     ("hiresnet18", "full", {**SMALL, "skips.scale": "learned"}),
+    ("hiresnet18", "full", {**SMALL, "skips.scale": {"learned": True, "init": 0.0}}),
     ("hiresnet18", "full", {**SMALL, "skips.scale": 0.5}),
     ("hiresnet56", "blocks_full", {**SMALL, "params.n": 2}),
     ("hiresvit_tiny", "p2", {"params.depth": 3, "params.width": 12}),
