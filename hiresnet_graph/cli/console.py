@@ -83,9 +83,9 @@ def write_message(text: str) -> None:
     print(clean(text, sys.stderr), file=sys.stderr)
 
 
-def write_json(data: Any) -> None:
-    """Print data as JSON to stdout."""
-    print(json.dumps(data, indent=2, ensure_ascii=not is_unicode(), allow_nan=False))
+def write_json(data: Any, *, in_line: bool = False) -> None:
+    """Print data as JSON to stdout: indented, or in one line."""
+    print(json.dumps(data, indent=None if in_line else 2, ensure_ascii=not is_unicode(), allow_nan=False))
 
 
 def write_table(

@@ -241,7 +241,7 @@ class SearchLoop:
             waiting = [n for n, trial in self._trials.items() if trial.outcome == "known" and not trial.values]
             for number in [*batch, *waiting]:
                 self._record_result(number)
-            self._ledger.commit()
+            # Results are committed with the next batch: as long as the search has not ended, there is a trial `asked`.
             batch = self._propose_batch()
 
     # ---- proposals
@@ -334,16 +334,13 @@ class SearchLoop:
     def _train(self, driver: Driver, batch: Sequence[int]) -> None:
         """Train the networks of a batch: all to the end, or with successive halving."""
         numbers = list(batch)
-        halving, epochs = self._search.halving, self._space.study.recipe.epochs
-        rung = halving.first if halving is not None else epochs
-        while halving is not None and rung < epochs:
-            self._train_until(driver, numbers, rung)
-            ranked = self._ranked(numbers, rung)
-            numbers = ranked[: max(1, len(ranked) // halving.factor)]
-            for number in ranked[len(numbers) :]:
-                for key in self._trials[number].keys:
+        if (halving := self._search.halving) is not None:
+            for rung in halving.rungs(self._space.study.recipe.epochs):
+                self._train_until(driver, numbers, rung)
+                ranked = self._ranked(numbers, rung)
+                numbers = ranked[: halving.kept(len(ranked))]
+                for key in (key for number in ranked[len(numbers) :] for key in self._trials[number].keys):
                     self._ledger.prune(key)
-            rung *= halving.factor
         self._train_until(driver, numbers, None)
 
     def _train_until(self, driver: Driver, numbers: Sequence[int], until: int | None) -> None:

@@ -63,6 +63,18 @@ class Halving(BaseModel):
     first: Count
     factor: int = Field(default=2, ge=2, le=1_000, strict=True)
 
+    def rungs(self, epochs: int) -> tuple[int, ...]:
+        """The epochs below `epochs` after which networks are pruned, in order."""
+        found, rung = [], self.first
+        while rung < epochs:
+            found.append(rung)
+            rung *= self.factor
+        return tuple(found)
+
+    def kept(self, networks: int) -> int:
+        """The number of networks, of those of a batch, that are trained on after a rung."""
+        return max(1, networks // self.factor)
+
 
 class SearchSettings(BaseModel):
     """How a sampler chooses the networks of a study.
@@ -88,6 +100,21 @@ class SearchSettings(BaseModel):
     batch: int = Field(default=4, ge=1, le=1_000, strict=True)
     halving: Halving | None = None
     seed: RandomSeed = 0
+
+    def batch_epochs(self, networks: int, epochs: int) -> int:
+        """The epochs of a batch of networks of one seed, if no run ends early; halving prunes most of them.
+
+        Args:
+            epochs: Epochs of a run to its end.
+        """
+        if not networks:
+            return 0
+        total = done = 0
+        if self.halving is not None:
+            for rung in self.halving.rungs(epochs):
+                total += networks * (rung - done)
+                networks, done = self.halving.kept(networks), rung
+        return total + networks * (epochs - done)
 
     @field_validator("space")
     @classmethod

@@ -2,84 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.files import make_folder
 from hiresnet_graph.sweep.driver import Driver, Interrupted
 from hiresnet_graph.sweep.execution import ExecutionPlan
-from hiresnet_graph.sweep.executors.base import TaskReport, Training
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.search import SearchLoop, Trial, read_trials
+from hiresnet_graph.sweep.search_settings import SearchSettings
 from hiresnet_graph.sweep.search_space import SearchSpace
+from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.study import Study
-from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Started
-from tests.sweep.works import MACHINE, Inline, epoch, record
-
-NAN = math.nan
-EPOCHS = 4
-Curves = dict[int, Sequence[float]]
-
-
-@dataclass
-class Scripted(Inline):
-    """An executor whose runs have given validation accuracies; NaN is an epoch in which a run diverges.
-
-    Attributes:
-        curves: The accuracies after each epoch, by number of the run in the order of proposals.
-        limit: Number of tasks before Ctrl-C.
-    """
-
-    ledger: Ledger | None = None
-    curves: Curves | None = None
-    limit: int = -1
-
-    def reports(self, timeout_s: float) -> Sequence[TaskReport]:
-        if not self.tasks:
-            return []
-        if self.limit == 0:
-            raise KeyboardInterrupt
-        self.limit -= 1
-        task = self.tasks.popleft()
-        assert self.ledger is not None and self.curves is not None and isinstance(task.work, Training)
-        number = [run.key for run in self.ledger.runs()].index(task.key)
-        events = list(self._train(task.work, task.key, self.curves[number]))
-        return [TaskReport(task.key, task.attempt, event, "here") for event in events]
-
-    @staticmethod
-    def _train(work: Training, key: str, curve: Sequence[float]) -> Iterator[Event]:
-        saved = make_folder(work.folder) / "saved"
-        done = int(saved.read_text()) if saved.exists() else 0
-        yield Started(done, MACHINE)
-        for number in range(done + 1, (work.until or EPOCHS) + 1):
-            if math.isnan(curve[number - 1]):
-                yield Finished(record(work.request, outcome="diverged").model_copy(update={"key": key}))
-                return
-            yield EpochDone(epoch(number).model_copy(update={"validation_accuracy": curve[number - 1]}))
-            saved.write_text(str(number))
-        if work.until is not None:
-            yield Paused(work.until)
-        else:
-            yield Finished(record(work.request).model_copy(update={"key": key}))
-
-
-def searched(arch: hrg.Architecture, folder: Path, curves: Curves, stop: int = -1, **how: Any) -> tuple[Trial, ...]:
-    """The trials of a search of as many networks as there are curves, in one batch unless another size is given."""
-    settings = {"space": {"edges": "full"}, "sampler": "random", "runs": len(curves), "batch": len(curves), **how}
-    study = Study.model_validate({"network": arch, "recipe": {"epochs": EPOCHS}, "seeds": 1, "search": settings})
-    with Ledger.open(folder) as ledger:
-        execution = ExecutionPlan()
-        loop = SearchLoop(SearchSpace(study), ledger, execution)
-        with Driver(ledger, Scripted(ledger=ledger, curves=curves, limit=stop), execution) as driver:
-            loop.run(driver, None)
-    return read_trials(folder)
+from tests.sweep.scripted import EPOCHS, NAN, Curves, Scripted, searched
 
 
 def trained(trials: Sequence[Trial]) -> list[Trial]:
@@ -157,3 +95,34 @@ def test_the_sampler_is_not_led_to_networks_that_diverge(tiny: hrg.Architecture,
     outcomes = {trial.outcome for trial in read_trials(tmp_path)}
     assert outcomes == {"diverged", "known"}
     assert set(states) == {TrialState.PRUNED}
+
+
+def test_the_epochs_of_a_batch() -> None:
+    settings = SearchSettings.model_validate({"space": {"edges": "full"}, "batch": 9, "halving": {"first": 2}})
+    assert settings.halving is not None
+    assert settings.halving.rungs(9) == (2, 4, 8) and settings.halving.rungs(8) == (2, 4)
+    assert settings.batch_epochs(9, 9) == 9 * 2 + 4 * 2 + 2 * 4 + 1
+    assert settings.batch_epochs(0, 9) == 0
+    assert settings.model_copy(update={"halving": None}).batch_epochs(9, 9) == 81
+
+
+def test_a_search_that_was_stopped_at_the_end_of_a_batch_is_open(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    """All of its runs are complete then; one that has ended below its budget is not open."""
+    curves: Curves = {number: [0.5] * EPOCHS for number in range(8)}
+    ended: list[int] = []
+
+    def stop(trial: Trial, runs: int) -> None:
+        ended.append(runs)
+        if len(ended) == 2:
+            raise KeyboardInterrupt
+
+    how = {"sampler": "brute-force", "runs": 100, "batch": 2}
+    with pytest.raises(KeyboardInterrupt):
+        searched(tiny, tmp_path, curves, progress=stop, **how)
+    status = read_status(tmp_path)
+    assert [run.state for run in status.runs] == ["complete"] * 2
+    assert status.budget is not None and (status.budget.runs, status.budget.is_open) == (100, True)
+    searched(tiny, tmp_path, curves, **how)
+    status = read_status(tmp_path)
+    assert len(status.runs) == 8
+    assert status.budget is not None and (status.budget.runs, status.budget.is_open) == (100, False)

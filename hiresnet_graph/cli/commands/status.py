@@ -27,7 +27,12 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a study, a search or a run.")],
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Update until no run is being trained.")] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", "-w", help="Update until no run is being trained; with --json, a line for each change."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Show the progress of a study.
@@ -45,7 +50,7 @@ def status(
             elif shown is not None and not json:
                 write()
             if json:
-                write_json(_as_data(found))
+                write_json(_as_data(found), in_line=watch)
             else:
                 _write(found, folder)
             sys.stdout.flush()
@@ -61,13 +66,16 @@ def status(
 def _write(found: Status, folder: Path) -> None:
     counts = Counter(_state(run, found) for run in found.runs)
     states = ", ".join(f"{counts[state]} {state}" for state in _states(found)) or "no runs"
-    write(f"{found.name}: {format_count(len(found.runs), 'run')}; {states}.{_left(found)}")
+    of_budget = "" if found.budget is None else f" of a budget of {found.budget.runs}"
+    write(f"{found.name}: {format_count(len(found.runs), 'run')}{of_budget}; {states}.{_left(found)}")
     if found.running:
         write("It is being trained now.")
     elif found.is_alive:
         write("The command that trains it is running, but trains no run at the moment.")
     elif found.resume_hint:
         write(found.resume_hint)
+    elif found.budget is not None and found.budget.is_open:
+        write("It is not being trained; the command that started it resumes the search.")
     elif counts["waiting"] or counts["paused"] or counts["failed"]:
         write("It is not being trained; the command that started it resumes it.")
     if found.outside:
@@ -161,6 +169,7 @@ def _as_data(found: Status) -> dict[str, Any]:
         "name": found.name,
         "alive": found.is_alive,
         "left_s": found.left_s,
+        "budget": None if found.budget is None else {"runs": found.budget.runs, "ended": not found.budget.is_open},
         "counts": {state: counts[state] for state in sorted(counts)},
         "outside": found.outside,
         "networks": [
@@ -168,7 +177,7 @@ def _as_data(found: Status) -> dict[str, Any]:
                 "label": network.label,
                 "setting": dict(network.setting),
                 "edges": list(network.edges),
-                "parameters": network.parameters,
+                "parameters": network.parameters or None,
                 "same_as": network.same_as or None,
             }
             for network in found.networks

@@ -7,12 +7,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.cli.app import app
 from hiresnet_graph.cli.commands import status as module
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.sweep.ledger import Ledger
+from hiresnet_graph.sweep.search import Trial
+from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.training import train_all
-from hiresnet_graph.train.record import METRICS, RESULT
+from hiresnet_graph.train.lock import FolderLock
+from hiresnet_graph.train.record import METRICS, RESULT, SETTINGS, SPEC, Settings
+from hiresnet_graph.train.request import RunRequest
 from tests.sweep.works import MACHINE, Inline, Quick, epoch, record, study
 
 Hrg = Callable[..., Result]
@@ -171,7 +176,11 @@ def test_failures_are_shown_with_their_reason(hrg: Hrg, tmp_path: Path) -> None:
     assert run["state"] == "failed" and 'raise RunError("the disk is full.")' in run["traceback"]
 
 
-def test_watching_ends_with_the_driver(hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("as_json", [False, True])
+def test_watching_ends_with_the_driver(
+    hrg: Hrg, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    """As JSON, each change is one line."""
     monkeypatch.setattr(module, "_PERIOD_S", 0.05)
     plan = study(["none"], [0])
     ledger = Ledger.open(tmp_path)
@@ -188,8 +197,12 @@ def test_watching_ends_with_the_driver(hrg: Hrg, tmp_path: Path, monkeypatch: py
             ledger.close()
 
     monkeypatch.setattr(module.time, "sleep", nap)
-    result = hrg("status", tmp_path, "--watch")
+    result = hrg("status", tmp_path, "--watch", *["--json"] * as_json)
     assert result.exit_code == 0 and len(looks) == 2
+    if as_json:
+        found = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [each["counts"] for each in found] == [{"waiting": 1}, {"complete": 1}]
+        return
     assert [line for line in result.stdout.splitlines() if line.startswith("study:")] == [
         "study: 1 run; 1 waiting.",
         "study: 1 run; 1 complete.",
@@ -218,6 +231,94 @@ def test_a_single_run(hrg: Hrg, tmp_path: Path) -> None:
     assert (run["state"], run["epoch"], run["validation_accuracy"]) == ("complete", 2, 0.75)
 
 
+def settings_of(request: RunRequest, key: str, epochs: int) -> Settings:
+    return Settings(
+        key=key,
+        architecture="tiny",
+        variant="full",
+        plan="plan of full",
+        seeds=request.seeds,
+        data="digits",
+        source={"name": "digits"},
+        data_fingerprint="data",
+        recipe=request.recipe.model_copy(update={"epochs": epochs}),
+        device="cpu",
+        threads=1,
+        checkpoint_s=0,
+        data_workers=0,
+    )
+
+
+def test_a_single_run_that_continues_a_shorter_one(hrg: Hrg, tmp_path: Path) -> None:
+    """Its folder has the result of the shorter run until it ends."""
+    request = next(iter(study(["full"], [3]).requests.values()))
+    (tmp_path / RESULT).write_text(record(request).model_dump_json())
+    (tmp_path / SETTINGS).write_text(settings_of(request, "longer", 40).model_dump_json())
+    (tmp_path / METRICS).write_text('{"epoch": 2, "split": "validation", "accuracy": 0.75}\n')
+    lines = hrg("status", tmp_path).stdout.splitlines()
+    assert lines[0] == "tiny: 1 run; 1 paused." and "hrg train --resume" in lines[1]
+    with FolderLock(tmp_path):
+        found = json.loads(hrg("status", tmp_path, "--json").stdout)
+        assert found["alive"] is True
+        assert [(run["key"], run["state"], run["epoch"], run["epochs"]) for run in found["runs"]] == [
+            ("longer", "running", 2, 40)
+        ]
+        assert found["networks"][0]["parameters"] == 10  # of the record
+    (tmp_path / SETTINGS).write_text(settings_of(request, record(request).key, 2).model_dump_json())
+    assert hrg("status", tmp_path).stdout == "tiny: 1 run; 1 complete.\n"
+
+
+def test_the_size_of_an_unfinished_network_is_counted(hrg: Hrg, tmp_path: Path, tiny: Architecture) -> None:
+    request = next(iter(study(["full"], [3]).requests.values()))
+    (tmp_path / SETTINGS).write_text(settings_of(request, "key", 40).model_dump_json())
+    (tmp_path / SPEC).write_text(tiny.to_yaml())
+    (network,) = read_status(tmp_path).networks
+    assert (network.parameters, network.macs) == (tiny.cost().parameters, tiny.cost().macs)
+    (tmp_path / SPEC).write_text("nodes: [")
+    assert json.loads(hrg("status", tmp_path, "--json").stdout)["networks"][0]["parameters"] is None
+
+
+@pytest.mark.parametrize(
+    ("halving", "left_s"), [("", 0.25 * (3 + 18 * 2)), (", halving: {first: 1}", 0.25 * (2 + 9 * 3))]
+)
+def test_a_search_that_is_being_trained(hrg: Hrg, tmp_path: Path, halving: str, left_s: float) -> None:
+    """The time left is that of its budget: 18 further networks of 2 epochs; with halving, 3 epochs for 2 networks."""
+    text = f"search: {{space: {{edges: full}}, runs: 20, batch: 2{halving}}}\n"
+    plan = dataclasses.replace(study(["none", "full"], [0]), text=text)
+    trials = [trial_of(plan.networks[i].label, key) for i, key in enumerate(plan.requests)]
+    with Ledger.open(tmp_path) as ledger:
+        for number, trial in enumerate(trials):
+            ledger.write_trial(number, trial.model_dump(mode="json"))
+        ledger.join(plan, is_search=True)
+        key = next(iter(plan.requests))
+        ledger.start_attempt(key, 1, "cpu 0")
+        ledger.record_start(key, 1, MACHINE, 0)
+        ledger.record_epoch(key, 1, epoch(1))
+        ledger.commit()
+        found = json.loads(hrg("status", tmp_path, "--json").stdout)
+        assert found["budget"] == {"runs": 20, "ended": False}
+        assert found["left_s"] == pytest.approx(left_s)
+        first = hrg("status", tmp_path).stdout.splitlines()[0]
+        assert first.startswith("study: 2 runs of a budget of 20; 1 running, 1 waiting. About ")
+        for key in plan.requests:
+            ledger.adopt(key, record(plan.requests[key]))
+        ledger.commit()
+    lines = hrg("status", tmp_path).stdout.splitlines()
+    assert lines[:2] == [
+        "study: 2 runs of a budget of 20; 2 complete.",
+        "It is not being trained; the command that started it resumes the search.",
+    ]
+    with Ledger.open(tmp_path) as ledger:
+        for number, trial in enumerate(trials):
+            ledger.write_trial(number, trial.model_copy(update={"outcome": "complete"}).model_dump(mode="json"))
+    assert "resumes" not in hrg("status", tmp_path).stdout
+    assert json.loads(hrg("status", tmp_path, "--json").stdout)["budget"] == {"runs": 20, "ended": True}
+
+
+def trial_of(label: str, key: str) -> Trial:
+    return Trial(params={}, outcome="asked", label=label, setting={}, parameters=10, macs=20, keys=(key,))
+
+
 def test_an_empty_folder(hrg: Hrg, tmp_path: Path) -> None:
     result = hrg("status", tmp_path)
     assert result.exit_code == 1 and "holds no study and no finished run" in result.stderr
@@ -227,7 +328,6 @@ def test_an_empty_folder(hrg: Hrg, tmp_path: Path) -> None:
 
 def test_a_ledger_is_read_while_it_is_written(tmp_path: Path) -> None:
     from hiresnet_graph.sweep.results import read_results
-    from hiresnet_graph.sweep.status import read_status
 
     plan = study([f"v{i}" for i in range(40)], range(5))
     end, seen = threading.Event(), []
