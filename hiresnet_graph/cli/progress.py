@@ -85,27 +85,31 @@ class RemainingTime:
     counted from the first epoch, and the first epochs of all runs are not counted until one of the runs is further.
 
     Attributes:
-        epochs: Epochs that are left.
+        epochs: Epochs that are left of each run, by its key.
     """
 
-    epochs: int = 0
+    epochs: dict[str, int]
     _start_s: float | None = None
-    _reached: dict[str, int] = field(default_factory=dict)
+    _begun: set[str] = field(default_factory=set)
     _counted: int = 0
     _counts: bool = False
 
+    def __post_init__(self) -> None:
+        self._left = sum(self.epochs.values())
+
     def left_s(self, step: RunProgress, now_s: float) -> float:
         """Register what happened to a run; returns the remaining seconds, 0 if they are unknown."""
-        before = reached = self._reached.get(step.key, 0)
+        before = left = self.epochs[step.key]
         if step.epoch is not None:
-            reached = max(before, step.epoch.epoch)  # a run that lost its worker repeats epochs
+            left = min(before, step.request.recipe.epochs - step.epoch.epoch)  # one that lost its worker repeats epochs
             self._start_s = now_s if self._start_s is None else self._start_s
         elif step.state != "waiting":
-            reached = step.request.recipe.epochs  # the run has ended, and nothing is left
-        self._reached[step.key] = reached
-        self.epochs -= reached - before
-        self._counts = self._counts or (before > 0 and (reached > before or step.epoch is None))
-        self._counted += self._counts and step.epoch is not None and reached > before
+            left = 0  # the run has ended
+        self._counts = self._counts or (step.key in self._begun and (left < before or step.epoch is None))
+        self._counted += self._counts and step.epoch is not None and left < before
+        self._begun.add(step.key)
+        self._left += left - before
+        self.epochs[step.key] = left
         if self._start_s is None or not self._counted:
             return 0.0
-        return (now_s - self._start_s) / self._counted * self.epochs
+        return (now_s - self._start_s) / self._counted * self._left

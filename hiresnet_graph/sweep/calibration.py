@@ -6,7 +6,7 @@ Times are measured: worker processes train a few steps side by side.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,6 +98,7 @@ class Calibration:
 
     Args:
         groups: Runs that may be computed together.
+        remaining: Epochs that are left of each missing run.
         default: A plan on these devices, whose layout, backend and stack size are varied.
     """
 
@@ -107,16 +108,16 @@ class Calibration:
         plan: StudyPlan,
         groups: Sequence[RunGroup],
         dataset: Dataset,
-        missing: Collection[str],
+        remaining: Mapping[str, int],
         devices: Sequence[str],
         default: ExecutionPlan,
     ) -> None:
         from hiresnet_graph.sweep.throughput import EVAL_COST_RATIO
 
-        self._plan, self._missing, self._devices, self._default = plan, missing, tuple(devices), default
+        self._plan, self._missing, self._devices, self._default = plan, tuple(remaining), tuple(devices), default
         self._groups = groups
         self._budgets: dict[int, int | None] = {}
-        runs = _missing_networks(networks, plan, missing)
+        runs = _missing_networks(networks, plan, remaining)
         of_group = ([key for key in group.keys if key in runs] for group in groups)
         self._keys = max(of_group, key=len, default=[]) or list(runs)
         mean = sum(runs[key].info.macs for key in self._keys) / len(self._keys)
@@ -124,9 +125,9 @@ class Calibration:
         self._typical = min(self._keys, key=lambda key: abs(runs[key].info.macs - mean))
         split = dataset.split
         images = 0.0
-        for network in runs.values():
-            evaluated = network.recipe.epochs * len(split.validation) + 2 * len(split.test)
-            trained = network.recipe.epochs * len(split.train) + EVAL_COST_RATIO * evaluated
+        for key, network in runs.items():
+            evaluated = remaining[key] * len(split.validation) + 2 * len(split.test)
+            trained = remaining[key] * len(split.train) + EVAL_COST_RATIO * evaluated
             images += trained * network.info.macs / max(1, mean)
         self._images = images / len(runs)  # of a run like the typical one
 

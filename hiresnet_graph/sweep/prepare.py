@@ -18,7 +18,7 @@ from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
 from hiresnet_graph.sweep.database import FINAL
 from hiresnet_graph.sweep.execution import ExecutionPlan
-from hiresnet_graph.sweep.ledger import Ledger, StoredStudy, read_stored
+from hiresnet_graph.sweep.ledger import Ledger, RunState, StoredStudy, read_stored
 from hiresnet_graph.sweep.networks import Networks, networks_of
 from hiresnet_graph.sweep.options import AUTO, ExecutionOptions, resume_execution
 from hiresnet_graph.sweep.plan import StudyPlan, make_plan
@@ -137,7 +137,7 @@ class PreparedStudy:
         if self.options.executor != "local":  # the workers are other machines
             return None
         return Calibration(
-            self.networks, self.plan, self.groups, self.dataset, self.missing, self.devices, self._default
+            self.networks, self.plan, self.groups, self.dataset, self.remaining, self.devices, self._default
         )
 
     @cached_property
@@ -184,7 +184,12 @@ class PreparedStudy:
     @cached_property
     def continued(self) -> Mapping[str, Path]:
         """The folders of the shorter runs that missing runs continue, by the keys of these."""
-        runs, found = self.stored.runs, dict[str, Path]()
+        return {key: shorter.folder for key, shorter in self._shorter.items()}
+
+    @cached_property
+    def _shorter(self) -> Mapping[str, RunState]:
+        """The shorter runs that missing runs continue, by the keys of these."""
+        runs, found = self.stored.runs, dict[str, RunState]()
         lengths = sorted({run.epochs for run in runs.values()}, reverse=True)
         for key in self.missing:
             if key in runs and runs[key].attempts:
@@ -195,7 +200,7 @@ class PreparedStudy:
                 if shorter is None or not self.plan.continues(key, shorter.key, epochs):
                     continue
                 if shorter.attempts and shorter.state in ("complete", "waiting"):
-                    found[key] = shorter.folder
+                    found[key] = shorter
                     break
         return found
 
@@ -205,6 +210,18 @@ class PreparedStudy:
         runs = self.stored.runs
         started = (key for key in self.missing if key in runs and runs[key].attempts)
         return tuple(key for key in started if stored_cursors(runs[key].folder))
+
+    @cached_property
+    def remaining(self) -> Mapping[str, int]:
+        """The epochs that are left of each missing run, in the order of training.
+
+        Those of the shorter run that it continues, or of its last checkpoint, are done.
+        """
+        found = {}
+        for key in self.missing:
+            start = self._shorter.get(key) or self.stored.runs.get(key)
+            found[key] = max(0, self.plan.requests[key].recipe.epochs - (_finished_epochs(start) if start else 0))
+        return found
 
     def _cursors(self, key: str) -> set[Cursor]:
         from hiresnet_graph.train.checkpoint import resume_points
@@ -329,6 +346,13 @@ def prepare_study(
         stored = stored._replace(runs={})
     folder = None if out is None else Path(out)
     return PreparedStudy(study, networks, plan, dataset, data_error, folder, options, stored, calibrates, measuring)
+
+
+def _finished_epochs(run: RunState) -> int:
+    if run.state == "complete":
+        return run.epochs
+    cursors = stored_cursors(run.folder) if run.attempts else ()
+    return cursors[0][0] if cursors else 0
 
 
 def choose_execution(

@@ -8,8 +8,9 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.sweep import Results, Study, ablate
 from hiresnet_graph.sweep.ablation import Interrupted, Progress
+from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.options import ExecutionOptions
-from hiresnet_graph.sweep.prepare import PreparedStudy
+from hiresnet_graph.sweep.prepare import PreparedStudy, prepare_study
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.train import Recipe, Seeds, train
 from tests.sweep.works import Inline
@@ -203,6 +204,7 @@ def test_more_epochs_continue_the_runs_of_a_study_with_the_same_bits(
     )
     assert sorted(epochs) == [3, 3, 4, 4]
     assert "2 runs continue where a shorter one has ended." in started[0].messages
+    assert list(started[0].remaining.values()) == [2, 2]
     ablate(of(4), out=tmp_path / "b", executor=Inline(), stack=stack)
     found, alone = results(tmp_path / "a"), results(tmp_path / "b")
     assert {name: found[name] for name in shorter} == shorter  # the earlier results are kept
@@ -211,6 +213,23 @@ def test_more_epochs_continue_the_runs_of_a_study_with_the_same_bits(
     assert added == alone  # label and seed, without the start of the key
     with pytest.raises(UsageError, match=r"another recipe \(epochs=4, now 5, schedule=step, now cosine\)"):
         ablate(of(5, schedule="cosine"), out=tmp_path / "a", executor=Inline(), stack=stack)
+
+
+def test_the_epochs_of_a_checkpoint_are_not_left(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    what = study(tiny, "none", "full", seeds=[0], recipe=Recipe(epochs=3, batch_size=400))
+
+    prepared = prepare_study(what, tmp_path)
+    assert list(prepared.remaining.values()) == [3, 3]
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(prepared.plan)
+        run = ledger.runs()[0]
+        ledger.start_attempt(run.key, 1, "cpu 0")
+        ledger.pause(run.key, 1, 2)
+    checkpoints = run.folder / "checkpoints"
+    checkpoints.mkdir(parents=True)
+    for cursor in ("1-0", "2-2"):
+        (checkpoints / f"{cursor}.json").touch()
+    assert list(prepare_study(what, tmp_path).remaining.values()) == [1, 3]
 
 
 def test_more_epochs_of_a_cosine_schedule_are_another_study(tiny: hrg.Architecture, tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def measured(
     monkeypatch: pytest.MonkeyPatch,
     speeds: dict[tuple[WorkerLayout, str, int], float],
     devices: tuple[str, ...],
+    remaining: int | None = None,
     **fields: Any,
 ) -> tuple[Calibration, FakeProbe]:
     monkeypatch.setattr(module, "memory_budget", lambda devices, workers: None)
@@ -67,9 +68,8 @@ def measured(
     device = devices[0].split(":")[0]
     probe = FakeProbe(speeds, device)
     plan, default = prepared.plan, ExecutionPlan(device)
-    calibration = Calibration(
-        prepared.networks, plan, prepared.groups, prepared.dataset, prepared.missing, devices, default
-    )
+    left = dict(prepared.remaining) if remaining is None else dict.fromkeys(prepared.missing, remaining)
+    calibration = Calibration(prepared.networks, plan, prepared.groups, prepared.dataset, left, devices, default)
     monkeypatch.setattr(calibration, "_probe", lambda layouts: probe)
     return calibration, probe
 
@@ -98,6 +98,18 @@ def test_stacks_are_chosen_only_if_clearly_faster(tiny: hrg.Architecture, monkey
         "Fastest on this machine: 2 workers x 1 thread, 16 runs as one program (stacked). Images per second: 1,000 "
         "(2 workers x 1 thread, each run by itself (eager)), 800 ("
     )
+
+
+def test_epochs_that_are_done_take_no_time(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def time_s(remaining: int | None) -> float:
+        calibration, _ = measured(tiny, monkeypatch, {(FEW, "eager", 1): 1000.0}, ("cpu",), remaining)
+        found = calibration.estimate(way(FEW))
+        assert found is not None
+        return found.time_s
+
+    all_epochs, half, none = time_s(None), time_s(40), time_s(0)
+    assert half - none == pytest.approx((all_epochs - none) / 2)
+    assert 0 < none < 0.02 * all_epochs  # the test images
 
 
 def test_other_threads_may_be_fastest(tiny: hrg.Architecture, monkeypatch: pytest.MonkeyPatch) -> None:

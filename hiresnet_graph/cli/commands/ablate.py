@@ -212,7 +212,7 @@ class _Shown:
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
         self._names: dict[str, str] = {}
-        self._clock = RemainingTime()
+        self._clock = RemainingTime({})
         self.kept = 0
 
     def start(self, prepared: PreparedStudy) -> None:
@@ -230,8 +230,7 @@ class _Shown:
         for message in prepared.messages:
             write_message(message)
         write_remarks(prepared.remarks)
-        epochs = sum(request.recipe.epochs for request in plan.requests.values())
-        self._clock.epochs = round(epochs * len(prepared.missing) / max(1, prepared.total))
+        self._clock = RemainingTime(dict(prepared.remaining))
 
     def __call__(self, step: Progress) -> None:
         """Show what happened to a run."""

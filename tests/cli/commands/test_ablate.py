@@ -161,22 +161,22 @@ def step(key, epoch, epochs=10, state="running", reused=False):
 
 def test_the_remaining_time_counts_epochs_since_the_first():
     # stacks of 4 on two workers, an epoch each in 10 s: 8 epochs in that time
-    clock = RemainingTime(80)
     stacks = [[f"{worker}{run}" for run in range(4)] for worker in "ab"]
+    clock = RemainingTime({key: 10 for keys in stacks for key in keys})
     for epoch in (1, 2, 3):
         for late, keys in enumerate(stacks):
             for key in keys:
                 left = clock.left_s(step(key, epoch), 100 + 10 * epoch + late)
         assert left == (0 if epoch == 1 else pytest.approx((80 - 8 * epoch) / 8 * 10, rel=0.11))
     # a run that is resumed after its 5th epoch and repeats one; another was finished before
-    clock = RemainingTime(30)
+    clock = RemainingTime({"a": 5, "b": 10, "c": 10})
     steps = [(step("c", 1, state="complete", reused=True), 0), (step("a", 6), 50), (step("a", 7), 60)]
     lefts = [clock.left_s(step, now_s) for step, now_s in steps]
     assert lefts == [0, 0, pytest.approx((3 + 10) * 10)]
     assert clock.left_s(step("a", 7), 70) == pytest.approx((3 + 10) * 20)
     assert clock.left_s(step("a", 0, state="diverged"), 80) == pytest.approx(10 * 30)
     # runs of one epoch
-    clock = RemainingTime(4)
+    clock = RemainingTime(dict.fromkeys("abcd", 1))
     for number, key in enumerate("abcd"):
         left = clock.left_s(step(key, 1, epochs=1), 10 * number)
         clock.left_s(step(key, 1, epochs=1, state="complete"), 10 * number)
