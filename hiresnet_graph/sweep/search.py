@@ -31,26 +31,20 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from hiresnet_graph.errors import RunError, UsageError
+from hiresnet_graph.errors import RunError
 from hiresnet_graph.seeding import draw_integer
-from hiresnet_graph.spec.problems import explain
-from hiresnet_graph.spec.reader import parse
-from hiresnet_graph.sweep.database import FINAL, RESTORE_HINT, open_for_reading
+from hiresnet_graph.sweep.database import FINAL, open_for_reading
 from hiresnet_graph.sweep.driver import Driver, Interrupted
-from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors import Executor
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.options import ExecutionOptions, resume_execution
+from hiresnet_graph.sweep.options import ExecutionOptions
 from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
-from hiresnet_graph.sweep.prepare import choose_execution
-from hiresnet_graph.sweep.resources import device_kind
 from hiresnet_graph.sweep.results import NetworkInfo, Results, read_results
-from hiresnet_graph.sweep.search_space import SearchSpace
-from hiresnet_graph.sweep.study import Study, read_study, study_of
+from hiresnet_graph.sweep.search_prepare import PreparedSearch, prepare_search
+from hiresnet_graph.sweep.search_trials import TRAINED, Outcome, Trial
+from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.record import LEDGER
 from hiresnet_graph.train.request import RunRequest
 
@@ -60,39 +54,8 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
-Outcome = Literal["asked", "complete", "diverged", "pruned", "known", "too-large", "no-network"]
-_TRAINED: tuple[Outcome, ...] = ("asked", "complete", "diverged", "pruned")
-"""The outcomes of proposals that have runs of their own."""
-
 # This many proposals in a row without a new network end a search.
 _PATIENCE = 500
-
-
-class Trial(BaseModel):
-    """A proposal, as the ledger stores it.
-
-    Attributes:
-        params: Choices of the sampler.
-        outcome: `asked` while it is trained; `diverged` if one of its runs was; `known` if an earlier trial had the
-            same network; `too-large` or `no-network` (its edges make no valid network) if it is not trained.
-        label: The edges of the network, as an edge set.
-        setting: The other choices.
-        keys: Keys of its runs.
-        values: One for each objective; empty if it was pruned, has diverged, or was not trained.
-        memory: State that the sampler keeps with the trial.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    params: dict[str, Any]
-    outcome: Outcome
-    label: str
-    setting: dict[str, Any]
-    parameters: int
-    macs: int
-    keys: tuple[str, ...]
-    values: tuple[float, ...] = ()
-    memory: dict[str, Any] = Field(default_factory=dict)
 
 
 def search(
@@ -106,7 +69,7 @@ def search(
     address: str | None = None,
     slurm: str | None = None,
     wait: bool = False,
-    started: Callable[[SearchSpace, str], None] = lambda space, message: None,
+    started: Callable[[PreparedSearch], None] = lambda prepared: None,
     progress: Callable[[Trial, int], None] | None = None,
 ) -> Results:
     """Search for networks within the budget of a study, or resume the search in a folder.
@@ -115,8 +78,7 @@ def search(
 
     Args:
         study: A study with `search`, or its file; all other arguments as for `ablate`.
-        started: Called once, before training, also with a sentence that lists the requested settings that were not
-            applied, which is empty if all were.
+        started: Called once, before training.
         progress: Called with each trial that has ended, and the number of runs that have ended so far.
 
     Raises:
@@ -125,87 +87,35 @@ def search(
         Interrupted: Ctrl-C. Finished runs are kept, running ones have saved a checkpoint.
     """
     options = ExecutionOptions(executor, jobs, device, threads, address=address, slurm=slurm)
-    options.check()
-    options.devices()
-    space = SearchSpace(read_study(study) if isinstance(study, str | Path) else study)
+    prepared = prepare_search(study, out, options)
     with Ledger.open(out, wait=wait) as ledger:
-        devices = options.devices(ledger.execution)
-        if refusal := options.refusal(ledger.execution, devices):
-            raise UsageError(f"{out}: {refusal}")
-        runs = space.search.batch * len(space.study.seed_pairs)  # one batch at a time
-        default = ExecutionPlan.of(space.study.recipe, device_kind(devices), options.layouts(devices, runs)[0])
-        requested = choose_execution(default, options, ledger.execution, None)
-        execution, message = resume_execution(ledger.execution, requested, options, devices, runs)
-        loop = SearchLoop(space, ledger, execution)
-        started(space, message)
+        prepared = prepared.with_ledger(ledger)
+        started(prepared)
+        execution = prepared.execution
+        loop = SearchLoop(prepared, ledger)
         with (
-            options.make_executor(devices, execution.threads, out, runs) as workers,
+            options.make_executor(prepared.devices, execution.threads, out, prepared.batch_runs) as workers,
             Driver(ledger, workers, execution) as driver,
         ):
             loop.run(driver, progress)
     return read_results(out)
 
 
-def read_trials(folder: Path | str) -> tuple[Trial, ...]:
-    """All proposals of the search in a folder, in order, including those that were not trained.
-
-    Raises:
-        RunError: The ledger of the folder cannot be read.
-    """
-    with open_for_reading(Path(folder) / LEDGER) as database:
-        rows = database.execute("SELECT content FROM trials ORDER BY number").fetchall()
-    return tuple(_trial(content, Path(folder) / LEDGER) for (content,) in rows)
-
-
-def _trial(content: str, path: Path) -> Trial:
-    try:
-        return Trial.model_validate_json(content)
-    except ValidationError as error:
-        raise RunError(f"{path}: a trial in it is not of this version ({explain(error)[0]}). {RESTORE_HINT}") from None
-
-
 class SearchLoop:
     """Proposes, trains and records networks until the budget is used up."""
 
-    def __init__(self, space: SearchSpace, ledger: Ledger, execution: ExecutionPlan) -> None:
-        self._space, self._ledger, self._search, self._execution = space, ledger, space.search, execution
+    def __init__(self, prepared: PreparedSearch, ledger: Ledger) -> None:
+        self._space, self._ledger, self._search = prepared.space, ledger, prepared.space.search
+        self._execution = prepared.execution
         self._networks: list[NetworkInfo] = []
         self._rows: list[PlannedRow] = []
         self._requests: dict[str, RunRequest] = {}
         self._with_epochs: dict[str, Callable[[str, int], str]] = {}
         self._report: Callable[[], None] = lambda: None
-        self._trials = {number: _trial(content, ledger.folder / LEDGER) for number, content in ledger.trials().items()}
-        self._refuse_another_search()
-        for trial in self._trials.values():
-            if trial.outcome == "no-network":
-                continue
-            plan = space.plan(trial.params)
-            if tuple(row.key for row in plan.rows) != trial.keys:
-                raise UsageError(
-                    f"{ledger.folder} holds a search of other runs: its network, data, recipe or seeds have changed. "
-                    "Choose another folder."
-                )
-            if trial.outcome in _TRAINED:
+        self._trials = dict(prepared.stored.trials)
+        for number, plan in prepared.plans.items():
+            if self._trials[number].outcome in TRAINED:
                 self._add(plan)
-
-    def _refuse_another_search(self) -> None:
-        """Compare the settings with those of the search in the folder: only the budget may differ.
-
-        Raises:
-            UsageError: The folder holds another search.
-        """
-        text, folder = self._ledger.text, self._ledger.folder
-        if not text:
-            return
-        stored = study_of(parse(text, f"{folder}/{LEDGER}")).search
-        if stored is None:
-            raise UsageError(f"{folder} holds a study without a search. Choose another folder.")
-        for field in type(stored).model_fields:
-            before, now = getattr(stored, field), getattr(self._search, field)
-            if field != "runs" and before != now:
-                raise UsageError(
-                    f"{folder} holds another search ({field}: {before}, now {now}). Choose another folder."
-                )
 
     def run(self, driver: Driver, progress: Callable[[Trial, int], None] | None) -> None:
         """Propose, train and record, until the budget is used up or there is no new network."""
@@ -214,7 +124,7 @@ class SearchLoop:
             self._join()
         else:
             batch = self._propose_batch()
-        has_ended = set(_TRAINED) - {"asked"}
+        has_ended = set(TRAINED) - {"asked"}
         ended = sum(len(trial.keys) for trial in self._trials.values() if trial.outcome in has_ended)
         unreported: list[int] = []
 
@@ -311,7 +221,7 @@ class SearchLoop:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampling = optuna.create_study(directions=directions, sampler=self._sampler())
         distributions = self._space.distributions()
-        outcomes = {trial.keys: trial.outcome for trial in self._trials.values() if trial.outcome in _TRAINED}
+        outcomes = {trial.keys: trial.outcome for trial in self._trials.values() if trial.outcome in TRAINED}
         for trial in self._trials.values():
             sampling.add_trial(_frozen(trial, outcomes.get(trial.keys, trial.outcome), distributions))
         return sampling

@@ -104,7 +104,7 @@ class SearchSpace:
         """Check each value with a network, before anything is trained."""
         values = self._values()
         edges: dict[str, Any] = {_EDGE + edge: True for edge in self.edges}
-        first = edges | {key: of_key[0] for key, of_key in values.items()}
+        first = self.first
         before = len(problems.found)
         with collected(problems):
             self.plan(first)
@@ -129,6 +129,11 @@ class SearchSpace:
             for key, values in self.search.space.items()
             if not isinstance(values, str)
         }
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """The choice of all edges, and of the first of the values of each key."""
+        return {_EDGE + edge: True for edge in self.edges} | {key: values[0] for key, values in self._values().items()}
 
     @property
     def size(self) -> float:

@@ -11,11 +11,11 @@ from typing import Any
 import hiresnet_graph as hrg
 from hiresnet_graph.files import make_folder
 from hiresnet_graph.sweep.driver import Driver
-from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors.base import TaskReport, Training
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.search import SearchLoop, Trial, read_trials
-from hiresnet_graph.sweep.search_space import SearchSpace
+from hiresnet_graph.sweep.search import SearchLoop
+from hiresnet_graph.sweep.search_prepare import prepare_search
+from hiresnet_graph.sweep.search_trials import Trial, read_trials
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Started
 from tests.sweep.works import MACHINE, Inline, epoch, record
@@ -79,8 +79,7 @@ def searched(
     settings = {"space": {"edges": "full"}, "sampler": "random", "runs": len(curves), "batch": len(curves), **how}
     study = Study.model_validate({"network": arch, "recipe": {"epochs": EPOCHS}, "seeds": 1, "search": settings})
     with Ledger.open(folder) as ledger:
-        execution = ExecutionPlan()
-        loop = SearchLoop(SearchSpace(study), ledger, execution)
-        with Driver(ledger, Scripted(ledger=ledger, curves=curves, limit=stop), execution) as driver:
+        loop = SearchLoop(prepare_search(study, None).with_ledger(ledger), ledger)
+        with Driver(ledger, Scripted(ledger=ledger, curves=curves, limit=stop)) as driver:
             loop.run(driver, progress)
     return read_trials(folder)

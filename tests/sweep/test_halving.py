@@ -9,12 +9,12 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.sweep.driver import Driver, Interrupted
-from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.ledger import Ledger
 from hiresnet_graph.sweep.results import read_results
-from hiresnet_graph.sweep.search import SearchLoop, Trial, read_trials
+from hiresnet_graph.sweep.search import SearchLoop
+from hiresnet_graph.sweep.search_prepare import prepare_search
 from hiresnet_graph.sweep.search_settings import SearchSettings
-from hiresnet_graph.sweep.search_space import SearchSpace
+from hiresnet_graph.sweep.search_trials import Trial, read_trials
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.study import Study
 from tests.sweep.scripted import EPOCHS, NAN, Curves, Scripted, searched
@@ -88,7 +88,7 @@ def test_the_sampler_is_not_led_to_networks_that_diverge(tiny: hrg.Architecture,
     settings = {"space": {"edges": "full", "prune": "dead"}, "sampler": "random", "runs": 6, "batch": 2}
     study = Study.model_validate({"network": tiny, "recipe": {"epochs": EPOCHS}, "seeds": 1, "search": settings})
     with Ledger.open(tmp_path) as ledger:
-        loop = SearchLoop(SearchSpace(study), ledger, ExecutionPlan())
+        loop = SearchLoop(prepare_search(study, None).with_ledger(ledger), ledger)
         with Driver(ledger, Scripted(ledger=ledger, curves=curves)) as driver:
             loop.run(driver, None)
         states = [trial.state for trial in loop._sampling().trials]

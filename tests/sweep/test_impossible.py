@@ -10,8 +10,9 @@ import pytest
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep.networks import Networks, networks_of
-from hiresnet_graph.sweep.search import read_trials, search
+from hiresnet_graph.sweep.search import search
 from hiresnet_graph.sweep.search_space import SearchSpace
+from hiresnet_graph.sweep.search_trials import read_trials
 from hiresnet_graph.sweep.study import Study, read_study
 from hiresnet_graph.train.recipe import Recipe
 from tests.sweep.works import Inline

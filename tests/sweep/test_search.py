@@ -14,8 +14,9 @@ from hiresnet_graph.cli.app import app
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.sweep.driver import Interrupted
 from hiresnet_graph.sweep.results import Results, read_results
-from hiresnet_graph.sweep.search import Trial, read_trials, search
+from hiresnet_graph.sweep.search import search
 from hiresnet_graph.sweep.search_space import SearchSpace
+from hiresnet_graph.sweep.search_trials import Trial, read_trials
 from hiresnet_graph.sweep.study import Study, read_study
 from hiresnet_graph.train.recipe import Recipe
 

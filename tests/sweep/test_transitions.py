@@ -10,7 +10,8 @@ from hiresnet_graph.report import make_report, to_markdown
 from hiresnet_graph.sweep import Study, Variant, ablate, enumerate_variants, plan_study, read_study
 from hiresnet_graph.sweep.networks import networks_of
 from hiresnet_graph.sweep.prepare import PreparedStudy
-from hiresnet_graph.sweep.search import read_trials, search
+from hiresnet_graph.sweep.search import search
+from hiresnet_graph.sweep.search_trials import read_trials
 from hiresnet_graph.sweep.variants import chosen_edges, valid_variants, variant_of
 from hiresnet_graph.train import Recipe
 from tests.sweep.works import Inline

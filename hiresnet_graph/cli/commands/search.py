@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.arguments import Prune, Reinit, Weights
 from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.dry_run import write_remarks
@@ -39,8 +40,8 @@ from hiresnet_graph.formats import format_count, format_value
 from hiresnet_graph.shipped import spec_path
 
 if TYPE_CHECKING:
-    from hiresnet_graph.sweep.search import Trial
-    from hiresnet_graph.sweep.search_space import SearchSpace
+    from hiresnet_graph.sweep.search_prepare import PreparedSearch
+    from hiresnet_graph.sweep.search_trials import Trial
 
 
 _SHOWN = 6
@@ -69,7 +70,7 @@ def search(
     address: Address = None,
     slurm: Slurm = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Describe the search space. Trains and writes nothing.")
+        bool, typer.Option("--dry-run", help="Describe and check the search. Trains and writes nothing.")
     ] = False,
 ) -> None:
     """Search edge sets and params for accurate, small networks.
@@ -100,22 +101,26 @@ def search(
     requested = requested.patched(given, command_line()) if given else requested
     requested = with_download(requested) if download else requested
 
-    from hiresnet_graph.sweep.search import read_trials
+    from hiresnet_graph.sweep.options import ExecutionOptions
     from hiresnet_graph.sweep.search import search as search_all
-    from hiresnet_graph.sweep.search_space import SearchSpace
+    from hiresnet_graph.sweep.search_prepare import prepare_search
+    from hiresnet_graph.sweep.search_trials import read_trials
     from hiresnet_graph.train.environment import speed_remarks
 
+    if output is not None:
+        check_study_folder(output, requested)
+    options = ExecutionOptions(executor, jobs, device or "auto", threads, address=address, slurm=slurm)
     if dry_run:
-        _describe(SearchSpace(requested))
+        _describe(prepare_search(requested, output, options))
         return
     assert output is not None
-    check_study_folder(output, requested)
     budget = requested.search.runs if requested.search is not None else 0  # a study without one is refused
 
-    def started(space: SearchSpace, message: str) -> None:
+    def started(prepared: PreparedSearch) -> None:
+        space = prepared.space
         write_message(f"{requested.name or study.stem}: {space.search.sampler}, up to {format_count(budget, 'run')}.")
-        if message:
-            write_message(message)
+        if prepared.message:
+            write_message(prepared.message)
         slow = speed_remarks(device or "auto", [requested.recipe.precision]) if executor == "local" else ()
         write_remarks((*space.remarks, *slow))
 
@@ -130,12 +135,12 @@ def search(
         search_all(
             requested,
             out=output,
-            executor=executor,
-            jobs=jobs,
-            device=device or "auto",
-            threads=threads,
-            address=address,
-            slurm=slurm,
+            executor=options.executor,
+            jobs=options.jobs,
+            device=options.device,
+            threads=options.threads,
+            address=options.address,
+            slurm=options.slurm,
             started=started,
             progress=show,
         )
@@ -156,8 +161,12 @@ def _write_counts(trials: Sequence[Trial]) -> None:
         write_message(f"Impossible edge sets: {'; '.join(impossible[:_SHOWN])}{more}.")
 
 
-def _describe(space: SearchSpace) -> None:
-    """Print the size of a search space, the budget, and the range of parameters."""
+def _describe(prepared: PreparedSearch) -> None:
+    """Print the size of a search space, the budget, the range of parameters, and what is done already.
+
+    Exits with the code of wrong usage if the search does not fit its folder.
+    """
+    space = prepared.space
     budget, seeds = space.search, len(space.study.seed_pairs)
     edges = [f"{format_count(2 ** len(space.edges), 'edge set')}"] * bool(space.edges)
     others = [f"{key} {_range(values)}" for key, values in budget.space.items() if not isinstance(values, str)]
@@ -169,6 +178,13 @@ def _describe(space: SearchSpace) -> None:
     limit = "".join(f"; larger than {most:,} {name} is not trained" for name, most in budget.limit if most)
     smallest, largest = space.extreme(min).parameters, space.extreme(max).parameters
     write(f"Parameters: {smallest:,} (smallest) to {largest:,} (largest){limit}.")
+    if prepared.refusal:
+        write_message(f"Without '--dry-run' this is refused: {prepared.refusal}")
+        raise typer.Exit(failure.USAGE)
+    if prepared.message:
+        write_message(prepared.message)
+    workers = format_count(prepared.execution.workers, "worker")
+    write_message(f"{format_count(prepared.trained, 'run')} done. {workers}. Nothing was trained.")
 
 
 def _range(values: object) -> str:

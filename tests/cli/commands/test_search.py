@@ -57,6 +57,41 @@ def test_a_search_reports_runs_and_skipped_proposals(hrg: Hrg, file: Path, tmp_p
     assert lines[-1].endswith(shlex.join(["hrg", "report", str(out)]))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--device", "cuda:5"), "cuda:5"),
+        (("--address", "there:1"), "address 'there:1' belongs to a Ray cluster"),
+        (("--slurm", "time=60"), "requires the executor 'slurm'"),
+        (("--executor", "rey"), "Did you mean 'ray'"),
+    ],
+)
+def test_a_dry_run_checks_the_options_as_the_search_does(
+    hrg: Hrg, file: Path, tmp_path: Path, options: tuple[str, ...], message: str
+) -> None:
+    out = tmp_path / "out"
+    real, dry = (hrg("search", file, "-o", out, *options, *extra) for extra in ((), ("--dry-run",)))
+    assert (dry.exit_code, dry.stderr) == (real.exit_code, real.stderr)
+    assert dry.exit_code == 2 and message in dry.stderr
+    assert not out.exists()
+
+
+def test_a_dry_run_compares_the_search_with_its_folder(hrg: Hrg, file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert hrg("search", file, "-o", out, "--jobs", "1", "--recipe", "batch_size=800").exit_code == 0
+    before = (out / "ledger.sqlite").read_bytes()
+    dry = hrg("search", file, "-o", out, "--jobs", "1", "--recipe", "batch_size=800", "--runs", "9", "--dry-run")
+    assert dry.exit_code == 0, dry.stderr
+    assert "3 runs done. 1 worker. Nothing was trained." in dry.stderr.splitlines()
+    assert (out / "ledger.sqlite").read_bytes() == before
+    for text in (FILE, FILE.replace("seed: 1", "seed: 2")):  # another batch size; another search
+        file.write_text(text)
+        real, dry = (hrg("search", file, "-o", out, "--jobs", "1", *extra) for extra in ((), ("--dry-run",)))
+        assert real.exit_code == dry.exit_code == 2
+        reason = next(line for line in real.stderr.splitlines() if "holds a" in line).partition(f"{out} ")[2]
+        assert f"Without '--dry-run' this is refused: {out} {reason}" in dry.stderr
+
+
 def test_download_refers_to_the_data_of_the_file(hrg: Hrg, file: Path) -> None:
     result = hrg("search", file, "--download", "--dry-run")
     assert result.exit_code == 2 and "data 'digits' cannot be downloaded" in result.stderr

@@ -12,7 +12,7 @@ from hiresnet_graph.cli.app import app
 from hiresnet_graph.cli.commands import status as module
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.sweep.ledger import Ledger
-from hiresnet_graph.sweep.search import Trial
+from hiresnet_graph.sweep.search_trials import Trial
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.sweep.training import train_all
 from hiresnet_graph.train.lock import FolderLock
