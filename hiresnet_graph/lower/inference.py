@@ -20,6 +20,7 @@ from hiresnet_graph.ops import Op
 from hiresnet_graph.ops.combine import Concat
 from hiresnet_graph.ops.conv import Conv2d
 from hiresnet_graph.plan import Call, Plan
+from hiresnet_graph.shapes import Shape
 
 _Tensors = dict[str, torch.Tensor]
 _Step = Callable[[_Tensors], None]
@@ -117,23 +118,26 @@ def _join(plan: Plan, calls: list[Call], steps: list[_Step]) -> int:
     readers, users = _readers(plan, calls), Counter(call.weights for call in calls)
     before = {call.name: call for call in calls}
 
-    def geometry(name: str) -> Op | None:
-        """What the convolutions of a group have in common; None for a value that cannot be part of one."""
+    def geometry(name: str) -> tuple[Op, Shape] | None:
+        """What the convolutions of a group have in common; None for a value that cannot be part of one.
+
+        Their inputs differ in channels alone: with a stride, maps of several sizes have results of one.
+        """
         source = before.get(name)
         if source is None or readers[name] != 1 or users[source.weights] != 1:
             return None
         op = source.op
         is_joinable = isinstance(op, Conv2d) and op.groups == 1 and op.kernel_size == 1
-        return op.model_copy(update={"bias": True}) if is_joinable else None
+        return (op.model_copy(update={"bias": True}), source.input_shapes[0].with_channels(1)) if is_joinable else None
 
     names, removed, saved = set(before), set[str](), 0
     made: list[Call] = []
     for call in calls:
-        groups: dict[Op, list[Call]] = defaultdict(list)
+        groups: dict[tuple[Op, Shape], list[Call]] = defaultdict(list)
         for name in dict.fromkeys(call.inputs) if call.op.kind == "add" else ():
-            if (op := geometry(name)) is not None:
-                groups[op].append(before[name])
-        for op, group in groups.items():
+            if (key := geometry(name)) is not None:
+                groups[key].append(before[name])
+        for (op, _), group in groups.items():
             if len(group) > 1:
                 concat, conv, call = _joined(op, group, call, names)
                 steps.append(_joining(group, conv.weights))

@@ -42,6 +42,18 @@ nodes:
   d: {block: classifier, classes: 2}
 flow: a -> b -> c -> d
 """
+SIZES = """
+name: sizes
+input: {channels: 3, height: 28, width: 28}
+nodes:
+  stem: {block: conv, width: 8, stride: 2}
+  same: {block: conv, width: 8}
+  c1: {block: conv, width: 8, kernel_size: 2, padding: 0}
+  c2: {block: conv, width: 16, stride: 2}
+  head: {block: classifier, classes: 3}
+flow: stem -> same -> c1 -> c2 -> head
+skips: {edges: [stem>c2, same>c2, c1>c2], projection: {spatial: stride}}
+"""
 
 
 def trained(network: hrg.Architecture) -> torch.nn.Module:
@@ -78,8 +90,10 @@ def largest_difference(network: hrg.Architecture) -> float:
         (hrg.load("rnn_resnet3"), 2, 0),
         (hrg.loads(MANY), 10, 2),
         (hrg.loads(SHARED), 3, 0),
+        # Of three projections to 7x7, two are from maps of 14x14, one from a map of 13x13.
+        (hrg.loads(SIZES), 7, 1),
     ],
-    ids=["full", "original", "in time", "many", "shared"],
+    ids=["full", "original", "in time", "many", "shared", "maps of several sizes"],
 )
 def test_outputs_are_equal(network: hrg.Architecture, absorbed: int, joined: int) -> None:
     form = inference_form(network.plan)
