@@ -321,7 +321,7 @@ def _grammar() -> str:
             "`nodes`, and a set selects entries of the matrix.\n",
             f"```text\n{rules}\n```\n",
             _table(("set", "edges"), sets),
-            "\nA term that selects no edge is an error, except `none`.\n",
+            "\nA set that selects no edge, in all or by one of its words (`p9`), is an error, except `none`.\n",
             "## Addresses\n",
             _table(("address", "meaning"), addresses),
             "\nNames consist of letters, digits and `_`, start with a letter and do not contain `__`. Reserved: "

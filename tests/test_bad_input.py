@@ -412,6 +412,14 @@ CASES: dict[str, Case] = {
     "set that selects nothing": case(
         but(more="skips: {levels: [a, b], edges: full - «p9}\n"), "'p9' selects nothing", "x0..x1"
     ),
+    "set of two that have no edge in common": case(
+        but(more="skips: {levels: [a, b, head], edges: «p1 & p2}\n"),
+        "'p1 & p2' selects no edge in all (edges of its terms: 'p1' 2, 'p2' 1). Write 'none' if no edges are meant.",
+    ),
+    "list of sets without edges": case(
+        but(more="skips: {levels: [a, b], edges: «[full - in, full - full]}\n"),
+        "'full - in + (full - full)' selects no edge in all (edges of its terms: 'full' 1, 'in' 1, 'full - full' 0).",
+    ),
     "bracket never closed": case(
         but(more="skips: {levels: [a, b], edges: [full, «(p1]}\n"), "skips.edges[1]", "never closed"
     ),
@@ -670,6 +678,14 @@ CASES: dict[str, Case] = {
     "a set of no word": case(timed("transitions:\n => transitions:\n  edges: «feedbck\n"), "Did you mean 'feedback'?"),
     "a set that selects nothing": case(
         timed("transitions:\n => transitions:\n  edges: all - «bypass\n"), "'bypass' selects nothing"
+    ),
+    "a set of entries that the matrix lacks": case(
+        timed(
+            "{s1: {block: brc2, identity: true}, s2: brc2} => {s2: brc2}",
+            "brd2, s2: brc2} => brd2}",
+            "transitions:\n => transitions:\n  edges: «lateral\n",
+        ),
+        "'lateral' selects no edge in all (edges of its terms: 'lateral' 2). Write 'none' if no edges are meant.",
     ),
     "a pair that is not in the matrix": case(
         timed("transitions:\n => transitions:\n  edges: [all, «s1>post]\n"), "'s1>post' selects nothing"
@@ -1038,6 +1054,7 @@ def test_override(key: str, value: Any, place: str, words: str) -> None:
         ("fulll", 1, "'full'?"),
         ("in + stem>stage9", 11, "'stage9'"),
         ("(in", 1, "never closed"),
+        ("stem>stage3 - p3", 1, "'stem>stage3 - p3' selects no edge in all (edges of its terms: 'stem>stage3' 1, 'p3' 1)"),
     ],
 )
 def test_edges_from_the_command_line(edges: str, column: int, words: str) -> None:

@@ -27,6 +27,7 @@ Edges = frozenset[tuple[str, str]]
 Pairs = Callable[[str, str], Iterable[tuple[str, str]]]
 
 MAX_NESTING = 50
+_SHOWN_TERMS = 6
 _KINDS: dict[str, Callable[[int], bool]] = {
     "all": lambda way: True,
     "forward": lambda way: way > 0,
@@ -184,6 +185,15 @@ def _bracketed(node: _Node, kind: type[_Sum]) -> str:
     return f"({node})" if isinstance(node, kind) else str(node)
 
 
+def _is_none(node: _Node) -> bool:
+    """Whether all words of a set are `none`."""
+    if isinstance(node, _Sum):
+        return all(_is_none(term) for _, term in node.terms)
+    if isinstance(node, _Both):
+        return all(map(_is_none, node.terms))
+    return isinstance(node, _Family) and node.word == "none"
+
+
 def _sum(left: _Node, sign: str, right: _Node) -> _Node:
     return _sum_of([("+", left), (sign, right)])
 
@@ -242,6 +252,23 @@ class EdgeSet:
             EdgeSetError: A part selects nothing (and is not `none`), at its character.
         """
         return self._node.select(levels, pairs)
+
+    def why_empty(self, levels: Sequence[str], pairs: Pairs) -> str:
+        """Why the set selects no edge, as a sentence that counts the edges of its terms; empty if all of it is `none`.
+
+        Args:
+            levels, pairs: As of `select`.
+        """
+        if _is_none(self._node):
+            return ""
+        nodes = [self._node]
+        if isinstance(self._node, _Sum):
+            nodes = [term for _, term in self._node.terms]
+        elif isinstance(self._node, _Both):
+            nodes = list(self._node.terms)
+        counts = [f"'{node}' {len(node.select(levels, pairs))}" for node in nodes[:_SHOWN_TERMS]]
+        more = ", ..." if len(nodes) > _SHOWN_TERMS else ""
+        return f"'{self}' selects no edge in all (edges of its terms: {', '.join(counts)}{more})."
 
     def __str__(self) -> str:
         return str(self._node)

@@ -68,6 +68,27 @@ def test_select(text: str | Sequence[str], expected: set[str]) -> None:
     assert selected(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("p1 & p2", "'p1' 3, 'p2' 2"),
+        ("in & p1 - p1", "'in & p1' 1, 'p1' 3"),
+        ("none - full", "'none' 0, 'full' 6"),
+        (["full - full", "none"], "'full' 6, 'full' 6, 'none' 0"),
+        ("p1 - p1 - p2 - p3 - in - out - full", "'p1' 3, 'p1' 3, 'p2' 2, 'p3' 1, 'in' 3, 'out' 3, ..."),
+        ("none", ""),
+        ("none + none & none", ""),
+        (["none"], ""),
+        ([], ""),
+    ],
+)
+def test_why_a_set_is_empty(text: str | Sequence[str], terms: str) -> None:
+    edge_set = EdgeSet.parse(text)
+    assert edge_set.select(X, single) == frozenset()
+    expected = f"'{edge_set}' selects no edge in all (edges of its terms: {terms})." if terms else ""
+    assert edge_set.why_empty(X, single) == expected
+
+
 def test_single_edges_need_no_levels() -> None:
     assert selected("a>b + none", ()) == {"a>b"}
 

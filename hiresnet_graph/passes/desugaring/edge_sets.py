@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from hiresnet_graph.errors import ExpressionError
 from hiresnet_graph.passes.limits import MAX_EDGES, MAX_LEVELS
 from hiresnet_graph.passes.names import Addresses, End
-from hiresnet_graph.spec.edge_set import EdgeSet
+from hiresnet_graph.spec.edge_set import EdgeSet, Pairs
 from hiresnet_graph.spec.model import SkipSpec, Texts
 from hiresnet_graph.spec.problems import Path, Problems
 from hiresnet_graph.spec.section import texts
@@ -68,7 +68,7 @@ class EdgeSetReader:
                     yield key
 
         try:
-            chosen = EdgeSet.parse(spec.edges).select(list(levels), single)
+            chosen = _chosen(spec.edges, list(levels), single)
         except ExpressionError as error:
             self._report(error, spec.edges, (*path, "edges"))
             return []
@@ -124,7 +124,7 @@ class EdgeSetReader:
             return [pair for pair in found if pair[0] in starts and pair[1] in stops]
 
         try:
-            chosen = EdgeSet.parse(text).select(levels, single)
+            chosen = _chosen(text, levels, single, frozenset(found))
         except ExpressionError as error:
             self._report(error, text, path)
             return []
@@ -133,3 +133,23 @@ class EdgeSetReader:
     def _report(self, error: ExpressionError, text: Texts, path: Path) -> None:
         item = getattr(error, "item", None)
         self.problems.expression((*path, item) if isinstance(text, list) and item is not None else path, error)
+
+
+def _chosen(
+    text: Texts, levels: Sequence[str], pairs: Pairs, possible: frozenset[tuple[str, str]] | None = None
+) -> frozenset[tuple[str, str]]:
+    """The edges of a set.
+
+    Args:
+        possible: The edges that there are, if the words of the set stand for more.
+
+    Raises:
+        ExpressionError: The set, or a part of it, selects no edge, but is not `none`.
+    """
+    edge_set = EdgeSet.parse(text)
+    chosen = edge_set.select(levels, pairs)
+    if possible is not None:
+        chosen &= possible
+    if not chosen and (reason := edge_set.why_empty(levels, pairs)):
+        raise ExpressionError(reason, 0, "Write 'none' if no edges are meant.")
+    return chosen
