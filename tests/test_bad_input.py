@@ -1054,7 +1054,11 @@ def test_override(key: str, value: Any, place: str, words: str) -> None:
         ("fulll", 1, "'full'?"),
         ("in + stem>stage9", 11, "'stage9'"),
         ("(in", 1, "never closed"),
-        ("stem>stage3 - p3", 1, "'stem>stage3 - p3' selects no edge in all (edges of its terms: 'stem>stage3' 1, 'p3' 1)"),
+        (
+            "stem>stage3 - p3",
+            1,
+            "'stem>stage3 - p3' selects no edge in all (edges of its terms: 'stem>stage3' 1, 'p3' 1)",
+        ),
     ],
 )
 def test_edges_from_the_command_line(edges: str, column: int, words: str) -> None:
