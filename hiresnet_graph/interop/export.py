@@ -11,19 +11,22 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hiresnet_graph.emit import emit
-from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean
+from hiresnet_graph.errors import MissingToolError, UsageError, did_you_mean, first_line
 from hiresnet_graph.files import check_output, write_atomic
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.interop.dynamic import size_step
+from hiresnet_graph.interop.dynamic import size_range
 from hiresnet_graph.plan import Plan
 from hiresnet_graph.shapes import Map
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from hiresnet_graph.lower.inference import InferenceForm
 
 _SUFFIXES = (".py", ".pt2", ".onnx", ".json")
 Dynamic = Literal["batch", "hw"]
@@ -84,19 +87,57 @@ def export(
     elif suffix == ".json":
         data = (json.dumps(plan.to_json(), indent=1) + "\n").encode()
     else:
-        sizes = _dynamic_sizes(plan, dynamic, message)
+        form = _inference_form(plan) if inference else None
+        varying = _varying(plan if form is None else form.plan, dynamic, suffix, message)
         module = _module(plan, seed, weights, specs, reinit, message)
-        if inference:
-            module = _inference(plan, module, message)
-        data = _program(plan, module, sizes) if suffix == ".pt2" else _onnx(plan, module, sizes)
+        if form is not None:
+            module = _inference(form, module, message)
+        data = _program(module, varying) if suffix == ".pt2" else _onnx(plan, module, varying)
     write_atomic(target, data, UsageError)
     return target
 
 
-def _program(plan: Plan, module: nn.Module, sizes: tuple[dict[int, Any], ...]) -> bytes:
-    import torch
+@dataclass(frozen=True)
+class _Varying:
+    """What varies in an exported program.
 
-    program = torch.export.export(module, _example(plan), dynamic_shapes=sizes)
+    Attributes:
+        axes: For each input, index of an axis that may vary -> its symbol, shared by all inputs.
+        example: For each input, zeros for two samples, to trace the network with.
+    """
+
+    axes: tuple[dict[int, Any], ...]
+    example: tuple[Tensor, ...]
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether height and width vary, not the batch size alone."""
+        return any(len(axes) > 1 for axes in self.axes)
+
+    def failed(self, error: Exception) -> Exception:
+        """The error of an export that torch refused: one for users where height and width vary."""
+        if not self.has_sizes:
+            return error
+        return UsageError(
+            f"torch cannot export this network for other heights and widths: {first_line(error)} "
+            "Omit 'dynamic' to export for the size of the spec."
+        )
+
+
+def _program(module: nn.Module, varying: _Varying) -> bytes:
+    import torch
+    from torch._dynamo.exc import UserError
+
+    try:
+        # What torch cannot prove of all sizes in the range, the program checks when it runs.
+        program = torch.export.export(
+            module,
+            varying.example,
+            dynamic_shapes=varying.axes,
+            prefer_deferred_runtime_asserts_over_guards=varying.has_sizes,
+        )
+    except UserError as error:
+        raise varying.failed(error) from error
     buffer = io.BytesIO()
     torch.export.save(program, buffer)
     return buffer.getvalue()
@@ -110,21 +151,24 @@ def _require_onnx() -> None:
         )
 
 
-def _onnx(plan: Plan, module: nn.Module, sizes: tuple[dict[int, Any], ...]) -> bytes:
+def _onnx(plan: Plan, module: nn.Module, varying: _Varying) -> bytes:
     import torch
 
     with warnings.catch_warnings():
         # All inputs share these axes, on purpose.
         warnings.filterwarnings("ignore", message="# The axis name: .* will not be used")
-        program = torch.onnx.export(
-            module,
-            _example(plan),
-            dynamo=True,
-            dynamic_shapes=sizes,
-            input_names=list(plan.inputs),
-            output_names=list(plan.outputs),
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                module,
+                varying.example,
+                dynamo=True,
+                dynamic_shapes=varying.axes,
+                input_names=list(plan.inputs),
+                output_names=list(plan.outputs),
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise varying.failed(error) from error
     assert program is not None
     model = program.model_proto
     for node in model.graph.node:  # of the rest, which is half of a small file, some are local paths of torch
@@ -156,11 +200,14 @@ def _module(
     return module
 
 
-def _inference(plan: Plan, module: nn.Module, message: Callable[[str], None]) -> nn.Module:
-    """The module in the form for inference."""
+def _inference_form(plan: Plan) -> InferenceForm:
     from hiresnet_graph.lower.inference import inference_form
 
-    form = inference_form(plan)
+    return inference_form(plan)
+
+
+def _inference(form: InferenceForm, module: nn.Module, message: Callable[[str], None]) -> nn.Module:
+    """The module in the form for inference."""
     message(
         f"Inference form: {format_count(form.absorbed, 'norm or factor', 'norms and factors')} folded into the "
         f"convolution before; {format_count(form.joined, 'convolution')} saved in sums."
@@ -168,27 +215,24 @@ def _inference(plan: Plan, module: nn.Module, message: Callable[[str], None]) ->
     return form.build(module)
 
 
-def _example(plan: Plan) -> tuple[Tensor, ...]:
-    """Inputs with a batch size of 2."""
-    import torch
-
-    return tuple(torch.zeros(2, *shape) for shape in plan.inputs.values())
-
-
-def _dynamic_sizes(plan: Plan, dynamic: Dynamic, message: Callable[[str], None]) -> tuple[dict[int, Any], ...]:
-    """The axes of each input that may vary, shared by all inputs."""
+def _varying(plan: Plan, dynamic: Dynamic, suffix: str, message: Callable[[str], None]) -> _Varying:
+    """The axes of each input that may vary, and examples of the inputs."""
     import torch
 
     batch = torch.export.Dim("batch")
-    if dynamic == "batch":
-        return tuple({0: batch} for _ in plan.inputs)
-    step = size_step(plan)
-    if step > 1:
-        message(f"Height and width of the inputs must be multiples of {step}.")
-    height, width = (step * torch.export.Dim(name, min=1) for name in ("height", "width"))
-    return tuple(
-        {0: batch, shape.feature_axis + 2: height, shape.feature_axis + 3: width}
-        if isinstance(shape, Map)
-        else {0: batch}
-        for shape in plan.inputs.values()
-    )
+    axes: list[dict[int, Any]] = [{0: batch} for _ in plan.inputs]
+    shapes = list(plan.inputs.values())
+    if dynamic == "hw":
+        found = size_range(plan, onnx=suffix == ".onnx")
+        if text := found.describe():
+            message(text)
+        step = found.step
+        height, width = (
+            step * torch.export.Dim(name, min=smallest // step)
+            for name, smallest in zip(("height", "width"), found.smallest, strict=True)
+        )
+        for i, shape in enumerate(shapes):
+            if isinstance(shape, Map):
+                axes[i] |= {shape.feature_axis + 2: height, shape.feature_axis + 3: width}
+                shapes[i] = replace(shape, height=found.example[0], width=found.example[1])
+    return _Varying(tuple(axes), tuple(torch.zeros(2, *shape) for shape in shapes))
