@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import networkx as nx
@@ -90,10 +90,9 @@ def spec_from_networkx(
     """
     if not graph.is_directed():
         raise UsageError("the graph is undirected. Direct its edges: networkx.DiGraph((min(e), max(e)) for e in ...).")
-    inner = [node for node in graph if not _is_input(graph, node)]
-    if not inner:
+    names = node_names(graph, rename=rename)
+    if set(names.values()) <= {"input"}:
         raise UsageError("the graph has no nodes.")
-    names = {node: "input" for node in graph if _is_input(graph, node)} | _names(inner, rename)
     links = [
         (source, target, _fields(data, attributes))
         for source in graph
@@ -134,10 +133,20 @@ def _fields(data: Mapping[str, Any], attributes: Mapping[str, str] | None) -> di
     return {field: data[attribute] for attribute, field in attributes.items() if attribute in data}
 
 
-def _names(nodes: Sequence[Any], rename: bool) -> dict[Any, str]:
-    """The names of nodes in the spec."""
+def node_names(graph: nx.DiGraph[Any], *, rename: bool = False) -> dict[Any, str]:
+    """The names of the nodes of a graph in its spec.
+
+    Args:
+        rename: Change names that no spec can have.
+
+    Raises:
+        UsageError: Two nodes would have the same name.
+    """
+    inputs = {node: "input" for node in graph if _is_input(graph, node)}
     names: dict[Any, str] = {}
-    for node in nodes:
+    for node in graph:
+        if node in inputs:
+            continue
         text = str(node)
         text = f"n{text}" if re.fullmatch(r"[0-9]+", text) else text
         if rename:
@@ -147,7 +156,7 @@ def _names(nodes: Sequence[Any], rename: bool) -> dict[Any, str]:
         raise UsageError(
             "two nodes of the graph would have the same name. Rename them: networkx.relabel_nodes, or 'rename=True'."
         )
-    return names
+    return inputs | names
 
 
 def _as_name(text: str) -> str:

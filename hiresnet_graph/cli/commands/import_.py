@@ -11,7 +11,7 @@ import typer
 from hiresnet_graph.cli.arguments import Output
 from hiresnet_graph.cli.console import write_message
 from hiresnet_graph.cli.output import Force, check_output_file, seal
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.spec.reader import parse_value
 
@@ -115,8 +115,12 @@ def _import_graph(
 
     sizes = dict(zip(("channels", "height", "width"), shape, strict=True))
     own, last = (None if text is None else _block(text) for text in (block, head))
-    network = from_dict(spec_from_graphml(source, input=sizes, block=own, head=last, steps=steps))
-    cost = network.cost()
+    graph = spec_from_graphml(source, input=sizes, block=own, head=last, steps=steps)
+    try:
+        network = from_dict(graph.spec)
+        cost = network.cost()
+    except SpecError as error:
+        raise graph.located(error) from None
     write_atomic(target, f"# Imported from {source}.\n{network.to_yaml()}".encode(), UsageError)
     seal(target)
     nodes, edges = len(network.plan.nodes) - 1, len(network.plan.edges)
