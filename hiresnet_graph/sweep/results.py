@@ -7,6 +7,7 @@ import shlex
 import sqlite3
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,20 @@ from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.files import similar_folder
 from hiresnet_graph.formats import Column, format_count, html_table, number_column
 from hiresnet_graph.spec.problems import explain
-from hiresnet_graph.spec.reader import parse
+from hiresnet_graph.spec.reader import SUFFIXES, is_study, parse, read
 from hiresnet_graph.sweep.database import FINAL, RESTORE_HINT, State, open_for_reading
 from hiresnet_graph.sweep.published import Published
 from hiresnet_graph.train.lock import is_locked
-from hiresnet_graph.train.record import LEDGER, RunRecord, Seeds, read_record, read_settings, study_folder
+from hiresnet_graph.train.record import (
+    LEDGER,
+    RESULT,
+    SETTINGS,
+    RunRecord,
+    Seeds,
+    read_record,
+    read_settings,
+    study_folder,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -280,14 +290,36 @@ def resume_hint(folder: Path) -> str:
 def no_results(folder: Path) -> RunError:
     """The error for a folder that is none of a study, a search or a run."""
     if folder.is_file():
-        return RunError(
-            f"{folder} is a file, and not the folder of a study or a run. 'hrg ablate {folder} ... -o DIR' and "
-            f"'hrg train {folder} -o DIR' create one; give DIR."
-        )
+        return RunError(_is_a_file(folder))
     if not folder.is_dir():
         creates = f"'hrg ablate ... -o {folder}' creates one with a study, 'hrg train ... -o {folder}' one with a run."
         return RunError(f"{folder}: there is no such folder. {similar_folder(folder) or creates}")
+    if (begin := _begin_hint(folder)) is not None:
+        return RunError(f"{folder}: the study in it has not been started. Start it with: {begin}")
     return RunError(
         f"{folder}: holds no study and no finished run. 'hrg ablate' and 'hrg train' create one; give the folder that "
         "was their '--output'."
     )
+
+
+def _is_a_file(path: Path) -> str:
+    """What to give instead of a file: the folder that it is in, or that a command would create."""
+    noun = f"{path} is a file, and not the folder of a study or a run."
+    if any((path.parent / name).exists() for name in (LEDGER, RESULT, SETTINGS)):
+        return f"{noun} Give the folder that it is in: {shlex.quote(str(path.parent))}"
+    if path.suffix.lower() in SUFFIXES:
+        return f"{noun} 'hrg ablate {path} ... -o DIR' and 'hrg train {path} -o DIR' create one; give DIR."
+    return f"{noun} Give the folder that was the '--output' of 'hrg ablate' or 'hrg train'."
+
+
+def _begin_hint(folder: Path) -> str | None:
+    """The command that starts the study whose file is in a folder; None if there is none, or several."""
+    studies = []
+    for path in sorted(folder.iterdir()):
+        with suppress(SpecError, OSError):
+            if path.suffix.lower() in SUFFIXES and is_study(str(path)):
+                studies.append(path)
+    if len(studies) != 1:
+        return None
+    command = "search" if "search" in read(studies[0]) else "ablate"
+    return shlex.join(["hrg", command, str(studies[0]), "-o", str(folder)])

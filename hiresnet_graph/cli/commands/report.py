@@ -151,11 +151,28 @@ def _write_figure(folder: Path, target: Path, plot: Plot, width: Width, force: b
 def _write_files(folder: Path, target: Path, baseline: str | None) -> None:
     from hiresnet_graph.report.files import write_report
 
+    if not target.is_dir() and (instead := _for_one_file(target)):
+        raise UsageError(f"'-o {target}': a folder is expected, for all tables and figures. {instead}")
     if target.resolve() == folder.resolve():
         raise UsageError(f"'{target}' is the folder of the study. Choose another name with '-o'.")
     written = write_report(folder, target, baseline)
     _warn(folder)
     write_message(f"Wrote {format_count(len(written), 'file')} into {target}.")
+
+
+def _for_one_file(target: Path) -> str:
+    """How to write what the suffix of a file stands for; empty for the name of a folder."""
+    from hiresnet_graph.report.figures import FIGURE_FORMATS
+
+    suffix = target.suffix.lower().removeprefix(".")
+    if suffix in ("html", "htm"):
+        return f"The page is written with '--html {target}'."
+    if suffix in [*Format, "txt"]:
+        form = "" if suffix == "txt" else f" --format {suffix}"
+        return f"One table is redirected: '--what table{form} > {target}'."
+    if suffix in FIGURE_FORMATS:
+        return f"One figure is written with '--plot KIND -o {target}', where KIND is {', '.join(Plot)}."
+    return ""
 
 
 def _write_page(folder: Path, target: Path, baseline: str | None, watch: bool, force: bool) -> None:

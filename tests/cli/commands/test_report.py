@@ -100,6 +100,30 @@ def test_a_folder_without_results(hrg: Call, tmp_path: Path, name: str) -> None:
     assert str(tmp_path / name) in result.stderr
 
 
+@pytest.mark.parametrize("file", ["ledger.sqlite", "table.md"])
+def test_a_file_of_a_study(hrg: Call, tmp_path: Path, file: str) -> None:
+    for name in ("ledger.sqlite", "table.md"):
+        (tmp_path / name).touch()
+    result = hrg("report", tmp_path / file)
+    assert result.exit_code == 1
+    expected = f"is a file, and not the folder of a study or a run. Give the folder that it is in: {tmp_path}"
+    assert expected in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(("more", "command"), [("", "ablate"), ("search: {space: {edges: full}}\n", "search")])
+def test_a_study_that_was_not_started(hrg: Call, tmp_path: Path, more: str, command: str) -> None:
+    study = tmp_path / "study.yaml"
+    study.write_text(f"network: hiresnet18\ndata: digits\n{more}")
+    (tmp_path / "broken.yaml").write_text("network: [")
+    for verb in ("report", "status"):
+        result = hrg(verb, tmp_path)
+        assert result.exit_code == 1
+        expected = f"the study in it has not been started. Start it with: hrg {command} {study} -o {tmp_path}"
+        assert expected in " ".join(result.stderr.split())
+    (tmp_path / "other.yaml").write_text("network: hiresnet18\ndata: digits\n")
+    assert "holds no study and no finished run" in " ".join(hrg("report", tmp_path).stderr.split())
+
+
 def test_every_part_of_a_report_can_be_chosen() -> None:
     assert tuple(part.value for part in ReportPart) == PARTS
 
@@ -127,6 +151,14 @@ def test_a_page_a_folder_and_a_figure(hrg: Call, folder: Path, tmp_path: Path, m
         (["--plot", "curves", "-o", "figure.gif"], "'figure.gif': a figure is written as .svg, .pdf or .png."),
         (["--plot", "curve"], "is not one of 'accuracy', 'curves', 'effects', 'pareto'. Did you mean 'curves'?"),
         (["--what", "effect"], "Did you mean 'effects'?"),
+        (
+            ["--what", "table", "--format", "csv", "-o", "foo.csv"],
+            "'-o foo.csv': a folder is expected, for all tables and figures. One table is redirected: '--what table "
+            "--format csv > foo.csv'.",
+        ),
+        (["-o", "x.svg"], "One figure is written with '--plot KIND -o x.svg', where KIND is accuracy, curves, effects"),
+        (["-o", "x.html"], "The page is written with '--html x.html'."),
+        (["-o", "x.txt"], "One table is redirected: '--what table > x.txt'."),
     ],
 )
 def test_mistakes_with_files(hrg: Call, folder: Path, words: list[str], message: str) -> None:
