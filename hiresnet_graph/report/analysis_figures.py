@@ -175,13 +175,14 @@ def _curve(analysis: Analysis, look: Look) -> Figure:
     quantity = analysis.question.quantities[0]
     has_bars = any(row["low"] != row["high"] for row in rows)
     title = f"{analysis.part} {quantity.header} ({'%, mean ± standard deviation' if has_bars else '%'})"
-    color = label_color(look, rows, "stroke") if len(order_of(rows)) > 1 else label_color(look, rows)
+    symbol = "stroke" if len(order_of(rows)) > 1 else ""
+    color = label_color(look, rows, symbol)
     x = alt.X("at:Q").title("readout step (counted from 0)").axis(values=ticks, format="d")
     domain = [min(places) - 0.5, max(places) + 0.5]
     base = draw_chart(look).encode(x=x.scale(domain=domain, nice=False), color=color)
     y = alt.Y("value:Q").title(title).scale(zero=False)
     line = base.mark_line(strokeWidth=1.4).encode(
-        y=y, detail="piece:N", strokeDash=label_cycle(look, rows, alt.StrokeDash, DASHES, "")
+        y=y, detail="piece:N", strokeDash=label_cycle(look, rows, alt.StrokeDash, DASHES, symbol)
     )
     bars = base.mark_rule().encode(y=alt.Y("low:Q").title(title), y2="high:Q")
     marks = alt.Scale(domain=[_READ, _NOT_READ], range=["circle", "diamond"])

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.model import Contrast
-from hiresnet_graph.report.pareto import on_front
+from hiresnet_graph.report.pareto import pareto_front
 from hiresnet_graph.report.scores import finished, format_setting, spread, test_scores, unique_networks
 from hiresnet_graph.sweep.results import NetworkInfo, Results
 
@@ -36,16 +36,19 @@ def accuracy_rows(results: Results) -> list[FigureRow]:
 
 
 def size_rows(results: Results) -> list[FigureRow]:
-    """Size and mean test accuracy of each network, and whether no other is smaller and as accurate."""
+    """Size and mean test accuracy of each network, and whether it is on the Pareto front of its parameters.
+
+    The front is that of the table, by validation accuracy: by test accuracy, it would be a selection on the test set.
+    """
     scores = test_scores(results)
+    points = [point for point in pareto_front(results) if "parameters" in point.fronts]
+    front = {(point.variant, format_setting(point.setting)) for point in points}
     rows: list[FigureRow] = []
-    points = []
     for one in unique_networks(results):
         network, found = results.networks[one.position], spread(scores[one.position].values())
         if found is None:
             continue
         std = found.std or 0.0
-        points.append((network.parameters, found.mean))
         rows.append(
             {
                 "label": label_of(network),
@@ -56,10 +59,10 @@ def size_rows(results: Results) -> list[FigureRow]:
                 "low": found.mean - std,
                 "high": found.mean + std,
                 "n": len(scores[one.position]),
+                "on_front": (network.label, format_setting(network.setting)) in front,
             }
         )
-    front = on_front(points)
-    return [{**row, "on_front": i in front} for i, row in enumerate(rows)]
+    return rows
 
 
 def validation_curves(results: Results) -> dict[str, list[list[float]]]:

@@ -33,6 +33,8 @@ _ROWS = "rows"
 _NAMED, _SHORT = 12, 16  # points that have their names beside them, and letters of such names
 _LETTERS_PER_CM = 4.8
 _FAINT = 0.12
+_RING_PX = 11
+_LINE_PX = 18  # of a line in a legend: two of the longest dashes
 
 
 class Look(NamedTuple):
@@ -84,8 +86,8 @@ CAPTIONS = {
     "accuracy": "A dot is a run, a mark the mean of its network.",
     "curves": "Mean over seeds, in a band of one standard deviation to each side.",
     "pareto": (
-        "Mean over seeds, with one standard deviation to each side. The grey steps join the Pareto front: the networks "
-        "that no other beats with as few parameters."
+        "Mean over seeds, and one standard deviation to each side. Rings mark the Pareto front by validation accuracy: "
+        "the networks that no other beats in it with as few parameters. Test accuracy had no part in the choice."
     ),
 }
 """What the marks of a figure are, where its axes and its legend do not say it."""
@@ -136,6 +138,7 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         x=x,
         y=y,
         color=label_color(look, rows),
+        shape=label_cycle(look, rows, alt.Shape, _SHAPES, ""),
         opacity=_opacity(look, 0.6),
         tooltip=["label:N", "seed:N", "accuracy:Q"],
     )
@@ -169,18 +172,19 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
 
 
 def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
-    """Test accuracy against parameters, with a line through the Pareto front."""
+    """Test accuracy against parameters, with a ring around each network of the Pareto front by validation accuracy."""
     import altair as alt
 
     rows = size_rows(results)
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
-    x = alt.X("parameters:Q").title("parameters").scale(zero=False, nice=True).axis(format="~s", tickCount=6)
+    title = ["parameters", "(rings: front by validation accuracy)"]
+    x = alt.X("parameters:Q").title(title).scale(zero=False, nice=True).axis(format="~s", tickCount=6)
     y = alt.Y("mean:Q").title("test accuracy (%)").scale(zero=False)
     base = draw_chart(look).encode(x=x)
     has_names = len(rows) <= _NAMED and max(len(str(row["label"])) for row in rows) <= _SHORT  # beside the points
     symbol = "" if has_names else "circle"
-    front = base.transform_filter("datum.on_front").mark_line(color="#999999", interpolate="step-after", strokeWidth=1)
+    front = base.transform_filter("datum.on_front").mark_point(color="#222222", size=_RING_PX**2, strokeWidth=1)
     bars = base.mark_rule(color="#222222").encode(
         y=alt.Y("low:Q").title("test accuracy (%)"), y2="high:Q", opacity=_opacity(look, 0.4)
     )
@@ -191,13 +195,13 @@ def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         opacity=_opacity(look),
         tooltip=["label:N", "parameters:Q", "macs:Q", "mean:Q", "std:Q", "n:Q"],
     )
-    layers = [front.encode(y=y), bars, dots]
+    layers = [front.encode(y=y, opacity=_opacity(look)), bars, dots]
     if has_names:
         sizes = [int(str(row["parameters"])) for row in rows]
         middle = (min(sizes) + max(sizes)) / 2
         for side, test in ((1, f"datum.parameters <= {middle}"), (-1, f"datum.parameters > {middle}")):
             size = 11 if look.is_interactive else 8
-            names = base.mark_text(align="left" if side > 0 else "right", dx=5 * side, dy=-6, fontSize=size)
+            names = base.mark_text(align="left" if side > 0 else "right", dx=7 * side, dy=-6, fontSize=size)
             layers.append(names.transform_filter(test).encode(y=y, text="label:N", opacity=_opacity(look)))
     return rows, alt.layer(*layers).properties(height=look.width_px * FIGURE_SHAPE)
 
@@ -350,22 +354,29 @@ def _places(look: Look, labels: Sequence[str]) -> list[int]:
 
 
 def label_legend(look: Look, labels: Sequence[str], symbol: str) -> Any:
-    """A legend for networks, in as many columns as there is room for; None for a single one."""
+    """A legend for networks, in as many columns as there is room for; None for a single one.
+
+    In the page, the columns follow the width of the chart, which is that of the window.
+    """
     import altair as alt
 
     if len(labels) < 2:
         return None
 
-    room = look.width_cm * _LETTERS_PER_CM // (max(map(len, labels)) + 6)
+    entry_cm = (max(map(len, labels)) + 7) / _LETTERS_PER_CM
+    columns: Any = max(1, int(look.width_cm // entry_cm))
+    if look.is_interactive:
+        columns = alt.ExprRef(f"max(1, floor(width / {entry_cm * POINTS_PER_CM:.0f}))")
     return alt.Legend(
         title=None,
         orient="bottom",
-        columns=max(1, int(room)),
+        columns=columns,
         labelLimit=0,
         symbolLimit=60,
         symbolType=symbol,
         symbolOpacity=1,
-        symbolStrokeWidth=3 if symbol == "stroke" else 1,
+        symbolStrokeWidth=2.5 if symbol == "stroke" else 1,
+        symbolSize=_LINE_PX**2 if symbol == "stroke" else 100,
     )
 
 

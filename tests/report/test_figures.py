@@ -8,7 +8,8 @@ import pytest
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.figure_style import WIDTHS_CM
-from hiresnet_graph.report.figures import COLORS, FIGURES, Look, figure_bytes, make_figure, make_figures
+from hiresnet_graph.report import pareto_front
+from hiresnet_graph.report.figures import CAPTIONS, COLORS, FIGURES, Look, figure_bytes, make_figure, make_figures
 from hiresnet_graph.report.files import make_page, write_report
 from tests.report.studies import Net, study
 from tests.report.test_page import factorial
@@ -33,6 +34,42 @@ def test_the_data_of_figures_are_those_of_the_report() -> None:
         ("a>b", "main effect"),
         ("a>b", "Shapley value"),
     ]
+
+
+def test_the_front_in_the_figure_is_that_of_the_table() -> None:
+    nets = [
+        Net("small", (80.0, 80.0), (90.0, 92.0), parameters=1),
+        Net("lucky on the test set", (99.0, 99.0), (85.0, 85.0), parameters=2),
+        Net("large", (70.0, 70.0), (95.0, 95.0), parameters=3),
+        Net("larger", (98.0, 98.0), (95.0, 95.0), parameters=4),
+    ]
+    found = study(*nets)
+    figure = make_figure(found, "pareto")
+    assert [row["label"] for row in figure["datasets"]["rows"] if row["on_front"]] == ["small", "large"]
+    assert {point.variant for point in pareto_front(found) if "parameters" in point.fronts} == {"small", "large"}
+    svg = figure_bytes(figure, "svg").decode()
+    assert len(re.findall(r'aria-roledescription="point"[^>]* stroke="#222222"', svg)) == 2
+    assert "by validation accuracy" in CAPTIONS["pareto"]
+
+
+def test_looks_beyond_the_colours_are_dashes_and_shapes() -> None:
+    nets = [Net(f"n{i}", (80.0 + i, 81.0)) for i in range(9)]
+    for kind, channel, layer in (("curves", "strokeDash", 1), ("accuracy", "shape", 0)):
+        encoding = make_figure(study(*nets), kind)["layer"][layer]["encoding"]
+        colors, others = encoding["color"]["scale"]["range"], encoding[channel]["scale"]["range"]
+        looks = {(color, str(other)) for color, other in zip(colors, others, strict=True)}
+        assert len(looks) == 9 and colors[7] == colors[0] and others[7] != others[0], kind
+
+
+def test_legends_have_columns_for_the_width_of_the_figure_and_of_the_page() -> None:
+    nets = [Net(f"network {i}", (80.0 + i, 81.0)) for i in range(8)]
+    for look, columns in (
+        (Look(WIDTHS_CM["single"]), 2),
+        (Look(WIDTHS_CM["double"]), 5),
+        (Look(24.0, is_interactive=True), {"expr": "max(1, floor(width / 94))"}),
+    ):
+        encoding = make_figure(study(*nets), "curves", look)["layer"][1]["encoding"]
+        assert encoding["color"]["legend"]["columns"] == encoding["strokeDash"]["legend"]["columns"] == columns
 
 
 def test_figures_have_the_width_of_a_column() -> None:
