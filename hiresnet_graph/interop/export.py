@@ -67,12 +67,7 @@ def export(
         MissingToolError: The packages `onnx` and `onnxscript` are not installed.
     """
     target = Path(path).expanduser()
-    suffix = target.suffix.lower()
-    if suffix not in _SUFFIXES:
-        found = f"'{target.suffix}' is not an export format" if suffix else f"'{target}' has no suffix"
-        hint = did_you_mean(suffix, _SUFFIXES) if suffix else ""
-        closest = f" {hint}" if hint.startswith("Did") else ""
-        raise UsageError(f"{found}; the suffix must be one of {', '.join(_SUFFIXES)}.{closest}")
+    suffix = _format(target)
     if suffix in (".py", ".json"):
         if weights is not None:
             raise UsageError(f"a {target.suffix} file holds no weights. Omit them, or write .pt2 or .onnx.")
@@ -95,6 +90,17 @@ def export(
         data = _program(module, varying) if suffix == ".pt2" else _onnx(plan, module, varying)
     write_atomic(target, data, UsageError)
     return target
+
+
+def _format(target: Path) -> str:
+    """The suffix of a file, which is its format."""
+    suffix = target.suffix.lower()
+    if suffix in _SUFFIXES:
+        return suffix
+    found = f"'{target.suffix}' is not an export format" if suffix else f"'{target}' has no suffix"
+    hint = did_you_mean(suffix, _SUFFIXES) if suffix else ""
+    closest = f" {hint}" if hint.startswith("Did") else ""
+    raise UsageError(f"{found}; the suffix must be one of {', '.join(_SUFFIXES)}.{closest}")
 
 
 @dataclass(frozen=True)
