@@ -414,7 +414,7 @@ CASES: dict[str, Case] = {
     ),
     "set of two that have no edge in common": case(
         but(more="skips: {levels: [a, b, head], edges: «p1 & p2}\n"),
-        "'p1 & p2' selects no edge in all (edges of its terms: 'p1' 2, 'p2' 1). Write 'none' if no edges are meant.",
+        "'p1 & p2' selects no edge in all (edges of its terms: 'p1' 2, 'p2' 1). Write 'none' for no edges.",
     ),
     "list of sets without edges": case(
         but(more="skips: {levels: [a, b], edges: «[full - in, full - full]}\n"),
@@ -685,7 +685,7 @@ CASES: dict[str, Case] = {
             "brd2, s2: brc2} => brd2}",
             "transitions:\n => transitions:\n  edges: «lateral\n",
         ),
-        "'lateral' selects no edge in all (edges of its terms: 'lateral' 2). Write 'none' if no edges are meant.",
+        "'lateral' selects no edge in all (edges of its terms: 'lateral' 2). Write 'none' for no edges.",
     ),
     "a pair that is not in the matrix": case(
         timed("transitions:\n => transitions:\n  edges: [all, «s1>post]\n"), "'s1>post' selects nothing"

@@ -151,5 +151,5 @@ def _chosen(
     if possible is not None:
         chosen &= possible
     if not chosen and (reason := edge_set.why_empty(levels, pairs)):
-        raise ExpressionError(reason, 0, "Write 'none' if no edges are meant.")
+        raise ExpressionError(reason, 0, "Write 'none' for no edges.")
     return chosen
