@@ -43,13 +43,14 @@ _CHANNELS = {"standard": 1, "last": 3, "flat": 1, "flat_last": 2}
 """Order of the axes of a map -> the axis of its channels."""
 
 
-@function("contiguous", "clone", "alias", "detach", "get data", "to", "float", "double", "type_as")
+@function("contiguous", "clone", "alias", "detach", "detach_", "get data", "to", "float", "double", "type_as")
 def _same(c: Converter, input: TracedTensor, *args: Any, **kwargs: Any) -> Ref:
     assert c.call is not None
     if c.call.outputs[0].tensor.dtype != input.tensor.dtype:
         raise Inexpressible(f"{c.name} to {c.call.outputs[0].tensor.dtype}: a network has one type of numbers")
-    if c.call.function in ("detach", "get data"):
-        raise Inexpressible(f"'{c.call.function.removeprefix('get ')}', which stops gradients")
+    name = c.call.function.removeprefix("aten::").removeprefix("get ")
+    if name in ("detach", "detach_", "data"):
+        raise Inexpressible(f"'{name}', which stops gradients")
     return c.ref(input)
 
 

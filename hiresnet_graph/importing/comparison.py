@@ -9,18 +9,28 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from hiresnet_graph.errors import UnsupportedNetwork
+from hiresnet_graph.importing.gradients import other_gradients
+from hiresnet_graph.importing.masks import MeanMasks, RandomMask, is_alike, unmatched
 from hiresnet_graph.importing.programs import ProgramModule
-from hiresnet_graph.importing.trace import ModuleInputs, foreign_message
+from hiresnet_graph.importing.starting_values import constant_of
+from hiresnet_graph.importing.trace import ModuleInputs, foreign_message, stored_tensors
 
 _TOLERANCE = 1e-8
 """Largest relative difference of outputs in float64."""
-_NOISE = 1e-7
-"""Difference between probabilities that are equal but for rounding."""
 _BATCHES = (2, 3)
 """Numbers of samples; what depends on them differs if the recording had another one."""
+_SMALL = 0.1
+"""Weights that are all equal and below this number hide what they are multiplied with."""
+
+_DROPOUT = (
+    "Dropout must be part of both modes: use nn.Dropout, or 'F.dropout(x, p, self.training)' outside of conditions."
+)
+_STOCHASTIC_DEPTH = (
+    "Its masks drop whole samples: use torchvision.ops.StochasticDepth(p, 'row') or timm.layers.DropPath for that, "
+    "which are known here."
+)
 
 
 class OutputComparison(NamedTuple):
@@ -46,35 +56,6 @@ class OutputComparison(NamedTuple):
         )
 
 
-class RandomMask(NamedTuple):
-    """A random mask: its number of values, and the probability of each to be one."""
-
-    size: int
-    probability: float
-
-
-class _MeanMasks(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Replaces random masks by their means, which makes training mode a function."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.masks: list[RandomMask] = []
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = function._schema.name
-        if name == "aten::bernoulli_":
-            probability = args[1] if len(args) > 1 else (kwargs or {}).get("p", 0.5)
-            if not isinstance(probability, torch.Tensor):
-                self.masks.append(RandomMask(args[0].numel(), float(probability)))
-                return args[0].fill_(probability)
-        if name == "aten::native_dropout":
-            self.masks.append(RandomMask(args[0].numel(), 1 - float(args[1])))
-            return args[0].clone(), torch.ones_like(args[0], dtype=torch.bool)
-        return function(*args, **(kwargs or {}))
-
-
 def compare(
     original: nn.Module,
     imported: nn.Module,
@@ -82,15 +63,18 @@ def compare(
     call: ModuleInputs,
     outputs: Sequence[str],
 ) -> OutputComparison:
-    """Run both networks on the same random numbers, in float64.
+    """Run both networks on the same random numbers, in float64, and compare their gradients in training mode.
+
+    Weights whose elements are all equal get random numbers for it: scales of 0 would hide everything before them.
 
     Args:
+        imported: Gets these weights.
         names: Address in the imported network -> name in the original.
         call: The arguments of the original when it was recorded, for their shapes.
         outputs: The output of the imported network for each result of the original, in order.
 
     Raises:
-        UnsupportedNetwork: The outputs differ.
+        UnsupportedNetwork: Outputs, running statistics or gradients differ.
     """
     generator = torch.Generator().manual_seed(0)
     program = original if isinstance(original, ProgramModule) else None
@@ -105,33 +89,31 @@ def compare(
         reference = copy.deepcopy(original).to(device="cpu", dtype=torch.float64)
     except Exception as error:
         raise UnsupportedNetwork(f"the network cannot be copied for a comparison: {foreign_message(error)}") from error
+    revealed = [] if program is not None else _vary(reference, names, generator)
     _share_tensors(reference, imported, names)
-    pair = _Pair(reference, imported, names, call, outputs)
+    pair = _Pair(reference, imported, names, call, outputs, revealed)
     evaluation, _ = pair.difference(training=False)
     if program is not None:  # without a training mode
         return OutputComparison(evaluation, None, 0)
     training, masks = pair.difference(training=True)
-    state, own_state = reference.state_dict(), imported.state_dict()
-    changed = {
-        name: max_difference(state[name].reshape(own_state[new].shape), own_state[new]) for new, name in names.items()
-    }
-    wrong = next((name for name, difference in changed.items() if not difference <= _TOLERANCE * 100), None)
-    if wrong is not None:
-        raise UnsupportedNetwork(
-            f"the imported network has other running statistics after a step in training mode, first '{wrong}'. "
-            "Does this norm have momentum=None, a cumulative average? Set a number, like 0.1."
-        )
-    return OutputComparison(evaluation, max(training, *changed.values(), 0.0), masks)
+    changed = pair.check_statistics()
+    pair.check_gradients()
+    return OutputComparison(evaluation, max(training, changed), masks)
 
 
 class _Pair(NamedTuple):
-    """A network and the imported one, with the arguments on which they are compared."""
+    """A network and the imported one, with the arguments on which they are compared.
+
+    Attributes:
+        revealed: Factors and weights of the original that are all 0, or close to it, and are not in these networks.
+    """
 
     original: nn.Module
     imported: nn.Module
     names: Mapping[str, str]
     call: ModuleInputs
     outputs: Sequence[str]
+    revealed: Sequence[str]
 
     def difference(self, *, training: bool) -> tuple[float, int]:
         """The largest difference of outputs in one mode, and the number of random masks.
@@ -142,9 +124,8 @@ class _Pair(NamedTuple):
         mode = "training" if training else "evaluation"
         expected, masks = _run(self.original, self.call, training)
         found, own_masks = _run(self.imported, self.own_call, training)
-        own = found if isinstance(found, dict) else {self.outputs[0]: found}
         leaves = _leaves(expected)
-        pairs = list(zip(leaves, (own[name] for name in self.outputs), strict=False))
+        pairs = list(zip(leaves, self.own_results(found), strict=False))
         difference = max((max_difference(*pair) for pair in pairs), default=float("inf"))
         if not difference <= _TOLERANCE * max(1.0, *(float(one.abs().max()) for one, _ in pairs)):
             cause = "with the size of the batch"
@@ -156,17 +137,81 @@ class _Pair(NamedTuple):
                 )
             raise UnsupportedNetwork(
                 f"the imported network has other outputs in {mode} mode: {difference:.1e}"
-                f"{self.first_difference(training=training)}. Does its code compute {cause}?"
+                f"{self.first_difference(training=training)}. Does its code compute {cause}?{self._note()}"
             )
-        # A network with auxiliary outputs in training mode draws masks for them, too.
-        left = _unmatched(masks, own_masks)
-        if left is None or (left and len(leaves) == len(self.outputs)):
+        left = unmatched(masks, own_masks)
+        if left:  # a network with auxiliary outputs in training mode draws masks for them, too
+            masks = [
+                mask
+                for number, mask in enumerate(masks)
+                if not any(is_alike(mask, one) for one in left) or self._depends_on(number, leaves, training)
+            ]
+            left = unmatched(masks, own_masks)
+        if left is None or left:
+            batches = {len(tensor) for tensor in self.call.tensors.values()}
+            is_of_samples = bool(left) and all(mask.size in batches for mask in left or ())
+            remedy = _STOCHASTIC_DEPTH if is_of_samples else _DROPOUT
             raise UnsupportedNetwork(
                 f"the imported network draws other random masks in {mode} mode: {len(own_masks)} instead of "
-                f"{len(masks)}, or with other probabilities. Dropout must be part of both modes: use nn.Dropout, or "
-                "'F.dropout(x, p, self.training)' outside of conditions."
+                f"{len(masks)}, or with other probabilities. {remedy}"
             )
         return difference, len(own_masks)
+
+    def own_results(self, found: Any) -> list[torch.Tensor]:
+        """What the imported network computes for each result of the original."""
+        own = found if isinstance(found, dict) else {self.outputs[0]: found}
+        return [own[name] for name in self.outputs]
+
+    def _depends_on(self, number: int, leaves: Sequence[torch.Tensor], training: bool) -> bool:
+        """Whether the compared results of the original depend on one of its random masks."""
+        changed, _ = _run(copy.deepcopy(self.original), self.call, training, changed_mask=number)
+        pairs = zip(leaves, _leaves(changed), self.outputs, strict=False)
+        return any(max_difference(one, other) > 0 for one, other, _ in pairs)
+
+    def _note(self) -> str:
+        if not self.revealed:
+            return ""
+        more = f" and {len(self.revealed) - 1} more" if len(self.revealed) > 1 else ""
+        return f" The comparison has random numbers in place of the zeros of '{self.revealed[0]}'{more}."
+
+    def check_statistics(self) -> float:
+        """The largest difference of running statistics after a step in training mode.
+
+        Raises:
+            UnsupportedNetwork: They differ.
+        """
+        state, own_state = self.original.state_dict(), self.imported.state_dict()
+        changed = {
+            name: max_difference(state[name].reshape(own_state[new].shape), own_state[new])
+            for new, name in self.names.items()
+        }
+        wrong = next((name for name, difference in changed.items() if not difference <= _TOLERANCE * 100), None)
+        if wrong is not None:
+            raise UnsupportedNetwork(
+                f"the imported network has other running statistics after a step in training mode, first '{wrong}'. "
+                "Does this norm have momentum=None, a cumulative average? Set a number, like 0.1."
+            )
+        return max(changed.values(), default=0.0)
+
+    def check_gradients(self) -> None:
+        """Compare the gradients of all weights in training mode.
+
+        Raises:
+            UnsupportedNetwork: They differ.
+        """
+        wrong = other_gradients(
+            (self.original, self.imported),
+            (self.call, self.own_call),
+            (lambda result: _leaves(result)[: len(self.outputs)], self.own_results),
+            self.names,
+        )
+        if wrong:
+            more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+            raise UnsupportedNetwork(
+                f"the imported network has other gradients in training mode: of '{wrong[0]}'{more}. Does its code stop "
+                "or change them, by 'detach()', '.data' or a hook? Remove that for the import, and freeze parts with "
+                "'freeze' in the recipe of a training."
+            )
 
     @property
     def own_call(self) -> ModuleInputs:
@@ -213,29 +258,52 @@ def _keep(found: dict[str, torch.Tensor], layer: str, module: nn.Module, args: A
         found.setdefault(layer, result.clone())
 
 
-def _run(network: nn.Module, call: ModuleInputs, training: bool) -> tuple[Any, list[RandomMask]]:
-    """The result of a network, and the random masks that it draws."""
+def _run(
+    network: nn.Module, call: ModuleInputs, training: bool, *, changed_mask: int | None = None
+) -> tuple[Any, list[RandomMask]]:
+    """The result of a network, and the random masks that it draws.
+
+    Args:
+        changed_mask: The mask that is not replaced by its mean.
+    """
     network.train(training)
     call = call.copy()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _MeanMasks() as means:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), MeanMasks(changed_mask) as means:
             torch.manual_seed(0)
             result = call.run(network)
     except Exception as error:
         mode = "training" if training else "evaluation"
-        raise UnsupportedNetwork(f"the network fails in {mode} mode in float64: {foreign_message(error)}") from error
+        batch = max((len(tensor) for tensor in call.tensors.values()), default=0)
+        raise UnsupportedNetwork(
+            f"the network fails in {mode} mode on a batch of {batch} in float64: {foreign_message(error)}. The "
+            "comparison requires code that accepts any number of samples ('x.view(len(x), -1)', not 'x.view(2, -1)') "
+            "and type of numbers ('x.new_zeros(4)', not 'torch.zeros(4)')."
+        ) from error
     return result, means.masks
 
 
-def _unmatched(masks: Sequence[RandomMask], others: Sequence[RandomMask]) -> list[RandomMask] | None:
-    """The masks without a counterpart among others; None if one of the others has none."""
-    left = sorted(masks)
-    for other in sorted(others):
-        match = next((mask for mask in left if mask.size == other.size and abs(mask[1] - other[1]) < _NOISE), None)
-        if match is None:
-            return None
-        left.remove(match)
-    return left
+def _vary(network: nn.Module, names: Mapping[str, str], generator: torch.Generator) -> list[str]:
+    """Give the weights that an import uses, and that are all equal, other values; returns those that were about 0.
+
+    Large ones keep their size. Buffers stay: running variances must be positive. Biases are not returned.
+    """
+    tensors = stored_tensors(network)
+    small = []
+    for name in dict.fromkeys(names.values()):
+        value = tensors[name]
+        number = constant_of(value) if isinstance(value, nn.Parameter) else None
+        if number is None:
+            continue
+        fan = value.numel() // len(value) if value.dim() > 1 else 1
+        random = torch.rand(value.shape, generator=generator, dtype=value.dtype)
+        with torch.no_grad():
+            if abs(number) >= _SMALL:
+                value.mul_(0.8 + 0.4 * random)
+            else:
+                value.copy_((0.25 + 0.5 * random) if fan == 1 else (2 * random - 1) / fan**0.5)
+                small += [] if name.endswith("bias") else [name]
+    return small
 
 
 def _share_tensors(reference: nn.Module, imported: nn.Module, names: Mapping[str, str]) -> None:

@@ -296,6 +296,12 @@ class Converter:
         handler = CLASSES.get(name) if name != call.function else FUNCTIONS.get(name)
         handler = handler or FUNCTIONS.get(name.removeprefix("aten::"))
         try:
+            stopped = next((operand for operand in call.operands if operand.stopped_by), None)
+            if stopped is not None:
+                raise Inexpressible(
+                    f"'{stopped.stopped_by}' of the parameter '{stopped.root.name}', which stops its gradients. Remove "
+                    "that for the import, and set 'freeze' in the recipe of a training"
+                )
             if handler is None:
                 what = f"there is no operation for {self.name}"
                 raise Inexpressible(what)

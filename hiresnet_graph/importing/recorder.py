@@ -38,6 +38,8 @@ _READS = frozenset(
 )
 # Batch norms count their batches and update their statistics in place, which is part of the operation.
 _REPEATS = frozenset({"repeat", "tile"})
+_STOPS = {"detach": "detach", "detach_": "detach_", "get data": "data", "aten::detach": "detach"}
+"""Functions that stop gradients -> how code calls them."""
 _UPDATES = frozenset({"batch_norm", "native_batch_norm", "instance_norm"})
 _NO_GRADIENTS = (
     "it stops or replaces gradients, by torch.no_grad(), checkpoints with use_reentrant=True or an autograd.Function. "
@@ -101,6 +103,7 @@ class _Recorder(TorchFunctionMode):
         self.program_calls: dict[str, int] = {}
         self.values: dict[int, TracedTensor] = {}
         self.stored: dict[int, list[TracedTensor]] = {}
+        self.trainable = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
         for name, tensor in stored_tensors(module).items():
             if id(tensor) not in trace.names:  # the first name of a tensor that has several
                 self.add(TracedTensor(tensor, name))
@@ -190,6 +193,8 @@ class _Recorder(TorchFunctionMode):
             if function in _REPEATS and operands[0].sizes == (1, *tensor.shape[1:]):  # for each sample
                 base = operands[0]
         value = TracedTensor(tensor, depends=depends, base=base)
+        if base is not None and id(base.root.tensor) in self.trainable:
+            value.stops = _STOPS.get(function, "")
         self.add(value)
         return value
 

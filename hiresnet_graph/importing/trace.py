@@ -46,6 +46,7 @@ class TracedTensor:
         depends: It depends on an argument of the network.
         base: The value of which it is a view, if it depends on no argument.
         stale: Where its memory was overwritten through another tensor; empty if it was not.
+        stops: The function that made it of a parameter and stops its gradients, like `detach`; empty for others.
     """
 
     tensor: torch.Tensor
@@ -54,6 +55,7 @@ class TracedTensor:
     depends: bool = False
     base: TracedTensor | None = None
     stale: str = ""
+    stops: str = ""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -64,6 +66,11 @@ class TracedTensor:
     def root(self) -> TracedTensor:
         """The value of which it is a view, or itself."""
         return self if self.base is None else self.base.root
+
+    @property
+    def stopped_by(self) -> str:
+        """The function by which it, or a value of which it is a view, stops the gradients of a parameter; or empty."""
+        return self.stops or ("" if self.base is None else self.base.stopped_by)
 
 
 @dataclass(eq=False, slots=True)
