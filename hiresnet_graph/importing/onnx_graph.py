@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from hiresnet_graph.errors import MissingToolError, UnsupportedNetwork, UsageError
 from hiresnet_graph.files import read_bytes
 from hiresnet_graph.importing.comparison import max_difference
-from hiresnet_graph.importing.onnx_nodes import OnnxNode, joined, read_nodes
+from hiresnet_graph.importing.onnx_nodes import OnnxNode, joined, numbers_of, read_nodes, weights_of
 from hiresnet_graph.importing.onnx_windows import WindowLayout, relative_window_attention, with_windows
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.trace import foreign_message
@@ -44,11 +44,13 @@ class OnnxModule(ProgramModule):
         self.batch = next((int(sizes[0].dim_value) for sizes in inputs.values() if sizes), 0) or None
         self.outputs = [value.name for value in graph.output]
         nodes, arrays = with_windows(read_nodes(graph), arrays, self.outputs, self.batch or 2, _computed)
-        self.nodes, arrays = joined(nodes, arrays, self.outputs)
+        numbers = numbers_of(graph, arrays)
+        self.nodes, arrays = joined(nodes, arrays, self.outputs, numbers)
+        weights = weights_of(self.nodes, arrays, numbers)
         self.constants: dict[str, torch.Tensor] = {}
         self.addresses: dict[str, str] = {}
         for name, value in arrays.items():
-            if value.is_floating_point() and value.numel() > 1:
+            if name in weights:
                 self._register(name, value)
             else:
                 self.constants[name] = value
@@ -68,6 +70,11 @@ class OnnxModule(ProgramModule):
         parent.register_buffer(last, value)
         self.addresses[name] = ".".join([*folders, last])
 
+    def _number(self, name: str, value: Any) -> Any:
+        """A constant of one element as a plain number; anything else as it is."""
+        is_number = name in self.constants and value.is_floating_point() and value.numel() == 1
+        return value.item() if is_number else value
+
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shape of one sample of each input; empty if the file leaves sizes open."""
         return self.samples if all(all(sizes) and sizes for sizes in self.samples) else ()
@@ -82,6 +89,8 @@ class OnnxModule(ProgramModule):
             if self.on_call is not None:
                 self.on_call((), f"node '{node.name}'")
             operands = [values[name] for name in node.inputs]
+            if node.op_type in ("Mul", "Div") and not set(node.inputs) <= self.constants.keys():
+                operands = [self._number(name, values[name]) for name in node.inputs]
             if node.op_type in ("ConstantOfShape", "Expand"):
                 operands.append(inputs[0])  # numbers for each sample: the batch is that of the input
             results = _computed(node, operands)
@@ -120,6 +129,7 @@ def read_onnx(path: Path) -> OnnxModule:
         raise UsageError(f"'{path}' cannot be read: {error.strerror}.") from error
     try:
         model = onnx.load_model_from_string(content)
+        onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
         stored = [(tensor.name, tensor) for tensor in model.graph.initializer]
         for node in model.graph.node:
@@ -301,10 +311,6 @@ def _window_attention(a: Attributes, x: torch.Tensor, offsets: torch.Tensor) -> 
     return relative_window_attention(x, offsets, layout.heads, layout.grid, layout.window, layout.shift)
 
 
-def _times(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    return x * (float(factor) if factor.numel() == 1 and x.is_floating_point() else factor)
-
-
 def _expand(a: Attributes, x: torch.Tensor, sizes: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     if x.is_floating_point() and x.numel() == 1:
         return like.new_full(tuple(_numbers(sizes)), float(x))
@@ -346,7 +352,7 @@ OPERATIONS: dict[str, Operation] = {
     "ConstantOfShape": _constant_of_shape,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
-    "Div": lambda a, x, y: x / (float(y) if y.numel() == 1 and x.is_floating_point() else y),
+    "Div": lambda a, x, y: x / y,
     "Dropout": lambda a, x, *rest: x,
     "Elu": lambda a, x: F.elu(x, a.get("alpha", 1.0)),
     "Expand": _expand,
@@ -369,7 +375,7 @@ OPERATIONS: dict[str, Operation] = {
     "MatMul": lambda a, x, y: x @ y,
     "MaxPool": _max_pool,
     "Mish": lambda a, x: F.mish(x),
-    "Mul": lambda a, x, y: _times(x, y),
+    "Mul": lambda a, x, y: x * y,
     "Neg": lambda a, x: -x,
     "Pad": _pad,
     "Range": lambda a, start, limit, step: torch.arange(start.item(), limit.item(), step.item()),

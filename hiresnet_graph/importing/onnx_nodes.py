@@ -7,6 +7,7 @@ nodes, and transpose weights. They also store equal tensors once, so that two no
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     "WindowAttention": ("weight",),
 }
 """Operation -> names of its tensors, which are its operands after the first."""
+_FACTORS = ("Mul", "Div")
+_GENERATED = re.compile(r"onnx::|/|_?\d+$|val_\d+|.*(lifted_tensor|tensor_constant|scalar_tensor)")
+"""Names that exporters give to numbers of the code; parameters keep theirs."""
 _NORMS = frozenset({"BatchNormalization", "GroupNorm", "LayerNormalization"})
 
 
@@ -83,19 +87,50 @@ def _layer(node: Any) -> str:
     return str(scopes[-2]) if isinstance(scopes, list) and len(scopes) > 1 else ""
 
 
+def numbers_of(graph: Any, arrays: Mapping[str, torch.Tensor]) -> frozenset[str]:
+    """The arrays of one element that are numbers of the code: constants, and initial values without a name."""
+    named = {tensor.name for tensor in graph.initializer if not _GENERATED.match(tensor.name)}
+    return frozenset(name for name, value in arrays.items() if value.numel() == 1 and name not in named)
+
+
+def weights_of(
+    nodes: Iterable[OnnxNode], arrays: Mapping[str, torch.Tensor], numbers: Collection[str]
+) -> dict[str, torch.Tensor]:
+    """The arrays that are weights: of layers, of any size, other arrays of several elements, and named factors.
+
+    Args:
+        numbers: As `numbers_of` finds them.
+    """
+    used = {
+        name
+        for node in nodes
+        for place, name in enumerate(node.inputs)
+        if 0 < place <= len(_PARAMETERS.get(node.op_type, ())) or (node.op_type in _FACTORS and name not in numbers)
+    }
+    return {
+        name: value
+        for name, value in arrays.items()
+        if value.is_floating_point() and (value.numel() > 1 or name in used)
+    }
+
+
 def joined(
-    nodes: Iterable[OnnxNode], arrays: Mapping[str, torch.Tensor], outputs: Iterable[str]
+    nodes: Iterable[OnnxNode],
+    arrays: Mapping[str, torch.Tensor],
+    outputs: Iterable[str],
+    numbers: Collection[str] = frozenset(),
 ) -> tuple[list[OnnxNode], dict[str, torch.Tensor]]:
     """The nodes with those of one layer joined, and the arrays with one for each tensor of a layer.
 
     Args:
         arrays: Name -> value that the file stores.
         outputs: Values that the graph returns.
+        numbers: As `numbers_of` finds them.
     """
-    joining = _Joining(list(nodes), dict(arrays), set(outputs))
+    joining = _Joining(list(nodes), dict(arrays), set(outputs), numbers)
     for join in (joining.linear, joining.group_norm, joining.select, joining.attention, joining.restride):
         joining.each(join)
-    _give_own_tensors(joining.nodes, joining.arrays)
+    _give_own_tensors(joining.nodes, joining.arrays, numbers)
     used = {name for node in joining.nodes for name in node.inputs}
     return joining.nodes, {name: array for name, array in joining.arrays.items() if name in used | joining.outputs}
 
@@ -103,8 +138,10 @@ def joined(
 class _Joining:
     """Replaces nodes by one that stands for them."""
 
-    def __init__(self, nodes: list[OnnxNode], arrays: dict[str, torch.Tensor], outputs: set[str]) -> None:
-        self.nodes, self.arrays, self.outputs = nodes, arrays, outputs
+    def __init__(
+        self, nodes: list[OnnxNode], arrays: dict[str, torch.Tensor], outputs: set[str], numbers: Collection[str]
+    ) -> None:
+        self.nodes, self.arrays, self.outputs, self.numbers = nodes, arrays, outputs, numbers
         self.made: dict[str, OnnxNode] = {}
         self.readers: dict[str, list[OnnxNode]] = {}
 
@@ -197,7 +234,7 @@ class _Joining:
         for value in product.inputs:
             times = self.source(value, "Mul")
             factor = self.stored(times, 1)
-            if times is not None and factor:
+            if times is not None and factor in self.numbers:
                 scale *= float(self.arrays[factor])
                 members.append(times)
                 value = next(name for name in times.inputs if name != factor)
@@ -231,14 +268,14 @@ class _Joining:
         return OnnxNode("Restride", [flat.inputs[0], node.inputs[1]]), (flat, node)
 
 
-def _give_own_tensors(nodes: Iterable[OnnxNode], arrays: dict[str, torch.Tensor]) -> None:
+def _give_own_tensors(nodes: Iterable[OnnxNode], arrays: dict[str, torch.Tensor], numbers: Collection[str]) -> None:
     """Name tensors after their layers, where the file names these, and give each norm tensors of its own."""
     users = Counter(name for node in nodes for name in set(node.inputs))
     given: set[str] = set()
     for node in nodes:
         stored = [name for name in node.inputs[1:] if name in arrays]
         base = node.layer or _prefix(stored, users) or node.outputs[0]
-        for place, slot in _slots(node, arrays):
+        for place, slot in _slots(node, arrays, numbers):
             name = node.inputs[place]
             is_copy = users[name] > 1 and (node.op_type in _NORMS or users[stored[0]] == 1)
             is_computed = users[name] == 1 and name.endswith((_TRANSPOSED, _FLAT))
@@ -252,10 +289,11 @@ def _give_own_tensors(nodes: Iterable[OnnxNode], arrays: dict[str, torch.Tensor]
             given.add(node.inputs[place])
 
 
-def _slots(node: OnnxNode, arrays: Mapping[str, torch.Tensor]) -> Iterator[tuple[int, str]]:
+def _slots(node: OnnxNode, arrays: Mapping[str, torch.Tensor], numbers: Collection[str]) -> Iterator[tuple[int, str]]:
     """The stored operands of a layer: their place, and the name of the tensor."""
     if node.op_type in ("Add", "Mul") and node.layer:
-        slots = [(place, "weight") for place, name in enumerate(node.inputs) if "." not in name]
+        named = (*numbers, *(name for name in node.inputs if "." in name))
+        slots = [(place, "weight") for place, name in enumerate(node.inputs) if name not in named]
     else:
         slots = list(enumerate(_PARAMETERS.get(node.op_type, ()), 1))
     for place, slot in slots:

@@ -241,3 +241,54 @@ def test_fields_of_onnx_operations_are_not_dropped(
     path = onnx_file(tmp_path / "net.onnx", [helper.make_node(kind, inputs, ["y"], **fields)], **used)
     with pytest.raises(UnsupportedNetwork, match=message):
         from_module(read_onnx(path), input=(3, 8, 8))
+
+
+class OneOutput(torch.nn.Module):
+    """Layers and norms with one output, learned factors, and plain numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.conv = torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Conv2d(4, 4, 3, padding=1)
+        self.narrow, self.again, self.head = torch.nn.Conv2d(4, 1, 3), torch.nn.Conv2d(1, 1, 1), torch.nn.Linear(36, 1)
+        self.alpha = torch.nn.Parameter(torch.tensor(0.3))
+        self.beta = torch.nn.Parameter(torch.full((1,), 0.7))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        x = x + self.alpha * self.conv(x).relu()
+        y: torch.Tensor = self.head(self.again(self.narrow(x * self.beta) * 0.5).flatten(1))
+        return y
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("settings", [{"dynamo": False}, {"external_data": False}, {}])
+def test_weights_of_one_element_in_an_onnx_file(tmp_path: Path, settings: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    module = OneOutput().eval()
+    path = tmp_path / "net.onnx"
+    torch.onnx.export(module, (torch.rand(2, 3, 8, 8),), path, **{"dynamo": True, "verbose": False, **settings})
+    found = read_source(str(path))
+    imported = from_module(found.module, input=found.shapes)
+    assert imported.network.cost().parameters == sum(value.numel() for value in module.parameters())
+    assert {"alpha", "beta", "narrow.bias", "head.weight"} <= set(imported.names.values())
+    assert "{block: scale, init: 0.3}" in imported.text and "{block: fixed_scale, factor: 0.5}" in imported.text
+    images = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(imported.build()(images), module(images))
+
+
+@pytest.mark.parametrize(
+    "module", [torch.nn.Linear(4, 1), torch.nn.Sequential(torch.nn.Conv2d(4, 1, 1), torch.nn.Conv2d(1, 1, 1))]
+)
+def test_layers_with_one_output_in_an_onnx_file(tmp_path: Path, module: torch.nn.Module) -> None:
+    path = tmp_path / "net.onnx"
+    shape = (4,) if isinstance(module, torch.nn.Linear) else (4, 5, 5)
+    torch.onnx.export(module.eval(), (torch.rand(2, *shape),), path, dynamo=True, verbose=False)
+    imported = from_module(read_source(str(path)).module, input=shape)
+    assert imported.network.cost().parameters == sum(value.numel() for value in module.parameters())
+
+
+def test_a_division_by_a_weight_of_an_onnx_file(tmp_path: Path) -> None:
+    node = helper.make_node("Div", ["x", "temperature"], ["y"])
+    path = onnx_file(tmp_path / "net.onnx", [node], temperature=np.float32(2).reshape(()))
+    with pytest.raises(UnsupportedNetwork, match="a division by a tensor"):
+        from_module(read_source(str(path)).module, input=(3, 8, 8))
