@@ -28,6 +28,7 @@ from hiresnet_graph.importing.recorder import record
 from hiresnet_graph.importing.sections import legal_name
 from hiresnet_graph.importing.starting_values import other_starts, with_starting_values
 from hiresnet_graph.importing.trace import Fault, ModuleInputs, ModuleTrace, foreign_message, stored_tensors
+from hiresnet_graph.lower.weights import floating_type
 from hiresnet_graph.spec.writer import to_yaml
 
 Input = Sequence[int] | torch.Tensor | Mapping[str, Sequence[int] | torch.Tensor]
@@ -60,8 +61,8 @@ class Imported:
         return f"<Imported {self.network.name}: {self.comparison}>"
 
     def build(self) -> nn.Module:
-        """The module of the spec with the weights of the original, in evaluation mode."""
-        module = self.network.build()
+        """The module of the spec with the weights of the original and their type of numbers, in evaluation mode."""
+        module = self.network.build().to(floating_type(self.weights.values()))
         module.load_state_dict(self.weights)
         return module.eval()
 

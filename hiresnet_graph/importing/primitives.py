@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from hiresnet_graph.errors import ShapeError
-from hiresnet_graph.importing.trace import Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
+from hiresnet_graph.importing.trace import ATTENTION_WEIGHTS, Fault, ModuleCall, ModuleTrace, Recorded, TracedTensor
 from hiresnet_graph.ops import (
     ChannelLayerNorm,
     Identity,
@@ -296,12 +296,9 @@ class Converter:
         handler = CLASSES.get(name) if name != call.function else FUNCTIONS.get(name)
         handler = handler or FUNCTIONS.get(name.removeprefix("aten::"))
         try:
-            stopped = next((operand for operand in call.operands if operand.stopped_by), None)
-            if stopped is not None:
-                raise Inexpressible(
-                    f"'{stopped.stopped_by}' of the parameter '{stopped.root.name}', which stops its gradients. Remove "
-                    "that for the import, and set 'freeze' in the recipe of a training"
-                )
+            refusal = next((one.whole_refusal for one in call.operands if one.whole_refusal), "")
+            if refusal:
+                raise Inexpressible(refusal)
             if handler is None:
                 what = f"there is no operation for {self.name}"
                 raise Inexpressible(what)
@@ -354,6 +351,10 @@ class Converter:
     def output(self, name: str, value: TracedTensor) -> int:
         """The primitive of an output."""
         ref = self.refs.get(id(value))
+        refusal = ATTENTION_WEIGHTS if isinstance(ref, AttentionScores) else value.whole_refusal
+        if refusal:
+            self.faults.append(Fault(f"its result '{name}' is {refusal}", "", "output"))
+            return 0
         if ref is None:
             if id(value) not in self.failed:
                 self.faults.append(Fault(f"its result '{name}' does not depend on the input", "", "output"))

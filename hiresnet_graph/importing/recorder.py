@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.trace import (
+    ATTENTION_WEIGHTS,
     Fault,
     ModuleCall,
     ModuleInputs,
@@ -70,9 +71,12 @@ def record(module: nn.Module, call: ModuleInputs, whole: Sequence[str] = ()) -> 
     recorder.finish(result)
     for name in _changed_state(module, before, recorder):
         path, _, attribute = name.rpartition(".")
-        recorder.trace.faults.append(
-            Fault(f"it keeps a state between calls: the attribute '{attribute}' changes", path, "found after the call")
+        kind = type(module.get_submodule(path)).__name__
+        what = (
+            f"it keeps a state between calls: the attribute '{attribute}' of {kind} changes. Return the value, or take "
+            "it with a forward hook, instead of storing it"
         )
+        recorder.trace.faults.append(Fault(what, path, f"{kind}.forward"))
     return recorder.trace
 
 
@@ -193,8 +197,11 @@ class _Recorder(TorchFunctionMode):
             if function in _REPEATS and operands[0].sizes == (1, *tensor.shape[1:]):  # for each sample
                 base = operands[0]
         value = TracedTensor(tensor, depends=depends, base=base)
-        if base is not None and id(base.root.tensor) in self.trainable:
-            value.stops = _STOPS.get(function, "")
+        if base is not None and function in _STOPS and id(base.root.tensor) in self.trainable:
+            value.refusal = (
+                f"'{_STOPS[function]}' of the parameter '{base.root.name}', which stops its gradients. Remove that for "
+                "the import, and set 'freeze' in the recipe of a training"
+            )
         self.add(value)
         return value
 
@@ -259,6 +266,8 @@ class _Recorder(TorchFunctionMode):
         inputs = [self.value(tensor) for tensor in values_in((args, kwargs), torch.Tensor)]
         value = TracedTensor(fresh, depends=any(one.depends for one in inputs))
         self.add(value)
+        for other in values_in(more, torch.Tensor):
+            self.add(TracedTensor(other, depends=value.depends, refusal=ATTENTION_WEIGHTS))
         own, named = self._replaced(args), {key: self._replaced(one) for key, one in kwargs.items()}
         name = f"class:{_class_path(module)}"
         self.trace.calls.append(Recorded(name, own, named, (value,), frames, _location(), module))

@@ -16,6 +16,11 @@ _LONGEST = 120
 _LONGEST_LINE = 300
 """Characters of the message of another library."""
 
+ATTENTION_WEIGHTS = (
+    "the weights of attention, which a spec can neither use nor return. Use the first result of nn.MultiheadAttention, "
+    "or the product with the values, alone"
+)
+
 
 class ModuleCall(NamedTuple):
     """One call of a module.
@@ -46,7 +51,7 @@ class TracedTensor:
         depends: It depends on an argument of the network.
         base: The value of which it is a view, if it depends on no argument.
         stale: Where its memory was overwritten through another tensor; empty if it was not.
-        stops: The function that made it of a parameter and stops its gradients, like `detach`; empty for others.
+        refusal: Why a spec can neither use nor return it; empty for others.
     """
 
     tensor: torch.Tensor
@@ -55,7 +60,7 @@ class TracedTensor:
     depends: bool = False
     base: TracedTensor | None = None
     stale: str = ""
-    stops: str = ""
+    refusal: str = ""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -68,9 +73,9 @@ class TracedTensor:
         return self if self.base is None else self.base.root
 
     @property
-    def stopped_by(self) -> str:
-        """The function by which it, or a value of which it is a view, stops the gradients of a parameter; or empty."""
-        return self.stops or ("" if self.base is None else self.base.stopped_by)
+    def whole_refusal(self) -> str:
+        """Its refusal, or that of a value of which it is a view."""
+        return self.refusal or ("" if self.base is None else self.base.whole_refusal)
 
 
 @dataclass(eq=False, slots=True)

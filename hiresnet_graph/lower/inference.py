@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from hiresnet_graph.lower import build
+from hiresnet_graph.lower.weights import floating_type
 from hiresnet_graph.ops import Op
 from hiresnet_graph.ops.combine import Concat
 from hiresnet_graph.ops.conv import Conv2d
@@ -47,17 +48,18 @@ class InferenceForm:
         for step in self._steps:
             step(found)
         names = self.plan.tensors()
-        dtype = next((value.dtype for value in tensors.values() if value.is_floating_point()), torch.float32)
+        dtype = floating_type(tensors.values())
         return {name: found[name].to(tensors[name].dtype if name in tensors else dtype) for name in names}
 
     def build(self, trained: nn.Module) -> nn.Module:
-        """The form as a module in evaluation mode.
+        """The form as a module in evaluation mode, with the type of numbers of a trained one.
 
         Args:
             trained: A module of the network; it is not changed.
         """
-        module = build(self.plan)
-        module.load_state_dict(self.weights(trained.state_dict()))
+        weights = self.weights(trained.state_dict())
+        module = build(self.plan).to(floating_type(weights.values()))
+        module.load_state_dict(weights)
         return module.eval()
 
 

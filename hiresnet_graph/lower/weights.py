@@ -123,6 +123,11 @@ def _memory_bytes() -> float:
         return math.inf
 
 
+def floating_type(tensors: Iterable[torch.Tensor]) -> torch.dtype:
+    """The type of the first tensor of floating-point numbers; float32 if there is none."""
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+
+
 @torch.no_grad()
 def initialize(module: nn.Module, name: str, tensors: tuple[Tensor, ...], seed: int) -> None:
     """Set the tensors of one layer to their initial values, each drawn from (seed, its name)."""

@@ -248,3 +248,49 @@ def test_a_module_that_changes_its_input_in_place() -> None:
     built = from_module(module, input=batch).build()
     assert torch.equal(batch, before)
     torch.testing.assert_close(built(batch), module(before))
+
+
+class TokenAttention(nn.Module):
+    """Attention of patches to patches.
+
+    Args:
+        result: Which function of its two results is returned.
+    """
+
+    def __init__(self, result: Callable[[torch.Tensor, torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.patches, self.attention = nn.Conv2d(3, 8, 4, 4), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.result = result
+
+    def forward(self, x: torch.Tensor) -> Any:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        return self.result(*self.attention(tokens, tokens, tokens))
+
+
+def test_weights_of_attention_are_no_result() -> None:
+    check_equal(TokenAttention(lambda y, weights: y.mean(1)), IMAGE)
+    message = refused(TokenAttention(lambda y, weights: (y.mean(1), weights)))
+    assert "its result 'output2' is the weights of attention, which a spec can neither use nor return" in message
+    message = refused(TokenAttention(lambda y, weights: torch.relu(weights)))
+    assert "the weights of attention, which a spec can neither use nor return" in message and "depend" not in message
+    assert "test_modules.py:" in message
+
+
+def test_a_stored_feature_is_named_with_its_class() -> None:
+    def store(own: Any, x: torch.Tensor) -> torch.Tensor:
+        own.feature = own.conv(x)
+        return torch.relu(own.feature)
+
+    message = refused(Written(store, conv=nn.Conv2d(3, 4, 3)))
+    assert "the attribute 'feature' of Written changes. Return the value, or take it with a forward hook" in message
+    assert "in Written.forward" in message
+    message = refused(nn.Sequential(Written(store, conv=nn.Conv2d(3, 4, 3))))
+    assert "in '0' at Written.forward" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_type_of_numbers_is_kept(dtype: torch.dtype) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(dtype).eval()
+    images = torch.rand(2, *IMAGE).to(dtype)
+    found = from_module(module, input=IMAGE).build()(images)
+    assert found.dtype == dtype and torch.equal(found, module(images))

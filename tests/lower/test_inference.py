@@ -117,6 +117,15 @@ def test_the_trained_module_keeps_its_weights_and_mode() -> None:
     assert next(form.parameters()).dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_type_of_numbers_is_that_of_the_trained_module(dtype: torch.dtype) -> None:
+    network = hrg.loads(SHARED)
+    module = network.build().to(dtype)
+    form = inference_form(network.plan).build(module)
+    assert form(torch.rand(2, 2, 6, 6).to(dtype)).dtype == dtype
+    assert {value.dtype for value in form.state_dict().values() if value.is_floating_point()} == {dtype}
+
+
 def test_a_norm_that_others_read_is_not_folded() -> None:
     text = MANY.replace("flow:", "outputs: [up, head]\nflow:")
     network = hrg.loads(text)
