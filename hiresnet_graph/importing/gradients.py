@@ -76,7 +76,8 @@ def _gradients(
     tensors = stored_tensors(network)
     sums: dict[str, torch.Tensor] = {}
     for address, name in names.items():
-        tensors[name].requires_grad_(True).register_post_accumulate_grad_hook(partial(_sum_up, sums, address))
+        value = tensors[name].requires_grad_(True)
+        value.register_post_accumulate_grad_hook(partial(_sum_up, sums, address))  # type: ignore[no-untyped-call]
     inputs = {name: tensor.clone().requires_grad_(True) for name, tensor in call.tensors.items()}
     call = call._replace(tensors=inputs).copy()
     kept = _KeptBytes()
