@@ -319,7 +319,7 @@ def test_control_flow_that_depends_on_data() -> None:
 def test_hidden_state() -> None:
     with pytest.raises(UnsupportedNetwork) as caught:
         from_module(networks.Stateful(), input=(3, 4, 4))
-    for part in ("'mul_' changes 'average'", "the attribute 'last' changes", "the attribute 'calls' changes"):
+    for part in ("'mul_' changes 'average'", "attribute 'last' of Stateful changes", "'calls' of Stateful changes"):
         assert part in str(caught.value)
 
 
