@@ -20,11 +20,11 @@ _TOLERANCE = 1e-8
 Select = Callable[[Any], Sequence[torch.Tensor]]
 
 
-class _TooLarge(Exception):
+class _KeepsTooMuch(Exception):
     """Bare: the values for the backward pass take too much memory."""
 
 
-class _Unknown(Exception):
+class _NoBackwardPass(Exception):
     """Bare: a network has no backward pass."""
 
 
@@ -51,7 +51,7 @@ def other_gradients(
     try:
         expected = _gradients(pair[0], calls[0], outputs[0], {address: names[address] for address in trainable})
         found = _gradients(pair[1], calls[1], outputs[1], own)
-    except (_TooLarge, _Unknown):
+    except (_KeepsTooMuch, _NoBackwardPass):
         return []
     largest = max((float(value[1]) for value in (*expected.values(), *found.values())), default=0.0)
     none = torch.zeros(2, dtype=torch.float64)
@@ -93,10 +93,10 @@ def _gradients(
             torch.manual_seed(0)
             loss = sum(((value * _weights(value)).sum() for value in select(call.run(network))), torch.zeros(()))
             loss.backward()  # type: ignore[no-untyped-call]
-    except _TooLarge:
+    except _KeepsTooMuch:
         raise
     except Exception as error:
-        raise _Unknown from error
+        raise _NoBackwardPass from error
     return sums
 
 
@@ -122,12 +122,12 @@ class _KeptBytes:
         """The tensor itself.
 
         Raises:
-            _TooLarge: There are too many.
+            _KeepsTooMuch: There are too many.
         """
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self.storages:
             self.storages[storage.data_ptr()] = storage.nbytes()
             self.total += storage.nbytes()
         if self.total > _LARGEST_BYTES:
-            raise _TooLarge
+            raise _KeepsTooMuch
         return tensor
