@@ -76,8 +76,8 @@ def _gradients(
     tensors = stored_tensors(network)
     sums: dict[str, torch.Tensor] = {}
     for address, name in names.items():
-        value = tensors[name].requires_grad_(True)
-        value.register_post_accumulate_grad_hook(partial(_sum_up, sums, address))  # type: ignore[no-untyped-call]
+        tensor = tensors[name].requires_grad_(True)
+        tensor.register_post_accumulate_grad_hook(partial(_sum_up, sums, address))  # type: ignore[no-untyped-call]
     inputs = {name: tensor.clone().requires_grad_(True) for name, tensor in call.tensors.items()}
     call = call._replace(tensors=inputs).copy()
     kept = _KeptBytes()
