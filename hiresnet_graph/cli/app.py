@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import IO, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
@@ -30,7 +30,7 @@ from hiresnet_graph.cli.commands.show import show
 from hiresnet_graph.cli.commands.status import status
 from hiresnet_graph.cli.commands.train import train
 from hiresnet_graph.cli.commands.validate import validate
-from hiresnet_graph.cli.console import write_message
+from hiresnet_graph.cli.console import PipedStream, write_message
 from hiresnet_graph.cli.help import Command, CommandGroup, wants_json
 from hiresnet_graph.errors import HrgError
 
@@ -77,10 +77,6 @@ class MainGroup(CommandGroup):
         except KeyboardInterrupt as error:
             write_message(str(error) or "Interrupted.")
             raise typer.Exit(failure.INTERRUPTED) from None
-        except BrokenPipeError:
-            # The reader of the output has closed the pipe, as in `hrg show resnet110 | head`.
-            _silence(sys.stdout)
-            raise typer.Exit(0) from None
         except (HrgError, OSError) as error:
             self._end(error, ctx)
         except Exception as error:
@@ -95,16 +91,6 @@ class MainGroup(CommandGroup):
         command = " ".join(["hrg", ctx.invoked_subcommand or ""]).strip()
         failure.report_error(error, command, as_json=wants_json(ctx))
         raise typer.Exit(failure.exit_code(error)) from None
-
-
-def _silence(stream: IO[str]) -> None:
-    """Discard buffered output, so that closing the stream does not fail again."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError):
-        pass
 
 
 app = typer.Typer(
@@ -151,6 +137,5 @@ def run() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - stays open to the end
-        # A character that the terminal cannot encode becomes '?'.
-        getattr(sys, name).reconfigure(errors="replace")
+        setattr(sys, name, PipedStream.of(getattr(sys, name)))
     app()

@@ -5,6 +5,7 @@ rich is imported when the first table is printed, so that commands without a tab
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from hiresnet_graph.formats import Column
 
@@ -22,6 +23,58 @@ _WRAPPED_WIDTH = 24  # a column that wraps is at least this wide, where the term
 _UNLIMITED = 10_000
 _COLOR = re.compile(r"(\x1b\[[0-9;]*m)")
 _ANSI = {"bold": "1", "red": "1;31", "dim": "2", "cyan": "36", "green": "32"}
+
+
+class PipedStream(io.TextIOWrapper):
+    """A stream that is silent once its reader has closed the pipe, as in `hrg show resnet110 | head`.
+
+    The command goes on, and ends with its own exit code: output that nobody reads neither stops a training nor hides an
+    error. A character that the terminal cannot encode becomes `?`.
+
+    Attributes:
+        is_abandoned: Whether the reader has closed the pipe.
+    """
+
+    is_abandoned = False
+    _original: io.TextIOWrapper
+
+    @classmethod
+    def of(cls, stream: io.TextIOWrapper) -> Self:
+        """A stream of this process, in place of the one that Python has opened."""
+        found = cls(
+            stream.buffer,
+            stream.encoding,
+            "replace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        found._original = stream  # it closes the buffer when it is deleted
+        return found
+
+    def write(self, text: str) -> int:
+        """Write a text, if somebody still reads."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._abandon()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, if somebody still reads."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """Discard what is buffered and all later output, so that closing the stream does not fail again."""
+        self.is_abandoned = True
+        try:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+        except (OSError, ValueError):
+            pass
 
 
 def terminal_width() -> int:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -174,6 +175,26 @@ def test_a_reader_that_closes_the_pipe_early_causes_no_error():
     command = f"{sys.executable} -m hiresnet_graph.cli show resnet110 --ops | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
     assert done.stdout.splitlines()[1] == "0" and done.stderr == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_reader_that_closes_the_pipe_early_stops_no_training_and_hides_no_error(tmp_path):
+    """`read` is a reader that ends after the first line, long before the second one is written."""
+
+    def exit_code(args, streams):
+        command = f"({shlex.join([*PROGRAM, *args])}; echo $? > code) {streams} | (read -r line; echo $line)"
+        subprocess.run(["bash", "-c", command], cwd=tmp_path, env=environment(), check=True, capture_output=True)
+        return int((tmp_path / "code").read_text())
+
+    study = ["ablate", *SMALL, "--variants", "none,full", "--seeds", "1", "--epochs", "1", "--jobs", "1", "-o", "study"]
+    assert exit_code(study, "2>&1") == 0
+    assert all((tmp_path / "study" / "runs" / f"{name}-seed0" / "result.json").exists() for name in ("none", "full"))
+    assert exit_code(["train", *SMALL, "--epochs", "2", "-o", "run"], "2>&1") == 0
+    assert (tmp_path / "run" / "result.json").exists()
+    diverging = ["train", *SMALL, "--epochs", "2", "--lr", "1e30", "-o", "diverged"]
+    assert exit_code(diverging, "2>&1") == 1
+    assert json.loads((tmp_path / "diverged" / "result.json").read_text())["outcome"] == "diverged"
+    assert exit_code(["validate", "hiresnet18", "nosuch", "unet"], "2>&1") == 1
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

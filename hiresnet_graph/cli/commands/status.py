@@ -54,7 +54,7 @@ def status(
             else:
                 _write(found, folder)
             sys.stdout.flush()
-        if not watch or not found.is_alive:
+        if not watch or not found.is_alive or getattr(sys.stdout, "is_abandoned", False):
             return
         shown = found
         try:
