@@ -24,7 +24,7 @@ from hiresnet_graph.formats import one_line
 from hiresnet_graph.identifiers import argument_names, class_name
 from hiresnet_graph.lower import build
 from hiresnet_graph.report import make_report, make_table, to_csv, to_latex, to_markdown
-from hiresnet_graph.sweep.ledger import run_folder
+from hiresnet_graph.sweep.folders import run_folder
 from hiresnet_graph.train.record import Seeds
 from tests.emit.compare import assert_same, load_source
 from tests.report.studies import Net, study

@@ -6,15 +6,13 @@
 
 Only the driver writes the ledger, under the lock of the folder; `read_results` and `read_status` read it. A result that
 a worker has written and the driver has not yet recorded lies in the folder of the run, and is adopted when the study is
-resumed. Nothing here depends on the time of day.
+resumed, also by a new ledger: the key in the folder says which run it holds. Nothing here depends on the time of day.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -35,17 +33,16 @@ from hiresnet_graph.sweep.database import (
     open_for_writing,
 )
 from hiresnet_graph.sweep.execution import ExecutionPlan
+from hiresnet_graph.sweep.folders import find_unrecorded, run_folder
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.train.lock import FolderLock
-from hiresnet_graph.train.record import LEDGER, Environment, Epoch, RunRecord, Seeds
+from hiresnet_graph.train.record import LEDGER, Environment, Epoch, RunRecord
 
 AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "lost", "paused"]
 
 # The execution plan is frozen as soon as a run was started.
 _FROZEN = "SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)"
 _STATE = "key, folder, state, attempts, epochs, paused_at, message"
-# Not a file: the folder and its parent, and the devices of Windows, whatever follows the first dot.
-_NO_FILE = re.compile(r"\.{1,2}$|(con|prn|aux|nul|com\d|lpt\d)\.", re.IGNORECASE)
 _Read = Callable[[str], list[Any]]
 
 
@@ -71,7 +68,8 @@ class StoredStudy(NamedTuple):
     """What a folder holds before a plan is joined to it.
 
     Attributes:
-        runs: All runs by key, those of earlier plans included.
+        runs: All runs by key, those of earlier plans included; and the finished runs of the plan in folders that the
+            ledger does not know, which it adopts when it joins the plan.
         execution: The frozen execution plan; None before the first run was started.
         refusal: Why the plan does not fit the folder; empty if it does.
     """
@@ -94,10 +92,10 @@ def read_stored(folder: Path | str, plan: StudyPlan, *, accept_changes: bool = F
     if refusal := single_run_refusal(folder):
         return StoredStudy(refusal=refusal)
     if not os.path.exists(folder / LEDGER):
-        return StoredStudy()
+        return StoredStudy(_with_unrecorded({}, folder, plan))
     with open_for_reading(folder / LEDGER, may_be_empty=True) as database:
         if is_empty(database):
-            return StoredStudy()
+            return StoredStudy(_with_unrecorded({}, folder, plan))
         return _stored(lambda statement: database.execute(statement).fetchall(), folder, plan, accept_changes)
 
 
@@ -240,17 +238,25 @@ class Ledger:
 
     def _write_runs(self, plan: StudyPlan) -> None:
         known = dict(self._read("SELECT key, folder FROM runs"))
-        taken = {folder.casefold() for folder in known.values()}  # some file systems ignore case
+        unrecorded = find_unrecorded(self.folder / RUNS, known.values())
+        by_key = {run.key: run for run in reversed(unrecorded)}
+        names = (*known.values(), *(run.name for run in unrecorded))
+        taken = {name.casefold() for name in names}  # some file systems ignore case
         for row in plan.rows:
             if row.key in known:
                 continue
             network, request = plan.networks[row.network], plan.requests[row.key]
+            found = by_key.get(row.key)
             folder = run_folder(network.same_as or network.label, network.setting, row.seeds)
-            # The label referred to another run before, which keeps its folder.
-            folder = f"{folder}-{row.key[:8]}" if folder.casefold() in taken else folder
+            if found is not None:
+                folder = found.name
+            elif folder.casefold() in taken:  # by another run, to which the label referred before
+                folder = f"{folder}-{row.key[:8]}"
             self._write(
                 "INSERT INTO runs (key, folder, epochs) VALUES (?, ?, ?)", row.key, folder, request.recipe.epochs
             )
+            if found is not None and found.record is not None:
+                self.adopt(row.key, found.record)
             known[row.key] = folder
             taken.add(folder.casefold())
 
@@ -433,7 +439,19 @@ class Ledger:
 
 def _stored(read: _Read, folder: Path, plan: StudyPlan, accept_changes: bool) -> StoredStudy:
     runs = {values[0]: _state(folder, *values) for values in read(f"SELECT {_STATE} FROM runs")}
+    runs = _with_unrecorded(runs, folder, plan)
     return StoredStudy(runs, _frozen(read), "" if accept_changes else changes_refusal(read, folder, plan))
+
+
+def _with_unrecorded(runs: Mapping[str, RunState], folder: Path, plan: StudyPlan) -> dict[str, RunState]:
+    """The runs of a ledger, and the finished ones of a plan in folders that it does not know."""
+    found = find_unrecorded(folder / RUNS, [run.folder.name for run in runs.values()])
+    finished = {
+        run.key: RunState(run.key, folder / RUNS / run.name, run.record.outcome, 0, run.record.recipe.epochs)
+        for run in reversed(found)
+        if run.record is not None and run.key in plan.requests
+    }
+    return {**finished, **runs}
 
 
 def _frozen(read: _Read) -> ExecutionPlan | None:
@@ -443,19 +461,3 @@ def _frozen(read: _Read) -> ExecutionPlan | None:
 
 def _state(folder: Path, key: str, name: str, *rest: Any) -> RunState:
     return RunState(key, folder / RUNS / name, *rest)
-
-
-def run_folder(label: str, setting: Mapping[str, object], seeds: Seeds) -> str:
-    """The name of a run's folder, below `runs`."""
-    values = (value if isinstance(value, str) else json.dumps(value) for value in setting.values())
-    chosen = "".join(f"-{name.rpartition('.')[2]}={value}" for name, value in zip(setting, values, strict=True))
-    return f"{_file_name(label)}{_file_name(chosen) if chosen else ''}-seed{str(seeds).replace('/', '-')}"
-
-
-def _file_name(label: str) -> str:
-    """A label as part of a file name without characters that a shell interprets; unique for each label."""
-    text = label.replace(">", "-to-").replace(" + ", "+").replace("without ", "without-")
-    if re.fullmatch(r"[\w.+=-]{1,100}", text, re.ASCII) and not _NO_FILE.match(text):
-        return text
-    text = f"_{text}" if _NO_FILE.match(text) else text
-    return re.sub(r"[^\w.+=-]+", "_", text, flags=re.ASCII)[:80] + "-" + hashlib.sha256(label.encode()).hexdigest()[:8]

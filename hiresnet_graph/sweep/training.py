@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from hiresnet_graph.errors import RunError
@@ -14,6 +12,7 @@ from hiresnet_graph.sweep.database import FINAL, RUNS, State
 from hiresnet_graph.sweep.driver import Driver, RunTask, StackTask
 from hiresnet_graph.sweep.execution import ExecutionPlan
 from hiresnet_graph.sweep.executors.base import Executor, StackTraining, Training
+from hiresnet_graph.sweep.folders import folder_names
 from hiresnet_graph.sweep.ledger import Ledger, RunState
 from hiresnet_graph.sweep.stacks import RunStack
 from hiresnet_graph.train.record import Epoch, RunRecord, read_record
@@ -127,7 +126,7 @@ class _RunReporter:
 
     def adopt_results(self) -> list[str]:
         """Record results that lie in the folders of runs; returns the keys of the runs that remain."""
-        folders = _names(self._ledger.folder / RUNS)
+        folders = folder_names(self._ledger.folder / RUNS)
         missing = []
         for run in (self._runs[key] for key in self._requests):
             if run.state in FINAL:
@@ -175,11 +174,3 @@ def _tasks(missing: Iterable[str], stacks: Iterable[RunStack]) -> Iterator[str |
             for one in together:
                 del waiting[one]
             yield stack.of(together)
-
-
-def _names(folder: Path) -> set[str]:
-    """The names in a folder: one call instead of one for each run."""
-    try:
-        return set(os.listdir(folder))
-    except FileNotFoundError:
-        return set()

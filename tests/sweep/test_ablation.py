@@ -54,6 +54,23 @@ def test_results_do_not_depend_on_workers_or_other_networks(tiny: hrg.Architectu
     assert results(tmp_path / "d")["full-seed1"] == results(tmp_path / "a")["full-seed1"]
 
 
+def test_without_its_ledger_a_study_trains_nothing_again(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    def requested(edges: str) -> Study:
+        return study(tiny, seeds=[0]).model_copy(update={"variants": {"a": {"edges": edges}}})
+
+    for edges in ("full", "none"):  # the second run has a folder with a suffix
+        last = ablate(requested(edges), out=tmp_path, executor=Inline(), accept_changes=True)
+    before = results(tmp_path)
+    assert len(before) == 2
+    (tmp_path / "ledger.sqlite").unlink()
+    assert prepare_study(requested("none"), tmp_path).done == 1
+    started: list[PreparedStudy] = []
+    seen: list[Progress] = []
+    again = ablate(requested("none"), out=tmp_path, executor=Inline(), started=started.append, progress=seen.append)
+    assert seen == [] and started[0].done == 1 and results(tmp_path) == before
+    assert [row.record for row in again.rows] == [row.record for row in last.rows]
+
+
 def test_no_run_is_trained_twice_and_a_study_can_be_extended(tiny: hrg.Architecture, tmp_path: Path) -> None:
     seen: list[Progress] = []
     started: list[PreparedStudy] = []

@@ -14,12 +14,14 @@ import pytest
 
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
-from hiresnet_graph.sweep.ledger import Ledger, StoredStudy, read_stored, run_folder
+from hiresnet_graph.sweep.folders import run_folder
+from hiresnet_graph.sweep.ledger import Ledger, StoredStudy, read_stored
 from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.sweep.results import read_results
 from hiresnet_graph.sweep.status import read_status
 from hiresnet_graph.train import Recipe, Seeds
 from hiresnet_graph.train.lock import is_locked
+from hiresnet_graph.train.record import RESULT
 from tests.sweep.works import MACHINE, epoch, record, study
 
 
@@ -419,6 +421,53 @@ def test_an_empty_ledger_is_named(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.join(study(["none"], [0]))
     assert len(read_results(tmp_path).rows) == 1
+
+
+def write_results(ledger: Ledger, plan: StudyPlan) -> None:
+    """Write the result of each run into its folder, as workers do."""
+    for run in ledger.runs():
+        run.folder.mkdir(parents=True)
+        (run.folder / RESULT).write_text(record(plan.requests[run.key]).model_dump_json())
+
+
+def test_a_new_ledger_finds_each_run_by_its_key(tmp_path: Path) -> None:
+    short, long = study(["full"], [0], recipe=Recipe(epochs=2)), study(["full"], [0], recipe=Recipe(epochs=3))
+    for plan in (short, long):
+        with Ledger.open(tmp_path) as ledger:
+            ledger.join(plan, accept_changes=True)
+            write_results(ledger, plan)
+            finish_all(ledger, plan)
+    (key,) = long.requests
+    suffixed = f"full-seed0-{key[:8]}"
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["full-seed0", suffixed]
+    shutil.copytree(tmp_path / "runs" / suffixed, tmp_path / "runs" / "copy of full-seed0")
+    (tmp_path / "ledger.sqlite").unlink()
+    found = read_stored(tmp_path, long).runs
+    assert {run.key: (run.state, run.attempts, run.epochs) for run in found.values()} == {key: ("complete", 0, 3)}
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.stored(long).runs == found
+        ledger.join(long)
+        assert ledger.counts()["complete"] == 1 and ledger.missing() == []
+        assert ledger.run(key).folder.name in (suffixed, "copy of full-seed0")
+        ledger.join(short, accept_changes=True)  # its folder was never given to another run
+        assert states(ledger) == {"full-seed0": "complete"}
+    assert read_results(tmp_path).rows[0].record == record(next(iter(short.requests.values())))
+
+
+def test_a_new_ledger_never_gives_a_folder_with_another_run_away(tmp_path: Path) -> None:
+    plan = study(["full", "none"], [0])
+    full, none = plan.requests
+    (tmp_path / "runs" / "FULL-seed0").mkdir(parents=True)  # some file systems ignore case
+    other = next(iter(study(["in"], [5]).requests.values()))
+    (tmp_path / "runs" / "FULL-seed0" / RESULT).write_text(record(other).model_dump_json())
+    (tmp_path / "runs" / "none-seed0").mkdir()
+    (tmp_path / "runs" / "none-seed0" / RESULT).write_text("{}")  # the run itself reports what is wrong
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        assert ledger.run(full).folder.name == f"full-seed0-{full[:8]}"
+        assert ledger.run(none).folder.name == "none-seed0"
+        assert ledger.counts()["waiting"] == 2
 
 
 def test_folders_differ_where_file_names_ignore_case(tmp_path: Path) -> None:
