@@ -121,7 +121,7 @@ class PreparedRun:
         for old in (found, read_settings(folder)):
             if old is not None and old.key != self.key and (reason := self._not_continued(old)) is not None:
                 raise UsageError(
-                    f"{folder} holds another run: {'; '.join(_differences(old, self.settings))}.{reason} Choose "
+                    f"{folder} holds another run: {'; '.join(differences(old, self.settings))}.{reason} Choose "
                     "another folder, or start over in this one with 'hrg train --fresh'."
                 )
         return None
@@ -332,7 +332,7 @@ def prepare_run(
     return PreparedRun(request, folder, arch, dataset, settings)
 
 
-def _differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:
+def differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:
     """Descriptions of what differs between two runs."""
     before, now = old.recipe.mathematics(), new.recipe.mathematics()
     pairs: dict[str, tuple[object, object]] = {

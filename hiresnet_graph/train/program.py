@@ -37,6 +37,7 @@ def run(
     ship_files: bool = False,
     fresh: bool = False,
     lock: Path | None = None,
+    check: Callable[[PreparedRun], None] = lambda prepared: None,
     on_data: Callable[[Dataset], None] | None = None,
     on_resume: Callable[[Cursor], None] | None = None,
     on_step: OnStep | None = None,
@@ -54,6 +55,7 @@ def run(
         ship_files: Whether events carry the files that they announce.
         fresh: Start over, replacing any run in the folder.
         lock: Folder whose lock is held during training, if its file system has locks.
+        check: Called with the prepared run, before its folder is read and anything is written.
         on_data: Called with the data before training.
         on_resume: Called with the finished epochs, and steps of the next one, where a run is resumed.
         on_step: Called after each step.
@@ -70,6 +72,7 @@ def run(
     if processes.world > 1 and device.type == "cuda":
         device = choose_device(f"cuda:{processes.local}")
     prepared = prepare_run(request, folder, arch=arch, dataset=dataset, processes=processes.world)
+    check(prepared)
     finished = None if fresh else prepared.finished_record()
     if finished is not None:
         yield Started(len(finished.epochs), finished.machine)

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
 from hiresnet_graph.train.initial_weights import InitialWeights, initial_weights
 from hiresnet_graph.train.parallel import join_processes
 from hiresnet_graph.train.parameter_rules import check_rules
-from hiresnet_graph.train.prepare import InMemoryData, stored_source
+from hiresnet_graph.train.prepare import InMemoryData, PreparedRun, differences, stored_source
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import (
@@ -32,6 +33,7 @@ from hiresnet_graph.train.record import (
     RunRecord,
     Seeds,
     has_run,
+    read_record,
     read_settings,
     stored_cursors,
     study_folder,
@@ -208,6 +210,23 @@ def _refuse_checkpoints(folder: Path) -> None:
         )
 
 
+def _check_in_study(prepared: PreparedRun, *, fresh: bool) -> None:
+    """In a folder of a study, allow the run that it holds and nothing else: the ledger of the study has recorded it."""
+    folder, study = prepared.folder, study_folder(prepared.folder)
+    if study is None:
+        return
+    held = [found for found in (read_record(folder), read_settings(folder)) if found is not None]
+    if fresh:
+        reason = "starting over would replace a run of the study"
+    elif not held:
+        reason = "it holds no run yet"
+    elif any(found.key != prepared.key for found in held):
+        reason = f"it holds another run: {'; '.join(differences(held[0], prepared.settings))}"
+    else:
+        return
+    raise UsageError(f"{folder} belongs to the study in {study}, and {reason}. Choose another folder.")
+
+
 class _Observers(NamedTuple):
     """What is called, and whether TensorBoard gets curves, as `train` describes them."""
 
@@ -238,6 +257,7 @@ def _execute(
             dataset=dataset,
             fresh=not resume,
             lock=study_folder(folder) or folder,
+            check=partial(_check_in_study, fresh=not resume),
             on_data=observers.on_data,
             on_resume=observers.on_resume,
             on_step=observers.on_step,

@@ -92,7 +92,26 @@ def test_the_folder_of_a_study_is_refused(tiny: hrg.Architecture, tmp_path: Path
         with pytest.raises(UsageError, match=r"holds a study, .*'hrg ablate'"):
             attempt()
     assert [path.name for path in tmp_path.iterdir()] == ["ledger.sqlite"]
-    assert train(tiny, out=tmp_path / "runs" / "one", recipe=Recipe(epochs=1, batch_size=500)).outcome == "complete"
+
+
+def test_a_folder_of_a_study_keeps_its_run(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    folder, quick = tmp_path / "runs" / "one", Recipe(epochs=1, batch_size=500)
+    record = train(tiny, out=folder, recipe=quick)
+    (tmp_path / "ledger.sqlite").touch()
+    before = files_in(tmp_path)
+    for recipe, resume, message in (
+        (quick, False, "starting over would replace a run of the study"),
+        (Recipe(epochs=2, batch_size=500), True, "it holds another run: recipe.epochs was 1, now 2"),
+        (Recipe(epochs=1, batch_size=600), True, "it holds another run: recipe.batch_size was 500, now 600"),
+    ):
+        with pytest.raises(UsageError, match=f"one belongs to the study in .*, and {message}. Choose another folder."):
+            train(tiny, out=folder, recipe=recipe, resume=resume)
+    with pytest.raises(UsageError, match=r"two belongs to the study in .*, and it holds no run yet"):
+        train(tiny, out=tmp_path / "runs" / "two", recipe=quick)
+    assert files_in(tmp_path) == before
+    assert train(tiny, out=folder, recipe=quick) == resume_run(folder) == record
+    (folder / "result.json").unlink()  # as of a run that a study has begun
+    assert resume_run(folder).key == record.key
 
 
 def test_starting_over_replaces_the_run_and_nothing_else(tiny: hrg.Architecture, tmp_path: Path) -> None:
