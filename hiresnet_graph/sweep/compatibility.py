@@ -7,10 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from hiresnet_graph.errors import RunError
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.sweep.plan import StudyPlan
-from hiresnet_graph.train.recipe import FIXED_RATES, Recipe
-from hiresnet_graph.train.record import has_run
+from hiresnet_graph.sweep.database import RUNS
+from hiresnet_graph.sweep.plan import PlannedRow, StudyPlan
+from hiresnet_graph.train.differences import SAME, RequestedRun, differences
+from hiresnet_graph.train.recipe import EXECUTION_FIELDS, FIXED_RATES, Recipe
+from hiresnet_graph.train.record import RunRecord, Settings, has_run, read_settings
 
 
 def single_run_refusal(folder: Path) -> str:
@@ -18,15 +23,15 @@ def single_run_refusal(folder: Path) -> str:
     return f"{folder} holds a single run. Choose another folder for a study." if has_run(folder) else ""
 
 
-def changes_refusal(read: Callable[[str], list[Any]], folder: Path, plan: StudyPlan) -> str:
+def changes_refusal(read: Callable[..., list[Any]], folder: Path, plan: StudyPlan) -> str:
     """Why a plan is not a continuation of the study in a folder; empty if it is, or if there is no study yet.
 
     Without the data, the keys of the plan's runs are unknown: then its networks and its recipe alone are compared.
 
     Args:
-        read: Returns the rows of an SQL statement on the ledger of the folder.
+        read: Returns the rows of an SQL statement, with its values, on the ledger of the folder.
     """
-    found = _difference(read, plan)
+    found = _difference(read, folder, plan)
     if not found:
         return ""
     return (
@@ -35,7 +40,7 @@ def changes_refusal(read: Callable[[str], list[Any]], folder: Path, plan: StudyP
     )
 
 
-def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
+def _difference(read: Callable[..., list[Any]], folder: Path, plan: StudyPlan) -> str:
     stored = read("SELECT name, architecture, data, data_fingerprint, recipe FROM study")
     if not stored:
         return ""
@@ -53,6 +58,7 @@ def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
             "JOIN networks ON networks.id = network JOIN runs USING (key) WHERE rows.in_study"
         )
     }
+    recipes = json.loads(recipe), plan.recipe
     is_continued = False
     for row in plan.rows:
         network = plan.networks[row.network]
@@ -67,11 +73,11 @@ def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
         elif plan.continues(row.key, key, epochs):
             is_continued = True
         else:
-            changed = _changed_fields(json.loads(recipe), plan.recipe)
+            changed = _changed_fields(*recipes)
             if changed:
                 return f"a study with another recipe ({changed})"
-            return "runs of another version of the training code, or of your blocks"
-    if not has_data and (changed := _changes_without_data(json.loads(recipe), plan.recipe)):
+            return _other_run(read, folder, key, plan, row)
+    if not has_data and (changed := _changes_without_data(*recipes)):
         return f"a study with another recipe ({changed})"
     # Runs of earlier plans count too: a plan that returns to them finds them.
     if (
@@ -84,6 +90,27 @@ def _difference(read: Callable[[str], list[Any]], plan: StudyPlan) -> str:
     return ""
 
 
+def _other_run(read: Callable[..., list[Any]], folder: Path, key: str, plan: StudyPlan, row: PlannedRow) -> str:
+    """What a row was before, with the same recipe: the run of a key that is not the planned one."""
+    network, found = plan.networks[row.network], _stored_run(read, folder, key)
+    if found is not None:
+        facts = (plan.architecture, network.label, network.plan, row.seeds, plan.data, plan.data_fingerprint)
+        weights = plan.requests[row.key].weights
+        different = list(differences(found, RequestedRun(*facts, found.recipe, weights)))
+        if different != [SAME]:
+            return f"another run as '{network.label}' ({'; '.join(different)})"
+    return "runs of another version of the training code, or of your blocks"
+
+
+def _stored_run(read: Callable[..., list[Any]], folder: Path, key: str) -> RunRecord | Settings | None:
+    """What is known of a run: its record in the ledger, or what its folder has since it was begun; None for neither."""
+    ((name, record),) = read("SELECT folder, record FROM runs WHERE key = ?", key)
+    try:
+        return read_settings(folder / RUNS / name) if record is None else RunRecord.model_validate_json(record)
+    except (RunError, ValidationError):  # of an older version
+        return None
+
+
 def canonical(setting: Mapping[str, object]) -> str:
     """A setting as text, for comparison."""
     return json.dumps(dict(setting), sort_keys=True)
@@ -91,7 +118,7 @@ def canonical(setting: Mapping[str, object]) -> str:
 
 def _changed_fields(old: Mapping[str, object], new: Mapping[str, object]) -> str:
     """What has changed in a recipe; and why more epochs, if these are the change, do not continue the runs."""
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in EXECUTION_FIELDS]
     changed = ", ".join(f"{name}={old.get(name)}, now {new.get(name)}" for name in names)
     if names == ["epochs"] and new["schedule"] not in FIXED_RATES:
         changed += f"; with '{new['schedule']}', all rates depend on the number of epochs"

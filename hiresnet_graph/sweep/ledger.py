@@ -43,7 +43,7 @@ AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "l
 # The execution plan is frozen as soon as a run was started.
 _FROZEN = "SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)"
 _STATE = "key, folder, state, attempts, epochs, paused_at, message"
-_Read = Callable[[str], list[Any]]
+_Read = Callable[..., list[Any]]
 
 
 class RunState(NamedTuple):
@@ -96,7 +96,7 @@ def read_stored(folder: Path | str, plan: StudyPlan, *, accept_changes: bool = F
     with open_for_reading(folder / LEDGER, may_be_empty=True) as database:
         if is_empty(database):
             return StoredStudy(_with_unrecorded({}, folder, plan))
-        return _stored(lambda statement: database.execute(statement).fetchall(), folder, plan, accept_changes)
+        return _stored(lambda text, *values: database.execute(text, values).fetchall(), folder, plan, accept_changes)
 
 
 class Ledger:

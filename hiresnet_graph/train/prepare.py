@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -24,6 +24,7 @@ from hiresnet_graph.train.checks import (
     match_input,
 )
 from hiresnet_graph.train.continuation import continue_run, has_state
+from hiresnet_graph.train.differences import differences
 from hiresnet_graph.train.events import Files
 from hiresnet_graph.train.identity import identify_network, identify_run
 from hiresnet_graph.train.optimizer_state import from_tensors
@@ -330,26 +331,6 @@ def prepare_run(
         weights=request.weights,
     )
     return PreparedRun(request, folder, arch, dataset, settings)
-
-
-def differences(old: RunRecord | Settings, new: Settings) -> Iterator[str]:
-    """Descriptions of what differs between two runs."""
-    before, now = old.recipe.mathematics(), new.recipe.mathematics()
-    pairs: dict[str, tuple[object, object]] = {
-        "architecture": (old.architecture, new.architecture),
-        "seed": (old.seeds, new.seeds),
-        "data": (old.data, new.data),
-        "weights": (old.weights and old.weights.source, new.weights and new.weights.source),
-        **{f"recipe.{name}": (before.get(name), now.get(name)) for name in {**before, **now}},
-    }
-    different = [f"{name} was {was}, now {is_}" for name, (was, is_) in pairs.items() if was != is_]
-    if old.weights and new.weights and old.weights != new.weights and old.weights.source == new.weights.source:
-        different.append(f"the weights in {new.weights.source} were different")
-    if old.plan != new.plan:
-        different.append(f"the network was another ('{old.variant or old.architecture}')")
-    if old.data == new.data and old.data_fingerprint != new.data_fingerprint:
-        different.append("the images, their split or their size were different")
-    yield from different or ["it was made by another version of the training program"]
 
 
 def _metrics_lines(epoch: Epoch) -> str:

@@ -16,11 +16,12 @@ from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import similar_folder
+from hiresnet_graph.train.differences import differences
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
 from hiresnet_graph.train.initial_weights import InitialWeights, initial_weights
 from hiresnet_graph.train.parallel import join_processes
 from hiresnet_graph.train.parameter_rules import check_rules
-from hiresnet_graph.train.prepare import InMemoryData, PreparedRun, differences, stored_source
+from hiresnet_graph.train.prepare import InMemoryData, PreparedRun, stored_source
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import (

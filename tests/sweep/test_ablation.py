@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
@@ -125,6 +126,25 @@ def test_results_have_the_edges_of_subsets(tiny: hrg.Architecture, tmp_path: Pat
     found = ablate(Study(network=tiny, subsets="leave-one-out", seeds=1, recipe=QUICK), out=tmp_path, executor=Inline())
     assert found.subsets_of == ("stem>stage1", "stage1>stage2", "stem>stage2") and found.baseline == "all"
     assert [len(network.edges) for network in found.networks] == [3, 2, 2, 2]
+
+
+def test_other_starting_weights_are_named(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        save_file(dict(tiny.build(seed).state_dict()), tmp_path / f"{seed}.safetensors")
+    out, first, second = tmp_path / "study", str(tmp_path / "1.safetensors"), str(tmp_path / "2.safetensors")
+    requested = study(tiny, "original", seeds=1, weights=first)
+    ablate(requested, out=out, executor=Inline())
+    save_file(dict(tiny.build(3).state_dict()), tmp_path / "3.safetensors")
+    for change, message in (
+        ({"weights": None}, f"weights was {first}, now random"),
+        ({"weights": second}, f"weights was {first}, now {second}"),
+        ({"weights": None, "recipe": QUICK.model_copy(update={"record_gradients": True})}, f"weights was {first}, now"),
+    ):
+        refusal = prepare_study(requested.model_copy(update=change), out).refusal
+        assert f"{out} holds another run as 'original' ({message}" in refusal and "--accept-changes" in refusal
+    (tmp_path / "3.safetensors").rename(first)
+    refusal = prepare_study(requested, out).refusal
+    assert f"holds another run as 'original' (the weights in {first} were different). Choose" in refusal
 
 
 def test_a_changed_study_is_refused_unless_accepted(tiny: hrg.Architecture, tmp_path: Path) -> None:
