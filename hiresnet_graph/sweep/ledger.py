@@ -38,10 +38,11 @@ from hiresnet_graph.sweep.plan import StudyPlan
 from hiresnet_graph.train.lock import FolderLock
 from hiresnet_graph.train.record import LEDGER, Environment, Epoch, RunRecord
 
-AttemptState = Literal["running", "complete", "diverged", "pruned", "failed", "lost", "paused"]
+AttemptState = Literal["running", "complete", "diverged", "failed", "lost", "paused"]
 
 # The execution plan is frozen as soon as a run was started.
 _FROZEN = "SELECT execution FROM study WHERE EXISTS (SELECT 1 FROM attempts)"
+_RECORDING = "SELECT key FROM runs WHERE iif(json_valid(record), json_extract(record, '$.recipe.record_gradients'), 0)"
 _STATE = "key, folder, state, attempts, epochs, paused_at, message"
 _Read = Callable[..., list[Any]]
 
@@ -72,11 +73,13 @@ class StoredStudy(NamedTuple):
             ledger does not know, which it adopts when it joins the plan.
         execution: The frozen execution plan; None before the first run was started.
         refusal: Why the plan does not fit the folder; empty if it does.
+        recording: Finished runs with norms of gradients, by key; empty if the plan requests none.
     """
 
     runs: Mapping[str, RunState] = {}
     execution: ExecutionPlan | None = None
     refusal: str = ""
+    recording: frozenset[str] = frozenset()
 
 
 def read_stored(folder: Path | str, plan: StudyPlan, *, accept_changes: bool = False) -> StoredStudy:
@@ -92,10 +95,10 @@ def read_stored(folder: Path | str, plan: StudyPlan, *, accept_changes: bool = F
     if refusal := single_run_refusal(folder):
         return StoredStudy(refusal=refusal)
     if not os.path.exists(folder / LEDGER):
-        return StoredStudy(_with_unrecorded({}, folder, plan))
+        return _stored(lambda text, *values: [], folder, plan, accept_changes)
     with open_for_reading(folder / LEDGER, may_be_empty=True) as database:
         if is_empty(database):
-            return StoredStudy(_with_unrecorded({}, folder, plan))
+            return _stored(lambda text, *values: [], folder, plan, accept_changes)
         return _stored(lambda text, *values: database.execute(text, values).fetchall(), folder, plan, accept_changes)
 
 
@@ -366,14 +369,14 @@ class Ledger:
         return True
 
     def finish(self, key: str, attempt: int, record: RunRecord) -> bool:
-        """Record the result of a run that is complete, has diverged, or was pruned."""
+        """Record the result of a run that is complete or has diverged."""
         if not self._end_attempt(key, attempt, record.outcome):
             return False
         self._finish(key, record)
         return True
 
     def adopt(self, key: str, record: RunRecord) -> None:
-        """Record a result found in the folder of a run whose driver ended, or that a search has pruned."""
+        """Record a result found in the folder of a run that the ledger did not record."""
         self._write(
             "UPDATE attempts SET state = ?, message = '' FROM runs "
             "WHERE attempts.key = ? AND runs.key = attempts.key AND n = runs.attempts",
@@ -439,19 +442,17 @@ class Ledger:
 
 def _stored(read: _Read, folder: Path, plan: StudyPlan, accept_changes: bool) -> StoredStudy:
     runs = {values[0]: _state(folder, *values) for values in read(f"SELECT {_STATE} FROM runs")}
-    runs = _with_unrecorded(runs, folder, plan)
-    return StoredStudy(runs, _frozen(read), "" if accept_changes else changes_refusal(read, folder, plan))
-
-
-def _with_unrecorded(runs: Mapping[str, RunState], folder: Path, plan: StudyPlan) -> dict[str, RunState]:
-    """The runs of a ledger, and the finished ones of a plan in folders that it does not know."""
-    found = find_unrecorded(folder / RUNS, [run.folder.name for run in runs.values()])
-    finished = {
-        run.key: RunState(run.key, folder / RUNS / run.name, run.record.outcome, 0, run.record.recipe.epochs)
-        for run in reversed(found)
-        if run.record is not None and run.key in plan.requests
-    }
-    return {**finished, **runs}
+    recording = frozenset[str]()
+    if any(request.recipe.record_gradients for request in plan.requests.values()):
+        recording = frozenset(key for (key,) in read(_RECORDING))
+    known = set(runs)
+    for run in reversed(find_unrecorded(folder / RUNS, [run.folder.name for run in runs.values()])):
+        if (record := run.record) is not None and run.key in plan.requests and run.key not in known:
+            epochs = record.recipe.epochs
+            runs[run.key] = RunState(run.key, folder / RUNS / run.name, record.outcome, 0, epochs)
+            recording |= {run.key} if record.recipe.record_gradients else set()
+    refusal = "" if accept_changes else changes_refusal(read, folder, plan)
+    return StoredStudy(runs, _frozen(read), refusal, recording)
 
 
 def _frozen(read: _Read) -> ExecutionPlan | None:

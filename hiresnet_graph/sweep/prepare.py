@@ -278,6 +278,13 @@ class PreparedStudy:
             found.append(
                 f"{format_count(more, 'run')} continue{'s' if more == 1 else ''} where a shorter one has ended."
             )
+        asked = {key for key, request in self.plan.requests.items() if request.recipe.record_gradients}
+        if lacking := len((asked & self.finished) - self.stored.recording):
+            verb, pronoun = ("was", "it is") if lacking == 1 else ("were", "they are")
+            found.append(
+                f"{format_count(lacking, 'finished run')} {verb} trained without 'record_gradients', and {pronoun} not "
+                "trained again for it. Train the study in another folder: results stay the same."
+            )
         if self.options.stack == AUTO and self._frozen is None and self.options.executor != "local":
             found.append("Each run is computed by itself: 'auto' measures workers of this machine only.")
         begun = {key for key, run in self.stored.runs.items() if run.attempts}

@@ -68,7 +68,7 @@ class RunRow:
     Attributes:
         network: Index in `Results.networks`.
         key: Key of the run; rows of equal networks share it.
-        record: The record of a complete or diverged run; of a pruned one up to its last epoch.
+        record: The record of a complete or diverged run; None for all others.
         message: Why the run failed.
     """
 

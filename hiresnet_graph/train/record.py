@@ -159,8 +159,7 @@ class RunRecord(_Record):
         duplicates: Numbers of held-out images whose pixels are also in another part: `validation_in_train`,
             `test_in_train` and `test_in_validation`; None if images were streamed, and so not compared.
         recipe: With `augment` resolved for the data set.
-        outcome: `diverged` if a loss was not finite; such a run has no accuracy. `pruned` if a search stopped it early;
-            it has its validation results up to then.
+        outcome: `diverged` if a loss was not finite; such a run has no accuracy.
         diverged_at: The training step, counted from 1, at or after which a loss was not finite.
         best_epoch: The epoch of highest validation accuracy; of equal ones, that of lowest validation loss.
         validation_accuracy: At that epoch.
@@ -184,7 +183,7 @@ class RunRecord(_Record):
     plan: str
     parameters: int
     macs: int
-    outcome: Literal["complete", "diverged", "pruned"]
+    outcome: Literal["complete", "diverged"]
     diverged_at: int | None = None
     best_epoch: int | None = None
     validation_accuracy: float | None = None

@@ -74,7 +74,7 @@ def _row(
     i: int, network: NetworkInfo, seeds: Seeds, ending: Ending, validation: Ending, machine: Environment
 ) -> RunRow:
     key = f"{network.plan}-{sorted(network.setting.items())}-{seeds}"
-    if isinstance(ending, str) and ending in ("waiting", "running", "failed"):
+    if isinstance(ending, str) and ending in ("waiting", "running", "failed", "pruned"):
         return RunRow(i, seeds, key, ending, 1, None)
     state: State = ending if isinstance(ending, str) else "complete"
     seen: dict[str, Any] = {}

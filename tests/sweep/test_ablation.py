@@ -147,6 +147,23 @@ def test_other_starting_weights_are_named(tiny: hrg.Architecture, tmp_path: Path
     assert f"holds another run as 'original' (the weights in {first} were different). Choose" in refusal
 
 
+def test_finished_runs_without_norms_of_gradients_are_counted(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    recording = QUICK.model_copy(update={"record_gradients": True})
+
+    def messages(**changes: Any) -> str:
+        return " ".join(prepare_study(study(tiny, "full", **{"seeds": 1, **changes}), tmp_path).messages)
+
+    ablate(study(tiny, "full", seeds=1), out=tmp_path, executor=Inline())
+    assert "record_gradients" not in messages()
+    assert "1 finished run was trained without 'record_gradients', and it is not trained" in messages(recipe=recording)
+    ablate(study(tiny, "full", recipe=recording), out=tmp_path, executor=Inline())
+    assert "1 finished run was trained without" in messages(recipe=recording, seeds=(0, 1))
+    assert messages(recipe=recording, seeds=[1]) == "1 run of an earlier plan is kept, and left out of the results."
+    (tmp_path / "ledger.sqlite").unlink()
+    assert "1 finished run was trained without" in messages(recipe=recording, seeds=(0, 1))
+    assert messages(recipe=recording, seeds=[1]) == ""
+
+
 def test_a_changed_study_is_refused_unless_accepted(tiny: hrg.Architecture, tmp_path: Path) -> None:
     ablate(study(tiny, "none", seeds=1), out=tmp_path, executor=Inline())
     before = results(tmp_path)
