@@ -109,12 +109,19 @@ class PreparedRun:
         weights = self.request.weights
         return None if weights is None else weights.fit(self.arch.plan).tensors
 
-    def finished_record(self) -> RunRecord | None:
-        """The record of this run, if it is already finished in the folder.
+    def finished_record(self, *, fresh: bool = False) -> RunRecord | None:
+        """The record of this run, if it is already finished in the folder and is not to start over.
+
+        Args:
+            fresh: Start over, replacing any run in the folder.
 
         Raises:
-            UsageError: The folder holds another run.
+            UsageError: The folder holds another run, or files that are not of a run; or the run would replace the
+                weights that it starts from.
         """
+        if fresh:
+            self._check_replaceable()
+            return None
         folder, found = self.folder, read_record(self.folder)
         self._refuse_other_files()
         if found is not None and found.key == self.key:
@@ -171,26 +178,29 @@ class PreparedRun:
         """Delete the files of the run in the folder, and nothing else: in a folder without a run, nothing at all.
 
         Raises:
-            UsageError: A file of these names is not of a run, or this run starts from the weights in the folder.
+            UsageError: As for `finished_record`.
             RunError: A file cannot be deleted.
         """
+        self._check_replaceable()
+        if not has_run(self.folder):
+            return
+        try:
+            delete_checkpoints(self.folder)
+            delete_curves(self.folder)
+            for name in RUN_FILES:
+                (self.folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise RunError(f"{error.filename or self.folder}: cannot be deleted: {error.strerror}.") from error
+
+    def _check_replaceable(self) -> None:
         folder = self.folder
         self._refuse_other_files()
-        if not has_run(folder):
-            return
         source = None if self.request.weights is None else weights_file(Path(self.request.weights.source)).resolve()
         if source is not None and source in {folder.resolve() / name for name in RUN_FILES}:
             raise UsageError(
                 f"{folder} holds the weights that this run starts from, and starting over would delete them. Choose "
                 "another folder."
             )
-        try:
-            delete_checkpoints(folder)
-            delete_curves(folder)
-            for name in RUN_FILES:
-                (folder / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise RunError(f"{error.filename or folder}: cannot be deleted: {error.strerror}.") from error
 
     def check_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Check that a checkpoint belongs to this run.

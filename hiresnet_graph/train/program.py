@@ -73,7 +73,7 @@ def run(
         device = choose_device(f"cuda:{processes.local}")
     prepared = prepare_run(request, folder, arch=arch, dataset=dataset, processes=processes.world)
     check(prepared)
-    finished = None if fresh else prepared.finished_record()
+    finished = prepared.finished_record(fresh=fresh)
     if finished is not None:
         yield Started(len(finished.epochs), finished.machine)
         yield Finished(finished, prepared.result_files() if ship_files else ())

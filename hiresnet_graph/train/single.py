@@ -16,12 +16,14 @@ from hiresnet_graph.data import DatasetKind, data_source
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import similar_folder
+from hiresnet_graph.train.checks import check_losses
 from hiresnet_graph.train.differences import differences
+from hiresnet_graph.train.environment import choose_device
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Started
 from hiresnet_graph.train.initial_weights import InitialWeights, initial_weights
 from hiresnet_graph.train.parallel import join_processes
 from hiresnet_graph.train.parameter_rules import check_rules
-from hiresnet_graph.train.prepare import InMemoryData, PreparedRun, stored_source
+from hiresnet_graph.train.prepare import InMemoryData, PreparedRun, prepare_run, stored_source
 from hiresnet_graph.train.program import run
 from hiresnet_graph.train.recipe import Recipe
 from hiresnet_graph.train.record import (
@@ -100,11 +102,69 @@ def train(
     """
     recipe = recipe or Recipe()
     initial = _check_start(arch, recipe, weights, reinit, on_weights)
-    source = InMemoryData() if isinstance(data, Dataset) else data_source(data)
-    network = (arch.to_yaml(), label or arch.chosen or "", seed if isinstance(seed, Seeds) else Seeds(seed, seed))
-    request = RunRequest(*network, source, recipe, device, threads, checkpoint_s, data_workers, initial)
+    request = dataclasses.replace(
+        _make_request(arch, data, recipe, seed, initial),
+        label=label or arch.chosen or "",
+        device=device,
+        threads=threads,
+        checkpoint_s=checkpoint_s,
+        data_workers=data_workers,
+    )
     observers = _Observers(on_data, on_resume, on_epoch, on_step, tensorboard)
     return _execute(request, Path(out), arch, observers, data if isinstance(data, Dataset) else None, resume)
+
+
+def check_run(
+    arch: Architecture,
+    *,
+    out: Path | str | None = None,
+    data: str | Mapping[str, Any] | DatasetKind | Dataset = "digits",
+    recipe: Recipe | None = None,
+    seed: int | Seeds = 0,
+    weights: Path | str | None = None,
+    reinit: bool = False,
+    on_weights: Callable[[str], None] | None = None,
+    device: str = "auto",
+    resume: bool = True,
+) -> RunRecord | None:
+    """Check all that `train` checks before it trains, and write nothing; the record, if the run is finished already.
+
+    Args:
+        out: Folder of the run, which need not exist; None for none.
+        data: As for `train`; like all that follows.
+
+    Raises:
+        SpecError: The spec is wrong.
+        UsageError: As for `train`.
+        RunError: A file of the folder cannot be read.
+        MissingDataError: The data are not on this machine; all that does not depend on them was checked.
+    """
+    recipe, folder = recipe or Recipe(), None if out is None else Path(out)
+    choose_device(device)
+    request = _make_request(arch, data, recipe, seed, _check_start(arch, recipe, weights, reinit, on_weights))
+    if error := check_losses(recipe.outputs, arch.plan):
+        raise UsageError(f"recipe.losses: {error}")
+    if folder is not None:
+        _check_folder(folder)
+    dataset = data if isinstance(data, Dataset) else None
+    prepared = prepare_run(request, folder or Path(), arch=arch, dataset=dataset)
+    if folder is None:
+        return None
+    _check_in_study(prepared, fresh=not resume)
+    return prepared.finished_record(fresh=not resume)
+
+
+def _make_request(
+    arch: Architecture,
+    data: str | Mapping[str, Any] | DatasetKind | Dataset,
+    recipe: Recipe,
+    seed: int | Seeds,
+    weights: InitialWeights | None,
+) -> RunRequest:
+    """The request of a run, computed by default."""
+    source = InMemoryData() if isinstance(data, Dataset) else data_source(data)
+    seeds = seed if isinstance(seed, Seeds) else Seeds(seed, seed)
+    return RunRequest(arch.to_yaml(), arch.chosen or "", seeds, source, recipe, weights=weights)
 
 
 def _check_start(
@@ -202,8 +262,9 @@ def _refuse_study(folder: Path) -> None:
         )
 
 
-def _refuse_checkpoints(folder: Path) -> None:
-    """Refuse a folder with files that a run would read or delete as its checkpoints, and that no run has written."""
+def _check_folder(folder: Path) -> None:
+    """Refuse the folder of a study, and one with files that a run would take for its checkpoints."""
+    _refuse_study(folder)
     if not has_run(folder) and (found := stored_cursors(folder)):
         raise UsageError(
             f"{folder} holds no run, but files '{CHECKPOINTS}/{'-'.join(map(str, found[0]))}.*', which a run would "
@@ -246,8 +307,7 @@ def _execute(
     dataset: Dataset | None = None,
     resume: bool = True,
 ) -> RunRecord:
-    _refuse_study(folder)
-    _refuse_checkpoints(folder)
+    _check_folder(folder)
     with join_processes(request.device) as processes, _deferred_termination() as stop:
         board = Board(folder) if observers.tensorboard and processes.is_first else None
         events = run(

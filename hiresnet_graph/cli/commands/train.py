@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,7 +42,7 @@ from hiresnet_graph.cli.training import (
     make_dataset,
     recipe_fields,
 )
-from hiresnet_graph.errors import UsageError
+from hiresnet_graph.errors import MissingDataError, UsageError
 from hiresnet_graph.formats import Column, format_count, format_duration, format_value, number_column
 from hiresnet_graph.seeding import MAX_SEED
 
@@ -77,7 +77,10 @@ TrainingSeed = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="List the parameters with their learning rate and weight decay; train nothing."),
+    typer.Option(
+        "--dry-run",
+        help="Check everything, and list the parameters with their learning rate and weight decay; train nothing.",
+    ),
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, replacing the run in the folder.")]
 TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Also write curves for TensorBoard.")]
@@ -119,18 +122,25 @@ def train(
         missing = "a SPEC" if spec is None else "a folder, --output DIR,"
         raise UsageError(f"{missing} is required: 'hrg train SPEC --output DIR', or 'hrg train --resume DIR'.")
     from hiresnet_graph.train import make_recipe
-    from hiresnet_graph.train.lock import LOCK
-    from hiresnet_graph.train.record import RUN_FILES, weights_file
 
     check_reinit(weights, reinit)
     network = architecture(spec, changes, variant, edges)
     recipe = make_recipe(recipe_fields(epochs, lr, batch_size, fields))
+    if output is not None:
+        _check_reads(output, network, weights)
     if dry_run or output is None:
-        _show_parameters(network, recipe)
+        _dry_run(
+            network,
+            recipe,
+            out=output,
+            data=make_dataset(data),
+            seed=seed or 0,
+            weights=weights,
+            reinit=reinit,
+            device=device or "auto",
+            resume=not fresh,
+        )
         return
-    check_output_folder(
-        output, (*RUN_FILES, LOCK), [*network.files, *([] if weights is None else [weights_file(weights)])]
-    )
     reporter = _TrainReporter(recipe, device or "auto")
     dataset = make_dataset(data, download)
     parameters = network.cost().parameters
@@ -169,6 +179,29 @@ def _check_resume(folder: Path, given: Sequence[object]) -> None:
         )
 
 
+def _check_reads(output: Path, network: Architecture, weights: Path | None) -> None:
+    """Check that the run would replace neither the specs nor the weights that it reads."""
+    from hiresnet_graph.train.lock import LOCK
+    from hiresnet_graph.train.record import RUN_FILES, weights_file
+
+    reads = [*network.files, *([] if weights is None else [weights_file(weights)])]
+    check_output_folder(output, (*RUN_FILES, LOCK), reads)
+
+
+def _dry_run(network: Architecture, recipe: Recipe, **requested: Any) -> None:
+    """Check what training would check, with the arguments of `check_run`, and print how each parameter is trained."""
+    from hiresnet_graph.train.single import check_run
+
+    for warning in _warnings(network, recipe):
+        write_message(warning)
+    try:
+        if check_run(network, recipe=recipe, on_weights=write_message, **requested) is not None:
+            write_message("This run is finished already.")
+    except MissingDataError as error:
+        write_message(f"The data are missing, so what depends on them was not checked: {error}")
+    _show_parameters(network, recipe)
+
+
 def _warnings(network: Architecture, recipe: Recipe) -> Iterator[str]:
     """What is allowed but probably unintended."""
     from hiresnet_graph.train.checks import count_readouts
@@ -182,19 +215,10 @@ def _warnings(network: Architecture, recipe: Recipe) -> Iterator[str]:
 
 
 def _show_parameters(network: Architecture, recipe: Recipe) -> None:
-    """Print how each parameter is trained.
-
-    Raises:
-        UsageError: A pattern of the recipe matches nothing, or the network lacks an output of its `losses`.
-    """
-    from hiresnet_graph.train.checks import check_losses
-    from hiresnet_graph.train.parameter_rules import check_rules, lr_factors, undecayed_parameters
+    """Print how each parameter is trained."""
+    from hiresnet_graph.train.parameter_rules import lr_factors, undecayed_parameters
 
     plan = network.plan
-    if error := check_rules(recipe, [plan]):
-        raise UsageError(f"recipe.{error}")
-    if error := check_losses(recipe.outputs, plan):
-        raise UsageError(f"recipe.losses: {error}")
     factors, undecayed = lr_factors(recipe, plan), undecayed_parameters(recipe, plan)
     columns = [Column("parameter"), *(number_column(header) for header in ("shape", "learning rate", "weight decay"))]
     rows = []

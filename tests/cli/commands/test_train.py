@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,56 @@ def test_a_dry_run_lists_how_parameters_are_trained(hrg, folder):
     assert wrong.exit_code == 2 and "recipe.freeze: 'stm' matches no tensor" in wrong.stderr
     wrong = hrg("train", *SMALL, "--dry-run", "--recipe", "losses={haed: 1}")
     assert wrong.exit_code == 2 and "recipe.losses: 'hiresnet18' has no output 'haed'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data", "nosuch"], "nosuch"),
+        (["--weights", "missing.pt"], "missing.pt: cannot be read"),
+        (["--weights", "narrow"], "narrow/model.safetensors: these weights belong to another network"),
+        (["--device", "cuda:99"], "device 'cuda:99' is a GPU, but"),
+        (["--batch-size", "2000"], "('--batch-size 1294')"),
+        (["head.classes=7"], "'hiresnet18' gives 7, but data 'digits' has 10 classes"),
+        (["-o", "narrow"], "narrow holds another run"),
+        (["-o", "narrow", "--weights", "narrow"], "is read by this command"),
+        (["-o", "study"], "study holds a study, not a run"),
+        (["-o", "study/runs/one"], "study/runs/one belongs to the study in"),
+    ],
+    ids=str,
+)
+def test_a_dry_run_checks_all_that_training_does(hrg, folder, args, message, narrow):
+    (folder / "study").mkdir()
+    (folder / "study" / "ledger.sqlite").touch()
+    shutil.copytree(narrow, folder / "narrow")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    dry = hrg("train", *SMALL, *args, "--dry-run")
+    assert dry.exit_code == 2 and message in dry.stderr and dry.stdout == "", dry.output
+    real = hrg("train", *SMALL, *args, *([] if "-o" in args else ["-o", "x"]))
+    assert real.exit_code == 2 and message in real.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """The folder of a run of a narrower network."""
+    import hiresnet_graph
+
+    path = tmp_path_factory.mktemp("runs") / "narrow"
+    small = {"input.channels": 1, "input.height": 8, "input.width": 8}
+    net = hiresnet_graph.load("hiresnet18").override({"width": 1, **small})
+    hiresnet_graph.train.train(net, out=path, recipe=hiresnet_graph.train.Recipe(epochs=1, batch_size=1294))
+    return path
+
+
+def test_a_dry_run_of_a_finished_run_and_without_its_data(hrg, folder, narrow, monkeypatch):
+    monkeypatch.setenv("HRG_DATA", str(folder))
+    same = ["hiresnet18", "width=1", *SMALL[2:], "--epochs", "1", "--batch-size", "1294", "-o", narrow, "--dry-run"]
+    done = hrg("train", *same)
+    assert done.exit_code == 0 and "This run is finished already." in done.stderr and "stem.conv.weight" in done.stdout
+    missing = hrg("train", "hiresnet18", "--data", "cifar10", "--dry-run")
+    assert missing.exit_code == 0 and "stem.conv.weight" in missing.stdout
+    assert missing.stderr.startswith("The data are missing, so what depends on them was not checked: ")
 
 
 RECIPES = {
