@@ -79,7 +79,7 @@ def _write(prepared: PreparedStudy) -> None:
     write_remarks(prepared.remarks)
     for message in prepared.messages:
         write_message(message)
-    workers = format_count(prepared.execution.workers, "worker")
+    workers = prepared.options.describe_workers(prepared.execution.workers)
     write_message(f"Disk: about {format_bytes(prepared.disk_bytes)}. {workers}.")
     if (estimate := prepared.estimate) is not None:
         is_busy = load > _BUSY * available_cores()
@@ -108,7 +108,7 @@ def _as_data(prepared: PreparedStudy) -> dict[str, Any]:
         "baseline": plan.baseline,
         "networks": _networks(prepared),
         "runs": {"unique": prepared.total, "done": prepared.done, "missing": len(prepared.missing)},
-        "workers": execution.workers,
+        "workers": None if prepared.options.executor == "ray" and not prepared.options.jobs else execution.workers,
         "threads": execution.threads,
         "remarks": list(prepared.remarks),
         "disk_bytes": prepared.disk_bytes,

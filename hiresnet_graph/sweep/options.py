@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hiresnet_graph.errors import UsageError, did_you_mean
+from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.execution import ExecutionPlan, WorkerLayout
 from hiresnet_graph.sweep.executors import Executor, LocalExecutor
 from hiresnet_graph.sweep.executors.slurm_jobs import parse_slurm_options
@@ -119,14 +120,23 @@ class ExecutionOptions:
         return devices  # `refusal` says that there is no GPU for a study that was started on one
 
     def workers(self, devices: tuple[str, ...], threads: int, runs: int | None = None) -> int:
-        """The number of workers on this machine.
+        """The number of workers on this machine, or the largest number of Slurm jobs at one time.
 
         Args:
             runs: Number of runs to train; no more workers are started.
         """
         room = len(devices) if device_kind(devices) == "cuda" else max(1, available_cores() // threads)
+        room = SLURM_JOBS if self.executor == "slurm" else room
         number = self.jobs or room
         return max(1, number if runs is None else min(number, runs))
+
+    def describe_workers(self, number: int) -> str:
+        """The number of workers in words, where `workers` gives this number."""
+        if self.executor == "slurm":
+            return f"Up to {format_count(number, 'Slurm job')} at one time"
+        if self.executor == "ray":
+            return "As many workers as the Ray cluster has room for" + (f", up to {number}" if self.jobs else "")
+        return format_count(number, "worker")
 
     def layouts(self, devices: tuple[str, ...], runs: int) -> tuple[WorkerLayout, ...]:
         """The possible layouts, the default one first."""
@@ -171,11 +181,10 @@ class ExecutionOptions:
         if self.executor == "slurm":
             from hiresnet_graph.sweep.executors.slurm import SlurmExecutor
 
-            number = self.jobs or SLURM_JOBS
             return SlurmExecutor(
                 Path(folder),
                 parse_slurm_options(self.slurm) if self.slurm else {},
-                workers=number if tasks is None else max(1, min(number, tasks)),
+                workers=self.workers(devices, threads, tasks),
                 threads=threads,
                 gpus=int(device_kind(devices) == "cuda"),
             )

@@ -231,6 +231,11 @@ def test_default_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert some.workers(("cpu",), 1) == 8 and some.workers(("cpu",), 3) == 2
     assert some.workers(("cpu",), 9) == 1 and some.workers(("cpu",), 1, runs=3) == 3
     assert five.workers(("cpu",), 1, runs=20) == 5 and five.workers(("cpu",), 1, runs=0) == 1
+    slurm, ray = (ExecutionOptions(executor=name) for name in ("slurm", "ray"))
+    assert slurm.workers(("cpu",), 1) == slurm.workers(("cuda",), 1) == 16 and slurm.workers(("cpu",), 1, runs=3) == 3
+    assert slurm.describe_workers(3) == "Up to 3 Slurm jobs at one time" and five.describe_workers(5) == "5 workers"
+    assert ray.describe_workers(2) == "As many workers as the Ray cluster has room for"
+    assert ExecutionOptions(executor="ray", jobs=4).describe_workers(4).endswith("has room for, up to 4")
     assert some.workers(("cuda:0", "cuda:1"), 1) == 2 and six.workers(("cuda:0", "cuda:1"), 1) == 6
     assert some.devices() == ("cpu",)
     with ExecutionOptions(jobs=3).make_executor(("cpu",), 1, "unused", tasks=10) as executor:

@@ -183,6 +183,14 @@ def test_the_remaining_time_counts_epochs_since_the_first():
         assert left == 10 * (3 - number) * (number > 0)
 
 
+def test_a_dry_run_names_the_workers_of_the_executor(hrg):
+    args = ["ablate", "study.yaml", "--seeds", "20", "--dry-run", "--no-calibrate", "--executor"]
+    assert ". Up to 16 Slurm jobs at one time." in hrg(*args, "slurm").stderr
+    assert json.loads(hrg(*args, "slurm", "--jobs", "4", "--json").stdout)["workers"] == 4
+    assert ". As many workers as the Ray cluster has room for." in hrg(*args, "ray").stderr
+    assert json.loads(hrg(*args, "ray", "--json").stdout)["workers"] is None
+
+
 @pytest.mark.slow
 def test_a_dry_run_measures_the_fastest_execution_plan(hrg):
     timed = hrg("ablate", "study.yaml", "--stack", "4", "--seeds", "2", "--jobs", "1", "--dry-run")
