@@ -28,7 +28,9 @@ def compared(
         fields |= {"subsets": subsets, "variants": None}
     if controls is not None:
         fields["controls"] = [entry.strip() for entry in controls.split(",") if entry.strip()]
-    if grid:
+    if grid == [""]:
+        fields["grid"] = None
+    elif grid:
         crossed: dict[str, object] = {}
         for entry in grid:
             key, equals, text = entry.partition("=")
@@ -96,16 +98,44 @@ def study_of_arguments(
             network = apply_edges(network, edges)
             _ = network.patched()
             given = {**given, "changes": {key: value for key, value, *_ in network.overrides[before:]}}
-        study = _patched(study, given) if given else study
+        study = _patched(study, _without_replaced(study, given)) if given else study
     else:
         network = architecture(name, changes, None, edges)
         _ = network.plan
-        if not {"variants", "subsets", "grid"} & set(given):
+        if all(given.get(key) is None for key in ("variants", "subsets", "grid")):
             raise UsageError(f"nothing to compare: give {_what_to_compare(network)}'--grid K=V,W'.")
         overrides = {key: value for key, value, *_ in network.overrides}
         fields = {"network": name, **({"changes": overrides} if overrides else {}), **given}
         study = study_of(MarkedDict({key: value for key, value in fields.items() if value is not None}))
     return with_download(study) if download else study
+
+
+def _without_replaced(study: Study, given: dict[str, object]) -> dict[str, object]:
+    """The options, with None for each field of the file that an option sets elsewhere, or by another name.
+
+    Fields of the recipe are set in `recipe` or `grid`, those of the network in `changes` or `grid`.
+    """
+    from hiresnet_graph.sweep.assignments import setting_name
+
+    network = study.base()
+
+    def field(part: str, key: str) -> str:
+        name = f"recipe.{key}" if part == "recipe" else setting_name(network, key)
+        return name if name.startswith("recipe.") else ".".join(network.address(name) or (name,))
+
+    parts = ("changes", "recipe", "grid")
+    options = {part: value for part in parts if isinstance(value := given.get(part), dict)}
+    fields = {field(part, key) for part, values in options.items() for key in values}
+    found = dict(given)
+    for part in parts:
+        own = study.tree.get(part)
+        if (part in given and part not in options) or not isinstance(own, dict):
+            continue
+        kept = options.get(part, {})
+        replaced = {key: None for key in own if key not in kept and field(part, key) in fields}
+        if replaced:
+            found[part] = {**replaced, **kept}
+    return found
 
 
 def _what_to_compare(network: Architecture) -> str:

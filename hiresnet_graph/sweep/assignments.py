@@ -37,8 +37,8 @@ def check_assignments(
 ) -> None:
     """Report each field that two parts of a study set where only one of them can have an effect.
 
-    A variant may deviate from `changes`; the grid may deviate neither from them nor from the recipe, and a variant of
-    the spec is overridden by both.
+    A variant may deviate from `changes`, but not every variant; the grid may deviate neither from them nor from the
+    recipe, and a variant of the spec is overridden by both.
     """
     check = _Check(study, arch, problems)
     changes = check.assignments(study.changes, ("changes",))
@@ -53,6 +53,7 @@ def check_assignments(
     of_variants = [assignment for own, of_spec in variants for assignment in (*own, *of_spec)]
     check.between(crossed, [*of_variants, *check.edge_sets(controls)])
     check.between(changes, [assignment for _, of_spec in variants for assignment in of_spec])
+    check.without_effect(changes, [own for own, _ in variants])
 
 
 class _Check:
@@ -121,6 +122,21 @@ class _Check:
         for path, (field, places) in found.items():
             self._report(path, field.removeprefix("nodes.").removeprefix("recipe."), places)
 
+    def without_effect(self, changes: list[Assignment], variants: list[list[Assignment]]) -> None:
+        """Report changes of which every variant sets all fields."""
+        effective = {
+            change.path
+            for change in changes
+            for own in variants
+            if not any(_holds(one.field, change.field) for one in own)
+        }
+        for path in dict.fromkeys(change.path for change in changes if variants):
+            if path not in effective:
+                message = f"every variant sets '{path[-1]}' itself, so that this value has no effect."
+                is_edges = path[-1] == edge_set_key(self._study.group)
+                hint = f"Leave it out{' (or --edges)' if is_edges else ''}, or add a variant that does not set it."
+                self._problems.add(path, message, hint, key=True)
+
     def _report(self, path: StudyPath, field: str, others: list[StudyPath]) -> None:
         tree = self._study.tree
         names = [f"'{format_path(other)}'" for other in others]
@@ -136,6 +152,11 @@ class _Check:
 def _overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     """Whether one address is that of the other, or of something that holds it."""
     return all(x == y for x, y in zip(a, b, strict=False))
+
+
+def _holds(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Whether the first address is the second one, or that of something that holds it."""
+    return a == b[: len(a)]
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, ...]]:

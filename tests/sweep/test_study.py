@@ -101,7 +101,7 @@ variants: {a: {edges: in, skips.edges: out}} -> variants.a.edges: skips.edges va
 variants: {a: {edges: in}} | grid: {skips.edges: [out]} -> grid.skips.edges: skips.edges variants.a.edges
 variants: {a: {variant: full}, b: in + out} | grid: {skips.edges: [out]} -> \
     grid.skips.edges: skips.edges variants.a variants.b
-variants: {a: {width: 8}} | controls: [random-edges] | grid: {skips.edges: [in]} -> \
+variants: {a: {width: 8}, b: {block: plain}} | controls: [random-edges] | grid: {skips.edges: [in]} -> \
     grid.skips.edges: skips.edges controls[0]
 subsets: all | grid: {skips.edges: [full]} -> grid.skips.edges: skips.edges subsets
 variants: {a: {stage1.shortcut.norm: none}} | grid: {stage1.shortcut: [{norm: batch}]} -> \
@@ -150,6 +150,22 @@ def test_a_grid_of_values_that_sometimes_matter_is_accepted(tmp_path: Path, grid
 def test_a_change_that_overrides_a_variant_of_the_spec_is_refused(tmp_path: Path) -> None:
     found = messages(tmp_path, "network: hiresnet18\nchanges: {skips.edges: in}\nvariants: [original, full]\n")
     assert len(found) == 1 and found[0].startswith("2:11: changes.skips.edges: 'skips.edges' is set here and in")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("variants: [none, full - p1]\nchanges: {skips.edges: out}\n", "skips.edges"),
+        ("variants: {a: {width: 4}, b: {params.width: 2}}\nchanges: {width: 8}\n", "width"),
+        (
+            "variants: {a: {stage1.shortcut: {norm: none}}}\nchanges: {stage1.shortcut: {norm: batch}}\n",
+            "stage1.shortcut",
+        ),
+    ],
+)
+def test_a_change_that_every_variant_replaces_is_refused(tmp_path: Path, text: str, name: str) -> None:
+    (found,) = messages(tmp_path, f"network: hiresnet18\n{text}")
+    assert found.startswith(f"3:11: changes.{name}: every variant sets '{name}' itself, so that this value has no")
 
 
 def test_a_variant_may_deviate_from_the_changes_and_from_its_own_variant(tmp_path: Path) -> None:

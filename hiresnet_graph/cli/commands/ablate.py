@@ -69,7 +69,7 @@ Controls = Annotated[
     typer.Option(
         metavar="A,B",
         help="adjusted: the baseline with as many parameters as the largest variant; random-edges: as many edges, "
-        "drawn at random; with :LABEL for one variant.",
+        "drawn at random; with :LABEL for one variant; '' for none.",
         show_default=False,
     ),
 ]
@@ -77,7 +77,7 @@ Grid = Annotated[
     list[str] | None,
     typer.Option(
         metavar="K=V,W",
-        help="Cross all variants with values of a field of the recipe, or of a param (repeatable).",
+        help="Cross all variants with values of a field of the recipe, or of a param (repeatable); '' for no grid.",
         show_default=False,
     ),
 ]
@@ -158,8 +158,6 @@ def ablate(
         raise UsageError(f"'{option}' requires '--dry-run'. Add that, or leave it out.")
     if output is None and not dry_run:
         raise UsageError("the folder is missing: '--output DIR'. '--dry-run' needs none.")
-    if edges and variants is not None and group is None:
-        raise UsageError("'--variants' and '--edges' both set the edges. Give one.")
     given = compared(variants, subsets, controls, grid)
     given |= {key: value for key, value in (("group", group), ("prune", prune), ("baseline", baseline)) if value}
     if seeds is not None:

@@ -73,8 +73,52 @@ def test_subsets_are_taken_of_the_given_edges(hrg):
         result = hrg("ablate", *name, *args)
         assert result.exit_code == 0, result.stderr
         assert "4 variants x" in result.stderr
-    both = hrg("ablate", *SMALL, "--edges", "p2", "--variants", "none", "--dry-run")
-    assert both.exit_code == 2 and "both set the edges" in both.stderr
+
+
+def test_edges_that_every_variant_replaces_are_refused(hrg):
+    for args, code in (([*SMALL, "--variants", "none,full - p1"], 2), (["study.yaml"], 1)):
+        both = hrg("ablate", *args, "--edges", "p2", "--dry-run", "--no-calibrate")
+        assert both.exit_code == code and both.stdout == ""
+        assert "every variant sets 'skips.edges' itself, so that this value has no effect. Leave it out" in both.stderr
+    args = ["--edges", "p2", "--dry-run", "--no-calibrate", "--json"]
+    mixed = json.loads(hrg("ablate", *SMALL, "--variants", "none,hiresnet18", *args).stdout)["networks"]
+    assert [row["label"] for row in mixed] == ["none", "hiresnet18"]
+    kept = json.loads(hrg("ablate", *SMALL, "--variants", "none,p2", *args[2:]).stdout)["networks"]
+    assert [row["parameters"] for row in mixed] == [row["parameters"] for row in kept]
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "settings"),
+    [
+        ("recipe: {lr: 0.01, epochs: 1}", ["--grid", "lr=0.1,0.2"], [{"recipe.lr": 0.1}, {"recipe.lr": 0.2}]),
+        ("recipe: {lr: 0.01}", ["--grid", "recipe.lr=0.1,0.2"], [{"recipe.lr": 0.1}, {"recipe.lr": 0.2}]),
+        ("grid: {recipe.lr: [1, 2]}", ["--grid", "lr=0.1,0.2"], [{"recipe.lr": 0.1}, {"recipe.lr": 0.2}]),
+        ("grid: {lr: [1, 2]}", ["--lr", "0.1"], [{}]),
+        ("grid: {lr: [1, 2]}", ["--grid", ""], [{}]),
+        ("grid: {lr: [1, 2], params.block: [plain]}", ["block=basic", "--lr", "0.1"], [{}]),
+        ("grid: {lr: [1, 2], block: [plain]}", ["block=basic"], [{"recipe.lr": 1}, {"recipe.lr": 2}]),
+        (
+            "changes: {block: basic}",
+            ["--grid", "params.block=plain,basic"],
+            [{"params.block": "plain"}, {"params.block": "basic"}],
+        ),
+        ("changes: {params.block: plain}", ["block=basic"], [{}]),
+    ],
+)
+def test_an_option_replaces_the_value_of_its_field_wherever_the_file_has_it(hrg, folder, fields, options, settings):
+    (folder / "s.yaml").write_text(f"network: hiresnet18\nvariants: [none]\nseeds: 1\ndata: cifar10\n{fields}\n")
+    result = hrg("ablate", "s.yaml", *options, "--dry-run", "--no-calibrate", "--json")
+    assert result.exit_code == 0, result.output
+    found = [row["setting"] for row in json.loads(result.stdout)["networks"]]
+    assert found == settings
+
+
+def test_two_options_that_set_one_field_are_refused(hrg, folder):
+    (folder / "s.yaml").write_text("network: hiresnet18\nvariants: [none]\nseeds: 1\nrecipe: {lr: 1}\n")
+    both = hrg("ablate", "s.yaml", "--grid", "lr=0.1,0.2", "--lr", "0.1", "--dry-run", "--no-calibrate")
+    assert both.exit_code == 1 and "grid.lr: 'lr' is set here and in 'recipe.lr'" in both.stderr
+    nothing = hrg("ablate", *SMALL, "--grid", "", "--dry-run")
+    assert nothing.exit_code == 2 and "nothing to compare" in nothing.stderr
 
 
 def test_wrong_separators_and_names_of_variants(hrg):
