@@ -28,8 +28,8 @@ _ANSI = {"bold": "1", "red": "1;31", "dim": "2", "cyan": "36", "green": "32"}
 class PipedStream(io.TextIOWrapper):
     """A stream that is silent once its reader has closed the pipe, as in `hrg show resnet110 | head`.
 
-    The command continues, and ends with its own exit code: output that nobody reads neither stops a training nor hides an
-    error. A character that the terminal cannot encode becomes `?`.
+    The command continues, and ends with its own exit code: output that nobody reads neither stops a training nor hides
+    an error. A character that the terminal cannot encode becomes `?`.
 
     Attributes:
         is_abandoned: Whether the reader has closed the pipe.

@@ -10,7 +10,9 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
-from hiresnet_graph.architecture import Architecture, loads
+import torch
+
+from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.files import make_folder
 from hiresnet_graph.train.checkpoint import load_checkpoint
@@ -67,10 +69,7 @@ def run(
         RunError: A file cannot be written, or memory is short (OutOfMemory).
         KeyboardInterrupt: Ctrl-C; a checkpoint was written before.
     """
-    arch = arch or loads(request.spec, request.label)
-    device = choose_device(request.device)
-    if processes.world > 1 and device.type == "cuda":
-        device = choose_device(f"cuda:{processes.local}")
+    device = _device(request, processes)
     prepared = prepare_run(request, folder, arch=arch, dataset=dataset, processes=processes.world)
     check(prepared)
     finished = prepared.finished_record(fresh=fresh)
@@ -90,6 +89,12 @@ def run(
         with closing(events):
             for _, event in events:
                 yield event
+
+
+def _device(request: RunRequest, processes: Processes) -> torch.device:
+    """The device of this process."""
+    device = choose_device(request.device)
+    return choose_device(f"cuda:{processes.local}") if processes.world > 1 and device.type == "cuda" else device
 
 
 def _locked(folder: Path | None) -> AbstractContextManager[object]:
