@@ -11,7 +11,7 @@ from hiresnet_graph.spec.marked import format_path, key_position_at
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.sweep.controls import ADJUSTED, Control
 from hiresnet_graph.sweep.study import Study
-from hiresnet_graph.sweep.variants import NO_CHANGES, StudyPath, edge_set_key, entries_of
+from hiresnet_graph.sweep.variants import NO_CHANGES, StudyPath, edge_set_key, entries_of, is_as_it_is
 from hiresnet_graph.train.recipe import Recipe
 
 _SHOWN = 3
@@ -92,7 +92,7 @@ class _Check:
                 own = self.assignments({k: v for k, v in value.items() if k not in NO_CHANGES}, path)
                 if value.get("edges") is not None:
                     own.append(Assignment(self._edges, (*path, "edges")))
-            elif value not in self._arch.variants:
+            elif value not in self._arch.variants and not is_as_it_is(self._arch, value):
                 own = [Assignment(self._edges, path)]
             is_of_spec = isinstance(name, str) and name in self._arch.variants
             changes = _leaves((), self._arch.variant_changes(name)) if is_of_spec else ()

@@ -112,7 +112,7 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
     if isinstance(value, str):
         if value in arch.variants:
             return Variant(label, variant=value, path=path)
-        if value == name_of(arch) and not _is_set(value):
+        if is_as_it_is(arch, value):
             return Variant(label, path=path)
         if re.fullmatch(r"[A-Za-z]\w*", value) and not _is_set(value):
             sets = ("all", "adjacent", "forward") if group == TRANSITIONS else ("none", "full", "in", "out")
@@ -146,6 +146,11 @@ def variant_of(arch: Architecture, label: str, value: Any, group: str | None = N
 def name_of(arch: Architecture) -> str:
     """What a study calls the network as it is: its variant or its name."""
     return arch.chosen or arch.name
+
+
+def is_as_it_is(arch: Architecture, entry: str) -> bool:
+    """Whether an entry of a study is the name of the network, which stands for the network as it is."""
+    return entry == name_of(arch) and not _is_set(entry)
 
 
 def _is_set(word: str) -> bool:
