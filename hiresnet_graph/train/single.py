@@ -102,7 +102,8 @@ def train(
     """
     recipe = recipe or Recipe()
     initial = _check_start(arch, recipe, weights, reinit, on_weights)
-    request = _make_request(arch, data, recipe, seed, initial, label, device, threads, checkpoint_s, data_workers)
+    execution = {"device": device, "threads": threads, "checkpoint_s": checkpoint_s, "data_workers": data_workers}
+    request = _make_request(arch, data, recipe, seed, initial, label, **execution)
     observers = _Observers(on_data, on_resume, on_epoch, on_step, tensorboard)
     return _execute(request, Path(out), arch, observers, data if isinstance(data, Dataset) else None, resume)
 
@@ -154,12 +155,12 @@ def _make_request(
     seed: int | Seeds,
     weights: InitialWeights | None,
     label: str = "",
-    *execution: Any,
+    **execution: Any,
 ) -> RunRequest:
-    """The request of a run; `execution` are the fields of a request from `device` to `data_workers`."""
+    """The request of a run; `execution` are the other fields of `RunRequest`."""
     source = InMemoryData() if isinstance(data, Dataset) else data_source(data)
     seeds = seed if isinstance(seed, Seeds) else Seeds(seed, seed)
-    return RunRequest(arch.to_yaml(), label or arch.chosen or "", seeds, source, recipe, *execution, weights=weights)
+    return RunRequest(arch.to_yaml(), label or arch.chosen or "", seeds, source, recipe, weights=weights, **execution)
 
 
 def _check_start(
