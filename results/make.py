@@ -194,12 +194,15 @@ class StudyPage:
         return {analysis.name: analysis for analysis in saved_analyses(self.folder, self.results)}
 
     def analysis(self, name: str) -> str:
-        """An analysis in Markdown."""
-        return table_markdown(analysis_table(self.analyses[name]))
+        """An analysis in Markdown; of the runs whose weights were there, as its column `n` says."""
+        return table_markdown(analysis_table(replace(self.analyses[name], warning="")))
 
     def skip_ratios(self) -> str:
-        """The activation of each skip divided by that of the function at its target, in Markdown: mean over seeds."""
-        lines = ["| network | at | skip | skip / function |", "| --- | --- | --- | ---: |"]
+        """The activation of each skip of the full network divided by that of the function at its target, in Markdown.
+
+        Means over seeds.
+        """
+        lines = ["| at | skip | skip / function |", "| --- | --- | ---: |"]
         return "\n".join([*lines, *(f"| {' | '.join(keys)} | {ratio:.2f} |" for *keys, ratio in self._skip_ratios)])
 
     def skip_range(self) -> str:
@@ -208,20 +211,22 @@ class StudyPage:
         return f"{min(ratios):.2f} to {max(ratios):.2f}"
 
     @cached_property
-    def _skip_ratios(self) -> list[tuple[str, str, str, float]]:
+    def _skip_ratios(self) -> list[tuple[str, str, float]]:
         analysis = self.analyses["contributions"]
         keys = list(analysis.question.keys)
         activation = [quantity.name for quantity in analysis.question.quantities].index("mean_abs")
-        functions: dict[tuple[object, ...], float] = {}
+        functions: dict[object, float] = {}
         ratios = []
         for row in analysis.rows:
             key = dict(zip(keys, row.keys, strict=True))
-            at = (row.variant, key["target"], key["slot"])
+            if row.variant != CONTROLLED[0] or key["slot"] != "output":
+                continue
+            at = key["target"]
             mean = fmean(value for value in row.values[activation] if value is not None)
             if key["kind"] == "function":
                 functions[at] = mean
             elif key["kind"] == "skip":
-                ratios.append((row.variant, str(key["target"]), str(key["edge"]), mean / functions[at]))
+                ratios.append((str(at), str(key["edge"]), mean / functions[at]))
         return ratios
 
     def figures(self) -> dict[Path, bytes]:
