@@ -14,6 +14,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from hiresnet_graph.spec.edge_set import EdgeSet
 from hiresnet_graph.spec.writer import to_json, to_yaml
 
 Size = tuple[int, int, int]
@@ -462,7 +463,7 @@ class Maker:
         return merge
 
     def expression(self, levels: Sequence[Place]) -> Any:
-        """A random edge set over levels, which may be empty."""
+        """A random edge set over levels; one that selects no edge is `none`."""
         names = [level.name for level in levels]
 
         def atom(depth: int) -> str:
@@ -482,10 +483,12 @@ class Maker:
                 text += f" {sign} {atom(depth)}"
             return text
 
+        text: str | list[str] = self.pick(("full", "full - p1", form(0), form(0), form(0)))
         if self.chance(0.2):
             self.note("list of sets")
-            return [form(0) for _ in range(self.rng.randint(1, 3))]
-        return self.pick(("full", "full - p1", form(0), form(0), form(0)))
+            text = [form(0) for _ in range(self.rng.randint(1, 3))]
+        chosen = EdgeSet.parse(text).select(names, lambda source, target: [(source, target)])
+        return text if chosen else "none"
 
     def skips(self) -> dict[str, Any] | None:
         """One group of skips."""

@@ -224,7 +224,9 @@ def without_some_edges(sample: Sample) -> Iterator[tuple[hrg.Architecture, EdgeR
                 group = group[part]
             edges = group["edges"]
             whole = " + ".join(f"({text})" for text in ([edges] if isinstance(edges, str) else edges))
-            group["edges"] = f"{whole} - {record.ends[0]}>{record.ends[1]}"
+            prefix = record.name.rpartition(".")[0]
+            is_last = sum(one.family == "skip" and one.name.rpartition(".")[0] == prefix for one in records) == 1
+            group["edges"] = "none" if is_last else f"{whole} - {record.ends[0]}>{record.ends[1]}"
         else:
             name = record.name.removeprefix("edges.")
             plain = [f"{entry['from']}__{entry['to']}".replace(".", "_") for entry in spec["edges"]]

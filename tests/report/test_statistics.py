@@ -120,7 +120,7 @@ def test_without_spread_there_are_no_intervals() -> None:
     (one,) = compare(study(Net("a", (90.0,)), Net("b", (91.0,))))[0].differences
     assert (one.estimate, one.p_holm) == (Contrast(pytest.approx(1), None, 0, None, None), None)
     (one,) = compare(study(Net("a", (90.1,) * 3), Net("b", (91.2,) * 3)))[0].differences
-    assert one.estimate == (pytest.approx(1.1), None, 2, None, None)
+    assert one.estimate == Contrast(pytest.approx(1.1), None, 2, None, None)
     (one, two) = compare(study(Net("a", (90.0, 91.0)), Net("b", ("diverged",) * 2), Net("c", (92.0, 92.5))))[
         0
     ].differences

@@ -153,11 +153,17 @@ def test_edges_without_a_name_are_added() -> None:
     assert {edge.name for edge in added.graph.edges if edge.family == "edge"} == {"edges.extra", "edges.stem__head"}
 
 
-@pytest.mark.parametrize("edges", ["none", "[none]", "p1 - p1", "[in - out, none]"])
+@pytest.mark.parametrize("edges", ["none", "[none]", "none - none"])
 def test_edges_of_a_variant_as_a_set(edges: str) -> None:
     text = BASE + f"  v: {{edges: {edges}}}\n"
     skips = [edge for edge in net(text).variant("v").graph.edges if edge.family == "skip"]
     assert skips == []
+
+
+@pytest.mark.parametrize("edges", ["p1 - p1", "[in - out, none]"])
+def test_edges_of_a_variant_that_select_none_are_refused(edges: str) -> None:
+    with pytest.raises(SpecError, match=r"selects no edge in all .*Write 'none'"):
+        _ = net(BASE + f"  v: {{edges: {edges}}}\n").variant("v").graph
 
 
 def test_a_variant_may_have_a_set_and_other_skips_fields() -> None:
