@@ -29,7 +29,7 @@ from hiresnet_graph.report.analyses import Analysis, analysis_table
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figures import Look, figure_bytes, make_figure
 from hiresnet_graph.report.formats import table_markdown
-from hiresnet_graph.report.model import ALPHA, corrected, fit
+from hiresnet_graph.report.model import ALPHA, as_family, fit
 from hiresnet_graph.report.questions import saved_analyses
 from hiresnet_graph.report.scores import finished, unique_networks
 from hiresnet_graph.report.tables import error_sentence, format_p
@@ -109,11 +109,10 @@ class StudyPage:
         if {controlled, control} <= {network.label for network in self.results.networks}:
             others = compare(self.results, control)[0].differences
             found[controlled, control] = next(one for one in others if controlled in one.variants)
-        p_values = corrected([one.estimate and one.estimate.p for one in found.values()])
-        tests = sum(p is not None for p in p_values)
+        family = as_family([one.estimate for one in found.values()])
         return {
-            pair: one._replace(estimate=one.estimate and one.estimate.among(tests), p_holm=p)
-            for (pair, one), p in zip(found.items(), p_values, strict=True)
+            pair: one._replace(estimate=estimate, p_holm=p)
+            for (pair, one), (estimate, p) in zip(found.items(), family, strict=True)
         }
 
     def comparison(self) -> str:

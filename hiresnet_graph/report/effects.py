@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.report.model import Contrast, Scores, corrected, fit
+from hiresnet_graph.report.model import Contrast, Scores, as_family, fit
 from hiresnet_graph.report.scores import Setting, setting_key, settings, test_scores
 from hiresnet_graph.sweep.results import Results
 
@@ -82,12 +82,8 @@ def _effects(results: Results, runs: Sequence[Scores], at: str, setting: Setting
         main = model.contrast(_mean_difference(pairs)) if pairs else None
         shapley = model.contrast(_shapley_weights(edge, index)) if is_complete else None
         found.append(EdgeEffect(edge, len(pairs), main, None, shapley))
-    p_values = [one.main and one.main.p for one in found]
-    tests = sum(p is not None for p in p_values)
-    effects = (
-        one._replace(main=one.main and one.main.among(tests), p_holm=p)
-        for one, p in zip(found, corrected(p_values), strict=True)
-    )
+    family = as_family([one.main for one in found])
+    effects = (one._replace(main=main, p_holm=p) for one, (main, p) in zip(found, family, strict=True))
     ranked = sorted(effects, key=_rank)
     total = model.contrast({index[frozenset(edges)]: 1.0, index[frozenset()]: -1.0}) if is_complete else None
     return Effects(setting, tuple(ranked), total, missing, model.is_pooled)

@@ -283,6 +283,13 @@ def corrected(p_values: Sequence[float | None]) -> list[float | None]:
     return found
 
 
+def as_family(contrasts: Sequence[Contrast | None]) -> list[tuple[Contrast | None, float | None]]:
+    """Each contrast as one of the tests of all, with its p value corrected for them; None stays None."""
+    p_values = [one and one.p for one in contrasts]
+    tests = sum(p is not None for p in p_values)
+    return [(one and one.among(tests), p) for one, p in zip(contrasts, corrected(p_values), strict=True)]
+
+
 def _mean(scores: Scores) -> float:
     return sum(scores.values()) / len(scores)
 

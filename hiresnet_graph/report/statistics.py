@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hiresnet_graph.errors import UsageError, did_you_mean
-from hiresnet_graph.report.model import Contrast, corrected, fit
+from hiresnet_graph.report.model import Contrast, as_family, fit
 from hiresnet_graph.report.scores import Setting, UniqueNetwork, finished, setting_key, test_scores, unique_networks
 from hiresnet_graph.sweep.results import Results
 from hiresnet_graph.train.record import Seeds
@@ -111,13 +111,9 @@ def _best(results: Results, networks: Sequence[UniqueNetwork]) -> list[UniqueNet
 
 
 def _comparison(baseline: str, at_best: bool, equal: tuple[str, ...], found: Sequence[Difference]) -> Comparison:
-    p_values = [difference.estimate and difference.estimate.p for difference in found]
-    tests = sum(p is not None for p in p_values)
-    differences = (
-        one._replace(estimate=one.estimate and one.estimate.among(tests), p_holm=p)
-        for one, p in zip(found, corrected(p_values), strict=True)
-    )
-    return Comparison(baseline, at_best, equal, tuple(differences), tests)
+    family = as_family([one.estimate for one in found])
+    differences = (one._replace(estimate=each, p_holm=p) for one, (each, p) in zip(found, family, strict=True))
+    return Comparison(baseline, at_best, equal, tuple(differences), sum(p is not None for _, p in family))
 
 
 def _differences(

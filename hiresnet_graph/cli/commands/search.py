@@ -183,7 +183,7 @@ def _describe(prepared: PreparedSearch) -> None:
         raise typer.Exit(failure.USAGE)
     if prepared.message:
         write_message(prepared.message)
-    workers = format_count(prepared.execution.workers, "worker")
+    workers = prepared.options.describe_workers(prepared.execution.workers)
     write_message(f"{format_count(prepared.trained, 'run')} done. {workers}. Nothing was trained.")
 
 
