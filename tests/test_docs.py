@@ -24,6 +24,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ import pytest
 
 import hiresnet_graph as hrg
 from hiresnet_graph.cost import count_parts
+from tests.forked import Session, run_command
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
@@ -45,6 +47,7 @@ PAGES = [README, *(page for folder in FOLDERS for page in sorted(folder.glob("*.
 ALL = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(REFERENCE.glob("*.md"))]
 LANGUAGES = {"bash", "console", "json", "make", "python", "text", "toml", "yaml"}
 PROGRAMS = {"hrg", "python", "cat", "ls", "cp", "mkdir", "head"}
+TIMEOUT_S = 250
 REASONED = {"invalid", "numbers vary", "slow", "skip"}
 MARK = re.compile(r"<!-- test: (file|patch of|exit|sums|invalid|numbers vary|slow|skip)(?:(:)? (\S.*?))? -->")
 
@@ -118,22 +121,6 @@ def commands(block: Block) -> Iterator[tuple[str, str | None]]:
         yield command, "\n".join(shown) if block.language == "console" else None
 
 
-SESSION = r"""
-import contextlib, io, json, sys, traceback
-names = {"__name__": "__main__"}
-for line in sys.stdin:
-    out = io.StringIO()
-    error = ""
-    with contextlib.redirect_stdout(out):
-        try:
-            exec(compile(json.loads(line), "<docs>", "exec"), names)
-        except BaseException:
-            error = traceback.format_exc()
-    sys.__stdout__.write(json.dumps([out.getvalue(), error]) + "\n")
-    sys.__stdout__.flush()
-"""
-
-
 class Follower:
     """Somebody who does what a page says, in a folder of their own."""
 
@@ -143,14 +130,13 @@ class Follower:
         self.env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         for name in ("COLUMNS", "HRG_DATA"):
             self.env.pop(name, None)
-        self.session: subprocess.Popen[str] | None = None
+        self.session: Session | None = None
         self.printed = ""
         (folder / "examples").symlink_to(ROOT / "examples")
 
     def close(self) -> None:
         if self.session is not None:
-            self.session.kill()
-            self.session.communicate()
+            self.session.close()
 
     def follow(self, block: Block) -> None:
         if "skip" in block.marks:
@@ -175,19 +161,27 @@ class Follower:
         given = list(commands(block))
         for i, (command, shown) in enumerate(given):
             assert command.split()[0] in PROGRAMS, f"{block}: '{command}' needs a mark, 'skip: WHY'"
-            done = subprocess.run(
-                ["bash", "-c", f"set -o pipefail; {command}"],
-                cwd=self.folder,
-                env=self.env,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=250,
-            )
-            code = int(block.marks.get("exit", 0)) if i == len(given) - 1 else 0
-            assert done.returncode == code, f"{block}: '{command}' ended with {done.returncode}:\n{done.stdout}"
+            code, printed = self.shell(command)
+            expected = int(block.marks.get("exit", 0)) if i == len(given) - 1 else 0
+            assert code == expected, f"{block}: '{command}' ended with {code}:\n{printed}"
             if shown is not None:
-                compare(block, shown, done.stdout)
+                compare(block, shown, printed)
+
+    def shell(self, command: str) -> tuple[int, str]:
+        """The exit code of a command and what it prints."""
+        words = shlex.split(command.replace("\\\n", " "))
+        if words[0] == "hrg" and not re.search(r"[|&;<>$*`]", command):
+            return run_command(words[1:], self.folder, self.env, TIMEOUT_S)
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {command}"],
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_S,
+        )
+        return done.returncode, done.stdout
 
     def validate(self, block: Block) -> None:
         text = block.text
@@ -200,20 +194,10 @@ class Follower:
 
     def python(self, code: str, block: Block) -> str:
         if self.session is None:
-            self.session = subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", SESSION],
-                cwd=self.folder,
-                env=self.env,
-                text=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-            )
-        assert self.session.stdin is not None and self.session.stdout is not None
-        self.session.stdin.write(json.dumps(code) + "\n")
-        self.session.stdin.flush()
-        printed, error = json.loads(self.session.stdout.readline())
+            self.session = Session(self.folder, self.env)
+        printed, error = self.session.execute(code)
         assert not error, f"{block}:\n{error}"
-        return str(printed)
+        return printed
 
 
 def compare(block: Block, shown: str, got: str) -> None:
