@@ -12,6 +12,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import networkx as nx
@@ -51,11 +52,14 @@ class SourceFile:
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node.name, (node.end_lineno or node.lineno) - node.lineno
 
-    def definitions(self) -> Iterator[tuple[str, bool]]:
+    @cached_property
+    def definitions(self) -> list[tuple[str, bool]]:
         """The names of all classes and functions, each with whether it is a class."""
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield node.name, isinstance(node, ast.ClassDef)
+        return [
+            (node.name, isinstance(node, ast.ClassDef))
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
 
 
 def files_of(checkout: Path) -> dict[str, SourceFile]:
@@ -111,7 +115,7 @@ def term_leads(files: dict[str, SourceFile], term: str) -> str:
     found = [
         (not is_class, len(definition), name, definition)
         for name, file in files.items()
-        for definition, is_class in file.definitions()
+        for definition, is_class in file.definitions
         if pattern.search(definition)
     ]
     if not found:

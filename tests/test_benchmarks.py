@@ -48,6 +48,7 @@ def test_all_are_there() -> None:
 LONG = {
     "alternatives",
     "checkouts",
+    "conv_table",
     "equivalence",
     "graph_size",
     "memory",

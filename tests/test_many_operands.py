@@ -53,6 +53,7 @@ def test_four_hundred_operands(merge: str) -> None:
     check_network(network(400, merge))
 
 
+@pytest.mark.slow
 def test_a_thousand_delayed_edges_into_one_node() -> None:
     net = network(1000, "add", in_time=True)
     check_network(net)

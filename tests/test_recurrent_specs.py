@@ -364,6 +364,7 @@ def test_cornet_s_is_its_description(cornet_s: nn.Module) -> None:
         torch.testing.assert_close(cornet_s.get_buffer(ours_of_cornet_s(name)), value)
 
 
+@pytest.mark.slow
 def test_cornet_s_traces_exports_and_compiles(cornet_s: nn.Module) -> None:
     """Equal outputs, bit for bit, of the module, its trace, its export, the compiled one and the emitted source."""
     net = hrg.load("cornet_s").override({"input.height": 64, "input.width": 64})

@@ -14,9 +14,9 @@ import hiresnet_graph as hrg
 
 TORCHVISION = (
     "resnet18",
-    "resnet34",
+    pytest.param("resnet34", marks=pytest.mark.slow),
     "resnet50",
-    "resnet101",
+    pytest.param("resnet101", marks=pytest.mark.slow),
     "resnext50_32x4d",
     pytest.param("wide_resnet50_2", marks=pytest.mark.slow),
     pytest.param("vgg16", marks=pytest.mark.slow),

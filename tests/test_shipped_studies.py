@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.forked import run_command
 
 STUDIES = sorted((Path(__file__).parents[1] / "specs" / "studies").glob("table2-*.yaml"))
 
@@ -31,8 +32,7 @@ def command(study: Path) -> list[str]:
 def test_the_short_run_of_a_header(mode: str, study: Path, tmp_path: Path) -> None:
     arguments = [*command(study), "-o", str(tmp_path / "runs")]
     arguments += ["--dry-run", "--no-calibrate"] if mode == "--dry-run" else []
-    done = subprocess.run([sys.executable, "-m", "hiresnet_graph.cli", *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = done.stdout + done.stderr
+    code, found = run_command(arguments, tmp_path, os.environ, 250)
+    assert code == 0, found
     assert ("Nothing was trained" if mode == "--dry-run" else "All runs are finished") in found
     assert not any(word in found for word in ("diverged", "failed"))

@@ -289,7 +289,11 @@ def test_the_entry_point_loads_nothing_that_takes_time():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)],
+    ids=["Ctrl-C", "SIGTERM"],
+)
 def test_a_stopped_ablation_names_the_runs_with_checkpoints(tmp_path, number):
     out = tmp_path / "study"
     args = ["ablate", *SMALL, "--variants", "none,full", "--seeds", 1, "--epochs", 3000, "--jobs", 2, "-o", out]

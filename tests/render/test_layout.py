@@ -16,7 +16,17 @@ from tests.render.lines import crossed, overlaps
 from tests.render.networks import CELL, DELAYS, FIRE, SIDES, STATES, STREAMS, TREE, TWICE, ZEROS
 from tests.strategies import make as make_spec
 
-LARGE = ("blt", "densenet121", "frnn4", "frnn4_imagenet", "hiresnet101", "hiresnet110", "resnet101", "resnet110")
+LARGE = (
+    "blt",
+    "cornet_r",
+    "densenet121",
+    "frnn4",
+    "frnn4_imagenet",
+    "hiresnet101",
+    "hiresnet110",
+    "resnet101",
+    "resnet110",
+)
 """Networks whose layouts take seconds."""
 
 BRANCHES = """

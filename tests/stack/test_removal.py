@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import hiresnet_graph
 
 PACKAGE = Path(hiresnet_graph.__file__).parent
@@ -21,6 +23,7 @@ def test_only_one_function_of_the_program_names_the_folder() -> None:
     assert users == {"sweep/stacks.py", "testing.py"}  # and the conformance checks for custom kinds
 
 
+@pytest.mark.slow
 def test_studies_run_without_the_folder(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "hiresnet_graph", ignore=shutil.ignore_patterns("stack", "__pycache__"))
     shutil.copytree(PACKAGE.parent / "specs", tmp_path / "specs")

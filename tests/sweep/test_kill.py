@@ -207,6 +207,7 @@ def test_killing_a_worker_and_the_driver_changes_nothing(tiny: hrg.Architecture,
     check_kills(tiny, tmp_path, ["worker", "driver", "both"], seed=int.from_bytes(os.urandom(2)), workers=1, seeds=3)
 
 
+@pytest.mark.slow
 def test_killing_changes_nothing_of_a_stack(tiny: hrg.Architecture, tmp_path: Path) -> None:
     kinds = ["worker", "driver", "both"]
     check_kills(tiny, tmp_path, kinds, seed=int.from_bytes(os.urandom(2)), workers=1, seeds=4, stack=4)

@@ -117,6 +117,7 @@ def test_halving_prunes_the_worse_half(tiny: hrg.Architecture, tmp_path: Path) -
     assert sorted(row.state for row in results.rows) == ["complete", "pruned", "pruned", "pruned"]
 
 
+@pytest.mark.slow
 def test_a_parameter_limit_and_a_larger_budget_later(tiny: hrg.Architecture, tmp_path: Path) -> None:
     space = {"edges": "full", "width": [4, 64]}
     first = search(study(tiny, space=space, runs=2, limit={"parameters": 2000}), out=tmp_path, jobs=1)

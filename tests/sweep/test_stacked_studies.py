@@ -101,6 +101,7 @@ def command(folder: Path, stack: int) -> list[str]:
     return [*program, "--stack", str(stack), "--jobs", "1"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_all_runs_and_another_stack_size_resumes_them(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
     first = subprocess.Popen(command(tmp_path, 6), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -121,6 +122,7 @@ def test_ctrl_c_saves_all_runs_and_another_stack_size_resumes_them(tmp_path: Pat
     assert {row.attempts for row in read_results(tmp_path / "out").rows} == {2}
 
 
+@pytest.mark.slow
 def test_auto_does_not_stack_a_short_study(tiny: hrg.Architecture, tmp_path: Path) -> None:
     started: list[PreparedStudy] = []
     asked: list[bool] = []
