@@ -27,7 +27,7 @@ from hiresnet_graph.importing.tokens import (
     reshaped,
     token_mean,
 )
-from hiresnet_graph.importing.trace import TracedTensor
+from hiresnet_graph.importing.trace import GRADIENT_STOPS, TracedTensor
 from hiresnet_graph.ops import OPS
 from hiresnet_graph.shapes import Map, Shape, Tokens
 
@@ -48,8 +48,7 @@ def _same(c: Converter, input: TracedTensor, *args: Any, **kwargs: Any) -> Ref:
     assert c.call is not None
     if c.call.outputs[0].tensor.dtype != input.tensor.dtype:
         raise Inexpressible(f"{c.name} to {c.call.outputs[0].tensor.dtype}: a network has one type of numbers")
-    name = c.call.function.removeprefix("aten::").removeprefix("get ")
-    if name in ("detach", "detach_", "data"):
+    if name := GRADIENT_STOPS.get(c.call.function):
         raise Inexpressible(f"'{name}', which stops gradients")
     return c.ref(input)
 

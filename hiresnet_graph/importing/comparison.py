@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hiresnet_graph.errors import UnsupportedNetwork
-from hiresnet_graph.importing.gradients import other_gradients
+from hiresnet_graph.importing.gradients import NotCompared, other_gradients
 from hiresnet_graph.importing.masks import MeanMasks, RandomMask, is_alike, unmatched
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.starting_values import constant_of
@@ -41,18 +41,22 @@ class OutputComparison(NamedTuple):
         training: In training mode, with the running statistics after it. Random masks are replaced by their means. None
             for a compiled network, which has no training mode.
         masks: Number of random masks, whose sizes and probabilities are equal.
+        without_gradients: Why the gradients were not compared. Empty if they are equal, or there is no training mode.
     """
 
     evaluation: float
     training: float | None
     masks: int
+    without_gradients: str = ""
 
     def __str__(self) -> str:
         masks = f"; {self.masks} random masks with the same probabilities" if self.masks else ""
         if self.training is None:
             return f"largest difference {self.evaluation:.1e} in evaluation mode, the only one of a compiled network"
+        gradients = f"; gradients were not compared: {self.without_gradients}" if self.without_gradients else ""
         return (
             f"largest difference {self.evaluation:.1e} in evaluation mode, {self.training:.1e} in training mode{masks}"
+            f"{gradients}"
         )
 
 
@@ -97,8 +101,7 @@ def compare(
         return OutputComparison(evaluation, None, 0)
     training, masks = pair.difference(training=True)
     changed = pair.check_statistics()
-    pair.check_gradients()
-    return OutputComparison(evaluation, max(training, changed), masks)
+    return OutputComparison(evaluation, max(training, changed), masks, pair.check_gradients())
 
 
 class _Pair(NamedTuple):
@@ -193,18 +196,21 @@ class _Pair(NamedTuple):
             )
         return max(changed.values(), default=0.0)
 
-    def check_gradients(self) -> None:
-        """Compare the gradients of all weights in training mode.
+    def check_gradients(self) -> str:
+        """Compare the gradients of all weights in training mode; returns why not, if they cannot be compared.
 
         Raises:
             UnsupportedNetwork: They differ.
         """
-        wrong = other_gradients(
-            (self.original, self.imported),
-            (self.call, self.own_call),
-            (lambda result: _leaves(result)[: len(self.outputs)], self.own_results),
-            self.names,
-        )
+        try:
+            wrong = other_gradients(
+                (self.original, self.imported),
+                (self.call, self.own_call),
+                (lambda result: _leaves(result)[: len(self.outputs)], self.own_results),
+                self.names,
+            )
+        except NotCompared as error:
+            return str(error)
         if wrong:
             more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
             raise UnsupportedNetwork(
@@ -212,6 +218,7 @@ class _Pair(NamedTuple):
                 "or change them, by 'detach()', '.data' or a hook? Remove that for the import, and freeze parts with "
                 "'freeze' in the recipe of a training."
             )
+        return ""
 
     @property
     def own_call(self) -> ModuleInputs:

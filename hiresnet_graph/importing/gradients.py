@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from hiresnet_graph.formats import format_bytes
 from hiresnet_graph.importing.masks import MeanMasks
-from hiresnet_graph.importing.trace import ModuleInputs, stored_tensors
+from hiresnet_graph.importing.trace import ModuleInputs, foreign_message, stored_tensors
 
 _LARGEST_BYTES = 2 << 30
 """What the backward pass of the comparison may keep; the gradients of larger networks are not compared."""
@@ -20,12 +21,8 @@ _TOLERANCE = 1e-8
 Select = Callable[[Any], Sequence[torch.Tensor]]
 
 
-class _KeepsTooMuch(Exception):
-    """Bare: the values for the backward pass take too much memory."""
-
-
-class _NoBackwardPass(Exception):
-    """Bare: a network has no backward pass."""
+class NotCompared(Exception):
+    """Bare: gradients cannot be compared; its message says why."""
 
 
 def other_gradients(
@@ -36,23 +33,22 @@ def other_gradients(
 ) -> list[str]:
     """Tensors of the original whose gradients in training mode are not those of the imported network, in order.
 
-    There are none if the backward pass of the original fails, or if it takes much memory. Tensors that the original
-    does not train are not compared.
+    Tensors that the original does not train are not compared.
 
     Args:
         pair: The original and the imported network, with equal weights. Their settings and statistics change.
         calls: The arguments of both.
         outputs: Which results of both are compared.
         names: Address in the imported network -> name in the original.
+
+    Raises:
+        NotCompared: A backward pass fails or takes much memory.
     """
     trained = {name for name, value in stored_tensors(pair[0]).items() if value.requires_grad}
     trainable = [address for address, _ in pair[1].named_parameters() if names.get(address) in trained]
     own = {address: address for address in trainable}
-    try:
-        expected = _gradients(pair[0], calls[0], outputs[0], {address: names[address] for address in trainable})
-        found = _gradients(pair[1], calls[1], outputs[1], own)
-    except (_KeepsTooMuch, _NoBackwardPass):
-        return []
+    expected = _gradients(pair[0], calls[0], outputs[0], {address: names[address] for address in trainable})
+    found = _gradients(pair[1], calls[1], outputs[1], own)
     largest = max((float(value[1]) for value in (*expected.values(), *found.values())), default=0.0)
     none = torch.zeros(2, dtype=torch.float64)
     return [
@@ -93,10 +89,10 @@ def _gradients(
             torch.manual_seed(0)
             loss = sum(((value * _weights(value)).sum() for value in select(call.run(network))), torch.zeros(()))
             loss.backward()  # type: ignore[no-untyped-call]
-    except _KeepsTooMuch:
+    except NotCompared:
         raise
     except Exception as error:
-        raise _NoBackwardPass from error
+        raise NotCompared(f"the backward pass fails ({foreign_message(error)})") from error
     return sums
 
 
@@ -122,12 +118,12 @@ class _KeptBytes:
         """The tensor itself.
 
         Raises:
-            _KeepsTooMuch: There are too many.
+            NotCompared: They take too much memory.
         """
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self.storages:
             self.storages[storage.data_ptr()] = storage.nbytes()
             self.total += storage.nbytes()
         if self.total > _LARGEST_BYTES:
-            raise _KeepsTooMuch
+            raise NotCompared(f"the backward pass takes more than {format_bytes(_LARGEST_BYTES)}")
         return tensor

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from hiresnet_graph.importing.programs import ProgramModule
 from hiresnet_graph.importing.trace import (
     ATTENTION_WEIGHTS,
+    GRADIENT_STOPS,
     Fault,
     ModuleCall,
     ModuleInputs,
@@ -39,8 +40,6 @@ _READS = frozenset(
 )
 # Batch norms count their batches and update their statistics in place, which is part of the operation.
 _REPEATS = frozenset({"repeat", "tile"})
-_STOPS = {"detach": "detach", "detach_": "detach_", "get data": "data", "aten::detach": "detach"}
-"""Functions that stop gradients -> how code calls them."""
 _UPDATES = frozenset({"batch_norm", "native_batch_norm", "instance_norm"})
 _NO_GRADIENTS = (
     "it stops or replaces gradients, by torch.no_grad(), checkpoints with use_reentrant=True or an autograd.Function. "
@@ -197,10 +196,10 @@ class _Recorder(TorchFunctionMode):
             if function in _REPEATS and operands[0].sizes == (1, *tensor.shape[1:]):  # for each sample
                 base = operands[0]
         value = TracedTensor(tensor, depends=depends, base=base)
-        if base is not None and function in _STOPS and id(base.root.tensor) in self.trainable:
+        if base is not None and function in GRADIENT_STOPS and id(base.root.tensor) in self.trainable:
             value.refusal = (
-                f"'{_STOPS[function]}' of the parameter '{base.root.name}', which stops its gradients. Remove that for "
-                "the import, and set 'freeze' in the recipe of a training"
+                f"'{GRADIENT_STOPS[function]}' of the parameter '{base.root.name}', which stops its gradients. Remove "
+                "that for the import, and set 'freeze' in the recipe of a training"
             )
         self.add(value)
         return value

@@ -20,6 +20,14 @@ ATTENTION_WEIGHTS = (
     "the weights of attention, which a spec can neither use nor return. Use the first result of nn.MultiheadAttention, "
     "or the product with the values, alone"
 )
+GRADIENT_STOPS = {
+    "detach": "detach",
+    "detach_": "detach_",
+    "get data": "data",
+    "aten::detach": "detach",
+    "aten::detach_": "detach_",
+}
+"""Functions that stop gradients -> how code calls them."""
 
 
 class ModuleCall(NamedTuple):

@@ -112,7 +112,7 @@ def test_scales_of_zero_hide_nothing_before_them(start: float) -> None:
     assert ("random numbers in place of the zeros of 'norm.weight'" in message) == (start < 1)
     assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
     imported = from_module(branch(start, lambda x, training: x), input=IMAGE)
-    assert imported.comparison == (0, 0, 0)
+    assert imported.comparison == (0, 0, 0, "")
     assert all(
         torch.equal(before[name].sum(), imported.weights[new].sum())
         for new, name in imported.names.items()
@@ -150,7 +150,7 @@ class OwnPath(nn.Module):
 
 def test_masks_of_auxiliary_results_are_no_masks_of_the_main_one() -> None:
     imported = from_module(Auxiliary(lambda x, on: F.dropout(x, 0.5, on), StochasticDepth(0.2, "row")), input=IMAGE)
-    assert imported.comparison == (0, 0, 2)
+    assert imported.comparison == (0, 0, 2, "")
     assert "dropout: 0.5" in imported.text and "drop_path, p: 0.2" in imported.text
     message = refused(Auxiliary(lambda x, on: F.dropout(x, 0.5) if on else x, StochasticDepth(0.2, "row")))
     assert "other random masks in training mode: 1 instead of 2" in message and "use nn.Dropout" in message
@@ -162,6 +162,10 @@ def stopped(own: Any, x: torch.Tensor) -> torch.Tensor:
     """Features that do not train what is before them."""
     x = F.relu(own.conv(x))
     return own.last(x.detach() if own.training else x)
+
+
+def fails(module: nn.Module, inputs: Any, outputs: Any) -> None:
+    raise RuntimeError("no backward pass here")
 
 
 def test_gradients_that_training_mode_stops() -> None:
@@ -180,7 +184,15 @@ def test_gradients_that_a_hook_changes() -> None:
 
 def test_gradients_that_take_much_memory_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients_module, "_LARGEST_BYTES", 100)
-    from_module(Written(stopped, conv=nn.Conv2d(3, 4, 3), last=nn.Conv2d(4, 4, 3)), input=IMAGE)
+    imported = from_module(Written(stopped, conv=nn.Conv2d(3, 4, 3), last=nn.Conv2d(4, 4, 3)), input=IMAGE)
+    assert str(imported.comparison).endswith("; gradients were not compared: the backward pass takes more than 100 B")
+
+
+def test_gradients_of_a_backward_pass_that_fails_are_not_compared() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3))
+    module[0].register_full_backward_hook(fails)
+    imported = from_module(module, input=IMAGE)
+    assert imported.comparison.without_gradients == "the backward pass fails (no backward pass here)"
 
 
 @pytest.mark.parametrize(
