@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import jinja2
 from scipy.stats import t
@@ -43,6 +44,38 @@ CONTROLLED = ("full", "adjusted")
 """A network, and the one without skips that was widened to as many parameters."""
 PAIR_HEAD = ["compared", "published", "here", "95 % CI", "p", "p (Holm)", "detectable", "found"]
 EQUAL_ERRORS = "With so few seeds, that the networks have equal errors is an assumption."
+
+
+class SkipRatios(NamedTuple):
+    """Mean absolute activation of each skip divided by that of the function at its target.
+
+    Attributes:
+        by_skip: Target and name of a skip -> the ratio in each network.
+    """
+
+    by_skip: dict[tuple[str, str], list[float]]
+
+    @property
+    def means(self) -> list[float]:
+        """The mean over the networks for each skip."""
+        return [fmean(ratios) for ratios in self.by_skip.values()]
+
+    @property
+    def range(self) -> str:
+        """The smallest and the largest mean: `0.35 to 0.74`."""
+        return f"{min(self.means):.2f} to {max(self.means):.2f}"
+
+    def table(self, untrained: SkipRatios) -> str:
+        """All ratios in Markdown, beside those of networks that were not trained."""
+        lines = [
+            "| at | skip | skip / function | in each network | before training |",
+            "| --- | --- | ---: | ---: | ---: |",
+        ]
+        for (target, skip), ratios in self.by_skip.items():
+            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            before = fmean(untrained.by_skip[target, skip])
+            lines.append(f"| {target} | {skip} | {fmean(ratios):.2f} | {each} | {before:.2f} |")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +112,10 @@ class StudyPage:
     def networks_of(self, name: str, label: str) -> str:
         """Of how many trained networks an analysis is: `1 trained network`."""
         return format_count(len(self.analyses[name].seeds[label]), "trained network")
+
+    def seeds_of(self, name: str, label: str) -> str:
+        """The seeds of the networks of an analysis: `1 and 2`."""
+        return " and ".join(self.analyses[name].seeds[label])
 
     @property
     def hours(self) -> float:
@@ -178,14 +215,39 @@ class StudyPage:
 
         There is no mean if a seed never reaches it.
         """
-        runs, networks = finished(self.results), unique_networks(self.results)
-        labels = [self.results.networks[one.position].label for one in networks]
-        columns = [[_epochs_to(runs[one.position], level) for one in networks] for level in levels]
-        pair = {labels.index(CONTROLLED[0]): 1.0, labels.index(self.results.baseline or labels[0]): -1.0}
-        rows = [[label, *(_mean_epochs(column[i]) for column in columns)] for i, label in enumerate(labels)]
-        rows.append([" - ".join(labels[i] for i in pair), *(_epochs_between(column, pair) for column in columns)])
+        columns = [self._epochs_at(level) for level in levels]
+        labels = list(columns[0])
+        rows = [[label, *(_mean_epochs(column[label]) for column in columns)] for label in labels]
+        rows.append([" - ".join(self._fast_pair), *(self.epochs_between(level) for level in levels)])
         head = ["variant", *(f"{level:g} %" for level in levels)]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---", *["---:"] * len(levels)], *rows])
+
+    def epochs_between(self, level: float) -> str:
+        """Epochs that the network with all skips needs more than the baseline: `-2.4 [-3.5, -1.3]`; negative if fewer.
+
+        Without a number if a seed never reaches the level.
+        """
+        column = self._epochs_at(level)
+        reached = [{seeds: epoch for seeds, epoch in column[label].items() if epoch is not None} for label in column]
+        if any(None in column[label].values() for label in self._fast_pair):
+            return "-"
+        pair = {list(column).index(label): sign for label, sign in zip(self._fast_pair, (1.0, -1.0), strict=True)}
+        found = fit(reached).contrast(pair)
+        if found is None or found.interval is None:
+            return "-" if found is None else f"{found.value:+.1f}"
+        return f"{found.value:+.1f} [{found.interval.low:+.1f}, {found.interval.high:+.1f}]"
+
+    @property
+    def _fast_pair(self) -> tuple[str, str]:
+        """The network with all skips, and the baseline."""
+        assert self.results.baseline is not None
+        return CONTROLLED[0], self.results.baseline
+
+    def _epochs_at(self, level: float) -> dict[str, dict[Seeds, float | None]]:
+        """The epoch at which each run of each network reaches a validation accuracy in percent; None if never."""
+        runs, networks = finished(self.results), unique_networks(self.results)
+        labels = [self.results.networks[one.position].label for one in networks]
+        return {label: _epochs_to(runs[one.position], level) for label, one in zip(labels, networks, strict=True)}
 
     @cached_property
     def analyses(self) -> dict[str, Analysis]:
@@ -196,40 +258,32 @@ class StudyPage:
         """An analysis in Markdown; of the runs whose weights were there, as its column `n` says."""
         return table_markdown(analysis_table(replace(self.analyses[name], warning="")))
 
-    def skip_ratios(self) -> str:
-        """The activation of each skip of the full network divided by that of the function at its target, in Markdown.
+    def skip_ratios(self, block: str) -> SkipRatios:
+        """How active the skips of the networks with all of them are.
 
-        Means over seeds.
+        Args:
+            block: The setting of the networks, where the study has a grid of blocks.
         """
-        lines = ["| at | skip | skip / function |", "| --- | --- | ---: |"]
-        return "\n".join([*lines, *(f"| {' | '.join(keys)} | {ratio:.2f} |" for *keys, ratio in self._skip_ratios)])
-
-    def skip_range(self) -> str:
-        """The smallest and the largest of these ratios: `0.37 to 0.51`."""
-        ratios = [ratio for *_, ratio in self._skip_ratios]
-        return f"{min(ratios):.2f} to {max(ratios):.2f}"
-
-    @cached_property
-    def _skip_ratios(self) -> list[tuple[str, str, float]]:
         analysis = self.analyses["contributions"]
-        keys = list(analysis.question.keys)
         activation = [quantity.name for quantity in analysis.question.quantities].index("mean_abs")
-        functions: dict[object, float] = {}
-        ratios = []
+        functions: dict[object, Sequence[float]] = {}
+        ratios: dict[tuple[str, str], list[float]] = {}
         for row in analysis.rows:
-            key = dict(zip(keys, row.keys, strict=True))
-            if row.variant != CONTROLLED[0] or key["slot"] != "output":
+            key = dict(zip(analysis.question.keys, row.keys, strict=True))
+            if row.variant != CONTROLLED[0] or key["slot"] != "output" or row.setting.get("block", block) != block:
                 continue
-            at = key["target"]
-            mean = fmean(value for value in row.values[activation] if value is not None)
+            values = [value for value in row.values[activation] if value is not None]
             if key["kind"] == "function":
-                functions[at] = mean
+                functions[key["target"]] = values
             elif key["kind"] == "skip":
-                ratios.append((str(at), str(key["edge"]), mean / functions[at]))
-        return ratios
+                pairs = zip(values, functions[key["target"]], strict=True)
+                ratios[str(key["target"]), str(key["edge"])] = [skip / function for skip, function in pairs]
+        return SkipRatios(ratios)
 
     def figures(self) -> dict[Path, bytes]:
-        """The figures of the study by path."""
+        """The figures of the study by path; none if there is one network to be seen."""
+        if len({network.label for network in self.results.networks}) < 2:
+            return {}
         look = Look(WIDTHS_CM["double"])
         found = {kind: make_figure(self.results, kind, look) for kind in FIGURES if self.finished > 1}
         found |= {name: analysis_figure(analysis, look) for name, analysis in self.analyses.items()}
@@ -243,13 +297,12 @@ def _line(cells: Sequence[str], has_published: bool) -> str:
 
 def _verdict(known: float | None, value: float, low: float, high: float, p: float) -> str:
     """Whether a difference is found, and what that says about a published one."""
+    text = "yes" if p < ALPHA else "no" if low <= 0 <= high else "no, but 0 is outside the interval"
+    if known is None:
+        return text
     if p < ALPHA:
-        direction = (
-            "" if known is None else ", as published" if value * known > 0 else ", against the published direction"
-        )
-        return f"yes{direction}"
-    text = "no" if low <= 0 <= high else "no, but 0 is outside the interval"
-    return text if known is None else f"{text}; the published one is {'inside' if low <= known <= high else 'outside'}"
+        text += ", in the published direction" if value * known > 0 else ", against the published direction"
+    return f"{text}; our interval {'contains' if low <= known <= high else 'excludes'} the published difference"
 
 
 def _epochs_to(runs: Mapping[Seeds, RunRecord], level: float) -> dict[Seeds, float | None]:
@@ -265,17 +318,6 @@ def _mean_epochs(found: Mapping[Seeds, float | None]) -> str:
     reached = [epoch for epoch in found.values() if epoch is not None]
     never = len(found) - len(reached)
     return f"{never} of {len(found)} never" if never else f"{fmean(reached):.1f}"
-
-
-def _epochs_between(column: Sequence[Mapping[Seeds, float | None]], pair: Mapping[int, float]) -> str:
-    """The difference of two networks with its interval, if all of their runs reach the level."""
-    reached = [{seeds: epoch for seeds, epoch in found.items() if epoch is not None} for found in column]
-    if any(len(reached[i]) < len(column[i]) for i in pair):
-        return "-"
-    found = fit(reached).contrast(pair)
-    if found is None or found.interval is None:
-        return "-" if found is None else f"{found.value:+.1f}"
-    return f"{found.value:+.1f} [{found.interval.low:+.1f}, {found.interval.high:+.1f}]"
 
 
 def make_files() -> dict[Path, bytes]:

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from hiresnet_graph.sweep.prepare import prepare_study
+from hiresnet_graph.sweep.results import read_results
+from hiresnet_graph.sweep.study import read_study
 
 RESULTS = Path(__file__).parent.parent / "results"
 LEDGERS = sorted(RESULTS.glob("*/ledger.sqlite"))
@@ -37,6 +40,13 @@ def test_every_study_can_be_trained(study: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HRG_DATA", "nowhere")
     prepared = prepare_study(study, None, calibrates=False)
     assert prepared.plan.rows and prepared.knows_classes
+
+
+@pytest.mark.parametrize("ledger", LEDGERS, ids=lambda path: path.parent.name)
+def test_ledgers_hold_their_study_files(ledger: Path) -> None:
+    """So `hrg report` of the folder says what the page says of what is published, and of the protocol."""
+    study = read_study(ledger.with_name("study.yaml"))
+    assert read_results(ledger.parent).published == study.published
 
 
 @pytest.mark.parametrize("ledger", LEDGERS, ids=lambda path: path.parent.name)
@@ -85,6 +95,16 @@ def test_the_readme_quotes_the_results_of_plain_blocks() -> None:
         )
 
 
+def test_the_picture_in_the_readme_shows_the_ledger() -> None:
+    """Its description has the difference that is seen in it; to renew it, see CONTRIBUTING.md."""
+    shown = Image.open(RESULTS.parent / "docs" / "images" / "report.png").info["Description"]
+    pair, difference, interval = re.fullmatch(r"(.*) ([+-][\d.]+) (\[.*\])", shown).groups()  # type: ignore[union-attr]
+    page = (RESULTS / "README.md").read_text()
+    measured = page[page.index("## Plain blocks on CIFAR-10\n") :]
+    line = next(line for line in measured.splitlines() if line.startswith(f"| {pair} |"))
+    assert f"| {difference} | {interval} |" in line
+
+
 def test_docs_quote_the_differences_of_the_transformer() -> None:
     page, readme = (RESULTS / "README.md").read_text(), (RESULTS.parent / "README.md").read_text()
     measured = page[page.index("## Long skips of a small vision transformer") :]
@@ -108,7 +128,7 @@ def test_the_summary_says_what_is_measured() -> None:
     }
     sentence = re.search(r"networks of plain blocks more accurate on ([^.]+)\.", summary)
     for images in ("CIFAR-10", "CIFAR-100"):
-        is_found = rows[f"Long skips improve plain blocks, {images}"].endswith("| yes, as published |")
+        is_found = "| yes, in the published direction" in rows[f"Long skips improve plain blocks, {images}"]
         assert is_found == (sentence is not None and images in sentence[1].split(" and on "))
     detectable = float(rows["Long skips improve residual blocks, CIFAR-10"].split(" | ")[7])
     assert detectable > 0.31  # the published gain

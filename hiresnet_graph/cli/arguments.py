@@ -106,15 +106,21 @@ def architecture(
     """The network that the arguments of a command specify.
 
     Raises:
-        UsageError: The arguments contradict each other, or a change is malformed.
+        UsageError: The arguments contradict each other, a change is malformed, or the file is a study.
         SpecError: The spec cannot be read, or it has no such variant, param or field.
     """
     if is_change(spec) and not is_file(spec):
         name = next((word for word in changes or () if not is_change(word)), "SPEC")
         raise UsageError(f"'{spec}' is a change, but the spec comes first. Write '{name} {spec}'.")
     from hiresnet_graph.architecture import load, split_variant
+    from hiresnet_graph.spec.reader import is_study
 
     name, chosen = split_variant(spec)
+    if is_study(name):
+        raise UsageError(
+            f"'{name}' is a study, which has several networks, and one is required here. Name the spec of its network; "
+            f"'hrg ablate {name} -o DIR' trains the study."
+        )
     if chosen is not None and variant is not None:
         raise UsageError(f"'{spec}' and '--variant {variant}' both select a variant. Give one of them.")
     variant = chosen if variant is None else variant

@@ -10,6 +10,7 @@ import typer
 
 from hiresnet_graph.cli import failure
 from hiresnet_graph.cli.console import write_json, write_message, write_table
+from hiresnet_graph.cli.study_summary import trained_on
 from hiresnet_graph.formats import Column, format_bytes, format_count, format_duration, format_si, number_column
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def _write_networks(prepared: PreparedStudy) -> None:
         f"{format_count(len(labels), 'variant')} x "
         + (f"{format_count(crossed, 'setting')} x " if settings else "")
         + f"{format_count(len(prepared.study.seed_pairs), 'seed')}, "
-        f"{format_count(len(different), 'different network')}: {format_count(prepared.total, 'run')}."
+        f"{format_count(len(different), 'different network')}: {format_count(prepared.total, 'run')} "
+        f"{trained_on(prepared.plan)}."
     )
 
 

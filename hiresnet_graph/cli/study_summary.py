@@ -12,6 +12,7 @@ from hiresnet_graph.formats import Column, format_bytes, format_count, format_si
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep import Study
+    from hiresnet_graph.sweep.plan import StudyPlan
     from hiresnet_graph.sweep.search_settings import SearchSettings
 
 
@@ -62,6 +63,12 @@ def summarize_study(study: Study) -> dict[str, Any]:
             for info, member in zip(plan.networks, networks.members, strict=True)
         ],
     }
+
+
+def trained_on(plan: StudyPlan) -> str:
+    """The data and the length of all runs: `on cifar10, 80 epochs each`. Without the length if it differs."""
+    lengths = {request.recipe.epochs for request in plan.requests.values()}
+    return f"on {plan.data}" + (f", {format_count(lengths.pop(), 'epoch')} each" if len(lengths) == 1 else "")
 
 
 def _published(study: Study, label: str, setting: Any) -> dict[str, Any] | None:

@@ -237,9 +237,14 @@ def answer(
         tuple(rows),
         {} if source.results is None else setting_columns(source.results),
         note,
-        tuple(f"{label} ({reason.split('. ')[0].rstrip('.')})" for label, reason in left_out.items()),
+        tuple(f"{label} ({_short_reason(reason, source.architecture)})" for label, reason in left_out.items()),
         networks=() if source.results is None else tuple(labels_of(source.results)),
     )
+
+
+def _short_reason(reason: str, name: str) -> str:
+    """The first sentence of an error, without the name of the architecture, which all networks of a study have."""
+    return reason.split(". ")[0].rstrip(".").removeprefix(f"'{name}' ")
 
 
 def within_study(analysis: Analysis, results: Results, folder: Path) -> Analysis:

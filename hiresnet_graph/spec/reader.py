@@ -71,7 +71,11 @@ def read(path: Path) -> MarkedDict:
     name = str(path)
     try:
         if path.is_dir():
-            _fail(Source(name, ""), "expected a file, got a folder.")
+            spec = path / "spec.yaml"
+            hint = (
+                f"The spec of the run in it is '{spec}', its weights are '--weights {path}'." if spec.is_file() else ""
+            )
+            _fail(Source(name, ""), "expected a file, got a folder.", hint=hint)
         if path.exists() and not path.is_file():
             hint = "Write its content to a file."
             _fail(Source(name, ""), "expected a file, got a pipe or a device, whose text may never end.", hint=hint)

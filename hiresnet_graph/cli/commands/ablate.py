@@ -196,8 +196,8 @@ def _train(study: Study, output: Path, options: ExecutionOptions, accept_changes
             progress=shown,
         )
     diverged = len({row.key for row in results.rows if row.state == "diverged"})
-    kept = f" {format_count(shown.kept, 'run')} of them {'was' if shown.kept == 1 else 'were'} finished before."
-    lost = f" {format_count(diverged, 'run')} of them diverged."
+    kept = f" {shown.kept} of them {'was' if shown.kept == 1 else 'were'} finished before."
+    lost = f" {diverged} of them diverged."
     write_message(
         f"All runs are finished, in {output}.{kept if shown.kept else ''}{lost if diverged else ''} "
         f"The table: hrg report {output}"

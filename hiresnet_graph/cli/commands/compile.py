@@ -70,3 +70,5 @@ def compile_network(
     )
     seal(target)
     write_message(f"Wrote {output}: {network.name}, {network.cost().parameters:,} parameters.")
+    if weights is None and output.suffix.lower() in (".pt2", ".onnx"):
+        write_message(f"Its weights are initial ones, of seed {seed}. '--weights RUN' takes trained ones.")

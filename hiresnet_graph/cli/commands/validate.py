@@ -14,6 +14,7 @@ from hiresnet_graph.cli.arguments import Json, architecture, shipped_specs_and_s
 from hiresnet_graph.cli.console import has_colors, styled, write, write_json, write_message
 from hiresnet_graph.cli.failure import problem_data
 from hiresnet_graph.cli.progress import progress
+from hiresnet_graph.cli.study_summary import trained_on
 from hiresnet_graph.errors import Problem, SpecError, UsageError
 from hiresnet_graph.formats import format_count
 
@@ -114,7 +115,7 @@ def _check_study(spec: str, changes: Sequence[str]) -> _Result:
     different = format_count(len({info.plan for info in plan.networks}), "different network")
     seeds, runs = format_count(len(study.seed_pairs), "seed"), format_count(len(plan.requests), "run")
     found = {str(problem): problem for network in networks.members for problem in network.architecture.warnings}
-    summary = f"a study of {networks.architecture}: {different}, {seeds}, {runs}"
+    summary = f"a study of {networks.architecture}: {different}, {seeds}, {runs} {trained_on(plan)}"
     return _Result(spec, study.name, summary, warnings=tuple(found.values()))
 
 

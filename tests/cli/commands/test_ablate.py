@@ -38,10 +38,10 @@ def test_no_run_is_trained_twice(hrg, folder):
     assert first.stderr.startswith("hiresnet18: 2 networks on digits, 2 runs.\n")
     assert "run 2/2  full, seed 0: " in first.stderr and first.stdout == ""
     dry = hrg(*args, "--seeds", "2", "--dry-run", "--no-calibrate")
-    assert "4 runs.\n2 done, 2 runs to train." in dry.stderr
+    assert "4 runs on digits, 1 epoch each.\n2 done, 2 runs to train." in dry.stderr
     assert [line.split()[-2:] for line in dry.stdout.splitlines()[2:]] == [["2", "1"], ["2", "1"]]
     second = hrg(*args, "--seeds", "2")
-    assert "2 runs of them were finished before" in second.stderr and "seed 0" not in second.stderr
+    assert "2 of them were finished before" in second.stderr and "seed 0" not in second.stderr
 
     table = list(csv.DictReader(hrg("report", "out", "-f", "csv").stdout.splitlines()))
     assert [(row["variant"], row["n"]) for row in table] == [("none", "2"), ("full", "2")]
@@ -153,7 +153,10 @@ def test_a_dry_run_of_a_study_lists_all_and_writes_nothing(hrg, folder):
     assert result.exit_code == 0, result.stderr
     rows = [line.split() for line in result.stdout.splitlines()]
     assert [row[0] for row in rows[2:5]] == ["none", "full", "p3"] and rows[5][:4] == ["1", "random", "edge", "(p3)"]
-    assert "4 variants x 1 seed, 4 different networks: 4 runs.\n0 done, 4 runs to train." in result.stderr
+    assert (
+        "4 variants x 1 seed, 4 different networks: 4 runs on digits, 1 epoch each.\n0 done, 4 runs to train."
+        in result.stderr
+    )
     assert "Disk: about " in result.stderr and "by itself" not in result.stderr
     assert "Time: about " in result.stderr and "images per second" in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == before
@@ -255,7 +258,7 @@ def test_transitions_are_ablated_as_skips_are(hrg, folder):
     chosen = hrg("ablate", *args, "--variants", "adjacent,all - lateral", "--grid", "time.steps=3,5")
     assert chosen.exit_code == 0, chosen.stderr
     assert chosen.stdout.splitlines()[0].split()[:2] == ["time.steps", "variant"]
-    assert "2 variants x 2 settings x 1 seed, 3 different networks: 3 runs." in chosen.stderr
+    assert "2 variants x 2 settings x 1 seed, 3 different networks: 3 runs on digits, 80 epochs each." in chosen.stderr
     assert "Warning: adjacent, time.steps=3: states.yaml:1" in chosen.stderr
     listed = hrg("ablate", *args, "--edges", "transitions=all - s1>s2", "--subsets", "leave-one-out", "--json")
     data = json.loads(listed.stdout)

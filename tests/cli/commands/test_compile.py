@@ -66,3 +66,33 @@ def test_compile_leaves_random_what_does_not_fit(hrg, folder):
     assert result.exit_code == 0 and "w.pth lacks 'edges." in result.stderr
     found = torch.export.load(folder / "net.pt2").state_dict
     assert all(torch.equal(found[name], value) for name, value in state.items())
+
+
+def test_initial_weights_are_said_to_be_initial(hrg, folder):
+    small = ["hiresnet18", "width=4", "input.channels=1", "input.height=8", "input.width=8"]
+    done = hrg("compile", *small, "-o", "net.pt2", "--seed", "3")
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.endswith("Its weights are initial ones, of seed 3. '--weights RUN' takes trained ones.\n")
+    network = hg.load("hiresnet18").override({"width": 4, "input.channels": 1, "input.height": 8, "input.width": 8})
+    save_file(network.build().state_dict(), "w.safetensors")
+    assert "initial" not in hrg("compile", *small, "-o", "own.pt2", "--weights", "w.safetensors").stderr
+    assert "initial" not in hrg("compile", *small, "-o", "net.py").stderr
+
+
+def test_the_folder_of_a_run_is_no_spec(hrg, folder):
+    (folder / "run").mkdir()
+    assert "hint" not in hrg("compile", "run/", "-o", "net.onnx").stderr
+    (folder / "run" / "spec.yaml").write_text("name: x")
+    message = hrg("compile", "run/", "-o", "net.onnx").stderr
+    assert "expected a file, got a folder." in message
+    assert "The spec of the run in it is 'run/spec.yaml', its weights are '--weights run'." in " ".join(message.split())
+
+
+@pytest.mark.parametrize("command", [["train", "-o", "x"], ["compile", "-o", "x.onnx"], ["diff", "unet"]], ids=" ".join)
+def test_a_study_is_no_network(hrg, folder, command):
+    (folder / "study.yaml").write_text("name: x\nnetwork: hiresnet18\nvariants: [none, full]\n")
+    done = hrg(command[0], "study.yaml", *command[1:])
+    assert done.exit_code == 2, done.stderr
+    message = " ".join(done.stderr.split())
+    assert "'study.yaml' is a study, which has several networks, and one is required here." in message
+    assert "'hrg ablate study.yaml -o DIR' trains the study." in message and "problem" not in message

@@ -112,7 +112,7 @@ def test_validate_checks_a_study_and_its_networks(hrg, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("network: hiresnet18\nchanges: {width: 2}\nvariants: [none, full]\nseeds: 2\n")
     assert hrg("validate", path, "unet").stdout.startswith(
-        f"{path}: ok, a study of hiresnet18: 2 different networks, 2 seeds, 4 runs\nunet: ok"
+        f"{path}: ok, a study of hiresnet18: 2 different networks, 2 seeds, 4 runs on digits, 80 epochs each\nunet: ok"
     )
     path.write_text("network: hiresnet18\nvariants: [none, stem>stge1]\nseeds: two\nbaseline: ful\n")
     result = hrg("validate", path)
