@@ -128,6 +128,9 @@ CASES: dict[str, Case] = {
     "missing keys": Case("«name: x\n", (("the key 'nodes' is missing",), ("the key 'input' is missing",))),
     "missing name": case(but("name: net\n => «"), "the key 'name' is missing"),
     "missing block": case(but("{block: conv, width: $width} => «{width: 4}"), "nodes.a", "the key 'block' is missing"),
+    "misspelt block": case(
+        but("{block: conv, width: $width} => «{blok: conv, width: 4}"), "nodes.a", "'block' instead of 'blok'?"
+    ),
     "missing field": case(
         but("{block: classifier, classes: 2} => «{block: classifier}"), "the key 'classes' is missing"
     ),

@@ -177,7 +177,7 @@ class Problems:
                 add(f"unknown key '{key}'.", hints[part], key=True)
             elif details[0]["type"] == "missing":
                 if not self.is_partial and f"Did you mean '{key}'?" not in hints.values():
-                    add(f"the key '{key}' is missing.")
+                    add(f"the key '{key}' is missing.", _misspelt_hint(key, holder, model))
             elif inner is not None:
                 add(as_sentence(str(inner)))
             else:
@@ -300,6 +300,14 @@ _EXPECTED = {
     "dict_type": "a mapping",
     "model_type": "a mapping",
 }
+
+
+def _misspelt_hint(key: str, holder: object, model: type[BaseModel] | None) -> str:
+    """Which key of a mapping may stand for a missing one: of blocks, whose further keys depend on their kind."""
+    known = model.model_fields if model is not None else {}
+    given = holder if isinstance(holder, Mapping) else {}
+    near = next((name for name in given if name not in known and similar(str(name), [key])), None)
+    return "" if near is None else f"Did you mean '{key}' instead of '{near}'?"
 
 
 def _value_hint(details: Sequence[Any], key: str) -> str:
