@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -23,7 +23,10 @@ from hiresnet_graph.report.scores import (
     unique_networks,
 )
 from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells
+from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results
+from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.train.record import BEST
 
 if TYPE_CHECKING:
     from hiresnet_graph.analysis.sources import AnalysisSource, Subject
@@ -247,6 +250,13 @@ def _short_reason(reason: str, name: str) -> str:
     return reason.split(". ")[0].rstrip(".").removeprefix(f"'{name}' ")
 
 
+def _has_weights(folder: Path, results: Results, runs: Set[tuple[str, str]]) -> bool:
+    """Whether the weights of one of some runs, by label and seeds, are in the folder of their study."""
+    names = {run.key: run.name for run in read_status(folder).runs}
+    keys = (row.key for row in results.rows if (label_of(results.networks[row.network]), str(row.seeds)) in runs)
+    return any((folder / RUNS / names[key] / BEST).is_file() for key in keys if key in names)
+
+
 def within_study(analysis: Analysis, results: Results, folder: Path) -> Analysis:
     """An analysis with the networks of its study, and a warning if the study has finished runs that it lacks."""
     runs = finished(results)
@@ -256,11 +266,10 @@ def within_study(analysis: Analysis, results: Results, folder: Path) -> Analysis
     then = {(label, seeds) for label, found in analysis.seeds.items() for seeds in found}
     warning = ""
     if now - then:
-        command = f"hrg analyze {analysis.question.name} {folder}"
-        warning = (
-            f"This analysis was made of {len(now & then)} of {format_count(len(now), 'finished run')}: run "
-            f"'{f'{command} {analysis.options}'.rstrip()}' again."
-        )
+        warning = f"This analysis was made of {len(now & then)} of {format_count(len(now), 'finished run')}"
+        command = f"hrg analyze {analysis.question.name} {folder} {analysis.options}".rstrip()
+        has_weights = _has_weights(folder, results, now - then)
+        warning += f": run '{command}' again." if has_weights else "; the weights of the others are not in the folder."
     return replace(analysis, networks=tuple(names), warning=warning)
 
 

@@ -119,6 +119,12 @@ def test_an_analysis_that_lacks_runs_of_its_study_says_so(small_study: Path, tmp
     sentence = f"made of 1 of 2 finished runs: run 'hrg analyze lesion {study} --random 2' again."
     assert sentence in analysis_table(saved_analyses(study, results)[0]).caption
     assert [text.split(": ", 1)[0] for text in old_analyses(study)] == ["analysis/lesion-random-2.json"]
+    (lacking,) = (study / "runs").glob("full-seed0/model.safetensors")
+    lacking.rename(study / "elsewhere")
+    assert saved_analyses(study, results)[0].warning == (
+        "This analysis was made of 1 of 2 finished runs; the weights of the others are not in the folder."
+    )
+    (study / "elsewhere").rename(lacking)
     write_report(study, tmp_path / "paper")
     for suffix in ("md", "json", "tex"):
         assert "1 of 2 finished runs" in (tmp_path / "paper" / "analysis" / f"lesion-random-2.{suffix}").read_text()
