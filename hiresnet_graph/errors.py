@@ -292,12 +292,30 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if close := similar(word, names):
         if unicodedata.normalize("NFC", close) == unicodedata.normalize("NFC", word):
             return f"'{close}' is written with other characters that look the same (Unicode NFC, NFD): copy it."
-        return f"Did you mean '{close}'?"
+        choices = [f"'{name}'" for name in _as_similar(word, close, names)]
+        return f"Did you mean {' or '.join([', '.join(choices[:-1]), choices[-1]] if choices[1:] else choices)}?"
     if word in ("in_channels", "in_features", "input_channels", "in_planes") and "width" in names:
         return "Leave it out: the input of a block follows from its edges."
     if names and len(names) <= 24:
         return "Known: " + ", ".join(names) + "."
     return ""
+
+
+def _as_similar(word: str, close: str, names: Sequence[str]) -> list[str]:
+    """A similar name and those that are as close to the word, three at most: `stage` may be `stage1` or `stage2`.
+
+    The similar name alone if it is another spelling of the word, or a synonym.
+    """
+    if _plain(close) == _plain(word) or close in _SYNONYMS.get(_plain(word), ()):
+        return [close]
+    measure = difflib.SequenceMatcher(b=word)
+
+    def closeness(name: str) -> float:
+        measure.set_seq1(name)
+        return measure.ratio()
+
+    closest = closeness(close)
+    return [name for name in names if closeness(name) == closest][:3]
 
 
 def similar(word: str, names: Sequence[str]) -> str:

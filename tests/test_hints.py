@@ -198,3 +198,17 @@ def test_a_word_that_is_a_param_is_no_variant() -> None:
     ):
         with pytest.raises(UsageError, match=re.escape(suggestion)):
             apply_change(network, word)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("stagetwo", "Did you mean 'stage1', 'stage2' or 'stage3'?"),  # and 'stage4', which is as close
+        ("stag1", "Did you mean 'stage1'?"),
+        ("Stage-3", "Did you mean 'stage3'?"),
+        ("ztem", "Did you mean 'stem'?"),
+        ("out", "Known: head, stage1, stage2, stage3, stage4, stem."),
+    ],
+)
+def test_names_that_are_equally_close_are_all_named(word: str, expected: str) -> None:
+    assert did_you_mean(word, ["stem", "stage1", "stage2", "stage3", "stage4", "head"]) == expected

@@ -176,7 +176,7 @@ class Problems:
             if details[0]["type"] == "extra_forbidden":
                 add(f"unknown key '{key}'.", hints[part], key=True)
             elif details[0]["type"] == "missing":
-                if not self.is_partial and f"Did you mean '{key}'?" not in hints.values():
+                if not self.is_partial and not any(f"'{key}'" in hint for hint in hints.values()):
                     add(f"the key '{key}' is missing.", _misspelt_hint(key, holder, model))
             elif inner is not None:
                 add(as_sentence(str(inner)))
