@@ -113,7 +113,7 @@ def test_networks_without_time_are_excluded(tmp_path: Path) -> None:
         wanted = Study(network=hrg.loads(ONE), variants=variants, seeds=1, recipe=QUICK)
         ablate(wanted, out=tmp_path / name, executor=Inline())
     found = readouts(tmp_path / "both")
-    assert found.left_out == ("once ('one' does not run in time, so it has no steps to read out)",)
+    assert found.left_out == ("once (does not run in time, so it has no steps to read out)",)
     assert {row.variant for row in found.rows} == {"twice"}
     with pytest.raises(UsageError, match="'one' does not run in time"):
         readouts(tmp_path / "once")
