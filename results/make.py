@@ -297,12 +297,15 @@ def _line(cells: Sequence[str], has_published: bool) -> str:
 
 def _verdict(known: float | None, value: float, low: float, high: float, p: float) -> str:
     """Whether a difference is found, and what that says about a published one."""
-    text = "yes" if p < ALPHA else "no" if low <= 0 <= high else "no, but 0 is outside the interval"
+    contains = known is not None and low <= known <= high
+    if p >= ALPHA:
+        text = "no" if low <= 0 <= high else "no, but 0 is outside the interval"
+        return text if known is None else f"{text}; published {'not ' if contains else ''}excluded"
     if known is None:
-        return text
-    if p < ALPHA:
-        text += ", in the published direction" if value * known > 0 else ", against the published direction"
-    return f"{text}; our interval {'contains' if low <= known <= high else 'excludes'} the published difference"
+        return "yes"
+    if value * known < 0:
+        return "yes, opposite to published"
+    return "yes, " + ("as" if contains else "larger than" if abs(value) > abs(known) else "smaller than") + " published"
 
 
 def _epochs_to(runs: Mapping[Seeds, RunRecord], level: float) -> dict[Seeds, float | None]:
