@@ -101,8 +101,15 @@ class StudyPage:
 
     @cached_property
     def finished(self) -> int:
-        """Number of finished runs."""
+        """Number of finished runs; 0 without a ledger."""
+        if not (self.folder / LEDGER).is_file():
+            return 0
         return len({row.key for row in self.results.rows if row.record is not None})
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether each network has a finished run."""
+        return self.finished > 0 and all(finished(self.results)[one.position] for one in unique_networks(self.results))
 
     @property
     def planned(self) -> int:
@@ -331,7 +338,7 @@ def make_files() -> dict[Path, bytes]:
 
 def _make_files(folder: Path) -> dict[Path, bytes]:
     planned = [StudyPage(path.parent) for path in sorted(folder.glob("*/study.yaml"))]
-    studies = {study.name: study for study in planned if (study.folder / LEDGER).is_file() and study.finished}
+    studies = {study.name: study for study in planned if study.is_shown}
     open_studies = [study for study in planned if study.name not in studies]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE),

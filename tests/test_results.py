@@ -19,7 +19,9 @@ from hiresnet_graph.sweep.study import read_study
 
 RESULTS = Path(__file__).parent.parent / "results"
 LEDGERS = sorted(RESULTS.glob("*/ledger.sqlite"))
-TRAINED = [ledger for ledger in LEDGERS if ledger.parent.name != "untrained_cifar10"]
+# Of these, the page has no accuracies: networks before training, and the effects of edges alone.
+WITHOUT_ACCURACIES = ("untrained_cifar10", "subsets_cifar10")
+TRAINED = [ledger for ledger in LEDGERS if ledger.parent.name not in WITHOUT_ACCURACIES]
 
 
 def finished_records(ledger: Path) -> list[dict[str, Any]]:
