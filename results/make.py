@@ -109,7 +109,10 @@ class StudyPage:
     @property
     def is_shown(self) -> bool:
         """Whether each network has a finished run."""
-        return self.finished > 0 and all(finished(self.results)[one.position] for one in unique_networks(self.results))
+        if self.finished == 0:
+            return False
+        runs = finished(self.results)
+        return all(runs[one.position] for one in unique_networks(self.results))
 
     @property
     def planned(self) -> int:
