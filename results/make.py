@@ -28,7 +28,8 @@ from hiresnet_graph.formats import format_count
 from hiresnet_graph.report import Difference, Report, compare, make_report, make_table, report_tables
 from hiresnet_graph.report.analyses import Analysis, analysis_table
 from hiresnet_graph.report.analysis_figures import analysis_figure
-from hiresnet_graph.report.figures import Look, figure_bytes, make_figure
+from hiresnet_graph.report.effects import edge_effects
+from hiresnet_graph.report.figures import Look, figure_bytes, figure_captions, make_figure
 from hiresnet_graph.report.formats import table_markdown
 from hiresnet_graph.report.model import ALPHA, as_family, fit
 from hiresnet_graph.report.questions import saved_analyses
@@ -40,6 +41,7 @@ from hiresnet_graph.train.record import LEDGER, RunRecord, Seeds
 
 HERE = Path(__file__).parent
 FIGURES = ("accuracy", "curves")
+LOOK = Look(WIDTHS_CM["double"])
 CONTROLLED = ("full", "adjusted")
 """A network, and the one without skips that was widened to as many parameters."""
 PAIR_HEAD = ["compared", "published", "here", "95 % CI", "p", "p (Holm)", "detectable", "found"]
@@ -217,6 +219,17 @@ class StudyPage:
         """What each edge is worth over all sets of the others, in Markdown."""
         return self._table("effects")
 
+    def worths(self) -> str:
+        """The edges with a main effect that is found, and those without, each with its number; empty before."""
+        edges = edge_effects(self.results)[0].edges
+        values = {edge.edge: (f"`{edge.edge}` {edge.main.value:+.2f}", edge.p_holm) for edge in edges if edge.main}
+        if len(values) < len(edges) or any(p is None for _, p in values.values()):
+            return ""
+        found = [text for text, p in values.values() if p is not None and p < ALPHA]
+        others = [text for text, p in values.values() if p is None or p >= ALPHA]
+        kinds = [(found, "an effect is found of"), (others, "none is found of")]
+        return "; ".join(f"{words} {', '.join(texts)}" for texts, words in kinds if texts)
+
     def _table(self, part: str) -> str:
         return table_markdown(report_tables(make_report(self.results, parts=(part,)))[0])
 
@@ -290,13 +303,18 @@ class StudyPage:
                 ratios[str(key["target"]), str(key["edge"])] = [skip / function for skip, function in pairs]
         return SkipRatios(ratios)
 
+    @property
+    def captions(self) -> dict[str, str]:
+        """What the marks of its figures are."""
+        return figure_captions(self.results, LOOK)
+
     def figures(self) -> dict[Path, bytes]:
         """The figures of the study by path; none if there is one network to be seen."""
         if len({network.label for network in self.results.networks}) < 2:
             return {}
-        look = Look(WIDTHS_CM["double"])
-        found = {kind: make_figure(self.results, kind, look) for kind in FIGURES if self.finished > 1}
-        found |= {name: analysis_figure(analysis, look) for name, analysis in self.analyses.items()}
+        kinds = (*FIGURES, "effects") if self.results.subsets_of else FIGURES
+        found = {kind: make_figure(self.results, kind, LOOK) for kind in kinds if self.finished > 1}
+        found |= {name: analysis_figure(analysis, LOOK) for name, analysis in self.analyses.items()}
         return {self.folder / f"{name}.svg": figure_bytes(figure, "svg") for name, figure in found.items()}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import runpy
 import sqlite3
@@ -10,6 +11,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -50,6 +52,38 @@ def test_ledgers_hold_their_study_files(ledger: Path) -> None:
     """So `hrg report` of the folder says what the page says of what is published, and of the protocol."""
     study = read_study(ledger.with_name("study.yaml"))
     assert read_results(ledger.parent).published == study.published
+
+
+def test_the_worth_of_each_skip_is_that_of_the_runs() -> None:
+    """Main effects and Shapley values by their definitions, from the accuracy of each set of skips over the seeds."""
+    ledger = RESULTS / "subsets_cifar10" / "ledger.sqlite"
+    with sqlite3.connect(f"file:{ledger}?mode=ro&immutable=1", uri=True) as database:
+        rows = database.execute(
+            "select edges, record from networks join rows on rows.network = networks.id join runs using (key) "
+            "where record is not null"
+        ).fetchall()
+    runs = [(frozenset(json.loads(edges)), json.loads(record)) for edges, record in rows]
+    sets = list({own for own, _ in runs})
+    seeds = sorted({str(record["seeds"]) for _, record in runs})
+    design = np.array(
+        [[*(own == one for one in sets), *(str(record["seeds"]) == seed for seed in seeds)] for own, record in runs]
+    )
+    accuracies = np.array([100 * record["test_accuracy"] for _, record in runs])
+    mean = dict(zip(sets, np.linalg.lstsq(design.astype(float), accuracies)[0], strict=False))
+    edges = max(mean, key=len)
+    assert len(mean) == 2 ** len(edges) == 64
+    text = (RESULTS / "README.md").read_text()
+    worths = []
+    for edge in edges:
+        gains = {own: mean[own | {edge}] - mean[own] for own in mean if edge not in own}
+        weights = {own: 1 / (len(edges) * math.comb(len(edges) - 1, len(own))) for own in gains}
+        worths.append(sum(weights[own] * gain for own, gain in gains.items()))
+        line = next(line for line in text.splitlines() if line.startswith(f"| {edge} | 32 |"))
+        found = [float(line.split(" | ")[i]) for i in (2, 5)]
+        assert found == pytest.approx([statistics.fmean(gains.values()), worths[-1]], abs=0.0051), edge
+    assert sum(worths) == pytest.approx(mean[edges] - mean[frozenset()])
+    total = re.search(r"^\| all - none \|[ |]* ([-+][\d.]+) \|", text, re.MULTILINE)
+    assert total and float(total[1]) == pytest.approx(sum(worths), abs=0.0051)
 
 
 @pytest.mark.parametrize("ledger", TRAINED, ids=lambda path: path.parent.name)

@@ -22,7 +22,7 @@ from hiresnet_graph.shipped import spec_path
 from hiresnet_graph.spec.reader import SUFFIXES
 from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results, read_results
-from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.status import run_folders
 from hiresnet_graph.sweep.variants import name_of
 from hiresnet_graph.train.checks import match_input
 from hiresnet_graph.train.recipe import Recipe
@@ -119,16 +119,15 @@ def _finished_runs(folder: Path, results: Results) -> tuple[dict[int, list[Run]]
     Raises:
         UsageError: There are none, or none with weights.
     """
-    names = {run.key: run.name for run in read_status(folder).runs}
-    is_study = (folder / LEDGER).exists()
+    folders = run_folders(folder)
     found: dict[int, list[Run]] = {}
     absent: list[str] = []
     for row in results.rows:
         if row.state != "complete" or results.networks[row.network].same_as:
             continue
-        place = folder / RUNS / names[row.key] if is_study else folder
-        if is_study and not all((place / file).exists() for file in (RESULT, BEST)):
-            absent.append(names[row.key])
+        place = folders[row.key]
+        if place != folder and not all((place / file).exists() for file in (RESULT, BEST)):
+            absent.append(place.name)
             continue
         found.setdefault(row.network, []).append(load_run(place))
     if absent and not found:

@@ -23,9 +23,8 @@ from hiresnet_graph.report.scores import (
     unique_networks,
 )
 from hiresnet_graph.report.tables import Record, ReportTable, fill, grid_cells
-from hiresnet_graph.sweep.database import RUNS
 from hiresnet_graph.sweep.results import Results
-from hiresnet_graph.sweep.status import read_status
+from hiresnet_graph.sweep.status import run_folders
 from hiresnet_graph.train.record import BEST
 
 if TYPE_CHECKING:
@@ -252,9 +251,12 @@ def _short_reason(reason: str, name: str) -> str:
 
 def _has_weights(folder: Path, results: Results, runs: Set[tuple[str, str]]) -> bool:
     """Whether the weights of one of some runs, by label and seeds, are in the folder of their study."""
-    names = {run.key: run.name for run in read_status(folder).runs}
-    keys = (row.key for row in results.rows if (label_of(results.networks[row.network]), str(row.seeds)) in runs)
-    return any((folder / RUNS / names[key] / BEST).is_file() for key in keys if key in names)
+    folders = run_folders(folder)
+    return any(
+        (folders[row.key] / BEST).is_file()
+        for row in results.rows
+        if row.key in folders and (label_of(results.networks[row.network]), str(row.seeds)) in runs
+    )
 
 
 def within_study(analysis: Analysis, results: Results, folder: Path) -> Analysis:

@@ -13,6 +13,8 @@ from hiresnet_graph.report.scores import finished, format_setting, spread, test_
 from hiresnet_graph.sweep.results import NetworkInfo, Results
 
 FigureRow = dict[str, object]
+JOIN = " + "
+"""Between the names of the skip edges of a row."""
 
 
 def label_of(network: NetworkInfo) -> str:
@@ -26,13 +28,24 @@ def labels_of(results: Results) -> list[str]:
 
 
 def accuracy_rows(results: Results) -> list[FigureRow]:
-    """The test accuracy of each finished run at the epoch of best validation."""
+    """The test accuracy of each finished run at the epoch of best validation, with the skip edges of its network."""
     scores = test_scores(results)
     return [
-        {"label": label_of(results.networks[one.position]), "seed": str(seeds), "accuracy": value}
+        {**_network_row(results.networks[one.position]), "seed": str(seeds), "accuracy": value}
         for one in unique_networks(results)
         for seeds, value in scores[one.position].items()
     ]
+
+
+def _network_row(network: NetworkInfo) -> FigureRow:
+    return {"label": label_of(network), "edges": JOIN.join(network.edges), "skips": len(network.edges)}
+
+
+def distinguishing_edges(results: Results) -> tuple[str, ...]:
+    """The edges whose subsets the networks of a study are, if no two of these have the same subset; else empty."""
+    sets = [frozenset(results.networks[one.position].edges) for one in unique_networks(results)]
+    are_told_apart = len(set(sets)) == len(sets) and frozenset().union(*sets) <= frozenset(results.subsets_of)
+    return results.subsets_of if are_told_apart else ()
 
 
 def size_rows(results: Results) -> list[FigureRow]:
@@ -51,7 +64,7 @@ def size_rows(results: Results) -> list[FigureRow]:
         std = found.std or 0.0
         rows.append(
             {
-                "label": label_of(network),
+                **_network_row(network),
                 "parameters": network.parameters,
                 "macs": network.macs,
                 "mean": found.mean,
@@ -79,6 +92,7 @@ def validation_curves(results: Results) -> dict[str, list[list[float]]]:
 def band_rows(results: Results) -> list[FigureRow]:
     """Mean and standard deviation over seeds of the validation accuracy, by network and epoch."""
     rows: list[FigureRow] = []
+    networks = {label_of(network): network for network in results.networks}
     for label, curves in validation_curves(results).items():
         for epoch in range(max(map(len, curves), default=0)):
             values = [curve[epoch] for curve in curves if len(curve) > epoch]
@@ -86,7 +100,7 @@ def band_rows(results: Results) -> list[FigureRow]:
             std = statistics.stdev(values) if len(values) > 1 else 0.0
             rows.append(
                 {
-                    "label": label,
+                    **_network_row(networks[label]),
                     "epoch": epoch + 1,
                     "mean": mean,
                     "low": mean - std,

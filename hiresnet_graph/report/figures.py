@@ -9,12 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.figure_style import HUES, POINTS_PER_CM, WIDTHS_CM
 from hiresnet_graph.report.effects import edge_effects
-from hiresnet_graph.report.figure_data import FigureRow, accuracy_rows, band_rows, effect_rows, labels_of, size_rows
+from hiresnet_graph.report.figure_data import (
+    JOIN,
+    FigureRow,
+    accuracy_rows,
+    band_rows,
+    distinguishing_edges,
+    effect_rows,
+    labels_of,
+    size_rows,
+)
 from hiresnet_graph.sweep.results import Results
 
 FIGURES = ("accuracy", "curves", "effects", "pareto")
@@ -23,6 +33,8 @@ FIGURE_FORMATS: tuple[FigureFormat, ...] = ("svg", "pdf", "png")
 COLORS = (*HUES, "#666666")
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 _SHAPES = ("circle", "square", "diamond", "triangle-up")
+LOOKS = len(COLORS) * len(DASHES)
+"""The networks that a figure can tell apart; of more it shows the number of skips instead."""
 FIGURE_SHAPE = 0.55  # height of a plot, as a share of the width of its figure
 ROW_PX = 16
 """Pixels of a variant or an edge."""
@@ -32,6 +44,8 @@ GROUP = ": "
 _ROWS = "rows"
 _NAMED, _SHORT = 12, 16  # points that have their names beside them, and letters of such names
 _LETTERS_PER_CM = 4.8
+_SUBSET_PX, _EDGE_PX = 11, 12  # of a row and a column of the matrix of subsets
+_LONG = 0.5  # of the width of a figure, that names may take
 _FAINT = 0.12
 _RING_PX = 11
 _LINE_PX = 18  # of a line in a legend: two of the longest dashes
@@ -82,7 +96,7 @@ def finish_figure(rows: Sequence[FigureRow], chart: Any, look: Look) -> Figure:
     return {**chart.properties(data=alt.NamedData(_ROWS)).to_dict(), "datasets": {_ROWS: list(rows)}}
 
 
-CAPTIONS = {
+_CAPTIONS = {
     "accuracy": "A dot is a run, a mark the mean of its network.",
     "curves": "Mean over seeds, in a band of one standard deviation to each side.",
     "pareto": (
@@ -90,7 +104,16 @@ CAPTIONS = {
         "the networks that no other beats in it with as few parameters. Test accuracy had no part in the choice."
     ),
 }
-"""What the marks of a figure are, where its axes and its legend do not say it."""
+
+
+def figure_captions(results: Results, look: Look | None = None) -> dict[str, str]:
+    """What the marks of each figure are, where its axes and its legend do not say it."""
+    found = dict(_CAPTIONS)
+    if _matrix_edges(results, look or Look()):
+        found["accuracy"] += " A row is a network, the best one first; dots on the left are its skips."
+    if len(labels_of(results)) > LOOKS:
+        found["curves"] = "A line is the mean over seeds of a network."
+    return found
 
 
 def make_figures(results: Results, look: Look | None = None) -> dict[str, Figure]:
@@ -132,7 +155,12 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there is no accuracy to draw.")
     base = draw_chart(look)
-    y = alt.Y("label:N", sort=order_of(rows)).title(None)
+    edges = _matrix_edges(results, look)
+    names = _best_first(rows) if edges else order_of(rows)
+    row_px = _SUBSET_PX if edges else ROW_PX
+    y = alt.Y("label:N", sort=names).title(None)
+    if edges:  # the matrix stands in the place of the labels
+        y = y.axis(labels=False, ticks=False, domain=False, minExtent=_EDGE_PX * (len(edges) + 1))
     x = alt.X("accuracy:Q").title("test accuracy (%)").scale(zero=False)
     dots = base.mark_point(filled=True, size=22).encode(
         x=x,
@@ -142,10 +170,45 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         opacity=_opacity(look, 0.6),
         tooltip=["label:N", "seed:N", "accuracy:Q"],
     )
-    means = base.mark_tick(thickness=2, size=ROW_PX - 4, color="#222222").encode(
+    means = base.mark_tick(thickness=2, size=row_px - 4, color="#222222").encode(
         x=alt.X("mean(accuracy):Q"), y=y, opacity=_opacity(look)
     )
-    return rows, alt.layer(dots, means).properties(height=ROW_PX * len(order_of(rows)))
+    chart = alt.layer(dots, means)
+    if edges:
+        chart = alt.layer(chart, _matrix(base, edges, y, look)).resolve_scale(x="independent")
+    return rows, chart.properties(height=row_px * len(names))
+
+
+def _matrix_edges(results: Results, look: Look) -> tuple[str, ...]:
+    """The columns of a matrix of subsets, where the names of subsets are too long; else empty."""
+    longest = max(map(len, labels_of(results)), default=0)
+    return distinguishing_edges(results) if longest > _LONG * look.width_cm * _LETTERS_PER_CM else ()
+
+
+def _best_first(rows: Sequence[FigureRow]) -> list[str]:
+    """The names of networks by their mean accuracy."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(str(row["label"]), []).append(float(str(row["accuracy"])))
+    return sorted(values, key=lambda label: -fmean(values[label]))
+
+
+def _matrix(base: Any, edges: Sequence[str], y: Any, look: Look) -> Any:
+    """On the left of a plot, a column for each edge: a dot for each network that has it, a faint one for the others."""
+    import altair as alt
+
+    places = alt.Scale(domain=list(edges), range=[-_EDGE_PX * (len(edges) + 1), -_EDGE_PX])
+    axis = alt.Axis(orient="top", labelAngle=-90, title=None, domain=False, ticks=False, grid=False)
+    x = alt.X("edge:N", scale=places, axis=axis, sort=list(edges))
+    networks = base.transform_aggregate(groupby=["label", "edges"])  # have a row for each run
+    dots = networks.mark_point(filled=True, size=22, color="#222222")
+
+    def cells(names: str, opacity: float) -> Any:
+        found = dots.transform_calculate(edge=f"split({names}, '{JOIN}')").transform_flatten(["edge"])
+        found = found.transform_filter("datum.edge != ''")
+        return found.encode(x=x, y=y, opacity=_opacity(look, opacity), tooltip=["label:N"])
+
+    return alt.layer(cells(json.dumps(JOIN.join(edges)), _FAINT), cells("datum.edges", 1.0))
 
 
 def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
@@ -161,14 +224,17 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     band = base.mark_area(strokeWidth=0).encode(
         y=alt.Y("low:Q").title("validation accuracy (%)"), y2="high:Q", color=color, opacity=_opacity(look, 0.18)
     )
-    line = base.mark_line(strokeWidth=1.4).encode(
+    are_many = len(look.networks) > LOOKS
+    line = base.mark_line(strokeWidth=0.8 if are_many else 1.4).encode(
         y=y,
         color=color,
+        detail="label:N",
         strokeDash=label_cycle(look, rows, alt.StrokeDash, DASHES, "stroke"),
         opacity=_opacity(look),
         tooltip=["label:N", "epoch:Q", "mean:Q", "n:Q"],
     )
-    return rows, alt.layer(band, line).properties(height=look.width_px * FIGURE_SHAPE)
+    chart = alt.layer(line) if are_many else alt.layer(band, line)
+    return rows, chart.properties(height=look.width_px * FIGURE_SHAPE)
 
 
 def _pareto(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
@@ -330,21 +396,36 @@ def draw_bars(chart: Any, placed: PlacedBars, title: str | Sequence[str], color:
 
 
 def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
-    """A colour for each network, explained by lines or dots in a legend, or by nothing."""
+    """A colour for each network, explained by lines or dots in a legend, or by nothing.
+
+    Among more than `LOOKS` networks, the colour is the number of skips, if rows have it.
+    """
     import altair as alt
 
     labels = order_of(rows)
+    if _show_skips(look, rows):
+        counts = sorted({str(row["skips"]) for row in rows})
+        color = alt.Color("skips:O").scale(scheme="viridis")
+        return color.legend(label_legend(look, counts, symbol, "skips") if symbol else None)
     colors = [COLORS[i % len(COLORS)] for i in _places(look, labels)]
     color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
     return color.legend(label_legend(look, labels, symbol) if symbol else None)
 
 
 def label_cycle(look: Look, rows: Sequence[FigureRow], channel: Any, values: Sequence[Any], symbol: str) -> Any:
-    """Another dash or shape each time the colours repeat."""
+    """Another dash or shape each time the colours repeat; the first one where the colour is the number of skips."""
+    import altair as alt
+
     labels = order_of(rows)
+    if _show_skips(look, rows):
+        return alt.value(values[0])
     found = [values[i // len(COLORS) % len(values)] for i in _places(look, labels)]
     encoded = channel("label:N", sort=labels).scale(domain=labels, range=found)
     return encoded.legend(label_legend(look, labels, symbol) if symbol else None)
+
+
+def _show_skips(look: Look, rows: Sequence[FigureRow]) -> bool:
+    return len(look.networks) > LOOKS and "skips" in rows[0]
 
 
 def _places(look: Look, labels: Sequence[str]) -> list[int]:
@@ -353,8 +434,8 @@ def _places(look: Look, labels: Sequence[str]) -> list[int]:
     return [known.index(label) for label in labels]
 
 
-def label_legend(look: Look, labels: Sequence[str], symbol: str) -> Any:
-    """A legend for networks, in as many columns as there is room for; None for a single one.
+def label_legend(look: Look, labels: Sequence[str], symbol: str, title: str | None = None) -> Any:
+    """A legend for networks, or their properties, in as many columns as there is room for; None for a single one.
 
     In the page, the columns follow the width of the chart, which is that of the window.
     """
@@ -368,7 +449,7 @@ def label_legend(look: Look, labels: Sequence[str], symbol: str) -> Any:
     if look.is_interactive:
         columns = alt.ExprRef(f"max(1, floor(width / {entry_cm * POINTS_PER_CM:.0f}))")
     return alt.Legend(
-        title=None,
+        title=title,
         orient="bottom",
         columns=columns,
         labelLimit=0,

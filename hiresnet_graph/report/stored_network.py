@@ -12,7 +12,7 @@ from hiresnet_graph.sweep.database import RUNS, open_for_reading
 from hiresnet_graph.sweep.networks import network_of
 from hiresnet_graph.sweep.results import study_row
 from hiresnet_graph.sweep.study import study_of
-from hiresnet_graph.train.record import LEDGER
+from hiresnet_graph.train.record import LEDGER, SPEC
 
 
 def stored_network(folder: Path) -> Architecture | None:
@@ -22,7 +22,7 @@ def stored_network(folder: Path) -> Architecture | None:
     spec.
     """
     if not (folder / LEDGER).exists():
-        return _load(folder / "spec.yaml")
+        return _load(folder / SPEC)
     with open_for_reading(folder / LEDGER) as database:
         found = database.execute(
             "SELECT runs.folder, label, parameters, macs, edges FROM networks JOIN rows ON rows.network = networks.id "
@@ -33,7 +33,7 @@ def stored_network(folder: Path) -> Architecture | None:
     if found is None:
         return None
     name, *facts = found
-    return _load(folder / RUNS / name / "spec.yaml") or _of_study(text, *facts)
+    return _load(folder / RUNS / name / SPEC) or _of_study(text, *facts)
 
 
 def _load(path: Path) -> Architecture | None:

@@ -183,6 +183,17 @@ def read_status(folder: Path | str) -> Status:
     return Status(study["name"], is_alive, networks, tuple(runs), outside, epoch_s, budget=budget)
 
 
+def run_folders(folder: Path | str) -> dict[str, Path]:
+    """Key of each run of the study or single run in a folder -> the run's own folder, which may be missing.
+
+    Raises:
+        RunError: As for `read_status`.
+    """
+    folder = Path(folder)
+    is_study = (folder / LEDGER).exists()
+    return {run.key: folder / RUNS / run.name if is_study else folder for run in read_status(folder).runs}
+
+
 def _search_settings(text: str, path: Path) -> SearchSettings:
     """The settings of the search in the text of a study."""
     try:

@@ -1,5 +1,6 @@
 """Figures: their data are the results, and their files are those that papers take."""
 
+import html
 import re
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,19 @@ import pytest
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.figure_style import WIDTHS_CM
 from hiresnet_graph.report import pareto_front
-from hiresnet_graph.report.figures import CAPTIONS, COLORS, FIGURES, Look, figure_bytes, make_figure, make_figures
+from hiresnet_graph.report.figure_data import distinguishing_edges
+from hiresnet_graph.report.figures import (
+    COLORS,
+    FIGURES,
+    LOOKS,
+    Look,
+    figure_bytes,
+    figure_captions,
+    make_figure,
+    make_figures,
+)
 from hiresnet_graph.report.files import make_page, write_report
+from hiresnet_graph.sweep.results import Results
 from tests.report.studies import Net, study
 from tests.report.test_page import factorial
 
@@ -49,7 +61,7 @@ def test_the_front_in_the_figure_is_that_of_the_table() -> None:
     assert {point.variant for point in pareto_front(found) if "parameters" in point.fronts} == {"small", "large"}
     svg = figure_bytes(figure, "svg").decode()
     assert len(re.findall(r'aria-roledescription="point"[^>]* stroke="#222222"', svg)) == 2
-    assert "by validation accuracy" in CAPTIONS["pareto"]
+    assert "by validation accuracy" in figure_captions(found)["pareto"]
 
 
 def test_looks_beyond_the_colours_are_dashes_and_shapes() -> None:
@@ -133,3 +145,56 @@ def test_a_report_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert "The edge a&gt;b" in make_page(tmp_path, factorial()) or "The edge a\\u003eb" in make_page(
         tmp_path, factorial()
     )
+
+
+def subsets_of(edges: tuple[str, ...]) -> Results:
+    """A study of all subsets of some edges, in which each edge adds as many points as its place."""
+    nets = []
+    for i in range(2 ** len(edges)):
+        own = tuple(edge for place, edge in enumerate(edges) if i >> place & 1)
+        value = 50.0 + sum(1 + edges.index(edge) for edge in own)
+        nets.append(Net(" + ".join(own) or "none", (value, value + 0.5), edges=own))
+    return study(*nets, subsets_of=edges, baseline="none")
+
+
+def test_more_networks_than_looks_are_coloured_by_their_number_of_skips() -> None:
+    edges = tuple(f"stage{i}>stage{j}" for i, j in ((1, 2), (1, 3), (1, 4), (2, 3), (2, 4)))
+    results = subsets_of(edges)
+    assert len(results.networks) == 32 > LOOKS
+    (line,) = make_figure(results, "curves")["layer"]
+    assert line["encoding"]["color"]["field"] == "skips" and line["encoding"]["detail"]["field"] == "label"
+    svg = figure_bytes(make_figure(results, "curves"), "svg").decode()
+    assert len(re.findall(r'aria-roledescription="line mark"', svg)) == 32
+    assert re.findall(r">(\d)</text>", svg[svg.index("skips") :]) == ["0", "1", "2", "3", "4", "5"]
+    assert "band" not in figure_captions(results)["curves"] and "band" in figure_captions(factorial())["curves"]
+
+
+def test_subsets_with_long_names_are_drawn_as_a_matrix() -> None:
+    edges = ("stage1>stage2", "stage1>stage3", "stage2>stage3")
+    results = subsets_of(edges)
+    svg = html.unescape(figure_bytes(make_figure(results, "accuracy"), "svg").decode())
+    assert sorted(re.findall(r">(stage[^<]*)</text>", svg)) == sorted(edges)
+    # Of each network a dot for every edge that it has, and a faint one for every edge of the study.
+    dots = re.findall(r'aria-label="edge: ([^;]+); label: ([^"]+)"[^>]*translate\((-[\d.]+),([\d.]+)\)', svg)
+    assert sorted((label, edge) for edge, label, _, _ in dots) == sorted(
+        (network.label, edge) for network in results.networks for edge in (*edges, *network.edges)
+    )
+    assert [float(x) for x in dict.fromkeys(x for _, _, x, _ in dots)] == sorted({float(x) for _, _, x, _ in dots})
+    heights = {label: float(y) for _, label, _, y in dots}
+    assert sorted(heights, key=heights.__getitem__)[0] == " + ".join(edges)
+    assert sorted(heights, key=heights.__getitem__)[-1] == "none"
+    assert "the best one first" in figure_captions(results)["accuracy"]
+    wide = Look(24.0)
+    assert "the best one first" not in figure_captions(results, wide)["accuracy"]
+    svg = html.unescape(figure_bytes(make_figure(results, "accuracy", wide), "svg").decode())
+    assert ">stage1>stage2 + stage1>stage3</text>" in svg
+
+
+def test_networks_that_edges_do_not_tell_apart_keep_their_names() -> None:
+    edges = ("stage1>stage2", "stage1>stage3", "stage2>stage3")
+    label = "stage1>stage2 + stage1>stage3"
+    settings = [Net(label, (80.0,), edges=edges[:2], setting={"recipe.lr": lr}) for lr in (0.1, 0.2)]
+    assert distinguishing_edges(study(*settings, subsets_of=edges)) == ()
+    assert distinguishing_edges(study(Net(label, (80.0,), edges=edges[:2]))) == ()
+    assert distinguishing_edges(study(Net("other", (80.0,), edges=("a>b",)), subsets_of=edges)) == ()
+    assert distinguishing_edges(subsets_of(edges)) == edges

@@ -9,7 +9,6 @@ from dataclasses import replace
 from hiresnet_graph.report.conclusion import conclude
 from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.figure_data import label_of, labels_of, validation_curves
-from hiresnet_graph.report.figures import CAPTIONS
 from hiresnet_graph.report.report import Report, available_parts, make_report
 from hiresnet_graph.report.scores import format_setting, setting_key, test_scores, unique_networks
 from hiresnet_graph.report.statistics import Comparison, compare
@@ -68,10 +67,7 @@ def _captions(report: Report) -> Json:
     table = report_tables(replace(report, parts=("table",)))[0]
     others = [one for one in report_tables(report) if one.part not in ("table", "differences")]
     caption = f"{table.caption_for_paper} {report.table.origin}".strip()
-    found: Json = {"table": caption, **CAPTIONS}
-    for one in others:
-        found[one.part] = f"{CAPTIONS.get(one.part, '')} {one.caption}".strip()
-    return found
+    return {"table": caption, **{one.part: one.caption for one in others}}
 
 
 def rounded_down(accuracy: float) -> float:

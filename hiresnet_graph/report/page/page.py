@@ -12,7 +12,7 @@ from typing import Any
 from hiresnet_graph.report.analyses import Analysis, analysis_table, label_of_row
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.figure_data import labels_of
-from hiresnet_graph.report.figures import Figure, Look, make_figures, vega_lite_version
+from hiresnet_graph.report.figures import Figure, Look, figure_captions, make_figures, vega_lite_version
 from hiresnet_graph.report.page.data import page_data
 from hiresnet_graph.report.page.lesions import lesion_conclusion
 from hiresnet_graph.sweep.results import Results
@@ -47,8 +47,11 @@ def html_page(
     Raises:
         UsageError: The variant is unknown.
     """
-    data = page_data(results, baseline)
-    figures = make_figures(results, Look(_WIDTH_CM, is_interactive=True))
+    data: dict[str, Any] = page_data(results, baseline)
+    look = Look(_WIDTH_CM, is_interactive=True)
+    figures = make_figures(results, look)
+    for kind, caption in figure_captions(results, look).items():
+        data["captions"][kind] = f"{caption} {data['captions'].get(kind, '')}".strip()
     data["charts"] = {kind: _stored(figure, labels_of(results)) for kind, figure in figures.items()}
     data["titles"] = dict(_TITLES)
     for analysis in analyses:
