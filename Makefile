@@ -1,7 +1,9 @@
 # Needs Python 3.11 or newer and make; all else goes into .venv beside this file.
 PYTHON ?= python3
 VENV := .venv
+DEMO := $(VENV)/.installed-demo
 STAMP := $(VENV)/.installed
+INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e
 HRG := $(VENV)/bin/hrg
 OUT ?= results/gpu
 # The demo's network: hiresnet18 narrowed to 8 channels, for the grey images of the digits at twice their size.
@@ -13,13 +15,17 @@ SMALL := width=8 input.channels=1 input.height=16 input.width=16
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-$(STAMP): pyproject.toml constraints.txt
+$(DEMO): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, $(PYTHON) is %d.%d. Set PYTHON=..." % sys.version_info[:2])'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) .
 	@touch $@
 
-demo: $(STAMP) ## check, count, draw and train a small ablation on scikit-learn's digits (two minutes)
+$(STAMP): $(DEMO)
+	$(INSTALL) '.[dev]'
+	@touch $@
+
+demo: $(DEMO) ## check, count, draw and train a small ablation on scikit-learn's digits (two minutes)
 	rm -rf demo && mkdir demo
 	$(HRG) validate hiresnet18
 	$(HRG) show hiresnet18 --variant full
