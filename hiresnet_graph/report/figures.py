@@ -402,7 +402,7 @@ def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
     """
     import altair as alt
 
-    labels = order_of(rows)
+    labels = _in_study_order(look, order_of(rows))
     if _show_skips(look, rows):
         counts = sorted({str(row["skips"]) for row in rows})
         color = alt.Color("skips:O").scale(scheme="viridis")
@@ -416,7 +416,7 @@ def label_cycle(look: Look, rows: Sequence[FigureRow], channel: Any, values: Seq
     """Another dash or shape each time the colours repeat; the first one where the colour is the number of skips."""
     import altair as alt
 
-    labels = order_of(rows)
+    labels = _in_study_order(look, order_of(rows))
     if _show_skips(look, rows):
         return alt.value(values[0])
     found = [values[i // len(COLORS) % len(values)] for i in _places(look, labels)]
@@ -432,6 +432,11 @@ def _places(look: Look, labels: Sequence[str]) -> list[int]:
     """The place of each network among those of the study; new ones follow."""
     known = list(dict.fromkeys([*look.networks, *labels]))
     return [known.index(label) for label in labels]
+
+
+def _in_study_order(look: Look, labels: Sequence[str]) -> list[str]:
+    """Networks in the order of the study; new ones follow."""
+    return [label for _, label in sorted(zip(_places(look, labels), labels, strict=True))]
 
 
 def label_legend(look: Look, labels: Sequence[str], symbol: str, title: str | None = None) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.figure_style import WIDTHS_CM
 from hiresnet_graph.report import pareto_front
-from hiresnet_graph.report.figure_data import distinguishing_edges
+from hiresnet_graph.report.figure_data import FigureRow, distinguishing_edges
 from hiresnet_graph.report.figures import (
     COLORS,
     FIGURES,
@@ -18,6 +18,7 @@ from hiresnet_graph.report.figures import (
     Look,
     figure_bytes,
     figure_captions,
+    label_color,
     make_figure,
     make_figures,
 )
@@ -198,3 +199,11 @@ def test_networks_that_edges_do_not_tell_apart_keep_their_names() -> None:
     assert distinguishing_edges(study(Net(label, (80.0,), edges=edges[:2]))) == ()
     assert distinguishing_edges(study(Net("other", (80.0,), edges=("a>b",)), subsets_of=edges)) == ()
     assert distinguishing_edges(subsets_of(edges)) == edges
+
+
+def test_legends_have_the_order_of_the_study() -> None:
+    """In the rows of an analysis, a network may come first that is not the first of the study."""
+    look = Look(networks=("full", "in", "out", "p1"))
+    rows: list[FigureRow] = [{"label": label} for label in ("in", "p1", "full", "new")]
+    scale = label_color(look, rows, "square").to_dict()["scale"]
+    assert scale == {"domain": ["full", "in", "p1", "new"], "range": [COLORS[0], COLORS[1], COLORS[3], COLORS[4]]}
