@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from hiresnet_graph.graph import BlockGraph
 from hiresnet_graph.passes import Original, desugar, resolve
 from hiresnet_graph.passes.timing import Timing, timing, warnings
 from hiresnet_graph.plan import Plan, make_plan, remarks
+from hiresnet_graph.spec.change import last_change
 from hiresnet_graph.spec.document import Document, parse_document, read_document
 from hiresnet_graph.spec.marked import MarkedDict
 
@@ -49,10 +51,11 @@ class Architecture(Document):
         Raises:
             SpecError: The spec is wrong; it lists all errors found.
         """
-        with gc_paused():
-            section, problems = self.section()
-            graph = desugar(section, problems, self._original)
-        problems.raise_if_any()
+        with self._naming_the_change():
+            with gc_paused():
+                section, problems = self.section()
+                graph = desugar(section, problems, self._original)
+            problems.raise_if_any()
         assert graph is not None
         return graph
 
@@ -87,8 +90,37 @@ class Architecture(Document):
         Raises:
             SpecError: The spec is wrong, or shapes do not match.
         """
-        with gc_paused():
-            return make_plan(resolve(self.graph))
+        graph = self.graph
+        with self._naming_the_change(), gc_paused():
+            return make_plan(resolve(graph))
+
+    @contextmanager
+    def _naming_the_change(self) -> Iterator[None]:
+        """Errors that only a variant has, or a spec that extends another, name it where they are found elsewhere."""
+        try:
+            yield
+        except SpecError as error:
+            if self.overrides or not isinstance(self.base, Architecture):
+                raise
+            change = last_change(self)
+            # Numbers in messages may differ: the same place is wrong without the change, too.
+            known = {(problem.position, problem.path): problem.related for problem in self.base.problems}
+            found = [
+                replace(problem, related=known[at] or problem.related)
+                if (at := (problem.position, problem.path)) in known
+                else change.name(problem)
+                for problem in error.problems
+            ]
+            raise SpecError(found, error.omitted) from None
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """The errors of the network itself, without its variants; none if it can be compiled."""
+        try:
+            _ = self.plan
+        except SpecError as error:
+            return error.problems
+        return ()
 
     @property
     def _has_time(self) -> bool:

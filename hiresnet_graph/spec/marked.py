@@ -186,6 +186,16 @@ def texts_in(tree: Any) -> set[str]:
     return found
 
 
+def positions_in(tree: Any) -> list[Position]:
+    """The positions of all keys and values of a tree."""
+    if isinstance(tree, MarkedDict):
+        own = [*tree.key_positions.values(), *tree.value_positions.values()]
+        return own + [position for value in tree.values() for position in positions_in(value)]
+    if isinstance(tree, MarkedList):
+        return [*tree.positions, *(position for value in tree for position in positions_in(value))]
+    return []
+
+
 def _item_positions(items: list[Any]) -> list[Position | None]:
     known = getattr(items, "positions", [])
     return list(known) if len(known) == len(items) else [getattr(item, "position", None) for item in items]

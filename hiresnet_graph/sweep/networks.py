@@ -248,7 +248,7 @@ class _NetworkBuilder:
                 _ = network.plan
                 found[variant.label] = variant, network
             except SpecError as error:
-                everywhere = _problems_of(setting.network)
+                everywhere = setting.network.problems
                 for problem in error.problems:
                     own = [] if problem in everywhere else [variant.label]
                     where = ", ".join([*own, *_network_values(setting.values)])
@@ -421,14 +421,6 @@ def _check_rules(study: Study, members: Sequence[Network], problems: Problems) -
             field = error.split(":")[0]
             varied = next((key for key in (field, f"recipe.{field}") if key in study.grid), None)
             problems.add(("grid", varied) if varied else ("recipe", field), error.removeprefix(f"{field}: "))
-
-
-def _problems_of(arch: Architecture) -> tuple[Problem, ...]:
-    try:
-        _ = arch.plan
-    except SpecError as error:
-        return error.problems
-    return ()
 
 
 def _points_to_change(problem: Problem, network: Architecture) -> bool:

@@ -125,7 +125,8 @@ def test_a_node_that_a_variant_adds_and_forgets_is_an_error() -> None:
     ((message, advice),) = messages(net.variant("more"))
     assert message == "there are 2 ends: head, extra."
     assert advice == (
-        "Connect all but one, or set 'outputs' to those of them that are outputs, like 'outputs: [head, extra]'."
+        "Connect all but one, or set 'outputs' to those of them that are outputs, like 'outputs: [head, extra]'. "
+        "This is an error of the variant 'more' at text:13:10."
     )
 
 

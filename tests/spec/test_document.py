@@ -348,3 +348,37 @@ def test_the_key_schema_is_for_editors(tmp_path: Path) -> None:
     path.write_text(net().to_json().replace("{", '{"$schema": "hrg.schema.json", ', 1))
     assert hrg.load(path).plan.digest() == net().plan.digest()
     assert read_document(path).name == "base"
+
+
+# ------------------------------------------------------------------------------------- errors of changes
+
+CLASH = "skips: {merge: multiply, projection: {channels: none}}"
+
+
+def advice(made: hrg.Architecture) -> list[str]:
+    return [f"{problem.position}: {problem.advice}" for problem in made.problems]
+
+
+def test_an_error_of_a_variant_names_it() -> None:
+    text = BASE + f"  bad: {{{CLASH}}}\n  worse: {{nodes: {{stem: {{width: 0}}}}}}\n"
+    assert net(text).problems == ()
+    hint = "Set 'projection: {channels: conv1x1}'."
+    assert advice(net(text).variant("bad")) == [
+        f"base.yaml:10:40: {hint} This is an error of the variant 'bad' at base.yaml:17:9."
+    ]
+    with pytest.raises(SpecError, match="This is an error of the variant 'bad'"):
+        net(text).validate()
+    # What is located in the variant needs no more, and what the spec has without it is not of the variant.
+    assert not any("variant" in text for text in advice(net(text).variant("worse")))
+    wrong = text.replace("skips: {levels", "skips: {merge: multiply, projection: {channels: none}, levels")
+    assert advice(net(wrong)) == advice(net(wrong).variant("wide")) != []
+
+
+def test_an_error_of_a_file_that_extends_another_names_it(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "far.yaml").write_text(f"extends: base.yaml\nname: far\n{CLASH}\n")
+    (tmp_path / "farther.yaml").write_text("extends: far.yaml\nname: farther\nvariants: {same: {}}\n")
+    for file, variant in (("far", None), ("farther", None), ("farther", "same")):
+        (found,) = advice(hrg.load(tmp_path / f"{file}.yaml").variant(variant))
+        assert "base.yaml:10:40" in found
+        assert found.endswith(f"This is an error of the spec 'far' at {tmp_path / 'far.yaml'}:3:9.")
