@@ -16,24 +16,35 @@ from hiresnet_graph.train.record import LEDGER, SPEC
 
 
 def stored_network(folder: Path) -> Architecture | None:
-    """The network with the most skip edges of a study, search or run; None if its spec is no longer there.
+    """The network of a study or search with the skips of all its variants, or that of a run; None without its spec.
 
-    The spec is that in the folder of a run. If only the ledger was kept, it is that of the study, if it names a shipped
-    spec.
+    The spec is that in the folder of the run with the most skips. If only the ledger was kept, it is that of the study,
+    if it names a shipped spec.
     """
     if not (folder / LEDGER).exists():
         return _load(folder / SPEC)
     with open_for_reading(folder / LEDGER) as database:
-        found = database.execute(
+        rows = database.execute(
             "SELECT runs.folder, label, parameters, macs, edges FROM networks JOIN rows ON rows.network = networks.id "
             "JOIN runs USING (key) WHERE networks.in_study "
-            "ORDER BY json_array_length(networks.edges) DESC, networks.place, runs.folder LIMIT 1"
-        ).fetchone()
+            "ORDER BY json_array_length(networks.edges) DESC, networks.place, runs.folder"
+        ).fetchall()
         text = study_row(database, folder)["text"]
-    if found is None:
+    if not rows:
         return None
-    name, *facts = found
-    return _load(folder / RUNS / name / SPEC) or _of_study(text, *facts)
+    name, label, parameters, macs, most = rows[0]
+    network = _load(folder / RUNS / name / SPEC) or _of_study(text, label, parameters, macs, most)
+    edges = list(dict.fromkeys(edge for *_, names in rows for edge in json.loads(names)))
+    return network if network is None or len(edges) == len(json.loads(most)) else _with_edges(network, edges, text)
+
+
+def _with_edges(network: Architecture, edges: list[str], text: str) -> Architecture:
+    """A network with all of these skips; as it is if they are no edge set of its."""
+    try:
+        found = network.with_edges(edges, study_of(parse(text, "study")).group)
+        return found if found.plan else network
+    except HrgError:
+        return network
 
 
 def _load(path: Path) -> Architecture | None:

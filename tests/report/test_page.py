@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import hiresnet_graph as hrg
 from hiresnet_graph.analysis.sources import find_networks
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.render import RenderOptions, to_svg
@@ -375,3 +376,21 @@ def test_the_network_of_a_study_without_runs_is_that_of_its_file(ledger: Path, t
     with closing(sqlite3.connect(tmp_path / ledger.name)) as database, database:
         database.execute("UPDATE networks SET macs = macs + 1")
     assert stored_network(tmp_path) is None
+
+
+def test_a_page_shows_the_skips_of_all_variants(small_study: Path, tmp_path: Path) -> None:
+    """Also if no variant has all of them."""
+    folder = tmp_path / "study"
+    shutil.copytree(small_study, folder)
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as database, database:
+        (edges,) = database.execute("SELECT edges FROM networks ORDER BY json_array_length(edges) DESC").fetchone()
+        assert json.loads(edges) == ["stem>stage1", "stage1>stage2", "stem>stage2"]
+        for label, own in (("full", ["stem>stage1", "stage1>stage2"]), ("original", ["stem>stage2"])):
+            database.execute("UPDATE networks SET edges = ? WHERE label = ?", (json.dumps(own), label))
+    for spec in folder.glob("runs/full-*/spec.yaml"):
+        fewer = hrg.load(spec).with_edges(["stem>stage1", "stage1>stage2"])
+        spec.write_text(fewer.to_yaml())
+    network = stored_network(folder)
+    assert network is not None
+    skips = [edge.name.removeprefix("edges.") for edge in network.plan.edges if edge.family == "skip"]
+    assert sorted(skips) == ["stage1__stage2", "stem__stage1", "stem__stage2"]
