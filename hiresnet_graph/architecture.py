@@ -17,7 +17,7 @@ from hiresnet_graph.graph import BlockGraph
 from hiresnet_graph.passes import Original, desugar, resolve
 from hiresnet_graph.passes.timing import Timing, timing, warnings
 from hiresnet_graph.plan import Plan, make_plan, remarks
-from hiresnet_graph.spec.change import last_change
+from hiresnet_graph.spec.change import Change, extension_change, variant_change
 from hiresnet_graph.spec.document import Document, parse_document, read_document
 from hiresnet_graph.spec.marked import MarkedDict
 
@@ -100,18 +100,28 @@ class Architecture(Document):
         try:
             yield
         except SpecError as error:
-            if self.overrides or not isinstance(self.base, Architecture):
-                raise
-            change = last_change(self)
-            # Numbers in messages may differ: the same place is wrong without the change, too.
-            known = {(problem.position, problem.path): problem.related for problem in self.base.problems}
-            found = [
-                replace(problem, related=known[at] or problem.related)
-                if (at := (problem.position, problem.path)) in known
-                else change.name(problem)
-                for problem in error.problems
-            ]
+            if self.overrides:
+                raise  # whoever typed them sees them
+            found = error.problems
+            for change, without in self._changes():
+                # Numbers in messages may differ: the same place is wrong without the change, too.
+                known = {(problem.position, problem.path): problem.related for problem in without.problems}
+                found = tuple(
+                    replace(problem, related=problem.related or known[at])
+                    if (at := (problem.position, problem.path)) in known
+                    else change.name(problem)
+                    for problem in found
+                )
             raise SpecError(found, error.omitted) from None
+
+    def _changes(self) -> Iterator[tuple[Change, Architecture]]:
+        """The changes by the variant and by the file, each with the network without it."""
+        file = self.variant(None)
+        if self.chosen is not None:
+            yield variant_change(file, self.chosen), file
+        if isinstance(file.base, Architecture):
+            has_variant = self.chosen in file.base.variants
+            yield extension_change(file, file.base), file.base.variant(self.chosen if has_variant else None)
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -405,7 +405,7 @@ def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
     labels = _in_study_order(look, order_of(rows))
     if _show_skips(look, rows):
         counts = sorted({str(row["skips"]) for row in rows})
-        color = alt.Color("skips:O").scale(scheme="viridis")
+        color = alt.Color("skips:O").scale(scheme={"name": "viridis", "extent": [0.15, 0.85]})
         return color.legend(label_legend(look, counts, symbol, "skips") if symbol else None)
     colors = [COLORS[i % len(COLORS)] for i in _places(look, labels)]
     color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)

@@ -126,7 +126,7 @@ def test_a_node_that_a_variant_adds_and_forgets_is_an_error() -> None:
     assert message == "there are 2 ends: head, extra."
     assert advice == (
         "Connect all but one, or set 'outputs' to those of them that are outputs, like 'outputs: [head, extra]'. "
-        "This is an error of the variant 'more' at text:13:10."
+        "Caused by the variant 'more' at text:13:10."
     )
 
 

@@ -364,9 +364,9 @@ def test_an_error_of_a_variant_names_it() -> None:
     assert net(text).problems == ()
     hint = "Set 'projection: {channels: conv1x1}'."
     assert advice(net(text).variant("bad")) == [
-        f"base.yaml:10:40: {hint} This is an error of the variant 'bad' at base.yaml:17:9."
+        f"base.yaml:10:40: {hint} Caused by the variant 'bad' at base.yaml:17:9."
     ]
-    with pytest.raises(SpecError, match="This is an error of the variant 'bad'"):
+    with pytest.raises(SpecError, match="Caused by the variant 'bad'"):
         net(text).validate()
     # What is located in the variant needs no more, and what the spec has without it is not of the variant.
     assert not any("variant" in text for text in advice(net(text).variant("worse")))
@@ -374,11 +374,24 @@ def test_an_error_of_a_variant_names_it() -> None:
     assert advice(net(wrong)) == advice(net(wrong).variant("wide")) != []
 
 
+def test_an_entry_without_a_block_may_be_a_misspelt_patch() -> None:
+    for name, hint in (("stmm", "Or did you mean the node 'stem'?"), ("stage2", ""), ("other", "")):
+        made = net(BASE.replace("  head:", f"  {name}: {{width: 3}}\n  head:"))
+        found = [(problem.path, problem.message, problem.hint) for problem in made.problems]
+        assert (f"nodes.{name}.block", "the key 'block' is missing.", hint) in found
+    (found,) = net(BASE.replace("stem: {block: conv,", "stem: {blok: conv,")).problems
+    assert found.hint == "Did you mean 'block' instead of 'blok'?"
+
+
 def test_an_error_of_a_file_that_extends_another_names_it(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "far.yaml").write_text(f"extends: base.yaml\nname: far\n{CLASH}\n")
     (tmp_path / "farther.yaml").write_text("extends: far.yaml\nname: farther\nvariants: {same: {}}\n")
-    for file, variant in (("far", None), ("farther", None), ("farther", "same")):
+    (tmp_path / "less.yaml").write_text("extends: base.yaml\nname: less\nnodes: {stage1: null, stage1.block2: null}\n")
+    for file, variant in (("far", None), ("farther", None), ("farther", "same"), ("far", "wide")):
         (found,) = advice(hrg.load(tmp_path / f"{file}.yaml").variant(variant))
         assert "base.yaml:10:40" in found
-        assert found.endswith(f"This is an error of the spec 'far' at {tmp_path / 'far.yaml'}:3:9.")
+        assert found.endswith(f"Caused by the spec 'far' at {tmp_path / 'far.yaml'}:3:9.")
+    # What deletes something has no position of its own left.
+    for found in advice(hrg.load(tmp_path / "less.yaml")):
+        assert found.endswith(f"Caused by the spec 'less' at {tmp_path / 'less.yaml'}:2:7.")

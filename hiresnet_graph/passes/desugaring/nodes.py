@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from hiresnet_graph.errors import did_you_mean
+from hiresnet_graph.errors import did_you_mean, similar
 from hiresnet_graph.graph import BlockNode, PartPatch
 from hiresnet_graph.merges import Merge
 from hiresnet_graph.passes.desugaring.context import SectionContext
@@ -110,6 +110,10 @@ class SectionNodes(SectionContext):
             return
         below = self._patched(name, {})
         fields = _merged(below, value) if below else value
+        if "block" not in fields and (meant := self._misspelt(name, fields)):
+            self.problems.add((*path, "block"), "the key 'block' is missing.", f"Or did you mean the node '{meant}'?")
+            self.broken.add(name)
+            return
         depth = fields.get("depth")
         if isinstance(depth, str):
             fields = marked(fields).copy()
@@ -132,6 +136,14 @@ class SectionNodes(SectionContext):
             self.broken.add(name)
         else:
             self.nodes[name] = made
+
+    def _misspelt(self, name: str, fields: Mapping[str, Any]) -> str:
+        """The node that an entry without a block seems to patch; empty if its name is no misspelt one."""
+        digits = "0123456789"
+        others = [node for node in self.section.nodes if node != name and "." not in node and "*" not in node]
+        # `stage3` beside `stage2` is a further stage, whose block was forgotten.
+        is_further = any(node.rstrip(digits) == name.rstrip(digits) for node in others)
+        return "" if is_further or any(similar(key, ["block"]) for key in fields) else similar(name, others)
 
     def _as_mapping(self, value: Any, path: Path) -> Any:
         """An entry of `nodes` as a mapping; None after a problem."""
