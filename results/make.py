@@ -25,7 +25,7 @@ from scipy.stats import t
 from hiresnet_graph.figure_style import WIDTHS_CM
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_count
-from hiresnet_graph.report import Difference, Report, compare, make_report, make_table, report_tables
+from hiresnet_graph.report import Difference, Report, compare, conclude, make_report, make_table, report_tables
 from hiresnet_graph.report.analyses import Analysis, analysis_table
 from hiresnet_graph.report.analysis_figures import analysis_figure
 from hiresnet_graph.report.effects import edge_effects
@@ -44,7 +44,7 @@ FIGURES = ("accuracy", "curves")
 LOOK = Look(WIDTHS_CM["double"])
 CONTROLLED = ("full", "adjusted")
 """A network, and the one without skips that was widened to as many parameters."""
-PAIR_HEAD = ["compared", "published", "here", "95 % CI", "p", "p (Holm)", "detectable", "found"]
+PAIR_HEAD = ["compared", "published", "here", "95 % CI", "p", "p (Holm)", "detectable", "difference found"]
 EQUAL_ERRORS = "With so few seeds, that the networks have equal errors is an assumption."
 
 
@@ -184,6 +184,11 @@ class StudyPage:
         p = self.differences[label, baseline].p_holm
         return p is not None and p < ALPHA
 
+    def seeds(self, label: str, baseline: str) -> str:
+        """The number of seeds of two networks: `5`, or `3 and 2`."""
+        one = self.differences.get((label, baseline)) or self.differences[baseline, label]
+        return " and ".join(dict.fromkeys(map(str, (one.n, one.baseline_n))))
+
     def difference(self, label: str, baseline: str) -> str:
         """One of the differences, as cells of a Markdown table."""
         return " | ".join(self._cells(label, baseline))
@@ -214,6 +219,11 @@ class StudyPage:
         df = variance**2 / sum(share**2 / df for share, df in shares)
         half = float(t.ppf(0.975, df)) * variance**0.5
         return value, f"{value:+.2f} [{value - half:+.2f}, {value + half:+.2f}]"
+
+    @property
+    def conclusion(self) -> str:
+        """What may be concluded, as `hrg report` says it."""
+        return conclude(self.results)
 
     def effects(self) -> str:
         """What each edge is worth over all sets of the others, in Markdown."""
@@ -330,10 +340,12 @@ def _verdict(known: float | None, value: float, low: float, high: float, p: floa
         text = "no" if low <= 0 <= high else "no, but 0 is outside the interval"
         return text if known is None else f"{text}; published {'not ' if contains else ''}excluded"
     if known is None:
-        return "yes"
+        return f"yes, {'higher' if value > 0 else 'lower'}"
     if value * known < 0:
         return "yes, opposite to published"
-    return "yes, " + ("as" if contains else "larger than" if abs(value) > abs(known) else "smaller than") + " published"
+    if contains:
+        return "yes; published not excluded"
+    return f"yes, {'larger' if abs(value) > abs(known) else 'smaller'} than published"
 
 
 def _epochs_to(runs: Mapping[Seeds, RunRecord], level: float) -> dict[Seeds, float | None]:

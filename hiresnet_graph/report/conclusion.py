@@ -75,8 +75,10 @@ def _of_differences(comparison: Comparison) -> str:
         sentences.append(f"{differ} from {comparison.baseline}.")
     if rest:
         names = _list([_name(one) for one in rest])
+        outside = [_name(one) for one in rest if one.estimate is not None and _excludes_zero(one.estimate)]
+        but = f" (though 0 is outside the interval of {_list(outside)}, which is not corrected)" if outside else ""
         sentences.append(
-            f"No difference from {comparison.baseline} was found for {names}; "
+            f"No difference from {comparison.baseline} was found for {names}{but}; "
             f"{_missed('differences', [one.estimate for one in rest])}."
         )
     return " ".join(sentences)
@@ -101,8 +103,10 @@ def _of_edges(effects: Effects) -> str:
             number = len(others) - _NAMED
             sentences.append(f"{number} more edges have an effect." if number > 1 else "1 more edge has an effect.")
     if rest:
+        outside = [one.edge for one in rest if one.main is not None and _excludes_zero(one.main)]
+        but = f" (though 0 is outside the interval of {_list(outside)}, which is not corrected)" if outside else ""
         sentences.append(
-            f"No effect was found of {_list([one.edge for one in rest])}; "
+            f"No effect was found of {_list([one.edge for one in rest])}{but}; "
             f"{_missed('effects', [one.main for one in rest])}."
         )
     return " ".join(sentences)
@@ -123,9 +127,13 @@ def _change(one: EdgeEffect) -> str:
 
 
 def _evidence(contrast: Contrast, p_holm: float | None) -> str:
-    low, high = contrast.interval or (0.0, 0.0)
+    low, high = sorted(abs(end) for end in contrast.interval or (0.0, 0.0))  # on one side of 0, as it is found
     p = "p < 0.001" if (p_holm or 0.0) < 0.0005 else f"p = {p_holm:.3f}"
-    return f"95 % CI {low:+.2f} to {high:+.2f}, {p} after Holm's correction"
+    return f"95 % CI {low:.2f} to {high:.2f}, {p} after Holm's correction"
+
+
+def _excludes_zero(contrast: Contrast) -> bool:
+    return contrast.interval is not None and contrast.interval[0] * contrast.interval[1] > 0
 
 
 def _missed(what: str, contrasts: Sequence[Contrast | None]) -> str:

@@ -112,7 +112,7 @@ def band_rows(results: Results) -> list[FigureRow]:
 
 
 def effect_rows(found: Sequence[Effects]) -> list[FigureRow]:
-    """Main effect and Shapley value of each edge, the largest first; with a grid, of its first setting."""
+    """Main effect and Shapley value of each edge, in the order of the table; with a grid, of its first setting."""
     rows: list[FigureRow] = []
     for effects in found[:1]:
         for edge in effects.edges:

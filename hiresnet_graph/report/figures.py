@@ -44,9 +44,11 @@ GROUP = ": "
 _ROWS = "rows"
 _NAMED, _SHORT = 12, 16  # points that have their names beside them, and letters of such names
 _LETTERS_PER_CM = 4.8
+_ENTRY_LETTERS = 10  # the least room of an entry of a legend
 _SUBSET_PX, _EDGE_PX = 11, 12  # of a row and a column of the matrix of subsets
 _LONG = 0.5  # of the width of a figure, that names may take
 _FAINT = 0.12
+_FEW_EPOCHS = 12  # that have a tick each
 _RING_PX = 11
 _LINE_PX = 18  # of a line in a legend: two of the longest dashes
 
@@ -113,6 +115,7 @@ def figure_captions(results: Results, look: Look | None = None) -> dict[str, str
         found["accuracy"] += " A row is a network, the best one first; dots on the left are its skips."
     if len(labels_of(results)) > LOOKS:
         found["curves"] = "A line is the mean over seeds of a network."
+        found["pareto"] += " 'hrg report DIR --what pareto' names them."
     return found
 
 
@@ -165,8 +168,8 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     dots = base.mark_point(filled=True, size=22).encode(
         x=x,
         y=y,
-        color=label_color(look, rows),
-        shape=label_cycle(look, rows, alt.Shape, _SHAPES, ""),
+        color=alt.value(COLORS[0]) if edges else label_color(look, rows),
+        shape=alt.value(_SHAPES[0]) if edges else label_cycle(look, rows, alt.Shape, _SHAPES, ""),
         opacity=_opacity(look, 0.6),
         tooltip=["label:N", "seed:N", "accuracy:Q"],
     )
@@ -180,9 +183,10 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
 
 
 def _matrix_edges(results: Results, look: Look) -> tuple[str, ...]:
-    """The columns of a matrix of subsets, where the names of subsets are too long; else empty."""
-    longest = max(map(len, labels_of(results)), default=0)
-    return distinguishing_edges(results) if longest > _LONG * look.width_cm * _LETTERS_PER_CM else ()
+    """The columns of a matrix of subsets, where the subsets are many or their names too long; else empty."""
+    labels = labels_of(results)
+    is_long = max(map(len, labels), default=0) > _LONG * look.width_cm * _LETTERS_PER_CM
+    return distinguishing_edges(results) if is_long or len(labels) > LOOKS else ()
 
 
 def _best_first(rows: Sequence[FigureRow]) -> list[str]:
@@ -218,7 +222,10 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     rows = band_rows(results)
     if not rows:
         raise UsageError(f"'{results.name}' has no finished run, so there are no learning curves.")
-    base = draw_chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(format="d", tickMinStep=1))
+    last = max(int(str(row["epoch"])) for row in rows)
+    epochs = list(range(1, last + 1))
+    axis = alt.Axis(format="d", values=epochs) if last <= _FEW_EPOCHS else alt.Axis(format="d", tickMinStep=1)
+    base = draw_chart(look).encode(x=alt.X("epoch:Q").title("epoch").axis(axis))
     y = alt.Y("mean:Q").title("validation accuracy (%)").scale(zero=False)
     color = label_color(look, rows, "stroke")
     band = base.mark_area(strokeWidth=0).encode(
@@ -284,7 +291,7 @@ def _why_no_effects(results: Results) -> str:
 
 
 def _effects(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
-    """Main effect and Shapley value of each edge, the largest first, with 95 % intervals."""
+    """Main effect and Shapley value of each edge, in the order of the table, with 95 % intervals."""
     import altair as alt
 
     rows = effect_rows(edge_effects(results))
@@ -405,7 +412,7 @@ def label_color(look: Look, rows: Sequence[FigureRow], symbol: str = "") -> Any:
     labels = _in_study_order(look, order_of(rows))
     if _show_skips(look, rows):
         counts = sorted({str(row["skips"]) for row in rows})
-        color = alt.Color("skips:O").scale(scheme={"name": "viridis", "extent": [0.15, 0.85]})
+        color = alt.Color("skips:O").scale(scheme={"name": "viridis", "extent": [0.05, 0.9]})
         return color.legend(label_legend(look, counts, symbol, "skips") if symbol else None)
     colors = [COLORS[i % len(COLORS)] for i in _places(look, labels)]
     color = alt.Color("label:N", sort=labels).scale(domain=labels, range=colors)
@@ -449,7 +456,7 @@ def label_legend(look: Look, labels: Sequence[str], symbol: str, title: str | No
     if len(labels) < 2:
         return None
 
-    entry_cm = (max(map(len, labels)) + 7) / _LETTERS_PER_CM
+    entry_cm = max(_ENTRY_LETTERS, max(map(len, labels)) + 7) / _LETTERS_PER_CM
     columns: Any = max(1, int(look.width_cm // entry_cm))
     if look.is_interactive:
         columns = alt.ExprRef(f"max(1, floor(width / {entry_cm * POINTS_PER_CM:.0f}))")

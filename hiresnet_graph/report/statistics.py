@@ -69,7 +69,8 @@ def compare(results: Results, baseline: str | None = None) -> tuple[Comparison, 
     labels = [network.label for network in results.networks]
     baseline = baseline or results.baseline or next(iter(labels), "")
     if baseline not in labels:
-        raise UsageError(f"there is no variant '{baseline}' to compare with. {did_you_mean(baseline, labels)}".strip())
+        hint = did_you_mean(baseline, labels) or "The table of the report lists the variants."
+        raise UsageError(f"there is no variant '{baseline}' to compare with. {hint}")
     networks, scores = unique_networks(results), test_scores(results)
     found = []
     equal: dict[str, None] = {}

@@ -244,7 +244,8 @@ def _effects(effects: Effects) -> ReportTable:
     if effects.total is not None:
         rows.append(("all - none", "", "", "", "", *cells(effects.total)))
     sentences = [
-        "Points of test accuracy at the epoch of best validation, with the edge minus without it; largest first.",
+        "Points of test accuracy at the epoch of best validation, with the edge minus without it, by descending "
+        f"{'Shapley value' if has_shapley else 'main effect'}.",
         "main effect: mean over all pairs of subsets that differ only by the edge.",
     ]
     if has_shapley:

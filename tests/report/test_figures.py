@@ -201,6 +201,16 @@ def test_networks_that_edges_do_not_tell_apart_keep_their_names() -> None:
     assert distinguishing_edges(subsets_of(edges)) == edges
 
 
+def test_every_one_of_few_epochs_has_a_tick() -> None:
+    """Vega's own ticks would be halves of epochs, rounded: 1, 2, 2."""
+    axis = re.search(
+        r'aria-label="X-axis titled \'epoch\'.*?role-axis-title',
+        figure_bytes(make_figure(factorial(), "curves"), "svg").decode(),
+        re.DOTALL,
+    )
+    assert axis is not None and re.findall(r">(\d+)</text>", axis[0]) == ["1", "2"]
+
+
 def test_legends_have_the_order_of_the_study() -> None:
     """In the rows of an analysis, a network may come first that is not the first of the study."""
     look = Look(networks=("full", "in", "out", "p1"))

@@ -120,7 +120,7 @@ def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: 
     if format is Format.JSON and what is None:
         parts = available_parts(results)
     found = make_report(results, baseline, parts)
-    if what is not None:
+    if what not in (None, ReportPart.EFFECTS):
         found = replace(found, conclusion="")
     if format is not Format.TABLE:
         write(FORMATS[format.value](found).rstrip("\n"))

@@ -33,9 +33,10 @@ def validate(
     ],
     json: Json = False,
 ) -> None:
-    """Check specs and studies, and report every error with its location.
+    """Check specs and studies, and report their errors, each with its location.
 
-    All variants of a spec are checked, except for SPEC@VARIANT; of a study, all its networks. The exit code is 1 if
+    All errors of form are reported together, and once there are none, all errors of meaning. All variants of a spec are
+    checked, except for SPEC@VARIANT; of a study, all its networks. The exit code is 1 if
     there are errors. Warnings report what is allowed but probably unintended, like an edge of a recurrent network whose
     values arrive too late for the readout.
     """

@@ -320,12 +320,15 @@ function markDiagram() {
         path.setAttribute("stroke", color);
         path.setAttribute("stroke-width", 1 + (5 * Math.abs(one.value)) / largest);
         path.setAttribute("stroke-opacity", isSure ? 1 : 0.45);
+        path.removeAttribute("stroke-dasharray");
       }
       mark(group, signed(one.value), color);
       for (const arrow of group.querySelectorAll("polygon")) { arrow.setAttribute("fill", color); arrow.setAttribute("stroke", color); }
       marked += 1;
     }
   }
+  // Colours and dashes do not show distances any more.
+  for (const line of marked ? svg.querySelectorAll("text") : []) if (/^(distance|colour and dashes) of skips:/.test(line.textContent)) line.remove();
   byId("diagram-caption").textContent = marked
     ? "Width and number: the main effect of the edge in points of test accuracy, with the edge minus without it; blue where it raises accuracy, orange where it lowers it; pale where p (Holm) is at least 0.05."
     : data.networks.every((one) => one.edges.every((edge) => arcs(edge).length)) ? "The network with the skips of all variants." : "The network with the most skips.";
