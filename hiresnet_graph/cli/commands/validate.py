@@ -36,9 +36,9 @@ def validate(
     """Check specs and studies, and report their errors, each with its location.
 
     All errors of form are reported together, and once there are none, all errors of meaning. All variants of a spec are
-    checked, except for SPEC@VARIANT; of a study, all its networks. The exit code is 1 if
-    there are errors. Warnings report what is allowed but probably unintended, like an edge of a recurrent network whose
-    values arrive too late for the readout.
+    checked, except for SPEC@VARIANT; of a study, all its networks. The exit code is 1 if there are errors. Warnings
+    report what is allowed but probably unintended, like an edge of a recurrent network whose values arrive too late for
+    the readout.
     """
     results = [_check(spec, changes) for spec, changes in split_changes(specs)]
     invalid = sum(bool(result.problems) for result in results)
