@@ -178,6 +178,7 @@ def test_the_summary_says_what_is_measured() -> None:
         assert is_found == (sentence is not None and images in sentence[1].split(" and on "))
     detectable = float(rows["Long skips improve residual blocks, CIFAR-10"].split(" | ")[8])
     assert detectable > 0.31  # the published gain
+    assert "| no; " in rows["Long skips improve residual blocks, CIFAR-10"]
     detectable = float(rows["Long skips improve ResNeXt blocks, CIFAR-10"].split(" | ")[8])
     assert detectable > 1.06 and "| no; " in rows["Long skips improve ResNeXt blocks, CIFAR-10"]
     assert re.search(r"\| -[\d.]+ \|.*\| yes, lower \|$", rows["Do long skips help transformers? (asked in the paper)"])
