@@ -73,17 +73,24 @@ def test_the_worth_of_each_skip_is_that_of_the_runs() -> None:
     edges = max(mean, key=len)
     assert len(mean) == 2 ** len(edges) == 64
     text = (RESULTS / "README.md").read_text()
-    worths = []
+    worths, mains = [], {}
     for edge in edges:
         gains = {own: mean[own | {edge}] - mean[own] for own in mean if edge not in own}
         weights = {own: 1 / (len(edges) * math.comb(len(edges) - 1, len(own))) for own in gains}
         worths.append(sum(weights[own] * gain for own, gain in gains.items()))
         line = next(line for line in text.splitlines() if line.startswith(f"| {edge} | 32 |"))
         found = [float(line.split(" | ")[i]) for i in (2, 5)]
+        mains[edge] = line.split(" | ")[2:5]
         assert found == pytest.approx([statistics.fmean(gains.values()), worths[-1]], abs=0.0051), edge
     assert sum(worths) == pytest.approx(mean[edges] - mean[frozenset()])
     total = re.search(r"^\| all - none \|[ |]* ([-+][\d.]+) \|", text, re.MULTILINE)
     assert total and float(total[1]) == pytest.approx(sum(worths), abs=0.0051)
+    # What the README quotes.
+    best = max(mains, key=lambda edge: float(mains[edge][0]))
+    value, (low, high) = mains[best][0][1:], re.findall(r"[\d.]+", mains[best][1])
+    readme = " ".join((RESULTS.parent / "README.md").read_text().split())
+    assert f"`{best}` adds {value} points (95 % CI {low} to {high}), and for `stem>stage3` alone no effect" in readme
+    assert [edge for edge, (*_, p) in mains.items() if float(p.lstrip("\\<")) >= 0.05] == ["stem>stage3"]
 
 
 @pytest.mark.parametrize("ledger", TRAINED, ids=lambda path: path.parent.name)
