@@ -112,8 +112,11 @@ class Dataset:
     def remarks(self) -> tuple[str, ...]:
         """What is valid and possibly unintended, in sentences: skipped files, conversion, images in several parts."""
         found = [f"Data '{self.name}': skipped {self.skipped}."] if self.skipped else []
-        if self.shape != self.stored_shape:
-            found.append(f"Data '{self.name}': images of {self.stored_shape} are converted to {self.shape}.")
+        own, shape = self.stored_shape, self.shape
+        if shape != own:
+            how = ["resized bilinearly"] if (shape.height, shape.width) != (own.height, own.width) else []
+            how += ["grey repeated"] if shape.channels != own.channels else []
+            found.append(f"Data '{self.name}': images of {own} are converted to {shape} ({', '.join(how)}).")
         if self.duplicates and (text := describe_duplicates(self.duplicates, self.split)):
             found.append(f"Warning: data '{self.name}': {text}")
         return tuple(found)

@@ -57,7 +57,9 @@ def test_grey_is_repeated_for_a_colour_network() -> None:
     assert all(torch.equal(colour.images_NCHW[:, c], digits.images_NCHW[:, 0]) for c in range(3))
     assert digits.with_shape(Map(3, 16, 16)).shape == Map(3, 16, 16)
     assert digits.remarks() == ()
-    assert colour.remarks() == ("Data 'digits': images of 1x8x8 are converted to 3x8x8.",)
+    assert colour.remarks() == ("Data 'digits': images of 1x8x8 are converted to 3x8x8 (grey repeated).",)
+    wide = digits.with_shape(Map(1, 8, 16))
+    assert wide.remarks() == ("Data 'digits': images of 1x8x8 are converted to 1x8x16 (resized bilinearly).",)
 
 
 def test_conversion_starts_from_the_stored_images() -> None:
