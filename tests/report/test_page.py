@@ -22,7 +22,7 @@ from hiresnet_graph.report.analyses import Analysis, AnalysisRow
 from hiresnet_graph.report.page import html_page
 from hiresnet_graph.report.page.data import reached_levels, rounded_down
 from hiresnet_graph.report.page.lesions import lesion_conclusion
-from hiresnet_graph.report.questions import LESION, make_contributions, make_lesions
+from hiresnet_graph.report.questions import LESION, QUESTIONS, make_contributions, make_lesions
 from hiresnet_graph.report.stored_network import stored_network
 from hiresnet_graph.sweep.published import Published
 from hiresnet_graph.sweep.results import Results, read_results
@@ -263,8 +263,9 @@ def test_variants_are_explained_and_highlighted_in_a_browser(small_study: Path, 
     diagram = to_svg(network.plan, RenderOptions(level="stages"), title="small")
     page_file = tmp_path / "report.html"
     page_file.write_text(
-        html_page(read_results(small_study), diagram=diagram, analyses=[make_contributions(source), lesions])
+        html_page(read_results(small_study), diagram=diagram, analyses=[lesions, make_contributions(source)])
     )
+    assert list(QUESTIONS)[:2] == ["lesion", "contributions"]
     skips = "[...document.querySelectorAll('g.edge')].filter(one => !one.id.startsWith('edge.flow.'))"
     opacities = f"{skips}.map(one => one.getAttribute('opacity') ?? '1')"
     with _browser() as browser:
