@@ -112,7 +112,7 @@ READOUT = Question(
 )
 # In the order of a report: times, then what removing an edge does, and last what has the most rows.
 QUESTIONS = {
-    question.name: question for question in (READOUT, LESION, ATTRIBUTION, SIMILARITY, CONTRIBUTIONS, GRADIENTS)
+    question.name: question for question in (LESION, READOUT, ATTRIBUTION, SIMILARITY, CONTRIBUTIONS, GRADIENTS)
 }
 _MAX_LESIONS = 1_000
 _SPELLED = {">": "_to_", "+": "_or_", ",": "_or_", "&": "_and_", "*": "_any_", "(": "_open_", ")": "_close_", " ": ""}
