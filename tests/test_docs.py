@@ -170,7 +170,7 @@ class Follower:
     def shell(self, command: str) -> tuple[int, str]:
         """The exit code of a command and what it prints."""
         words = shlex.split(command.replace("\\\n", " "))
-        if words[0] == "hrg" and not re.search(r"[|&;<>$*`]", command):
+        if words[0] == "hrg" and not re.search(r"[|&;<>$*`]|\s#", command):
             return run_command(words[1:], self.folder, self.env, TIMEOUT_S)
         done = subprocess.run(
             ["bash", "-c", f"set -o pipefail; {command}"],
