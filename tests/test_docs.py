@@ -449,8 +449,10 @@ def test_the_demo(tmp_path: Path) -> None:
     for command in demo_commands():
         subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, check=True)
     table = (tmp_path / "demo" / "table.md").read_text()
-    for name, parameters in re.findall(r"(?m)^\| (none|full|in|out) \| ([\d,]+) \|", README.read_text()):
-        assert f"| {name} | {parameters} | 2 |" in table
+    sizes = re.findall(r"(?m)^\| (?:none|full|in|out) \| [\d,]+ \| [\d.]+ M \| 2 \|", README.read_text())
+    assert len(sizes) == 4
+    for size in sizes:  # accuracies differ with the processor
+        assert size in table
     assert "<svg" in (tmp_path / "demo" / "hiresnet18.svg").read_text()
 
 
