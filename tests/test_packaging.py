@@ -46,7 +46,7 @@ def test_the_wheel_has_the_specs_and_the_mark_of_types(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
-    specs = {path.name for path in (ROOT / "specs").iterdir()}
+    specs = {path.relative_to(ROOT / "specs").as_posix() for path in (ROOT / "specs").rglob("*.yaml")}
     assert {name.removeprefix("hiresnet_graph/_specs/") for name in names if "/_specs/" in name} == specs
     assert "hiresnet_graph/py.typed" in names
     assert not [name for name in names if name.startswith(("tests", "specs"))]
