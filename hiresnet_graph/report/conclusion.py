@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.report.effects import EdgeEffect, Effects, edge_effects
@@ -75,8 +75,7 @@ def _of_differences(comparison: Comparison) -> str:
         sentences.append(f"{differ} from {comparison.baseline}.")
     if rest:
         names = _list([_name(one) for one in rest])
-        outside = [_name(one) for one in rest if one.estimate is not None and _excludes_zero(one.estimate)]
-        but = f" (though 0 is outside the interval of {_list(outside)}, which is not corrected)" if outside else ""
+        but = _though({_name(one): one.estimate for one in rest})
         sentences.append(
             f"No difference from {comparison.baseline} was found for {names}{but}; "
             f"{_missed('differences', [one.estimate for one in rest])}."
@@ -103,8 +102,7 @@ def _of_edges(effects: Effects) -> str:
             number = len(others) - _NAMED
             sentences.append(f"{number} more edges have an effect." if number > 1 else "1 more edge has an effect.")
     if rest:
-        outside = [one.edge for one in rest if one.main is not None and _excludes_zero(one.main)]
-        but = f" (though 0 is outside the interval of {_list(outside)}, which is not corrected)" if outside else ""
+        but = _though({one.edge: one.main for one in rest})
         sentences.append(
             f"No effect was found of {_list([one.edge for one in rest])}{but}; "
             f"{_missed('effects', [one.main for one in rest])}."
@@ -132,8 +130,11 @@ def _evidence(contrast: Contrast, p_holm: float | None) -> str:
     return f"95 % CI {low:.2f} to {high:.2f}, {p} after Holm's correction"
 
 
-def _excludes_zero(contrast: Contrast) -> bool:
-    return contrast.interval is not None and contrast.interval[0] * contrast.interval[1] > 0
+def _though(contrasts: Mapping[str, Contrast | None]) -> str:
+    """Which of those that were not found have an interval without 0, in brackets; empty if none has."""
+    intervals = {name: one.interval for name, one in contrasts.items() if one is not None and one.interval is not None}
+    outside = [name for name, (low, high) in intervals.items() if low * high > 0]
+    return f" (though 0 is outside the interval of {_list(outside)}, which is not corrected)" if outside else ""
 
 
 def _missed(what: str, contrasts: Sequence[Contrast | None]) -> str:

@@ -67,6 +67,11 @@ class Look(NamedTuple):
     networks: tuple[str, ...] = ()
 
     @property
+    def are_many(self) -> bool:
+        """Whether the networks are more than a figure can tell apart."""
+        return len(self.networks) > LOOKS
+
+    @property
     def width_px(self) -> float:
         """The width in pixels of an SVG or PDF."""
         return self.width_cm * POINTS_PER_CM
@@ -82,11 +87,15 @@ def make_figure(results: Results, kind: str, look: Look | None = None) -> Figure
     Raises:
         UsageError: There is no such figure, or the study has no data for it.
     """
-    look = (look or Look())._replace(networks=tuple(labels_of(results)))
+    look = _with_networks(look, results)
     makers = {"accuracy": _accuracy, "curves": _curves, "effects": _effects, "pareto": _pareto}
     if kind not in makers:
         raise UsageError(f"there is no figure '{kind}'. Figures: {', '.join(FIGURES)}.")
     return finish_figure(*makers[kind](results, look), look)
+
+
+def _with_networks(look: Look | None, results: Results) -> Look:
+    return (look or Look())._replace(networks=tuple(labels_of(results)))
 
 
 def finish_figure(rows: Sequence[FigureRow], chart: Any, look: Look) -> Figure:
@@ -110,10 +119,11 @@ _CAPTIONS = {
 
 def figure_captions(results: Results, look: Look | None = None) -> dict[str, str]:
     """What the marks of each figure are, where its axes and its legend do not say it."""
+    look = _with_networks(look, results)
     found = dict(_CAPTIONS)
-    if _matrix_edges(results, look or Look()):
+    if _matrix_edges(results, look):
         found["accuracy"] += " A row is a network, the best one first; dots on the left are its skips."
-    if len(labels_of(results)) > LOOKS:
+    if look.are_many:
         found["curves"] = "A line is the mean over seeds of a network."
         found["pareto"] += " 'hrg report DIR --what pareto' names them."
     return found
@@ -184,9 +194,8 @@ def _accuracy(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
 
 def _matrix_edges(results: Results, look: Look) -> tuple[str, ...]:
     """The columns of a matrix of subsets, where the subsets are many or their names too long; else empty."""
-    labels = labels_of(results)
-    is_long = max(map(len, labels), default=0) > _LONG * look.width_cm * _LETTERS_PER_CM
-    return distinguishing_edges(results) if is_long or len(labels) > LOOKS else ()
+    is_long = max(map(len, look.networks), default=0) > _LONG * look.width_cm * _LETTERS_PER_CM
+    return distinguishing_edges(results) if is_long or look.are_many else ()
 
 
 def _best_first(rows: Sequence[FigureRow]) -> list[str]:
@@ -231,8 +240,7 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
     band = base.mark_area(strokeWidth=0).encode(
         y=alt.Y("low:Q").title("validation accuracy (%)"), y2="high:Q", color=color, opacity=_opacity(look, 0.18)
     )
-    are_many = len(look.networks) > LOOKS
-    line = base.mark_line(strokeWidth=0.8 if are_many else 1.4).encode(
+    line = base.mark_line(strokeWidth=0.8 if look.are_many else 1.4).encode(
         y=y,
         color=color,
         detail="label:N",
@@ -240,7 +248,7 @@ def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:
         opacity=_opacity(look),
         tooltip=["label:N", "epoch:Q", "mean:Q", "n:Q"],
     )
-    chart = alt.layer(line) if are_many else alt.layer(band, line)
+    chart = alt.layer(line) if look.are_many else alt.layer(band, line)
     return rows, chart.properties(height=look.width_px * FIGURE_SHAPE)
 
 
@@ -432,7 +440,7 @@ def label_cycle(look: Look, rows: Sequence[FigureRow], channel: Any, values: Seq
 
 
 def _show_skips(look: Look, rows: Sequence[FigureRow]) -> bool:
-    return len(look.networks) > LOOKS and "skips" in rows[0]
+    return look.are_many and "skips" in rows[0]
 
 
 def _places(look: Look, labels: Sequence[str]) -> list[int]:
