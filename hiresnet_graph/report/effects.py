@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.report.model import Contrast, Scores, as_family, fit
 from hiresnet_graph.report.scores import Setting, setting_key, settings, test_scores
+from hiresnet_graph.spec.edge_set import write_edges
 from hiresnet_graph.sweep.results import Results
 
 Subset = frozenset[str]
@@ -139,7 +140,7 @@ def _by_subset(results: Results, scores: Sequence[Scores], at: str) -> dict[Subs
 
 def _labels(edges: Sequence[str], subset: Subset) -> set[str]:
     """The labels that subset rules give this subset."""
-    labels = {" + ".join(edge for edge in edges if edge in subset) or "none"}
+    labels = {write_edges(edge for edge in edges if edge in subset)}
     left = [edge for edge in edges if edge not in subset]
     if len(left) < 2:
         labels.add(f"without {left[0]}" if left else "all")

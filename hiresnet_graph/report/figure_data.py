@@ -10,11 +10,10 @@ from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.model import Contrast
 from hiresnet_graph.report.pareto import pareto_front
 from hiresnet_graph.report.scores import finished, format_setting, spread, test_scores, unique_networks
+from hiresnet_graph.spec.edge_set import PLUS
 from hiresnet_graph.sweep.results import NetworkInfo, Results
 
 FigureRow = dict[str, object]
-JOIN = " + "
-"""Between the names of the skip edges of a row."""
 
 
 def label_of(network: NetworkInfo) -> str:
@@ -38,7 +37,7 @@ def accuracy_rows(results: Results) -> list[FigureRow]:
 
 
 def _network_row(network: NetworkInfo) -> FigureRow:
-    return {"label": label_of(network), "edges": JOIN.join(network.edges), "skips": len(network.edges)}
+    return {"label": label_of(network), "edges": PLUS.join(network.edges), "skips": len(network.edges)}
 
 
 def distinguishing_edges(results: Results) -> tuple[str, ...]:

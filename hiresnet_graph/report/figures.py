@@ -16,7 +16,6 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.figure_style import HUES, POINTS_PER_CM, WIDTHS_CM
 from hiresnet_graph.report.effects import edge_effects
 from hiresnet_graph.report.figure_data import (
-    JOIN,
     FigureRow,
     accuracy_rows,
     band_rows,
@@ -25,6 +24,7 @@ from hiresnet_graph.report.figure_data import (
     labels_of,
     size_rows,
 )
+from hiresnet_graph.spec.edge_set import PLUS
 from hiresnet_graph.sweep.results import Results
 
 FIGURES = ("accuracy", "curves", "effects", "pareto")
@@ -217,11 +217,11 @@ def _matrix(base: Any, edges: Sequence[str], y: Any, look: Look) -> Any:
     dots = networks.mark_point(filled=True, size=22, color="#222222")
 
     def cells(names: str, opacity: float) -> Any:
-        found = dots.transform_calculate(edge=f"split({names}, '{JOIN}')").transform_flatten(["edge"])
+        found = dots.transform_calculate(edge=f"split({names}, '{PLUS}')").transform_flatten(["edge"])
         found = found.transform_filter("datum.edge != ''")
         return found.encode(x=x, y=y, opacity=_opacity(look, opacity), tooltip=["label:N"])
 
-    return alt.layer(cells(json.dumps(JOIN.join(edges)), _FAINT), cells("datum.edges", 1.0))
+    return alt.layer(cells(json.dumps(PLUS.join(edges)), _FAINT), cells("datum.edges", 1.0))
 
 
 def _curves(results: Results, look: Look) -> tuple[list[FigureRow], Any]:

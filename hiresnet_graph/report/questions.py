@@ -29,6 +29,7 @@ from hiresnet_graph.report.analyses import (
     within_study,
 )
 from hiresnet_graph.report.scores import percent
+from hiresnet_graph.spec.edge_set import write_edges
 
 if TYPE_CHECKING:
     from hiresnet_graph.analysis import ProbedNetwork, Replacement, Representations
@@ -58,7 +59,7 @@ CONTRIBUTIONS = Question(
 LESION = Question(
     "lesion",
     "lesions of edges",
-    {"edges": Column("without"), "size": number_column("edges", 6)},
+    {"edges": Column("without"), "size": number_column("removed", 6)},
     (
         Quantity("difference", "difference", "+.2f", axis="difference in accuracy (points)"),
         Quantity("accuracy", "accuracy", ".2f"),
@@ -381,7 +382,7 @@ def _lesions(
     intact = found[0]
     rows = [MeasuredRow(("intact", 0), (0.0, intact, None))]
     for names, accuracy in zip(sets, found[1:], strict=False):
-        label = " + ".join(network.labels[name] for name in names) if edges is None else edges
+        label = write_edges(network.labels[name] for name in names) if edges is None else edges
         rows.append(MeasuredRow((label, len(names)), (accuracy - intact, accuracy, None)))
     if controls:
         drawn = found[1 + len(sets) :]

@@ -21,12 +21,14 @@ from typing import Any, NoReturn
 
 from hiresnet_graph.errors import ExpressionError, did_you_mean
 
-__all__ = ["EdgeSet", "EdgeSetError"]
+__all__ = ["PLUS", "EdgeSet", "EdgeSetError", "write_edges"]
 
 Edges = frozenset[tuple[str, str]]
 Pairs = Callable[[str, str], Iterable[tuple[str, str]]]
 
 MAX_NESTING = 50
+PLUS = " + "
+"""Between the edges of a set that is written as text."""
 _SHOWN_TERMS = 6
 _KINDS: dict[str, Callable[[int], bool]] = {
     "all": lambda way: True,
@@ -39,6 +41,11 @@ _KINDS: dict[str, Callable[[int], bool]] = {
 """Kind -> whether an edge is of it that goes this many levels up."""
 _FAMILIES = ("full", "in", "out")
 _WORDS = ("none", *_FAMILIES, *_KINDS)
+
+
+def write_edges(edges: Iterable[str]) -> str:
+    """Edges as a set, like `stem>stage2 + stage1>stage3`; `none` if there are none."""
+    return PLUS.join(edges) or "none"
 
 
 class EdgeSetError(ExpressionError):

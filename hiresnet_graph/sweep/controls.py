@@ -25,6 +25,7 @@ from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.matching import adjust
 from hiresnet_graph.seeding import draw_integer
+from hiresnet_graph.spec.edge_set import write_edges
 from hiresnet_graph.sweep.variants import Variant
 
 ADJUSTED, RANDOM = "adjusted", "random-edges"
@@ -145,7 +146,7 @@ def random_edges(
         if (chosen := frozenset(order[:number])) in seen:
             continue
         seen.add(chosen)
-        edges = " + ".join(edge for edge in possible if edge in chosen)
+        edges = write_edges(edge for edge in possible if edge in chosen)
         name = f"{noun} {len(drawn) + 1}" if control.draws > 1 else noun
         variant = Variant(name, edges, group, path=("controls",))
         if is_network(variant):

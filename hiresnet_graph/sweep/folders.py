@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.spec.edge_set import PLUS
 from hiresnet_graph.train.record import RunRecord, Seeds, read_record, read_settings
 
 # Not a file: the folder and its parent, and the devices of Windows, whatever follows the first dot.
@@ -66,7 +67,7 @@ def run_folder(label: str, setting: Mapping[str, object], seeds: Seeds) -> str:
 
 def _file_name(label: str) -> str:
     """A label as part of a file name without characters that a shell interprets; unique for each label."""
-    text = label.replace(">", "-to-").replace(" + ", "+").replace("without ", "without-")
+    text = label.replace(">", "-to-").replace(PLUS, "+").replace("without ", "without-")
     if re.fullmatch(r"[\w.+=-]{1,100}", text, re.ASCII) and not _NO_FILE.match(text):
         return text
     text = f"_{text}" if _NO_FILE.match(text) else text

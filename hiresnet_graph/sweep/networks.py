@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import Problem, SpecError, UsageError, did_you_mean
 from hiresnet_graph.plan import Plan
+from hiresnet_graph.spec.edge_set import PLUS
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.sweep.assignments import check_assignments
 from hiresnet_graph.sweep.controls import ADJUSTED, Control, adjusted, control_of, random_edges
@@ -372,7 +373,7 @@ class _NetworkBuilder:
         """The edges of a network; those of a subset are all that it has, those that are pruned included."""
         if self._study.subsets in (None, "family") or variant.path or not isinstance(variant.edges, str):
             return tuple(_edge_names(network, self._study.group))
-        return () if variant.edges == "none" else tuple(variant.edges.split(" + "))
+        return () if variant.edges == "none" else tuple(variant.edges.split(PLUS))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.files import similar_folder
 from hiresnet_graph.formats import Column, format_count, html_table, number_column
+from hiresnet_graph.spec.edge_set import PLUS
 from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.spec.reader import SUFFIXES, is_study, parse, read
 from hiresnet_graph.sweep.database import FINAL, RESTORE_HINT, State, open_for_reading
@@ -150,7 +151,7 @@ class Results:
             "state": row.state,
             "parameters": network.parameters,
             "macs": network.macs,
-            "edges": " + ".join(network.edges),
+            "edges": PLUS.join(network.edges),
             "best_epoch": record and record.best_epoch,
             "validation_accuracy": record and record.validation_accuracy,
             "test_accuracy": record and record.test_accuracy,

@@ -11,6 +11,7 @@ from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data import load_dataset
 from hiresnet_graph.errors import Position, SpecError, UsageError
 from hiresnet_graph.formats import format_count
+from hiresnet_graph.spec.edge_set import write_edges
 from hiresnet_graph.spec.marked import MarkedDict, MarkedList, marked, position_at
 from hiresnet_graph.spec.problems import Problems
 from hiresnet_graph.sweep.assignments import check_assignments, setting_name
@@ -184,7 +185,7 @@ class SearchSpace:
 
     def network(self, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The edges of a choice, as an edge set, and the rest of the choice."""
-        chosen = " + ".join(edge for edge in self.edges if params[_EDGE + edge]) or "none"
+        chosen = write_edges(edge for edge in self.edges if params[_EDGE + edge])
         return chosen, {key: value for key, value in params.items() if not key.startswith(_EDGE)}
 
     def plan(self, params: Mapping[str, Any]) -> StudyPlan:

@@ -10,7 +10,7 @@ from typing import Any
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import ExpressionError, Source, SpecError, UsageError, did_you_mean
 from hiresnet_graph.graph import BlockEdge, EdgeRecord
-from hiresnet_graph.spec.edge_set import EdgeSet
+from hiresnet_graph.spec.edge_set import PLUS, EdgeSet, write_edges
 from hiresnet_graph.spec.marked import MarkedDict, format_path, key_position_at, position_at
 from hiresnet_graph.sweep.subsets import RULE_FORMS, RULES, subsets
 
@@ -41,7 +41,7 @@ def override(
     """
     position = position_at(tree, path)
     if position is None:
-        text = f"{key}={value}" if key_path else " + ".join(value) if isinstance(value, list) else str(value)
+        text = f"{key}={value}" if key_path else PLUS.join(value) if isinstance(value, list) else str(value)
         return arch.override({key: value}, Source(format_path(path), text))
     key_position = (key_position_at(tree, key_path) if key_path else None) or position
     return arch.override(MarkedDict({key: value}, position, {key: key_position}, {key: position}))
@@ -214,7 +214,7 @@ def valid_variants(
 
 
 def _subset(subset: tuple[str, ...], edges: list[str], rule: str, group: str | None) -> Variant:
-    expression = " + ".join(subset) or "none"
+    expression = write_edges(subset)
     if len(subset) == len(edges):
         return Variant("all", expression, group)
     if rule == "leave-one-out":
