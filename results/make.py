@@ -237,8 +237,8 @@ class StudyPage:
             return ""
         found = [text for text, p in values.values() if p is not None and p < ALPHA]
         others = [text for text, p in values.values() if p is None or p >= ALPHA]
-        kinds = [(found, "an effect is found of"), (others, "none is found of")]
-        return "; ".join(f"{words} {', '.join(texts)}" for texts, words in kinds if texts)
+        kinds = [("Found", found), ("Not found", others)]
+        return " ".join(f"{word}: {', '.join(texts)}." for word, texts in kinds if texts)
 
     def _table(self, part: str) -> str:
         return table_markdown(report_tables(make_report(self.results, parts=(part,)))[0])

@@ -89,7 +89,10 @@ def test_the_worth_of_each_skip_is_that_of_the_runs() -> None:
     best = max(mains, key=lambda edge: float(mains[edge][0]))
     value, (low, high) = mains[best][0][1:], re.findall(r"[\d.]+", mains[best][1])
     readme = " ".join((RESULTS.parent / "README.md").read_text().split())
-    assert f"`{best}` adds {value} points (95 % CI {low} to {high}), and for `stem>stage3` alone no effect" in readme
+    assert (
+        f"`{best}` adds {value} points on average over the sets of the other skips (95 % CI {low} to {high})." in readme
+    )
+    assert "An effect is found for every skip except `stem>stage3`." in readme
     assert [edge for edge, (*_, p) in mains.items() if float(p.lstrip("\\<")) >= 0.05] == ["stem>stage3"]
 
 
@@ -168,6 +171,15 @@ def test_docs_quote_the_differences_of_the_transformer() -> None:
     cost, low, high = re.search(r"\*cost\* ([\d.]+) points \(95 % CI ([\d.]+) to ([\d.]+)", readme).groups()  # type: ignore[union-attr]
     assert quoted[0][2:] == (f"-{cost}", f"[-{high}, -{low}]")
     assert f"of `in` {quoted[1][2][1:]} and of `out` {quoted[2][2][1:]}:" in readme
+
+
+def test_docs_quote_the_interval_of_shared_norms() -> None:
+    page = (RESULTS / "README.md").read_text()
+    measured = page[page.index("## Shared weights and shared norms in a recurrent network") :]
+    line = next(line for line in measured.splitlines() if line.startswith("| shared_norm - shared |"))
+    how_to = " ".join((RESULTS.parent / "docs" / "how-to" / "time.md").read_text().split())
+    low, high = re.search(r"an interval of (\S+) to (\S+) points", how_to).groups()  # type: ignore[union-attr]
+    assert f"| [{low}, {high}] |" in line
 
 
 def test_the_summary_says_what_is_measured() -> None:

@@ -119,7 +119,7 @@ def read_onnx(path: Path) -> OnnxModule:
         MissingToolError: The package `onnx` is not installed.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise MissingToolError("ONNX import requires onnx. Install: python -m pip install 'hiresnet-graph[onnx]'.")
+        raise MissingToolError("ONNX import requires onnx. Install: python -m pip install onnx.")
     import onnx
     from onnx import numpy_helper
 

@@ -153,7 +153,7 @@ def _require_onnx() -> None:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise MissingToolError(
-            f"ONNX export requires {' and '.join(missing)}. Install: python -m pip install 'hiresnet-graph[onnx]'."
+            f"ONNX export requires {' and '.join(missing)}. Install: python -m pip install {' '.join(missing)}."
         )
 
 

@@ -15,7 +15,7 @@ try:
     from huggingface_hub import ModelHubMixin, snapshot_download
 except ImportError:
     raise MissingToolError(
-        "models of the hub require the package huggingface_hub. Install it: pip install 'hiresnet-graph[hub]'."
+        "models of the hub require the package huggingface_hub. Install it: python -m pip install huggingface_hub."
     ) from None
 
 

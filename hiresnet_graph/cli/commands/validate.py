@@ -35,8 +35,8 @@ def validate(
 ) -> None:
     """Check specs and studies, and report their errors, each with its location.
 
-    All errors of form are reported together, and once there are none, all errors of meaning. All variants of a spec are
-    checked, except for SPEC@VARIANT; of a study, all its networks. The exit code is 1 if there are errors. Warnings
+    As many errors as possible are reported together; some appear only when others are corrected. All variants of a spec
+    are checked, except for SPEC@VARIANT; of a study, all its networks. The exit code is 1 if there are errors. Warnings
     report what is allowed but probably unintended, like an edge of a recurrent network whose values arrive too late for
     the readout.
     """

@@ -59,9 +59,7 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise MissingToolError(
-            "a Ray cluster needs the package ray. Install: python -m pip install 'hiresnet-graph[ray]'."
-        ) from None
+        raise MissingToolError("a Ray cluster needs the package ray. Install: python -m pip install ray.") from None
     return ray
 
 

@@ -125,8 +125,7 @@ class SlurmJobs:
             import submitit
         except ImportError:
             raise MissingToolError(
-                "the executor 'slurm' needs the package submitit. Install: "
-                "python -m pip install 'hiresnet-graph[slurm]'."
+                "the executor 'slurm' needs the package submitit. Install: python -m pip install submitit."
             ) from None
         missing = [tool for tool in ("sbatch", "squeue", "scancel", "srun") if shutil.which(tool) is None]
         if missing:
