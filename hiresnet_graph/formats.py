@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -92,6 +93,11 @@ class Column(NamedTuple):
     wraps: bool = False
     in_paper: bool = True
     name: str = ""
+
+
+def format_command(*words: object) -> str:
+    """A command of hrg as it is typed in a shell."""
+    return shlex.join(["hrg", *map(str, words)])
 
 
 def number_column(header: str, priority: int = 9, *, in_paper: bool = True, name: str = "") -> Column:

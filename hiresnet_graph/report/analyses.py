@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.files import make_folder, write_atomic
-from hiresnet_graph.formats import Column, format_count, number_column
+from hiresnet_graph.formats import Column, format_command, format_count, number_column
 from hiresnet_graph.report.figure_data import label_of, labels_of
 from hiresnet_graph.report.formats import records_csv, records_json, table_latex, table_markdown
 from hiresnet_graph.report.scores import (
@@ -269,7 +269,7 @@ def within_study(analysis: Analysis, results: Results, folder: Path) -> Analysis
     warning = ""
     if now - then:
         warning = f"This analysis was made of {len(now & then)} of {format_count(len(now), 'finished run')}"
-        command = f"hrg analyze {analysis.question.name} {folder} {analysis.options}".rstrip()
+        command = f"{format_command('analyze', analysis.question.name, folder)} {analysis.options}".rstrip()
         has_weights = _has_weights(folder, results, now - then)
         warning += f": run '{command}' again." if has_weights else "; the weights of the others are not in the folder."
     return replace(analysis, networks=tuple(names), warning=warning)

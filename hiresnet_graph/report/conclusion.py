@@ -48,7 +48,7 @@ def conclude(
     elif len(networks) < 2:
         sentences.append("There is one network, so there is nothing to compare.")
     elif results.subsets_of:
-        sentences += [_of_edges(found) for found in (effects or edge_effects(results))[:1]]
+        sentences += _of_settings(effects or edge_effects(results))
     else:
         sentences.append(_of_differences((comparisons or compare(results, baseline))[0]))
     return " ".join(sentences)
@@ -83,9 +83,26 @@ def _of_differences(comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
+def _of_settings(effects: Sequence[Effects]) -> list[str]:
+    """What may be concluded about edges at each setting of the grid; of many settings, at the first."""
+    found = [
+        f"At {format_setting(one.setting)}: {_of_edges(one)}" if one.setting else _of_edges(one) for one in effects
+    ]
+    rest = len(found) - _NAMED
+    return [
+        *found[:_NAMED],
+        *([f"The effects at {format_count(rest, 'more setting')} are tested, too."] if rest > 0 else []),
+    ]
+
+
 def _of_edges(effects: Effects) -> str:
     tested = [one for one in effects.edges if one.main is not None and one.p_holm is not None]
     if not tested:
+        if any(one.main is not None and one.main.df > 0 for one in effects.edges):
+            return (
+                "Nothing can be concluded about single edges: each effect is the same with every seed, so its error "
+                "cannot be estimated. Train more seeds."
+            )
         return (
             "Nothing can be concluded about single edges: no pair of subsets that differ by one edge has finished runs "
             "of several seeds."

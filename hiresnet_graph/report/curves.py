@@ -30,7 +30,7 @@ class CurvePoint(NamedTuple):
 
 
 def learning_curves(results: Results) -> list[CurvePoint]:
-    """The curves of all finished runs, each run once."""
+    """The curves of all runs that have ended, those that diverged included, each run once."""
     found: list[CurvePoint] = []
     seen = set()
     for row in results.rows:

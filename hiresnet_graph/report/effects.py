@@ -8,12 +8,13 @@ together; it requires every subset. Both are weighted sums of mean accuracies, i
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.report.model import Contrast, Scores, as_family, fit
-from hiresnet_graph.report.scores import Setting, setting_key, settings, test_scores
+from hiresnet_graph.report.scores import Setting, setting_key, settings, test_scores, unique_networks
 from hiresnet_graph.spec.edge_set import write_edges
 from hiresnet_graph.sweep.results import Results
 
@@ -67,19 +68,21 @@ def edge_effects(results: Results) -> tuple[Effects, ...]:
 
 def _effects(results: Results, runs: Sequence[Scores], at: str, setting: Setting) -> Effects:
     edges = results.subsets_of
-    scores = {subset: found for subset, found in _by_subset(results, runs, at).items() if found}
-    model, index = fit(list(scores.values())), {subset: i for i, subset in enumerate(scores)}
+    networks = {subset: network for subset, network in _by_subset(results, at).items() if runs[network]}
+    fitted = list(dict.fromkeys(networks.values()))  # subsets that are the same network share its runs
+    model = fit([runs[network] for network in fitted])
+    index = {subset: fitted.index(network) for subset, network in networks.items()}
     full = 2 ** len(edges)
-    is_complete = len(scores) == full
+    is_complete = len(index) == full
     missing = ""
     if not is_complete:
         missing = (
             f"Shapley values require a finished run of all {full:,} subsets of the {format_count(len(edges), 'edge')}; "
         )
-        missing += f"the study has {len(scores):,}."
+        missing += f"the study has {len(index):,}."
     found = []
     for edge in edges:
-        pairs = [(index[one], index[one | {edge}]) for one in scores if edge not in one and one | {edge} in scores]
+        pairs = [(index[one], index[one | {edge}]) for one in index if edge not in one and one | {edge} in index]
         main = model.contrast(_mean_difference(pairs)) if pairs else None
         shapley = model.contrast(_shapley_weights(edge, index)) if is_complete else None
         found.append(EdgeEffect(edge, len(pairs), main, None, shapley))
@@ -98,9 +101,10 @@ def _rank(effect: EdgeEffect) -> float:
 
 def _mean_difference(pairs: Sequence[tuple[int, int]]) -> dict[int, float]:
     """Weights of the mean over pairs of networks without and with an edge."""
-    weights: dict[int, float] = {}
+    weights: dict[int, float] = defaultdict(float)
     for without, added in pairs:
-        weights[without], weights[added] = -1 / len(pairs), 1 / len(pairs)
+        weights[without] -= 1 / len(pairs)
+        weights[added] += 1 / len(pairs)
     return weights
 
 
@@ -110,31 +114,35 @@ def _shapley_weights(edge: str, index: Mapping[Subset, int]) -> dict[int, float]
     Source: Shapley (1953), A value for n-person games.
     """
     edges = len(index).bit_length() - 1
-    weights = {}
+    weights: dict[int, float] = defaultdict(float)
     for subset, i in index.items():
         if edge not in subset:
             # The share of orders in which exactly these edges come before.
             share = 1 / (edges * math.comb(edges - 1, len(subset)))
-            weights[i], weights[index[subset | {edge}]] = -share, share
+            weights[i] -= share
+            weights[index[subset | {edge}]] += share
     return weights
 
 
-def _by_subset(results: Results, scores: Sequence[Scores], at: str) -> dict[Subset, Scores]:
-    """The accuracies of each subset of the edges at a setting.
+def _by_subset(results: Results, at: str) -> dict[Subset, int]:
+    """The network of each subset of the edges at a setting, by its position in the results.
 
     Other networks of the study, like controls, may have the same skips as a subset, but be wider. The network labelled
     as the subset takes precedence, then the first one.
     """
     edges = results.subsets_of
-    found: dict[Subset, Scores] = {}
+    unique = {
+        (setting_key(one.setting), label): one.position for one in unique_networks(results) for label in one.labels
+    }
+    found: dict[Subset, int] = {}
     is_labelled: dict[Subset, bool] = {}
-    for network, runs in zip(results.networks, scores, strict=True):
+    for network in results.networks:
         subset = frozenset(network.edges)
         if setting_key(network.setting) != at or not subset <= set(edges):
             continue
         has_label = network.label in _labels(edges, subset)
         if subset not in found or (has_label and not is_labelled[subset]):
-            found[subset], is_labelled[subset] = runs, has_label
+            found[subset], is_labelled[subset] = unique[at, network.label], has_label
     return found
 
 

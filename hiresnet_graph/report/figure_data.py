@@ -111,13 +111,14 @@ def band_rows(results: Results) -> list[FigureRow]:
 
 
 def effect_rows(found: Sequence[Effects]) -> list[FigureRow]:
-    """Main effect and Shapley value of each edge, in the order of the table; with a grid, of its first setting."""
+    """Main effect and Shapley value of each edge at each setting of the grid, in the order of the tables."""
     rows: list[FigureRow] = []
-    for effects in found[:1]:
+    for effects in found:
         for edge in effects.edges:
+            name = f"{edge.edge}, {format_setting(effects.setting)}" if effects.setting else edge.edge
             for kind, contrast in (("main effect", edge.main), ("Shapley value", edge.shapley)):
                 if contrast is not None:
-                    rows.append({"edge": edge.edge, "kind": kind, **_interval(contrast)})
+                    rows.append({"edge": name, "kind": kind, **_interval(contrast)})
     return rows
 
 

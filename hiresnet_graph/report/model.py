@@ -8,6 +8,7 @@ test set: seeds carry no information about others.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,7 +44,8 @@ class Contrast(NamedTuple):
         df: Degrees of freedom of the error; of unequal errors by Welch and Satterthwaite, so not always whole.
         p: p value of a two-sided t test; None without interval.
         detectable: The smallest true value that this test finds with 80 % power at alpha 0.05 given the estimated
-            error, or at a smaller alpha as one of several tests; None without interval.
+            error, or at a smaller alpha as one of several tests; None without interval, or if it is beyond all
+            measure, as among thousands of tests with one degree of freedom.
         tests: Number of these tests.
     """
 
@@ -62,7 +64,7 @@ class Contrast(NamedTuple):
         if self.detectable is None:
             return self
         factor = _noncentrality(self.df, tests) / _noncentrality(self.df, self.tests)
-        return self._replace(detectable=self.detectable * factor, tests=tests)
+        return self._replace(detectable=_known(self.detectable * factor), tests=tests)
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,8 +236,6 @@ def _welch(weights: Mapping[int, float], scores: Sequence[Scores]) -> tuple[floa
     """
     import numpy as np
 
-    if any(len(scores[i]) < 2 for i in weights):
-        return 0.0, 0
     shares = {i: weight**2 * np.var(list(scores[i].values()), ddof=1) / len(scores[i]) for i, weight in weights.items()}
     variance = float(sum(shares.values()))
     if variance**0.5 < _NO_SPREAD:
@@ -251,7 +251,11 @@ def _contrast(value: float, error: float, df: float) -> Contrast:
         return Contrast(value, None, df, None, None)
     half = error * float(t.ppf(1 - ALPHA / 2, df))
     p = 2 * float(t.sf(abs(value) / error, df))
-    return Contrast(value, Interval(value - half, value + half), df, p, error * _noncentrality(df, 1))
+    return Contrast(value, Interval(value - half, value + half), df, p, _known(error * _noncentrality(df, 1)))
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 @lru_cache(maxsize=4096)
@@ -259,14 +263,17 @@ def _noncentrality(df: float, tests: int) -> float:
     """The true value, in standard errors, that is found with the power `POWER` at `ALPHA` divided by the tests.
 
     The t statistic of such a value follows the noncentral t distribution. Its far tail, with the wrong sign, has a
-    probability below 0.00001 and is neglected.
+    probability below 0.00001 and is neglected. It is nan where that distribution cannot be computed.
     """
     from scipy.optimize import brentq
     from scipy.special import nctdtr
     from scipy.stats import t
 
     critical = float(t.ppf(1 - ALPHA / (2 * tests), df))
-    return float(brentq(lambda distance: 1 - nctdtr(df, distance, critical) - POWER, critical, 1.5 * critical + 1))
+    high = 1.5 * critical + 1
+    if not math.isfinite(nctdtr(df, critical, critical)) or not math.isfinite(nctdtr(df, high, critical)):
+        return math.nan
+    return float(brentq(lambda distance: 1 - nctdtr(df, distance, critical) - POWER, critical, high))
 
 
 def corrected(p_values: Sequence[float | None]) -> list[float | None]:

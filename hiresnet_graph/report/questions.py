@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import shlex
@@ -116,6 +117,7 @@ QUESTIONS = {
     question.name: question for question in (LESION, READOUT, ATTRIBUTION, SIMILARITY, CONTRIBUTIONS, GRADIENTS)
 }
 _MAX_LESIONS = 1_000
+_MAX_NAME = 150  # letters of a file's name, with room for suffixes below the usual limit of 255
 _SPELLED = {">": "_to_", "+": "_or_", ",": "_or_", "&": "_and_", "*": "_any_", "(": "_open_", ")": "_close_", " ": ""}
 """How the signs of edge sets are written in names of files."""
 _METHODS = (
@@ -373,7 +375,12 @@ def _lesions(
     network = _probed(trained, inner=True)
     candidates = (*network.skips, *network.shortcuts) if shortcuts else network.skips
     sets = [network.select(edges)] if edges is not None else _sets(network, candidates, 2 if pairs else 1)
-    controls = random_sets(candidates, min(len(sets[0]), len(candidates)), draws, seed) if draws else []
+    if draws and len(candidates) < len(sets[0]):
+        raise UsageError(
+            f"'{network.arch.title}' has {format_count(len(candidates), 'edge')} beside the flow, too few for random "
+            f"sets of {len(sets[0])}. Omit '--random'."
+        )
+    controls = random_sets(candidates, len(sets[0]), draws, seed) if draws else []
     batches = partial(trained.batches, part, is_shuffled=True)
     all_sets = [frozenset[str](), *map(frozenset, sets), *controls]
     found = [
@@ -425,4 +432,5 @@ def _probed(trained: TrainedNetwork, *, inner: bool = False) -> ProbedNetwork:
 def _name(*words: str) -> str:
     """The name of a file, also for LaTeX; different for different edge sets."""
     text = "-".join(word for word in words if word and word != "test")
-    return "".join(_SPELLED.get(letter, letter) for letter in text)
+    name = "".join(_SPELLED.get(letter, letter) for letter in text)
+    return name if len(name) <= _MAX_NAME else f"{name[:_MAX_NAME]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -49,8 +49,9 @@ def _with_edges(network: Architecture, edges: list[str], text: str) -> Architect
 
 def _load(path: Path) -> Architecture | None:
     try:
-        return load(path) if path.is_file() else None
-    except HrgError:
+        found = load(path) if path.is_file() else None
+        return found if found is not None and found.plan else None
+    except HrgError:  # such as a block that is registered by somebody's own code
         return None
 
 

@@ -300,11 +300,17 @@ def _percents(fractions: Iterable[float | None]) -> Spread | None:
     return spread(percent(fraction) for fraction in fractions)
 
 
+def _format_commit(commit: str | None) -> str:
+    """A commit with twelve digits; changes to it are not cut off."""
+    digits, plus, changes = (commit or "unknown").partition("+")
+    return f"{digits[:12]}{plus}{changes}"
+
+
 def _conditions(machine: Environment) -> dict[str, str]:
     """The conditions that can differ between machines, with their names in captions."""
     return {
         "hiresnet_graph": machine.hiresnet_graph,
-        "commit": machine.commit[:12] if machine.commit else "unknown",
+        "commit": _format_commit(machine.commit),
         "torch": machine.torch,
         "Python": machine.python,
         "device": machine.device,

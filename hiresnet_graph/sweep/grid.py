@@ -42,9 +42,10 @@ def grid_settings(study: Study, base: Architecture, problems: Problems) -> list[
         message = f"the grid has {combinations:,} combinations; the limit is {MAX_SETTINGS:,}."
         problems.add(("grid",), message, "Leave out values, or use 'hrg search'.")
         return []
-    for key, values in study.grid.items():
-        if _check_key(base, key, problems):
-            _check_values(key, values, names[key].startswith("recipe."), problems)
+    checked = [key for key in study.grid if _check_key(base, key, problems)]
+    for key in checked:
+        _check_values(key, study.grid[key], problems)
+    _check_fields(study, {key: names[key] for key in checked}, problems)
     if len(problems.found) > before:
         return []
     found = []
@@ -60,7 +61,7 @@ def grid_settings(study: Study, base: Architecture, problems: Problems) -> list[
             found.append(Setting(setting, network, make_recipe(fields)))
         except UsageError as error:
             problems.add(("grid",), str(error))
-    report_ineffective(study, {key: study.grid[key] for key in names}, ("grid",), names, problems)
+    report_ineffective(study, study.grid, ("grid",), names, problems)
     return found
 
 
@@ -125,13 +126,31 @@ def _check_key(base: Architecture, key: str, problems: Problems) -> bool:
     return False
 
 
-def _check_values(key: str, values: tuple[object, ...], is_recipe: bool, problems: Problems) -> None:
+def _check_values(key: str, values: tuple[object, ...], problems: Problems) -> None:
     if not values:
         problems.add(("grid", key), "at least one value is required.")
     for i, value in enumerate(values):
         if any(value == other and type(value) is type(other) for other in values[:i]):
             problems.add(("grid", key, i), "this value is given twice.", "Leave it out.")
+
+
+def _check_fields(study: Study, names: Mapping[str, str], problems: Problems) -> None:
+    """Report the values of fields of the recipe that are valid with no values of the other keys."""
+    fixed = study.recipe.model_dump(exclude_unset=True)
+    fields = {key: name.removeprefix("recipe.") for key, name in names.items() if name.startswith("recipe.")}
+
+    def refusal(chosen: Mapping[str, object]) -> str:
         try:
-            make_recipe({key.removeprefix("recipe."): value} if is_recipe else {})
+            make_recipe({**fixed, **{fields[key]: value for key, value in chosen.items()}})
         except UsageError as error:
-            problems.add(("grid", key, i), str(error))
+            return str(error)
+        return ""
+
+    alone = {key: [refusal({key: value}) for value in study.grid[key]] for key in fields}
+    valid = {key: list(itertools.compress(study.grid[key], (not reason for reason in alone[key]))) for key in fields}
+    for key, reasons in alone.items():
+        others = {other: valid[other] or study.grid[other] for other in fields if other != key}
+        for i, reason in enumerate(reasons):
+            choices = (dict(zip(others, choice, strict=True)) for choice in itertools.product(*others.values()))
+            if reason and all(refusal({**choice, key: study.grid[key][i]}) for choice in choices):
+                problems.add(("grid", key, i), reason)

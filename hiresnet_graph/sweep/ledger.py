@@ -361,12 +361,15 @@ class Ledger:
         """Record a finished epoch; an earlier record of it is replaced."""
         if not self.is_current(key, attempt):
             return False
+        self._write_epoch(key, epoch)
+        return True
+
+    def _write_epoch(self, key: str, epoch: Epoch) -> None:
         self._write(
             "INSERT OR REPLACE INTO curves VALUES (?, ?, 'train', ?, ?, NULL, ?), (?, ?, 'validation', ?, ?, ?, ?)",
             *(key, epoch.epoch, epoch.train_loss, epoch.train_accuracy, epoch.time_s),
             *(key, epoch.epoch, epoch.validation_loss, epoch.validation_accuracy, epoch.validation_top_k, epoch.time_s),
         )
-        return True
 
     def finish(self, key: str, attempt: int, record: RunRecord) -> bool:
         """Record the result of a run that is complete or has diverged."""
@@ -389,6 +392,10 @@ class Ledger:
             "UPDATE runs SET state = ?, record = ?, paused_at = NULL, message = '' WHERE key = ?",
             *(record.outcome, record.model_dump_json(), key),
         )
+        # Epochs whose events were lost, or were before this ledger.
+        recorded = self._read("SELECT count(*) FROM curves WHERE key = ? AND split = 'validation'", key)[0][0]
+        for epoch in record.epochs if recorded < len(record.epochs) else ():
+            self._write_epoch(key, epoch)
 
     def pause(self, key: str, attempt: int, epoch: int) -> bool:
         """Record that a run was paused after an epoch."""
@@ -433,7 +440,7 @@ class Ledger:
 
     def write_trial(self, number: int, content: Mapping[str, object]) -> None:
         """Store a trial of a search as JSON data, replacing an earlier version of it."""
-        self._write("INSERT OR REPLACE INTO trials VALUES (?, ?)", number, json.dumps(dict(content)))
+        self._write("INSERT OR REPLACE INTO trials VALUES (?, ?)", number, json.dumps(dict(content), allow_nan=False))
 
     def trials(self) -> dict[int, str]:
         """The stored trials by number, in that order, as JSON."""

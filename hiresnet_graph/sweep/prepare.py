@@ -18,6 +18,7 @@ from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.calibration import Calibration, CalibrationResult, Measurement, estimate_disk_bytes
 from hiresnet_graph.sweep.database import FINAL
 from hiresnet_graph.sweep.execution import ExecutionPlan
+from hiresnet_graph.sweep.folders import folder_names
 from hiresnet_graph.sweep.ledger import Ledger, RunState, StoredStudy, read_stored
 from hiresnet_graph.sweep.networks import Networks, networks_of
 from hiresnet_graph.sweep.options import AUTO, ExecutionOptions, resume_execution
@@ -192,23 +193,32 @@ class PreparedStudy:
         runs, found = self.stored.runs, dict[str, RunState]()
         lengths = sorted({run.epochs for run in runs.values()}, reverse=True)
         for key in self.missing:
-            if key in runs and runs[key].attempts:
+            if key in runs and self._is_started(runs[key]):
                 continue  # it resumes from its own checkpoint
             own = self.plan.requests[key].recipe.epochs
             for epochs in (length for length in lengths if length < own):
                 shorter = runs.get(self.plan.key_with_epochs(key, epochs))
                 if shorter is None or not self.plan.continues(key, shorter.key, epochs):
                     continue
-                if shorter.attempts and shorter.state in ("complete", "waiting"):
+                if shorter.state == "complete" or (shorter.state == "waiting" and self._is_started(shorter)):
                     found[key] = shorter
                     break
         return found
+
+    def _is_started(self, run: RunState) -> bool:
+        """Whether a run has a folder; a ledger that was made again does not know its attempts."""
+        return run.attempts > 0 or run.folder.name in self._folders
+
+    @cached_property
+    def _folders(self) -> set[str]:
+        runs = next(iter(self.stored.runs.values()), None)
+        return set() if runs is None else folder_names(runs.folder.parent)
 
     @cached_property
     def resumed(self) -> tuple[str, ...]:
         """Keys of the missing runs that resume from checkpoints of their own."""
         runs = self.stored.runs
-        started = (key for key in self.missing if key in runs and runs[key].attempts)
+        started = (key for key in self.missing if key in runs and self._is_started(runs[key]))
         return tuple(key for key in started if stored_cursors(runs[key].folder))
 
     @cached_property
@@ -231,7 +241,7 @@ class PreparedStudy:
         try:
             if key in self.continued:
                 return end_cursors(self.continued[key])
-            return resume_points(run.folder) if run is not None and run.attempts else {START}
+            return resume_points(run.folder) if run is not None and self._is_started(run) else {START}
         except (RunError, OSError):  # its worker will report that
             return {START}
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 # The share of the free memory that is used; the rest is for other programs, and for errors of the prediction.
 _SHARE = 0.8
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+# By the controllers of a line in the second file, of versions 2 and 1: limit, use, and prefix of sums over subgroups.
+_CGROUP_FILES = {
+    "": ("memory.max", "memory.current", ""),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+}
 
 
 def local_devices(device: str) -> tuple[str, ...]:
@@ -59,11 +64,27 @@ def _available_memory() -> int | None:
 
 
 def _cgroup_memory() -> int | None:
-    """The free part of the memory limit of this process's control group, if there is a limit."""
+    """The free part of the memory limits of this process's control group and those above it; None without any limit."""
     try:
-        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        fields = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        lines = [line.split(":", 2) for line in _OWN_GROUPS.read_text().splitlines()]
+    except (OSError, ValueError):
+        return None
+    found = []
+    for _, controllers, path in lines:
+        if controllers in ("", "memory"):
+            # A container may see its own group as the root, under the path that it has outside.
+            groups = [PurePosixPath(path), *PurePosixPath(path).parents]
+            for group in groups:
+                found.append(_free(_CGROUP / controllers / str(group).lstrip("/"), *_CGROUP_FILES[controllers]))
+    return min((size for size in found if size is not None), default=None)
+
+
+def _free(group: Path, limit: str, used: str, prefix: str) -> int | None:
+    """The free part of a control group's memory limit; None without one."""
+    try:
+        size = int((group / limit).read_text()) - int((group / used).read_text())
+        fields = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         # Cached files are dropped as soon as the memory is needed.
-        return limit - used + int(fields["inactive_file"]) + int(fields["active_file"])
-    except (OSError, ValueError, KeyError):
+        return size + int(fields[f"{prefix}inactive_file"]) + int(fields[f"{prefix}active_file"])
+    except (OSError, ValueError, KeyError):  # of no limit, "max"
         return None

@@ -16,13 +16,12 @@ from pydantic import ValidationError
 
 from hiresnet_graph.errors import RunError, SpecError, UsageError
 from hiresnet_graph.files import similar_folder
-from hiresnet_graph.formats import Column, format_count, html_table, number_column
+from hiresnet_graph.formats import Column, format_command, format_count, html_table, number_column
 from hiresnet_graph.spec.edge_set import PLUS
 from hiresnet_graph.spec.problems import explain
 from hiresnet_graph.spec.reader import SUFFIXES, is_study, parse, read
 from hiresnet_graph.sweep.database import FINAL, RESTORE_HINT, State, open_for_reading
 from hiresnet_graph.sweep.published import Published
-from hiresnet_graph.train.lock import is_locked
 from hiresnet_graph.train.record import (
     LEDGER,
     RESULT,
@@ -31,8 +30,8 @@ from hiresnet_graph.train.record import (
     Seeds,
     read_record,
     read_settings,
-    study_folder,
 )
+from hiresnet_graph.train.run_folder import resume_hint
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,21 +278,13 @@ def network_rows(database: sqlite3.Connection) -> tuple[tuple[NetworkInfo, ...],
     return networks, {row[0]: index for index, row in enumerate(rows)}
 
 
-def resume_hint(folder: Path) -> str:
-    """How to resume the unfinished run of a folder; a run of a study is resumed with its study."""
-    if (study := study_folder(folder)) is not None:
-        return f"It belongs to a study: {shlex.join(['hrg', 'status', str(study)])}"
-    if is_locked(folder):
-        return "It is being trained now."
-    return f"It is not being trained. Resume it with: {shlex.join(['hrg', 'train', '--resume', str(folder)])}"
-
-
 def no_results(folder: Path) -> RunError:
     """The error for a folder that is none of a study, a search or a run."""
     if folder.is_file():
         return RunError(_is_a_file(folder))
     if not folder.is_dir():
-        creates = f"'hrg ablate ... -o {folder}' creates one with a study, 'hrg train ... -o {folder}' one with a run."
+        name = shlex.quote(str(folder))
+        creates = f"'hrg ablate ... -o {name}' creates one with a study, 'hrg train ... -o {name}' one with a run."
         return RunError(f"{folder}: there is no such folder. {similar_folder(folder) or creates}")
     if (begin := _begin_hint(folder)) is not None:
         return RunError(f"{folder}: the study in it has not been started. Start it with: {begin}")
@@ -309,7 +300,8 @@ def _is_a_file(path: Path) -> str:
     if any((path.parent / name).exists() for name in (LEDGER, RESULT, SETTINGS)):
         return f"{noun} Give the folder that it is in: {shlex.quote(str(path.parent))}"
     if path.suffix.lower() in SUFFIXES:
-        return f"{noun} 'hrg ablate {path} ... -o DIR' and 'hrg train {path} -o DIR' create one; give DIR."
+        name = shlex.quote(str(path))
+        return f"{noun} 'hrg ablate {name} ... -o DIR' and 'hrg train {name} -o DIR' create one; give DIR."
     return f"{noun} Give the folder that was the '--output' of 'hrg ablate' or 'hrg train'."
 
 
@@ -323,4 +315,4 @@ def _begin_hint(folder: Path) -> str | None:
     if len(studies) != 1:
         return None
     command = "search" if "search" in read(studies[0]) else "ablate"
-    return shlex.join(["hrg", command, str(studies[0]), "-o", str(folder)])
+    return format_command(command, studies[0], "-o", folder)

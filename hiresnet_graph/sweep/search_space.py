@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from hiresnet_graph.data.dataset import Dataset
 
-_EDGE = "edge "  # before the name of an edge, in the parameters of a trial
+# In the parameters of a trial, before the name of an edge, and before a list or mapping as JSON.
+_EDGE, _NESTED = "edge ", "json "
 
 
 class SearchSpace:
@@ -180,13 +182,17 @@ class SearchSpace:
                 kind = IntDistribution if values.is_whole else FloatDistribution
                 found[key] = kind(values.low, values.high, log=values.log)  # type: ignore[arg-type]
             elif not isinstance(values, str):
-                found[key] = CategoricalDistribution(values)
+                found[key] = CategoricalDistribution([_as_scalar(value) for value in values])
         return found
 
     def network(self, params: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """The edges of a choice, as an edge set, and the rest of the choice."""
         chosen = write_edges(edge for edge in self.edges if params[_EDGE + edge])
-        return chosen, {key: value for key, value in params.items() if not key.startswith(_EDGE)}
+        rest = {key: value for key, value in params.items() if not key.startswith(_EDGE)}
+        for key, value in rest.items():
+            if isinstance(value, str) and value.startswith(_NESTED):
+                rest[key] = json.loads(value.removeprefix(_NESTED))
+        return chosen, rest
 
     def plan(self, params: Mapping[str, Any]) -> StudyPlan:
         """The runs of a choice, as a study of one network.
@@ -233,6 +239,15 @@ class SearchSpace:
             if not self.edges:
                 raise
             return None
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, (list, tuple, dict))
+
+
+def _as_scalar(value: Any) -> Any:
+    """A value as Optuna takes it: a list or mapping is a text."""
+    return f"{_NESTED}{json.dumps(value, sort_keys=True)}" if _is_nested(value) else value
 
 
 def _value_position(space: MarkedDict, key: str, value: Any) -> Position | None:

@@ -14,7 +14,7 @@ from hiresnet_graph.errors import RunError, SpecError
 from hiresnet_graph.files import parse_json
 from hiresnet_graph.spec.reader import parse
 from hiresnet_graph.sweep.database import RESTORE_HINT, RUNS, State, open_for_reading
-from hiresnet_graph.sweep.results import NetworkInfo, network_rows, no_results, resume_hint, study_row
+from hiresnet_graph.sweep.results import NetworkInfo, network_rows, no_results, study_row
 from hiresnet_graph.sweep.search_settings import SearchSettings
 from hiresnet_graph.train.lock import is_locked
 from hiresnet_graph.train.record import (
@@ -29,6 +29,7 @@ from hiresnet_graph.train.record import (
     stored_cursors,
     study_folder,
 )
+from hiresnet_graph.train.run_folder import resume_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

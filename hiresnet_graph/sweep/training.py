@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hiresnet_graph.errors import RunError
+from hiresnet_graph.errors import HrgError, RunError
 from hiresnet_graph.formats import format_count
 from hiresnet_graph.sweep.database import FINAL, RUNS, State
 from hiresnet_graph.sweep.driver import Driver, RunTask, StackTask
@@ -70,7 +70,7 @@ def train_all(
         executor: Entered already; its workers are not ended here.
         execution: How runs are computed.
         stacks: Runs that are computed together; all others are trained alone.
-        submitting: Called with the key of each run before it is submitted.
+        submitting: Called with the key of each run before it is submitted; a run for which it raises fails.
 
     Raises:
         RunError: Some runs failed, with the reason of each; all others are finished. Or the ledger cannot be written,
@@ -91,12 +91,13 @@ def train_all(
         while tasks or driver.active_runs:
             while tasks and driver.free_slots > 0:
                 task = tasks.popleft()
-                for key in (task,) if isinstance(task, str) else task.keys:
-                    submitting(key)
+                keys = [key for key in _keys(task) if report.is_ready(key, submitting)]
+                if not keys:
+                    continue
                 if isinstance(task, str):
                     driver.submit(task, requests[task])
                 else:
-                    driver.submit_stack(task, requests)
+                    driver.submit_stack(task.of(keys), requests)
             for end in driver.wait():
                 report(end.key, end.state, record=end.record, message=end.message)
         ledger.commit()
@@ -123,6 +124,15 @@ class _RunReporter:
         if self._progress is not None:
             step = Progress(self._done, len(self._runs), key, name, self._requests[key], state, **details)
             self._progress(step)
+
+    def is_ready(self, key: str, submitting: Callable[[str], None]) -> bool:
+        """Whether a run can be submitted; otherwise it counts as failed, and the next call of the study tries again."""
+        try:
+            submitting(key)
+        except HrgError as error:
+            self(key, "failed", message=str(error))
+            return False
+        return True
 
     def adopt_results(self) -> list[str]:
         """Record results that lie in the folders of runs; returns the keys of the runs that remain."""
@@ -159,6 +169,10 @@ class _RunReporter:
         verb = "is" if runs == 1 else "are"
         kept = f"{self._done} of {format_count(runs, 'run')} {verb} finished and kept in {self._ledger.folder}."
         raise RunError("\n".join([*lines, f"{kept} The same command tries again."]))
+
+
+def _keys(task: str | RunStack) -> tuple[str, ...]:
+    return (task,) if isinstance(task, str) else task.keys
 
 
 def _tasks(missing: Iterable[str], stacks: Iterable[RunStack]) -> Iterator[str | RunStack]:

@@ -75,12 +75,19 @@ def save_checkpoint(folder: Path, counters: Counters, tensors: Mapping[str, torc
 def write_checkpoint(folder: Path, files: Files) -> None:
     """Write the files of a checkpoint into the folder of its run, in their order, and delete old checkpoints.
 
+    What an interrupted or failed call left behind does not count as one, and is deleted.
+
     Raises:
         RunError: They cannot be written.
     """
     make_folder(folder / CHECKPOINTS)
-    for name, content in files:
-        write_atomic(folder / name, content)
+    try:
+        for name, content in files:
+            write_atomic(folder / name, content)
+    except RunError:
+        _delete_incomplete(folder)  # a full disk needs its space
+        raise
+    _delete_incomplete(folder)
     for old in stored_cursors(folder)[_RETAINED:]:
         _delete(folder, old)
 
@@ -88,7 +95,7 @@ def write_checkpoint(folder: Path, files: Files) -> None:
 def load_checkpoint(folder: Path, cursor: Cursor | None = None) -> Checkpoint | None:
     """The newest undamaged checkpoint of a run, or the one at a cursor; None if there is none."""
     for at in stored_cursors(folder) if cursor is None else [cursor]:
-        found = _read(folder / CHECKPOINTS / "-".join(map(str, at)))
+        found = _read(_path(folder, at))
         if found is not None and (found.counters.epoch, found.counters.step) == at:
             return found
     return None
@@ -120,10 +127,20 @@ def delete_checkpoints(folder: Path, *, after: Cursor | None = None) -> None:
         path.rmdir()
 
 
+def _delete_incomplete(folder: Path) -> None:
+    """Delete the tensors without counters, which are written after them."""
+    for cursor in stored_cursors(folder):
+        if not _path(folder, cursor, ".json").exists():
+            _delete(folder, cursor)
+
+
+def _path(folder: Path, cursor: Cursor, suffix: str = "") -> Path:
+    return folder / CHECKPOINTS / ("-".join(map(str, cursor)) + suffix)
+
+
 def _delete(folder: Path, cursor: Cursor) -> None:
-    path = folder / CHECKPOINTS / "-".join(map(str, cursor))
     for suffix in (".json", ".safetensors"):  # without the first it is not a checkpoint
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        _path(folder, cursor, suffix).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Checkpoint | None:

@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from hiresnet_graph.errors import UsageError
+from hiresnet_graph.train.environment import choose_device
 
 
 @dataclass(frozen=True)
@@ -70,20 +71,29 @@ def join_processes(device: str) -> Iterator[Processes]:
         device: Selects how they communicate: `cpu` by gloo, GPUs by NCCL.
 
     Raises:
-        UsageError: The environment of torchrun is incomplete.
+        UsageError: The environment of torchrun is incomplete or wrong, or there are fewer GPUs than processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    world = _number("WORLD_SIZE", 1)
+    if world <= 1:
         yield SINGLE_PROCESS
         return
     missing = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         raise UsageError(f"WORLD_SIZE is set, but not {', '.join(missing)}. Start several processes with torchrun.")
-    local = int(os.environ["LOCAL_RANK"])
+    rank, local = _number("RANK"), _number("LOCAL_RANK")
     is_gpu = device != "cpu" and torch.cuda.is_available()
     if is_gpu:
-        torch.cuda.set_device(local)
+        torch.cuda.set_device(choose_device(f"cuda:{local}"))
     dist.init_process_group("nccl" if is_gpu else "gloo")
     try:
-        yield Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), local)
+        yield Processes(rank, world, local)
     finally:
         dist.destroy_process_group()
+
+
+def _number(name: str, default: int = 0) -> int:
+    """A number in the environment."""
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise UsageError(f"the environment variable {name} must be a whole number, not '{text}'. torchrun sets it.")
+    return int(text)

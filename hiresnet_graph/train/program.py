@@ -15,7 +15,7 @@ import torch
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.data.dataset import Dataset
 from hiresnet_graph.files import make_folder
-from hiresnet_graph.train.checkpoint import load_checkpoint
+from hiresnet_graph.train.checkpoint import delete_checkpoints, load_checkpoint
 from hiresnet_graph.train.environment import choose_device, retain_freed_memory
 from hiresnet_graph.train.events import Event, Finished, Started
 from hiresnet_graph.train.lock import FolderLock
@@ -115,6 +115,9 @@ def _start(prepared: PreparedRun, trainer: SingleTrainer, processes: Processes, 
     else:
         trainer.initialize(0)
     if processes.is_first:
-        if fresh:  # last: what makes the start fail deletes nothing
+        # Last: what makes the start fail deletes nothing.
+        if fresh:
             prepared.clear_folder()
+        else:
+            delete_checkpoints(prepared.folder, after=trainer.state.cursor)  # damaged ones would displace good ones
         prepared.write_start(trainer.state.epochs)

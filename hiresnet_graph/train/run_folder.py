@@ -12,9 +12,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from hiresnet_graph.architecture import Architecture
 from hiresnet_graph.errors import RunError
 from hiresnet_graph.files import parse_json
-from hiresnet_graph.formats import Column, format_duration, html_table
+from hiresnet_graph.formats import Column, format_command, format_duration, html_table
 from hiresnet_graph.spec.reader import read
-from hiresnet_graph.train.record import BEST, LAST, METRICS, SETTINGS, SPEC, Preprocessing, RunRecord, read_record
+from hiresnet_graph.train.lock import is_locked
+from hiresnet_graph.train.record import (
+    BEST,
+    LAST,
+    METRICS,
+    SETTINGS,
+    SPEC,
+    Preprocessing,
+    RunRecord,
+    read_record,
+    study_folder,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -201,6 +212,15 @@ class Run:
         return found
 
 
+def resume_hint(folder: Path) -> str:
+    """How to resume the unfinished run of a folder; a run of a study is resumed with its study."""
+    if (study := study_folder(folder)) is not None:
+        return f"It belongs to a study: {format_command('status', study)}"
+    if is_locked(folder):
+        return "It is being trained now."
+    return f"It is not being trained. Resume it with: {format_command('train', '--resume', folder)}"
+
+
 def load_run(folder: Path | str) -> Run:
     """The finished run in a folder.
 
@@ -211,7 +231,7 @@ def load_run(folder: Path | str) -> Run:
     record = read_record(path)
     if record is None:
         if (path / SETTINGS).exists():
-            raise RunError(f"{path}: this run is not finished. Resume it: hrg train --resume {path}")
+            raise RunError(f"{path}: this run is not finished. {resume_hint(path)}")
         raise RunError(
             f"{path}: there is no run in this folder: it has no result.json. The runs of a study are below 'runs'."
         )

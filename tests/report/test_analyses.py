@@ -88,6 +88,21 @@ def test_pairs_sets_and_replacements_have_files_of_their_own(small_study: Path) 
         make_lesions(find_networks(small_study), edges="foo")  # also where the first variant has none
     with pytest.raises(UsageError, match="both select what is replaced"):
         make_lesions(source, edges="full", pairs=True)
+    plain = find_networks(small_study / "runs" / "original-seed0")
+    assert len(make_lesions(plain, edges="stem>stage1").rows) == 2  # an edge of the flow
+    with pytest.raises(UsageError, match="has 0 edges beside the flow, too few for random sets of 1"):
+        make_lesions(plain, edges="stem>stage1", draws=5)
+
+
+def test_names_of_files_are_no_longer_than_file_systems_allow(small_study: Path, tmp_path: Path) -> None:
+    source = find_networks(small_study / "runs" / "full-seed0")
+    edges = " + ".join(["stem>stage1", "stage1>stage2", "stem>stage2"] * 8)
+    found = [make_lesions(source, edges=edges + end) for end in ("", " - stem>stage2")]
+    study = shutil.copytree(small_study, tmp_path / "study")
+    before = len(saved_analyses(study, read_results(study)))
+    paths = [save_analysis(one, study) for one in found]
+    assert len(set(paths)) == 2 and all(len(path.name) < 200 for path in paths)
+    assert len(saved_analyses(study, read_results(study))) == before + 2
 
 
 def test_formats_have_all_numbers_and_a_saved_analysis_is_read_again(small_study: Path, tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from itertools import chain, combinations, permutations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 from statsmodels.formula.api import ols
 from statsmodels.stats.multitest import multipletests
 
 from hiresnet_graph.report import Contrast, EdgeEffect, compare, edge_effects
+from hiresnet_graph.report.figure_data import effect_rows
 from hiresnet_graph.sweep.results import Results
 from tests.report.studies import Ending, Net, study
 
@@ -172,3 +174,43 @@ def test_each_setting_has_its_effects() -> None:
 
 def test_without_subsets_there_are_no_effects() -> None:
     assert edge_effects(study(Net("a", (90.0,)))) == ()
+
+
+def test_subsets_that_are_one_network_are_one_observation() -> None:
+    """With their runs counted twice, the error would be too small."""
+    runs: dict[str, list[Ending]] = {"none": [80.0, 81.0, 80.2], "x0>x1": [80.1, 81.9, 81.0], "all": [84.0, 84.6, 85.0]}
+    edges = ("x0>x1", "x1>x2")
+    nets = [
+        Net("none", runs["none"]),
+        Net("x0>x1", runs["x0>x1"], edges=edges[:1]),
+        Net("x1>x2", runs["none"], edges=edges[1:], same_as="none"),
+        Net("all", runs["all"], edges=edges),
+    ]
+    (effects,) = edge_effects(study(*nets, subsets_of=edges))
+    by_name = {one.edge: one for one in effects.edges}
+    first, second = (by_name[edge].main for edge in edges)
+    assert first is not None and second is not None and first.df == second.df == 4  # 3 networks and 3 seeds
+    # By hand: the design of three networks and three seeds, and the contrast of x0>x1 over both pairs.
+    y = np.array([runs[name] for name in ("none", "x0>x1", "all")], float)
+    rest = y - y.mean(0) - y.mean(1, keepdims=True) + y.mean()
+    weights = np.array([-1.0, 0.5, 0.5])
+    error = math.sqrt((rest**2).sum() / 4 * (weights**2).sum() / 3)
+    assert first.value == pytest.approx(float(weights @ y.mean(1)))
+    assert first.interval is not None
+    assert first.interval.high - first.value == pytest.approx(float(t.ppf(0.975, 4)) * error)
+    # Of x1>x2 only the pair with x0>x1 changes anything; the other is one network.
+    assert second.value == pytest.approx(float((y.mean(1)[2] - y.mean(1)[1]) / 2))
+    assert value(by_name[edges[0]].shapley) + value(by_name[edges[1]].shapley) == pytest.approx(value(effects.total))
+
+
+def test_effects_of_every_setting_are_drawn() -> None:
+    nets = [
+        Net(label, [accuracy, accuracy + 1, accuracy + 0.5], setting={"recipe.lr": lr}, edges=edges)
+        for lr in (0.1, 0.01)
+        for label, accuracy, edges in (("none", 80.0, ()), ("x0>x1", 80.0 + 100 * lr, ("x0>x1",)))
+    ]
+    rows = effect_rows(edge_effects(study(*nets, subsets_of=("x0>x1",))))
+    assert [(row["edge"], row["value"]) for row in rows if row["kind"] == "main effect"] == [
+        ("x0>x1, lr=0.1", pytest.approx(10.0)),
+        ("x0>x1, lr=0.01", pytest.approx(1.0)),
+    ]

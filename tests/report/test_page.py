@@ -19,6 +19,7 @@ from hiresnet_graph.errors import UsageError
 from hiresnet_graph.render import RenderOptions, to_svg
 from hiresnet_graph.report import compare, edge_effects
 from hiresnet_graph.report.analyses import Analysis, AnalysisRow
+from hiresnet_graph.report.files import make_page
 from hiresnet_graph.report.page import html_page
 from hiresnet_graph.report.page.data import reached_levels, rounded_down
 from hiresnet_graph.report.page.lesions import lesion_conclusion
@@ -197,6 +198,8 @@ def test_the_levels_of_learning_curves_are_reached_by_half_of_the_runs() -> None
     levels = reached_levels(curves)
     assert levels == [50.0, 65.0, 77.0] and reached_levels({}) == []
     assert sum(max(curve) >= levels[-1] for found in curves.values() for curve in found) == 2
+    short = {"a": [[16.0, 16.84]]}
+    assert max(reached_levels(short)) <= 16.84  # rounded down, as 16.8 is reached and 17 is not
 
 
 def _lesions(*rows: tuple[str, str, tuple[float | None, ...]]) -> Analysis:
@@ -395,3 +398,31 @@ def test_a_page_shows_the_skips_of_all_variants(small_study: Path, tmp_path: Pat
     assert network is not None
     skips = [edge.name.removeprefix("edges.") for edge in network.plan.edges if edge.family == "skip"]
     assert sorted(skips) == ["stage1__stage2", "stem__stage1", "stem__stage2"]
+
+
+def test_the_page_names_the_setting_of_the_effects_and_has_the_captions_of_all() -> None:
+    nets: list[Net] = []
+    for lr, gain in ((0.1, 5.0), (0.01, 1.0)):
+        at = {"recipe.lr": lr}
+        runs = [80.0 + gain + one for one in (0.0, 0.4, 0.2)]
+        nets += [Net("none", (80.0, 80.3, 80.1), setting=at), Net("a>b", runs, setting=at, edges=("a>b",))]
+    data = data_of(html_page(study(*nets, subsets_of=("a>b",))))
+    assert data["effects_at"] == "lr=0.1" and [one["edge"] for one in data["effects"]] == ["a>b"]
+    assert data["captions"]["effects"].startswith("Points of test accuracy")  # that of both
+    nets[-1] = replace(nets[-1], tests=("waiting", "waiting", "waiting"))
+    data = data_of(html_page(study(*nets, subsets_of=("a>b",))))
+    first, second = data["captions"]["effects"].split(" Effects of the edges at lr=0.01: ")
+    assert first.startswith("Effects of the edges at lr=0.1: ") and "Shapley values require" in second
+
+
+def test_a_spec_that_cannot_be_compiled_leaves_out_the_diagram_alone(small_study: Path, tmp_path: Path) -> None:
+    """As that of a colleague who does not have your block."""
+    folder = tmp_path / "study"
+    shutil.copytree(small_study, folder)
+    for spec in folder.glob("runs/*/spec.yaml"):
+        spec.write_text(
+            "name: own\ninput: {channels: 1, height: 8, width: 8}\nnodes: {a: {block: my_own_block}}\nflow: a\n"
+        )
+    network = stored_network(folder)
+    assert network is None or network.plan
+    assert "test accuracy" in make_page(folder, read_results(folder))

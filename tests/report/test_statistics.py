@@ -232,3 +232,11 @@ def test_the_detectable_difference_is_found_with_80_percent_power() -> None:
         assert one is not None and one.p is not None
         found += one.p < 0.05
     assert stats.binomtest(found, studies, 0.8).pvalue > 0.01
+
+
+def test_among_thousands_of_tests_with_one_degree_of_freedom_nothing_is_called_detectable() -> None:
+    model = fit([{Seeds(0, 0): 80.0, Seeds(1, 1): 81.0}, {Seeds(0, 0): 82.0, Seeds(1, 1): 84.0}])
+    contrast = model.contrast({0: -1.0, 1: 1.0})
+    assert contrast is not None and contrast.detectable is not None
+    few, many = contrast.among(1_000), contrast.among(6_000)
+    assert few.detectable is not None and many.detectable is None and many.p == contrast.p

@@ -330,3 +330,11 @@ def test_latex_compiles(tmp_path: Path) -> None:
         ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
         assert ended.returncode == 0, ended.stdout[-2000:]
         assert (tmp_path / f"{i}.pdf").stat().st_size > 5000
+
+
+def test_runs_of_changed_sources_are_told_from_those_of_the_commit() -> None:
+    changed = MACHINE.model_copy(update={"commit": f"{MACHINE.commit}+changes"})
+    results = study(Net("a", (80.0, 81.0)), Net("b", (80.0, 81.0), machine=changed))
+    caption = report_tables(make_report(results))[0].caption
+    origin = make_table(results).origin
+    assert "0123456789ab+changes" in f"{caption} {origin}" and "0123456789ab (2 runs)" in f"{caption} {origin}"

@@ -297,3 +297,25 @@ def test_more_epochs_of_a_cosine_schedule_are_another_study(tiny: hrg.Architectu
     reason = r"\(epochs=1, now 2; with 'cosine', all rates depend on the number of epochs\)\. Choose another folder"
     with pytest.raises(UsageError, match=reason):
         ablate(study(tiny, "none", seeds=[0], recipe=recipes[1]), out=tmp_path, executor=Inline())
+
+
+def test_a_damaged_shorter_run_stops_itself_alone(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    def of(epochs: int) -> Study:
+        return study(tiny, "none", "full", seeds=[0], recipe=Recipe(epochs=epochs, batch_size=400))
+
+    ablate(of(1), out=tmp_path, executor=Inline())
+    (tmp_path / "runs/none-seed0/optimizer.safetensors").write_bytes(b"damaged")
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"run 'none-seed0.*damaged.*\n1 of 2 runs are finished"):
+            ablate(of(2), out=tmp_path, executor=Inline())
+    assert sorted(run.state for run in read_status(tmp_path).runs) == ["complete", "waiting"]
+
+
+def test_without_its_ledger_longer_runs_continue_the_shorter_ones(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    def of(epochs: int) -> Study:
+        return study(tiny, "none", "full", seeds=[0], recipe=Recipe(epochs=epochs, batch_size=400))
+
+    ablate(of(1), out=tmp_path, executor=Inline())
+    (tmp_path / "ledger.sqlite").unlink()
+    ablate(of(1), out=tmp_path, executor=Inline())
+    assert len(prepare_study(of(2), tmp_path).continued) == 2

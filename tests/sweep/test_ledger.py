@@ -495,3 +495,19 @@ def test_trials_are_stored(tmp_path: Path) -> None:
         assert found == {0: {"edges": []}, 1: {"edges": ["a>b"], "value": 0.75}}
     assert read_results(tmp_path).is_search
     assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+
+
+def test_epochs_that_were_not_reported_are_those_of_the_result(tmp_path: Path) -> None:
+    """A search ranks by them: as when the driver ends between a result and its epochs, or the ledger is made again."""
+    plan = study(("none", "full"), (0,))
+    first, second = plan.requests
+    with Ledger.open(tmp_path) as ledger:
+        ledger.join(plan)
+        ledger.start_attempt(first, 1, "here")
+        ledger.record_epoch(first, 1, epoch(1))
+        ledger.finish(first, 1, record(plan.requests[first]))
+        ledger.adopt(second, record(plan.requests[second]))
+        ledger.commit()
+        best = max(epoch(number).validation_accuracy for number in (1, 2))
+        assert [ledger.best_validation(key) for key in (first, second)] == [best, best]
+    assert [(run.epoch, run.validation_accuracy) for run in read_status(tmp_path).runs] == [(2, best)] * 2

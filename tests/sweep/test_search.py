@@ -257,3 +257,23 @@ def test_a_study_has_either_variants_or_a_search(tiny: hrg.Architecture, tmp_pat
     both = study(tiny).model_copy(update={"variants": ("none",)})
     with pytest.raises(UsageError, match="a study with 'search' has no 'variants'"):
         search(both, out=tmp_path)
+
+
+def test_without_its_ledger_a_search_finds_the_same(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    what = study(tiny, sampler="random", runs=3, batch=1)
+    search(what, out=tmp_path, jobs=1)
+    before = read_trials(tmp_path)
+    (tmp_path / "ledger.sqlite").unlink()
+    search(what, out=tmp_path, jobs=1)
+    assert read_trials(tmp_path) == before and all(math.isfinite(trial.values[0]) for trial in before)
+
+
+def test_lists_and_mappings_are_values_of_a_space(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    space = {"no_decay": [["biases"], ["norms"]], "lr_scale": [{"stem*": 0.5}, {}], "weight_decay": [0.1]}
+    results = search(study(tiny, space=space, sampler="brute-force", runs=9), out=tmp_path, jobs=1)
+    found = {json.dumps(network.setting, sort_keys=True) for network in results.networks}
+    assert found == {
+        json.dumps({"recipe.lr_scale": scale, "recipe.no_decay": no_decay, "recipe.weight_decay": 0.1}, sort_keys=True)
+        for scale in ({"stem*": 0.5}, {})
+        for no_decay in (["biases"], ["norms"])
+    }

@@ -148,8 +148,12 @@ def test_stacks_are_as_large_as_memory_allows(tiny: hrg.Architecture) -> None:
 
 
 def test_cached_files_count_as_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
     monkeypatch.setattr(resources, "_CGROUP", tmp_path)
+    monkeypatch.setattr(resources, "_OWN_GROUPS", own)
     monkeypatch.setattr(resources, "_available_memory", lambda: None)
+    assert memory_budget(["cpu"], 1) is None
+    own.write_text("0::/\n")
     assert memory_budget(["cpu"], 1) is None
     (tmp_path / "memory.current").write_text("900\n")
     (tmp_path / "memory.stat").write_text("anon 300\nfile 600\ninactive_file 400\nactive_file 150\nslab 50\n")
@@ -157,6 +161,27 @@ def test_cached_files_count_as_free_memory(tmp_path: Path, monkeypatch: pytest.M
     assert memory_budget(["cpu"], 1) == int(0.8 * (1000 - 350))
     (tmp_path / "memory.max").write_text("max\n")
     assert memory_budget(["cpu"], 1) is None
+
+
+def test_the_smallest_limit_of_a_control_group_and_those_above_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a job of Slurm, whose limit is that of a group above the process; in both versions of control groups."""
+    monkeypatch.setattr(resources, "_CGROUP", tmp_path)
+    monkeypatch.setattr(resources, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(resources, "_available_memory", lambda: None)
+    limits = {"slice": 1000, "slice/job": 700, "slice/job/step": None, "memory/slice": 500}
+    for name, limit in limits.items():
+        group, is_first = tmp_path / name, name.startswith("memory")
+        group.mkdir(parents=True)
+        (group / ("memory.limit_in_bytes" if is_first else "memory.max")).write_text(f"{limit or 'max'}\n")
+        (group / ("memory.usage_in_bytes" if is_first else "memory.current")).write_text("100\n")
+        total = "total_" if is_first else ""
+        (group / "memory.stat").write_text(f"{total}inactive_file 10\n{total}active_file 20\n")
+    (tmp_path / "own").write_text("0::/slice/job/step\n")
+    assert memory_budget(["cpu"], 1) == int(0.8 * (700 - 70))
+    (tmp_path / "own").write_text("4:memory:/slice/job\n1:cpu:/\n0::/\n")
+    assert memory_budget(["cpu"], 1) == int(0.8 * (500 - 70))
 
 
 def test_runs_resume_with_those_at_the_same_cursor(tiny: hrg.Architecture) -> None:

@@ -147,6 +147,22 @@ def test_a_grid_of_values_that_sometimes_matter_is_accepted(tmp_path: Path, grid
     assert networks_of(read_study(tmp_path / "study.yaml")).members
 
 
+@pytest.mark.parametrize(
+    ("recipe", "grid"),
+    [
+        ("{epochs: 200}", "{warmup_epochs: [0, 100]}"),
+        ("{}", "{epochs: [200], warmup_epochs: [0, 100]}"),
+        ("{batch_size: 512}", "{accumulate: [1, 128]}"),
+    ],
+)
+def test_values_of_a_grid_are_checked_with_the_recipe_of_the_study(tmp_path: Path, recipe: str, grid: str) -> None:
+    (tmp_path / "study.yaml").write_text(SMALL + f"variants: [none]\nrecipe: {recipe}\ngrid: {grid}\n")
+    assert networks_of(read_study(tmp_path / "study.yaml")).members
+    wrong = grid.replace("100]", "500]").replace("128]", "1024]")
+    (found,) = messages(tmp_path, SMALL + f"variants: [none]\nrecipe: {recipe}\ngrid: {wrong}\n")
+    assert "[1]: recipe: " in found and ("below epochs" in found or "at most batch_size" in found)
+
+
 def test_a_change_that_overrides_a_variant_of_the_spec_is_refused(tmp_path: Path) -> None:
     found = messages(tmp_path, "network: hiresnet18\nchanges: {skips.edges: in}\nvariants: [original, full]\n")
     assert len(found) == 1 and found[0].startswith("2:11: changes.skips.edges: 'skips.edges' is set here and in")

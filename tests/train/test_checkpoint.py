@@ -16,7 +16,7 @@ import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError, UsageError
 from hiresnet_graph.train import Paused, Started
 from hiresnet_graph.train.checkpoint import Counters, delete_checkpoints, load_checkpoint, save_checkpoint
-from tests.train.runs import events_of, finish, request, result_of
+from tests.train.runs import events_of, finish, request, result_of, stop_after
 
 WEIGHTS = {"a": torch.arange(24.0).reshape(1, 2, 3, 4), "b": torch.tensor([1, 2])}
 
@@ -176,3 +176,27 @@ def test_a_folder_that_cannot_be_written_is_reported(tiny: hrg.Architecture, tmp
     (tmp_path / "checkpoints").write_text("")
     with pytest.raises(RunError, match="checkpoints"):
         finish(request(tiny), tmp_path)
+
+
+def test_what_is_no_checkpoint_does_not_displace_those_that_are(tmp_path: Path) -> None:
+    """Tensors without counters, as of a full disk or a killed process, and damaged checkpoints after the good ones."""
+    for epoch in (5, 6):
+        save_checkpoint(tmp_path, counters(epoch), WEIGHTS)
+    for step in (40, 60):
+        (tmp_path / f"checkpoints/6-{step}.safetensors").write_bytes(b"x" * 100)
+    save_checkpoint(tmp_path, counters(6, 30), WEIGHTS)
+    assert names(tmp_path) == {f"{name}.{suffix}" for name in ("6-0", "6-30") for suffix in ("json", "safetensors")}
+    assert place(tmp_path) == (6, 30)
+
+
+def test_a_resumed_run_deletes_damaged_checkpoints_after_its_start(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    requested = request(tiny)
+    events_of(requested, tmp_path, until=1)
+    (good,) = {path.stem for path in (tmp_path / "checkpoints").iterdir()}
+    for suffix in ("json", "safetensors"):
+        (tmp_path / f"checkpoints/90-0.{suffix}").write_bytes(b"{}")
+        (tmp_path / f"checkpoints/91-0.{suffix}").write_bytes(b"{}")
+    events_of(requested, tmp_path, stop=stop_after(2))
+    left = {path.stem for path in (tmp_path / "checkpoints").iterdir()}
+    assert good in left and not left & {"90-0", "91-0"} and len(left) == 2
+    assert load_checkpoint(tmp_path) is not None

@@ -35,7 +35,7 @@ from hiresnet_graph.cli.training import (
     resume_hint,
 )
 from hiresnet_graph.errors import UsageError
-from hiresnet_graph.formats import format_count, format_duration
+from hiresnet_graph.formats import format_command, format_count, format_duration
 
 if TYPE_CHECKING:
     from hiresnet_graph.cli.progress import Meter
@@ -200,7 +200,7 @@ def _train(study: Study, output: Path, options: ExecutionOptions, accept_changes
     lost = f" {diverged} of them diverged."
     write_message(
         f"All runs are finished, in {output}.{kept if shown.kept else ''}{lost if diverged else ''} "
-        f"The table: hrg report {output}"
+        f"The table: {format_command('report', output)}"
     )
 
 

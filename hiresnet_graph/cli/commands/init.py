@@ -12,6 +12,7 @@ from hiresnet_graph.cli.console import write, write_message
 from hiresnet_graph.cli.output import check_output_file
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.files import write_atomic
+from hiresnet_graph.formats import format_command
 from hiresnet_graph.shipped import spec_names, spec_path
 
 _STARTER = Path(__file__).resolve().parents[2] / "starter.yaml"
@@ -48,7 +49,8 @@ def init(
         write_schema(schema_path)
         beside = f", and {schema_path} for your editor"
     write_message(f"Wrote {output}{beside}. Next:")
-    write_message(f"  hrg show {output}\n  hrg render {output} -o {output.with_suffix('.svg')}")
+    render = format_command("render", output, "-o", output.with_suffix(".svg"))
+    write_message(f"  {format_command('show', output)}\n  {render}")
 
 
 def _template(name: str) -> Path:

@@ -36,7 +36,7 @@ from hiresnet_graph.cli.training import (
 )
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import is_file
-from hiresnet_graph.formats import format_count, format_value
+from hiresnet_graph.formats import format_command, format_count, format_value
 from hiresnet_graph.shipped import spec_path
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def search(
             progress=show,
         )
     _write_counts(read_trials(output))
-    write_message(f"The search has ended, in {output}. The best networks: hrg report {output}")
+    write_message(f"The search has ended, in {output}. The best networks: {format_command('report', output)}")
 
 
 def _write_counts(trials: Sequence[Trial]) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from hiresnet_graph.cli.arguments import Json
 from hiresnet_graph.cli.console import has_colors, write, write_json, write_message, write_table
-from hiresnet_graph.formats import Column, format_count, format_duration, format_value, number_column
+from hiresnet_graph.formats import Column, format_command, format_count, format_duration, format_value, number_column
 
 if TYPE_CHECKING:
     from hiresnet_graph.sweep.results import NetworkInfo
@@ -101,7 +101,7 @@ def _write(found: Status, folder: Path) -> None:
         for run in failed:
             again = "" if run.state == "failed" else ", retried"
             write(f"{run.name} ({format_count(run.attempts, 'attempt')}{again}): {run.message}")
-        write_message(f"For the traceback: hrg status {folder} --json, field 'traceback'.")
+        write_message(f"For the traceback: {format_command('status', folder, '--json')}, field 'traceback'.")
 
 
 def _states(found: Status) -> list[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +42,7 @@ from hiresnet_graph.cli.training import (
     recipe_fields,
 )
 from hiresnet_graph.errors import MissingDataError, UsageError
-from hiresnet_graph.formats import Column, format_count, format_duration, format_value, number_column
+from hiresnet_graph.formats import Column, format_command, format_count, format_duration, format_value, number_column
 from hiresnet_graph.seeding import MAX_SEED
 
 if TYPE_CHECKING:
@@ -289,7 +288,7 @@ class _TrainReporter:
 
             if self._is_silent:
                 raise typer.Exit(failure.INTERRUPTED) from None
-            command = shlex.join(["hrg", "train", "--resume", str(folder)])
+            command = format_command("train", "--resume", folder)
             saved = f"a checkpoint is in {folder}. Resume with: {command}"
             raise KeyboardInterrupt(
                 f"Interrupted: {saved if stored_cursors(folder) else 'nothing was trained yet.'}"

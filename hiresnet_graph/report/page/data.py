@@ -45,6 +45,7 @@ def page_data(results: Results, baseline: str | None = None) -> Json:
         "curves": {label: [list(map(rounded_down, curve)) for curve in found] for label, found in curves.items()},
         "levels": reached_levels(curves),
         "effects": _effects(report.effects),
+        "effects_at": format_setting(report.effects[0].setting) if report.effects else "",
         "captions": _captions(report),
         "provenance": _provenance(results, report),
     }
@@ -58,16 +59,25 @@ def reached_levels(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[floa
         return []
     low, high = first[len(first) // 2], best[len(best) // 2]
     levels = [low + (high - low) * share for share in (0.5, 0.75, 0.95)[:_LEVELS]]
-    digits = 0 if high - low > 2 * _LEVELS else 1
-    return list(dict.fromkeys(round(level, digits) for level in levels))
+    unit = 1 if high - low > 2 * _LEVELS else 10
+    return list(dict.fromkeys(math.floor(unit * level + 1e-6) / unit for level in levels))
 
 
 def _captions(report: Report) -> Json:
     """Of the columns that the page has; those of differences are with their comparisons."""
     table = report_tables(replace(report, parts=("table",)))[0]
-    others = [one for one in report_tables(report) if one.part not in ("table", "differences")]
     caption = f"{table.caption_for_paper} {report.table.origin}".strip()
-    return {"table": caption, **{one.part: one.caption for one in others}}
+    others: dict[str, list[ReportTable]] = {}
+    for one in report_tables(report):
+        if one.part not in ("table", "differences"):
+            others.setdefault(one.part, []).append(one)
+    return {"table": caption, **{part: _caption(tables) for part, tables in others.items()}}
+
+
+def _caption(tables: Sequence[ReportTable]) -> str:
+    """The caption of some tables, each with its title unless they have one caption."""
+    captions = list(dict.fromkeys(one.caption for one in tables))
+    return captions[0] if len(captions) == 1 else " ".join(f"{one.title}: {one.caption}" for one in tables)
 
 
 def rounded_down(accuracy: float) -> float:

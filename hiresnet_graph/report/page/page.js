@@ -330,7 +330,7 @@ function markDiagram() {
   // Colours and dashes do not show distances any more.
   for (const line of marked ? svg.querySelectorAll("text") : []) if (/^(distance|colour and dashes) of skips:/.test(line.textContent)) line.remove();
   byId("diagram-caption").textContent = marked
-    ? "Width and number: the main effect of the edge in points of test accuracy, with the edge minus without it; blue where it raises accuracy, orange where it lowers it; pale where p (Holm) is at least 0.05."
+    ? "Width and number: the main effect of the edge in points of test accuracy, with the edge minus without it; blue where it raises accuracy, orange where it lowers it; pale where p (Holm) is at least 0.05." + (data.effects_at && ` At ${data.effects_at}.`)
     : data.networks.every((one) => one.edges.every((edge) => arcs(edge).length)) ? "The network with the skips of all variants." : "The network with the most skips.";
 }
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -184,7 +185,8 @@ class SlurmJobs:
     def cancel(self, ids: Sequence[str]) -> None:
         """Cancel jobs; those that have ended are ignored."""
         if ids:
-            subprocess.run(["scancel", "--quiet", *ids], capture_output=True, timeout=60)
+            with suppress(OSError, subprocess.TimeoutExpired):  # it would hide what ends the study
+                subprocess.run(["scancel", "--quiet", *ids], capture_output=True, timeout=60)
 
     def logs(self, job: str) -> Path:
         """Pattern of the log files of a job."""
