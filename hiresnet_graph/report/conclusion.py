@@ -88,11 +88,10 @@ def _of_settings(effects: Sequence[Effects]) -> list[str]:
     found = [
         f"At {format_setting(one.setting)}: {_of_edges(one)}" if one.setting else _of_edges(one) for one in effects
     ]
-    rest = len(found) - _NAMED
-    return [
-        *found[:_NAMED],
-        *([f"The effects at {format_count(rest, 'more setting')} are tested, too."] if rest > 0 else []),
-    ]
+    if len(found) > _NAMED:
+        rest = format_count(len(found) - _NAMED, "more setting")
+        return [*found[:_NAMED], f"The effects at {rest} are tested, too."]
+    return found
 
 
 def _of_edges(effects: Effects) -> str:

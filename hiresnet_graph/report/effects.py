@@ -62,16 +62,17 @@ def edge_effects(results: Results) -> tuple[Effects, ...]:
     """
     if not results.subsets_of:
         return ()
-    runs = test_scores(results)
-    return tuple(_effects(results, runs, at, setting) for at, setting in settings(results).items())
+    runs, networks = test_scores(results), _by_subset(results)
+    return tuple(_effects(results, runs, networks.get(at, {}), setting) for at, setting in settings(results).items())
 
 
-def _effects(results: Results, runs: Sequence[Scores], at: str, setting: Setting) -> Effects:
+def _effects(results: Results, runs: Sequence[Scores], networks: Mapping[Subset, int], setting: Setting) -> Effects:
     edges = results.subsets_of
-    networks = {subset: network for subset, network in _by_subset(results, at).items() if runs[network]}
-    fitted = list(dict.fromkeys(networks.values()))  # subsets that are the same network share its runs
-    model = fit([runs[network] for network in fitted])
-    index = {subset: fitted.index(network) for subset, network in networks.items()}
+    finished = {subset: network for subset, network in networks.items() if runs[network]}
+    # Subsets that are the same network share its runs.
+    row = {network: i for i, network in enumerate(dict.fromkeys(finished.values()))}
+    model = fit([runs[network] for network in row])
+    index = {subset: row[network] for subset, network in finished.items()}
     full = 2 ** len(edges)
     is_complete = len(index) == full
     missing = ""
@@ -124,8 +125,8 @@ def _shapley_weights(edge: str, index: Mapping[Subset, int]) -> dict[int, float]
     return weights
 
 
-def _by_subset(results: Results, at: str) -> dict[Subset, int]:
-    """The network of each subset of the edges at a setting, by its position in the results.
+def _by_subset(results: Results) -> dict[str, dict[Subset, int]]:
+    """By the key of each setting, the networks of the subsets of the edges as positions in the results.
 
     Other networks of the study, like controls, may have the same skips as a subset, but be wider. The network labelled
     as the subset takes precedence, then the first one.
@@ -134,15 +135,17 @@ def _by_subset(results: Results, at: str) -> dict[Subset, int]:
     unique = {
         (setting_key(one.setting), label): one.position for one in unique_networks(results) for label in one.labels
     }
-    found: dict[Subset, int] = {}
-    is_labelled: dict[Subset, bool] = {}
+    found: dict[str, dict[Subset, int]] = {}
+    labelled: set[tuple[str, Subset]] = set()
     for network in results.networks:
-        subset = frozenset(network.edges)
-        if setting_key(network.setting) != at or not subset <= set(edges):
+        at, subset = setting_key(network.setting), frozenset(network.edges)
+        if not subset <= set(edges):
             continue
-        has_label = network.label in _labels(edges, subset)
-        if subset not in found or (has_label and not is_labelled[subset]):
-            found[subset], is_labelled[subset] = unique[at, network.label], has_label
+        networks, has_label = found.setdefault(at, {}), network.label in _labels(edges, subset)
+        if subset not in networks or (has_label and (at, subset) not in labelled):
+            networks[subset] = unique[at, network.label]
+        if has_label:
+            labelled.add((at, subset))
     return found
 
 
