@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hiresnet_graph.cost import Cost, count
-from hiresnet_graph.errors import Problem, SpecError, UsageError
+from hiresnet_graph.errors import Position, Problem, Source, SpecError, UsageError
 from hiresnet_graph.files import is_file
 from hiresnet_graph.gc_pause import gc_paused
 from hiresnet_graph.graph import BlockGraph
@@ -354,10 +354,18 @@ def _architecture(document: Document) -> Architecture:
 
 
 def from_dict(data: dict[str, Any]) -> Architecture:
-    """The network of a spec as plain data."""
+    """The network of a spec as plain data.
+
+    Raises:
+        SpecError: The spec is wrong, or holds what a file cannot, such as a key that is no text or an infinite number.
+    """
     from hiresnet_graph.spec.writer import to_json
 
-    return loads(to_json(data), "dict")
+    try:
+        text = to_json(data)
+    except (TypeError, ValueError) as error:
+        raise SpecError([Problem(f"{error}.", Position(Source("dict", ""), 1, 1))]) from None
+    return loads(text, "dict")
 
 
 def from_networkx(

@@ -280,6 +280,7 @@ _SYNONYM_ROWS = {
     "recipe": "training train hyperparameters",
 }
 """Names -> words of other libraries for them. Of several names, the first that is known in its place counts."""
+_YES = frozenset({"on", "yes", "true"})
 _SYNONYMS: dict[str, list[str]] = {}
 for _names, _words in _SYNONYM_ROWS.items():
     for _word in _words.split():
@@ -324,6 +325,8 @@ def similar(word: str, names: Sequence[str]) -> str:
     for name in names:
         if _plain(name) == plain:
             return name
+    if plain in _YES:
+        return ""  # 'none' is spelt like 'on', and means the opposite
     for synonym in _SYNONYMS.get(plain, ()):
         if synonym in names:
             return synonym

@@ -33,8 +33,8 @@ def _may_hold_floats(schema: Any) -> bool:
 
 
 def _make_strict(schema: Any) -> None:
-    """Make a field of numbers alone strict: `true` and texts are none. Others, which may be something else, stay."""
-    if schema["type"] == "float":
+    """Make a field of numbers or of `true` and `false` alone strict: texts are none. Fields of several types stay."""
+    if schema["type"] in ("float", "bool"):
         schema["strict"] = True
     elif schema["type"] in ("default", "nullable"):
         _make_strict(schema["schema"])
@@ -60,13 +60,13 @@ def _numbers(value: Any) -> list[float]:
 
 
 class Float32Model(BaseModel):
-    """A model whose numbers are finite and stay what they are in float32; `true` and texts are none.
+    """A model whose numbers are finite and stay what they are in float32; `true` and texts are none, nor is `on` true.
 
     A larger number would become infinite, a smaller one 0, and the result would be another one without a message. All
     fields are checked, so that a new field, or one of a kind of your own, needs no check.
 
     Class attributes:
-        takes_texts: Whether a number may be given as text, as on a command line.
+        takes_texts: Whether a number, or `true`, may be given as text, as on a command line.
     """
 
     takes_texts: ClassVar[bool] = False

@@ -212,3 +212,18 @@ def test_a_word_that_is_a_param_is_no_variant() -> None:
 )
 def test_names_that_are_equally_close_are_all_named(word: str, expected: str) -> None:
     assert did_you_mean(word, ["stem", "stage1", "stage2", "stage3", "stage4", "head"]) == expected
+
+
+def test_yes_is_not_spelt_like_no() -> None:
+    assert "Did you mean 'none'" not in hint("conv, width: $width}", "conv, width: $width, norm: on}")
+
+
+@pytest.mark.parametrize("value", ["on", "'no'", "1", "'true'"])
+def test_true_and_false_have_one_spelling(value: str) -> None:
+    ((_, message, _),) = problems(BASE.replace("conv, width: $width}", f"conv, width: $width, bias: {value}}}"))
+    assert message.startswith("expected true or false")
+
+
+def test_an_anchor_is_not_called_a_text_without_quotes() -> None:
+    ((_, message, found),) = problems(BASE.replace("input: {", "input: &i {"))
+    assert "an anchor of YAML" in message and found.startswith("To use a value twice, write a param")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hiresnet_graph.blocks.base import BLOCKS, Block
-from hiresnet_graph.ops import Count, Padding, Pair
+from hiresnet_graph.ops import Count, PaddingPair, Pair
 from hiresnet_graph.wire import ActivationName, NormName, Wire
 
 
@@ -26,7 +26,7 @@ class ConvBlock(Block):
     width: Count
     kernel_size: Pair = 3
     stride: Pair = 1
-    padding: Padding | tuple[Padding, Padding] | None = None
+    padding: PaddingPair | None = None
     dilation: Pair = 1
     groups: Count = 1
     bias: bool | None = None

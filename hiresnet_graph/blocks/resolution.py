@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from hiresnet_graph.blocks.base import BLOCKS, Block
-from hiresnet_graph.ops import Count, Padding, Pair, require_map
+from hiresnet_graph.ops import Count, PaddingPair, Pair, require_map
 from hiresnet_graph.wire import Wire
 
 
@@ -45,7 +45,7 @@ class PoolBlock(Block):
     pool: Literal["max", "avg", "adaptive"] = "max"
     kernel_size: Pair = 2
     stride: Pair | None = None
-    padding: Padding | tuple[Padding, Padding] = 0
+    padding: PaddingPair = 0
     ceil_mode: bool = False
     count_include_pad: bool = True
     size: Pair | None = None

@@ -76,6 +76,21 @@ def check_output_file(
     return target
 
 
+def check_spec_file(
+    target: Path, reads: Iterable[Path], *, force: bool, marks: Iterable[bytes], option: str = "-o"
+) -> Path:
+    """The path of a spec that is written as YAML, checked like all output files.
+
+    Raises:
+        UsageError: As of `check_output_file`; or its suffix is that of JSON.
+        RunError: Its folder cannot be created.
+    """
+    if target.suffix.lower() == ".json":
+        other = target.with_suffix(".yaml")
+        raise UsageError(f"'{target}': this command writes YAML. Name the file '{other}' with '{option}'.")
+    return check_output_file(target, reads, force=force, marks=marks, option=option)
+
+
 def _is_own(target: Path, marks: tuple[bytes, ...]) -> bool:
     """Whether a file of this kind was written by `hrg`, and, if people edit such files, is as it was written."""
     if target.suffix.lower() in _SEALED:

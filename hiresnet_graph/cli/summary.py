@@ -89,7 +89,7 @@ def summarize_training(network: Architecture, recipe: Recipe) -> dict[str, Any]:
     from hiresnet_graph.train.memory import training_memory
     from hiresnet_graph.train.parameter_rules import check_rules
 
-    if error := check_rules(recipe, [network.plan]):
+    if error := check_rules(recipe, [network.plan]) if network.cost().parameters else "":
         raise UsageError(f"recipe: {error}")
     has_skips = any(edge.family == "skip" for edge in network.plan.edges)
     plain = _without_skips(network) if has_skips else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,7 +175,13 @@ def _check(module: object) -> None:
             raise UsageError(
                 f"{where} a TorchScript module, which runs outside of Python. Use the module that it was made of."
             )
-        if any(is_lazy(value) for value in (*part._parameters.values(), *part._buffers.values())):
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        if any(value is not None and value.is_meta for value in tensors):
+            raise UsageError(
+                f"{where} on the device 'meta', which has shapes without values. Load its weights before the import, "
+                "or build it on the CPU."
+            )
+        if any(is_lazy(value) for value in tensors):
             raise UsageError(
                 f"{where} a {type(part).__name__}, whose sizes are still open. Call the network once with a batch of "
                 "images before the import."
@@ -192,7 +198,7 @@ def _samples(module: nn.Module, input: Input) -> dict[str, torch.Tensor]:
         if isinstance(value, torch.Tensor):
             found[name] = value
             continue
-        sizes = tuple(value)
+        sizes = tuple(value) if isinstance(value, Iterable) else ()
         if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise UsageError(f"the input must be a shape like (3, 224, 224), not {value!r}.")
         generator = torch.Generator().manual_seed(0)

@@ -12,7 +12,7 @@ from typing import Any
 import networkx as nx
 
 from hiresnet_graph.blocks import BLOCKS
-from hiresnet_graph.errors import Problem, SpecError, UsageError, first_line
+from hiresnet_graph.errors import Problem, SpecError, UsageError, did_you_mean, first_line
 from hiresnet_graph.interop.networkx import node_names, spec_from_networkx
 from hiresnet_graph.ops import OPS
 
@@ -76,7 +76,8 @@ def spec_from_graphml(
         head, steps: As of `hrg.from_networkx`.
 
     Raises:
-        UsageError: The file cannot be read, or the graph is undirected or empty, or has a cycle but no `steps`.
+        UsageError: The file cannot be read, or the graph is undirected or empty, or has a cycle but no `steps`; or a
+            node has a block that does not exist.
     """
     try:
         found = nx.read_graphml(path)
@@ -86,7 +87,7 @@ def spec_from_graphml(
         line = (first_line(error) or type(error).__name__)[:200]
         raise UsageError(f"'{path}' is no GraphML file, or is damaged: {line}") from error
     graph: nx.DiGraph[Any] = nx.MultiDiGraph() if found.is_directed() else nx.Graph()  # type: ignore[assignment]
-    graph.add_nodes_from((node, _node_fields(data, block or {})) for node, data in found.nodes(data=True))
+    graph.add_nodes_from((node, _node_fields(node, data, block or {}, path)) for node, data in found.nodes(data=True))
     graph.add_edges_from((source, target, _edge_fields(data)) for source, target, data in found.edges(data=True))
     name = re.sub(r"\W+", "_", path.stem)
     spec = spec_from_networkx(
@@ -95,17 +96,24 @@ def spec_from_graphml(
     return ImportedGraph(path, spec, {name: str(node) for node, name in node_names(graph, rename=True).items()})
 
 
-def _node_fields(data: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
-    kind = data.get("block", default.get("block"))
+def _node_fields(node: object, data: Mapping[str, Any], default: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    own_kind = data["block"] if "block" in data and _is_given(data["block"]) else None
+    if own_kind == "input" or (own_kind is None and node == "input"):
+        return {"block": "input"}
+    kind = str(default.get("block", "") if own_kind is None else own_kind)
     if kind not in BLOCKS and kind not in OPS:
-        return {"block": kind} if kind == "input" else dict(default)
+        if own_kind is not None:
+            hint = did_you_mean(str(own_kind), [*BLOCKS, *OPS])
+            message = f"'{path}': the node '{node}' has the block '{own_kind}', which does not exist."
+            raise UsageError(f"{message} {hint}".rstrip())
+        return dict(default)
     known = (BLOCKS if kind in BLOCKS else OPS).get(kind).model_fields
     own = {name: _value(value) for name, value in data.items() if name in known and _is_given(value)}
     return {**(default if default.get("block") == kind else {}), "block": kind, **own}
 
 
 def _edge_fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _value(data[name]) for name in _EDGE_FIELDS if data.get(name) and _is_given(data[name])}
+    return {name: _value(data[name]) for name in _EDGE_FIELDS if name in data and _is_given(data[name])}
 
 
 def _is_given(value: Any) -> bool:

@@ -5,6 +5,7 @@ Axes: B samples, T steps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -31,6 +32,9 @@ from hiresnet_graph.segments import step_segments
 from hiresnet_graph.shapes import Shape
 from hiresnet_graph.spec.model import TimeSpec
 from hiresnet_graph.spec.problems import explain
+
+_COPY = re.compile(r"(.+)\.step(\d+)")
+"""Weights with a copy for each step: their name, and the step."""
 
 Input = Literal["first", "every", "sequence"]
 Inputs = torch.Tensor | Mapping[str, torch.Tensor] | None
@@ -225,9 +229,8 @@ class _Copies:
         self.past = time.past
         self.steps: dict[str, list[int]] = {}
         for name in layers:
-            stem, _, step = name.rpartition(".step")
-            if stem and step.isdecimal():
-                self.steps.setdefault(stem, []).append(int(step))
+            if found := _COPY.fullmatch(name):
+                self.steps.setdefault(found[1], []).append(int(found[2]))
 
     def weights_of(self, call: Call) -> str:
         """The weights of a call of an unrolled plan.
@@ -237,8 +240,12 @@ class _Copies:
         """
         found: str | _Unavailable = call.weights
         if call.weights not in self.layers:
-            stem, _, step = call.weights.rpartition(".step")
-            found = self.at(stem, int(step), call.op, call.name) if stem else self.unused(call.weights, call.name)
+            copy = _COPY.fullmatch(call.weights)
+            found = (
+                self.unused(call.weights, call.name)
+                if copy is None
+                else self.at(copy[1], int(copy[2]), call.op, call.name)
+            )
         if isinstance(found, _Unavailable):
             raise UsageError(found.message)
         return found

@@ -212,7 +212,9 @@ def _read(path: Path, error: type[HrgError]) -> WeightFile:
         content = read_bytes(path)
         # A safetensors file begins with the length of its header, whose first byte may be that of a pickle.
         if content.startswith((b"PK", b"\x80")) and content[8:9] != b"{":
-            return WeightFile(path, *_unpickled(path, content, error))
+            tensors, note = _unpickled(path, content, error)
+            _check_dense(path, tensors, error)
+            return WeightFile(path, tensors, note)
         return WeightFile(path, load(content))
     except OSError as reason:
         raise error(f"{path}: cannot be read: {reason.strerror}.") from reason
@@ -253,6 +255,15 @@ def _unpickled(path: Path, content: bytes, error: type[HrgError]) -> tuple[Tenso
         raise error(f"{path}: holds no dict of tensors by name{several}. Save 'module.state_dict()' alone.")
     ((key, value),) = entries.items()
     return dict(value), f"The weights in {path} are those of its entry '{key}'."
+
+
+def _check_dense(path: Path, tensors: Tensors, error: type[HrgError]) -> None:
+    """Refuse tensors that no network has: torch would raise an error, or drop a part of them."""
+    for name, value in tensors.items():
+        is_dense = value.layout == torch.strided and not value.is_quantized
+        if not is_dense or value.is_complex():
+            kind = "complex" if is_dense else "quantized" if value.is_quantized else "sparse"
+            raise error(f"{path}: '{_short(name)}' is {kind}. Save it as an ordinary tensor of real numbers.")
 
 
 def _is_npz(content: bytes) -> bool:

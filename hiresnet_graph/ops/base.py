@@ -53,6 +53,8 @@ def stride_label(stride: int | tuple[int, int]) -> str:
 
 Pair = Annotated[Count | tuple[Count, Count], AfterValidator(compact)]
 """One number for height and width, or two; two equal numbers become one, so both spellings give the same network."""
+PaddingPair = Annotated[Padding | tuple[Padding, Padding], AfterValidator(compact)]
+"""The same of numbers that may be 0."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from hiresnet_graph.ops.base import (
     Count,
     Layer,
     Op,
-    Padding,
+    PaddingPair,
     Pair,
     Remark,
     Signature,
@@ -102,7 +102,7 @@ class Conv2d(Op):
     width: Count
     kernel_size: Pair = 3
     stride: Pair = 1
-    padding: Padding | tuple[Padding, Padding] | None = None
+    padding: PaddingPair | None = None
     dilation: Pair = 1
     groups: Count = 1
     bias: bool = True
@@ -115,8 +115,11 @@ class Conv2d(Op):
         return dh * (kh - 1) // 2, dw * (kw - 1) // 2
 
     def canonical(self, *inputs: Shape) -> Self:
-        """Without a padding that is half of the kernel."""
-        return self.changed({"padding": None}) if self._padding() == self._half() else self
+        """Without a padding that is half of the kernel, and without the dilation of a kernel of one pixel."""
+        changes: dict[str, object] = {"padding": None} if self._padding() == self._half() else {}
+        if pair(self.kernel_size) == (1, 1) and self.dilation != 1:
+            changes["dilation"] = 1
+        return self.changed(changes) if changes else self
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width: floor((size + 2 padding - dilation (kernel - 1) - 1) / stride) + 1."""
@@ -229,8 +232,8 @@ class ConvTranspose2d(Op):
     width: Count
     kernel_size: Pair = 2
     stride: Pair = 2
-    padding: Padding | tuple[Padding, Padding] = 0
-    output_padding: Padding | tuple[Padding, Padding] = 0
+    padding: PaddingPair = 0
+    output_padding: PaddingPair = 0
     groups: Count = 1
     bias: bool = True
 

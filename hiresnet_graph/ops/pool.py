@@ -11,7 +11,7 @@ from hiresnet_graph.ops.base import (
     Arg,
     Count,
     Op,
-    Padding,
+    PaddingPair,
     Pair,
     SavedValues,
     Saves,
@@ -55,7 +55,7 @@ class Pool(Op):
     counts_activations: ClassVar[bool] = True
     kernel_size: Pair
     stride: Pair | None = None
-    padding: Padding | tuple[Padding, Padding] = 0
+    padding: PaddingPair = 0
     ceil_mode: bool = False
 
     def _stride(self) -> tuple[int, int]:
@@ -184,7 +184,7 @@ class Subsample(Op):
     examples = ({"stride": [2, 1]}, {"stride": 2, "start": 1})
     channelwise: ClassVar[bool] = True
     stride: Pair = 2
-    start: Padding | tuple[Padding, Padding] = 0
+    start: PaddingPair = 0
 
     def shape(self, *inputs: Shape) -> Map:
         """Height and width after the first row and column, divided by the stride, rounded up."""

@@ -12,6 +12,7 @@ from hiresnet_graph.spec.pattern import matches
 
 NAME = re.compile(r"[A-Za-z0-9_]+\Z")
 _MAX_HINTS = 100
+_COPY = re.compile(r"step\d+")
 RESERVED = frozenset({"input", "edges", "stages", "blocks"})
 # fmt: off
 _MODULE_WORDS = frozenset(
@@ -39,7 +40,11 @@ def name_fault(name: str) -> str:
         return f"'{name}' is not a valid name: use letters, digits and '_', with a letter first and without '__'."
     if name in RESERVED:
         return f"the name '{name}' is reserved."
-    if keyword.iskeyword(name) or name in _MODULE_WORDS or name == "self":
+    if _COPY.fullmatch(name):
+        return f"the name '{name}' is reserved: it is that of a copy of weights for a time step."
+    if keyword.iskeyword(name):
+        return f"the name '{name}' is taken: it is a keyword of Python."
+    if name in _MODULE_WORDS or name == "self":
         return f"the name '{name}' is taken: it is an attribute of every PyTorch module."
     return ""
 

@@ -253,8 +253,8 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> Document:
 
 
 def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
-    """A tree with a patch over it. A transition that is the name of a block counts as a mapping with that block."""
-    tree = _yielding(tree, patch)
+    """A tree with a patch over it. A node or a transition that is the name of a block counts as a mapping with it."""
+    tree = _yielding(_with_node_blocks(tree, patch), patch)
     if "transitions" not in patch:
         return merge(tree, patch)
     laid = merge(_with_blocks(tree), _with_blocks(patch))
@@ -264,6 +264,31 @@ def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
             if isinstance(entry, str) and position is not None:  # errors of the new block are reported there
                 laid["transitions"][row].value_positions[column] = position
     return laid
+
+
+def _with_node_blocks(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
+    """A tree with nodes as mappings that are names of blocks, where a patch changes their fields; also in `blocks`."""
+    nodes, changes = tree.get("nodes"), patch.get("nodes")
+    if isinstance(nodes, MarkedDict) and isinstance(changes, MarkedDict):
+        changed = [name for name, fields in changes.items() if isinstance(fields, dict) and _is_kind(nodes.get(name))]
+        if changed:
+            tree, nodes = tree.copy(), nodes.copy()
+            tree["nodes"] = nodes
+            for name in changed:
+                nodes[name] = marked({"block": nodes[name]}, nodes.value_positions.get(name))
+    blocks, changed_blocks = tree.get("blocks"), patch.get("blocks")
+    if isinstance(blocks, MarkedDict) and isinstance(changed_blocks, MarkedDict):
+        tree, blocks = tree.copy(), blocks.copy()
+        tree["blocks"] = blocks
+        for name in blocks.keys() & changed_blocks.keys():
+            if isinstance(blocks[name], MarkedDict) and isinstance(changed_blocks[name], MarkedDict):
+                blocks[name] = _with_node_blocks(blocks[name], changed_blocks[name])
+    return tree
+
+
+def _is_kind(value: Any) -> bool:
+    """Whether an entry is the name of a block alone."""
+    return isinstance(value, str) and not value.startswith("$")
 
 
 def _yielding(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
@@ -317,9 +342,8 @@ def _with_blocks(tree: MarkedDict) -> MarkedDict:
     for row, given in _rows(tree):
         matrix[row] = columns = given.copy()
         for column, entry in columns.items():
-            if isinstance(entry, str) and not entry.startswith("$"):
-                position = columns.value_positions.get(column)
-                columns[column] = marked({"block": entry}, position)
+            if _is_kind(entry):
+                columns[column] = marked({"block": entry}, columns.value_positions.get(column))
     tree = tree.copy()
     tree["transitions"] = matrix
     return tree

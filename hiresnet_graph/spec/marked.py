@@ -157,11 +157,12 @@ def _merge_entries(base: Any, patch: Any) -> MarkedList:
     found = list(zip(base, _item_positions(base), strict=True))
     known = {_entry_key(entry): i for i, entry in enumerate(base)}
     for entry, position in zip(patch, _item_positions(patch), strict=True):
-        key = _entry_key(entry)
-        if key in known:
-            found[known[key]] = entry, position
-        else:
+        # An entry of the base is replaced once; a second one like it is one edge too many, which is reported later.
+        at = known.pop(_entry_key(entry), None)
+        if at is None:
             found.append((entry, position))
+        else:
+            found[at] = entry, position
     positions = [position for _, position in found if position is not None]
     is_complete = len(positions) == len(found)
     return MarkedList((entry for entry, _ in found), getattr(base, "position", None), positions if is_complete else [])
@@ -263,7 +264,7 @@ def position_in(position: Position, text: str, offset: int) -> Position:
         offset = max(0, offset - len(text) + len(text.lstrip(_BLANK)))
         text = text.lstrip(_BLANK)
     raw = line[start : start + offset + 1]
-    if raw.startswith(text[:offset]) and "\\" not in raw and "''" not in raw:
+    if raw.startswith(text[:offset]) and "\n" not in text[:offset] and "\\" not in raw and "''" not in raw:
         return position.shifted(offset)
     raw = "".join(lines)
     index, done = start, 0

@@ -47,14 +47,14 @@ def schema() -> Schema:
     """
     root = _properties(ArchitectureSpec)
     root |= {
-        "input": _reference("input", root["input"]),
+        "input": _or_template(_reference("input", root["input"])),
         "nodes": _reference("nodes", root["nodes"]),
         "flow": _either(root["flow"], "null"),
-        "skips": _reference("skips", root["skips"]),
-        "edges": _either({**root["edges"], "items": {"$ref": "#/$defs/edge"}}, "null"),
-        "time": _either({**root["time"], "$ref": "#/$defs/time"}, "null"),
-        "norms": _either({"description": root["norms"]["description"], **_mapping(NormsSpec)}, "null"),
-        "transitions": _either({**root["transitions"], "$ref": "#/$defs/transitions"}, "null"),
+        "skips": _or_template(_reference("skips", root["skips"])),
+        "edges": _or_template(_either({**root["edges"], "items": {"$ref": "#/$defs/edge"}}, "null")),
+        "time": _or_template(_either({**root["time"], "$ref": "#/$defs/time"}, "null")),
+        "norms": _or_template(_either({"description": root["norms"]["description"], **_mapping(NormsSpec)}, "null")),
+        "transitions": _or_template(_either({**root["transitions"], "$ref": "#/$defs/transitions"}, "null")),
         "blocks": {**root["blocks"], "additionalProperties": {"$ref": "#/$defs/own_block"}, "propertyNames": _names()},
     }
     patch = {key: value for key, value in root.items() if key not in ("variants", "extends", "$schema")}
@@ -139,6 +139,14 @@ def _either(first: Schema, second: str) -> Schema:
     rest = {key: value for key, value in first.items() if key not in ("description", "default")}
     options = rest["anyOf"] if set(rest) == {"anyOf"} else [rest]
     return {**description, "anyOf": [*options, {"type": second}]}
+
+
+def _or_template(section: Schema) -> Schema:
+    """A section, or a template that stands for all of it."""
+    description = {key: value for key, value in section.items() if key == "description"}
+    rest = {key: value for key, value in section.items() if key != "description"}
+    options = rest["anyOf"] if set(rest) == {"anyOf"} else [rest]
+    return {**description, "anyOf": [*options, {"$ref": "#/$defs/template"}]}
 
 
 def _names() -> Schema:

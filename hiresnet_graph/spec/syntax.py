@@ -192,11 +192,17 @@ def explain_syntax(error: yaml.YAMLError, source: Source, path: str) -> Problem:
 
 def unsupported(position: Position, path: str) -> Problem:
     """An anchor, an alias or a tag: a meaning that YAML gives to the first character of a value."""
-    text = re.split(r"[,\]}]|\s#", position.source.line(position.line)[position.column - 1 :], maxsplit=1)[0].strip()
+    rest = position.source.line(position.line)[position.column - 1 :]
+    text = re.split(r"[,\]}]|\s#", rest, maxsplit=1)[0].strip()
     sign = text[:1]
     kind = {"&": "an anchor", "*": "an alias"}.get(sign, "a tag")
     message = f"a leading '{sign}' makes this {kind} of YAML, which is not supported."
-    return Problem(message, position, path, f"Put text that starts with '{sign}' in quotes: '{text[:60]}'.")
+    quotes = f"Put text that starts with '{sign}' in quotes: '{text[:60]}'."
+    reuse = "To use a value twice, write a param ('$name'), an entry of 'blocks', or 'extends'."
+    if re.match(r"&\w+\s*[\[{]", rest):
+        return Problem(message, position, path, reuse)
+    is_name = re.fullmatch(r"[&*]\w+", text) is not None
+    return Problem(message, position, path, f"{quotes} {reuse}" if is_name else quotes)
 
 
 def _open_bracket(text: str) -> Any:

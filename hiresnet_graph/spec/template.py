@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,8 @@ def resolve_params(params: MarkedDict, given: Mapping[str, Any] | None = None) -
         given: Other names that are known, like `in_width` in a block.
 
     Raises:
-        SpecError: With every template that cannot be evaluated and every cycle, but not what depends on these.
+        SpecError: With every template that cannot be evaluated, every cycle and every number that is not finite, but
+            not what depends on these.
     """
     names = {name: value for name, value in (given or {}).items() if name not in params}
     substitution = _Substitution(names, known=[*names, *params])
@@ -60,6 +62,9 @@ def resolve_params(params: MarkedDict, given: Mapping[str, Any] | None = None) -
                     continue
                 count = len(substitution.problems)
                 value = substitution.value(params[name], ("params", name), params.value_positions.get(name))
+                if not _is_finite(value):
+                    message = "a param requires finite numbers: JSON has no others."
+                    substitution.problems.append(Problem(message, params.value_positions.get(name), f"params.{name}"))
                 if len(substitution.problems) > count:
                     failed.add(name)
                 else:
@@ -74,6 +79,13 @@ def resolve_params(params: MarkedDict, given: Mapping[str, Any] | None = None) -
     if substitution.problems:
         raise SpecError(substitution.problems)
     return {name: names[name] for name in params}
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers of a value are finite."""
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 class _Substitution:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -125,10 +126,10 @@ def _number(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, float):
-        return float.__repr__(value)
+    if isinstance(value, numbers.Integral):  # those of NumPy, too
+        return int.__repr__(int(value))
+    if isinstance(value, numbers.Real):
+        return float.__repr__(float(value))
     raise TypeError(f"only text, numbers, true, false, null, lists and mappings can be written, got {value!r}")
 
 

@@ -78,6 +78,8 @@ def check_rules(recipe: Recipe, plans: Sequence[Plan]) -> str:
     for plan in plans:
         trained = lr_factors(recipe, plan)
         if not trained:
+            if not recipe.freeze:
+                return f"freeze: '{plan.name}' has no parameters, so there is nothing to train."
             return f"freeze: it covers all parameters of '{plan.name}', so there is nothing to train. Name fewer."
         for name in trained:
             rules = _rules_of(recipe, name)

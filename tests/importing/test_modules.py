@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import prune
 
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import UsageError
 from hiresnet_graph.importing import from_module
 from tests.importing.written import IMAGE, Written, check_equal, refused
 
@@ -294,3 +296,12 @@ def test_the_type_of_numbers_is_kept(dtype: torch.dtype) -> None:
     images = torch.rand(2, *IMAGE).to(dtype)
     found = from_module(module, input=IMAGE).build()(images)
     assert found.dtype == dtype and torch.equal(found, module(images))
+
+
+def test_a_module_without_values_and_an_input_without_sizes_are_refused() -> None:
+    with torch.device("meta"):
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(UsageError, match=r"its part '0' is on the device 'meta', which has shapes without values"):
+        hrg.from_module(module, input=(3, 8, 8))
+    with pytest.raises(UsageError, match=r"must be a shape like \(3, 224, 224\), not 3"):
+        hrg.from_module(nn.Conv2d(3, 4, 3), input=3)  # type: ignore[arg-type]

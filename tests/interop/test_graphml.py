@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import networkx as nx
 import pytest
 
 import hiresnet_graph as hrg
-from hiresnet_graph.errors import SpecError
+from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.interop.graphml import spec_from_graphml
 
 # As python-igraph 1.0 writes it: each number is a double.
@@ -55,7 +56,7 @@ def test_numbers_without_a_fraction_are_whole(tmp_path: Path) -> None:
     assert all(type(node["width"]) is int for node in nodes.values())
     assert [(edge["from"], edge["to"], edge.get("delay")) for edge in edges] == [
         ("input", "v_0", None),
-        ("v_0", "v_1", None),
+        ("v_0", "v_1", 0),
         ("v_1", "v_0", 1),
     ]
     assert hrg.from_dict(found.spec).plan.tensors()
@@ -83,3 +84,19 @@ def test_faults_name_the_file_and_the_ids_in_it(change: tuple[str, str], message
     assert "dict:" in str(caught.value)
     (problem,) = found.located(caught.value).problems
     assert str(problem).startswith(f"{path}: {message}") and "dict:" not in str(problem)
+
+
+def test_a_node_called_input_is_the_input(tmp_path: Path) -> None:
+    graph = nx.DiGraph([("input", "a"), ("a", "b")])
+    graph.add_edge("b", "a", delay=2)
+    nx.write_graphml(graph, tmp_path / "g.graphml")
+    block = {"block": "conv", "width": 3}
+    found = spec_from_graphml(tmp_path / "g.graphml", input=SIZES, block=block, steps=3).spec
+    assert found["nodes"] == {"a": block, "b": block}
+    assert [(edge["from"], edge["to"]) for edge in found["edges"]] == [("input", "a"), ("a", "b"), ("b", "a")]
+
+
+def test_a_block_that_does_not_exist_is_no_missing_block(tmp_path: Path) -> None:
+    path = written(tmp_path, IGRAPH.replace(">conv<", ">bottelneck<", 1))
+    with pytest.raises(UsageError, match=r"the node 'v.0' has the block 'bottelneck', which does not exist\."):
+        spec_from_graphml(path, input=SIZES, block={"block": "conv", "width": 4}, steps=3)

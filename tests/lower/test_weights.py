@@ -8,6 +8,7 @@ from safetensors.torch import save, save_file
 
 import hiresnet_graph as hrg
 from hiresnet_graph.errors import RunError
+from hiresnet_graph.lower.weight_files import read_weights
 from hiresnet_graph.lower.weights import load_weights
 
 
@@ -140,3 +141,18 @@ def test_other_files_are_named_with_what_to_do(tiny: hrg.Architecture, tmp_path:
         path.write_bytes(content)
         with pytest.raises(RunError, match=message):
             load_weights(tiny.build(), path)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_tensors_that_no_network_has_are_refused(tiny: hrg.Architecture, tmp_path: Path) -> None:
+    tensors = tiny.build().state_dict()
+    name = next(name for name, value in tensors.items() if value.ndim == 2)
+    kinds = {
+        "sparse": tensors[name].to_sparse(),
+        "complex": tensors[name].to(torch.complex64),
+        "quantized": torch.quantize_per_tensor(tensors[name], 0.1, 0, torch.qint8),
+    }
+    for kind, value in kinds.items():
+        torch.save({**tensors, name: value}, tmp_path / "weights.pth")
+        with pytest.raises(RunError, match=rf"'{name}' is {kind}. Save it as an ordinary tensor of real numbers"):
+            read_weights(tmp_path / "weights.pth")

@@ -65,3 +65,18 @@ def test_a_part_without_a_field_for_its_padding_is_changed_by_its_address() -> N
     assert "Set 'patch.block1.depthwise: {padding: 0}' under 'nodes'" in warning.hint
     fixed = text.replace("  head", "  patch.block1.depthwise: {padding: 0}\n  head", 1)
     assert hrg.loads(fixed).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("conv2d, width: 4, padding: 2", "conv2d, width: 4, padding: [2, 2]"),
+        ("conv2d, width: 4, kernel_size: 1", "conv2d, width: 4, kernel_size: 1, dilation: 3"),
+        ("max_pool, kernel_size: 3, padding: 1", "max_pool, kernel_size: 3, padding: [1, 1]"),
+        ("conv_transpose2d, width: 4, output_padding: 1", "conv_transpose2d, width: 4, output_padding: [1, 1]"),
+        ("subsample, start: 1", "subsample, start: [1, 1]"),
+    ],
+)
+def test_spellings_of_a_network_are_one_network(one: str, other: str) -> None:
+    text = "name: n\ninput: {{channels: 3, height: 8, width: 8}}\nnodes: {{a: {{block: {}}}}}\n"
+    assert hrg.loads(text.format(one)).plan.digest() == hrg.loads(text.format(other)).plan.digest()

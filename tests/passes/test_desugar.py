@@ -451,3 +451,45 @@ def test_a_broken_node_is_one_error_whatever_refers_to_it(fields: str) -> None:
     with pytest.raises(SpecError) as error:
         graph(broken + more)
     assert len(error.value.problems) == 1
+
+
+def test_the_blocks_of_a_stage_may_be_named_in_the_flow() -> None:
+    text = "nodes: {s: {block: conv, width: 4, depth: 2}, h: {block: classifier, classes: 3}}\n"
+    long, short = (edges(f"{text}flow: input -> {chain} -> h") for chain in ("s.block1 -> s.block2", "s"))
+    assert long == short
+
+
+def test_edges_whose_addresses_are_one_name_are_numbered() -> None:
+    conv = "block: conv, width: 4"
+    nodes = f"nodes: {{s: {{{conv}, depth: 2}}, s_block1: {{{conv}}}, h: {{{conv}}}}}\n"
+    made = graph(f"{nodes}flow: [input -> s -> h, input -> s_block1 -> h, s.block1 -> h]")
+    names = [edge.name for edge in made.edges]
+    assert len(set(names)) == len(names) and {"flow.s_block1__h", "flow.s_block1__h_2"} <= set(names)
+
+
+def test_a_patch_may_not_hold_two_edges_with_the_same_ends() -> None:
+    text = """name: n
+input: {channels: 3, height: 8, width: 8}
+nodes: {a: {block: conv, width: 4}, b: {block: basic, width: 4}}
+flow: a -> b
+edges: [{from: a, to: b}]
+variants: {v: {edges: [{from: a, to: b, slot: residual}, {from: a, to: b, slot: output}]}}
+"""
+    with pytest.raises(SpecError, match="the edge 'a__b' already exists"):
+        _ = hrg.loads(text).variant("v").plan
+    one = text.replace(", {from: a, to: b, slot: output}", "")
+    assert [edge.slot for edge in hrg.loads(one).variant("v").plan.edges if edge.name == "edges.a__b"] == ["residual"]
+
+
+def test_a_node_that_is_the_name_of_a_block_can_be_patched() -> None:
+    text = """name: n
+input: {channels: 3, height: 8, width: 8}
+nodes: {a: {block: conv, width: 8}, se: squeeze_excite, own: mine}
+flow: a -> se -> own
+blocks: {mine: {nodes: {x: {block: conv, width: 8}, y: squeeze_excite}, flow: x -> y}}
+variants: {v: {nodes: {se: {reduction: 4}}}, w: {blocks: {mine: {nodes: {y: {reduction: 2}}}}}}
+"""
+    net = hrg.loads(text)
+    for changed in (net.override({"se.reduction": 4}), net.variant("v"), net.variant("w")):
+        assert changed.plan.digest() != net.plan.digest()
+    assert net.override({"se.reduction": 4}).plan.digest() == net.variant("v").plan.digest()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hiresnet_graph.errors import ExpressionError
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import ExpressionError, SpecError
 from hiresnet_graph.passes.names import Addresses, End, name_fault
 from hiresnet_graph.spec.pattern import matches
 
@@ -126,3 +127,18 @@ def test_names(name: str) -> None:
 )
 def test_invalid_names(name: str) -> None:
     assert name_fault(name).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("import", "is taken: it is a keyword of Python"),
+        ("train", "is taken: it is an attribute of every PyTorch module"),
+        ("step3", "is reserved: it is that of a copy of weights for a time step"),
+    ],
+)
+def test_a_name_is_refused_with_its_reason_alone(name: str, reason: str) -> None:
+    text = f"name: n\ninput: {{channels: 3}}\nnodes: {{{name}: relu}}\n"
+    with pytest.raises(SpecError) as caught:
+        _ = hrg.loads(text).plan
+    assert [reason in problem.message for problem in caught.value.problems] == [True]

@@ -308,3 +308,16 @@ def test_a_step_takes_each_input_by_its_name() -> None:
     with pytest.raises(UsageError) as error:
         loop(input="every").build().step(None)
     assert str(error.value) == "step 0 requires an input [B, ...]."
+
+
+def test_an_edge_whose_name_begins_with_step_has_no_copies_of_it() -> None:
+    text = """name: n
+input: {channels: 3, height: 8, width: 8}
+nodes: {a: {block: conv2d, width: 4}, b: {block: conv2d, width: 4}, head: {block: classifier, classes: 3}}
+flow: a -> b -> head
+edges: [{from: a, to: b, delay: 1, block: conv2d, width: 4, name: step_in}, {from: b, to: head, delay: 1}]
+time: {steps: 2}
+"""
+    module = hrg.loads(text).build().eval()
+    with pytest.raises(UsageError, match="step_in"):
+        module.at(steps=4)

@@ -15,6 +15,7 @@ from hiresnet_graph.spec.marked import (
     key_position_at,
     merge,
     position_at,
+    position_in,
 )
 from hiresnet_graph.spec.reader import parse
 from tests.spec.test_reader import SKETCH
@@ -135,3 +136,12 @@ def test_merge_of_data_without_positions() -> None:
     new = merge(parse("{a: 1, edges: [{from: a}]}", "f"), MarkedDict({"a": 2, "edges": [{"from": "b"}]}))
     assert new == {"a": 2, "edges": [{"from": "a"}, {"from": "b"}]}
     assert "a" not in new.value_positions and new["edges"].positions == []
+
+
+@pytest.mark.parametrize("sign", ["|", ">-"])
+def test_the_position_in_a_text_of_several_lines_is_in_its_line(sign: str) -> None:
+    text = f"flow: {sign}\n  stem ->\n\n  nope -> h\n"
+    tree = parse(text, "file")
+    value = tree["flow"]
+    found = position_in(tree.value_positions["flow"], value, value.index("nope"))
+    assert (found.line, found.column) == (4, 3)

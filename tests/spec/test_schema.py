@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import jsonschema
 import pytest
+import yaml
 
 import hiresnet_graph as hg
 from hiresnet_graph.blocks import BLOCKS, Block
@@ -188,7 +189,8 @@ def properties(schema, *path):
     for key in path:
         found = found["properties"][key]
         for option in found.get("anyOf", ()):
-            found = option if "$ref" in option or "properties" in option else found
+            is_template = option.get("$ref") == "#/$defs/template"
+            found = option if not is_template and ("$ref" in option or "properties" in option) else found
         if "$ref" in found:
             found = schema["$defs"][found["$ref"].removeprefix("#/$defs/")]
     return found["properties"]
@@ -269,3 +271,17 @@ def test_it_is_plain_json_and_the_same_each_time():
     changed = copy.deepcopy(first)
     changed["properties"].clear()
     assert schema() == first
+
+
+def test_a_section_may_be_a_template():
+    text = """name: n
+params: {s: {levels: [stem, stages], edges: full}}
+input: {channels: 3, height: 8, width: 8}
+nodes: {stem: {block: conv, width: 4}, a: {block: basic, width: 4, depth: 1}, b: {block: basic, width: 4, depth: 1}}
+flow: stem -> a -> b
+skips: $s
+"""
+    assert sum(edge.family == "skip" for edge in hg.loads(text).plan.edges) == 3
+    jsonschema.validate(yaml.safe_load(text), schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(text.replace("$s", "full")), schema())

@@ -179,3 +179,10 @@ def test_only_spec_errors_come_out_of_params(data: dict[str, Any]) -> None:
 def test_a_tree_without_templates_comes_back_itself() -> None:
     tree = {f"n{i}": {"block": "basic", "width": 3, "items": ["a", "b"]} for i in range(10_000)}
     assert substitute(tree, {}) is tree
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "[1, -.inf]", "{x: .nan}"])
+def test_numbers_of_params_are_finite(value: str) -> None:
+    tree = parse(f"params:\n  a: {value}\n", "file")
+    with pytest.raises(SpecError, match=r"file:2:6: params.a: a param requires finite numbers"):
+        resolve_params(tree["params"])

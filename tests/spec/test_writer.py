@@ -7,10 +7,13 @@ import math
 import string
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hiresnet_graph as hrg
+from hiresnet_graph.errors import SpecError
 from hiresnet_graph.spec import reader
 from hiresnet_graph.spec.reader import parse, parse_value
 from hiresnet_graph.spec.writer import to_json, to_yaml
@@ -225,3 +228,13 @@ def test_only_plain_data_is_written(write: Any) -> None:
         write({"a": [object()]})
     with pytest.raises(TypeError, match="key"):
         write({"a": {1: 2}})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert to_json({"a": np.int64(4), "b": np.float32(0.5)}) == to_json({"a": 4, "b": 0.5})
+    node = {"block": "conv", "width": np.int64(4)}
+    spec = {"name": "n", "input": {"channels": 3, "height": 8, "width": 8}, "nodes": {"a": node}}
+    assert hrg.from_dict(spec).cost().parameters == 116
+    for wrong in ({1: "relu"}, {"a": object()}, {"a": {"block": "conv", "width": float("nan")}}):
+        with pytest.raises(SpecError):
+            hrg.from_dict({**spec, "nodes": wrong})

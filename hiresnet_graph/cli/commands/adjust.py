@@ -10,7 +10,7 @@ import typer
 from hiresnet_graph.cli.arguments import Changes, Edges, OutputOrStdout, Spec, architecture
 from hiresnet_graph.cli.commands.schema import schema_line
 from hiresnet_graph.cli.console import write, write_message
-from hiresnet_graph.cli.output import Force, check_output_file, seal
+from hiresnet_graph.cli.output import Force, check_spec_file, seal
 from hiresnet_graph.errors import UsageError
 from hiresnet_graph.files import is_file, write_atomic
 
@@ -40,7 +40,7 @@ def adjust(
     name, _ = split_variant(spec)
     network = architecture(spec, changes, edges=edges)
     if output is not None:
-        output = check_output_file(output, network.files, force=force, marks=(_ADJUSTED, b"extends: "))
+        output = check_spec_file(output, network.files, force=force, marks=(_ADJUSTED, b"extends: "))
     found = widen(network, parameters)
     base = os.path.relpath(name, output.parent if output else ".") if is_file(name) else name
     extension = found.architecture.as_extension(output.stem if output else f"{found.architecture.name}_adjusted", base)

@@ -10,7 +10,7 @@ import typer
 
 from hiresnet_graph.cli.arguments import Output
 from hiresnet_graph.cli.console import write_message
-from hiresnet_graph.cli.output import Force, check_output_file, seal
+from hiresnet_graph.cli.output import Force, check_output_file, check_spec_file, seal
 from hiresnet_graph.errors import SpecError, UsageError
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.spec.reader import parse_value
@@ -60,7 +60,7 @@ def import_network(
     Modules that repeat become stages and entries of `blocks`. The outputs are compared with those of the original, in
     evaluation and in training mode. What a spec cannot express is listed, and then nothing is written.
     """
-    target = check_output_file(output, (), force=force, marks=(_IMPORTED,))
+    target = check_spec_file(output, (), force=force, marks=(_IMPORTED,))
     if weights is not None:
         if weights.suffix.lower() != ".safetensors":
             raise UsageError(

@@ -9,7 +9,7 @@ import typer
 
 from hiresnet_graph.cli.commands.schema import SCHEMA_FILE, schema_line, write_schema
 from hiresnet_graph.cli.console import write, write_message
-from hiresnet_graph.cli.output import check_output_file
+from hiresnet_graph.cli.output import check_spec_file
 from hiresnet_graph.errors import UsageError, did_you_mean
 from hiresnet_graph.files import write_atomic
 from hiresnet_graph.formats import format_command
@@ -41,7 +41,7 @@ def init(
     if str(output) == "-":
         write((schema_line() + text).rstrip("\n"))
         return
-    output = check_output_file(output, [source], force=force, marks=())  # what it wrote before may have been edited
+    output = check_spec_file(output, [source], force=force, marks=())  # what it wrote before may have been edited
     write_atomic(output, (schema_line() + text).encode(), UsageError)
     schema_path = output.with_name(SCHEMA_FILE)
     beside = ""

@@ -55,8 +55,10 @@ class SectionEdges(SectionContext):
         self.edges: list[BlockEdge] = []
         self.undelayed: set[str] = set()
         self._names: dict[str, Path] = {}
+        self._flow_names: set[str] = set()
         self._first: End | None = None
         self._sets = EdgeSetReader(addresses, problems, made.nodes, self._check_size)
+        self._inner = {pair for calls in made.stages.values() for pair in pairwise(calls)}
         for stage, calls in made.stages.items():
             for before, call in pairwise(calls):
                 self._add(End(before, before), End(call, call), self.path("nodes", stage), "flow", f"flow.{call}")
@@ -81,7 +83,7 @@ class SectionEdges(SectionContext):
                 if first is None:
                     call = next(call for call in self.nodes if call not in self.section.inputs)
                     first = End(call, call)
-                self._add(End(name, name), first, self.path("flow"), "flow", f"flow.input__{_plain(first)}")
+                self._add(End(name, name), first, self.path("flow"), "flow", self._flow_name(End(name, name), first))
             else:
                 message = f"the input '{name}' is not used."
                 hint = f"Start a chain there: 'flow: [{name} -> ...]'."
@@ -143,6 +145,15 @@ class SectionEdges(SectionContext):
                     self._add_link(previous, link, path, seen)
                 previous = link.source
 
+    def _flow_name(self, source: End, target: End) -> str:
+        """The name of an edge of the flow; numbered where addresses become one name, like `s.block1` and `s_block1`."""
+        name = f"flow.{_plain(source)}__{_plain(target)}"
+        found, number = name, 2
+        while found in self._flow_names:
+            found, number = f"{name}_{number}", number + 1
+        self._flow_names.add(found)
+        return found
+
     def _chain(self, text: str, path: Path) -> Iterator[_Link | None]:
         """The nodes of a chain like `stem -> stage1`; None for a word that is not a node."""
         offset = 0
@@ -171,12 +182,14 @@ class SectionEdges(SectionContext):
         pair = (source.call, target.call)
         if link.name in self.section.inputs:
             self.problems.add(path, f"'{link.name}' is an input; no edge may end there.", offset=link.offset)
+        elif pair in self._inner:
+            pass  # the blocks of a stage follow each other anyway
         elif pair in seen:
             message = f"the edge {source.label} -> {target.label} already exists."
             self.problems.add(path, message, f"It is in {format_path(seen[pair])}; remove one.", offset=link.offset)
         else:
             seen[pair] = path
-            self._add(source, target, path, "flow", f"flow.{_plain(source)}__{_plain(target)}")
+            self._add(source, target, path, "flow", self._flow_name(source, target))
 
     # single edges and transitions
 

@@ -80,7 +80,7 @@ class SectionNodes(SectionContext):
                 written[name] = value
             else:
                 self.broken.add(name)
-        if not written:
+        if not self.section.nodes:
             self.problems.add(self.path("nodes"), "there are no nodes.", "Write at least one, like 'stem: {...}'.")
         return written, patches
 

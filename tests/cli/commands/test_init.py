@@ -68,3 +68,10 @@ def test_schema_goes_to_stdout_or_a_file(hrg, folder):
     assert hrg("schema", "-o", "s.json").exit_code == 0
     assert json.loads((folder / "s.json").read_text()) == schema()
     assert hrg("schema", "-o", "no/s.json").exit_code == 0 and (folder / "no" / "s.json").exists()
+
+
+@pytest.mark.parametrize("command", [["init"], ["adjust", "hiresnet18", "-p", "280000"]])
+def test_yaml_is_not_written_into_a_file_of_json(hrg, folder, command):
+    refused = hrg(*command, "-o", "my net.json")
+    assert refused.exit_code == 2 and "this command writes YAML. Name the file 'my net.yaml'" in refused.stderr
+    assert not (folder / "my net.json").exists()

@@ -344,3 +344,11 @@ def test_a_study_is_shown_with_the_weights_that_its_runs_start_from(hrg, tmp_pat
     data = json.loads(hrg("show", tmp_path / "study.yaml", "--json").stdout)
     assert [row["weights"] for row in data["networks"]] == [str(tmp_path / "w.safetensors"), None]
     assert [row["same_as"] for row in data["networks"]] == [None, None]
+
+
+def test_a_network_without_parameters_is_shown(hrg, tmp_path):
+    path = tmp_path / "k.yaml"
+    path.write_text("name: k\ninput: {channels: 3}\nnodes: {a: relu}\n")
+    assert json.loads(hrg("show", path, "--json").stdout)["parameters"] == 0
+    refused = hrg("train", path, "-o", tmp_path / "run")
+    assert refused.exit_code == 2 and "'k' has no parameters, so there is nothing to train." in refused.stderr
