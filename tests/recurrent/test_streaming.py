@@ -310,14 +310,14 @@ def test_a_step_takes_each_input_by_its_name() -> None:
     assert str(error.value) == "step 0 requires an input [B, ...]."
 
 
-def test_an_edge_whose_name_begins_with_step_has_no_copies_of_it() -> None:
+def test_the_name_of_an_edge_may_begin_with_step() -> None:
     text = """name: n
 input: {channels: 3, height: 8, width: 8}
-nodes: {a: {block: conv2d, width: 4}, b: {block: conv2d, width: 4}, head: {block: classifier, classes: 3}}
-flow: a -> b -> head
+nodes: {a: {block: conv, width: 4}, b: {block: conv, width: 4}, head: {block: classifier, classes: 3}}
+flow: input -> a -> head
 edges: [{from: a, to: b, delay: 1, block: conv2d, width: 4, name: step_in}, {from: b, to: head, delay: 1}]
-time: {steps: 2}
+time: {steps: 2, per_step: none}
 """
     module = hrg.loads(text).build().eval()
-    with pytest.raises(UsageError, match="step_in"):
+    with pytest.raises(UsageError, match=r"has no weights 'edges.step_in.conv': as compiled, it reaches the readout at no"):
         module.at(steps=4)
