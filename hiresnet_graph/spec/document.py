@@ -18,7 +18,7 @@ from hiresnet_graph.shipped import spec_names, spec_path
 from hiresnet_graph.spec.foreign import refuse_foreign
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
-from hiresnet_graph.spec.pattern import matches
+from hiresnet_graph.spec.patching import lay, with_transition_blocks
 from hiresnet_graph.spec.problems import Problems, known_keys
 from hiresnet_graph.spec.reader import SUFFIXES, parse, read
 from hiresnet_graph.spec.section import Section, is_one_group, whole_section
@@ -111,7 +111,7 @@ class Document:
         if self.chosen is not None:
             patch = self.tree["variants"][self.chosen]
             if isinstance(patch, MarkedDict):
-                tree = _laid(tree, _variant_patch(patch, tree, self.chosen, problems))
+                tree = lay(tree, _variant_patch(patch, tree, self.chosen, problems))
             elif patch is not None:
                 problems.append(
                     Problem(
@@ -123,7 +123,7 @@ class Document:
                 )
         for override in self.overrides:
             patch = _override_patch(tree, override, problems)
-            tree = _laid(tree, patch) if patch is not None else tree
+            tree = lay(tree, patch) if patch is not None else tree
         if problems:
             raise SpecError(problems)
         return tree
@@ -153,7 +153,7 @@ class Document:
         patch = self.tree["variants"][name]
         if not isinstance(patch, MarkedDict):
             return MarkedDict()
-        return _with_blocks(_variant_patch(patch, self.tree, name, []))
+        return with_transition_blocks(_variant_patch(patch, self.tree, name, []))
 
     def as_extension(self, name: str, base: str) -> MarkedDict:
         """The changes of the chosen variant and the overrides alone, as a spec called `name` that extends `base`.
@@ -168,10 +168,10 @@ class Document:
         extension = MarkedDict({"name": name, "extends": base})
         if self.chosen is not None and isinstance(changes := self.tree["variants"][self.chosen], MarkedDict):
             changes = changes.without("name")
-            extension = _laid(extension, _variant_patch(changes, self.tree, self.chosen, problems))
+            extension = lay(extension, _variant_patch(changes, self.tree, self.chosen, problems))
         for override in self.overrides:
             patch = _override_patch(self.tree, override, problems)
-            extension = _laid(extension, patch) if patch is not None else extension
+            extension = lay(extension, patch) if patch is not None else extension
         if problems:
             raise SpecError(problems)
         return extension
@@ -249,104 +249,7 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> Document:
         message = f"a chain of files that extend each other has at most {_MAX_EXTENDS} links, this one has more."
         raise SpecError([Problem(message, position, "extends", "Merge some of the files.")])
     extended = _extended(read(path), (*below, key))
-    return Document(_laid(extended.tree, tree.without("extends")), files=(path, *extended.files), base=extended)
-
-
-def _laid(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
-    """A tree with a patch over it. A node or a transition that is the name of a block counts as a mapping with it."""
-    tree = _yielding(_with_node_blocks(tree, patch), patch)
-    if "transitions" not in patch:
-        return merge(tree, patch)
-    laid = merge(_with_blocks(tree), _with_blocks(patch))
-    for row, columns in _rows(patch):
-        for column, entry in columns.items():
-            position = columns.value_positions.get(column)
-            if isinstance(entry, str) and position is not None:  # errors of the new block are reported there
-                laid["transitions"][row].value_positions[column] = position
-    return laid
-
-
-def _with_node_blocks(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
-    """A tree with nodes as mappings that are names of blocks, where a patch changes their fields; also in `blocks`."""
-    nodes, changes = tree.get("nodes"), patch.get("nodes")
-    if isinstance(nodes, MarkedDict) and isinstance(changes, MarkedDict):
-        changed = [name for name, fields in changes.items() if isinstance(fields, dict) and _is_kind(nodes.get(name))]
-        if changed:
-            tree, nodes = tree.copy(), nodes.copy()
-            tree["nodes"] = nodes
-            for name in changed:
-                nodes[name] = marked({"block": nodes[name]}, nodes.value_positions.get(name))
-    blocks, changed_blocks = tree.get("blocks"), patch.get("blocks")
-    if isinstance(blocks, MarkedDict) and isinstance(changed_blocks, MarkedDict):
-        tree, blocks = tree.copy(), blocks.copy()
-        tree["blocks"] = blocks
-        for name in blocks.keys() & changed_blocks.keys():
-            if isinstance(blocks[name], MarkedDict) and isinstance(changed_blocks[name], MarkedDict):
-                blocks[name] = _with_node_blocks(blocks[name], changed_blocks[name])
-    return tree
-
-
-def _is_kind(value: Any) -> bool:
-    """Whether an entry is the name of a block alone."""
-    return isinstance(value, str) and not value.startswith("$")
-
-
-def _yielding(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
-    """A tree without what patterns among the nodes of a patch set: a later pattern beats an earlier exact address."""
-    nodes, changes = tree.get("nodes"), patch.get("nodes")
-    if isinstance(nodes, MarkedDict) and isinstance(changes, MarkedDict):
-        tree, nodes = tree.copy(), nodes.copy()
-        tree["nodes"] = nodes
-        patterns = [(key, fields) for key, fields in changes.items() if "*" in key and isinstance(fields, dict)]
-        for pattern, fields in patterns:
-            for name in nodes:
-                if "*" not in name and matches(pattern, name):
-                    nodes[name] = _without_set(nodes[name], fields)
-    blocks, changed = tree.get("blocks"), patch.get("blocks")
-    if isinstance(blocks, MarkedDict) and isinstance(changed, MarkedDict):
-        tree, blocks = tree.copy(), blocks.copy()
-        tree["blocks"] = blocks
-        for name in blocks.keys() & changed.keys():
-            if isinstance(blocks[name], MarkedDict) and isinstance(changed[name], MarkedDict):
-                blocks[name] = _yielding(blocks[name], changed[name])
-    return tree
-
-
-def _without_set(given: Any, fields: Mapping[str, Any]) -> Any:
-    """An entry of `nodes` without the fields, and the fields of its fields, that a pattern sets."""
-    if isinstance(given, str) and "block" in fields:
-        return MarkedDict()
-    if not isinstance(given, MarkedDict):
-        return given
-    inner = {
-        key for key in given.keys() & fields.keys() if isinstance(given[key], dict) and isinstance(fields[key], dict)
-    }
-    left = given.without(*(given.keys() & fields.keys() - inner))
-    for key in inner:
-        left[key] = _without_set(given[key], fields[key])
-    return left
-
-
-def _rows(tree: MarkedDict) -> list[tuple[str, MarkedDict]]:
-    """The rows of `transitions` that hold entries."""
-    matrix = tree.get("transitions")
-    rows = matrix.items() if isinstance(matrix, MarkedDict) else ()
-    return [(row, columns) for row, columns in rows if row != "edges" and isinstance(columns, MarkedDict)]
-
-
-def _with_blocks(tree: MarkedDict) -> MarkedDict:
-    matrix = tree.get("transitions")
-    if not isinstance(matrix, MarkedDict):
-        return tree
-    matrix = matrix.copy()
-    for row, given in _rows(tree):
-        matrix[row] = columns = given.copy()
-        for column, entry in columns.items():
-            if _is_kind(entry):
-                columns[column] = marked({"block": entry}, columns.value_positions.get(column))
-    tree = tree.copy()
-    tree["transitions"] = matrix
-    return tree
+    return Document(lay(extended.tree, tree.without("extends")), files=(path, *extended.files), base=extended)
 
 
 def _variant_patch(patch: MarkedDict, tree: MarkedDict, name: str, problems: list[Problem]) -> MarkedDict:

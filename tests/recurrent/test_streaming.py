@@ -319,5 +319,5 @@ edges: [{from: a, to: b, delay: 1, block: conv2d, width: 4, name: step_in}, {fro
 time: {steps: 2, per_step: none}
 """
     module = hrg.loads(text).build().eval()
-    with pytest.raises(UsageError, match=r"has no weights 'edges.step_in.conv': as compiled, it reaches the readout at no"):
+    with pytest.raises(UsageError, match=r"has no weights 'edges.step_in.conv': as compiled"):
         module.at(steps=4)
