@@ -57,8 +57,15 @@ class Document:
 
     @property
     def name(self) -> str:
-        """Name of the network."""
-        return str(self.tree.get("name", ""))
+        """Name of the network; as written, if it has a template that cannot be evaluated."""
+        name = str(self.tree.get("name", ""))
+        if "$" not in name:
+            return name
+        try:
+            section, problems = self.section()
+        except SpecError:
+            return name
+        return name if any(problem.path == "name" for problem in problems.found) else section.name
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -382,7 +389,8 @@ def _override_path(tree: MarkedDict, key: str, position: Position, problems: lis
             Problem(f"there is no node '{head}'.", position, key, did_you_mean(head, [*nodes, "input", "skips"]))
         )
         return None
-    cut = _address_length(nodes, parts, tree.get("blocks"))
+    written = max((name.count(".") + 1 for name in exact), default=0)  # an address that the file has, too
+    cut = max(written, _address_length(nodes, parts, tree.get("blocks")))
     if cut >= len(parts):
         problems.append(Problem(f"'{key}' names no field.", position, key, f"Write '{key}.FIELD=VALUE'."))
         return None

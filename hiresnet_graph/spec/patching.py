@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
@@ -13,7 +13,7 @@ def lay(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
     """A tree with a patch over it.
 
     A node or a transition that is the name of a block counts as a mapping with it. A pattern of the patch beats an
-    exact address of the tree.
+    exact address of the tree, and a pattern of the tree for the same nodes or fewer.
     """
     tree = _prepared(tree, patch)
     if "transitions" not in patch:
@@ -50,11 +50,17 @@ def _prepared_nodes(nodes: MarkedDict, changes: MarkedDict) -> MarkedDict:
             continue
         if "*" in key:
             for name in found:
-                if "*" not in name and matches(key, name):
+                if matches(key, name) if "*" not in name else name != key and _covers(key, name, found):
                     found[name] = _without_set(found[name], fields)
         elif _is_kind(found.get(key)):
             found[key] = marked({"block": found[key]}, found.value_positions.get(key))
     return found
+
+
+def _covers(pattern: str, other: str, nodes: Iterable[str]) -> bool:
+    """Whether a pattern of whole nodes matches all nodes that another one does."""
+    own = {name for name in nodes if not {"*", "."} & {*name} and matches(other, name)}
+    return bool(own) and all(matches(pattern, name) for name in own)
 
 
 def _without_set(given: Any, fields: Mapping[str, Any]) -> Any:

@@ -395,3 +395,39 @@ def test_an_error_of_a_file_that_extends_another_names_it(tmp_path: Path) -> Non
     # What deletes something has no position of its own left.
     for found in advice(hrg.load(tmp_path / "less.yaml")):
         assert found.endswith(f"Caused by the spec 'less' at {tmp_path / 'less.yaml'}:2:7.")
+
+
+PATTERNS = """name: net_$(w * 2)
+params: {w: 4}
+input: {channels: 3, height: 8, width: 8}
+nodes:
+  stem: {block: conv, width: $w}
+  stage1: {block: basic, width: $w, depth: 2}
+  stage2: {block: basic, width: $w, depth: 2}
+  e: {block: conv, width: $w}
+  stage*: {norm: group}
+  stage1.block1.conv1: {bias: true}
+flow: stem -> stage1 -> stage2 -> e
+variants: {v: {nodes: {s*: {norm: none}}}, part: {nodes: {"*1": {norm: none}}}}
+"""
+
+
+def test_a_later_pattern_overrides_an_earlier_one_that_it_covers() -> None:
+    net = hrg.loads(PATTERNS)
+    assert any(call.op.kind == "group_norm" for call in net.plan.calls)
+    for changed in (net.variant("v"), net.override({"s*.norm": "none"})):
+        assert not any(call.op.kind == "group_norm" for call in changed.plan.calls)
+    with pytest.raises(SpecError, match=r"both set 'norm' of 'stage1'"):  # of which none contains the other
+        _ = net.variant("part").plan
+
+
+def test_an_address_of_the_file_can_be_changed_on_the_command_line() -> None:
+    net = hrg.loads(PATTERNS)
+    changed = net.override({"stage1.block1.conv1.bias": False})
+    assert changed.cost().parameters == net.cost().parameters - 4
+
+
+def test_a_name_with_a_template_has_one_value() -> None:
+    net = hrg.loads(PATTERNS)
+    assert net.name == net.plan.name == "net_8" and net.override({"w": 8}).name == "net_16"
+    assert hrg.loads(PATTERNS.replace("$(w * 2)", "$(nope)")).name == "net_$(nope)"
