@@ -35,6 +35,7 @@ from hiresnet_graph.report.model import ALPHA, as_family, fit
 from hiresnet_graph.report.questions import saved_analyses
 from hiresnet_graph.report.scores import finished, unique_networks
 from hiresnet_graph.report.tables import error_sentence, format_p
+from hiresnet_graph.sweep.database import open_for_reading
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.study import read_study
 from hiresnet_graph.train.record import LEDGER, RunRecord, Seeds
@@ -137,10 +138,13 @@ class StudyPage:
 
     @property
     def continued(self) -> str:
-        """How many of the finished runs were interrupted and taken up again: `2 runs were`; empty if none."""
+        """How many of the finished runs were taken up again: `2 runs were interrupted (1 killed)`; empty if none."""
         rows = self.results.rows
         count = len({row.key for row in rows if row.record is not None and row.attempts > 1})
-        return f"{format_count(count, 'run')} {'was' if count == 1 else 'were'}" if count else ""
+        with open_for_reading(self.folder / LEDGER) as database:
+            killed = database.execute("SELECT count(DISTINCT key) FROM attempts WHERE state = 'lost'").fetchone()[0]
+        those = f" ({killed} killed)" if killed else ""
+        return f"{format_count(count, 'run')} {'was' if count == 1 else 'were'} interrupted{those}" if count else ""
 
     def table(self) -> str:
         """Accuracies with the published ones, in Markdown."""
