@@ -227,3 +227,9 @@ def test_true_and_false_have_one_spelling(value: str) -> None:
 def test_an_anchor_is_not_called_a_text_without_quotes() -> None:
     ((_, message, found),) = problems(BASE.replace("input: {", "input: &i {"))
     assert "an anchor of YAML" in message and found.startswith("To use a value twice, write a param")
+
+
+def test_the_spellings_of_true_in_yaml_1_1_are_explained() -> None:
+    for value, word in {"on": "true", "'No'": "false", "'yes'": "true"}.items():
+        found = hint("conv, width: $width}", f"conv, width: $width, bias: {value}}}")
+        assert found.startswith(f"Write {word}: in YAML 1.2, ")

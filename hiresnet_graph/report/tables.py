@@ -59,7 +59,7 @@ def grid_cells(settings: Mapping[str, str]) -> list[Cell]:
     def cell(name: str) -> Callable[[Any], str]:
         return lambda item: format_value(item.setting.get(name, "-"))
 
-    return [(number_column(header, 8), cell(name)) for name, header in settings.items()]
+    return [(number_column(header), cell(name)) for name, header in settings.items()]
 
 
 def is_certain(spread: Spread | None) -> bool:
@@ -251,6 +251,9 @@ def _effects(effects: Effects) -> ReportTable:
     if has_shapley:
         sentences.append("Shapley: shares of the edges in the gain of all edges over none, to which they sum.")
     sentences.append(error_sentence(effects.is_pooled, "subsets"))
+    if tests := sum(one.p_holm is not None for one in effects.edges):
+        where = " of this setting" if effects.setting else ""
+        sentences.append(f"Holm: corrected for {format_count(tests, 'test')}{where}; intervals are not corrected.")
     if effects.missing:
         sentences.append(effects.missing)
     title = "Effects of the edges" + (f" at {format_setting(effects.setting)}" if effects.setting else "")

@@ -18,7 +18,7 @@ from hiresnet_graph.shipped import spec_names, spec_path
 from hiresnet_graph.spec.foreign import refuse_foreign
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.model import ArchitectureSpec, NodeSpec
-from hiresnet_graph.spec.patching import lay, with_transition_blocks
+from hiresnet_graph.spec.patching import lay, lost_groups, with_transition_blocks
 from hiresnet_graph.spec.problems import Problems, known_keys
 from hiresnet_graph.spec.reader import SUFFIXES, parse, read
 from hiresnet_graph.spec.section import Section, is_one_group, whole_section
@@ -118,6 +118,7 @@ class Document:
         if self.chosen is not None:
             patch = self.tree["variants"][self.chosen]
             if isinstance(patch, MarkedDict):
+                problems += lost_groups(tree, patch)
                 tree = lay(tree, _variant_patch(patch, tree, self.chosen, problems))
             elif patch is not None:
                 problems.append(
@@ -256,6 +257,8 @@ def _extended(tree: MarkedDict, below: tuple[str, ...]) -> Document:
         message = f"a chain of files that extend each other has at most {_MAX_EXTENDS} links, this one has more."
         raise SpecError([Problem(message, position, "extends", "Merge some of the files.")])
     extended = _extended(read(path), (*below, key))
+    if lost := lost_groups(extended.tree, tree):
+        raise SpecError(lost)
     return Document(lay(extended.tree, tree.without("extends")), files=(path, *extended.files), base=extended)
 
 
@@ -295,11 +298,20 @@ def _check_variants(tree: MarkedDict, problems: Problems) -> None:
     if len(variants) > MAX_VARIANTS:
         message = f"a spec has at most {MAX_VARIANTS:,} variants, this one has {len(variants):,}."
         problems.add(("variants",), message, "Distribute them over several files that extend one.", key=True)
-    known = [key for key in known_keys(ArchitectureSpec) if key not in ("variants", "extends")]
+    known = [key for key in known_keys(ArchitectureSpec) if key not in ("variants", "extends", "$schema")]
     for name, patch in variants.items():
         for key in patch if isinstance(patch, dict) else ():
             if key not in known:
-                problems.add(("variants", name, key), f"unknown key '{key}'.", did_you_mean(key, known), key=True)
+                hint = _node_hint(key, tree.get("nodes")) or did_you_mean(key, known)
+                problems.add(("variants", name, key), f"unknown key '{key}'.", hint, key=True)
+
+
+def _node_hint(key: str, nodes: Any) -> str:
+    """How a variant changes a node, for an address in the place of a key: `stage1`, `stage*.width`."""
+    if not isinstance(nodes, dict) or (key.split(".")[0] not in nodes and "*" not in key):
+        return ""
+    address, _, field = key.rpartition(".")
+    return f"Write 'nodes: {{{address}: {{{field}: ...}}}}'." if address else f"Write 'nodes: {{{key}: {{...}}}}'."
 
 
 def _override(values: Mapping[str, Any], key: str, source: Source | None) -> Override:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hiresnet_graph.errors import Problem, did_you_mean
 from hiresnet_graph.spec.marked import MarkedDict, marked, merge
 from hiresnet_graph.spec.pattern import matches
+from hiresnet_graph.spec.section import is_one_group
 
 
 def lay(tree: MarkedDict, patch: MarkedDict) -> MarkedDict:
@@ -88,6 +90,23 @@ def _rows(tree: MarkedDict) -> list[tuple[str, MarkedDict]]:
     matrix = tree.get("transitions")
     rows = matrix.items() if isinstance(matrix, MarkedDict) else ()
     return [(row, columns) for row, columns in rows if row != "edges" and isinstance(columns, MarkedDict)]
+
+
+def lost_groups(tree: MarkedDict, patch: MarkedDict) -> list[Problem]:
+    """An error for each group of skips that a patch empties, and that the tree does not have: a misspelt name."""
+    skips, changes = tree.get("skips"), patch.get("skips")
+    if not isinstance(skips, MarkedDict) or not isinstance(changes, MarkedDict) or is_one_group(skips):
+        return []
+    return [
+        Problem(
+            f"the skips have no group '{name}'.",
+            changes.key_positions.get(name),
+            f"skips.{name}",
+            did_you_mean(name, skips),
+        )
+        for name, fields in changes.items()
+        if name not in skips and isinstance(fields, dict) and fields.get("edges") == "none" and "levels" not in fields
+    ]
 
 
 def with_transition_blocks(tree: MarkedDict) -> MarkedDict:

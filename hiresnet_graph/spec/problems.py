@@ -302,6 +302,9 @@ _EXPECTED = {
 }
 
 
+_YES, _NO = ("on", "yes", "y", "true"), ("off", "no", "n", "false")
+
+
 def _misspelt_hint(key: str, holder: object, model: type[BaseModel] | None) -> str:
     """Which key of a mapping may stand for a missing one: of blocks, whose further keys depend on their kind."""
     known = model.model_fields if model is not None else {}
@@ -318,6 +321,8 @@ def _value_hint(details: Sequence[Any], key: str) -> str:
     )
     if isinstance(value, str):
         name = similar(value, re.findall(r"'([^']+)'", expected))
+        if "true or false" in map(_expected, details) and (word := value.lower()) in (*_YES, *_NO):
+            return f"Write {'true' if word in _YES else 'false'}: in YAML 1.2, '{value}' is a text."
         is_number = any(_expected(one) in ("a number", "a whole number") for one in details)
         if is_number and re.search(r"\w\s*[-+*/]", value):
             return f"Write '$({value})'."

@@ -249,7 +249,7 @@ def edges_of(arch: Architecture, group: str | None = None) -> list[str]:
         noun = "transitions" if group == TRANSITIONS else f"skips in a group '{group}'"
         raise UsageError(f"'{arch.name}' has no {noun}. {did_you_mean(group, known)}".strip())
     if groups:
-        raise UsageError(f"the skips of '{arch.name}' are in groups. Choose one: {', '.join(groups)}.")
+        raise UsageError(f"the skips of '{arch.name}' are in groups. Choose one with '--group': {', '.join(groups)}.")
     if has_transitions:
         hint = f"Its transitions are the group '{TRANSITIONS}'."
     elif "skips" in arch.tree:

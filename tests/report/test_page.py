@@ -409,6 +409,8 @@ def test_the_page_names_the_setting_of_the_effects_and_has_the_captions_of_all()
     data = data_of(html_page(study(*nets, subsets_of=("a>b",))))
     assert data["effects_at"] == "lr=0.1" and [one["edge"] for one in data["effects"]] == ["a>b"]
     assert data["captions"]["effects"].startswith("Points of test accuracy")  # that of both
+    assert "Holm: corrected for 1 test of this setting; intervals are not corrected." in data["captions"]["effects"]
+    assert data["provenance"]["recipe"]["lr"] == "0.1, 0.01" and data["provenance"]["recipe"]["epochs"] == 2
     nets[-1] = replace(nets[-1], tests=("waiting", "waiting", "waiting"))
     data = data_of(html_page(study(*nets, subsets_of=("a>b",))))
     first, second = data["captions"]["effects"].split(" Effects of the edges at lr=0.01: ")

@@ -431,3 +431,37 @@ def test_a_name_with_a_template_has_one_value() -> None:
     net = hrg.loads(PATTERNS)
     assert net.name == net.plan.name == "net_8" and net.override({"w": 8}).name == "net_16"
     assert hrg.loads(PATTERNS.replace("$(w * 2)", "$(nope)")).name == "net_$(nope)"
+
+
+GROUPED = """name: n
+input: {channels: 3, height: 8, width: 8}
+nodes: {stem: {block: conv, width: 4}, s1: {block: basic, width: 4, depth: 2}, s2: {block: basic, width: 4, depth: 2}}
+flow: stem -> s1 -> s2
+skips: {long: {levels: [stem, stages], edges: full}, near: {levels: [stem, blocks], edges: p1, slot: input}}
+"""
+
+
+def test_a_patch_of_a_group_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    """It would be the network without the change, under the label of the change."""
+    patch = "skips: {lon: {edges: none}}"
+    with pytest.raises(
+        SpecError, match=r"skips.lon: the skips have no group 'lon'. Did you mean 'long'\?"
+    ):
+        _ = hrg.loads(f"{GROUPED}variants: {{v: {{{patch}}}}}\n").variant("v").plan
+    (tmp_path / "base.yaml").write_text(GROUPED)
+    (tmp_path / "child.yaml").write_text(f"name: child\nextends: base.yaml\n{patch}\n")
+    with pytest.raises(SpecError, match=r"child.yaml:3:9: skips.lon: the skips have no group 'lon'"):
+        hrg.load(tmp_path / "child.yaml")
+    added = "skips: {more: {edges: stem>s2, slot: input}}"
+    assert len(hrg.loads(f"{GROUPED}variants: {{v: {{{added}}}}}\n").variant("v").plan.edges)
+
+
+def test_a_node_in_the_place_of_a_key_of_a_variant_is_explained() -> None:
+    for patch, hint in {
+        "s1: {width: 8}": "nodes: {s1: {...}}",
+        "s1.width: 8": "nodes: {s1: {width: ...}}",
+        '"s*.width": 8': "nodes: {s*: {width: ...}}",
+    }.items():
+        with pytest.raises(SpecError) as caught:
+            hrg.loads(f"{GROUPED}variants: {{v: {{{patch}}}}}\n").validate()
+        assert hint in caught.value.problems[0].hint

@@ -127,9 +127,12 @@ def _print(folder: Path, what: ReportPart | None, baseline: str | None, format: 
         if format is Format.CSV and found.table.mixed:
             write_message(f"Mixed: {'; '.join(found.table.mixed)}.")
         return
-    for i, table in enumerate(report_tables(found)):
+    tables = report_tables(found)
+    for i, table in enumerate(tables):
         if i:
-            write(f"\n{table.title}\n")
+            write()
+        if i or (what is not None and len(tables) > 1):
+            write(f"{table.title}\n")
         write_report_table(table)
     if found.conclusion:
         write()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from hiresnet_graph.formats import format_value
 from hiresnet_graph.report.conclusion import conclude
 from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.figure_data import label_of, labels_of, validation_curves
@@ -189,12 +190,22 @@ def _effects(found: Sequence[Effects]) -> list[Json]:
     ]
 
 
+def _varied(results: Results) -> Json:
+    """The fields of the recipe that the grid varies, with all of their values."""
+    values: dict[str, dict[str, None]] = {}
+    for network in results.networks:
+        for name, value in network.setting.items():
+            if name.startswith("recipe."):
+                values.setdefault(name.removeprefix("recipe."), {})[format_value(value)] = None
+    return {name: ", ".join(found) for name, found in values.items()}
+
+
 def _provenance(results: Results, report: Report) -> Json:
     failed = {row.key: row for row in results.rows if row.state == "failed"}.values()
     machines = report.table.machines.items()
     return {
         "data": results.data,
-        "recipe": report.table.recipe.model_dump(mode="json"),
+        "recipe": report.table.recipe.model_dump(mode="json") | _varied(results),
         "seeds": [str(seeds) for seeds in report.table.seeds],
         "machines": [{**machine.model_dump(mode="json"), "runs": runs} for machine, runs in machines],
         "failed": [f"{results.networks[row.network].label}, seed {row.seeds}: {row.message}" for row in failed],
