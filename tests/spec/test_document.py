@@ -444,9 +444,7 @@ skips: {long: {levels: [stem, stages], edges: full}, near: {levels: [stem, block
 def test_a_patch_of_a_group_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     """It would be the network without the change, under the label of the change."""
     patch = "skips: {lon: {edges: none}}"
-    with pytest.raises(
-        SpecError, match=r"skips.lon: the skips have no group 'lon'. Did you mean 'long'\?"
-    ):
+    with pytest.raises(SpecError, match=r"skips.lon: the skips have no group 'lon'. Did you mean 'long'\?"):
         _ = hrg.loads(f"{GROUPED}variants: {{v: {{{patch}}}}}\n").variant("v").plan
     (tmp_path / "base.yaml").write_text(GROUPED)
     (tmp_path / "child.yaml").write_text(f"name: child\nextends: base.yaml\n{patch}\n")

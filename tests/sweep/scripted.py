@@ -18,6 +18,7 @@ from hiresnet_graph.sweep.search_prepare import prepare_search
 from hiresnet_graph.sweep.search_trials import Trial, read_trials
 from hiresnet_graph.sweep.study import Study
 from hiresnet_graph.train.events import EpochDone, Event, Finished, Paused, Started
+from hiresnet_graph.train.record import Epoch, RunRecord
 from tests.sweep.works import MACHINE, Inline, epoch, record
 
 NAN = math.nan
@@ -55,16 +56,21 @@ class Scripted(Inline):
         saved = make_folder(work.folder) / "saved"
         done = int(saved.read_text()) if saved.exists() else 0
         yield Started(done, MACHINE)
+        epochs = [epoch(i + 1).model_copy(update={"validation_accuracy": value}) for i, value in enumerate(curve)]
         for number in range(done + 1, (work.until or EPOCHS) + 1):
             if math.isnan(curve[number - 1]):
-                yield Finished(record(work.request, outcome="diverged").model_copy(update={"key": key}))
+                yield Finished(_record(work, key, epochs[: number - 1], "diverged"))
                 return
-            yield EpochDone(epoch(number).model_copy(update={"validation_accuracy": curve[number - 1]}))
+            yield EpochDone(epochs[number - 1])
             saved.write_text(str(number))
         if work.until is not None:
             yield Paused(work.until)
         else:
-            yield Finished(record(work.request).model_copy(update={"key": key}))
+            yield Finished(_record(work, key, epochs, "complete"))
+
+
+def _record(work: Training, key: str, epochs: Sequence[Epoch], outcome: str) -> RunRecord:
+    return record(work.request, outcome=outcome).model_copy(update={"key": key, "epochs": tuple(epochs)})
 
 
 def searched(

@@ -75,7 +75,7 @@ def cluster() -> Iterator[Any]:
 
 def test_without_ray_the_installation_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingToolError, match=r"python -m pip install 'hiresnet-graph\[ray\]'"):
+    with pytest.raises(MissingToolError, match=r"python -m pip install ray\."):
         RayExecutor()
 
 

@@ -48,7 +48,9 @@ def test_a_folder_without_a_finished_run_is_refused(tiny: hrg.Architecture, tmp_
     with pytest.raises(RunError, match=r"there is no run in this folder"):
         hrg.load_run(tmp_path)
     events_of(request(tiny), tmp_path, until=1)
-    with pytest.raises(RunError, match=rf"not finished\. Resume it: hrg train --resume {tmp_path}"):
+    with pytest.raises(
+        RunError, match=rf"not finished\. It is not being trained\. Resume it with: hrg train --resume {tmp_path}"
+    ):
         hrg.load_run(tmp_path)
     finish(request(tiny, lr=1e30), tmp_path / "diverged")
     with pytest.raises(RunError, match="diverged, so it has no weights"):
