@@ -26,7 +26,7 @@ def camel_case(name: str, prefix: str, shortest: int = 1) -> str:
     words = "".join(char if f"x{char}".isidentifier() and char != "_" else " " for char in name).split()
     text = unicodedata.normalize("NFKC", "".join(word[0].upper() + word[1:] for word in words))
     is_legal = text.isidentifier() and not keyword.iskeyword(text) and text not in _NEVER_CLASSES
-    return text if is_legal and len(text) >= shortest else f"{prefix}{text}"
+    return text if is_legal and len(text) >= shortest else unicodedata.normalize("NFKC", f"{prefix}{text}")
 
 
 def class_name(name: str) -> str:

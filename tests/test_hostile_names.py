@@ -98,6 +98,7 @@ def statements(text: str) -> set[str]:
 @settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 @given(texts, texts)
 @example("my-block", "a\u202eb")
+@example("my-block", "\u00a8")  # joins with the letter before it
 @example('x"""\nimport os\n"""', "\U0001d41a")
 @example("): pass\nclass X(nn.Module", '"""')
 def test_source_is_that_of_plain_names(block: str, name: str) -> None:
