@@ -34,7 +34,7 @@ from hiresnet_graph.report.formats import table_markdown
 from hiresnet_graph.report.model import ALPHA, as_family, fit
 from hiresnet_graph.report.questions import saved_analyses
 from hiresnet_graph.report.scores import finished, unique_networks
-from hiresnet_graph.report.tables import error_sentence, format_p
+from hiresnet_graph.report.tables import correction_sentence, error_sentence, format_p
 from hiresnet_graph.sweep.database import open_for_reading
 from hiresnet_graph.sweep.results import Results, read_results
 from hiresnet_graph.sweep.study import read_study
@@ -179,7 +179,7 @@ class StudyPage:
             "In points of test accuracy at the epoch of best validation.",
             error_sentence(pooled, "networks"),
             *([EQUAL_ERRORS] if pooled and min(one.n for one in self.differences.values()) < 4 else []),
-            f"Holm: corrected for {format_count(tests, 'test')}; intervals are not corrected.",
+            correction_sentence(tests),
         ]
         return "\n".join([*lines, "", " ".join(caption)])
 

@@ -76,9 +76,7 @@ def check_output_file(
     return target
 
 
-def check_spec_file(
-    target: Path, reads: Iterable[Path], *, force: bool, marks: Iterable[bytes], option: str = "-o"
-) -> Path:
+def check_spec_file(target: Path, reads: Iterable[Path], *, force: bool, marks: Iterable[bytes]) -> Path:
     """The path of a spec that is written as YAML, checked like all output files.
 
     Raises:
@@ -87,8 +85,8 @@ def check_spec_file(
     """
     if target.suffix.lower() == ".json":
         other = target.with_suffix(".yaml")
-        raise UsageError(f"'{target}': this command writes YAML. Name the file '{other}' with '{option}'.")
-    return check_output_file(target, reads, force=force, marks=marks, option=option)
+        raise UsageError(f"'{target}': this command writes YAML. Name the file '{other}' with '-o'.")
+    return check_output_file(target, reads, force=force, marks=marks)
 
 
 def _is_own(target: Path, marks: tuple[bytes, ...]) -> bool:

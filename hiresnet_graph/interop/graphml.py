@@ -103,8 +103,8 @@ def _node_fields(node: object, data: Mapping[str, Any], default: Mapping[str, An
     kind = str(default.get("block", "") if own_kind is None else own_kind)
     if kind not in BLOCKS and kind not in OPS:
         if own_kind is not None:
-            hint = did_you_mean(str(own_kind), [*BLOCKS, *OPS])
-            message = f"'{path}': the node '{node}' has the block '{own_kind}', which does not exist."
+            hint = did_you_mean(kind, [*BLOCKS, *OPS])
+            message = f"'{path}': the node '{node}' has the block '{kind}', which does not exist."
             raise UsageError(f"{message} {hint}".rstrip())
         return dict(default)
     known = (BLOCKS if kind in BLOCKS else OPS).get(kind).model_fields

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.model import Contrast
 from hiresnet_graph.report.pareto import pareto_front
-from hiresnet_graph.report.scores import finished, format_setting, spread, test_scores, unique_networks
+from hiresnet_graph.report.scores import Setting, finished, format_setting, spread, test_scores, unique_networks
 from hiresnet_graph.spec.edge_set import PLUS
 from hiresnet_graph.sweep.results import NetworkInfo, Results
 
@@ -18,7 +18,11 @@ FigureRow = dict[str, object]
 
 def label_of(network: NetworkInfo) -> str:
     """Name of a network in figures: the variant, and its setting of the grid."""
-    return f"{network.label}, {format_setting(network.setting)}" if network.setting else network.label
+    return _at_setting(network.label, network.setting)
+
+
+def _at_setting(name: str, setting: Setting) -> str:
+    return f"{name}, {format_setting(setting)}" if setting else name
 
 
 def labels_of(results: Results) -> list[str]:
@@ -115,7 +119,7 @@ def effect_rows(found: Sequence[Effects]) -> list[FigureRow]:
     rows: list[FigureRow] = []
     for effects in found:
         for edge in effects.edges:
-            name = f"{edge.edge}, {format_setting(effects.setting)}" if effects.setting else edge.edge
+            name = _at_setting(edge.edge, effects.setting)
             for kind, contrast in (("main effect", edge.main), ("Shapley value", edge.shapley)):
                 if contrast is not None:
                     rows.append({"edge": name, "kind": kind, **_interval(contrast)})

@@ -194,7 +194,7 @@ def _differences_caption(comparison: Comparison, has_all: bool) -> str:
         error_sentence(all(one.is_pooled for one in comparison.differences), "networks"),
     ]
     if comparison.tests:
-        sentences.append(f"Holm: corrected for {format_count(comparison.tests, 'test')}; intervals are not corrected.")
+        sentences.append(correction_sentence(comparison.tests))
     if has_all:
         sentences.append(
             "detectable: the smallest true difference that would be found (p (Holm) < 0.05) with at least 80 % power."
@@ -221,6 +221,15 @@ def error_sentence(is_pooled: bool, networks: str) -> str:
         f"95 % CI and p: the {networks} differ in their spread (Levene's test), so each has its own error, and seeds "
         "are taken as independent (Welch)."
     )
+
+
+def correction_sentence(tests: int, which: str = "") -> str:
+    """For how many tests p values are corrected.
+
+    Args:
+        which: Words after their number.
+    """
+    return f"Holm: corrected for {format_count(tests, 'test')}{which}; intervals are not corrected."
 
 
 def _effects(effects: Effects) -> ReportTable:
@@ -252,8 +261,7 @@ def _effects(effects: Effects) -> ReportTable:
         sentences.append("Shapley: shares of the edges in the gain of all edges over none, to which they sum.")
     sentences.append(error_sentence(effects.is_pooled, "subsets"))
     if tests := sum(one.p_holm is not None for one in effects.edges):
-        where = " of this setting" if effects.setting else ""
-        sentences.append(f"Holm: corrected for {format_count(tests, 'test')}{where}; intervals are not corrected.")
+        sentences.append(correction_sentence(tests, " of this setting" if effects.setting else ""))
     if effects.missing:
         sentences.append(effects.missing)
     title = "Effects of the edges" + (f" at {format_setting(effects.setting)}" if effects.setting else "")

@@ -241,13 +241,9 @@ class SearchSpace:
             return None
 
 
-def _is_nested(value: object) -> bool:
-    return isinstance(value, (list, tuple, dict))
-
-
 def _as_scalar(value: Any) -> Any:
     """A value as Optuna takes it: a list or mapping is a text."""
-    return f"{_NESTED}{json.dumps(value, sort_keys=True)}" if _is_nested(value) else value
+    return f"{_NESTED}{json.dumps(value, sort_keys=True)}" if isinstance(value, list | tuple | dict) else value
 
 
 def _value_position(space: MarkedDict, key: str, value: Any) -> Position | None:

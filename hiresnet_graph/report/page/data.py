@@ -11,7 +11,7 @@ from hiresnet_graph.report.conclusion import conclude
 from hiresnet_graph.report.effects import Effects
 from hiresnet_graph.report.figure_data import label_of, labels_of, validation_curves
 from hiresnet_graph.report.report import Report, available_parts, make_report
-from hiresnet_graph.report.scores import format_setting, setting_key, test_scores, unique_networks
+from hiresnet_graph.report.scores import format_setting, setting_key, settings, test_scores, unique_networks
 from hiresnet_graph.report.statistics import Comparison, compare
 from hiresnet_graph.report.tables import ReportTable, report_tables
 from hiresnet_graph.sweep.controls import controlled_variant
@@ -193,8 +193,8 @@ def _effects(found: Sequence[Effects]) -> list[Json]:
 def _varied(results: Results) -> Json:
     """The fields of the recipe that the grid varies, with all of their values."""
     values: dict[str, dict[str, None]] = {}
-    for network in results.networks:
-        for name, value in network.setting.items():
+    for setting in settings(results).values():
+        for name, value in setting.items():
             if name.startswith("recipe."):
                 values.setdefault(name.removeprefix("recipe."), {})[format_value(value)] = None
     return {name: ", ".join(found) for name, found in values.items()}
